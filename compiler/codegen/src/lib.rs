@@ -1,0 +1,1 @@
+//! Nest and tile IR, schedules, the Cranelift emitter and the memory plan.

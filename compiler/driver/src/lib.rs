@@ -1,0 +1,1 @@
+//! Compiler, model and session: the library that a host embeds.

@@ -1,0 +1,1 @@
+//! The graph IR: types, ops, text form, verifier and reference interpreter.

@@ -1,0 +1,1 @@
+//! Rewrites, analyses and the pass manager.

@@ -1,0 +1,1 @@
+//! Plans, arenas, the worker pool, sessions, profiling and artifacts.

@@ -1,0 +1,1 @@
+//! Dtypes, shapes, layouts, aligned buffers and .npy/.npz files.

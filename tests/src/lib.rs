@@ -1,0 +1,1 @@
+//! Filetests, ONNX node tests, end-to-end tests.
