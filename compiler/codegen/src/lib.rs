@@ -1,1 +1,6 @@
-//! Nest and tile IR, schedules, the Cranelift emitter and the memory plan.
+//! Kernels and the machine code for them: nest and tile IR, targets, schedules and the emitters.
+
+pub mod emit;
+pub mod nest;
+pub mod target;
+pub mod tile;

@@ -1,1 +1,3 @@
 //! Plans, arenas, the worker pool, sessions, profiling and artifacts.
+
+pub mod kernel;

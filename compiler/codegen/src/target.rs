@@ -1,0 +1,87 @@
+//! Targets and machines: what differs between instruction sets is a row of [`ISAS`], never a branch in a builder.
+
+/// Which emitter turns a tile into machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emitter {
+    /// Cranelift, 128-bit vectors.
+    Clif,
+}
+
+/// One instruction set level: a row of the target table.
+#[derive(Debug)]
+pub struct Isa {
+    /// The name that `--isa` takes.
+    pub name: &'static str,
+    /// Width of a vector register.
+    pub vector_bits: usize,
+    /// How many vector registers there are.
+    pub vector_regs: usize,
+    /// The emitter of its tiles.
+    pub emitter: Emitter,
+    /// The contraction tile for f32: rows and *vectors* of columns.
+    pub contract_f32: (usize, usize),
+    /// Whether this machine can run it.
+    pub detect: fn() -> bool,
+}
+
+impl Isa {
+    /// Lanes of 32 bits in a vector register: the `lanes` of every tile built for this row.
+    pub fn lanes(&self) -> usize {
+        self.vector_bits / 32
+    }
+
+    /// The row called `name`.
+    pub fn by_name(name: &str) -> Option<&'static Isa> {
+        ISAS.iter().find(|isa| isa.name == name)
+    }
+
+    /// The best row that this machine can run.
+    pub fn host() -> &'static Isa {
+        ISAS.iter().find(|isa| (isa.detect)()).unwrap_or(&ISAS[ISAS.len() - 1])
+    }
+}
+
+/// The target table, best first.
+pub static ISAS: &[Isa] = &[Isa {
+    name: "portable",
+    vector_bits: 128,
+    vector_regs: 16,
+    emitter: Emitter::Clif,
+    contract_f32: (5, 2),
+    detect: || true,
+}];
+
+/// Sizes of the caches that blocking depends on, in bytes for one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Data cache of level 1.
+    pub l1: usize,
+    /// Cache of level 2.
+    pub l2: usize,
+    /// Cache of level 3, shared.
+    pub l3: usize,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine { l1: 32 << 10, l2: 512 << 10, l3: 8 << 20 }
+    }
+}
+
+impl Machine {
+    /// The caches of this machine as the operating system reports them, defaults where it does not.
+    pub fn host() -> Machine {
+        let default = Machine::default();
+        Machine {
+            l1: cache_size(libc::_SC_LEVEL1_DCACHE_SIZE).unwrap_or(default.l1),
+            l2: cache_size(libc::_SC_LEVEL2_CACHE_SIZE).unwrap_or(default.l2),
+            l3: cache_size(libc::_SC_LEVEL3_CACHE_SIZE).unwrap_or(default.l3),
+        }
+    }
+}
+
+fn cache_size(name: libc::c_int) -> Option<usize> {
+    // SAFETY: `sysconf` takes any integer and touches no memory of ours.
+    let size = unsafe { libc::sysconf(name) };
+    usize::try_from(size).ok().filter(|&size| size > 0)
+}

@@ -1,0 +1,277 @@
+//! Interprets tiles over byte buffers: the meaning of every instruction, and the oracle of the emitters.
+//!
+//! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
+
+use super::{Binary, Carry, Cmp, Count, Elem, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary, verify};
+use std::collections::HashMap;
+
+/// A place in memory: a buffer's number and an offset in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which buffer.
+    pub buffer: usize,
+    /// Bytes from its start.
+    pub offset: i64,
+}
+
+/// What the interpreter refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InterpError {
+    /// The tile is not well formed.
+    #[error(transparent)]
+    Tile(#[from] verify::TileError),
+    /// An access is outside of its buffer.
+    #[error("access of {bytes} bytes at offset {} of buffer {} is out of bounds", place.offset, place.buffer)]
+    Bounds {
+        /// Where.
+        place: Place,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// A tile or an index is used wrongly by the nest.
+    #[error("{0}")]
+    Nest(&'static str),
+}
+
+/// Runs a tile.
+///
+/// # Errors
+///
+/// A tile that is not well formed, and an access out of bounds.
+pub fn run(tile: &Tile, ptrs: &[Place], counts: &[i64], memory: &mut [Vec<u8>]) -> Result<(), InterpError> {
+    let elems = verify::elems(tile)?;
+    run_verified(tile, &elems, ptrs, counts, memory)
+}
+
+pub(crate) fn run_verified(
+    tile: &Tile,
+    elems: &HashMap<Reg, Elem>,
+    ptrs: &[Place],
+    counts: &[i64],
+    memory: &mut [Vec<u8>],
+) -> Result<(), InterpError> {
+    if ptrs.len() != tile.ptrs || counts.len() != tile.counts {
+        return Err(InterpError::Nest("a tile is called with the wrong number of arguments"));
+    }
+    let ptrs = ptrs.iter().enumerate().map(|(i, &p)| (Ptr(i as u32), p)).collect();
+    let mut state = State { lanes: tile.lanes, elems, regs: HashMap::new(), ptrs, counts, memory };
+    state.body(&tile.body)
+}
+
+/// Lanes are kept as bits.
+struct State<'a> {
+    lanes: usize,
+    elems: &'a HashMap<Reg, Elem>,
+    regs: HashMap<Reg, Vec<u32>>,
+    ptrs: HashMap<Ptr, Place>,
+    counts: &'a [i64],
+    memory: &'a mut [Vec<u8>],
+}
+
+impl State<'_> {
+    fn body(&mut self, body: &[Inst]) -> Result<(), InterpError> {
+        body.iter().try_for_each(|inst| self.inst(inst))
+    }
+
+    fn map(&mut self, dst: Reg, f: impl Fn(usize) -> u32) {
+        let value = (0..self.lanes).map(f).collect();
+        self.regs.insert(dst, value);
+    }
+
+    fn inst(&mut self, inst: &Inst) -> Result<(), InterpError> {
+        match inst {
+            Inst::ConstF(dst, bits) => self.map(*dst, |_| *bits),
+            Inst::ConstI(dst, value) => self.map(*dst, |_| *value as u32),
+            Inst::Unary(dst, op, x) => {
+                let (elem, x) = (self.elems[x], self.regs[x].clone());
+                self.map(*dst, |i| unary(*op, elem, x[i]));
+            }
+            Inst::Binary(dst, op, x, y) => {
+                let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
+                self.map(*dst, |i| binary(*op, elem, x[i], y[i]));
+            }
+            Inst::Fma(dst, x, y, z) => {
+                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
+                let f = f32::from_bits;
+                self.map(*dst, |i| f(x[i]).mul_add(f(y[i]), f(z[i])).to_bits());
+            }
+            Inst::Cmp(dst, op, x, y) => {
+                let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
+                self.map(*dst, |i| if compare(*op, elem, x[i], y[i]) { u32::MAX } else { 0 });
+            }
+            Inst::Select(dst, mask, x, y) => {
+                let [mask, x, y] = [mask, x, y].map(|r| self.regs[r].clone());
+                self.map(*dst, |i| (mask[i] & x[i]) | (!mask[i] & y[i]));
+            }
+            Inst::Shift(dst, shift, x, by) => {
+                let x = self.regs[x].clone();
+                self.map(*dst, |i| match shift {
+                    Shift::Left => x[i] << by,
+                    Shift::Logical => x[i] >> by,
+                    Shift::Arithmetic => ((x[i] as i32) >> by) as u32,
+                });
+            }
+            Inst::Reduce(dst, op, x) => {
+                let (elem, mut x) = (self.elems[x], self.regs[x].clone());
+                let mut half = self.lanes / 2;
+                while half > 0 {
+                    x = (0..self.lanes).map(|i| binary(*op, elem, x[i], x[i ^ half])).collect();
+                    half /= 2;
+                }
+                self.regs.insert(*dst, x);
+            }
+            Inst::Permute { dst, x, y, lanes } => {
+                let both: Vec<u32> = self.regs[x].iter().chain(&self.regs[y]).copied().collect();
+                self.map(*dst, |i| both[lanes[i] as usize]);
+            }
+            Inst::Load { dst, mem, ptr, disp, load } => self.load(*dst, *mem, self.ptrs[ptr], *disp, *load)?,
+            Inst::Store { mem, ptr, disp, n, stride, src } => {
+                let (base, value) = (self.ptrs[ptr], self.regs[src].clone());
+                for i in 0..*n as usize {
+                    self.write(*mem, base, disp + stride * i as i64, value[i])?;
+                }
+            }
+            Inst::Offset { dst, ptr, disp } => {
+                let p = self.ptrs[ptr];
+                self.ptrs.insert(*dst, Place { offset: p.offset + disp, ..p });
+            }
+            Inst::LoadPtr { dst, table, disp, base, other } => {
+                let offset = self.read(Mem::I32, self.ptrs[table], *disp)? as i32;
+                let base = self.ptrs[base];
+                let at =
+                    if offset < 0 { self.ptrs[other] } else { Place { offset: base.offset + offset as i64, ..base } };
+                self.ptrs.insert(*dst, at);
+            }
+            Inst::Loop(l) => self.turns(l)?,
+        }
+        Ok(())
+    }
+
+    fn turns(&mut self, l: &Loop) -> Result<(), InterpError> {
+        let count = match l.count {
+            Count::Static(n) => n as i64,
+            Count::Param(c) => self.counts[c as usize],
+        };
+        for induct in &l.inducts {
+            self.ptrs.insert(induct.ptr, self.ptrs[&induct.init]);
+        }
+        self.carry(&l.carries, |c| c.init);
+        for _ in 0..count {
+            self.body(&l.body)?;
+            self.carry(&l.carries, |c| c.next);
+            for induct in &l.inducts {
+                if let Some(place) = self.ptrs.get_mut(&induct.ptr) {
+                    place.offset += induct.step;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, carries: &[Carry], from: impl Fn(&Carry) -> Reg) {
+        let values: Vec<_> = carries.iter().map(|c| self.regs[&from(c)].clone()).collect();
+        self.regs.extend(carries.iter().map(|c| c.phi).zip(values));
+    }
+
+    fn load(&mut self, dst: Reg, mem: Mem, base: Place, disp: i64, load: Load) -> Result<(), InterpError> {
+        let mut value = vec![0; self.lanes];
+        match load {
+            Load::Contiguous(n) => {
+                for (i, lane) in value.iter_mut().enumerate().take(n as usize) {
+                    *lane = self.read(mem, base, disp + mem.bytes() * i as i64)?;
+                }
+            }
+            Load::Strided(n, stride) => {
+                for (i, lane) in value.iter_mut().enumerate().take(n as usize) {
+                    *lane = self.read(mem, base, disp + stride * i as i64)?;
+                }
+            }
+            Load::Broadcast => value.fill(self.read(mem, base, disp)?),
+        }
+        self.regs.insert(dst, value);
+        Ok(())
+    }
+
+    fn bytes(&mut self, base: Place, disp: i64, bytes: usize) -> Result<&mut [u8], InterpError> {
+        let place = Place { offset: base.offset + disp, ..base };
+        let start = usize::try_from(place.offset).ok();
+        let buffer = self.memory.get_mut(place.buffer);
+        start.and_then(|start| buffer?.get_mut(start..start + bytes)).ok_or(InterpError::Bounds { place, bytes })
+    }
+
+    fn read(&mut self, mem: Mem, base: Place, disp: i64) -> Result<u32, InterpError> {
+        let raw = self.bytes(base, disp, mem.bytes() as usize)?;
+        Ok(match mem {
+            Mem::F32 | Mem::I32 | Mem::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            Mem::U8 => raw[0] as u32,
+            Mem::I8 => raw[0] as i8 as u32,
+        })
+    }
+
+    fn write(&mut self, mem: Mem, base: Place, disp: i64, bits: u32) -> Result<(), InterpError> {
+        let raw = self.bytes(base, disp, mem.bytes() as usize)?;
+        match mem {
+            Mem::F32 | Mem::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
+            Mem::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
+            Mem::U8 | Mem::I8 => raw[0] = bits as u8,
+        }
+        Ok(())
+    }
+}
+
+fn unary(op: Unary, elem: Elem, x: u32) -> u32 {
+    let f = f32::from_bits(x);
+    match (op, elem) {
+        (Unary::Neg, Elem::F32) => x ^ (1 << 31),
+        (Unary::Neg, Elem::I32) => x.wrapping_neg(),
+        (Unary::Abs, Elem::F32) => x & !(1 << 31),
+        (Unary::Abs, Elem::I32) => (x as i32).wrapping_abs() as u32,
+        (Unary::Sqrt, _) => f.sqrt().to_bits(),
+        (Unary::Floor, _) => f.floor().to_bits(),
+        (Unary::Ceil, _) => f.ceil().to_bits(),
+        (Unary::Trunc, _) => f.trunc().to_bits(),
+        (Unary::Nearest, _) => f.round_ties_even().to_bits(),
+        (Unary::Not, _) => !x,
+        (Unary::ToInt, _) => f as i32 as u32,
+        (Unary::ToFloat, _) => (x as i32 as f32).to_bits(),
+        (Unary::AsInt | Unary::AsFloat, _) => x,
+    }
+}
+
+fn binary(op: Binary, elem: Elem, x: u32, y: u32) -> u32 {
+    let (f, g) = (f32::from_bits(x), f32::from_bits(y));
+    match (op, elem) {
+        (Binary::Add, Elem::F32) => (f + g).to_bits(),
+        (Binary::Add, Elem::I32) => x.wrapping_add(y),
+        (Binary::Sub, Elem::F32) => (f - g).to_bits(),
+        (Binary::Sub, Elem::I32) => x.wrapping_sub(y),
+        (Binary::Mul, Elem::F32) => (f * g).to_bits(),
+        (Binary::Mul, Elem::I32) => x.wrapping_mul(y),
+        (Binary::Div, _) => (f / g).to_bits(),
+        (Binary::Min, _) => pick(compare(Cmp::Lt, elem, x, y), x, y),
+        (Binary::Max, _) => pick(compare(Cmp::Gt, elem, x, y), x, y),
+        (Binary::And, _) => x & y,
+        (Binary::Or, _) => x | y,
+        (Binary::Xor, _) => x ^ y,
+    }
+}
+
+fn pick(first: bool, x: u32, y: u32) -> u32 {
+    if first { x } else { y }
+}
+
+fn compare(op: Cmp, elem: Elem, x: u32, y: u32) -> bool {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let order = match elem {
+        Elem::F32 => f32::from_bits(x).partial_cmp(&f32::from_bits(y)),
+        Elem::I32 => Some((x as i32).cmp(&(y as i32))),
+    };
+    match op {
+        Cmp::Eq => order == Some(Equal),
+        Cmp::Ne => order != Some(Equal),
+        Cmp::Lt => order == Some(Less),
+        Cmp::Le => matches!(order, Some(Less | Equal)),
+        Cmp::Gt => order == Some(Greater),
+        Cmp::Ge => matches!(order, Some(Greater | Equal)),
+    }
+}

@@ -1,0 +1,266 @@
+//! The tile level: a straight-line vector program on virtual registers, the innermost position of every kernel.
+//!
+//! A [`Tile`] is a function of pointers and trip counts. It has vector registers ([`Reg`], all of `lanes` lanes of 32
+//! bits, either `f32` or `i32`), pointers ([`Ptr`]), and counted loops with induction pointers and carried registers,
+//! nested at most [`MAX_DEPTH`] deep. Everything is in SSA form: each register and pointer is defined once, before its
+//! uses, in the same or an enclosing body. What does not fit a vector is done with partial loads and stores whose lane
+//! count `n` is a constant, as all shapes are known when a kernel is built.
+//!
+//! Scalars are registers whose lanes are all equal ([`Load::Broadcast`], [`Inst::Reduce`] and constants make them);
+//! booleans are `i32` registers of all ones or all zeros. Memory may also hold `i64`, `u8` and `i8` (bool is `u8`):
+//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`).
+//!
+//! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
+
+pub mod build;
+pub mod interp;
+mod math;
+mod parse;
+mod print;
+pub mod verify;
+
+pub use build::TileBuilder;
+pub use parse::parse_tile;
+pub use verify::verify;
+
+/// Loops may be nested this deep in a tile.
+pub const MAX_DEPTH: usize = 3;
+
+/// A vector register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reg(pub u32);
+
+/// A pointer: the first ones are the parameters of the tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ptr(pub u32);
+
+/// What a lane of a register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Elem {
+    /// IEEE single precision.
+    F32,
+    /// 32 bits, signed where it matters; also booleans as 0 and -1.
+    I32,
+}
+
+/// What an element in memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mem {
+    /// Four bytes, loaded into an [`Elem::F32`] register.
+    F32,
+    /// Four bytes.
+    I32,
+    /// Eight bytes, truncated by a load, sign-extended by a store.
+    I64,
+    /// One byte, zero-extended.
+    U8,
+    /// One byte, sign-extended.
+    I8,
+}
+
+impl Mem {
+    /// Bytes of one element.
+    pub fn bytes(self) -> i64 {
+        match self {
+            Mem::F32 | Mem::I32 => 4,
+            Mem::I64 => 8,
+            Mem::U8 | Mem::I8 => 1,
+        }
+    }
+
+    /// The element type of a register loaded from such memory.
+    pub fn elem(self) -> Elem {
+        match self {
+            Mem::F32 => Elem::F32,
+            Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 => Elem::I32,
+        }
+    }
+}
+
+/// Which elements a load reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Load {
+    /// `n` consecutive elements into lanes `0..n`; the other lanes are zero.
+    Contiguous(u8),
+    /// `n` elements, `stride` bytes apart, into lanes `0..n`; the other lanes are zero.
+    Strided(u8, i64),
+    /// One element into every lane.
+    Broadcast,
+}
+
+/// Operations on one register, lane by lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// `-x`.
+    Neg,
+    /// `|x|`.
+    Abs,
+    /// Square root (`f32`).
+    Sqrt,
+    /// Rounds towards minus infinity (`f32`).
+    Floor,
+    /// Rounds towards plus infinity (`f32`).
+    Ceil,
+    /// Rounds towards zero (`f32`).
+    Trunc,
+    /// Rounds to the nearest integer, ties to even (`f32`).
+    Nearest,
+    /// All bits inverted (`i32`).
+    Not,
+    /// `f32` to `i32`, towards zero, saturating, NaN becomes 0.
+    ToInt,
+    /// `i32` to `f32`, to nearest even.
+    ToFloat,
+    /// The bits of an `f32` as `i32`.
+    AsInt,
+    /// The bits of an `i32` as `f32`.
+    AsFloat,
+}
+
+/// Operations on two registers of the same element type, lane by lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `x + y`, wrapping for integers.
+    Add,
+    /// `x - y`, wrapping for integers.
+    Sub,
+    /// `x * y`, wrapping for integers.
+    Mul,
+    /// `x / y` (`f32`).
+    Div,
+    /// `x < y ? x : y`: gives `y` when either is NaN.
+    Min,
+    /// `x > y ? x : y`: gives `y` when either is NaN.
+    Max,
+    /// Bits and (`i32`).
+    And,
+    /// Bits or (`i32`).
+    Or,
+    /// Bits exclusive or (`i32`).
+    Xor,
+}
+
+/// Comparisons; on `f32` all are false with a NaN but `Ne`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cmp {
+    /// `x == y`.
+    Eq,
+    /// `x != y`.
+    Ne,
+    /// `x < y`.
+    Lt,
+    /// `x <= y`.
+    Le,
+    /// `x > y`.
+    Gt,
+    /// `x >= y`.
+    Ge,
+}
+
+/// Shifts by a constant (`i32`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shift {
+    /// To the left.
+    Left,
+    /// To the right, filling with zeros.
+    Logical,
+    /// To the right, filling with the sign.
+    Arithmetic,
+}
+
+/// How a loop knows its trip count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// Always this many.
+    Static(u32),
+    /// The value of the tile's count parameter of this number.
+    Param(u32),
+}
+
+/// A pointer that a loop advances: `ptr` starts as `init` and grows by `step` bytes each turn. After the loop it keeps
+/// its last value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Induct {
+    /// The pointer inside and after the loop.
+    pub ptr: Ptr,
+    /// Its first value.
+    pub init: Ptr,
+    /// Bytes added after each turn.
+    pub step: i64,
+}
+
+/// A register that a loop carries: `phi` starts as `init` and is `next` of the turn before afterwards. After the loop it
+/// keeps its last value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Carry {
+    /// The register inside and after the loop.
+    pub phi: Reg,
+    /// Its first value.
+    pub init: Reg,
+    /// Its value for the next turn.
+    pub next: Reg,
+}
+
+/// A counted loop; it may run zero times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loop {
+    /// How many turns.
+    pub count: Count,
+    /// Pointers that advance.
+    pub inducts: Vec<Induct>,
+    /// Registers that are carried.
+    pub carries: Vec<Carry>,
+    /// What a turn does.
+    pub body: Vec<Inst>,
+}
+
+/// One instruction. The first field of a defining instruction is what it defines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the fields are explained by each variant's sentence")]
+pub enum Inst {
+    /// Every lane is the `f32` with these bits.
+    ConstF(Reg, u32),
+    /// Every lane is this integer.
+    ConstI(Reg, i32),
+    /// `op x`.
+    Unary(Reg, Unary, Reg),
+    /// `x op y`.
+    Binary(Reg, Binary, Reg, Reg),
+    /// `x * y + z` rounded once (`f32`).
+    Fma(Reg, Reg, Reg, Reg),
+    /// All ones where `x cmp y`, else all zeros.
+    Cmp(Reg, Cmp, Reg, Reg),
+    /// `mask ? x : y` where the mask is all ones or all zeros in each lane.
+    Select(Reg, Reg, Reg, Reg),
+    /// `x` shifted by a constant below 32.
+    Shift(Reg, Shift, Reg, u8),
+    /// Combines all lanes of `x` with `Add`, `Mul`, `Min` or `Max`, as a tree of halves; the result is in every lane.
+    Reduce(Reg, Binary, Reg),
+    /// Lane `i` is lane `lanes[i]` of `x` followed by `y`.
+    Permute { dst: Reg, x: Reg, y: Reg, lanes: Vec<u8> },
+    /// Reads elements at `ptr + disp`.
+    Load { dst: Reg, mem: Mem, ptr: Ptr, disp: i64, load: Load },
+    /// Writes lanes `0..n` to elements `stride` bytes apart from `ptr + disp` on.
+    Store { mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
+    /// `dst = ptr + disp`.
+    Offset { dst: Ptr, ptr: Ptr, disp: i64 },
+    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other` when the offset is negative.
+    LoadPtr { dst: Ptr, table: Ptr, disp: i64, base: Ptr, other: Ptr },
+    /// A counted loop.
+    Loop(Loop),
+}
+
+/// A tile: a vector program as a function of pointers and trip counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// What it is, for people; tiles that differ in it alone are compiled once.
+    pub name: String,
+    /// Lanes of every register.
+    pub lanes: usize,
+    /// How many pointer parameters: they are `Ptr(0)..Ptr(ptrs)`.
+    pub ptrs: usize,
+    /// How many trip-count parameters.
+    pub counts: usize,
+    /// The program.
+    pub body: Vec<Inst>,
+}

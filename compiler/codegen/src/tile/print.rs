@@ -1,0 +1,107 @@
+//! The text form of tiles: one instruction a line, registers `v0`, pointers `p0`, constants as bits.
+
+use super::{Count, Elem, Inst, Load, Mem, Tile};
+use std::fmt::{self, Display, Formatter};
+
+/// Spells the variants of an enum as words, both ways.
+macro_rules! words {
+    ($($ty:ident { $($variant:ident = $word:literal),* $(,)? })*) => {$(
+        impl super::$ty {
+            /// The word for it in the text form.
+            pub fn word(self) -> &'static str {
+                match self { $(super::$ty::$variant => $word),* }
+            }
+
+            /// What the word stands for.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(super::$ty::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+
+words! {
+    Mem { F32 = "f32", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8" }
+    Unary {
+        Neg = "neg", Abs = "abs", Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc",
+        Nearest = "nearest", Not = "not", ToInt = "to_int", ToFloat = "to_float", AsInt = "as_int",
+        AsFloat = "as_float",
+    }
+    Binary {
+        Add = "add", Sub = "sub", Mul = "mul", Div = "div", Min = "min", Max = "max", And = "and", Or = "or",
+        Xor = "xor",
+    }
+    Cmp { Eq = "eq", Ne = "ne", Lt = "lt", Le = "le", Gt = "gt", Ge = "ge" }
+    Shift { Left = "shl", Logical = "shr", Arithmetic = "sar" }
+}
+
+impl Mem {
+    /// The memory type that holds a register of this element type as it is.
+    pub fn of(elem: Elem) -> Mem {
+        match elem {
+            Elem::F32 => Mem::F32,
+            Elem::I32 => Mem::I32,
+        }
+    }
+}
+
+impl Display for Tile {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "tile @{} lanes {} ptrs {} counts {} {{", self.name, self.lanes, self.ptrs, self.counts)?;
+        body(f, &self.body, 1)?;
+        writeln!(f, "}}")
+    }
+}
+
+fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
+    for inst in insts {
+        write!(f, "{:1$}", "", 2 * depth)?;
+        match inst {
+            Inst::ConstF(d, bits) => writeln!(f, "v{} = const_f {:#010x}", d.0, bits)?,
+            Inst::ConstI(d, value) => writeln!(f, "v{} = const_i {}", d.0, value)?,
+            Inst::Unary(d, op, x) => writeln!(f, "v{} = {} v{}", d.0, op.word(), x.0)?,
+            Inst::Binary(d, op, x, y) => writeln!(f, "v{} = {} v{} v{}", d.0, op.word(), x.0, y.0)?,
+            Inst::Fma(d, x, y, z) => writeln!(f, "v{} = fma v{} v{} v{}", d.0, x.0, y.0, z.0)?,
+            Inst::Cmp(d, op, x, y) => writeln!(f, "v{} = cmp {} v{} v{}", d.0, op.word(), x.0, y.0)?,
+            Inst::Select(d, m, x, y) => writeln!(f, "v{} = select v{} v{} v{}", d.0, m.0, x.0, y.0)?,
+            Inst::Shift(d, op, x, by) => writeln!(f, "v{} = {} v{} {}", d.0, op.word(), x.0, by)?,
+            Inst::Reduce(d, op, x) => writeln!(f, "v{} = reduce {} v{}", d.0, op.word(), x.0)?,
+            Inst::Permute { dst, x, y, lanes } => {
+                write!(f, "v{} = permute v{} v{}", dst.0, x.0, y.0)?;
+                lanes.iter().try_for_each(|l| write!(f, " {l}"))?;
+                writeln!(f)?;
+            }
+            Inst::Load { dst, mem, ptr, disp, load } => {
+                write!(f, "v{} = load {} p{} {}", dst.0, mem.word(), ptr.0, disp)?;
+                match load {
+                    Load::Contiguous(n) => writeln!(f, " n {n}")?,
+                    Load::Strided(n, stride) => writeln!(f, " n {n} stride {stride}")?,
+                    Load::Broadcast => writeln!(f, " all")?,
+                }
+            }
+            Inst::Store { mem, ptr, disp, n, stride, src } => {
+                writeln!(f, "store {} p{} {} n {} stride {} v{}", mem.word(), ptr.0, disp, n, stride, src.0)?
+            }
+            Inst::Offset { dst, ptr, disp } => writeln!(f, "p{} = offset p{} {}", dst.0, ptr.0, disp)?,
+            Inst::LoadPtr { dst, table, disp, base, other } => {
+                writeln!(f, "p{} = load_ptr p{} {} p{} p{}", dst.0, table.0, disp, base.0, other.0)?
+            }
+            Inst::Loop(l) => {
+                match l.count {
+                    Count::Static(n) => write!(f, "loop {n}")?,
+                    Count::Param(c) => write!(f, "loop c{c}")?,
+                }
+                for i in &l.inducts {
+                    write!(f, " p{} = p{} += {}", i.ptr.0, i.init.0, i.step)?;
+                }
+                for c in &l.carries {
+                    write!(f, " v{} = v{} <- v{}", c.phi.0, c.init.0, c.next.0)?;
+                }
+                writeln!(f, " {{")?;
+                body(f, &l.body, depth + 1)?;
+                writeln!(f, "{:1$}}}", "", 2 * depth)?;
+            }
+        }
+    }
+    Ok(())
+}
