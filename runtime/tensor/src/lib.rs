@@ -1,1 +1,14 @@
-//! Dtypes, shapes, layouts, aligned buffers and .npy/.npz files.
+//! Dtypes, shapes, aligned buffers and `.npy`/`.npz` files: what every other crate of optc computes with.
+//!
+//! A [`Tensor`] is a dtype, a concrete shape and row-major bytes, shared by reference count. It knows nothing about
+//! graphs, ONNX or kernels.
+
+mod buffer;
+mod dtype;
+mod tensor;
+
+pub use buffer::{ALIGN, Buffer};
+pub use dtype::{DType, Element};
+pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
+
+pub use half::{bf16, f16};

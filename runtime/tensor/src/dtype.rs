@@ -1,0 +1,144 @@
+//! Element types: names, widths and the Rust types that hold them.
+
+use half::{bf16, f16};
+
+macro_rules! dtypes {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $bits:literal,)*) => {
+        /// The type of one tensor element.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum DType { $($(#[$doc])* $variant,)* }
+
+        impl DType {
+            /// Every dtype.
+            pub const ALL: &'static [DType] = &[$(DType::$variant),*];
+
+            /// The name used in the text form: `f32`, `i64`, `bool`.
+            pub fn name(self) -> &'static str { match self { $(DType::$variant => $name),* } }
+
+            /// The width of one element in bits; 0 for strings, which are held apart.
+            pub fn bits(self) -> usize { match self { $(DType::$variant => $bits),* } }
+
+            /// The dtype called `name`.
+            pub fn parse(name: &str) -> Option<DType> { match name { $($name => Some(DType::$variant),)* _ => None } }
+        }
+    };
+}
+
+dtypes! {
+    /// IEEE 754 binary32.
+    F32 "f32" 32,
+    /// IEEE 754 binary64.
+    F64 "f64" 64,
+    /// IEEE 754 binary16.
+    F16 "f16" 16,
+    /// bfloat16: the upper half of binary32.
+    BF16 "bf16" 16,
+    /// Signed 8-bit integer.
+    I8 "i8" 8,
+    /// Signed 16-bit integer.
+    I16 "i16" 16,
+    /// Signed 32-bit integer.
+    I32 "i32" 32,
+    /// Signed 64-bit integer.
+    I64 "i64" 64,
+    /// Unsigned 8-bit integer.
+    U8 "u8" 8,
+    /// Unsigned 16-bit integer.
+    U16 "u16" 16,
+    /// Unsigned 32-bit integer.
+    U32 "u32" 32,
+    /// Unsigned 64-bit integer.
+    U64 "u64" 64,
+    /// Boolean: one byte, 0 or 1.
+    Bool "bool" 8,
+    /// Signed 4-bit integer, two a byte, low nibble first.
+    I4 "i4" 4,
+    /// Unsigned 4-bit integer, two a byte, low nibble first.
+    U4 "u4" 4,
+    /// UTF-8 string.
+    Str "str" 0,
+}
+
+impl DType {
+    /// Bytes that `n` elements take, packed where the dtype is narrower than a byte.
+    ///
+    /// # Errors
+    /// `None` when the product overflows.
+    pub fn bytes_for(self, n: usize) -> Option<usize> {
+        Some(n.checked_mul(self.bits())?.div_ceil(8))
+    }
+
+    /// True for `f16`, `bf16`, `f32` and `f64`.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
+    }
+
+    /// True for signed and unsigned integers (not for `bool`).
+    pub fn is_int(self) -> bool {
+        !self.is_float() && !matches!(self, DType::Bool | DType::Str)
+    }
+
+    /// True for signed integers and floats.
+    pub fn is_signed(self) -> bool {
+        self.is_float() || matches!(self, DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::I4)
+    }
+
+    /// The smallest and largest value of an integer dtype.
+    pub fn int_range(self) -> Option<(i128, i128)> {
+        if !self.is_int() {
+            return None;
+        }
+        let bits = self.bits() as u32;
+        Some(if self.is_signed() {
+            (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+        } else {
+            (0, (1i128 << bits) - 1)
+        })
+    }
+}
+
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A Rust type that holds one tensor element.
+pub trait Element: bytemuck::Pod + PartialOrd + std::fmt::Debug + Send + Sync {
+    /// The dtype that this type holds.
+    const DTYPE: DType;
+    /// The value nearest to `v`: rounded to nearest for floats, truncated and saturated for integers.
+    fn from_f64(v: f64) -> Self;
+    /// The value `v`, wrapped to the width of an integer type.
+    fn from_i64(v: i64) -> Self;
+    /// The value as `f64`.
+    fn to_f64(self) -> f64;
+    /// The value as `i64`: truncated for floats, wrapped for `u64`.
+    fn to_i64(self) -> i64;
+}
+
+macro_rules! element {
+    ($($T:ty => $D:ident),*) => {$(
+        impl Element for $T {
+            const DTYPE: DType = DType::$D;
+            fn from_f64(v: f64) -> Self { v as $T }
+            fn from_i64(v: i64) -> Self { v as $T }
+            fn to_f64(self) -> f64 { self as f64 }
+            fn to_i64(self) -> i64 { self as i64 }
+        }
+    )*};
+}
+element!(f32 => F32, f64 => F64, i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64);
+
+macro_rules! half_element {
+    ($($T:ty => $D:ident),*) => {$(
+        impl Element for $T {
+            const DTYPE: DType = DType::$D;
+            fn from_f64(v: f64) -> Self { <$T>::from_f64(v) }
+            fn from_i64(v: i64) -> Self { <$T>::from_f64(v as f64) }
+            fn to_f64(self) -> f64 { <$T>::to_f64(self) }
+            fn to_i64(self) -> i64 { <$T>::to_f64(self) as i64 }
+        }
+    )*};
+}
+half_element!(f16 => F16, bf16 => BF16);

@@ -1,0 +1,396 @@
+//! The tensor: dtype, shape and row-major elements.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use crate::{Buffer, DType, Element};
+
+/// Why a tensor could not be made or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// The shape's element count, or its size in bytes, overflows.
+    #[error("shape {0:?} is too large")]
+    TooLarge(Vec<usize>),
+    /// The data does not have the size that dtype and shape ask for.
+    #[error("{dtype} tensor of shape {shape:?} takes {expected} bytes, found {found}")]
+    Size {
+        /// The dtype asked for.
+        dtype: DType,
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Bytes that they take.
+        expected: usize,
+        /// Bytes that were given.
+        found: usize,
+    },
+    /// The elements are of another dtype.
+    #[error("expected {expected} elements, found {found}")]
+    DType {
+        /// The dtype asked for.
+        expected: DType,
+        /// The tensor's dtype.
+        found: DType,
+    },
+}
+
+/// A dense tensor with a concrete shape, elements in row-major order. Clones share the elements.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Data,
+}
+
+#[derive(Clone)]
+enum Data {
+    Bytes(Arc<Buffer>),
+    Strings(Arc<Vec<String>>),
+}
+
+/// The number of elements of `shape`, `None` when it overflows `isize`.
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= isize::MAX as usize)
+}
+
+/// Row-major strides of `shape` in elements.
+pub fn strides_of(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for d in (1..shape.len()).rev() {
+        strides[d - 1] = strides[d].saturating_mul(shape[d]);
+    }
+    strides
+}
+
+/// The shape that `a` and `b` broadcast to by the multidirectional (NumPy) rule, `None` when they do not.
+pub fn broadcast_shapes(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[usize], d: usize| if d + s.len() < rank { 1 } else { s[d + s.len() - rank] };
+    (0..rank)
+        .map(|d| match (at(a, d), at(b, d)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Calls `f` with every index of `shape` in row-major order; once with `[]` for a scalar.
+pub fn for_each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
+    if shape.contains(&0) {
+        return;
+    }
+    let mut index = vec![0; shape.len()];
+    loop {
+        f(&index);
+        let Some(d) = (0..shape.len()).rev().find(|&d| index[d] + 1 < shape[d]) else { return };
+        index[d] += 1;
+        index[d + 1..].fill(0);
+    }
+}
+
+impl Tensor {
+    /// A tensor of zero bytes (empty strings for `str`).
+    ///
+    /// # Errors
+    /// The shape is too large.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, TensorError> {
+        let too_large = || TensorError::TooLarge(shape.to_vec());
+        let n = element_count(shape).ok_or_else(too_large)?;
+        let bytes = dtype.bytes_for(n).filter(|&b| b <= isize::MAX as usize).ok_or_else(too_large)?;
+        let data = if dtype == DType::Str {
+            Data::Strings(Arc::new(vec![String::new(); n]))
+        } else {
+            Data::Bytes(Arc::new(Buffer::zeroed(bytes)))
+        };
+        Ok(Tensor { dtype, shape: shape.to_vec(), data })
+    }
+
+    /// A tensor over `buffer`, which holds its elements in little-endian row-major order.
+    ///
+    /// # Errors
+    /// The buffer's size is not what `dtype` and `shape` take, or `dtype` is `str`.
+    pub fn from_buffer(dtype: DType, shape: &[usize], buffer: Buffer) -> Result<Tensor, TensorError> {
+        let too_large = || TensorError::TooLarge(shape.to_vec());
+        let expected = element_count(shape).and_then(|n| dtype.bytes_for(n)).ok_or_else(too_large)?;
+        let found = buffer.as_slice().len();
+        if found != expected || dtype == DType::Str {
+            return Err(TensorError::Size { dtype, shape: shape.to_vec(), expected, found });
+        }
+        let width = dtype.bits().div_ceil(8).max(1);
+        let aligned = (buffer.as_slice().as_ptr() as usize).is_multiple_of(width);
+        let buffer = if aligned { buffer } else { Buffer::from_slice(buffer.as_slice()) };
+        Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(Arc::new(buffer)) })
+    }
+
+    /// A tensor with a copy of `bytes`. See [`Tensor::from_buffer`].
+    ///
+    /// # Errors
+    /// As [`Tensor::from_buffer`].
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, TensorError> {
+        Tensor::from_buffer(dtype, shape, Buffer::from_slice(bytes))
+    }
+
+    /// A tensor of `values` in row-major order.
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`.
+    pub fn from_slice<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor, TensorError> {
+        Tensor::from_bytes(T::DTYPE, shape, bytemuck::cast_slice(values))
+    }
+
+    /// A boolean tensor.
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`.
+    pub fn from_bools(shape: &[usize], values: &[bool]) -> Result<Tensor, TensorError> {
+        let bytes: Vec<u8> = values.iter().map(|&b| b as u8).collect();
+        Tensor::from_bytes(DType::Bool, shape, &bytes)
+    }
+
+    /// A tensor of strings.
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`.
+    pub fn from_strings(shape: &[usize], values: Vec<String>) -> Result<Tensor, TensorError> {
+        let expected = element_count(shape).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+        if expected != values.len() {
+            let found = values.len();
+            return Err(TensorError::Size { dtype: DType::Str, shape: shape.to_vec(), expected, found });
+        }
+        Ok(Tensor { dtype: DType::Str, shape: shape.to_vec(), data: Data::Strings(Arc::new(values)) })
+    }
+
+    /// A tensor of any numeric dtype from `f64` values: rounded for floats, truncated and saturated for integers.
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
+    pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
+        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v, |v| v as i64))
+    }
+
+    /// A tensor of any numeric dtype from `i64` values, wrapped to the dtype's width (`bool`: not zero).
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
+    pub fn from_i64(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor, TensorError> {
+        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v as f64, |v| v))
+    }
+
+    /// A rank-0 tensor.
+    pub fn scalar<T: Element>(value: T) -> Tensor {
+        Tensor::from_slice(&[], &[value]).expect("one element fits rank 0")
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of dims.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        element_count(&self.shape).expect("checked when the tensor was made")
+    }
+
+    /// True when there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements' bytes; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Bytes(buffer) => buffer.as_slice(),
+            Data::Strings(_) => &[],
+        }
+    }
+
+    /// The elements' bytes, writable; copied first where they are shared. Empty for strings.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.data {
+            Data::Bytes(buffer) => Arc::make_mut(buffer).make_mut(),
+            Data::Strings(_) => &mut [],
+        }
+    }
+
+    /// The elements as a slice of `T`. `bool` reads as `u8`.
+    ///
+    /// # Errors
+    /// The tensor holds another dtype.
+    pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
+        self.check::<T>()?;
+        Ok(bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// The elements as a writable slice of `T`. `bool` reads as `u8`.
+    ///
+    /// # Errors
+    /// The tensor holds another dtype.
+    pub fn as_mut_slice<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
+        self.check::<T>()?;
+        Ok(bytemuck::cast_slice_mut(self.bytes_mut()))
+    }
+
+    fn check<T: Element>(&self) -> Result<(), TensorError> {
+        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
+        if same { Ok(()) } else { Err(TensorError::DType { expected: T::DTYPE, found: self.dtype }) }
+    }
+
+    /// The strings of a `str` tensor.
+    ///
+    /// # Errors
+    /// The tensor holds another dtype.
+    pub fn strings(&self) -> Result<&[String], TensorError> {
+        match &self.data {
+            Data::Strings(s) => Ok(s),
+            Data::Bytes(_) => Err(TensorError::DType { expected: DType::Str, found: self.dtype }),
+        }
+    }
+
+    /// All elements as `f64` (empty for strings).
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        decode(self, |v| v, |v| v as f64)
+    }
+
+    /// All elements as `i64` (floats truncated; empty for strings).
+    pub fn to_i64_vec(&self) -> Vec<i64> {
+        decode(self, |v| v as i64, |v| v)
+    }
+
+    /// The same elements under another shape of the same size.
+    ///
+    /// # Errors
+    /// The element counts differ.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, TensorError> {
+        let expected = element_count(shape).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+        if expected != self.len() {
+            let found = self.len();
+            return Err(TensorError::Size { dtype: self.dtype, shape: shape.to_vec(), expected, found });
+        }
+        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), data: self.data.clone() })
+    }
+}
+
+fn encode<V: Copy>(dtype: DType, values: &[V], to_f: impl Fn(V) -> f64, to_i: impl Fn(V) -> i64) -> Vec<u8> {
+    fn pack<T: Element>(it: impl Iterator<Item = T>) -> Vec<u8> {
+        bytemuck::cast_slice(&it.collect::<Vec<T>>()).to_vec()
+    }
+    let f = values.iter().map(|&v| to_f(v));
+    let i = values.iter().map(|&v| to_i(v));
+    match dtype {
+        DType::F32 => pack(f.map(|v| v as f32)),
+        DType::F64 => pack(f),
+        DType::F16 => pack(f.map(f16::from_f64)),
+        DType::BF16 => pack(f.map(bf16::from_f64)),
+        DType::I8 => pack(i.map(|v| v as i8)),
+        DType::I16 => pack(i.map(|v| v as i16)),
+        DType::I32 => pack(i.map(|v| v as i32)),
+        DType::I64 => pack(i),
+        DType::U8 => pack(i.map(|v| v as u8)),
+        DType::U16 => pack(i.map(|v| v as u16)),
+        DType::U32 => pack(i.map(|v| v as u32)),
+        DType::U64 => pack(i.map(|v| v as u64)),
+        DType::Bool => f.map(|v| (v != 0.0) as u8).collect(),
+        DType::I4 | DType::U4 => {
+            let nibbles: Vec<u8> = i.map(|v| (v & 15) as u8).collect();
+            nibbles.chunks(2).map(|p| p[0] | p.get(1).copied().unwrap_or(0) << 4).collect()
+        }
+        DType::Str => Vec::new(),
+    }
+}
+
+fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V) -> Vec<V> {
+    fn floats<T: Element, V>(t: &Tensor, f: impl Fn(f64) -> V) -> Vec<V> {
+        bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_f64())).collect()
+    }
+    fn ints<T: Element, V>(t: &Tensor, f: impl Fn(i64) -> V) -> Vec<V> {
+        bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_i64())).collect()
+    }
+    let nibble = |i: usize| (t.bytes()[i / 2] >> (4 * (i % 2))) & 15;
+    match t.dtype {
+        DType::F32 => floats::<f32, V>(t, from_f),
+        DType::F64 => floats::<f64, V>(t, from_f),
+        DType::F16 => floats::<f16, V>(t, from_f),
+        DType::BF16 => floats::<bf16, V>(t, from_f),
+        DType::I8 => ints::<i8, V>(t, from_i),
+        DType::I16 => ints::<i16, V>(t, from_i),
+        DType::I32 => ints::<i32, V>(t, from_i),
+        DType::I64 => ints::<i64, V>(t, from_i),
+        DType::U8 | DType::Bool => ints::<u8, V>(t, from_i),
+        DType::U16 => ints::<u16, V>(t, from_i),
+        DType::U32 => ints::<u32, V>(t, from_i),
+        DType::U64 => ints::<u64, V>(t, from_i),
+        DType::I4 => (0..t.len()).map(|i| from_i(((nibble(i) << 4) as i8 >> 4) as i64)).collect(),
+        DType::U4 => (0..t.len()).map(|i| from_i(nibble(i) as i64)).collect(),
+        DType::Str => Vec::new(),
+    }
+}
+
+impl PartialEq for Tensor {
+    /// Equal dtype, shape and bits (NaN equals the same NaN).
+    fn eq(&self, other: &Tensor) -> bool {
+        let data = match (&self.data, &other.data) {
+            (Data::Strings(a), Data::Strings(b)) => a == b,
+            _ => self.bytes() == other.bytes(),
+        };
+        self.dtype == other.dtype && self.shape == other.shape && data
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor<{:?} {}>", self.shape, self.dtype)?;
+        match &self.data {
+            Data::Strings(s) => write!(f, " {:?}", &s[..s.len().min(8)]),
+            Data::Bytes(_) if self.len() <= 16 => write!(f, " {:?}", self.to_f64_vec()),
+            Data::Bytes(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_bit_values_pack_two_a_byte() {
+        let t = Tensor::from_i64(DType::I4, &[3], &[-8, 7, -1]).unwrap();
+        assert_eq!(t.bytes(), &[0x78, 0x0f]);
+        assert_eq!(t.to_i64_vec(), [-8, 7, -1]);
+    }
+
+    #[test]
+    fn huge_shapes_are_refused_before_allocation() {
+        assert!(Tensor::zeros(DType::F32, &[usize::MAX, 2]).is_err());
+        assert!(Tensor::zeros(DType::F64, &[1 << 40, 1 << 30]).is_err());
+        assert_eq!(Tensor::zeros(DType::F32, &[0, usize::MAX]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn shapes_broadcast_as_in_numpy() {
+        assert_eq!(broadcast_shapes(&[3, 1], &[4]), Some(vec![3, 4]));
+        assert_eq!(broadcast_shapes(&[3], &[4]), None);
+        assert_eq!(broadcast_shapes(&[0], &[1]), Some(vec![0]));
+    }
+
+    #[test]
+    fn indices_come_in_row_major_order() {
+        let mut seen = Vec::new();
+        for_each_index(&[2, 2], |i| seen.push(i.to_vec()));
+        assert_eq!(seen, [[0, 0], [0, 1], [1, 0], [1, 1]]);
+    }
+}
