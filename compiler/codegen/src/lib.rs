@@ -3,4 +3,5 @@
 pub mod emit;
 pub mod nest;
 pub mod target;
+pub mod testing;
 pub mod tile;

@@ -51,18 +51,15 @@ impl TileBuilder {
 
     /// `exp(x)`.
     pub fn exp(&mut self, x: Reg) -> Reg {
-        let c = self.clamp(x, -87.3, 88.8);
+        let c = self.clamp(x, -87.3, 88.722_84);
         let (r, n) = self.split_exp(c);
         let e = self.expm1_small(r);
         let one = self.f32(1.0);
         let e = self.add(e, one);
-        // Scale in two steps: 2^(n-1) is finite even where exp(x) needs n = 128.
+        // Adding to the exponent stays in range: where n is 128, e is below 1, and where n is -126, e is above.
         let bits = self.unary(Unary::AsInt, e);
-        let one_exponent = self.i32(1 << 23);
-        let n = self.sub(n, one_exponent);
         let scaled = self.add(bits, n);
-        let half = self.unary(Unary::AsFloat, scaled);
-        let y = self.add(half, half);
+        let y = self.unary(Unary::AsFloat, scaled);
         let (lo, hi) = (self.f32(-87.3), self.f32(88.722_84));
         let (zero, infinity) = (self.f32(0.0), self.f32(f32::INFINITY));
         let under = self.cmp(Cmp::Lt, x, lo);

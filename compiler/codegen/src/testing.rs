@@ -1,0 +1,90 @@
+//! Helpers for tests of kernels: run one through machine code with guard bytes around every buffer.
+
+use crate::emit::{Code, EmitError};
+use crate::nest::{Access, Kernel};
+
+/// Bytes before and after each buffer; a multiple of the alignment of buffers.
+const GUARD: usize = 256;
+const FILL: u8 = 0xc3;
+
+/// A buffer aligned to 64 bytes between guards.
+struct Guarded {
+    raw: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Guarded {
+    fn new(bytes: &[u8]) -> Guarded {
+        let mut raw = vec![FILL; bytes.len() + 2 * GUARD + 64];
+        let start = GUARD + raw.as_ptr().align_offset(64);
+        raw[start..start + bytes.len()].copy_from_slice(bytes);
+        Guarded { raw, start, len: bytes.len() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.raw[self.start..self.start + self.len]
+    }
+
+    fn intact(&self) -> bool {
+        let (before, rest) = self.raw.split_at(self.start);
+        before.iter().chain(&rest[self.len..]).all(|&b| b == FILL)
+    }
+}
+
+/// Compiles a kernel and runs all its tasks, half of them by a second call.
+///
+/// # Errors
+///
+/// What the compiler refuses.
+///
+/// # Panics
+///
+/// When a buffer's length is not the declared one, the kernel wrote outside of its buffers, or into a read-only one.
+pub fn run_jit(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), EmitError> {
+    assert_eq!(buffers.len(), kernel.bufs.len(), "one buffer for each that kernel `{}` declares", kernel.name);
+    for (buffer, declared) in buffers.iter().zip(&kernel.bufs) {
+        assert_eq!(buffer.len(), declared.bytes, "length of buffer `{}`", declared.name);
+    }
+    let code = Code::compile(&[kernel], 1)?;
+    let mut guarded: Vec<_> = buffers.iter().map(|b| Guarded::new(b)).collect();
+    let mut scratch = Guarded::new(&vec![0xa5; kernel.scratch_bytes]);
+    let args: Vec<*mut u8> = guarded.iter_mut().map(|g| g.raw[g.start..].as_mut_ptr()).collect();
+    let scratch_ptr = scratch.raw[scratch.start..].as_mut_ptr();
+    for (begin, end) in [(kernel.tasks / 2, kernel.tasks), (0, kernel.tasks / 2)] {
+        // SAFETY: buffers and scratch have the declared lengths (checked above) and alignment, are distinct, and live
+        // as `code` does until the end of this function; the task range is within bounds.
+        unsafe { code.entry(0)(args.as_ptr(), scratch_ptr, begin, end) };
+    }
+    assert!(scratch.intact(), "kernel `{}` wrote outside of its scratch", kernel.name);
+    for ((guarded, buffer), declared) in guarded.iter().zip(buffers).zip(&kernel.bufs) {
+        assert!(guarded.intact(), "kernel `{}` wrote outside of buffer `{}`", kernel.name, declared.name);
+        if declared.access == Access::Read {
+            assert_eq!(guarded.bytes(), &buffer[..], "read-only buffer `{}` was written", declared.name);
+        }
+        buffer.copy_from_slice(guarded.bytes());
+    }
+    Ok(())
+}
+
+/// The bytes of floats.
+pub fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// The floats in bytes.
+pub fn floats_of(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect()
+}
+
+/// Deterministic floats in -1..1.
+pub fn random_floats(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
