@@ -5,10 +5,13 @@
 
 mod buffer;
 mod dtype;
+mod mmap;
+pub mod npy;
 mod tensor;
 
 pub use buffer::{ALIGN, Buffer};
 pub use dtype::{DType, Element};
+pub use mmap::MappedFile;
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
 
 pub use half::{bf16, f16};
