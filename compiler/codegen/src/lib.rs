@@ -1,7 +1,10 @@
 //! Kernels and the machine code for them: nest and tile IR, targets, schedules and the emitters.
 
+pub mod contract;
 pub mod emit;
+pub mod expr;
 pub mod nest;
+pub mod peak;
 pub mod target;
 pub mod testing;
 pub mod tile;

@@ -1,0 +1,89 @@
+//! Packs B into panels: `[panel][tap][k][nr]`, at compile time for weights and by a kernel for computed operands.
+
+use crate::nest::{Access, Ix, Kernel, Rel, Stmt, TASK, call};
+use crate::tile::{Count, Mem, Tile, TileBuilder};
+
+/// Elements of one packed B.
+pub fn packed_len(taps: usize, k: usize, n: usize, nr: usize) -> usize {
+    n.div_ceil(nr) * taps * k * nr
+}
+
+/// B as it is in memory, in elements: `(tap, k, n)` is at `tap * tap_stride + k * k_stride + n * n_stride`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackB {
+    /// Taps.
+    pub taps: usize,
+    /// Summed elements of each tap.
+    pub k: usize,
+    /// Columns.
+    pub n: usize,
+    /// From one tap to the next.
+    pub tap_stride: usize,
+    /// From one k to the next.
+    pub k_stride: usize,
+    /// From one column to the next.
+    pub n_stride: usize,
+}
+
+/// Packs constant weights. `src` must hold every element that `p` names.
+pub fn pack_b(src: &[f32], p: &PackB, nr: usize) -> Vec<f32> {
+    let mut packed = vec![0.0; packed_len(p.taps, p.k, p.n, nr)];
+    for (panel, dst) in packed.chunks_exact_mut((p.taps * p.k * nr).max(1)).enumerate() {
+        let (n0, cols) = (panel * nr, nr.min(p.n - panel * nr));
+        for (tap, dst) in dst.chunks_exact_mut(p.k * nr).enumerate() {
+            for (k, dst) in dst.chunks_exact_mut(nr).enumerate() {
+                let from = tap * p.tap_stride + k * p.k_stride + n0 * p.n_stride;
+                if p.n_stride == 1 {
+                    dst[..cols].copy_from_slice(&src[from..from + cols]);
+                } else {
+                    dst.iter_mut().take(cols).enumerate().for_each(|(n, d)| *d = src[from + n * p.n_stride]);
+                }
+            }
+        }
+    }
+    packed
+}
+
+/// A kernel that packs a batch of computed matrices (one tap): buffers `src` of `src_len` elements and `dst`, a task for
+/// each panel of each batch; the batches of `src` are `batch_stride` elements apart.
+pub fn pack_b_kernel(batch: usize, src_len: usize, batch_stride: usize, p: &PackB, nr: usize, lanes: usize) -> Kernel {
+    let panels = p.n.div_ceil(nr);
+    let mut kernel = Kernel::new("pack_b_f32", (batch * panels) as u64);
+    let src = kernel.buf("src", 4 * src_len, Access::Read);
+    let dst = kernel.buf("dst", 4 * batch * packed_len(1, p.k, p.n, nr), Access::Write);
+    let [of, panel] = [(); 2].map(|()| kernel.var());
+    let from = Ix::var(of) * (4 * batch_stride as i64) + Ix::var(panel) * ((4 * nr * p.n_stride) as i64);
+    let to = Ix::var(TASK) * ((4 * p.k * nr) as i64);
+    let mut place = |cols: usize| {
+        let tile = kernel.tile(tile(p, nr, cols, lanes));
+        vec![call(tile, [src.at(from.clone()), dst.at(to.clone())])]
+    };
+    let full = if p.n >= nr { place(nr) } else { Vec::new() };
+    let tail = if p.n.is_multiple_of(nr) { Vec::new() } else { place(p.n % nr) };
+    kernel.body = vec![
+        Stmt::Let { var: of, value: Ix::var(TASK).div(panels as i64) },
+        Stmt::Let { var: panel, value: Ix::var(TASK).rem(panels as i64) },
+        Stmt::If { a: Ix::var(panel), rel: Rel::Lt, b: (p.n / nr).into(), then: full, otherwise: tail },
+    ];
+    kernel
+}
+
+/// Copies `cols` columns of all k, zeros up to `nr`.
+fn tile(p: &PackB, nr: usize, cols: usize, lanes: usize) -> Tile {
+    let mut b = TileBuilder::new(format!("pack_b_{cols}"), lanes);
+    let (src, dst) = (b.ptr(), b.ptr());
+    let zero = b.f32(0.0);
+    let steps = [(src, 4 * p.k_stride as i64), (dst, 4 * nr as i64)];
+    b.for_each(Count::Static(p.k as u32), &steps, &[], |b, at, _| {
+        for col in (0..nr).step_by(lanes) {
+            let value = match lanes.min(cols.saturating_sub(col)) {
+                0 => zero,
+                n if p.n_stride == 1 => b.load_n(Mem::F32, at[0], 4 * col as i64, n),
+                n => b.load_strided(Mem::F32, at[0], (4 * col * p.n_stride) as i64, n, 4 * p.n_stride as i64),
+            };
+            b.store(Mem::F32, at[1], 4 * col as i64, value);
+        }
+        vec![]
+    });
+    b.finish()
+}

@@ -1,0 +1,139 @@
+//! The micro-kernel: `rows` by `cols` sums in registers over all taps and k, then the epilogue.
+
+use super::{Contract, Rows};
+use crate::target::Isa;
+use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+
+/// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each carried
+/// register at the back edge, so that the loop must be long.
+const UNROLL: usize = 4;
+
+/// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
+const CHAINS: usize = 8;
+
+/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, the zeros and the offsets of the first
+/// row if there is a table, the operands of the epilogue, C.
+pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize) -> Tile {
+    let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
+    let vectors = cols.div_ceil(isa.lanes());
+    let (a, panel) = (b.ptr(), b.ptr());
+    let table = matches!(c.rows, Rows::Table(_)).then(|| (b.ptr(), b.ptr()));
+    let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
+    let dst = b.ptr();
+    let sums = rows * vectors;
+    let chains = CHAINS.div_ceil(sums).min(UNROLL).min(c.k.max(1));
+    let zero = b.f32(0.0);
+    let acc = vec![zero; sums * chains];
+    let shape = Shape { rows, vectors, nr, k: c.k, chains };
+    let acc = match (&c.rows, table) {
+        (Rows::Table(_), Some((zeros, offsets))) => {
+            let count = Count::Static(c.taps as u32);
+            let tap_bytes = (4 * nr * c.k) as i64;
+            b.for_each(count, &[(offsets, 4), (panel, tap_bytes)], &acc, |b, p, acc| {
+                let row_bytes = 4 * c.taps as i64;
+                let at: Vec<_> = (0..rows).map(|r| (b.load_ptr(p[0], r as i64 * row_bytes, a, zeros), 0)).collect();
+                shape.accumulate(b, &at, p[1], acc)
+            })
+        }
+        (Rows::Stride(stride), _) => {
+            let at: Vec<_> = (0..rows).map(|r| (a, r as i64 * stride)).collect();
+            shape.accumulate(&mut b, &at, panel, &acc)
+        }
+        (Rows::Table(_), None) => acc,
+    };
+    let acc = shape.join(&mut b, acc);
+    epilogue(&mut b, c, &acc, rows, cols, &operands, dst);
+    b.finish()
+}
+
+struct Shape {
+    rows: usize,
+    vectors: usize,
+    nr: usize,
+    k: usize,
+    chains: usize,
+}
+
+impl Shape {
+    /// Adds one tap: the rows of A are at a pointer and a displacement each.
+    fn accumulate(&self, b: &mut TileBuilder, at: &[(Ptr, i64)], panel: Ptr, acc: &[Reg]) -> Vec<Reg> {
+        let mut advance = vec![(panel, (UNROLL * 4 * self.nr) as i64)];
+        // Rows that share a pointer advance by it alone.
+        let mut slots = Vec::new();
+        for &(ptr, _) in at {
+            let known = advance[1..].iter().position(|&(p, _)| p == ptr);
+            slots.push(known.unwrap_or(advance.len() - 1) + 1);
+            if known.is_none() {
+                advance.push((ptr, 4 * UNROLL as i64));
+            }
+        }
+        let turns = (self.k / UNROLL) as u32;
+        let (ptrs, mut acc) = if turns == 0 {
+            (advance.iter().map(|&(p, _)| p).collect(), acc.to_vec())
+        } else {
+            b.for_each_ptrs(Count::Static(turns), &advance, acc, |b, p, acc| {
+                let mut acc = acc.to_vec();
+                (0..UNROLL).for_each(|u| self.step(b, u, p, &slots, at, &mut acc));
+                acc
+            })
+        };
+        (0..self.k % UNROLL).for_each(|u| self.step(b, u, &ptrs, &slots, at, &mut acc));
+        acc
+    }
+
+    /// Adds element `u` of k from where the pointers stand.
+    fn step(&self, b: &mut TileBuilder, u: usize, p: &[Ptr], slots: &[usize], at: &[(Ptr, i64)], acc: &mut [Reg]) {
+        let lanes = b.lanes();
+        let chain = (u % self.chains) * self.rows * self.vectors;
+        let columns: Vec<_> =
+            (0..self.vectors).map(|v| b.load(Mem::F32, p[0], (4 * (u * self.nr + v * lanes)) as i64)).collect();
+        for r in 0..self.rows {
+            let x = b.broadcast(Mem::F32, p[slots[r]], at[r].1 + 4 * u as i64);
+            for (v, &column) in columns.iter().enumerate() {
+                let sum = &mut acc[chain + r * self.vectors + v];
+                *sum = b.fma(x, column, *sum);
+            }
+        }
+    }
+
+    /// Adds the chains of each sum.
+    fn join(&self, b: &mut TileBuilder, mut acc: Vec<Reg>) -> Vec<Reg> {
+        let sums = self.rows * self.vectors;
+        for chain in (1..self.chains).rev() {
+            for i in 0..sums {
+                acc[i] = b.add(acc[i], acc[chain * sums + i]);
+            }
+        }
+        acc.truncate(sums);
+        acc
+    }
+}
+
+/// Applies the epilogue to each register and stores it.
+fn epilogue(b: &mut TileBuilder, c: &Contract, acc: &[Reg], rows: usize, cols: usize, operands: &[Ptr], dst: Ptr) {
+    let lanes = b.lanes();
+    let vectors = cols.div_ceil(lanes);
+    for v in 0..vectors {
+        let (col, n) = ((v * lanes) as i64, lanes.min(cols - v * lanes));
+        let mut per_column = vec![None; operands.len()];
+        for r in 0..rows as i64 {
+            let value = c.epilogue.emit(b, &mut |b, i| {
+                let Some(i) = i.checked_sub(1) else { return acc[r as usize * vectors + v] };
+                let o = &c.operands[i];
+                if let (0, Some(reg)) = (o.row_stride, per_column[i]) {
+                    return reg;
+                }
+                let disp = r * o.row_stride + col * o.col_stride;
+                let reg = match o.col_stride {
+                    0 => b.broadcast(Mem::F32, operands[i], disp),
+                    4 => b.load_n(Mem::F32, operands[i], disp, n),
+                    stride => b.load_strided(Mem::F32, operands[i], disp, n, stride),
+                };
+                per_column[i] = Some(reg);
+                reg
+            });
+            let disp = r * c.c_row_stride + col * c.c_col_stride;
+            b.store_strided(Mem::F32, dst, disp, n, c.c_col_stride, value);
+        }
+    }
+}
