@@ -1,11 +1,23 @@
 //! ONNX in and out of the graph IR.
+//!
+//! [`ModelFile`] is a decoded model with its operator sets, functions and data files; [`Attributes`] reads a node's
+//! attributes by type; [`evaluation_order`] and [`captures`] settle names. Tensors and stored values have readers of
+//! their own. Input bytes never cause a panic: every error is a [`Diagnostic`] or a typed kind that becomes one.
 #![forbid(unsafe_code)]
 
+mod attributes;
 mod diagnostic;
 mod external;
+mod model;
+mod order;
 pub mod proto;
+mod stored;
 mod tensor;
 
+pub use attributes::{AttributeError, Attributes, Bindings};
 pub use diagnostic::{Diagnostic, Kind};
 pub use external::{ExternalError, ExternalFiles};
+pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
+pub use order::{captures, evaluation_order, uses};
+pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
 pub use tensor::{TensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};
