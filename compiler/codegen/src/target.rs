@@ -47,7 +47,7 @@ pub static ISAS: &[Isa] = &[Isa {
     vector_bits: 128,
     vector_regs: 16,
     emitter: Emitter::Clif,
-    contract_f32: (5, 2),
+    contract_f32: (4, 2),
     detect: || true,
 }];
 

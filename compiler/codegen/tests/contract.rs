@@ -1,4 +1,5 @@
 //! Contractions through machine code and the interpreter against plain loops, on all tails.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::contract::{
     Built, Contract, Conv, Operand, PackB, Schedule, contract, conv, pack_b, pack_b_kernel, packed_len,
@@ -129,5 +130,17 @@ proptest! {
         let size: [usize; 2] = std::array::from_fn(|d| reach[d] + extra[d]);
         let out = std::array::from_fn(|d| (size[d] + 2 * pads[d] - reach[d]) / strides[d] + 1);
         convolve(&Conv { batch, size, channels, filters, groups, kernel, strides, dilations, pads, out });
+    }
+}
+
+#[test]
+fn text_of_a_product() {
+    let mut c = Contract::matmul(1, 5, 6, 2);
+    c.operands = vec![Operand::per_column(6)];
+    c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
+    let built = contract(&c, Isa::host(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 });
+    insta::assert_snapshot!(built.kernel);
+    for tile in &built.kernel.tiles {
+        assert_eq!(optc_codegen::tile::parse_tile(&tile.to_string()).as_ref(), Ok(tile));
     }
 }

@@ -1,4 +1,5 @@
 //! Every tile instruction through the emitter, against the interpreter; text round trips; accuracy of the functions.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::nest::{Access, Kernel, call};
 use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};

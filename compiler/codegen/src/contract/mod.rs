@@ -185,9 +185,9 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Built {
     let full_n = (c.n / nr) as i64;
     let body = if full_n > 0 { nest.over_rows(&mut kernel, nr, m0, row) } else { Vec::new() };
     let mut stmts = vec![
-        let_(batch, task.clone().div((m_blocks * n_blocks) as i64)),
-        let_(m0, task.clone().rem(m_blocks as i64) * mc as i64),
-        let_(p0, task.div(m_blocks as i64).rem(n_blocks as i64) * panels as i64),
+        let_(batch, task.clone() / (m_blocks * n_blocks) as i64),
+        let_(m0, task.clone() % m_blocks as i64 * mc as i64),
+        let_(p0, task / m_blocks as i64 % n_blocks as i64 * panels as i64),
         for_loop(panel, p0, (Ix::var(p0) + panels).min(full_n), body),
     ];
     if !c.n.is_multiple_of(nr) {

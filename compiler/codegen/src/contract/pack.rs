@@ -61,8 +61,8 @@ pub fn pack_b_kernel(batch: usize, src_len: usize, batch_stride: usize, p: &Pack
     let full = if p.n >= nr { place(nr) } else { Vec::new() };
     let tail = if p.n.is_multiple_of(nr) { Vec::new() } else { place(p.n % nr) };
     kernel.body = vec![
-        Stmt::Let { var: of, value: Ix::var(TASK).div(panels as i64) },
-        Stmt::Let { var: panel, value: Ix::var(TASK).rem(panels as i64) },
+        Stmt::Let { var: of, value: Ix::var(TASK) / panels as i64 },
+        Stmt::Let { var: panel, value: Ix::var(TASK) % panels as i64 },
         Stmt::If { a: Ix::var(panel), rel: Rel::Lt, b: (p.n / nr).into(), then: full, otherwise: tail },
     ];
     kernel

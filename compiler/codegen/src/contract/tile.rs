@@ -46,6 +46,11 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
     b.finish()
 }
 
+/// So many rows load their broadcast once for each vector: a load of a single use becomes one `vbroadcastss` without a
+/// register move, which balances the load ports against the width of dispatch (Zen 3, 4x8, 14x14x1024 by 256: 83.7 % of
+/// the FMA peak with none, 87.5 % with one).
+const REPEATED: usize = 1;
+
 struct Shape {
     rows: usize,
     vectors: usize,
@@ -88,10 +93,18 @@ impl Shape {
         let columns: Vec<_> =
             (0..self.vectors).map(|v| b.load(Mem::F32, p[0], (4 * (u * self.nr + v * lanes)) as i64)).collect();
         for r in 0..self.rows {
-            let x = b.broadcast(Mem::F32, p[slots[r]], at[r].1 + 4 * u as i64);
+            let mut x = None;
             for (v, &column) in columns.iter().enumerate() {
+                let at = (p[slots[r]], at[r].1 + 4 * u as i64);
+                let value = match x {
+                    Some(x) if r >= REPEATED => x,
+                    _ => b.broadcast(Mem::F32, at.0, at.1),
+                };
+                x = Some(value);
                 let sum = &mut acc[chain + r * self.vectors + v];
-                *sum = b.fma(x, column, *sum);
+                // The first factor's register is overwritten: best one that is not needed again.
+                let column_dies = r + 1 == self.rows && v + 1 < self.vectors;
+                *sum = if column_dies { b.fma(column, value, *sum) } else { b.fma(value, column, *sum) };
             }
         }
     }

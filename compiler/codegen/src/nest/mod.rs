@@ -34,7 +34,7 @@ mod verify;
 pub use verify::NestError;
 
 use crate::tile::Tile;
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Div, Mul, Rem, Sub};
 
 /// An index variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,24 +70,6 @@ impl Ix {
     /// A variable.
     pub fn var(var: Var) -> Ix {
         Ix::Var(var)
-    }
-
-    /// `self / c`, both non-negative, `c` positive.
-    pub fn div(self, c: i64) -> Ix {
-        match self {
-            Ix::Const(a) => Ix::Const(a / c),
-            a if c == 1 => a,
-            a => Ix::Div(Box::new(a), c),
-        }
-    }
-
-    /// `self % c`, both non-negative, `c` positive.
-    pub fn rem(self, c: i64) -> Ix {
-        match self {
-            Ix::Const(a) => Ix::Const(a % c),
-            _ if c == 1 => Ix::Const(0),
-            a => Ix::Rem(Box::new(a), c),
-        }
     }
 
     /// The smaller of both.
@@ -161,6 +143,28 @@ impl Mul<i64> for Ix {
             _ if c == 0 => Ix::Const(0),
             a if c == 1 => a,
             a => Ix::Mul(Box::new(a), c),
+        }
+    }
+}
+
+impl Div<i64> for Ix {
+    type Output = Ix;
+    fn div(self, c: i64) -> Ix {
+        match self {
+            Ix::Const(a) if c > 0 => Ix::Const(a / c),
+            a if c == 1 => a,
+            a => Ix::Div(Box::new(a), c),
+        }
+    }
+}
+
+impl Rem<i64> for Ix {
+    type Output = Ix;
+    fn rem(self, c: i64) -> Ix {
+        match self {
+            Ix::Const(a) if c > 0 => Ix::Const(a % c),
+            _ if c == 1 => Ix::Const(0),
+            a => Ix::Rem(Box::new(a), c),
         }
     }
 }

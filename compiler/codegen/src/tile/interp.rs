@@ -127,8 +127,8 @@ impl State<'_> {
             Inst::Load { dst, mem, ptr, disp, load } => self.load(*dst, *mem, self.ptrs[ptr], *disp, *load)?,
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 let (base, value) = (self.ptrs[ptr], self.regs[src].clone());
-                for i in 0..*n as usize {
-                    self.write(*mem, base, disp + stride * i as i64, value[i])?;
+                for (i, bits) in value.into_iter().enumerate().take(*n as usize) {
+                    self.write(*mem, base, disp + stride * i as i64, bits)?;
                 }
             }
             Inst::Offset { dst, ptr, disp } => {
