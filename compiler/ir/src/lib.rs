@@ -1,1 +1,29 @@
 //! The graph IR: types, ops, text form, verifier and reference interpreter.
+//!
+//! A [`Graph`] is a petgraph DAG of ops on typed values, with value semantics. Every op is declared once, in
+//! [`ops`]: its text form, its constraints, its type inference and its reference evaluation. This crate knows neither
+//! ONNX nor passes nor code generation.
+
+mod attr;
+mod error;
+mod graph;
+mod infer;
+mod interp;
+pub mod ops;
+mod parse;
+mod print;
+mod types;
+mod value;
+mod verify;
+
+pub use attr::{Attr, AttrValue, Const, Real};
+pub use error::{GraphError, OpError, ParseError};
+pub use graph::{Graph, Node, NodeId, Output, ResultInfo, Value};
+pub use infer::infer_types;
+pub use interp::run;
+pub use ops::{Args, Decl, InferCx, Op, OperandSpec, Semantics};
+pub use parse::{parse, parse_with};
+pub use print::{Printed, print};
+pub use types::{Dim, TensorType, Type};
+pub use value::Val;
+pub use verify::{Failure, verify};

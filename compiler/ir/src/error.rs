@@ -1,0 +1,85 @@
+//! What can be wrong with an op, a graph or a text.
+
+use optc_tensor::{DType, TensorError};
+
+/// Why an op refuses its operands or attributes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpError {
+    /// A numbered constraint of the op does not hold.
+    #[error("{reason} ({constraint})")]
+    Constraint {
+        /// The constraint's number in the op's documentation.
+        constraint: &'static str,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// The wrong number of operands.
+    #[error("`{op}` takes {expected} operands, found {found}")]
+    Arity {
+        /// The op's name.
+        op: &'static str,
+        /// How many it takes.
+        expected: String,
+        /// How many were given.
+        found: usize,
+    },
+    /// A required operand is absent or not a tensor.
+    #[error("operand {slot} is absent or not a tensor")]
+    Operand {
+        /// The operand's position.
+        slot: usize,
+    },
+    /// A dtype for which the op is not defined here.
+    #[error("`{op}` is not defined on {dtype} here")]
+    DType {
+        /// The op's name.
+        op: &'static str,
+        /// The dtype that was given.
+        dtype: DType,
+    },
+    /// A tensor could not be made.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An attribute is missing, unknown or of another kind.
+    #[error("attribute `{name}`: {reason}")]
+    Attribute {
+        /// The attribute's name.
+        name: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+}
+
+/// An [`OpError`] and the place where it arose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{op}` at {loc}: {error}")]
+pub struct GraphError {
+    /// The op's name.
+    pub op: String,
+    /// The ONNX nodes that the op came from, or its number in the text form.
+    pub loc: String,
+    /// What is wrong.
+    pub error: OpError,
+}
+
+/// Why a text is not a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct ParseError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+/// Returns a constraint error unless the condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($cond:expr, $constraint:literal, $($arg:tt)+) => {
+        if !$cond {
+            return Err($crate::OpError::Constraint { constraint: $constraint, reason: format!($($arg)+) });
+        }
+    };
+}

@@ -1,0 +1,206 @@
+//! The graph: a petgraph DAG whose nodes hold an op, ordered operands, typed results and regions.
+//!
+//! Operand order lives in [`Node::operands`]; the petgraph edges mirror it (one edge a used operand, its slot as weight)
+//! and serve traversal alone. Regions are isolated: what a region uses of the outside is passed in as an operand.
+
+use std::collections::BinaryHeap;
+
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+use crate::ops::tensor::Param;
+use crate::{Op, Type};
+
+/// A node's identity; stable while other nodes come and go.
+pub type NodeId = NodeIndex<u32>;
+
+/// One result of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value {
+    /// The node that defines it.
+    pub node: NodeId,
+    /// Which of the node's results it is.
+    pub result: u32,
+}
+
+/// What is known of one result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultInfo {
+    /// Its type.
+    pub ty: Type,
+}
+
+/// An op at its place in the graph.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// The operands in order; `None` for an optional operand that is absent.
+    pub operands: Vec<Option<Value>>,
+    /// The results in order.
+    pub results: Vec<ResultInfo>,
+    /// Nested graphs of control-flow ops.
+    pub regions: Vec<Graph>,
+    /// Names of the ONNX nodes that this op came from.
+    pub loc: Vec<String>,
+}
+
+/// A named result of the whole graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The name that users know it by.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+}
+
+/// A function: parameters, ops and outputs.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// The function's name.
+    pub name: String,
+    dag: StableDiGraph<Node, usize>,
+    inputs: Vec<NodeId>,
+    /// What the function returns.
+    pub outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: &str) -> Graph {
+        Graph { name: name.to_owned(), ..Graph::default() }
+    }
+
+    /// Adds a graph input.
+    pub fn add_input(&mut self, name: &str, ty: Type) -> Value {
+        let op = Op::Param(Param { name: name.to_owned() });
+        let node = Node { op, operands: vec![], results: vec![ResultInfo { ty }], regions: vec![], loc: vec![] };
+        let id = self.dag.add_node(node);
+        self.inputs.push(id);
+        Value { node: id, result: 0 }
+    }
+
+    /// Adds an op whose results have the given types. Operands must be defined already.
+    pub fn add(&mut self, op: impl Into<Op>, operands: &[Option<Value>], types: Vec<Type>) -> NodeId {
+        let results = types.into_iter().map(|ty| ResultInfo { ty }).collect();
+        let node = Node { op: op.into(), operands: operands.to_vec(), results, regions: vec![], loc: vec![] };
+        let id = self.dag.add_node(node);
+        for (slot, value) in operands.iter().enumerate() {
+            if let Some(value) = value {
+                self.dag.add_edge(value.node, id, slot);
+            }
+        }
+        id
+    }
+
+    /// The values of the graph's inputs, in order.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Value> + '_ {
+        self.inputs.iter().map(|&node| Value { node, result: 0 })
+    }
+
+    /// The name of an input.
+    pub fn input_name(&self, input: Value) -> Option<&str> {
+        if let Op::Param(p) = &self.dag.node_weight(input.node)?.op { Some(&p.name) } else { None }
+    }
+
+    /// The node with this identity, if it is there.
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.dag.node_weight(id)
+    }
+
+    /// The node with this identity.
+    ///
+    /// # Panics
+    /// The node was removed.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.dag[id]
+    }
+
+    /// The node, for changes to its op, types, regions and locations. Operands change through
+    /// [`Graph::set_operand`], which keeps the edges in step.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.dag[id]
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &Type {
+        &self.dag[value.node].results[value.result as usize].ty
+    }
+
+    /// Replaces one operand.
+    pub fn set_operand(&mut self, id: NodeId, slot: usize, value: Option<Value>) {
+        let old = self.dag.edges_directed(id, Direction::Incoming).find(|e| *e.weight() == slot).map(|e| e.id());
+        if let Some(edge) = old {
+            self.dag.remove_edge(edge);
+        }
+        self.dag[id].operands[slot] = value;
+        if let Some(value) = value {
+            self.dag.add_edge(value.node, id, slot);
+        }
+    }
+
+    /// The uses of a value: consumers and operand slots, ordered.
+    pub fn uses(&self, value: Value) -> Vec<(NodeId, usize)> {
+        let edges = self.dag.edges_directed(value.node, Direction::Outgoing);
+        let mut uses: Vec<_> = edges.map(|e| (e.target(), *e.weight())).collect();
+        uses.retain(|&(n, slot)| self.dag[n].operands[slot] == Some(value));
+        uses.sort_unstable();
+        uses
+    }
+
+    /// Makes every use of `old`, outputs included, a use of `new`.
+    pub fn replace_uses(&mut self, old: Value, new: Value) {
+        for (node, slot) in self.uses(old) {
+            self.set_operand(node, slot, Some(new));
+        }
+        for output in self.outputs.iter_mut().filter(|o| o.value == old) {
+            output.value = new;
+        }
+    }
+
+    /// Removes a node and the edges at it. Its results must not be used.
+    pub fn remove(&mut self, id: NodeId) {
+        self.inputs.retain(|&n| n != id);
+        self.dag.remove_node(id);
+    }
+
+    /// The nodes' identities in order of creation.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.dag.node_indices()
+    }
+
+    /// How many nodes there are, inputs included.
+    pub fn len(&self) -> usize {
+        self.dag.node_count()
+    }
+
+    /// True when there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All nodes, each after its operands; among those that are ready the oldest first. `None` when there is a cycle.
+    pub fn topological_order(&self) -> Option<Vec<NodeId>> {
+        let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().last().map_or(0, |n| n.index() + 1)];
+        let mut ready = BinaryHeap::new();
+        for id in self.dag.node_indices() {
+            waiting[id.index()] = self.dag.edges_directed(id, Direction::Incoming).count();
+            if waiting[id.index()] == 0 {
+                ready.push(std::cmp::Reverse(id));
+            }
+        }
+        let mut order = Vec::with_capacity(self.len());
+        while let Some(std::cmp::Reverse(id)) = ready.pop() {
+            order.push(id);
+            for edge in self.dag.edges_directed(id, Direction::Outgoing) {
+                let left = &mut waiting[edge.target().index()];
+                *left -= 1;
+                if *left == 0 {
+                    ready.push(std::cmp::Reverse(edge.target()));
+                }
+            }
+        }
+        (order.len() == self.len()).then_some(order)
+    }
+}

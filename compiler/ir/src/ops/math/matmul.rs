@@ -1,0 +1,84 @@
+//! Matrix products.
+
+use optc_tensor::{DType, Tensor, broadcast_shapes};
+
+use super::binary::{broadcast_indices, broadcast_types};
+use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// NumPy's `matmul`: matrices in the last two dims, batches broadcast; a rank-1 operand is a row or a column.
+    ///
+    /// - (C1) The inner extents are equal.
+    /// - (C2) The operands have one dtype.
+    /// - (C3) No operand is a scalar.
+    "math.matmul" = MatMul(a, b) {}
+}
+
+impl Semantics for MatMul {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
+        ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
+        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
+        ensure!(!x.is_empty() && !y.is_empty(), "C3", "operands are {a} and {b}, expected rank 1 or more");
+        let inner = (&x[x.len() - 1], &y[y.len().saturating_sub(2)]);
+        if let (Some(p), Some(q)) = (inner.0.known(), inner.1.known()) {
+            ensure!(p == q, "C1", "inner extents are {p} and {q}");
+        }
+        let lead = |s: &[Dim]| TensorType::new(a.dtype, s[..s.len().saturating_sub(2)].to_vec());
+        let mut shape = broadcast_types(&lead(x), &lead(y))?.unwrap_or_default();
+        if x.len() > 1 {
+            shape.push(x[x.len() - 2].clone());
+        }
+        if y.len() > 1 {
+            shape.push(y[y.len() - 1].clone());
+        }
+        Ok(vec![TensorType::new(a.dtype, shape).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (a, b) = (args.tensor(0)?, args.tensor(1)?);
+        ensure!(a.rank() > 0 && b.rank() > 0, "C3", "an operand is a scalar");
+        ensure!(a.dtype() == b.dtype() && a.dtype() != DType::Str, "C2", "dtypes {} and {}", a.dtype(), b.dtype());
+        let (x, y) = (a.shape(), b.shape());
+        let m = if x.len() > 1 { x[x.len() - 2] } else { 1 };
+        let (k, n) = (x[x.len() - 1], if y.len() > 1 { y[y.len() - 1] } else { 1 });
+        ensure!(y[y.len().saturating_sub(2)] == k, "C1", "shapes are {x:?} and {y:?}");
+        let (la, lb) = (&x[..x.len().saturating_sub(2)], &y[..y.len().saturating_sub(2)]);
+        let batch = broadcast_shapes(la, lb);
+        ensure!(batch.is_some(), "C1", "batches {la:?} and {lb:?} do not broadcast");
+        let batch = batch.unwrap_or_default();
+        let (ia, ib) = (broadcast_indices(la, &batch), broadcast_indices(lb, &batch));
+        let mut shape = batch;
+        shape.extend((x.len() > 1).then_some(m));
+        shape.extend((y.len() > 1).then_some(n));
+        let t = if a.dtype().is_float() {
+            let (av, bv) = (a.to_f64_vec(), b.to_f64_vec());
+            let out = ia.iter().zip(&ib).flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
+            Tensor::from_f64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
+        } else {
+            let (av, bv) = (a.to_i64_vec(), b.to_i64_vec());
+            let out = ia.iter().zip(&ib).flat_map(|(i, j)| int_product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
+            Tensor::from_i64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
+        };
+        Ok(vec![t.into()])
+    }
+}
+
+/// `a·b` for row-major `a: m×k`, `b: k×n`.
+pub(crate) fn product(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
+    let mut c = vec![0.0; m * n];
+    for i in 0..m {
+        for p in 0..k {
+            let v = a[i * k + p];
+            for (c, b) in c[i * n..(i + 1) * n].iter_mut().zip(&b[p * n..(p + 1) * n]) {
+                *c += v * b;
+            }
+        }
+    }
+    c
+}
+
+fn int_product(a: &[i64], b: &[i64], m: usize, k: usize, n: usize) -> Vec<i64> {
+    let cell = |i: usize, j: usize| (0..k).fold(0i64, |s, p| s.wrapping_add(a[i * k + p].wrapping_mul(b[p * n + j])));
+    (0..m * n).map(|c| cell(c / n, c % n)).collect()
+}

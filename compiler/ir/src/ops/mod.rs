@@ -1,0 +1,284 @@
+//! The ops: each declared once, with its text form, its constraints, its type inference and its reference evaluation.
+//!
+//! To add an op: declare it with [`op!`](crate::op) in the file of its dialect, implement [`Semantics`], and add its line to
+//! [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
+
+pub mod math;
+pub mod nn;
+pub mod tensor;
+
+use optc_tensor::{DType, Tensor};
+
+use crate::{Attr, Graph, OpError, TensorType, Type, Val};
+
+/// How an operand may appear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperandSpec {
+    /// Always there.
+    One(&'static str),
+    /// May be absent.
+    Optional(&'static str),
+    /// Any number, at the end.
+    Many(&'static str),
+}
+
+/// What [`op!`](crate::op) makes of a declaration.
+pub trait Decl: Sized {
+    /// `dialect.name`.
+    const NAME: &'static str;
+    /// The operands in order.
+    const OPERANDS: &'static [OperandSpec];
+    /// The attributes that differ from their defaults, by name.
+    fn attrs(&self) -> Vec<(&'static str, Attr)>;
+    /// The op with these attributes.
+    ///
+    /// # Errors
+    /// An attribute is missing, unknown or of another kind.
+    fn from_attrs(attrs: Vec<(String, Attr)>) -> Result<Self, OpError>;
+}
+
+/// What an op means.
+pub trait Semantics: Decl {
+    /// The types of the results.
+    ///
+    /// # Errors
+    /// A constraint of the op does not hold.
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError>;
+    /// The results themselves.
+    ///
+    /// # Errors
+    /// A constraint of the op does not hold for these operands.
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError>;
+}
+
+/// What type inference may look at.
+pub struct InferCx<'a> {
+    /// The operands' types; `None` for absent ones.
+    pub types: &'a [Option<&'a Type>],
+    /// The operands' values where they are constants.
+    pub consts: &'a [Option<&'a Tensor>],
+    /// The op's regions.
+    pub regions: &'a [Graph],
+}
+
+impl<'a> InferCx<'a> {
+    /// The tensor type of operand `slot`.
+    ///
+    /// # Errors
+    /// It is absent or not a tensor.
+    pub fn tensor(&self, slot: usize) -> Result<&'a TensorType, OpError> {
+        self.types.get(slot).copied().flatten().and_then(Type::as_tensor).ok_or(OpError::Operand { slot })
+    }
+
+    /// The constant value of operand `slot`, where it is known.
+    pub fn constant(&self, slot: usize) -> Option<&'a Tensor> {
+        self.consts.get(slot).copied().flatten()
+    }
+
+    /// True when operand `slot` is there.
+    pub fn has(&self, slot: usize) -> bool {
+        self.types.get(slot).copied().flatten().is_some()
+    }
+}
+
+/// The operands that an evaluation gets.
+pub struct Args<'a> {
+    /// The operands' values; `None` for absent ones.
+    pub values: &'a [Option<Val>],
+    /// The op's regions.
+    pub regions: &'a [Graph],
+}
+
+impl<'a> Args<'a> {
+    /// The tensor in operand `slot`.
+    ///
+    /// # Errors
+    /// It is absent or not a tensor.
+    pub fn tensor(&self, slot: usize) -> Result<&'a Tensor, OpError> {
+        self.optional(slot).ok_or(OpError::Operand { slot })
+    }
+
+    /// The tensor in operand `slot`, if there is one.
+    pub fn optional(&self, slot: usize) -> Option<&'a Tensor> {
+        self.values.get(slot)?.as_ref()?.as_tensor()
+    }
+}
+
+/// Declares an op: its struct, its name and the text form of its attributes.
+///
+/// `"dialect.name" = Struct(a, b: optional, cs: many) { attr: Type, other: Type = default }`: an operand is required, or `: optional`, or
+/// `: many`; an attribute with a default is left out of the text when it has it.
+#[macro_export]
+macro_rules! op {
+    ($(#[$doc:meta])* $name:literal = $Op:ident($($operand:ident $(: $mark:ident)?),*)
+     { $($(#[$adoc:meta])* $attr:ident: $T:ty $(= $default:expr)?),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub struct $Op { $($(#[$adoc])* pub $attr: $T,)* }
+
+        impl $crate::Decl for $Op {
+            const NAME: &'static str = $name;
+            const OPERANDS: &'static [$crate::OperandSpec] = &[$($crate::op!(@spec $operand $($mark)?)),*];
+
+            fn attrs(&self) -> Vec<(&'static str, $crate::Attr)> {
+                #[allow(unused_mut, reason = "ops without attributes")]
+                let mut attrs: Vec<(&'static str, $crate::Attr)> = vec![];
+                $(
+                    let default: Option<$T> = $crate::op!(@default $($default)?);
+                    if default.as_ref() != Some(&self.$attr) {
+                        attrs.push((stringify!($attr), $crate::AttrValue::to_attr(&self.$attr)));
+                    }
+                )*
+                attrs.sort_by_key(|a| a.0);
+                attrs
+            }
+
+            fn from_attrs(attrs: Vec<(String, $crate::Attr)>) -> Result<Self, $crate::OpError> {
+                #[allow(unused_mut, reason = "ops without attributes")]
+                let mut attrs = attrs;
+                $(let $attr: $T = $crate::ops::take_attr(&mut attrs, stringify!($attr), $crate::op!(@default $($default)?))?;)*
+                $crate::ops::no_more_attrs(&attrs)?;
+                Ok($Op { $($attr),* })
+            }
+        }
+    };
+    (@spec $name:ident) => { $crate::OperandSpec::One(stringify!($name)) };
+    (@spec $name:ident optional) => { $crate::OperandSpec::Optional(stringify!($name)) };
+    (@spec $name:ident many) => { $crate::OperandSpec::Many(stringify!($name)) };
+    (@default) => { None };
+    (@default $d:expr) => { Some($d) };
+}
+
+/// Takes one attribute out of a list, or its default.
+#[doc(hidden)]
+pub fn take_attr<T: crate::AttrValue>(
+    attrs: &mut Vec<(String, Attr)>,
+    name: &str,
+    default: Option<T>,
+) -> Result<T, OpError> {
+    let error = |reason: String| OpError::Attribute { name: name.to_owned(), reason };
+    match attrs.iter().position(|(n, _)| n == name) {
+        Some(at) => {
+            let (_, attr) = attrs.swap_remove(at);
+            T::from_attr(&attr).ok_or_else(|| error(format!("expected {}", T::EXPECTED)))
+        }
+        None => default.ok_or_else(|| error("is missing".to_owned())),
+    }
+}
+
+/// Refuses attributes that are left over.
+#[doc(hidden)]
+pub fn no_more_attrs(attrs: &[(String, Attr)]) -> Result<(), OpError> {
+    match attrs.first() {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(OpError::Attribute { name: name.clone(), reason: "is not an attribute of this op".to_owned() })
+        }
+    }
+}
+
+/// The one list of ops: calls `$table!` with `Struct in module` for each.
+#[macro_export]
+macro_rules! for_each_op {
+    ($table:ident) => {
+        $table! {
+            Param in tensor, Constant in tensor, Reshape in tensor, Transpose in tensor, Concat in tensor, Slice in tensor,
+            Split in tensor, Gather in tensor, ShapeOf in tensor, Expand in tensor, Squeeze in tensor, Unsqueeze in tensor,
+            Flatten in tensor, Fill in tensor, Pad in tensor,
+            Abs in math, Neg in math, Exp in math, Log in math, Sqrt in math, Reciprocal in math, Erf in math, Tanh in math,
+            Sigmoid in math, Relu in math, Floor in math, Ceil in math, Round in math, Sign in math, Sin in math, Cos in math,
+            Softplus in math, Softsign in math, HardSwish in math, Mish in math, LeakyRelu in math, Elu in math, HardSigmoid in math, Not in math,
+            Add in math, Sub in math, Mul in math, Div in math, Pow in math, Min in math, Max in math, And in math, Or in math,
+            Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
+            Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
+            Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
+        }
+    };
+}
+
+macro_rules! op_enum {
+    ($($Op:ident in $module:ident,)*) => {
+        /// Any op.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum Op { $(#[doc = concat!("See [`", stringify!($module), "::", stringify!($Op), "`].")] $Op($module::$Op),)* }
+
+        $(impl From<$module::$Op> for Op { fn from(op: $module::$Op) -> Op { Op::$Op(op) } })*
+
+        impl Op {
+            /// The names of all ops, in the order of the list.
+            pub const NAMES: &'static [&'static str] = &[$($module::$Op::NAME),*];
+
+            /// `dialect.name`.
+            pub fn name(&self) -> &'static str { match self { $(Op::$Op(_) => $module::$Op::NAME),* } }
+
+            /// The operands that it takes.
+            pub fn operands(&self) -> &'static [OperandSpec] { match self { $(Op::$Op(_) => $module::$Op::OPERANDS),* } }
+
+            /// The attributes that differ from their defaults, sorted by name.
+            pub fn attrs(&self) -> Vec<(&'static str, Attr)> { match self { $(Op::$Op(op) => op.attrs()),* } }
+
+            /// The op called `name` with these attributes; `None` when there is no such op.
+            pub fn from_attrs(name: &str, attrs: Vec<(String, Attr)>) -> Option<Result<Op, OpError>> {
+                match name { $($module::$Op::NAME => Some($module::$Op::from_attrs(attrs).map(Op::$Op)),)* _ => None }
+            }
+
+            /// The types of the results. See [`Semantics::infer`].
+            ///
+            /// # Errors
+            /// The arity is wrong or a constraint does not hold.
+            pub fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+                self.check_arity(cx.types.iter().map(|t| t.is_some()).collect())?;
+                match self { $(Op::$Op(op) => op.infer(cx)),* }
+            }
+
+            /// The results. See [`Semantics::eval`].
+            ///
+            /// # Errors
+            /// The arity is wrong or a constraint does not hold.
+            pub fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                self.check_arity(args.values.iter().map(|t| t.is_some()).collect())?;
+                match self { $(Op::$Op(op) => op.eval(args)),* }
+            }
+        }
+    };
+}
+for_each_op!(op_enum);
+
+impl Op {
+    fn check_arity(&self, present: Vec<bool>) -> Result<(), OpError> {
+        let specs = self.operands();
+        let many = matches!(specs.last(), Some(OperandSpec::Many(_)));
+        let required = specs.iter().rposition(|s| matches!(s, OperandSpec::One(_))).map_or(0, |i| i + 1);
+        let max = if many { usize::MAX } else { specs.len() };
+        if present.len() < required || present.len() > max {
+            let expected = match (required, max) {
+                (r, usize::MAX) => format!("at least {r}"),
+                (r, m) if r == m => r.to_string(),
+                (r, m) => format!("{r} to {m}"),
+            };
+            return Err(OpError::Arity { op: self.name(), expected, found: present.len() });
+        }
+        let missing = specs.iter().zip(&present).position(|(s, &p)| !p && matches!(s, OperandSpec::One(_)));
+        missing.map_or(Ok(()), |slot| Err(OpError::Operand { slot }))
+    }
+}
+
+/// The error for a dtype on which an op is not defined.
+pub(crate) fn bad_dtype<T>(op: &'static str, dtype: DType) -> Result<T, OpError> {
+    Err(OpError::DType { op, dtype })
+}
+
+/// Resolves a possibly negative axis.
+///
+/// # Errors
+/// It lies outside of `-rank..rank`.
+pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<usize, OpError> {
+    let r = rank as i64;
+    ensure_axis(axis, r)?;
+    Ok(if axis < 0 { (axis + r) as usize } else { axis as usize })
+}
+
+fn ensure_axis(axis: i64, rank: i64) -> Result<(), OpError> {
+    crate::ensure!(axis >= -rank && axis < rank, "axis", "axis {axis} is outside of {}..{rank}", -rank);
+    Ok(())
+}

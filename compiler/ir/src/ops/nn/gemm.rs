@@ -1,0 +1,66 @@
+//! General matrix product.
+
+use optc_tensor::Tensor;
+
+use crate::ops::math::{broadcast_indices, product};
+use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result.
+    ///
+    /// - (C1) `a` and `b` are matrices with equal inner extents.
+    /// - (C2) One float dtype.
+    /// - (C3) `c` broadcasts to the result.
+    "nn.gemm" = Gemm(a, b, c: optional) {
+        /// Factor of the product.
+        alpha: Real = Real(1.0),
+        /// Factor of `c`.
+        beta: Real = Real(1.0),
+        /// Whether `a` is transposed.
+        trans_a: bool = false,
+        /// Whether `b` is transposed.
+        trans_b: bool = false,
+    }
+}
+
+impl Semantics for Gemm {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
+        ensure!(a.dtype == b.dtype && a.dtype.is_float(), "C2", "operands are {} and {}", a.dtype, b.dtype);
+        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
+        ensure!(x.len() == 2 && y.len() == 2, "C1", "operands are {a} and {b}, expected matrices");
+        let (ta, tb) = (self.trans_a as usize, self.trans_b as usize);
+        if let (Some(p), Some(q)) = (x[1 - ta].known(), y[tb].known()) {
+            ensure!(p == q, "C1", "inner extents are {p} and {q}");
+        }
+        Ok(vec![TensorType::new(a.dtype, vec![x[ta].clone(), y[1 - tb].clone()]).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (a, b) = (args.tensor(0)?, args.tensor(1)?);
+        ensure!(a.rank() == 2 && b.rank() == 2, "C1", "shapes are {:?} and {:?}", a.shape(), b.shape());
+        ensure!(a.dtype() == b.dtype() && a.dtype().is_float(), "C2", "{} and {}", a.dtype(), b.dtype());
+        let (av, m, k) = matrix(a, self.trans_a);
+        let (bv, inner, n) = matrix(b, self.trans_b);
+        ensure!(inner == k, "C1", "inner extents are {k} and {inner}");
+        let mut y: Vec<f64> = product(&av, &bv, m, k, n).into_iter().map(|v| v * self.alpha.0 as f64).collect();
+        if let Some(c) = args.optional(2) {
+            let fits = optc_tensor::broadcast_shapes(c.shape(), &[m, n]).is_some_and(|s| s == [m, n]);
+            ensure!(fits, "C3", "`c` has shape {:?}, the result [{m}, {n}]", c.shape());
+            let cv = c.to_f64_vec();
+            for (y, i) in y.iter_mut().zip(broadcast_indices(c.shape(), &[m, n])) {
+                *y += self.beta.0 as f64 * cv[i];
+            }
+        }
+        Ok(vec![Tensor::from_f64(a.dtype(), &[m, n], &y)?.into()])
+    }
+}
+
+/// The values, rows and columns of a matrix, transposed where asked.
+fn matrix(t: &Tensor, transposed: bool) -> (Vec<f64>, usize, usize) {
+    let (rows, cols, v) = (t.shape()[0], t.shape()[1], t.to_f64_vec());
+    if !transposed {
+        return (v, rows, cols);
+    }
+    ((0..rows * cols).map(|i| v[i % rows * cols + i / rows]).collect(), cols, rows)
+}

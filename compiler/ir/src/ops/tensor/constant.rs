@@ -1,0 +1,83 @@
+//! Graph inputs, constants and filled tensors.
+
+use optc_tensor::Tensor;
+
+use super::gather_elements;
+use crate::{Args, Const, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// A graph input. It never stands in the text as an op; its type is declared with the function.
+    "func.param" = Param() {
+        /// The name that users know it by.
+        name: String,
+    }
+}
+
+impl Semantics for Param {
+    fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
+        Err(OpError::Constraint { constraint: "C1", reason: "a parameter's type is declared".to_owned() })
+    }
+
+    fn eval(&self, _: &Args) -> Result<Vec<Val>, OpError> {
+        Err(OpError::Constraint { constraint: "C1", reason: "a parameter's value is given".to_owned() })
+    }
+}
+
+op! {
+    /// A tensor known at compile time.
+    "tensor.const" = Constant() {
+        /// Its value.
+        value: Const,
+    }
+}
+
+impl Semantics for Constant {
+    fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
+        Ok(vec![TensorType::fixed(self.value.0.dtype(), self.value.0.shape()).into()])
+    }
+
+    fn eval(&self, _: &Args) -> Result<Vec<Val>, OpError> {
+        Ok(vec![self.value.0.clone().into()])
+    }
+}
+
+/// The dims that a constant shape operand names, or unknown ones of its length; `None` when not even that is known.
+pub(crate) fn dims_of(cx: &InferCx, slot: usize) -> Result<Option<Vec<Dim>>, OpError> {
+    if let Some(t) = cx.constant(slot) {
+        let dims = t.to_i64_vec();
+        ensure!(dims.iter().all(|&d| d >= 0), "shape", "the shape {dims:?} has a negative extent");
+        return Ok(Some(dims.into_iter().map(|d| Dim::Known(d as usize)).collect()));
+    }
+    let shape = cx.tensor(slot)?.static_shape();
+    Ok(shape.map(|s| vec![Dim::Unknown; s.first().copied().unwrap_or(0).min(64)]))
+}
+
+/// A shape operand's value.
+pub(crate) fn shape_arg(t: &Tensor) -> Result<Vec<usize>, OpError> {
+    let dims = t.to_i64_vec();
+    ensure!(dims.iter().all(|&d| d >= 0), "shape", "the shape {dims:?} has a negative extent");
+    Ok(dims.into_iter().map(|d| d as usize).collect())
+}
+
+op! {
+    /// A tensor of shape `shape` whose elements are all `value`.
+    ///
+    /// - (C1) `value` has one element.
+    "tensor.fill" = Fill(shape) {
+        /// The element.
+        value: Const,
+    }
+}
+
+impl Semantics for Fill {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        ensure!(self.value.0.len() == 1, "C1", "`value` has {} elements, expected 1", self.value.0.len());
+        Ok(vec![TensorType { dtype: self.value.0.dtype(), shape: dims_of(cx, 0)? }.into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        ensure!(self.value.0.len() == 1, "C1", "`value` has {} elements, expected 1", self.value.0.len());
+        let shape = shape_arg(args.tensor(0)?)?;
+        Ok(vec![gather_elements(&self.value.0, &shape, std::iter::repeat(Some(0)))?.into()])
+    }
+}

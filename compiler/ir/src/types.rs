@@ -1,0 +1,145 @@
+//! Value types: tensors with known, named or unknown dims, sequences and optionals.
+
+use std::fmt;
+use std::sync::Arc;
+
+use optc_tensor::DType;
+
+/// One extent of a shape.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// A concrete extent.
+    Known(usize),
+    /// A symbol: equal names are equal extents within one graph.
+    Named(Arc<str>),
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Dim {
+    /// The extent where it is concrete.
+    pub fn known(&self) -> Option<usize> {
+        if let Dim::Known(n) = self { Some(*n) } else { None }
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Known(n) => write!(f, "{n}"),
+            Dim::Named(name) if is_plain_symbol(name) => f.write_str(name),
+            Dim::Named(name) => write!(f, "{name:?}"),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// True for a symbol that prints without quotes: letters, digits and `_`, without an `x`, which separates dims.
+fn is_plain_symbol(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_uppercase() || c == '_')
+        && chars.all(|c| (c.is_ascii_alphanumeric() || c == '_') && c != 'x')
+}
+
+/// The type of a tensor value: dtype and shape, `None` where even the rank is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TensorType {
+    /// The element type.
+    pub dtype: DType,
+    /// The extents; `None` for a tensor of unknown rank.
+    pub shape: Option<Vec<Dim>>,
+}
+
+impl TensorType {
+    /// A type with a concrete shape.
+    pub fn fixed(dtype: DType, shape: &[usize]) -> TensorType {
+        TensorType { dtype, shape: Some(shape.iter().map(|&n| Dim::Known(n)).collect()) }
+    }
+
+    /// A type with the given dims.
+    pub fn new(dtype: DType, shape: Vec<Dim>) -> TensorType {
+        TensorType { dtype, shape: Some(shape) }
+    }
+
+    /// A type of unknown rank.
+    pub fn unranked(dtype: DType) -> TensorType {
+        TensorType { dtype, shape: None }
+    }
+
+    /// The rank where it is known.
+    pub fn rank(&self) -> Option<usize> {
+        self.shape.as_ref().map(Vec::len)
+    }
+
+    /// The shape where every extent is concrete.
+    pub fn static_shape(&self) -> Option<Vec<usize>> {
+        self.shape.as_ref()?.iter().map(Dim::known).collect()
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensor<")?;
+        match &self.shape {
+            None => f.write_str("*x")?,
+            Some(dims) => dims.iter().try_for_each(|d| write!(f, "{d}x"))?,
+        }
+        write!(f, "{}>", self.dtype)
+    }
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// A tensor.
+    Tensor(TensorType),
+    /// A sequence of values of one type.
+    Sequence(Box<Type>),
+    /// A value or nothing.
+    Optional(Box<Type>),
+}
+
+impl Type {
+    /// The tensor type, where it is one.
+    pub fn as_tensor(&self) -> Option<&TensorType> {
+        if let Type::Tensor(t) = self { Some(t) } else { None }
+    }
+
+    /// True when a value of type `other` may stand where `self` is declared: same kinds and dtypes, no two concrete
+    /// extents that differ.
+    pub fn accepts(&self, other: &Type) -> bool {
+        match (self, other) {
+            (Type::Tensor(a), Type::Tensor(b)) => {
+                let dims = match (&a.shape, &b.shape) {
+                    (Some(a), Some(b)) => {
+                        a.len() == b.len()
+                            && a.iter().zip(b).all(|(a, b)| match (a.known(), b.known()) {
+                                (Some(a), Some(b)) => a == b,
+                                _ => true,
+                            })
+                    }
+                    _ => true,
+                };
+                a.dtype == b.dtype && dims
+            }
+            (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.accepts(b),
+            _ => false,
+        }
+    }
+}
+
+impl From<TensorType> for Type {
+    fn from(t: TensorType) -> Type {
+        Type::Tensor(t)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(t) => t.fmt(f),
+            Type::Sequence(t) => write!(f, "seq<{t}>"),
+            Type::Optional(t) => write!(f, "opt<{t}>"),
+        }
+    }
+}
