@@ -5,6 +5,7 @@ use optc_codegen::contract::{
     Built, Contract, Conv, Operand, PackB, Schedule, contract, conv, pack_b, pack_b_kernel, packed_len,
 };
 use optc_codegen::expr::Expr;
+use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
 use proptest::prelude::*;
@@ -140,7 +141,9 @@ fn text_of_a_product() {
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let built = contract(&c, Isa::host(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 });
     insta::assert_snapshot!(built.kernel);
-    for tile in &built.kernel.tiles {
-        assert_eq!(optc_codegen::tile::parse_tile(&tile.to_string()).as_ref(), Ok(tile));
+    let text = built.kernel.to_string();
+    assert_eq!(parse_kernel(&text).as_ref(), Ok(&built.kernel));
+    for end in 0..text.len() {
+        assert!(parse_kernel(&text[..end]).as_ref() != Ok(&built.kernel) || text[end..].trim().is_empty());
     }
 }

@@ -28,9 +28,11 @@
 //! ```
 
 mod interp;
+mod parse;
 mod print;
 mod verify;
 
+pub use parse::parse_kernel;
 pub use verify::NestError;
 
 use crate::tile::Tile;

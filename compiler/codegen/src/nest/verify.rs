@@ -23,6 +23,14 @@ pub enum NestError {
     /// A call does not fit its tile.
     #[error("a call of tile {0} does not fit it")]
     Call(usize),
+    /// The text does not parse.
+    #[error("expected {expected} before `{before}`")]
+    Syntax {
+        /// What should be there.
+        expected: &'static str,
+        /// What is there.
+        before: String,
+    },
     /// A step or divisor is not positive.
     #[error("a step or divisor is not positive")]
     NotPositive,
