@@ -143,8 +143,8 @@ impl Schedule {
         let all_panels = c.n.div_ceil(nr);
         let row_bytes = 4 * c.k * c.taps;
         let fit = (machine.l2 / 2 / row_bytes.max(1)).clamp(mr, 64 * mr);
-        // At least 8 tasks balance a few threads; blocks stay whole tiles.
-        let share = c.m.div_ceil((8 / c.batch.clamp(1, 8)).max(1)).max(4 * mr);
+        // At least 16 tasks balance a few threads; blocks stay whole tiles.
+        let share = c.m.div_ceil((16 / c.batch.clamp(1, 16)).max(1)).max(4 * mr);
         let mc = fit.min(share).next_multiple_of(mr);
         let blocks = c.batch * c.m.div_ceil(mc);
         let panels = if blocks >= 4 { all_panels } else { all_panels.div_ceil(8usize.div_ceil(blocks.max(1))) };
