@@ -8,16 +8,21 @@
 mod attributes;
 mod diagnostic;
 mod external;
+mod import;
 mod model;
+pub mod ops;
 mod order;
 pub mod proto;
 mod stored;
 mod tensor;
+mod types;
 
 pub use attributes::{AttributeError, Attributes, Bindings};
 pub use diagnostic::{Diagnostic, Kind};
 pub use external::{ExternalError, ExternalFiles};
+pub use import::{MapError, NodeCx, import_bytes, import_file, import_model};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
 pub use order::{captures, evaluation_order, uses};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
 pub use tensor::{TensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};
+pub use types::{read_type, write_type};

@@ -1,0 +1,464 @@
+//! The walk from a [`ModelFile`] to a [`Graph`].
+//!
+//! Each ONNX node is handed to the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`]. Calls of
+//! model-local functions are inlined: their bodies are walked with names, operator sets and attribute values of their
+//! own. Declared types of results are not trusted: inferred ones hold.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use optc_ir::ops::tensor::Constant;
+use optc_ir::{Const, Graph, InferCx, Op, OpError, Type, Value};
+use optc_tensor::Tensor;
+
+use crate::attributes::{AttributeError, Attributes, Bindings};
+use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
+use crate::proto::{FunctionProto, GraphProto, NodeProto};
+use crate::types::read_type;
+use crate::{Diagnostic, TensorError, evaluation_order, ops, read_sparse, read_tensor};
+
+/// The deepest nesting of function calls that is inlined.
+const MAX_CALLS: usize = 32;
+/// The most nodes that a model may have once its functions are inlined.
+const MAX_NODES: usize = 1 << 20;
+
+/// Imports the model at `path`.
+///
+/// # Errors
+/// The file cannot be read, is not a valid model, or uses something that is not supported.
+pub fn import_file(path: &Path) -> Result<Graph, Diagnostic> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    import_model(&ModelFile::open(path)?).map_err(|d| d.in_model(name))
+}
+
+/// Imports a model from memory.
+///
+/// # Errors
+/// As [`import_file`].
+pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
+    import_model(&ModelFile::from_bytes(bytes)?)
+}
+
+/// Imports a decoded model.
+///
+/// # Errors
+/// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
+pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
+    file.check_ops(|domain, op| ops::find(domain, op).is_some())?;
+    let name = file.graph().name();
+    let mut importer = Importer { file, graph: Graph::new(if name.is_empty() { "main" } else { name }), nodes: 0 };
+    importer.main_graph(file.graph())?;
+    Ok(importer.graph)
+}
+
+/// Why a node could not be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// An attribute cannot be used.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The IR op refuses its operands or attributes.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// A tensor cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] optc_tensor::TensorError),
+    /// An input that the op needs is absent.
+    #[error("input {0} is missing")]
+    Input(usize),
+    /// The node has more results than the op gives.
+    #[error("the node has {found} outputs, expected at most {expected}")]
+    Outputs {
+        /// Results of the op.
+        expected: usize,
+        /// Outputs of the node.
+        found: usize,
+    },
+    /// The node is wrong in another way.
+    #[error("{0}")]
+    Invalid(String),
+    /// The node is right, but this use of the op is not supported.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl MapError {
+    fn into_diagnostic(self) -> Diagnostic {
+        match &self {
+            MapError::Unsupported(_) => Diagnostic::unsupported("import", self.to_string()),
+            MapError::Attribute(AttributeError::Tensor(_, e)) if e.is_unsupported() => {
+                Diagnostic::unsupported("import", self.to_string())
+            }
+            _ => Diagnostic::new("import", self.to_string()),
+        }
+    }
+}
+
+/// The names in sight of one graph or function body.
+struct Scope<'a> {
+    values: HashMap<String, Value>,
+    opsets: &'a Opsets,
+    bindings: Bindings,
+    calls: usize,
+}
+
+struct Importer<'a> {
+    file: &'a ModelFile,
+    graph: Graph,
+    nodes: usize,
+}
+
+fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
+    let reason = format!("`{name}`: {e}");
+    if e.is_unsupported() { Diagnostic::unsupported("import", reason) } else { Diagnostic::new("import", reason) }
+}
+
+impl Importer<'_> {
+    fn main_graph(&mut self, graph: &GraphProto) -> Result<(), Diagnostic> {
+        let file = self.file;
+        let mut scope = Scope { values: HashMap::new(), opsets: &file.opsets, bindings: Bindings::new(), calls: 0 };
+        self.initializers(graph, &mut scope)?;
+        for input in &graph.input {
+            let name = input.name();
+            if scope.values.contains_key(name) {
+                if graph.input.iter().filter(|i| i.name() == name).count() > 1 {
+                    return Err(Diagnostic::new("import", format!("input `{name}` is defined twice")));
+                }
+                continue; // up to IR version 3, initializers are listed as inputs as well
+            }
+            let ty = input
+                .r#type
+                .as_ref()
+                .ok_or_else(|| Diagnostic::new("import", format!("input `{name}` has no type")))?;
+            let value = self.graph.add_input(name, read_type(ty).map_err(|e| tensor_error(name, &e))?);
+            scope.values.insert(name.to_owned(), value);
+        }
+        self.walk(&graph.node, &mut scope)?;
+        for output in &graph.output {
+            let Some(&value) = scope.values.get(output.name()) else {
+                return Err(Diagnostic::new("import", format!("output `{}` is not defined", output.name())));
+            };
+            self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
+        }
+        Ok(())
+    }
+
+    fn initializers(&mut self, graph: &GraphProto, scope: &mut Scope) -> Result<(), Diagnostic> {
+        let file = self.file;
+        let dense = graph.initializer.iter().map(|t| (t.name(), read_tensor(t, &file.files)));
+        let sparse = graph
+            .sparse_initializer
+            .iter()
+            .map(|s| (s.values.as_ref().map_or("", |v| v.name()), read_sparse(s, &file.files)));
+        for (name, tensor) in dense.chain(sparse) {
+            let tensor = tensor.map_err(|e| tensor_error(name, &e))?;
+            let value = add_constant(&mut self.graph, tensor, name);
+            if scope.values.insert(name.to_owned(), value).is_some() {
+                return Err(Diagnostic::new("import", format!("initializer `{name}` is defined twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, nodes: &[NodeProto], scope: &mut Scope) -> Result<(), Diagnostic> {
+        self.nodes += nodes.len();
+        if self.nodes > MAX_NODES {
+            return Err(Diagnostic::unsupported("import", format!("the model has more than {MAX_NODES} nodes")));
+        }
+        for i in evaluation_order(nodes, |name| scope.values.contains_key(name))? {
+            let node = &nodes[i];
+            let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
+            let results = match self.file.function(node) {
+                Some(function) => self.call(node, function, scope),
+                None => self.map(node, scope).map_err(MapError::into_diagnostic),
+            };
+            let results = results.map_err(|d| d.at_node(&label(node), node.op_type(), opset))?;
+            for (name, value) in node.output.iter().zip(results) {
+                if !name.is_empty() {
+                    scope.values.insert(name.clone(), value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, node: &NodeProto, scope: &Scope) -> Result<Vec<Value>, MapError> {
+        let domain = canonical_domain(node.domain());
+        let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
+        let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
+        let no_opset = || MapError::Invalid(format!("operator set `{domain}` is not imported by the model"));
+        let opset = scope.opsets.get(domain).copied().ok_or_else(no_opset)?;
+        let inputs = node.input.iter().map(|name| scope.values.get(name).copied()).collect();
+        let attrs = Attributes::of(node, &scope.bindings)?;
+        let loc = label(node);
+        let mut cx = NodeCx { node, attrs, inputs, opset, file: self.file, graph: &mut self.graph, loc };
+        let results = mapping(&mut cx)?;
+        cx.attrs.finish()?;
+        let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
+        if found > results.len() {
+            return Err(MapError::Outputs { expected: results.len(), found });
+        }
+        Ok(results)
+    }
+
+    fn call(&mut self, node: &NodeProto, body: &FunctionProto, outer: &Scope) -> Result<Vec<Value>, Diagnostic> {
+        if outer.calls >= MAX_CALLS {
+            let reason = format!("function calls are nested deeper than {MAX_CALLS}");
+            return Err(Diagnostic::new("import", reason).hint("a function must not call itself"));
+        }
+        if node.input.len() > body.input.len() || node.output.len() > body.output.len() {
+            return Err(Diagnostic::new("import", "the call has more inputs or outputs than the function"));
+        }
+        let attrs = Attributes::of(node, &outer.bindings).map_err(|e| Diagnostic::new("import", e.to_string()))?;
+        let mut bindings: Bindings = body.attribute_proto.iter().map(|a| (a.name().to_owned(), a.clone())).collect();
+        for name in body.attribute.iter().chain(body.attribute_proto.iter().filter_map(|a| a.name.as_ref())) {
+            if let Some(value) = attrs.raw(name) {
+                bindings.insert(name.clone(), value.clone());
+            }
+        }
+        attrs.finish().map_err(|e| Diagnostic::new("import", e.to_string()))?;
+        let opsets = opsets_of(&body.opset_import)?;
+        let opsets = if opsets.is_empty() { outer.opsets } else { &opsets };
+        let bound = body.input.iter().zip(&node.input);
+        let values = bound.filter_map(|(inner, name)| Some((inner.clone(), *outer.values.get(name)?))).collect();
+        let mut scope = Scope { values, opsets, bindings, calls: outer.calls + 1 };
+        self.walk(&blank_absent(&body.node, body, node), &mut scope)?;
+        let result = |name: &String| scope.values.get(name).copied();
+        let missing = |name| Diagnostic::new("import", format!("the function does not define its output `{name}`"));
+        body.output.iter().take(node.output.len()).map(|name| result(name).ok_or_else(|| missing(name))).collect()
+    }
+}
+
+/// The function's nodes with inputs that the call leaves out spelled as absent.
+fn blank_absent(nodes: &[NodeProto], body: &FunctionProto, call: &NodeProto) -> Vec<NodeProto> {
+    let given = |i: usize| call.input.get(i).is_some_and(|name| !name.is_empty());
+    let absent: Vec<&String> = body.input.iter().enumerate().filter(|(i, _)| !given(*i)).map(|(_, n)| n).collect();
+    let mut nodes = nodes.to_vec();
+    for name in nodes.iter_mut().flat_map(|n| &mut n.input).filter(|n| absent.contains(&&**n)) {
+        name.clear();
+    }
+    nodes
+}
+
+fn add_constant(graph: &mut Graph, tensor: Tensor, name: &str) -> Value {
+    let ty = optc_ir::TensorType::fixed(tensor.dtype(), tensor.shape());
+    let node = graph.add(Constant { value: Const(tensor) }, &[], vec![ty.into()]);
+    if !name.is_empty() {
+        graph.node_mut(node).loc.push(name.to_owned());
+    }
+    Value { node, result: 0 }
+}
+
+/// One node on its way into the graph: what a mapping works with.
+pub struct NodeCx<'a> {
+    /// The ONNX node.
+    pub node: &'a NodeProto,
+    /// Its attributes.
+    pub attrs: Attributes<'a>,
+    /// Its inputs; `None` for absent ones.
+    pub inputs: Vec<Option<Value>>,
+    /// The version of the operator set that the op is from.
+    pub opset: i64,
+    file: &'a ModelFile,
+    graph: &'a mut Graph,
+    loc: String,
+}
+
+impl NodeCx<'_> {
+    /// Input `i`, which must be there.
+    ///
+    /// # Errors
+    /// It is absent.
+    pub fn input(&self, i: usize) -> Result<Value, MapError> {
+        self.optional(i).ok_or(MapError::Input(i))
+    }
+
+    /// Input `i`, if it is there.
+    pub fn optional(&self, i: usize) -> Option<Value> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &Type {
+        self.graph.ty(value)
+    }
+
+    /// The dtype of a tensor value.
+    ///
+    /// # Errors
+    /// It is not a tensor.
+    pub fn dtype(&self, value: Value) -> Result<optc_tensor::DType, MapError> {
+        let tensor = self.ty(value).as_tensor();
+        Ok(tensor.ok_or_else(|| MapError::Invalid("an input is not a tensor".to_owned()))?.dtype)
+    }
+
+    /// The value as a compile-time constant, if it is one.
+    pub fn constant_of(&self, value: Value) -> Option<&Tensor> {
+        if let Op::Constant(c) = &self.graph.node(value.node).op { Some(&c.value.0) } else { None }
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, tensor: Tensor) -> Value {
+        add_constant(self.graph, tensor, &self.loc)
+    }
+
+    /// The node's tensor when it is a `Constant` node.
+    ///
+    /// # Errors
+    /// No spelling of the value is given, or the tensor cannot be read.
+    pub fn constant_attribute(&self) -> Result<Tensor, MapError> {
+        Ok(self.attrs.constant(&self.file.files)?)
+    }
+
+    /// A tensor attribute.
+    ///
+    /// # Errors
+    /// The attribute is of another type, or the tensor cannot be read.
+    pub fn tensor_attribute(&self, name: &str) -> Result<Option<Tensor>, MapError> {
+        Ok(self.attrs.tensor(name, &self.file.files)?)
+    }
+
+    /// Adds an IR op with inferred types and the node's name; returns its results.
+    ///
+    /// # Errors
+    /// The op refuses its operands.
+    pub fn emit(&mut self, op: impl Into<Op>, operands: &[Option<Value>]) -> Result<Vec<Value>, MapError> {
+        let op = op.into();
+        let types: Vec<_> = operands.iter().map(|v| v.map(|v| self.graph.ty(v))).collect();
+        let consts: Vec<_> = operands.iter().map(|v| self.constant_of((*v)?)).collect();
+        let types = op.infer(&InferCx { types: &types, consts: &consts, regions: &[] })?;
+        let count = types.len() as u32;
+        let node = self.graph.add(op, operands, types);
+        self.graph.node_mut(node).loc.push(self.loc.clone());
+        Ok((0..count).map(|result| Value { node, result }).collect())
+    }
+
+    /// Adds an IR op with one result and operands that are all there.
+    ///
+    /// # Errors
+    /// The op refuses its operands.
+    pub fn emit1(&mut self, op: impl Into<Op>, operands: &[Value]) -> Result<Value, MapError> {
+        let operands: Vec<_> = operands.iter().map(|&v| Some(v)).collect();
+        let results = self.emit(op, &operands)?;
+        results.first().copied().ok_or_else(|| MapError::Invalid("the op has no result".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{
+        AttributeProto, ModelProto, OperatorSetIdProto, ValueInfoProto, attribute_proto::AttributeType,
+    };
+    use crate::{Kind, write_tensor, write_type};
+    use optc_ir::{Dim, TensorType, Val};
+    use optc_tensor::DType;
+    use prost::Message;
+
+    fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+        let own = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        NodeProto { input: own(inputs), output: own(outputs), op_type: Some(op.into()), ..NodeProto::default() }
+    }
+
+    fn value(name: &str, ty: TensorType) -> ValueInfoProto {
+        ValueInfoProto { name: Some(name.into()), r#type: Some(write_type(&ty.into())), ..ValueInfoProto::default() }
+    }
+
+    fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
+        OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) }
+    }
+
+    /// A model of `x: Nx2` and result `y`, declared with a wrong shape.
+    fn model(nodes: Vec<NodeProto>) -> ModelProto {
+        let x = TensorType::new(DType::F32, vec![Dim::Named("N".into()), Dim::Known(2)]);
+        let graph = GraphProto {
+            node: nodes,
+            input: vec![value("x", x)],
+            output: vec![value("y", TensorType::fixed(DType::F32, &[9, 9, 9]))],
+            initializer: vec![write_tensor("w", &Tensor::from_slice(&[2], &[10f32, 20.0]).unwrap())],
+            ..GraphProto::default()
+        };
+        ModelProto { ir_version: Some(8), opset_import: vec![opset("", 17)], graph: Some(graph), ..Default::default() }
+    }
+
+    fn import(m: &ModelProto) -> Result<Graph, Diagnostic> {
+        import_bytes(&m.encode_to_vec())
+    }
+
+    fn run(m: &ModelProto) -> Vec<f64> {
+        let graph = import(m).unwrap();
+        let x = Tensor::from_slice(&[1, 2], &[-1f32, 2.0]).unwrap();
+        let results = optc_ir::run(&graph, &[Val::Tensor(x)]).unwrap();
+        results[0].as_tensor().unwrap().to_f64_vec()
+    }
+
+    #[test]
+    fn nodes_in_any_order_run_and_wrong_declared_shapes_do_no_harm() {
+        let m = model(vec![node("Relu", &["s"], &["y"]), node("Add", &["x", "w"], &["s"])]);
+        assert_eq!(run(&m), [9.0, 22.0]);
+    }
+
+    #[test]
+    fn initializers_that_are_inputs_as_well_are_constants() {
+        let mut m = model(vec![node("Mul", &["x", "w"], &["y"])]);
+        m.graph.as_mut().unwrap().input.push(value("w", TensorType::fixed(DType::F32, &[2])));
+        assert_eq!(import(&m).unwrap().inputs().len(), 1);
+        assert_eq!(run(&m), [-10.0, 40.0]);
+    }
+
+    #[test]
+    fn functions_are_inlined_with_their_attributes_and_absent_inputs() {
+        let alpha = |name: &str, to: &str| AttributeProto {
+            name: Some(name.into()),
+            ref_attr_name: Some(to.into()),
+            r#type: Some(AttributeType::Float as i32),
+            ..AttributeProto::default()
+        };
+        let slope = AttributeProto { f: Some(0.5), ref_attr_name: None, ..alpha("slope", "") };
+        let body = vec![
+            NodeProto { attribute: vec![alpha("alpha", "slope")], ..node("LeakyRelu", &["in"], &["mid"]) },
+            node("Clip", &["mid", "", "top"], &["out"]),
+        ];
+        let function = FunctionProto {
+            name: Some("Leak".into()),
+            domain: Some("local".into()),
+            input: vec!["in".into(), "top".into()],
+            output: vec!["out".into()],
+            attribute: vec!["slope".into()],
+            node: body,
+            opset_import: vec![opset("", 17)],
+            ..FunctionProto::default()
+        };
+        let call = NodeProto { domain: Some("local".into()), attribute: vec![slope], ..node("Leak", &["x"], &["y"]) };
+        let m = ModelProto { functions: vec![function.clone()], ..model(vec![call.clone()]) };
+        assert_eq!(run(&m), [-0.5, 2.0]);
+        let endless = FunctionProto {
+            node: vec![NodeProto { input: vec!["in".into()], output: vec!["out".into()], ..call.clone() }],
+            ..function
+        };
+        let m = ModelProto { functions: vec![endless], ..model(vec![call]) };
+        assert!(import(&m).unwrap_err().reason().contains("nested deeper"));
+    }
+
+    #[test]
+    fn errors_name_the_node_and_the_op() {
+        let stray = AttributeProto { name: Some("stray".into()), ..AttributeProto::default() };
+        let m =
+            model(vec![NodeProto { name: Some("n1".into()), attribute: vec![stray], ..node("Relu", &["x"], &["y"]) }]);
+        let error = import(&m).unwrap_err().to_string();
+        assert_eq!(error, "import: unknown attribute `stray`\n  node:  `n1` (Relu, opset 17)");
+        let missing = import(&model(vec![node("Frobnicate", &["x"], &["y"])])).unwrap_err();
+        assert_eq!(missing.kind(), Kind::Unsupported);
+        assert!(import(&model(vec![])).unwrap_err().reason().contains("output `y`"));
+        let m = model(vec![node("Split", &["x"], &["y", "z"])]);
+        assert_eq!(import(&m).unwrap_err().kind(), Kind::Unsupported); // the extent to split is not known
+    }
+
+    #[test]
+    fn truncated_models_never_panic() {
+        let bytes = model(vec![node("Relu", &["s"], &["y"]), node("Add", &["x", "w"], &["s"])]).encode_to_vec();
+        for n in 0..bytes.len() {
+            let _ = import_bytes(&bytes[..n]); // most are errors; none may panic
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Shapes and data movement.
+
+use optc_ir::Const;
+use optc_ir::ops::tensor;
+use optc_tensor::{DType, Tensor};
+
+use super::{Mapped, Table};
+use crate::import::{MapError, NodeCx};
+
+pub(crate) const TABLE: Table = &[
+    ("", "Reshape", reshape),
+    ("", "Transpose", transpose),
+    ("", "Concat", |cx| {
+        let axis = cx.attrs.int("axis")?.ok_or_else(|| MapError::Invalid("attribute `axis` is missing".to_owned()))?;
+        let operands = cx.inputs.clone();
+        cx.emit(tensor::Concat { axis }, &operands)
+    }),
+    ("", "Slice", slice),
+    ("", "Split", split),
+    ("", "Gather", |cx| {
+        let axis = cx.attrs.int_or("axis", 0)?;
+        let operands = [cx.input(0)?, cx.input(1)?];
+        Ok(vec![cx.emit1(tensor::Gather { axis }, &operands)?])
+    }),
+    ("", "Shape", |cx| {
+        let (start, end) = (cx.attrs.int_or("start", 0)?, cx.attrs.int_or("end", i64::MAX)?);
+        let x = cx.input(0)?;
+        Ok(vec![cx.emit1(tensor::ShapeOf { start, end }, &[x])?])
+    }),
+    ("", "Expand", |cx| {
+        let operands = [cx.input(0)?, cx.input(1)?];
+        Ok(vec![cx.emit1(tensor::Expand {}, &operands)?])
+    }),
+    ("", "Squeeze", |cx| {
+        let (x, axes) = (cx.input(0)?, axes_operand(cx, 13)?);
+        cx.emit(tensor::Squeeze {}, &[Some(x), axes])
+    }),
+    ("", "Unsqueeze", |cx| {
+        let (x, axes) = (cx.input(0)?, axes_operand(cx, 13)?);
+        cx.emit(tensor::Unsqueeze {}, &[Some(x), axes])
+    }),
+    ("", "Flatten", |cx| {
+        let axis = cx.attrs.int_or("axis", 1)?;
+        let x = cx.input(0)?;
+        Ok(vec![cx.emit1(tensor::Flatten { axis }, &[x])?])
+    }),
+    ("", "ConstantOfShape", |cx| {
+        let value = match cx.tensor_attribute("value")? {
+            Some(t) => t,
+            None => Tensor::scalar(0f32),
+        };
+        let shape = cx.input(0)?;
+        Ok(vec![cx.emit1(tensor::Fill { value: Const(value) }, &[shape])?])
+    }),
+];
+
+/// The `axes` of an op as an operand: an input since opset `since`, an attribute before.
+pub(super) fn axes_operand(cx: &mut NodeCx, since: i64) -> Result<Option<optc_ir::Value>, MapError> {
+    if cx.opset >= since {
+        return Ok(cx.optional(1));
+    }
+    let axes = cx.attrs.ints("axes")?;
+    axes.map(|axes| Ok(cx.constant(Tensor::from_slice(&[axes.len()], &axes)?))).transpose()
+}
+
+fn reshape(cx: &mut NodeCx) -> Mapped {
+    let allow_zero = cx.attrs.flag("allowzero", false)?;
+    let operands = [cx.input(0)?, cx.input(1)?];
+    Ok(vec![cx.emit1(tensor::Reshape { allow_zero }, &operands)?])
+}
+
+/// Without `perm` the axes are reversed, for which the rank must be known.
+fn transpose(cx: &mut NodeCx) -> Mapped {
+    let x = cx.input(0)?;
+    let perm = match (cx.attrs.ints("perm")?, cx.ty(x).as_tensor().and_then(|t| t.rank())) {
+        (Some(perm), _) => perm,
+        (None, Some(rank)) => (0..rank as i64).rev().collect(),
+        (None, None) => {
+            return Err(MapError::Unsupported("`perm` is missing and the rank is not known".to_owned()));
+        }
+    };
+    Ok(vec![cx.emit1(tensor::Transpose { perm }, &[x])?])
+}
+
+/// Before opset 10 the bounds are attributes, since then inputs.
+fn slice(cx: &mut NodeCx) -> Mapped {
+    let x = cx.input(0)?;
+    if cx.opset >= 10 {
+        let operands: Vec<_> = (0..5).map(|i| cx.optional(i)).collect();
+        return cx.emit(tensor::Slice {}, &operands);
+    }
+    let mut operands = vec![Some(x)];
+    for name in ["starts", "ends", "axes"] {
+        let list = cx.attrs.ints(name)?;
+        operands.push(list.map(|v| Ok::<_, MapError>(cx.constant(Tensor::from_slice(&[v.len()], &v)?))).transpose()?);
+    }
+    cx.emit(tensor::Slice {}, &operands)
+}
+
+/// The parts come from an attribute, a constant input, `num_outputs`, or the number of outputs.
+fn split(cx: &mut NodeCx) -> Mapped {
+    let axis = cx.attrs.int_or("axis", 0)?;
+    let x = cx.input(0)?;
+    let given = if cx.opset < 13 {
+        cx.attrs.ints("split")?
+    } else {
+        let unknown = || MapError::Unsupported("`split` is not a constant".to_owned());
+        cx.optional(1).map(|v| cx.constant_of(v).map(Tensor::to_i64_vec).ok_or_else(unknown)).transpose()?
+    };
+    let parts = if cx.opset >= 18 { cx.attrs.int("num_outputs")? } else { None };
+    let sizes = match given {
+        Some(sizes) => sizes,
+        None => equal_parts(cx, x, axis, parts.unwrap_or(cx.node.output.len() as i64))?,
+    };
+    Ok(cx.emit(tensor::Split { axis, sizes }, &[Some(x)])?)
+}
+
+fn equal_parts(cx: &NodeCx, x: optc_ir::Value, axis: i64, parts: i64) -> Result<Vec<i64>, MapError> {
+    let shape = cx.ty(x).as_tensor().and_then(|t| t.shape.as_ref());
+    let at = shape.and_then(|s| s.get(if axis < 0 { axis + s.len() as i64 } else { axis } as usize));
+    let extent = at.and_then(optc_ir::Dim::known);
+    let extent = extent.ok_or_else(|| MapError::Unsupported("the extent to split is not known".to_owned()))? as i64;
+    if parts < 1 || parts > cx.node.output.len() as i64 {
+        return Err(MapError::Invalid(format!("{parts} parts for {} outputs", cx.node.output.len())));
+    }
+    let size = extent / parts + i64::from(extent % parts != 0);
+    let sizes = (0..parts).map(|i| size.min((extent - i * size).max(0)));
+    Ok(sizes.collect())
+}
+
+/// The dtype that an integer attribute names.
+pub(super) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
+    let Some(code) = cx.attrs.int(name)? else { return Ok(None) };
+    let dtype = crate::dtype_from_code(i32::try_from(code).unwrap_or(-1));
+    dtype.map(Some).map_err(|e| match e.is_unsupported() {
+        true => MapError::Unsupported(e.to_string()),
+        false => MapError::Invalid(e.to_string()),
+    })
+}
