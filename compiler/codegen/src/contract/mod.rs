@@ -141,13 +141,17 @@ impl Schedule {
         let (mr, vectors) = isa.contract_f32;
         let nr = vectors * isa.lanes();
         let all_panels = c.n.div_ceil(nr);
-        let row_bytes = 4 * c.k * c.taps;
+        // Taps of a table overlap: the rows that they name are about as many bytes as one tap of each.
+        let row_bytes = 4 * c.k;
         let fit = (machine.l2 / 2 / row_bytes.max(1)).clamp(mr, 64 * mr);
-        // At least 16 tasks balance a few threads; blocks stay whole tiles.
-        let share = c.m.div_ceil((16 / c.batch.clamp(1, 16)).max(1)).max(4 * mr);
+        // At least 16 tasks balance a few threads. The smaller operand is the one to be read again by each: a large B
+        // (late convolutions) is cut by panels, else A by rows, in whole tiles.
+        let large_b = c.taps * c.k * c.n > c.m * c.k;
+        let parts = if large_b { 1 } else { 16 / c.batch.clamp(1, 16) };
+        let share = c.m.div_ceil(parts).max(4 * mr);
         let mc = fit.min(share).next_multiple_of(mr);
         let blocks = c.batch * c.m.div_ceil(mc);
-        let panels = if blocks >= 4 { all_panels } else { all_panels.div_ceil(8usize.div_ceil(blocks.max(1))) };
+        let panels = if blocks >= 16 { all_panels } else { all_panels.div_ceil(16usize.div_ceil(blocks.max(1))) };
         Schedule { mr, nr, mc, panels: panels.max(1) }
     }
 }
