@@ -1,0 +1,98 @@
+//! The laws of the text form: what is printed parses back to the same graph, and bad text is refused with its place.
+
+use optc_ir::{parse, parse_with, print, run, verify};
+use optc_tensor::Tensor;
+
+const SAMPLE: &str = r#"func @main(%image: tensor<1x1x4x4xf32>, %"a:b": tensor<Nx?xi64>) {
+  %0 = tensor.const {value = dense<[0.5, -1.0, 2.0, 1e-10]> : tensor<1x1x2x2xf32>} : tensor<1x1x2x2xf32>
+  %1 = nn.conv %image, %0, _ {strides = [2, 2]} : tensor<1x1x2x2xf32> loc("conv1", "it's \"quoted\"")
+  %2 = math.relu %1 : tensor<1x1x2x2xf32>
+  %3, %4 = tensor.split %2 {axis = 3, sizes = [1, 1]} : tensor<1x1x2x1xf32>, tensor<1x1x2x1xf32>
+  %5 = math.leaky_relu %3 {alpha = 0.25} : tensor<1x1x2x1xf32>
+  return %5 as "y", %4 as "z:0"
+}
+"#;
+
+#[test]
+fn printed_text_parses_back_to_itself() {
+    let graph = parse(SAMPLE).unwrap();
+    assert_eq!(verify(&graph), []);
+    assert_eq!(print(&graph).text, SAMPLE);
+}
+
+#[test]
+fn large_constants_stand_beside_the_text() {
+    let graph = parse(
+        "func @f() { %0 = tensor.const {value = @big} : tensor<20xf32> return %0 as \"y\" }"
+            .replace("@big", &format!("dense<{:?}> : tensor<20xf32>", vec![1.5; 20]))
+            .as_str(),
+    )
+    .unwrap();
+    let printed = print(&graph);
+    assert!(printed.text.contains("@c0") && !printed.text.contains("dense"));
+    assert!(parse(&printed.text).unwrap_err().message.contains("no constant `@c0`"));
+    let again = parse_with(&printed.text, &printed.constants.iter().cloned().collect()).unwrap();
+    assert_eq!(print(&again), printed);
+}
+
+#[test]
+fn errors_name_the_place() {
+    for (text, line, message) in [
+        ("func @f() {\n  %0 = math.nope %x : tensor<f32>\n}", 2, "not defined"),
+        ("func @f(%x: tensor<f32>) {\n  %0 = math.nope %x : tensor<f32>\n  return %0\n}", 2, "no op"),
+        ("func @f(%x: tensor<3yf32>) {}", 1, "expected `x`"),
+        ("func @f(%x: tensor<f32>) {\n %0 = math.relu %x {a = 1} : tensor<f32> return %0 }", 2, "not an attribute"),
+        ("func @f(%x: tensor<f32>, %x: tensor<f32>) { return %x }", 1, "defined twice"),
+        ("", 1, "expected `func`"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.line, line, "{text}: {error}");
+        assert!(error.message.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn truncated_and_damaged_texts_never_panic() {
+    for end in 0..SAMPLE.len() {
+        if SAMPLE.is_char_boundary(end) {
+            assert!(parse(&SAMPLE[..end]).is_err() || end + 1 >= SAMPLE.len());
+        }
+    }
+    for at in 0..SAMPLE.len() {
+        for byte in ["\"", "{", "9", "%", "\\"] {
+            let mut text = SAMPLE.to_owned();
+            text.replace_range(at..at + 1, byte);
+            let _ = parse(&text).map(|g| verify(&g));
+        }
+    }
+    assert!(parse(&"seq<".repeat(100_000)).is_err());
+    assert!(parse(&format!("func @f(%x: {}", "seq<".repeat(100_000))).is_err());
+}
+
+#[test]
+fn the_verifier_lists_every_failure() {
+    let graph = parse(
+        "func @f(%a: tensor<2x3xf32>, %b: tensor<2x3xf32>) {
+           %0 = math.matmul %a, %b : tensor<2x3xf32>
+           %1 = math.add %a, %b : tensor<3x3xf32>
+           return %0 as \"y\", %1 as \"y\"
+         }",
+    )
+    .unwrap();
+    let rules: Vec<_> = verify(&graph).iter().map(|f| f.rule).collect();
+    assert_eq!(rules, ["V5", "V3", "V4"]);
+}
+
+#[test]
+fn the_interpreter_runs_a_convolution() {
+    let graph = parse(SAMPLE).unwrap();
+    let image: Vec<f32> = (0..16).map(|v| v as f32).collect();
+    let image = Tensor::from_slice(&[1, 1, 4, 4], &image).unwrap();
+    let unused = Tensor::from_slice(&[1, 1], &[7i64]).unwrap();
+    let out = run(&graph, &[image.clone().into(), unused.into()]).unwrap();
+    // 0.5·x₀₀ − x₀₁ + 2·x₁₀ + 1e-10·x₁₁ at each window.
+    assert_eq!(out[1].as_tensor().unwrap().as_slice::<f32>().unwrap(), [10.0, 22.0]);
+    assert_eq!(out[0].as_tensor().unwrap().as_slice::<f32>().unwrap(), [7.0, 19.0]);
+    let error = run(&graph, &[image.clone().into(), image.into()]).unwrap_err();
+    assert!(error.to_string().contains("input `a:b`"), "{error}");
+}
