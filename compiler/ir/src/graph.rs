@@ -182,7 +182,7 @@ impl Graph {
 
     /// All nodes, each after its operands; among those that are ready the oldest first. `None` when there is a cycle.
     pub fn topological_order(&self) -> Option<Vec<NodeId>> {
-        let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().last().map_or(0, |n| n.index() + 1)];
+        let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().next_back().map_or(0, |n| n.index() + 1)];
         let mut ready = BinaryHeap::new();
         for id in self.dag.node_indices() {
             waiting[id.index()] = self.dag.edges_directed(id, Direction::Incoming).count();
