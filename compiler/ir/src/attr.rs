@@ -51,6 +51,10 @@ pub enum Attr {
     Str(String),
     /// A list of integers: `[1, 2]`.
     Ints(Vec<i64>),
+    /// A list of floats: `[1.0, 2.5]`.
+    Reals(Vec<Real>),
+    /// A list of strings: `["a", "b"]`.
+    Strs(Vec<String>),
     /// A dtype: `f32`.
     DType(DType),
     /// A constant: `dense<[1, 2]>` or `@symbol`.
@@ -84,4 +88,33 @@ attr_value! {
     Vec<i64>, Ints, "a list of integers";
     DType, DType, "a dtype";
     Const, Const, "a constant";
+}
+
+impl AttrValue for Vec<Real> {
+    const EXPECTED: &'static str = "a list of floats";
+    fn to_attr(&self) -> Attr {
+        Attr::Reals(self.clone())
+    }
+    fn from_attr(attr: &Attr) -> Option<Self> {
+        match attr {
+            Attr::Reals(v) => Some(v.clone()),
+            // `[]` and `[1, 2]` have no point that would tell them from lists of integers.
+            Attr::Ints(v) => Some(v.iter().map(|&i| Real(i as f32)).collect()),
+            _ => None,
+        }
+    }
+}
+
+impl AttrValue for Vec<String> {
+    const EXPECTED: &'static str = "a list of strings";
+    fn to_attr(&self) -> Attr {
+        Attr::Strs(self.clone())
+    }
+    fn from_attr(attr: &Attr) -> Option<Self> {
+        match attr {
+            Attr::Strs(v) => Some(v.clone()),
+            Attr::Ints(v) if v.is_empty() => Some(vec![]),
+            _ => None,
+        }
+    }
 }

@@ -37,6 +37,9 @@ pub enum OpError {
         /// The dtype that was given.
         dtype: DType,
     },
+    /// A region of the op failed.
+    #[error("in its region: {0}")]
+    Region(Box<GraphError>),
     /// A tensor could not be made.
     #[error(transparent)]
     Tensor(#[from] TensorError),

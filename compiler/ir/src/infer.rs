@@ -18,21 +18,53 @@ pub fn infer_types(graph: &mut Graph) -> Result<(), GraphError> {
         if matches!(graph.node(id).op, Op::Param(_)) {
             continue;
         }
+        infer_regions(graph, id)?;
         let types = infer_node(graph, id).map_err(|error| at(graph, id, error))?;
         let node = graph.node_mut(id);
         for (info, ty) in node.results.iter_mut().zip(types) {
-            info.ty = ty;
+            info.ty = keep_encoding(&info.ty, ty);
         }
     }
     Ok(())
 }
 
+/// Hands the operands' types down to the parameters of a node's regions, and infers the regions.
+fn infer_regions(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
+    for i in 0..graph.node(id).regions.len() {
+        let params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
+        let region = &mut graph.node_mut(id).regions[i];
+        let inputs: Vec<_> = region.inputs().collect();
+        for (value, ty) in inputs.into_iter().zip(params) {
+            if let Some(ty) = ty {
+                region.node_mut(value.node).results[0].ty = ty;
+            }
+        }
+        infer_types(region).map_err(|e| at(graph, id, OpError::Region(Box::new(e))))?;
+    }
+    Ok(())
+}
+
+/// `ty` in the encoding of the type that it replaces: inference knows nothing of layouts.
+fn keep_encoding(old: &Type, ty: Type) -> Type {
+    match (old, ty) {
+        (Type::Tensor(old), Type::Tensor(new)) if new.rank().is_some_and(|rank| old.encoding.fits(rank)) => {
+            new.with_encoding(old.encoding).into()
+        }
+        (_, ty) => ty,
+    }
+}
+
 /// The types that `infer` gives for one node.
 pub(crate) fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
+    with_cx(graph, id, |op, cx| op.infer(cx))
+}
+
+/// Calls `f` with a node's op and what inference may look at.
+fn with_cx<T>(graph: &Graph, id: NodeId, f: impl FnOnce(&Op, &InferCx) -> T) -> T {
     let node = graph.node(id);
     let types: Vec<Option<&Type>> = node.operands.iter().map(|v| v.map(|v| graph.ty(v))).collect();
     let consts: Vec<Option<&Tensor>> = node.operands.iter().map(|v| constant(graph, (*v)?.node)).collect();
-    node.op.infer(&InferCx { types: &types, consts: &consts, regions: &node.regions })
+    f(&node.op, &InferCx { types: &types, consts: &consts, regions: &node.regions })
 }
 
 /// The tensor of a constant op.

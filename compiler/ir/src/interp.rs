@@ -42,7 +42,11 @@ pub fn run(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, GraphError> {
             continue;
         }
         let values: Vec<Option<Val>> = node.operands.iter().map(|v| v.and_then(|v| env.get(&v).cloned())).collect();
-        let results = node.op.eval(&Args { values: &values, regions: &node.regions }).map_err(|e| at(graph, id, e))?;
+        let call = |region: usize, values: &[Val]| match node.regions.get(region) {
+            Some(region) => run(region, values).map_err(|e| OpError::Region(Box::new(e))),
+            None => Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() }),
+        };
+        let results = node.op.eval(&Args { values: &values, call: &call }).map_err(|e| at(graph, id, e))?;
         drop(values);
         for value in node.operands.iter().flatten() {
             if let Some(left) = uses_left.get_mut(value) {

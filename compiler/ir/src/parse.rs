@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use optc_tensor::{DType, Tensor, element_count};
 
-use crate::{Attr, Const, Dim, Graph, Op, Output, ParseError, Real, TensorType, Type, Value};
+use crate::{Attr, Const, Dim, Encoding, Graph, Op, Output, ParseError, Real, TensorType, Type, Value};
 
 /// How deep regions and types may nest.
 const MAX_DEPTH: usize = 64;
@@ -249,9 +249,7 @@ impl<'a> Parser<'a> {
             Some('"') => Ok(Attr::Str(self.string()?)),
             Some('[') => {
                 self.expect("[")?;
-                let items = self.numbers("]")?;
-                let ints = items.iter().map(|t| t.parse().ok()).collect::<Option<_>>();
-                Ok(Attr::Ints(ints.ok_or_else(|| self.error("expected a list of integers"))?))
+                self.list()
             }
             Some('@') => {
                 self.expect("@")?;
@@ -266,6 +264,25 @@ impl<'a> Parser<'a> {
             }
             _ => self.keyword(),
         }
+    }
+
+    /// The rest of a list of integers, floats or strings after its `[`.
+    fn list(&mut self) -> Result_<Attr> {
+        self.skip();
+        if self.rest().starts_with('"') {
+            let mut items = vec![];
+            while !self.eat("]") {
+                items.push(self.string_after_blanks()?);
+                self.eat(",");
+            }
+            return Ok(Attr::Strs(items));
+        }
+        let items = self.numbers("]")?;
+        if let Some(ints) = items.iter().map(|t| t.parse().ok()).collect::<Option<_>>() {
+            return Ok(Attr::Ints(ints));
+        }
+        let reals = items.iter().map(|t| t.parse().ok().map(Real)).collect::<Option<_>>();
+        Ok(Attr::Reals(reals.ok_or_else(|| self.error("expected a list of numbers"))?))
     }
 
     fn scalar_attr(&self, token: &str) -> Result_<Attr> {
@@ -370,7 +387,32 @@ impl<'a> Parser<'a> {
         }
         let name = self.word("a dtype")?;
         let dtype = DType::parse(name).ok_or_else(|| self.error(format!("there is no dtype `{name}`")))?;
+        let mut ty = TensorType::of(dtype, dims);
+        if self.eat(",") {
+            ty.encoding = self.encoding()?;
+            if ty.rank().is_some_and(|rank| !ty.encoding.fits(rank)) {
+                return Err(self.error(format!("a tensor of this rank cannot be `{}`", ty.encoding)));
+            }
+        }
         self.expect(">")?;
-        Ok(TensorType { dtype, shape: dims })
+        Ok(ty)
+    }
+
+    fn encoding(&mut self) -> Result_<Encoding> {
+        match self.word("an encoding")? {
+            "nhwc" => Ok(Encoding::Nhwc),
+            "nchw4c" => Ok(Encoding::Nchw4c),
+            "bcsr" => {
+                self.expect("<")?;
+                let block = self.word("a block")?;
+                let bad = || self.error(format!("`{block}` is not a block, expected `4x1` or the like"));
+                let (rows, cols) = block.split_once('x').ok_or_else(bad)?;
+                let number = |s: &str| s.parse::<u8>().ok().filter(|&n| n > 0).ok_or_else(bad);
+                let encoding = Encoding::Bcsr { rows: number(rows)?, cols: number(cols)? };
+                self.expect(">")?;
+                Ok(encoding)
+            }
+            other => Err(self.error(format!("there is no encoding `{other}`"))),
+        }
     }
 }

@@ -118,14 +118,16 @@ fn print_attr(attr: &Attr, constants: &mut Vec<(String, Tensor)>) -> String {
         Attr::Bool(v) => v.to_string(),
         Attr::Str(v) => format!("{v:?}"),
         Attr::Ints(v) => format!("{v:?}"),
+        Attr::Reals(v) => format!("{v:?}"),
+        Attr::Strs(v) => format!("{v:?}"),
         Attr::DType(v) => v.to_string(),
         Attr::Const(c) => print_constant(&c.0, constants),
     }
 }
 
 fn print_constant(t: &Tensor, constants: &mut Vec<(String, Tensor)>) -> String {
-    let finite = t.to_f64_vec().iter().all(|v| v.is_finite());
-    if t.len() > INLINE || !finite || t.dtype() == DType::Str {
+    let finite = || t.to_f64_vec().iter().all(|v| v.is_finite());
+    if t.len() > INLINE || t.dtype() == DType::Str || !finite() {
         let symbol = format!("c{}", constants.len());
         constants.push((symbol.clone(), t.clone()));
         return format!("@{symbol}");

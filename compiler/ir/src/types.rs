@@ -41,29 +41,84 @@ fn is_plain_symbol(name: &str) -> bool {
         && chars.all(|c| (c.is_ascii_alphanumeric() || c == '_') && c != 'x')
 }
 
-/// The type of a tensor value: dtype and shape, `None` where even the rank is unknown.
+/// How a tensor's elements lie in memory. The shape, and with it the meaning of every op, stays the logical one: an
+/// encoding changes no result, and the interpreter does not look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Encoding {
+    /// Row-major in the order of the shape.
+    #[default]
+    Plain,
+    /// Channels last: axis 1 of `[N, C, D…]` is the fastest. Prints as `nhwc`.
+    Nhwc,
+    /// `[N, C/4, D…, 4]`, channels padded to a multiple of four. Prints as `nchw4c`.
+    Nchw4c,
+    /// Block compressed sparse rows with blocks of `rows × cols`. Prints as `bcsr<4x1>`.
+    Bcsr {
+        /// Rows of a block.
+        rows: u8,
+        /// Columns of a block.
+        cols: u8,
+    },
+}
+
+impl Encoding {
+    /// Whether a tensor of `rank` dims may have this encoding.
+    pub fn fits(self, rank: usize) -> bool {
+        match self {
+            Encoding::Plain => true,
+            Encoding::Nhwc | Encoding::Nchw4c => rank >= 3,
+            Encoding::Bcsr { rows, cols } => rank >= 2 && rows > 0 && cols > 0,
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Encoding::Plain => f.write_str("plain"),
+            Encoding::Nhwc => f.write_str("nhwc"),
+            Encoding::Nchw4c => f.write_str("nchw4c"),
+            Encoding::Bcsr { rows, cols } => write!(f, "bcsr<{rows}x{cols}>"),
+        }
+    }
+}
+
+/// The type of a tensor value: dtype, shape and how it lies in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// The element type.
     pub dtype: DType,
     /// The extents; `None` for a tensor of unknown rank.
     pub shape: Option<Vec<Dim>>,
+    /// The layout in memory.
+    pub encoding: Encoding,
 }
 
 impl TensorType {
     /// A type with a concrete shape.
     pub fn fixed(dtype: DType, shape: &[usize]) -> TensorType {
-        TensorType { dtype, shape: Some(shape.iter().map(|&n| Dim::Known(n)).collect()) }
+        TensorType::of(dtype, Some(shape.iter().map(|&n| Dim::Known(n)).collect()))
     }
 
     /// A type with the given dims.
     pub fn new(dtype: DType, shape: Vec<Dim>) -> TensorType {
-        TensorType { dtype, shape: Some(shape) }
+        TensorType::of(dtype, Some(shape))
     }
 
     /// A type of unknown rank.
     pub fn unranked(dtype: DType) -> TensorType {
-        TensorType { dtype, shape: None }
+        TensorType::of(dtype, None)
+    }
+
+    /// A plainly laid out type of this dtype and shape.
+    pub fn of(dtype: DType, shape: Option<Vec<Dim>>) -> TensorType {
+        TensorType { dtype, shape, encoding: Encoding::Plain }
+    }
+
+    /// The same type in another layout.
+    pub fn with_encoding(mut self, encoding: Encoding) -> TensorType {
+        self.encoding = encoding;
+        self
     }
 
     /// The rank where it is known.
@@ -84,7 +139,11 @@ impl fmt::Display for TensorType {
             None => f.write_str("*x")?,
             Some(dims) => dims.iter().try_for_each(|d| write!(f, "{d}x"))?,
         }
-        write!(f, "{}>", self.dtype)
+        write!(f, "{}", self.dtype)?;
+        match self.encoding {
+            Encoding::Plain => f.write_str(">"),
+            encoding => write!(f, ", {encoding}>"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod dataset;
 mod diagnostic;
 mod external;
 mod import;
@@ -18,6 +19,7 @@ mod tensor;
 mod types;
 
 pub use attributes::{AttributeError, Attributes, Bindings};
+pub use dataset::{DataSet, read_data_set};
 pub use diagnostic::{Diagnostic, Kind};
 pub use external::{ExternalError, ExternalFiles};
 pub use import::{MapError, NodeCx, import_bytes, import_file, import_model};

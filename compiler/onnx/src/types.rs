@@ -27,7 +27,7 @@ fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, TensorError> {
         Some(Value::TensorType(t)) => {
             let dtype = dtype_from_code(t.elem_type())?;
             let shape = t.shape.as_ref().map(|s| s.dim.iter().map(|d| read_dim(d.value.as_ref())).collect());
-            Ok(TensorType { dtype, shape }.into())
+            Ok(TensorType::of(dtype, shape).into())
         }
         Some(Value::SequenceType(s)) => Ok(Type::Sequence(nested(s.elem_type.as_deref())?)),
         Some(Value::OptionalType(o)) => Ok(Type::Optional(nested(o.elem_type.as_deref())?)),

@@ -4,12 +4,14 @@
 //! graphs, ONNX or kernels.
 
 mod buffer;
+mod compare;
 mod dtype;
 mod mmap;
 pub mod npy;
 mod tensor;
 
 pub use buffer::{ALIGN, Buffer};
+pub use compare::Difference;
 pub use dtype::{DType, Element};
 pub use mmap::MappedFile;
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};

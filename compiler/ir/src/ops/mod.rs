@@ -3,6 +3,7 @@
 //! To add an op: declare it with [`op!`](crate::op) in the file of its dialect, implement [`Semantics`], and add its line to
 //! [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
 
+pub mod kernel;
 pub mod math;
 pub mod nn;
 pub mod tensor;
@@ -44,12 +45,20 @@ pub trait Semantics: Decl {
     /// # Errors
     /// A constraint of the op does not hold.
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError>;
+    /// The types of a region's parameters as far as they follow from the operands: `None` (or a shorter list) leaves
+    /// a parameter's type as it is. Only ops with regions have any.
+    fn region_params(&self, _cx: &InferCx, _region: usize) -> Vec<Option<Type>> {
+        Vec::new()
+    }
     /// The results themselves.
     ///
     /// # Errors
     /// A constraint of the op does not hold for these operands.
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError>;
 }
+
+/// Runs a region of the op at hand: its number and one value per parameter, one result per output.
+pub type RegionRunner<'a> = dyn Fn(usize, &[Val]) -> Result<Vec<Val>, OpError> + 'a;
 
 /// What type inference may look at.
 pub struct InferCx<'a> {
@@ -85,11 +94,19 @@ impl<'a> InferCx<'a> {
 pub struct Args<'a> {
     /// The operands' values; `None` for absent ones.
     pub values: &'a [Option<Val>],
-    /// The op's regions.
-    pub regions: &'a [Graph],
+    /// Runs the op's regions: through the interpreter, or compiled.
+    pub call: &'a RegionRunner<'a>,
 }
 
 impl<'a> Args<'a> {
+    /// Arguments of an op that has no regions.
+    pub fn plain(values: &'a [Option<Val>]) -> Args<'a> {
+        fn none(_: usize, _: &[Val]) -> Result<Vec<Val>, OpError> {
+            Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() })
+        }
+        Args { values, call: &none }
+    }
+
     /// The tensor in operand `slot`.
     ///
     /// # Errors
@@ -192,6 +209,7 @@ macro_rules! for_each_op {
             Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
             Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
             Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
+            Fused in kernel, ConvertLayout in kernel,
         }
     };
 }
@@ -229,6 +247,11 @@ macro_rules! op_enum {
             pub fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
                 self.check_arity(cx.types.iter().map(|t| t.is_some()).collect())?;
                 match self { $(Op::$Op(op) => op.infer(cx)),* }
+            }
+
+            /// The types of a region's parameters. See [`Semantics::region_params`].
+            pub fn region_params(&self, cx: &InferCx, region: usize) -> Vec<Option<Type>> {
+                match self { $(Op::$Op(op) => op.region_params(cx, region)),* }
             }
 
             /// The results. See [`Semantics::eval`].

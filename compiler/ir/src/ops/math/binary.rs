@@ -53,7 +53,7 @@ fn result_shape(a: &Tensor, b: &Tensor) -> Result<Vec<usize>, OpError> {
 fn infer(cx: &InferCx, result: Option<DType>) -> Result<Vec<Type>, OpError> {
     let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
     ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
-    Ok(vec![TensorType { dtype: result.unwrap_or(a.dtype), shape: broadcast_types(a, b)? }.into()])
+    Ok(vec![TensorType::of(result.unwrap_or(a.dtype), broadcast_types(a, b)?).into()])
 }
 
 /// How a binary op computes: on floats, and on integers where it is defined there.
@@ -169,9 +169,9 @@ impl Semantics for Where {
         ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
         ensure!(cond.dtype == DType::Bool, "C3", "`cond` is {}, expected bool", cond.dtype);
         let shape = broadcast_types(a, b)?;
-        let ab = TensorType { dtype: a.dtype, shape };
+        let ab = TensorType::of(a.dtype, shape);
         let shape = broadcast_types(cond, &ab)?;
-        Ok(vec![TensorType { dtype: a.dtype, shape }.into()])
+        Ok(vec![TensorType::of(a.dtype, shape).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -15,7 +15,7 @@ op! {
 
 impl Semantics for Cast {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        Ok(vec![TensorType { dtype: self.to, shape: cx.tensor(0)?.shape.clone() }.into()])
+        Ok(vec![TensorType::of(self.to, cx.tensor(0)?.shape.clone()).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

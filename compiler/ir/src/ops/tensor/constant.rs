@@ -72,7 +72,7 @@ op! {
 impl Semantics for Fill {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         ensure!(self.value.0.len() == 1, "C1", "`value` has {} elements, expected 1", self.value.0.len());
-        Ok(vec![TensorType { dtype: self.value.0.dtype(), shape: dims_of(cx, 0)? }.into()])
+        Ok(vec![TensorType::of(self.value.0.dtype(), dims_of(cx, 0)?).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

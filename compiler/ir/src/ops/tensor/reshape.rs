@@ -56,7 +56,7 @@ impl Semantics for Reshape {
             Some(t) => Some(self.resolve(x.shape.as_deref(), &t.to_i64_vec())?),
             None => dims_of(cx, 1)?,
         };
-        Ok(vec![TensorType { dtype: x.dtype, shape }.into()])
+        Ok(vec![TensorType::of(x.dtype, shape).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -217,8 +217,8 @@ op! {
 impl Semantics for Expand {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        let target = TensorType { dtype: x.dtype, shape: dims_of(cx, 1)? };
-        Ok(vec![TensorType { dtype: x.dtype, shape: broadcast_types(x, &target)? }.into()])
+        let target = TensorType::of(x.dtype, dims_of(cx, 1)?);
+        Ok(vec![TensorType::of(x.dtype, broadcast_types(x, &target)?).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

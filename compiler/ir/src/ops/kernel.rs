@@ -1,0 +1,56 @@
+//! `kernel`: regions that become one kernel, and changes of layout. Passes make these ops; no model has them.
+
+use crate::{Args, InferCx, OpError, Semantics, Type, Val, op};
+
+op! {
+    /// Computes its region in one kernel: a producer with its epilogue, or a chain of elementwise ops.
+    ///
+    /// - (C1) The region has one parameter an operand, of the operand's type.
+    ///
+    /// The results are the region's outputs.
+    "kernel.fused" = Fused(operands: many) {}
+}
+
+impl Semantics for Fused {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let [region] = cx.regions else {
+            let reason = format!("expected one region, found {}", cx.regions.len());
+            return Err(OpError::Constraint { constraint: "C1", reason });
+        };
+        crate::ensure!(
+            region.inputs().len() == cx.types.len(),
+            "C1",
+            "the region has {} parameters, expected {}",
+            region.inputs().len(),
+            cx.types.len()
+        );
+        Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect())
+    }
+
+    fn region_params(&self, cx: &InferCx, _region: usize) -> Vec<Option<Type>> {
+        cx.types.iter().map(|t| t.cloned()).collect()
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let values: Option<Vec<Val>> = args.values.iter().cloned().collect();
+        let absent = || OpError::Operand { slot: args.values.iter().position(Option::is_none).unwrap_or(0) };
+        (args.call)(0, &values.ok_or_else(absent)?)
+    }
+}
+
+op! {
+    /// The same tensor in another encoding, which is that of the result's type.
+    ///
+    /// Text: `%y = kernel.convert_layout %x : tensor<1x8x4x4xf32, nhwc>`
+    "kernel.convert_layout" = ConvertLayout(x) {}
+}
+
+impl Semantics for ConvertLayout {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        Ok(vec![cx.tensor(0)?.clone().with_encoding(crate::Encoding::Plain).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        Ok(vec![args.tensor(0)?.clone().into()])
+    }
+}
