@@ -1,3 +1,15 @@
-//! Plans, arenas, the worker pool, sessions, profiling and artifacts.
+//! Plans, arenas, the worker pool and their execution.
+//!
+//! A [`Plan`] is made elsewhere (by the code generator); an [`Executor`] runs it on the threads of a [`Pool`]. Nothing here
+//! knows ONNX, passes or Cranelift.
 
+mod error;
+mod executor;
 pub mod kernel;
+pub mod plan;
+mod pool;
+
+pub use error::RunError;
+pub use executor::{Arena, Executor, Timings};
+pub use plan::Plan;
+pub use pool::Pool;

@@ -227,6 +227,14 @@ impl Tensor {
         }
     }
 
+    /// True when no clone shares the elements, so that writing copies nothing.
+    pub fn is_unique(&self) -> bool {
+        match &self.data {
+            Data::Bytes(buffer) => Arc::strong_count(buffer) == 1,
+            Data::Strings(strings) => Arc::strong_count(strings) == 1,
+        }
+    }
+
     /// The elements as a slice of `T`. `bool` reads as `u8`.
     ///
     /// # Errors

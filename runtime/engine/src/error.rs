@@ -1,0 +1,54 @@
+//! Why a run failed.
+
+use optc_ir::{OpError, Type};
+use optc_tensor::TensorError;
+
+/// Why a plan could not be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The wrong number of inputs.
+    #[error("the model takes {expected} inputs, found {found}")]
+    InputCount {
+        /// How many the model has.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// There is no input of this name.
+    #[error("the model has no input `{name}`; it has {known}")]
+    UnknownInput {
+        /// The name that was given.
+        name: String,
+        /// The names that the model has.
+        known: String,
+    },
+    /// An input was not given.
+    #[error("input `{0}` is missing")]
+    MissingInput(String),
+    /// An input is of another type than the model's.
+    #[error("input `{name}` is {found}, expected {expected}")]
+    InputType {
+        /// The input's name.
+        name: String,
+        /// The type of the value.
+        found: Type,
+        /// The type that the model declares.
+        expected: Type,
+    },
+    /// An op refused its operands.
+    #[error("`{op}` at {loc}: {error}")]
+    Op {
+        /// The op's name.
+        op: String,
+        /// The ONNX nodes that it came from.
+        loc: String,
+        /// What is wrong.
+        error: Box<OpError>,
+    },
+    /// Memory for the arena, an output or a host step could not be had.
+    #[error(transparent)]
+    Memory(#[from] TensorError),
+    /// A plan for these shapes could not be made.
+    #[error("{0}")]
+    Specialize(String),
+}

@@ -1,0 +1,329 @@
+//! Executes a plan: the state of one thread that runs one plan again and again.
+//!
+//! After the first run nothing is allocated for kernels: arena, scratch and argument lists are kept, and the memory of an output
+//! is used again when the caller has dropped it. Host steps allocate their results.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optc_ir::{Args, OpError, Type, Val};
+use optc_tensor::{ALIGN, DType, Tensor};
+
+use crate::plan::{BufRef, HostStep, KernelStep, Place, Plan, Port, Slot, Step, Stored};
+use crate::{Pool, RunError};
+
+/// Bytes aligned to a cache line that grow and never shrink: arenas and scratch.
+#[derive(Debug, Default)]
+pub struct Arena {
+    tensor: Option<Tensor>,
+}
+
+impl Arena {
+    /// The address of at least `bytes` bytes.
+    fn reserve(&mut self, bytes: usize) -> Result<*mut u8, RunError> {
+        if self.tensor.as_ref().is_none_or(|t| t.len() < bytes) {
+            self.tensor = None;
+            self.tensor = Some(Tensor::zeros(DType::U8, &[bytes.next_multiple_of(ALIGN)])?);
+        }
+        Ok(self.tensor.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr()))
+    }
+}
+
+/// Time that each step of a plan took, summed over runs.
+#[derive(Debug, Clone, Default)]
+pub struct Timings {
+    /// One a step: the sum over all runs.
+    pub steps: Vec<Duration>,
+    /// When each step of the last run began and ended, since the run's start.
+    pub last: Vec<(Duration, Duration)>,
+    /// How many runs.
+    pub runs: usize,
+}
+
+/// Runs one plan. Not shared between threads; the plan is.
+#[derive(Debug)]
+pub struct Executor {
+    plan: Arc<Plan>,
+    outputs: Vec<Option<Tensor>>,
+    values: Vec<Option<Val>>,
+    addresses: Vec<*mut u8>,
+    args: Vec<*mut u8>,
+    scratch: Arena,
+}
+
+// SAFETY: the raw pointers are addresses of the last run, written anew at the start of each run before they are used.
+unsafe impl Send for Executor {}
+
+impl Executor {
+    /// An executor of `plan`.
+    pub fn new(plan: Arc<Plan>) -> Executor {
+        let (outputs, values) = (vec![None; plan.outputs.len()], vec![None; plan.values]);
+        Executor { outputs, values, addresses: Vec::new(), args: Vec::new(), scratch: Arena::default(), plan }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Runs the plan on one value per input; gives one per output. With `timings`, the time of every step is added there.
+    ///
+    /// # Errors
+    /// The inputs do not fit, an op refuses its operands, or memory is short.
+    pub fn run(
+        &mut self,
+        inputs: &[Val],
+        arena: &mut Arena,
+        pool: &Pool,
+        mut timings: Option<&mut Timings>,
+    ) -> Result<Vec<Val>, RunError> {
+        let plan = self.plan.clone();
+        check_inputs(&plan.inputs, inputs)?;
+        self.values.iter_mut().for_each(|v| *v = None);
+        for (port, input) in plan.inputs.iter().zip(inputs) {
+            if let Slot::Value(i) = port.slot {
+                self.values[i] = Some(input.clone());
+            }
+        }
+        self.place(&plan, inputs, arena)?;
+        let scratch = plan.kernel_steps().map(|k| k.scratch.next_multiple_of(ALIGN)).max().unwrap_or(0);
+        let scratch_at = self.scratch.reserve(scratch * pool.threads())?;
+        let start = Instant::now();
+        if let Some(t) = timings.as_deref_mut() {
+            t.steps.resize(plan.steps.len(), Duration::ZERO);
+            t.last.clear();
+            t.runs += 1;
+        }
+        for (i, step) in plan.steps.iter().enumerate() {
+            let began = timings.is_some().then(|| start.elapsed());
+            self.step(&plan, step, pool, (scratch_at, scratch))?;
+            if let (Some(t), Some(began)) = (timings.as_deref_mut(), began) {
+                let ended = start.elapsed();
+                t.steps[i] += ended - began;
+                t.last.push((began, ended));
+            }
+        }
+        plan.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
+    }
+
+    /// Settles the address of every buffer for this run.
+    fn place(&mut self, plan: &Plan, inputs: &[Val], arena: &mut Arena) -> Result<(), RunError> {
+        let base = arena.reserve(plan.arena_bytes)?;
+        for (i, port) in plan.outputs.iter().enumerate() {
+            if let Slot::Buffer(stored) = &port.slot {
+                self.make_output(i, stored)?;
+            }
+        }
+        self.addresses.clear();
+        for buffer in &plan.buffers {
+            let address = match buffer.place {
+                // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`.
+                Place::Arena(offset) => base.wrapping_add(offset),
+                Place::Constant(i) => plan.constants[i].bytes().as_ptr().cast_mut(),
+                Place::Input(i) => inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut(),
+                Place::Output(i) => {
+                    self.outputs[i].as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
+                }
+            };
+            self.addresses.push(address);
+        }
+        Ok(())
+    }
+
+    /// Makes the tensor of an output, or uses the one of the last run again if nobody else holds it.
+    fn make_output(&mut self, i: usize, stored: &Stored) -> Result<(), RunError> {
+        let reusable = self.outputs[i].as_ref().is_some_and(Tensor::is_unique);
+        if !reusable {
+            self.outputs[i] = Some(Tensor::zeros(stored.dtype, &stored.shape)?);
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, i: usize, port: &Port) -> Result<Val, RunError> {
+        let missing = || RunError::MissingInput(port.name.clone());
+        match &port.slot {
+            Slot::Buffer(Stored { at, .. }) if self.plan.buffers[at.buf].place == Place::Output(i) => {
+                self.outputs[i].clone().map(Val::from).ok_or_else(missing)
+            }
+            Slot::Buffer(stored) => Ok(self.read(stored)?.into()),
+            Slot::Value(v) => self.values[*v].clone().ok_or_else(missing),
+            Slot::Constant(t) => Ok(t.clone().into()),
+        }
+    }
+
+    fn step(&mut self, plan: &Plan, step: &Step, pool: &Pool, scratch: (*mut u8, usize)) -> Result<(), RunError> {
+        match step {
+            Step::Kernel(kernel) => {
+                self.kernel(plan, kernel, pool, scratch);
+                Ok(())
+            }
+            Step::Host(host) => self.host(host),
+            Step::Copy { src, dst, bytes } => {
+                let (src, dst) = (self.address(*src), self.address(*dst));
+                // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and addresses
+                // are those of live memory (see `place`). `copy` allows an overlap.
+                unsafe { std::ptr::copy(src, dst, *bytes) };
+                Ok(())
+            }
+            Step::Load { value, to, loc } => self.load(*value, to, loc),
+        }
+    }
+
+    fn address(&self, at: BufRef) -> *mut u8 {
+        self.addresses[at.buf].wrapping_add(at.offset)
+    }
+
+    fn kernel(&mut self, plan: &Plan, step: &KernelStep, pool: &Pool, (scratch, stride): (*mut u8, usize)) {
+        self.args.clear();
+        for &at in &step.args {
+            self.args.push(self.addresses[at.buf].wrapping_add(at.offset));
+        }
+        let entry = plan.code.entry(step.kernel);
+        let args = Shared(self.args.as_ptr());
+        let scratch = Shared(scratch);
+        let call = |worker: usize, begin: u64, end: u64| {
+            let (args, scratch) = (args, scratch);
+            // SAFETY: the arguments are addresses of live buffers, as long as the kernel declares (checked when the plan
+            // was made); `plan` keeps the code alive; `stride` bytes of scratch for each worker were reserved; the pool
+            // gives ranges within `tasks`, and one range at a time to a worker.
+            unsafe { entry(args.get(), scratch.get().wrapping_add(worker * stride), begin, end) };
+        };
+        if step.parallel {
+            pool.run(step.tasks, &call);
+        } else if step.tasks > 0 {
+            call(0, 0, step.tasks);
+        }
+    }
+
+    /// A copy of a tensor in a buffer.
+    fn read(&self, stored: &Stored) -> Result<Tensor, RunError> {
+        let mut tensor = Tensor::zeros(stored.dtype, &stored.shape)?;
+        let bytes = tensor.bytes_mut();
+        let from = self.address(stored.at);
+        if !bytes.is_empty() {
+            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so `bytes.len()`
+            // bytes can be read; the new tensor is apart from every buffer.
+            unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+        }
+        Ok(tensor)
+    }
+
+    fn write(&self, tensor: &Tensor, to: &Stored) {
+        let bytes = tensor.bytes();
+        debug_assert_eq!(bytes.len(), to.bytes(), "callers check the type");
+        if !bytes.is_empty() {
+            // SAFETY: the caller has checked that the tensor has the dtype and shape of `to`, whose bytes the buffer holds.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address(to.at), bytes.len()) };
+        }
+    }
+
+    fn load(&mut self, value: usize, to: &Stored, loc: &str) -> Result<(), RunError> {
+        let mismatch = |found: String| RunError::Op {
+            op: "load".to_owned(),
+            loc: loc.to_owned(),
+            error: Box::new(OpError::Constraint {
+                constraint: "type",
+                reason: format!("found {found}, expected {}", describe(to)),
+            }),
+        };
+        match self.values[value].as_ref() {
+            Some(Val::Tensor(t)) if fits(t, to) => {
+                self.write(t, to);
+                Ok(())
+            }
+            Some(other) => Err(mismatch(other.ty().to_string())),
+            None => Err(mismatch("nothing".to_owned())),
+        }
+    }
+
+    fn host(&mut self, step: &HostStep) -> Result<(), RunError> {
+        let failed = |error: OpError| RunError::Op {
+            op: step.op.name().to_owned(),
+            loc: step.info.loc.join(", "),
+            error: Box::new(error),
+        };
+        let mut operands = Vec::with_capacity(step.operands.len());
+        for slot in &step.operands {
+            operands.push(match slot {
+                None => None,
+                Some(Slot::Buffer(stored)) => Some(self.read(stored)?.into()),
+                Some(Slot::Value(v)) => self.values[*v].clone(),
+                Some(Slot::Constant(t)) => Some(t.clone().into()),
+            });
+        }
+        let call = |region: usize, values: &[Val]| {
+            let none = || OpError::Constraint { constraint: "regions", reason: "there is no such region".to_owned() };
+            let region = step.regions.get(region).ok_or_else(none)?;
+            region.call(values).map_err(|e| match e {
+                RunError::Op { op, loc, error } => {
+                    OpError::Region(Box::new(optc_ir::GraphError { op, loc, error: *error }))
+                }
+                other => OpError::Constraint { constraint: "region", reason: other.to_string() },
+            })
+        };
+        let results = step.op.eval(&Args { values: &operands, call: &call }).map_err(failed)?;
+        for (slot, value) in step.results.iter().zip(results) {
+            match slot {
+                None | Some(Slot::Constant(_)) => {}
+                Some(Slot::Value(v)) => self.values[*v] = Some(value),
+                Some(Slot::Buffer(to)) => match &value {
+                    Val::Tensor(t) if fits(t, to) => self.write(t, to),
+                    other => {
+                        let reason = format!("the result is {}, expected {}", other.ty(), describe(to));
+                        return Err(failed(OpError::Constraint { constraint: "type", reason }));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fits(t: &Tensor, to: &Stored) -> bool {
+    t.dtype() == to.dtype && t.shape() == to.shape
+}
+
+fn describe(to: &Stored) -> String {
+    optc_ir::TensorType::fixed(to.dtype, &to.shape).to_string()
+}
+
+fn check_inputs(ports: &[Port], inputs: &[Val]) -> Result<(), RunError> {
+    if ports.len() != inputs.len() {
+        return Err(RunError::InputCount { expected: ports.len(), found: inputs.len() });
+    }
+    for (port, input) in ports.iter().zip(inputs) {
+        let found = input.ty();
+        // A tensor in a buffer must have exactly the bytes that the plan was made for.
+        let same = match &port.slot {
+            Slot::Buffer(stored) => input.as_tensor().is_some_and(|t| fits(t, stored)),
+            Slot::Value(_) | Slot::Constant(_) => port.ty.accepts(&found),
+        };
+        if !same {
+            return Err(RunError::InputType { name: port.name.clone(), found, expected: plain(&port.ty) });
+        }
+    }
+    Ok(())
+}
+
+fn plain(ty: &Type) -> Type {
+    match ty {
+        Type::Tensor(t) => t.clone().with_encoding(optc_ir::Encoding::Plain).into(),
+        Type::Sequence(_) | Type::Optional(_) => ty.clone(),
+    }
+}
+
+/// A pointer that a closure hands to several threads.
+#[derive(Clone, Copy)]
+struct Shared<T>(T);
+
+impl<T: Copy> Shared<T> {
+    fn get(self) -> T {
+        self.0
+    }
+}
+
+// SAFETY: what the pointers point at is shared under the contract of `KernelFn`: tasks write disjoint bytes, and each
+// worker has its own scratch.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}

@@ -1,0 +1,217 @@
+//! Plans: what is to be done for one set of input shapes, as data.
+//!
+//! A plan has buffers (bytes with a place) and slots (values whose shape is known only while running), and a list of steps over
+//! them. It is made by the code generator and executed by an [`Executor`](crate::Executor); it is immutable and shared.
+
+use std::sync::Arc;
+
+use optc_ir::{Op, Type, Val};
+use optc_tensor::{DType, Tensor};
+
+use crate::RunError;
+use crate::kernel::KernelFn;
+
+/// The number of a buffer in [`Plan::buffers`].
+pub type BufId = usize;
+
+/// Where the bytes of a buffer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At this offset of the arena, which is aligned to 64 bytes.
+    Arena(usize),
+    /// The bytes of [`Plan::constants`] with this number.
+    Constant(usize),
+    /// The bytes of the graph input with this number.
+    Input(usize),
+    /// The bytes of the graph output with this number.
+    Output(usize),
+}
+
+/// Bytes that kernels work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    /// How many.
+    pub bytes: usize,
+    /// Where.
+    pub place: Place,
+}
+
+/// A place in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BufRef {
+    /// The buffer.
+    pub buf: BufId,
+    /// Bytes from its start.
+    pub offset: usize,
+}
+
+/// A plainly laid out tensor in a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its first byte.
+    pub at: BufRef,
+    /// Its dtype.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+impl Stored {
+    /// The bytes that it takes; its size was checked when the plan was made.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bits() / 8
+    }
+}
+
+/// A value that a host step reads or writes, or that enters or leaves the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Slot {
+    /// A tensor in a buffer.
+    Buffer(Stored),
+    /// A value of the run's own table, which may have any type and shape.
+    Value(usize),
+    /// A constant.
+    Constant(Tensor),
+}
+
+/// A graph input or output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// The name that users know it by.
+    pub name: String,
+    /// Its type: static for an input or output that lies in a buffer.
+    pub ty: Type,
+    /// Where it is.
+    pub slot: Slot,
+}
+
+/// What is known of a step for profiles and reports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Info {
+    /// The kernel's or the op's name.
+    pub name: String,
+    /// The ONNX nodes that it came from.
+    pub loc: Vec<String>,
+    /// Floating point operations, a multiply-add counting as two.
+    pub flops: f64,
+    /// Bytes read and written at least once.
+    pub bytes: f64,
+}
+
+/// The call of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelStep {
+    /// The kernel's number in the code object.
+    pub kernel: usize,
+    /// Its buffers.
+    pub args: Vec<BufRef>,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// Private bytes that each worker must have.
+    pub scratch: usize,
+    /// Whether the work is worth waking other threads.
+    pub parallel: bool,
+    /// For reports.
+    pub info: Info,
+}
+
+/// An op that is evaluated by its reference implementation.
+#[derive(Debug, Clone)]
+pub struct HostStep {
+    /// The op.
+    pub op: Op,
+    /// Its operands.
+    pub operands: Vec<Option<Slot>>,
+    /// Its results; `None` for one that nobody uses.
+    pub results: Vec<Option<Slot>>,
+    /// Its regions.
+    pub regions: Vec<Arc<dyn Callable>>,
+    /// For reports.
+    pub info: Info,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A compiled kernel.
+    Kernel(KernelStep),
+    /// An op on the host.
+    Host(HostStep),
+    /// A copy of bytes.
+    Copy {
+        /// From here.
+        src: BufRef,
+        /// To there.
+        dst: BufRef,
+        /// This many.
+        bytes: usize,
+    },
+    /// A value of the run's table into a buffer, whose type it must have.
+    Load {
+        /// The value.
+        value: usize,
+        /// Where to.
+        to: Stored,
+        /// For errors.
+        loc: String,
+    },
+}
+
+/// Something that takes values and gives values: the compiled region of a control-flow op.
+pub trait Callable: Send + Sync + std::fmt::Debug {
+    /// Runs it on one value per parameter; gives one per output.
+    ///
+    /// # Errors
+    /// The values do not fit, or an op refuses its operands.
+    fn call(&self, values: &[Val]) -> Result<Vec<Val>, RunError>;
+}
+
+/// Machine code of kernels.
+///
+/// # Safety
+/// Every entry must keep to the contract of [`KernelFn`] for the buffers, tasks and scratch of the steps that name it, and be
+/// callable for as long as the object lives.
+pub unsafe trait KernelCode: Send + Sync + std::fmt::Debug {
+    /// The entry of the kernel with this number.
+    fn entry(&self, kernel: usize) -> KernelFn;
+    /// Bytes of machine code.
+    fn bytes(&self) -> usize;
+}
+
+/// Everything that a run needs. See the [module](self).
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The graph's inputs.
+    pub inputs: Vec<Port>,
+    /// The graph's outputs.
+    pub outputs: Vec<Port>,
+    /// The buffers.
+    pub buffers: Vec<Buffer>,
+    /// Weights and tables, as they are read by kernels.
+    pub constants: Vec<Tensor>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// How many values the run's table has.
+    pub values: usize,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The kernels' code.
+    pub code: Arc<dyn KernelCode>,
+}
+
+impl Plan {
+    /// Bytes of all constants that kernels read.
+    pub fn constant_bytes(&self) -> usize {
+        self.constants.iter().map(|t| t.bytes().len()).sum()
+    }
+
+    /// The steps that are evaluated on the host.
+    pub fn host_steps(&self) -> impl Iterator<Item = &HostStep> {
+        self.steps.iter().filter_map(|step| if let Step::Host(h) = step { Some(h) } else { None })
+    }
+
+    /// The kernel steps.
+    pub fn kernel_steps(&self) -> impl Iterator<Item = &KernelStep> {
+        self.steps.iter().filter_map(|step| if let Step::Kernel(k) = step { Some(k) } else { None })
+    }
+}
