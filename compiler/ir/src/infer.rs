@@ -4,11 +4,21 @@ use optc_tensor::Tensor;
 
 use crate::{Graph, GraphError, InferCx, NodeId, Op, OpError, Type};
 
+/// How often a loop's region is inferred anew with wider parameters before they lose their ranks.
+const WIDENINGS: usize = 2;
+/// Loops nested deeper than this start with parameters of unknown rank: each level of nesting may infer its inside
+/// `WIDENINGS + 2` times.
+const WIDENED_DEPTH: usize = 4;
+
 /// Recomputes every result's type from the operands' types and constants, in topological order.
 ///
 /// # Errors
 /// The first op that refuses its operands, or a cycle.
 pub fn infer_types(graph: &mut Graph) -> Result<(), GraphError> {
+    infer_at(graph, 0)
+}
+
+fn infer_at(graph: &mut Graph, depth: usize) -> Result<(), GraphError> {
     let cycle = || GraphError {
         op: "graph".to_owned(),
         loc: graph.name.clone(),
@@ -18,7 +28,7 @@ pub fn infer_types(graph: &mut Graph) -> Result<(), GraphError> {
         if matches!(graph.node(id).op, Op::Param(_)) {
             continue;
         }
-        infer_regions(graph, id)?;
+        infer_regions(graph, id, depth)?;
         let types = infer_node(graph, id).map_err(|error| at(graph, id, error))?;
         let node = graph.node_mut(id);
         for (info, ty) in node.results.iter_mut().zip(types) {
@@ -28,20 +38,53 @@ pub fn infer_types(graph: &mut Graph) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// Hands the operands' types down to the parameters of a node's regions, and infers the regions.
-fn infer_regions(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
+/// Hands the operands' types down to the parameters of a node's regions, and infers the regions. A parameter that a loop
+/// carries from trip to trip gets a type that the region keeps.
+fn infer_regions(graph: &mut Graph, id: NodeId, depth: usize) -> Result<(), GraphError> {
     for i in 0..graph.node(id).regions.len() {
-        let params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
-        let region = &mut graph.node_mut(id).regions[i];
-        let inputs: Vec<_> = region.inputs().collect();
-        for (value, ty) in inputs.into_iter().zip(params) {
-            if let Some(ty) = ty {
-                region.node_mut(value.node).results[0].ty = ty;
+        let mut params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
+        let carried = graph.node(id).op.carried();
+        let loops = carried.count > 0;
+        if loops && depth >= WIDENED_DEPTH {
+            let fed = params.iter_mut().skip(carried.param).take(carried.count);
+            fed.flatten().for_each(|ty| *ty = ty.widest());
+        }
+        for round in 0.. {
+            let region = &mut graph.node_mut(id).regions[i];
+            let inputs: Vec<_> = region.inputs().collect();
+            for (value, ty) in inputs.into_iter().zip(&params) {
+                if let Some(ty) = ty {
+                    region.node_mut(value.node).results[0].ty = ty.clone();
+                }
+            }
+            let inner = infer_at(region, depth + usize::from(loops));
+            inner.map_err(|e| at(graph, id, OpError::Region(Box::new(e))))?;
+            if !widen(&graph.node(id).regions[i], &mut params, carried, round >= WIDENINGS) {
+                break;
             }
         }
-        infer_types(region).map_err(|e| at(graph, id, OpError::Region(Box::new(e))))?;
     }
     Ok(())
+}
+
+/// Widens the carried parameters that do not cover what the region gives for the next trip; false when there is none.
+/// A result of another kind or dtype widens nothing: `infer` of the loop reports it.
+fn widen(region: &Graph, params: &mut [Option<Type>], carried: crate::Carried, to_widest: bool) -> bool {
+    let mut changed = false;
+    for k in 0..carried.count {
+        let (Some(Some(param)), Some(output)) =
+            (params.get_mut(carried.param + k), region.outputs.get(carried.output + k))
+        else {
+            continue;
+        };
+        let given = region.ty(output.value);
+        let join = param.join(given).filter(|_| !param.covers(given));
+        if let Some(join) = join {
+            *param = if to_widest { join.widest() } else { join };
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// `ty` in the encoding of the type that it replaces: inference knows nothing of layouts.
@@ -54,11 +97,8 @@ fn keep_encoding(old: &Type, ty: Type) -> Type {
     }
 }
 
-/// The types that one node's op gives its results.
-///
-/// # Errors
-/// The op refuses its operands.
-pub fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
+/// The types that `infer` gives for one node.
+pub(crate) fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
     with_cx(graph, id, |op, cx| op.infer(cx))
 }
 
@@ -66,8 +106,13 @@ pub fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
 fn with_cx<T>(graph: &Graph, id: NodeId, f: impl FnOnce(&Op, &InferCx) -> T) -> T {
     let node = graph.node(id);
     let types: Vec<Option<&Type>> = node.operands.iter().map(|v| v.map(|v| graph.ty(v))).collect();
-    let consts: Vec<Option<&Tensor>> = node.operands.iter().map(|v| graph.constant((*v)?)).collect();
+    let consts: Vec<Option<&Tensor>> = node.operands.iter().map(|v| constant(graph, (*v)?.node)).collect();
     f(&node.op, &InferCx { types: &types, consts: &consts, regions: &node.regions })
+}
+
+/// The tensor of a constant op.
+fn constant(graph: &Graph, id: NodeId) -> Option<&Tensor> {
+    if let Op::Constant(c) = &graph.get(id)?.op { Some(&c.value.0) } else { None }
 }
 
 /// Puts the place to an op's error.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::infer::at;
-use crate::{Args, Graph, GraphError, Op, OpError, Val, Value};
+use crate::{Args, Graph, GraphError, Op, OpError, Type, Val, Value};
 
 /// Runs `graph` on one value per input, and returns one per output.
 ///
@@ -46,7 +46,9 @@ pub fn run(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, GraphError> {
             Some(region) => run(region, values).map_err(|e| OpError::Region(Box::new(e))),
             None => Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() }),
         };
-        let results = node.op.eval(&Args { values: &values, call: &call }).map_err(|e| at(graph, id, e))?;
+        let types: Vec<Type> = node.results.iter().map(|r| r.ty.clone()).collect();
+        let results =
+            node.op.eval(&Args { values: &values, types: &types, call: &call }).map_err(|e| at(graph, id, e))?;
         drop(values);
         for value in node.operands.iter().flatten() {
             if let Some(left) = uses_left.get_mut(value) {

@@ -185,6 +185,53 @@ impl Type {
             _ => false,
         }
     }
+
+    /// The narrowest type that covers `self` and `other`; `None` when their kinds or dtypes differ.
+    pub fn join(&self, other: &Type) -> Option<Type> {
+        match (self, other) {
+            (Type::Tensor(a), Type::Tensor(b)) if a.dtype == b.dtype => {
+                let shape = match (&a.shape, &b.shape) {
+                    (Some(a), Some(b)) if a.len() == b.len() => {
+                        let join = |(a, b): (&Dim, &Dim)| if a == b { a.clone() } else { Dim::Unknown };
+                        Some(a.iter().zip(b).map(join).collect())
+                    }
+                    _ => None,
+                };
+                let encoding = if a.encoding == b.encoding { a.encoding } else { Encoding::Plain };
+                Some(TensorType { dtype: a.dtype, shape, encoding }.into())
+            }
+            (Type::Sequence(a), Type::Sequence(b)) => Some(Type::Sequence(Box::new(a.join(b)?))),
+            (Type::Optional(a), Type::Optional(b)) => Some(Type::Optional(Box::new(a.join(b)?))),
+            _ => None,
+        }
+    }
+
+    /// True when every value of type `other` is one of `self`: nothing that `self` says is left open by `other`.
+    pub fn covers(&self, other: &Type) -> bool {
+        match (self, other) {
+            (Type::Tensor(a), Type::Tensor(b)) => {
+                let dims = match (&a.shape, &b.shape) {
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                    (Some(a), Some(b)) => {
+                        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| *a == Dim::Unknown || a == b)
+                    }
+                };
+                a.dtype == b.dtype && dims
+            }
+            (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.covers(b),
+            _ => false,
+        }
+    }
+
+    /// The type of the same kind and dtype that says nothing of shapes.
+    pub fn widest(&self) -> Type {
+        match self {
+            Type::Tensor(t) => TensorType::unranked(t.dtype).into(),
+            Type::Sequence(t) => Type::Sequence(Box::new(t.widest())),
+            Type::Optional(t) => Type::Optional(Box::new(t.widest())),
+        }
+    }
 }
 
 impl From<TensorType> for Type {
@@ -200,5 +247,40 @@ impl fmt::Display for Type {
             Type::Sequence(t) => write!(f, "seq<{t}>"),
             Type::Optional(t) => write!(f, "opt<{t}>"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f32s(dims: &[Dim]) -> Type {
+        TensorType::new(DType::F32, dims.to_vec()).into()
+    }
+
+    #[test]
+    fn a_join_covers_both_sides() {
+        let (four, n) = (Dim::Known(4), Dim::Named("N".into()));
+        let types = [
+            f32s(&[four.clone(), n.clone()]),
+            f32s(&[four.clone(), Dim::Unknown]),
+            f32s(&[n, four.clone()]),
+            f32s(&[four]),
+            TensorType::unranked(DType::F32).into(),
+        ];
+        for a in &types {
+            for b in &types {
+                let join = a.join(b).unwrap();
+                assert!(join.covers(a) && join.covers(b), "{a} {b} {join}");
+                assert!(a.widest().covers(a));
+            }
+        }
+        assert_eq!(types[0].join(&types[1]), Some(types[1].clone()));
+        assert!(!types[0].covers(&types[1]));
+        let ints: Type = TensorType::unranked(DType::I64).into();
+        assert_eq!(types[0].join(&ints), None);
+        let seq = |t: &Type| Type::Sequence(Box::new(t.clone()));
+        assert_eq!(seq(&types[0]).join(&seq(&types[3])), Some(seq(&types[4])));
+        assert_eq!(seq(&types[0]).join(&types[0]), None);
     }
 }

@@ -261,7 +261,7 @@ impl Executor {
                 other => OpError::Constraint { constraint: "region", reason: other.to_string() },
             })
         };
-        let results = step.op.eval(&Args { values: &operands, call: &call }).map_err(failed)?;
+        let results = step.op.eval(&Args { values: &operands, types: &step.types, call: &call }).map_err(failed)?;
         for (slot, value) in step.results.iter().zip(results) {
             match slot {
                 None | Some(Slot::Constant(_)) => {}

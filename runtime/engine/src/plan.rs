@@ -124,6 +124,8 @@ pub struct HostStep {
     pub operands: Vec<Option<Slot>>,
     /// Its results; `None` for one that nobody uses.
     pub results: Vec<Option<Slot>>,
+    /// The results' types as the graph has them: a loop without a trip takes from here what it would have stacked.
+    pub types: Vec<Type>,
     /// Its regions.
     pub regions: Vec<Arc<dyn Callable>>,
     /// For reports.

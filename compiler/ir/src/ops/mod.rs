@@ -3,6 +3,7 @@
 //! To add an op: declare it with [`op!`](crate::op) in the file of its dialect, implement [`Semantics`], and add its line to
 //! [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
 
+pub mod cf;
 pub mod kernel;
 pub mod math;
 pub mod nn;
@@ -50,11 +51,26 @@ pub trait Semantics: Decl {
     fn region_params(&self, _cx: &InferCx, _region: usize) -> Vec<Option<Type>> {
         Vec::new()
     }
+    /// The results of its region that the op feeds back to the region's parameters. Only loops have any.
+    fn carried(&self) -> Carried {
+        Carried::default()
+    }
     /// The results themselves.
     ///
     /// # Errors
     /// A constraint of the op does not hold for these operands.
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError>;
+}
+
+/// Which results of a loop's region become its parameters on the next trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Carried {
+    /// The first parameter.
+    pub param: usize,
+    /// The first result.
+    pub output: usize,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// Runs a region of the op at hand: its number and one value per parameter, one result per output.
@@ -94,6 +110,9 @@ impl<'a> InferCx<'a> {
 pub struct Args<'a> {
     /// The operands' values; `None` for absent ones.
     pub values: &'a [Option<Val>],
+    /// The results' declared types, as far as the caller knows them: a loop without a trip takes from here what it
+    /// would have stacked.
+    pub types: &'a [Type],
     /// Runs the op's regions: through the interpreter, or compiled.
     pub call: &'a RegionRunner<'a>,
 }
@@ -104,7 +123,7 @@ impl<'a> Args<'a> {
         fn none(_: usize, _: &[Val]) -> Result<Vec<Val>, OpError> {
             Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() })
         }
-        Args { values, call: &none }
+        Args { values, types: &[], call: &none }
     }
 
     /// The tensor in operand `slot`.
@@ -209,6 +228,7 @@ macro_rules! for_each_op {
             Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
             Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
             Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
+            If in cf, Loop in cf, Scan in cf,
             Fused in kernel, ConvertLayout in kernel,
         }
     };
@@ -221,11 +241,6 @@ macro_rules! op_enum {
         pub enum Op { $(#[doc = concat!("See [`", stringify!($module), "::", stringify!($Op), "`].")] $Op($module::$Op),)* }
 
         $(impl From<$module::$Op> for Op { fn from(op: $module::$Op) -> Op { Op::$Op(op) } })*
-
-        $(impl<'a> TryFrom<&'a Op> for &'a $module::$Op {
-            type Error = ();
-            fn try_from(op: &'a Op) -> Result<Self, ()> { if let Op::$Op(op) = op { Ok(op) } else { Err(()) } }
-        })*
 
         impl Op {
             /// The names of all ops, in the order of the list.
@@ -258,6 +273,9 @@ macro_rules! op_enum {
             pub fn region_params(&self, cx: &InferCx, region: usize) -> Vec<Option<Type>> {
                 match self { $(Op::$Op(op) => op.region_params(cx, region)),* }
             }
+
+            /// What its region feeds back. See [`Semantics::carried`].
+            pub fn carried(&self) -> Carried { match self { $(Op::$Op(op) => op.carried()),* } }
 
             /// The results. See [`Semantics::eval`].
             ///
