@@ -1,26 +1,22 @@
-//! The walk from a [`ModelFile`] to a [`Graph`].
+//! From a [`ModelFile`] to a [`Graph`].
 //!
-//! Each ONNX node is handed to the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`]. Calls of
-//! model-local functions are inlined: their bodies are walked with names, operator sets and attribute values of their
-//! own. Declared types of results are not trusted: inferred ones hold.
+//! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`. Each other ONNX node is handed to
+//! the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`]. Declared types of results are not
+//! trusted: inferred ones hold.
 
-use std::collections::HashMap;
+mod control;
+mod walk;
+
 use std::path::Path;
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, InferCx, Op, OpError, Type, Value};
 use optc_tensor::Tensor;
 
-use crate::attributes::{AttributeError, Attributes, Bindings};
-use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
-use crate::proto::{FunctionProto, GraphProto, NodeProto};
-use crate::types::read_type;
-use crate::{Diagnostic, TensorError, evaluation_order, ops, read_sparse, read_tensor};
-
-/// The deepest nesting of function calls that is inlined.
-const MAX_CALLS: usize = 32;
-/// The most nodes that a model may have once its functions are inlined.
-const MAX_NODES: usize = 1 << 20;
+use crate::attributes::{AttributeError, Attributes};
+use crate::model::ModelFile;
+use crate::proto::NodeProto;
+use crate::{Diagnostic, ops};
 
 /// Imports the model at `path`.
 ///
@@ -44,11 +40,8 @@ pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
 /// # Errors
 /// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
 pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
-    file.check_ops(|domain, op| ops::find(domain, op).is_some())?;
-    let name = file.graph().name();
-    let mut importer = Importer { file, graph: Graph::new(if name.is_empty() { "main" } else { name }), nodes: 0 };
-    importer.main_graph(file.graph())?;
-    Ok(importer.graph)
+    file.check_ops(|domain, op| control::is_control(domain, op) || ops::find(domain, op).is_some())?;
+    walk::Importer::new(file).main_graph()
 }
 
 /// Why a node could not be mapped.
@@ -94,152 +87,6 @@ impl MapError {
     }
 }
 
-/// The names in sight of one graph or function body.
-struct Scope<'a> {
-    values: HashMap<String, Value>,
-    opsets: &'a Opsets,
-    bindings: Bindings,
-    calls: usize,
-}
-
-struct Importer<'a> {
-    file: &'a ModelFile,
-    graph: Graph,
-    nodes: usize,
-}
-
-fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
-    let reason = format!("`{name}`: {e}");
-    if e.is_unsupported() { Diagnostic::unsupported("import", reason) } else { Diagnostic::new("import", reason) }
-}
-
-impl Importer<'_> {
-    fn main_graph(&mut self, graph: &GraphProto) -> Result<(), Diagnostic> {
-        let file = self.file;
-        let mut scope = Scope { values: HashMap::new(), opsets: &file.opsets, bindings: Bindings::new(), calls: 0 };
-        self.initializers(graph, &mut scope)?;
-        for input in &graph.input {
-            let name = input.name();
-            if scope.values.contains_key(name) {
-                if graph.input.iter().filter(|i| i.name() == name).count() > 1 {
-                    return Err(Diagnostic::new("import", format!("input `{name}` is defined twice")));
-                }
-                continue; // up to IR version 3, initializers are listed as inputs as well
-            }
-            let ty = input
-                .r#type
-                .as_ref()
-                .ok_or_else(|| Diagnostic::new("import", format!("input `{name}` has no type")))?;
-            let value = self.graph.add_input(name, read_type(ty).map_err(|e| tensor_error(name, &e))?);
-            scope.values.insert(name.to_owned(), value);
-        }
-        self.walk(&graph.node, &mut scope)?;
-        for output in &graph.output {
-            let Some(&value) = scope.values.get(output.name()) else {
-                return Err(Diagnostic::new("import", format!("output `{}` is not defined", output.name())));
-            };
-            self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
-        }
-        Ok(())
-    }
-
-    fn initializers(&mut self, graph: &GraphProto, scope: &mut Scope) -> Result<(), Diagnostic> {
-        let file = self.file;
-        let dense = graph.initializer.iter().map(|t| (t.name(), read_tensor(t, &file.files)));
-        let sparse = graph
-            .sparse_initializer
-            .iter()
-            .map(|s| (s.values.as_ref().map_or("", |v| v.name()), read_sparse(s, &file.files)));
-        for (name, tensor) in dense.chain(sparse) {
-            let tensor = tensor.map_err(|e| tensor_error(name, &e))?;
-            let value = add_constant(&mut self.graph, tensor, name);
-            if scope.values.insert(name.to_owned(), value).is_some() {
-                return Err(Diagnostic::new("import", format!("initializer `{name}` is defined twice")));
-            }
-        }
-        Ok(())
-    }
-
-    fn walk(&mut self, nodes: &[NodeProto], scope: &mut Scope) -> Result<(), Diagnostic> {
-        self.nodes += nodes.len();
-        if self.nodes > MAX_NODES {
-            return Err(Diagnostic::unsupported("import", format!("the model has more than {MAX_NODES} nodes")));
-        }
-        for i in evaluation_order(nodes, |name| scope.values.contains_key(name))? {
-            let node = &nodes[i];
-            let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
-            let results = match self.file.function(node) {
-                Some(function) => self.call(node, function, scope),
-                None => self.map(node, scope).map_err(MapError::into_diagnostic),
-            };
-            let results = results.map_err(|d| d.at_node(&label(node), node.op_type(), opset))?;
-            for (name, value) in node.output.iter().zip(results) {
-                if !name.is_empty() {
-                    scope.values.insert(name.clone(), value);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn map(&mut self, node: &NodeProto, scope: &Scope) -> Result<Vec<Value>, MapError> {
-        let domain = canonical_domain(node.domain());
-        let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
-        let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
-        let no_opset = || MapError::Invalid(format!("operator set `{domain}` is not imported by the model"));
-        let opset = scope.opsets.get(domain).copied().ok_or_else(no_opset)?;
-        let inputs = node.input.iter().map(|name| scope.values.get(name).copied()).collect();
-        let attrs = Attributes::of(node, &scope.bindings)?;
-        let loc = label(node);
-        let mut cx = NodeCx { node, attrs, inputs, opset, file: self.file, graph: &mut self.graph, loc };
-        let results = mapping(&mut cx)?;
-        cx.attrs.finish()?;
-        let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
-        if found > results.len() {
-            return Err(MapError::Outputs { expected: results.len(), found });
-        }
-        Ok(results)
-    }
-
-    fn call(&mut self, node: &NodeProto, body: &FunctionProto, outer: &Scope) -> Result<Vec<Value>, Diagnostic> {
-        if outer.calls >= MAX_CALLS {
-            let reason = format!("function calls are nested deeper than {MAX_CALLS}");
-            return Err(Diagnostic::new("import", reason).hint("a function must not call itself"));
-        }
-        if node.input.len() > body.input.len() || node.output.len() > body.output.len() {
-            return Err(Diagnostic::new("import", "the call has more inputs or outputs than the function"));
-        }
-        let attrs = Attributes::of(node, &outer.bindings).map_err(|e| Diagnostic::new("import", e.to_string()))?;
-        let mut bindings: Bindings = body.attribute_proto.iter().map(|a| (a.name().to_owned(), a.clone())).collect();
-        for name in body.attribute.iter().chain(body.attribute_proto.iter().filter_map(|a| a.name.as_ref())) {
-            if let Some(value) = attrs.raw(name) {
-                bindings.insert(name.clone(), value.clone());
-            }
-        }
-        attrs.finish().map_err(|e| Diagnostic::new("import", e.to_string()))?;
-        let opsets = opsets_of(&body.opset_import)?;
-        let opsets = if opsets.is_empty() { outer.opsets } else { &opsets };
-        let bound = body.input.iter().zip(&node.input);
-        let values = bound.filter_map(|(inner, name)| Some((inner.clone(), *outer.values.get(name)?))).collect();
-        let mut scope = Scope { values, opsets, bindings, calls: outer.calls + 1 };
-        self.walk(&blank_absent(&body.node, body, node), &mut scope)?;
-        let result = |name: &String| scope.values.get(name).copied();
-        let missing = |name| Diagnostic::new("import", format!("the function does not define its output `{name}`"));
-        body.output.iter().take(node.output.len()).map(|name| result(name).ok_or_else(|| missing(name))).collect()
-    }
-}
-
-/// The function's nodes with inputs that the call leaves out spelled as absent.
-fn blank_absent(nodes: &[NodeProto], body: &FunctionProto, call: &NodeProto) -> Vec<NodeProto> {
-    let given = |i: usize| call.input.get(i).is_some_and(|name| !name.is_empty());
-    let absent: Vec<&String> = body.input.iter().enumerate().filter(|(i, _)| !given(*i)).map(|(_, n)| n).collect();
-    let mut nodes = nodes.to_vec();
-    for name in nodes.iter_mut().flat_map(|n| &mut n.input).filter(|n| absent.contains(&&**n)) {
-        name.clear();
-    }
-    nodes
-}
-
 fn add_constant(graph: &mut Graph, tensor: Tensor, name: &str) -> Value {
     let ty = optc_ir::TensorType::fixed(tensor.dtype(), tensor.shape());
     let node = graph.add(Constant { value: Const(tensor) }, &[], vec![ty.into()]);
@@ -247,6 +94,10 @@ fn add_constant(graph: &mut Graph, tensor: Tensor, name: &str) -> Value {
         graph.node_mut(node).loc.push(name.to_owned());
     }
     Value { node, result: 0 }
+}
+
+fn constant_of(graph: &Graph, value: Value) -> Option<&Tensor> {
+    if let Op::Constant(c) = &graph.node(value.node).op { Some(&c.value.0) } else { None }
 }
 
 /// One node on its way into the graph: what a mapping works with.
@@ -294,7 +145,7 @@ impl NodeCx<'_> {
 
     /// The value as a compile-time constant, if it is one.
     pub fn constant_of(&self, value: Value) -> Option<&Tensor> {
-        if let Op::Constant(c) = &self.graph.node(value.node).op { Some(&c.value.0) } else { None }
+        constant_of(self.graph, value)
     }
 
     /// Adds a constant.
@@ -348,7 +199,8 @@ impl NodeCx<'_> {
 mod tests {
     use super::*;
     use crate::proto::{
-        AttributeProto, ModelProto, OperatorSetIdProto, ValueInfoProto, attribute_proto::AttributeType,
+        AttributeProto, FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto,
+        attribute_proto::AttributeType,
     };
     use crate::{Kind, write_tensor, write_type};
     use optc_ir::{Dim, TensorType, Val};

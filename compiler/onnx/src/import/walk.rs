@@ -1,0 +1,190 @@
+//! The walk over a model's graphs: names, order, function calls.
+//!
+//! Calls of model-local functions are inlined: their bodies are walked with names, operator sets and attribute values
+//! of their own.
+
+use std::collections::HashMap;
+
+use optc_ir::{Graph, Value};
+
+use super::{MapError, NodeCx, add_constant, control};
+use crate::attributes::{Attributes, Bindings};
+use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
+use crate::proto::{FunctionProto, GraphProto, NodeProto};
+use crate::types::read_type;
+use crate::{Diagnostic, TensorError, evaluation_order, ops, read_sparse, read_tensor};
+
+/// The deepest nesting of function calls and subgraphs.
+const MAX_DEPTH: usize = 48;
+/// The most nodes that a model may have once its functions are inlined.
+const MAX_NODES: usize = 1 << 20;
+
+/// The names in sight of one graph or function body.
+pub(super) struct Scope<'a> {
+    /// What each name stands for; `None` for an input of a function that the call leaves out.
+    pub(super) values: HashMap<String, Option<Value>>,
+    pub(super) opsets: &'a Opsets,
+    pub(super) bindings: &'a Bindings,
+    pub(super) depth: usize,
+}
+
+impl<'a> Scope<'a> {
+    /// An empty scope one level deeper.
+    ///
+    /// # Errors
+    /// The nesting is too deep.
+    pub(super) fn inner(&self) -> Result<Scope<'a>, Diagnostic> {
+        if self.depth >= MAX_DEPTH {
+            let reason = format!("function calls and subgraphs are nested deeper than {MAX_DEPTH}");
+            return Err(Diagnostic::new("import", reason).hint("a function must not call itself"));
+        }
+        Ok(Scope { values: HashMap::new(), depth: self.depth + 1, ..*self })
+    }
+
+    /// The value of a name; `None` where it is absent.
+    pub(super) fn get(&self, name: &str) -> Option<Value> {
+        self.values.get(name).copied().flatten()
+    }
+}
+
+/// A model on its way into the IR.
+pub(super) struct Importer<'a> {
+    pub(super) file: &'a ModelFile,
+    /// The graph or region that is being built.
+    pub(super) graph: Graph,
+    nodes: usize,
+}
+
+fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
+    let reason = format!("`{name}`: {e}");
+    if e.is_unsupported() { Diagnostic::unsupported("import", reason) } else { Diagnostic::new("import", reason) }
+}
+
+impl<'a> Importer<'a> {
+    pub(super) fn new(file: &'a ModelFile) -> Importer<'a> {
+        let name = file.graph().name();
+        Importer { file, graph: Graph::new(if name.is_empty() { "main" } else { name }), nodes: 0 }
+    }
+
+    /// Imports the model's main graph.
+    ///
+    /// # Errors
+    /// The model is not valid, or uses something that is not supported.
+    pub(super) fn main_graph(mut self) -> Result<Graph, Diagnostic> {
+        let (file, bindings) = (self.file, Bindings::new());
+        let graph = file.graph();
+        let mut scope = Scope { values: HashMap::new(), opsets: &file.opsets, bindings: &bindings, depth: 0 };
+        self.initializers(graph, &mut scope)?;
+        for input in &graph.input {
+            let name = input.name();
+            if scope.values.contains_key(name) {
+                if graph.input.iter().filter(|i| i.name() == name).count() > 1 {
+                    return Err(Diagnostic::new("import", format!("input `{name}` is defined twice")));
+                }
+                continue; // up to IR version 3, initializers are listed as inputs as well
+            }
+            let ty = input
+                .r#type
+                .as_ref()
+                .ok_or_else(|| Diagnostic::new("import", format!("input `{name}` has no type")))?;
+            let value = self.graph.add_input(name, read_type(ty).map_err(|e| tensor_error(name, &e))?);
+            scope.values.insert(name.to_owned(), Some(value));
+        }
+        self.walk(&graph.node, &mut scope)?;
+        for output in &graph.output {
+            let Some(value) = scope.get(output.name()) else {
+                return Err(Diagnostic::new("import", format!("output `{}` is not defined", output.name())));
+            };
+            if self.graph.outputs.iter().any(|o| o.name == output.name()) {
+                return Err(Diagnostic::new("import", format!("output `{}` is listed twice", output.name())));
+            }
+            self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
+        }
+        Ok(self.graph)
+    }
+
+    pub(super) fn initializers(&mut self, graph: &GraphProto, scope: &mut Scope) -> Result<(), Diagnostic> {
+        let file = self.file;
+        let dense = graph.initializer.iter().map(|t| (t.name(), read_tensor(t, &file.files)));
+        let sparse = graph
+            .sparse_initializer
+            .iter()
+            .map(|s| (s.values.as_ref().map_or("", |v| v.name()), read_sparse(s, &file.files)));
+        for (name, tensor) in dense.chain(sparse) {
+            let tensor = tensor.map_err(|e| tensor_error(name, &e))?;
+            let value = add_constant(&mut self.graph, tensor, name);
+            if scope.values.insert(name.to_owned(), Some(value)).is_some() {
+                return Err(Diagnostic::new("import", format!("initializer `{name}` is defined twice")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn walk(&mut self, nodes: &[NodeProto], scope: &mut Scope) -> Result<(), Diagnostic> {
+        self.nodes += nodes.len();
+        if self.nodes > MAX_NODES {
+            return Err(Diagnostic::unsupported("import", format!("the model has more than {MAX_NODES} nodes")));
+        }
+        for i in evaluation_order(nodes, |name| scope.values.contains_key(name))? {
+            let node = &nodes[i];
+            let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
+            let results = match self.file.function(node) {
+                Some(function) => self.call(node, function, scope),
+                None if control::is_control(canonical_domain(node.domain()), node.op_type()) => {
+                    self.control(node, scope)
+                }
+                None => self.map(node, scope).map_err(MapError::into_diagnostic),
+            };
+            let results = results.map_err(|d| d.at_node(&label(node), node.op_type(), opset))?;
+            for (name, value) in node.output.iter().zip(results) {
+                if !name.is_empty() {
+                    scope.values.insert(name.clone(), Some(value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, node: &NodeProto, scope: &Scope) -> Result<Vec<Value>, MapError> {
+        let domain = canonical_domain(node.domain());
+        let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
+        let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
+        let no_opset = || MapError::Invalid(format!("operator set `{domain}` is not imported by the model"));
+        let opset = scope.opsets.get(domain).copied().ok_or_else(no_opset)?;
+        let inputs = node.input.iter().map(|name| scope.get(name)).collect();
+        let attrs = Attributes::of(node, scope.bindings)?;
+        let loc = label(node);
+        let mut cx = NodeCx { node, attrs, inputs, opset, file: self.file, graph: &mut self.graph, loc };
+        let results = mapping(&mut cx)?;
+        cx.attrs.finish()?;
+        let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
+        if found > results.len() {
+            return Err(MapError::Outputs { expected: results.len(), found });
+        }
+        Ok(results)
+    }
+
+    fn call(&mut self, node: &NodeProto, body: &FunctionProto, outer: &Scope) -> Result<Vec<Value>, Diagnostic> {
+        let inner = outer.inner()?;
+        if node.input.len() > body.input.len() || node.output.len() > body.output.len() {
+            return Err(Diagnostic::new("import", "the call has more inputs or outputs than the function"));
+        }
+        let attrs = Attributes::of(node, outer.bindings).map_err(|e| Diagnostic::new("import", e.to_string()))?;
+        let mut bindings: Bindings = body.attribute_proto.iter().map(|a| (a.name().to_owned(), a.clone())).collect();
+        for name in body.attribute.iter().chain(body.attribute_proto.iter().filter_map(|a| a.name.as_ref())) {
+            if let Some(value) = attrs.raw(name) {
+                bindings.insert(name.clone(), value.clone());
+            }
+        }
+        attrs.finish().map_err(|e| Diagnostic::new("import", e.to_string()))?;
+        let opsets = opsets_of(&body.opset_import)?;
+        let opsets = if opsets.is_empty() { outer.opsets } else { &opsets };
+        let given = |i: usize| node.input.get(i).and_then(|name| outer.get(name));
+        let values = body.input.iter().enumerate().map(|(i, name)| (name.clone(), given(i))).collect();
+        let mut scope = Scope { values, opsets, bindings: &bindings, depth: inner.depth };
+        self.walk(&body.node, &mut scope)?;
+        let result = |name: &String| scope.get(name);
+        let missing = |name| Diagnostic::new("import", format!("the function does not define its output `{name}`"));
+        body.output.iter().take(node.output.len()).map(|name| result(name).ok_or_else(|| missing(name))).collect()
+    }
+}
