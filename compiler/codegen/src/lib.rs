@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod emit;
 pub mod expr;
+pub mod lower;
 pub mod nest;
 pub mod peak;
 pub mod target;

@@ -239,3 +239,15 @@ fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<
     let relocs = relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &context.func, job.id)).collect();
     Ok((job.id, bytes, relocs))
 }
+
+// SAFETY: entries are compiled from verified kernels by this module with the signature of `KernelFn`; what a kernel reads and
+// writes is within the buffers that it declares, which tests check for every kind; the code lives as long as `self`.
+unsafe impl optc_runtime::plan::KernelCode for Code {
+    fn entry(&self, kernel: usize) -> KernelFn {
+        self.entries[kernel]
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -1,0 +1,130 @@
+//! Fused regions: finds the one op that is not elementwise (the anchor) and makes a scalar expression of the rest.
+
+use std::collections::HashMap;
+
+use optc_ir::{Graph, NodeId, Op, Value};
+
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise};
+use crate::expr::Expr;
+
+/// Expressions are trees: shared values are repeated in them. Beyond this many leaves and operators fusion does not pay.
+const MAX_EXPR: usize = 2000;
+
+/// What a region computes: an expression on operands.
+struct Fusion {
+    anchor: Option<NodeId>,
+    expr: Expr,
+    /// The region's parameters behind operands `first..` of the expression.
+    operands: Vec<usize>,
+}
+
+impl Lowering {
+    /// Lowers a fused region into one kernel (or the kernels of its anchor, the last of which applies the epilogue).
+    pub(super) fn fused(&mut self, region: &Graph, site: Site) -> Lowered {
+        let fusion = analyse(region)?;
+        let mut views: Vec<View> = Vec::new();
+        let result = site.result()?.clone();
+        for &param in &fusion.operands {
+            let value = site.operand(param)?;
+            let view = self.view(value)?;
+            let wide = view.broadcast(&result.shape);
+            views.push(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?);
+        }
+        let Some(anchor) = fusion.anchor else {
+            return elementwise::elementwise(self, &fusion.expr, &views, &result, &site.loc);
+        };
+        let node = region.node(anchor);
+        let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
+        let mut operands = Vec::new();
+        for operand in &node.operands {
+            operands.push(match operand {
+                None => None,
+                Some(value) => {
+                    let param = params.get(value).ok_or_else(|| Declined::new("the anchor reads a constant inside"))?;
+                    Some(site.operand(*param)?)
+                }
+            });
+        }
+        let epilogue = Epilogue { expr: fusion.expr, operands: views };
+        self.op(&node.op, &Site { operands, epilogue, ..site })
+    }
+}
+
+/// The number of leaves and operators of an expression, up to a bound.
+fn size(expr: &Expr, bound: usize) -> usize {
+    let add = |all: &[&Expr]| all.iter().fold(1, |sum, e| if sum > bound { sum } else { sum + size(e, bound) });
+    match expr {
+        Expr::Operand(_) | Expr::Const(_) => 1,
+        Expr::Func(_, x) => add(&[x]),
+        Expr::Binary(_, x, y) => add(&[x, y]),
+        Expr::Select(_, of) => add(&of.each_ref()),
+    }
+}
+
+fn analyse(region: &Graph) -> Result<Fusion, Declined> {
+    let [output] = &region.outputs[..] else { return Err(Declined::new("the region has several results")) };
+    let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
+    let order = region.topological_order().ok_or_else(|| Declined::new("the region has a cycle"))?;
+    let anchor = find_anchor(region, &order)?;
+    let first = usize::from(anchor.is_some());
+    let mut operands: Vec<usize> = Vec::new();
+    let mut known: HashMap<Value, Expr> = HashMap::new();
+    for id in order {
+        let node = region.node(id);
+        let value = Value { node: id, result: 0 };
+        match &node.op {
+            Op::Param(_) => {}
+            Op::Constant(c) => {
+                let scalar = scalar(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
+                known.insert(value, scalar);
+            }
+            _ if Some(id) == anchor => {
+                known.insert(value, Expr::Operand(0));
+            }
+            op => {
+                let mut args = Vec::new();
+                for operand in &node.operands {
+                    let Some(operand) = operand else {
+                        args.push(None);
+                        continue;
+                    };
+                    if let Some(&param) = params.get(operand) {
+                        let at = operands.iter().position(|&p| p == param).unwrap_or_else(|| {
+                            operands.push(param);
+                            operands.len() - 1
+                        });
+                        args.push(Some(Expr::Operand(first + at)));
+                    } else {
+                        args.push(known.get(operand).cloned());
+                    }
+                }
+                let expr = elementwise::expr_of(op, &args)?;
+                if size(&expr, MAX_EXPR) > MAX_EXPR {
+                    return Err(Declined::new("the fused expression is too large"));
+                }
+                known.insert(value, expr);
+            }
+        }
+    }
+    let expr = known.remove(&output.value).ok_or_else(|| Declined::new("the region gives one of its operands"))?;
+    Ok(Fusion { anchor, expr, operands })
+}
+
+fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Declined> {
+    let mut anchor = None;
+    for &id in order {
+        let op = &region.node(id).op;
+        if !matches!(op, Op::Param(_) | Op::Constant(_)) && !elementwise::is_elementwise(op) {
+            if anchor.replace(id).is_some() {
+                return Err(Declined::new("the region has two ops that are not elementwise"));
+            }
+        }
+    }
+    Ok(anchor)
+}
+
+/// A constant of one element as an expression.
+pub(super) fn scalar(t: &optc_tensor::Tensor) -> Option<Expr> {
+    let value = t.as_slice::<f32>().ok()?;
+    if let [one] = value { Some(Expr::Const(*one)) } else { None }
+}

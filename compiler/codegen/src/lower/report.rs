@@ -1,0 +1,50 @@
+//! What became of each node: the contents of `optc explain`.
+
+use optc_ir::{Node, Type};
+
+/// What became of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It only names bytes that are there already.
+    View,
+    /// It runs in these kernels.
+    Kernel {
+        /// Their names, in order.
+        names: Vec<String>,
+    },
+    /// It is evaluated on the host.
+    Host {
+        /// Why no kernel takes it.
+        reason: String,
+    },
+}
+
+/// What became of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReport {
+    /// The op, or for a fused one those in its region.
+    pub ops: Vec<String>,
+    /// The ONNX nodes.
+    pub loc: Vec<String>,
+    /// The types of its results.
+    pub results: Vec<Type>,
+    /// What became of it.
+    pub decision: Decision,
+}
+
+impl NodeReport {
+    pub(super) fn new(node: &Node, decision: Decision) -> NodeReport {
+        let ops = match &node.regions[..] {
+            [region] if matches!(node.op, optc_ir::Op::Fused(_)) => {
+                let order = region.topological_order().unwrap_or_default();
+                let ops = order.into_iter().map(|id| &region.node(id).op);
+                ops.filter(|op| !matches!(op, optc_ir::Op::Param(_) | optc_ir::Op::Constant(_)))
+                    .map(|op| op.name().to_owned())
+                    .collect()
+            }
+            _ => vec![node.op.name().to_owned()],
+        };
+        let results = node.results.iter().map(|r| r.ty.clone()).collect();
+        NodeReport { ops, loc: node.loc.clone(), results, decision }
+    }
+}
