@@ -1,1 +1,35 @@
-//! Compiler, model and session: the library that a host embeds.
+//! The library that a host embeds: compiles ONNX models and runs them.
+//!
+//! ```no_run
+//! use optc::{Compiler, Options, Tensor};
+//! # fn main() -> Result<(), optc::Error> {
+//! let model = Compiler::new(Options { threads: 2, ..Options::default() }).compile_file("model.onnx".as_ref())?;
+//! let image = Tensor::from_slice(&[1, 1, 28, 28], &[0f32; 784]).expect("784 elements");
+//! let mut session = model.session();
+//! let outputs = session.run(&[("input", image)])?;
+//! println!("{} = {:?}", outputs[0].0, outputs[0].1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Model`] is shared between threads; each thread runs it through a [`Session`] of its own.
+
+mod artifact;
+mod cache;
+mod compiler;
+mod error;
+mod model;
+mod options;
+mod region;
+mod session;
+
+pub use compiler::Compiler;
+pub use error::Error;
+pub use model::{CompiledPlan, Model, ValueInfo};
+pub use options::Options;
+pub use session::Session;
+
+pub use optc_codegen::lower::{Decision, NodeReport};
+pub use optc_ir::{Type, Val};
+pub use optc_runtime::{RunError, Timings};
+pub use optc_tensor::{DType, Tensor};

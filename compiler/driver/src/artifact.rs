@@ -1,0 +1,170 @@
+//! `.optc` artifacts: the optimized graph as text, and its constants.
+//!
+//! ```text
+//! "OPTCMODL" | version u32 | crc32 of all that follows u32 | length of the header u64 | header (JSON) | text | constants
+//! ```
+//!
+//! Numbers are little-endian. The header has the pipeline, the length of the text, and dtype, shape, offset and length of each
+//! constant; constants begin at multiples of 64 bytes of the file, so that they are used where the file is mapped. Offsets
+//! and lengths are checked before they are used, and a file is written whole or not at all.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use optc_ir::{Graph, parse_with, print, verify};
+use optc_tensor::{ALIGN, Buffer, DType, MappedFile, Tensor, npy::write_atomically};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+const MAGIC: &[u8; 8] = b"OPTCMODL";
+/// The version of the format that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+/// Magic, version, checksum, length of the header.
+const PREFIX: usize = 24;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    /// The pipeline that open dims are to be specialised with.
+    passes: String,
+    /// Whether all passes have run.
+    specialised: bool,
+    /// Bytes of the text, which follows the header.
+    text: usize,
+    constants: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    symbol: String,
+    dtype: String,
+    shape: Vec<usize>,
+    /// From the start of the constants, which is the first multiple of [`ALIGN`] behind the text.
+    offset: usize,
+    bytes: usize,
+    /// The elements of a string tensor, which has no bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strings: Vec<String>,
+}
+
+/// What an artifact holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub graph: Graph,
+    pub passes: String,
+    pub specialised: bool,
+}
+
+/// Whether the file at `path` begins like an artifact.
+pub(crate) fn is_artifact(path: &Path) -> bool {
+    use std::io::Read;
+    let mut magic = [0; 8];
+    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == MAGIC
+}
+
+pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) -> Result<(), Error> {
+    let printed = print(graph);
+    let mut offset = 0;
+    let mut entries = Vec::new();
+    for (symbol, t) in &printed.constants {
+        let (symbol, shape, bytes) = (symbol.clone(), t.shape().to_vec(), t.bytes().len());
+        let strings = t.strings().map(<[String]>::to_vec).unwrap_or_default();
+        entries.push(Entry { symbol, dtype: t.dtype().name().to_owned(), shape, offset, bytes, strings });
+        offset += bytes.next_multiple_of(ALIGN);
+    }
+    let header = Header { passes: passes.to_owned(), specialised, text: printed.text.len(), constants: entries };
+    let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
+    let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
+    write_atomically(path, |file| {
+        let mut out = Checked { out: std::io::BufWriter::new(file), crc: crc32fast::Hasher::new(), written: 0 };
+        out.out.write_all(&[0; 16])?; // magic, version and checksum: written last
+        out.put(&(header.len() as u64).to_le_bytes())?;
+        out.put(&header)?;
+        out.put(printed.text.as_bytes())?;
+        out.align(16)?;
+        for (_, t) in &printed.constants {
+            out.put(t.bytes())?;
+            out.align(16)?;
+        }
+        let crc = out.crc.finalize();
+        let mut file = out.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0))?;
+        file.write_all(MAGIC)?;
+        file.write_all(&VERSION.to_le_bytes())?;
+        file.write_all(&crc.to_le_bytes())
+    })
+    .map_err(io)
+}
+
+/// A writer that sums up what goes through it.
+struct Checked<W> {
+    out: W,
+    crc: crc32fast::Hasher,
+    written: usize,
+}
+
+impl<W: Write> Checked<W> {
+    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.crc.update(bytes);
+        self.written += bytes.len();
+        self.out.write_all(bytes)
+    }
+
+    /// Zeros up to a multiple of [`ALIGN`] of the file, of which `before` bytes went past this writer.
+    fn align(&mut self, before: usize) -> std::io::Result<()> {
+        let at = before + self.written;
+        self.put(&[0; ALIGN][..at.next_multiple_of(ALIGN) - at])
+    }
+}
+
+pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
+    let map = MappedFile::open(path).map_err(|error| Error::Io { path: path.to_owned(), error })?;
+    parse(Arc::new(map)).map_err(|reason| Error::Artifact { path: path.to_owned(), reason })
+}
+
+/// Reads an artifact from bytes; the reason when they are not one.
+pub(crate) fn parse(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Loaded, String> {
+    let bytes = (*owner).as_ref();
+    let prefix = bytes.get(..PREFIX).ok_or("the file is too short for an artifact")?;
+    if &prefix[..8] != MAGIC {
+        return Err("the file is not an artifact of optc".to_owned());
+    }
+    let number = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
+    if number(8) != VERSION {
+        return Err(format!("the artifact has version {}, expected {VERSION}: compile the model again", number(8)));
+    }
+    if crc32fast::hash(&bytes[16..]) != number(12) {
+        return Err("the artifact is damaged: its checksum does not fit".to_owned());
+    }
+    let header_len = u64::from(number(16)) | u64::from(number(20)) << 32;
+    let damaged = || "the artifact is damaged: an offset lies outside of it".to_owned();
+    let rest = &bytes[PREFIX..];
+    let header_len = usize::try_from(header_len).ok().filter(|&n| n <= rest.len()).ok_or_else(damaged)?;
+    let header: Header =
+        serde_json::from_slice(&rest[..header_len]).map_err(|e| format!("the artifact's header is damaged: {e}"))?;
+    let text = rest.get(header_len..).and_then(|r| r.get(..header.text)).ok_or_else(damaged)?;
+    let text = std::str::from_utf8(text).map_err(|_| "the artifact's text is not UTF-8".to_owned())?;
+    let start = (PREFIX + header_len + header.text).next_multiple_of(ALIGN);
+    let mut constants = HashMap::new();
+    for entry in header.constants {
+        let tensor = constant(&entry, &owner, start).ok_or_else(damaged)?;
+        constants.insert(entry.symbol, tensor);
+    }
+    let graph = parse_with(text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
+    if let Some(failure) = verify(&graph).into_iter().next() {
+        return Err(format!("the artifact's graph is not sound: {}", failure.message));
+    }
+    Ok(Loaded { graph, passes: header.passes, specialised: header.specialised })
+}
+
+fn constant(entry: &Entry, owner: &Arc<dyn AsRef<[u8]> + Send + Sync>, start: usize) -> Option<Tensor> {
+    let dtype = DType::parse(&entry.dtype)?;
+    if dtype == DType::Str {
+        return Tensor::from_strings(&entry.shape, entry.strings.clone()).ok();
+    }
+    let at = start.checked_add(entry.offset)?;
+    let buffer = Buffer::shared(owner.clone(), at, entry.bytes)?;
+    Tensor::from_buffer(dtype, &entry.shape, buffer).ok()
+}

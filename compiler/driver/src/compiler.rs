@@ -1,0 +1,114 @@
+//! From a file or a graph to a model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use optc_ir::{Dim, Graph, Type};
+use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_runtime::Pool;
+
+use crate::model::Settings;
+use crate::{Error, Model, Options};
+
+/// Compiles models with one set of options.
+#[derive(Debug, Clone, Default)]
+pub struct Compiler {
+    options: Options,
+}
+
+impl Compiler {
+    /// A compiler with these options.
+    pub fn new(options: Options) -> Compiler {
+        Compiler { options }
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Compiles the ONNX model, or loads the `.optc` artifact, at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a valid model, uses what is not supported, or cannot be compiled.
+    pub fn compile_file(&self, path: &Path) -> Result<Model, Error> {
+        if crate::artifact::is_artifact(path) {
+            return self.load(path);
+        }
+        let graph = optc_onnx::import_file(path)?;
+        self.compile_graph(graph)
+    }
+
+    /// Compiles an ONNX model from memory.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile_file`].
+    pub fn compile_bytes(&self, bytes: &[u8]) -> Result<Model, Error> {
+        self.compile_graph(optc_onnx::import_bytes(bytes)?)
+    }
+
+    /// Compiles a graph: runs the passes, and makes kernels where all input shapes are known.
+    ///
+    /// # Errors
+    /// A pass fails, or kernels cannot be made.
+    pub fn compile_graph(&self, mut graph: Graph) -> Result<Model, Error> {
+        let settings = self.settings(&self.options.passes)?;
+        self.set_shapes(&mut graph)?;
+        Model::new(graph, settings)
+    }
+
+    /// Loads an artifact that [`Model::save`] wrote. Its passes have run: only kernels are compiled.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged or of another version, or cannot be compiled.
+    pub fn load(&self, path: &Path) -> Result<Model, Error> {
+        let loaded = crate::artifact::load(path)?;
+        let mut graph = loaded.graph;
+        self.set_shapes(&mut graph)?;
+        // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came with.
+        let passes = if is_static(&graph) && loaded.specialised { "infer-types" } else { &loaded.passes };
+        Model::new(graph, self.settings(passes)?)
+    }
+
+    fn settings(&self, passes: &str) -> Result<Arc<Settings>, Error> {
+        let target = self.options.target()?;
+        Pipeline::parse(passes)?;
+        let pool = Pool::new(self.options.run_threads()).map_err(Error::Threads)?;
+        Ok(Arc::new(Settings { options: self.options.clone(), passes: passes.to_owned(), target, pool: Arc::new(pool) }))
+    }
+
+    /// Gives inputs the shapes of the options.
+    fn set_shapes(&self, graph: &mut Graph) -> Result<(), Error> {
+        if self.options.shapes.is_empty() {
+            return Ok(());
+        }
+        let mut types: Vec<Type> = graph.inputs().map(|v| graph.ty(v).clone()).collect();
+        let names: Vec<String> =
+            graph.inputs().map(|v| graph.input_name(v).unwrap_or_default().to_owned()).collect();
+        for (name, shape) in &self.options.shapes {
+            let wrong = |reason: String| Error::Shape { input: name.clone(), reason };
+            let at = names.iter().position(|n| n == name);
+            let at = at.ok_or_else(|| wrong(format!("the model has no such input; it has {}", names.join(", "))))?;
+            match &mut types[at] {
+                Type::Tensor(t) => t.shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect()),
+                other => return Err(wrong(format!("the input is {other}, not a tensor"))),
+            }
+        }
+        Ok(optc_passes::specialize(graph, &types)?)
+    }
+}
+
+/// Runs a pipeline on a graph.
+pub(crate) fn run_passes(graph: &mut Graph, passes: &str) -> Result<(), Error> {
+    let pipeline = Pipeline::parse(passes)?;
+    PassManager::new(PassOptions::default()).run(&pipeline, graph)?;
+    Ok(())
+}
+
+/// Whether the shapes of all inputs are known.
+pub(crate) fn is_static(graph: &Graph) -> bool {
+    graph.inputs().all(|v| match graph.ty(v) {
+        Type::Tensor(t) => t.static_shape().is_some(),
+        Type::Sequence(_) | Type::Optional(_) => false,
+    })
+}

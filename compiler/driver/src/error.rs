@@ -1,0 +1,69 @@
+//! The one error type of the library.
+
+use std::path::PathBuf;
+
+use optc_codegen::lower::LowerError;
+use optc_onnx::Diagnostic;
+use optc_passes::PassError;
+use optc_runtime::RunError;
+
+/// Why a model could not be read, compiled, run or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The model is not valid, or uses what is not supported.
+    #[error(transparent)]
+    Import(#[from] Diagnostic),
+    /// A pass failed, or the pipeline is not one.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// Kernels could not be made.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// A run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// An instruction set does not exist.
+    #[error("there is no instruction set `{name}`; there are {known}")]
+    Isa {
+        /// The name that was given.
+        name: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// The machine lacks an instruction set.
+    #[error("this machine cannot run `{name}`")]
+    IsaMissing {
+        /// The instruction set.
+        name: String,
+    },
+    /// A shape was given for an input that does not exist, or does not fit it.
+    #[error("shape of input `{input}`: {reason}")]
+    Shape {
+        /// The input's name.
+        input: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An artifact is damaged, or of another version.
+    #[error("{path}: {reason}", path = .path.display())]
+    Artifact {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("{path}: {error}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The operating system gives no threads.
+    #[error("the worker threads could not be started: {0}")]
+    Threads(std::io::Error),
+    /// The optimized graph was not kept.
+    #[error("the optimized graph was not kept; compile with `keep_graph`")]
+    NoGraph,
+}

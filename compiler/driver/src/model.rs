@@ -1,0 +1,181 @@
+//! A compiled model: shared, immutable but for its cache of plans.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use optc_codegen::lower::{Compiled, NodeReport, Target, lower};
+use optc_ir::{Graph, Type, Val};
+use optc_runtime::{Plan, Pool};
+
+use crate::cache::{CacheStats, Lru};
+use crate::compiler::{is_static, run_passes};
+use crate::region::Region;
+use crate::{Error, Options, Session};
+
+/// The passes that make sense before shapes are known; the rest waits for them.
+const GENERIC_PASSES: &str = "infer-types,fold-constants,canonicalize,cse,dce";
+
+/// A graph input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type as the model declares or implies it.
+    pub ty: Type,
+}
+
+/// What every plan of a model shares.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub options: Options,
+    pub passes: String,
+    pub target: Target,
+    pub pool: Arc<Pool>,
+}
+
+/// A plan for one set of input shapes, and how it came about.
+#[derive(Debug)]
+pub struct CompiledPlan {
+    /// What is run.
+    pub plan: Arc<Plan>,
+    /// What became of each node.
+    pub report: Vec<NodeReport>,
+    /// Time spent in passes.
+    pub pass_time: Duration,
+    /// Time spent in lowering, packing and code generation.
+    pub compile_time: Duration,
+}
+
+/// A compiled model. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Model(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    settings: Arc<Settings>,
+    /// The graph that plans are made of; `None` where the only plan is there and the graph was not to be kept.
+    graph: Option<Graph>,
+    /// Whether `graph` has been through all passes, for the shapes that it has.
+    specialised: bool,
+    /// The plan of a model whose input shapes are all static.
+    only: Option<Arc<CompiledPlan>>,
+    plans: Mutex<Lru<Vec<Type>, Arc<CompiledPlan>>>,
+}
+
+impl Model {
+    pub(crate) fn new(mut graph: Graph, settings: Arc<Settings>) -> Result<Model, Error> {
+        let fixed = is_static(&graph);
+        let start = Instant::now();
+        run_passes(&mut graph, if fixed { &settings.passes } else { GENERIC_PASSES })?;
+        let pass_time = start.elapsed();
+        let info = |name: &str, ty: &Type| ValueInfo { name: name.to_owned(), ty: ty.clone() };
+        let inputs = graph.inputs().map(|v| info(graph.input_name(v).unwrap_or_default(), graph.ty(v))).collect();
+        let outputs = graph.outputs.iter().map(|o| info(&o.name, graph.ty(o.value))).collect();
+        let name = graph.name.clone();
+        let kept = (!fixed || settings.options.keep_graph).then(|| graph.clone());
+        let only = match fixed {
+            true => Some(Arc::new(compile(graph, &settings, pass_time)?)),
+            false => None,
+        };
+        let plans = Mutex::new(Lru::new(settings.options.cached_plans));
+        Ok(Model(Arc::new(Inner { name, inputs, outputs, settings, graph: kept, specialised: fixed, only, plans })))
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The inputs in order.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.0.inputs
+    }
+
+    /// The outputs in order.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.0.outputs
+    }
+
+    /// The optimized graph, where it was kept: always for a model with open dims, which are open in it.
+    pub fn graph(&self) -> Option<&Graph> {
+        self.0.graph.as_ref()
+    }
+
+    /// Threads that run the model.
+    pub fn threads(&self) -> usize {
+        self.0.settings.pool.threads()
+    }
+
+    /// A session: what one thread runs the model with.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// Hits, misses and evictions of the cache of plans.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.plans.lock().unwrap_or_else(PoisonError::into_inner).stats()
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.settings.pool
+    }
+
+    pub(crate) fn cached_plans(&self) -> usize {
+        self.0.settings.options.cached_plans
+    }
+
+    /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded.
+    ///
+    /// # Errors
+    /// The graph was not kept, or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let graph = self.graph().ok_or(Error::NoGraph)?;
+        crate::artifact::save(path, graph, &self.0.settings.passes, self.0.specialised)
+    }
+
+    /// The plan for inputs of these types, compiled at first use and then cached.
+    ///
+    /// # Errors
+    /// The types do not fit the model's, or kernels cannot be made.
+    pub fn plan_for(&self, types: &[Type]) -> Result<Arc<CompiledPlan>, Error> {
+        if let Some(only) = &self.0.only {
+            return Ok(only.clone());
+        }
+        let plans = || self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans().get(&types.to_vec()) {
+            return Ok(plan.clone());
+        }
+        // Compiled without the lock: other shapes need not wait. Two threads may do the same work once.
+        let plan = Arc::new(self.specialise(types)?);
+        plans().insert(types.to_vec(), plan.clone());
+        Ok(plan)
+    }
+
+    /// The plan for these values.
+    pub(crate) fn plan_for_values(&self, values: &[Val]) -> Result<Arc<CompiledPlan>, Error> {
+        if let Some(only) = &self.0.only {
+            return Ok(only.clone());
+        }
+        self.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())
+    }
+
+    fn specialise(&self, types: &[Type]) -> Result<CompiledPlan, Error> {
+        let start = Instant::now();
+        let mut graph = self.graph().ok_or(Error::NoGraph)?.clone();
+        optc_passes::specialize(&mut graph, types)?;
+        run_passes(&mut graph, &self.0.settings.passes)?;
+        compile(graph, &self.0.settings, start.elapsed())
+    }
+}
+
+/// Lowers a graph that has been through all passes.
+fn compile(graph: Graph, settings: &Arc<Settings>, pass_time: Duration) -> Result<CompiledPlan, Error> {
+    let start = Instant::now();
+    let regions = |region: &Graph| Region::shared(region.clone(), settings.clone());
+    let Compiled { plan, report } = lower(graph, &settings.target, &regions)?;
+    Ok(CompiledPlan { plan: Arc::new(plan), report, pass_time, compile_time: start.elapsed() })
+}

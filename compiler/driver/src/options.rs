@@ -1,0 +1,67 @@
+//! How a model is compiled and run.
+
+use optc_codegen::lower::Target;
+use optc_codegen::target::{ISAS, Isa, Machine};
+
+use crate::Error;
+
+/// Options of a [`Compiler`](crate::Compiler).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The pipeline: a named one (`O0` to `O3`) or a list of passes.
+    pub passes: String,
+    /// Threads that run the model; 0 for as many as the machine has cores.
+    pub threads: usize,
+    /// The instruction set, by name; `None` for the best that the machine has.
+    pub isa: Option<String>,
+    /// Shapes of inputs whose dims the model leaves open, by input name.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// How many sets of input shapes keep their compiled plan.
+    pub cached_plans: usize,
+    /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save) and
+    /// [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
+    pub keep_graph: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            passes: "O2".to_owned(),
+            threads: 1,
+            isa: None,
+            shapes: Vec::new(),
+            cached_plans: 8,
+            keep_graph: false,
+        }
+    }
+}
+
+impl Options {
+    /// The instruction set that is compiled for.
+    ///
+    /// # Errors
+    /// There is no instruction set of this name, or the machine lacks it.
+    pub fn target(&self) -> Result<Target, Error> {
+        let isa = match &self.isa {
+            None => Isa::host(),
+            Some(name) => {
+                let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
+                let isa = Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?;
+                if !(isa.detect)() {
+                    return Err(Error::IsaMissing { name: name.clone() });
+                }
+                isa
+            }
+        };
+        Ok(Target { isa, machine: Machine::host(), threads: cores() })
+    }
+
+    /// Threads that run the model.
+    pub fn run_threads(&self) -> usize {
+        if self.threads == 0 { cores() } else { self.threads }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}

@@ -1,0 +1,78 @@
+//! Regions of control-flow ops as models of their own: specialised to the shapes that they are called with.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use optc_ir::{Graph, GraphError, OpError, Type, Val};
+use optc_runtime::RunError;
+use optc_runtime::plan::Callable;
+
+use crate::model::Settings;
+use crate::{Error, Model, Session};
+
+/// Sets of shapes for which a region is compiled. A loop that grows a tensor in each turn would compile in each turn: beyond
+/// this many it is interpreted.
+const MAX_SHAPES: usize = 4;
+
+/// A region that is compiled at its first call.
+pub(crate) struct Region {
+    graph: Graph,
+    settings: Arc<Settings>,
+    model: OnceLock<Result<Model, RunError>>,
+    /// Sessions that are not in use.
+    sessions: Mutex<Vec<Session>>,
+    seen: Mutex<HashSet<Vec<Type>>>,
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Region({})", self.graph.name)
+    }
+}
+
+impl Region {
+    pub fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
+        Arc::new(Region {
+            graph,
+            settings,
+            model: OnceLock::new(),
+            sessions: Mutex::default(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Whether values of these types are worth a plan of their own.
+    fn compiles_for(&self, values: &[Val]) -> bool {
+        let types: Vec<Type> = values.iter().map(Val::ty).collect();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.contains(&types) || (seen.len() < MAX_SHAPES && seen.insert(types))
+    }
+}
+
+impl Callable for Region {
+    fn call(&self, values: &[Val]) -> Result<Vec<Val>, RunError> {
+        if !self.compiles_for(values) {
+            return optc_ir::run(&self.graph, values).map_err(|GraphError { op, loc, error }| RunError::Op {
+                op,
+                loc,
+                error: Box::new(error),
+            });
+        }
+        let model = self.model.get_or_init(|| {
+            Model::new(self.graph.clone(), self.settings.clone()).map_err(|e| RunError::Specialize(e.to_string()))
+        });
+        let model = model.as_ref().map_err(Clone::clone)?;
+        let free = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut session = free.unwrap_or_else(|| model.session());
+        let outputs = session.run_values(values).map_err(|e| match e {
+            Error::Run(e) => e,
+            other => RunError::Op {
+                op: "region".to_owned(),
+                loc: self.graph.name.clone(),
+                error: Box::new(OpError::Constraint { constraint: "region", reason: other.to_string() }),
+            },
+        });
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        outputs
+    }
+}

@@ -1,0 +1,104 @@
+//! Runs a model on one thread (and the workers of the model's pool).
+
+use std::sync::Arc;
+
+use optc_ir::Val;
+use optc_runtime::{Arena, Executor, Plan, RunError, Timings};
+use optc_tensor::Tensor;
+
+use crate::cache::Lru;
+use crate::{Error, Model};
+
+/// The state of one thread that runs a model: arena, outputs, and an executor for each plan that it has used.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    executors: Lru<usize, Executor>,
+    arena: Arena,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model) -> Session {
+        let executors = Lru::new(model.cached_plans());
+        Session { model, executors, arena: Arena::default() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Runs the model on tensors by input name; gives the outputs by name, in order.
+    ///
+    /// # Errors
+    /// An input is missing, unknown or does not fit, or an op refuses its operands.
+    pub fn run(&mut self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Val)>, Error> {
+        let named: Vec<(&str, Val)> = inputs.iter().map(|(name, t)| (*name, t.clone().into())).collect();
+        let outputs = self.run_values(&self.in_order(&named)?)?;
+        Ok(self.model.outputs().iter().map(|o| o.name.clone()).zip(outputs).collect())
+    }
+
+    /// Values by input name in the order of the model's inputs.
+    ///
+    /// # Errors
+    /// An input is missing or unknown.
+    pub fn in_order(&self, named: &[(&str, Val)]) -> Result<Vec<Val>, Error> {
+        let known = self.model.inputs();
+        if let Some((name, _)) = named.iter().find(|(name, _)| !known.iter().any(|i| i.name == *name)) {
+            let known = known.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ");
+            return Err(RunError::UnknownInput { name: (*name).to_owned(), known }.into());
+        }
+        let find = |name: &str| named.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+        let missing = |name: &str| Error::from(RunError::MissingInput(name.to_owned()));
+        known.iter().map(|i| find(&i.name).ok_or_else(|| missing(&i.name))).collect()
+    }
+
+    /// Runs the model on one value per input, in order; gives one per output.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_values(&mut self, inputs: &[Val]) -> Result<Vec<Val>, Error> {
+        self.run_timed(inputs, None)
+    }
+
+    /// [`Session::run_values`], which adds the time of every step of the plan to `timings`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_timed(&mut self, inputs: &[Val], timings: Option<&mut Timings>) -> Result<Vec<Val>, Error> {
+        self.check(inputs)?;
+        let plan = self.model.plan_for_values(inputs)?.plan.clone();
+        let key = Arc::as_ptr(&plan) as usize;
+        let pool = self.model.pool().clone();
+        // The key is the plan's address; an executor holds its plan, so the address cannot be used again meanwhile.
+        if self.executors.get(&key).is_none() {
+            self.executors.insert(key, Executor::new(plan));
+        }
+        match self.executors.get(&key) {
+            Some(executor) => Ok(executor.run(inputs, &mut self.arena, &pool, timings)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn check(&self, inputs: &[Val]) -> Result<(), Error> {
+        let known = self.model.inputs();
+        if known.len() != inputs.len() {
+            return Err(RunError::InputCount { expected: known.len(), found: inputs.len() }.into());
+        }
+        for (info, value) in known.iter().zip(inputs) {
+            let found = value.ty();
+            if !info.ty.accepts(&found) {
+                return Err(RunError::InputType { name: info.name.clone(), found, expected: info.ty.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The plan that the last run used, if it is known: for reports.
+    ///
+    /// # Errors
+    /// As [`Model::plan_for`].
+    pub fn plan(&self, inputs: &[Val]) -> Result<Arc<Plan>, Error> {
+        Ok(self.model.plan_for_values(inputs)?.plan.clone())
+    }
+}
