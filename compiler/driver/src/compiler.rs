@@ -74,7 +74,12 @@ impl Compiler {
         let target = self.options.target()?;
         Pipeline::parse(passes)?;
         let pool = Pool::new(self.options.run_threads()).map_err(Error::Threads)?;
-        Ok(Arc::new(Settings { options: self.options.clone(), passes: passes.to_owned(), target, pool: Arc::new(pool) }))
+        Ok(Arc::new(Settings {
+            options: self.options.clone(),
+            passes: passes.to_owned(),
+            target,
+            pool: Arc::new(pool),
+        }))
     }
 
     /// Gives inputs the shapes of the options.
@@ -83,8 +88,7 @@ impl Compiler {
             return Ok(());
         }
         let mut types: Vec<Type> = graph.inputs().map(|v| graph.ty(v).clone()).collect();
-        let names: Vec<String> =
-            graph.inputs().map(|v| graph.input_name(v).unwrap_or_default().to_owned()).collect();
+        let names: Vec<String> = graph.inputs().map(|v| graph.input_name(v).unwrap_or_default().to_owned()).collect();
         for (name, shape) in &self.options.shapes {
             let wrong = |reason: String| Error::Shape { input: name.clone(), reason };
             let at = names.iter().position(|n| n == name);

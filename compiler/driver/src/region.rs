@@ -32,13 +32,7 @@ impl std::fmt::Debug for Region {
 
 impl Region {
     pub fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
-        Arc::new(Region {
-            graph,
-            settings,
-            model: OnceLock::new(),
-            sessions: Mutex::default(),
-            seen: Mutex::default(),
-        })
+        Arc::new(Region { graph, settings, model: OnceLock::new(), sessions: Mutex::default(), seen: Mutex::default() })
     }
 
     /// Whether values of these types are worth a plan of their own.

@@ -63,7 +63,8 @@ pub(super) fn copy(lw: &mut Lowering, src: &View, dst: &View, loc: &[String]) ->
     let (n, from, to) = dims.pop().unwrap_or((1, mem.bytes(), mem.bytes()));
     let empty = src.is_empty();
     let mut kernel = Kernel::new("copy", u64::from(!empty));
-    let (s, d) = (kernel.buf("src", src.span_bytes(), Access::Read), kernel.buf("dst", dst.span_bytes(), Access::Write));
+    let (s, d) =
+        (kernel.buf("src", src.span_bytes(), Access::Read), kernel.buf("dst", dst.span_bytes(), Access::Write));
     let lanes = lw.target.isa.lanes();
     let mut b = TileBuilder::new("copy", lanes);
     let (ps, pd) = (b.ptr(), b.ptr());
@@ -73,10 +74,15 @@ pub(super) fn copy(lw: &mut Lowering, src: &View, dst: &View, loc: &[String]) ->
         b.store_strided(mem, pd, 0, n, to, x);
     };
     if full > 0 {
-        b.for_each(Count::Static(full as u32), &[(ps, from * lanes as i64), (pd, to * lanes as i64)], &[], |b, p, _| {
-            move_n(b, p[0], p[1], lanes);
-            vec![]
-        });
+        b.for_each(
+            Count::Static(full as u32),
+            &[(ps, from * lanes as i64), (pd, to * lanes as i64)],
+            &[],
+            |b, p, _| {
+                move_n(b, p[0], p[1], lanes);
+                vec![]
+            },
+        );
     }
     if tail > 0 {
         let (ps, pd) = (b.offset(ps, from * (full * lanes) as i64), b.offset(pd, to * (full * lanes) as i64));

@@ -20,9 +20,7 @@ use std::sync::Arc;
 
 use indexmap::IndexSet;
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
-use optc_runtime::plan::{
-    BufRef, Callable, HostStep, Info, KernelCode, KernelStep, Plan, Port, Slot, Step, Stored,
-};
+use optc_runtime::plan::{BufRef, Callable, HostStep, Info, KernelCode, KernelStep, Plan, Port, Slot, Step, Stored};
 use optc_tensor::{DType, Tensor, TensorError, element_count};
 
 use crate::emit::{Code, EmitError};

@@ -1,7 +1,7 @@
 //! Ops that only name bytes in another way: reshapes, transposes, slices with positive steps, broadcasts. They become views
 //! and cost nothing; whoever reads them copes with the strides, or asks for a dense copy.
 
-use optc_ir::{Encoding, Node, NodeId, Op, Value};
+use optc_ir::{Node, NodeId, Op, Value};
 
 use super::{Decision, Loc, Lowering, View, buffered};
 
@@ -85,9 +85,4 @@ fn split(x: &View, axis: i64, shapes: &[Vec<usize>]) -> Option<Vec<View>> {
         views.push(part);
     }
     Some(views)
-}
-
-/// The encoding in which a view is dense; NHWC where it could be both and the result is wanted so.
-pub(super) fn encoding_of(view: &View, wanted: Encoding) -> Option<Encoding> {
-    [wanted, Encoding::Plain, Encoding::Nhwc].into_iter().find(|&e| view.is(e))
 }
