@@ -9,3 +9,4 @@ pub mod peak;
 pub mod target;
 pub mod testing;
 pub mod tile;
+pub mod window;
