@@ -1,1 +1,27 @@
-//! Rewrites, analyses and the pass manager.
+//! Rewrites of the graph, and the manager that runs them.
+//!
+//! A [`Pipeline`] is a list of passes, written as text: `infer-types,fold-constants,dce`. [`PassManager`] runs it, times
+//! each pass, counts its rewrites and checks it where asked. [`list()`] names all passes, [`PIPELINES`] the named
+//! pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They never read files.
+#![forbid(unsafe_code)]
+
+mod canonicalize;
+mod cse;
+mod dce;
+mod fold_constants;
+mod infer_types;
+mod list;
+mod manager;
+mod matching;
+mod pass;
+mod pipeline;
+mod rewrite;
+pub mod seeded;
+mod specialize_shapes;
+
+pub use list::{PassInfo, list};
+pub use manager::{PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
+pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+pub use pipeline::{Named, PIPELINES, Pipeline};
+pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};
+pub use specialize_shapes::{parse_shape, specialize};

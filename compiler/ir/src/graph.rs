@@ -5,6 +5,7 @@
 
 use std::collections::BinaryHeap;
 
+use optc_tensor::Tensor;
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
@@ -121,6 +122,29 @@ impl Graph {
     /// [`Graph::set_operand`], which keeps the edges in step.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.dag[id]
+    }
+
+    /// The node's op, where it is a `T`.
+    pub fn op<'a, T>(&'a self, id: NodeId) -> Option<&'a T>
+    where
+        &'a T: TryFrom<&'a Op>,
+    {
+        <&T>::try_from(&self.get(id)?.op).ok()
+    }
+
+    /// A node's operand, where it is there.
+    pub fn operand(&self, id: NodeId, slot: usize) -> Option<Value> {
+        self.get(id)?.operands.get(slot).copied().flatten()
+    }
+
+    /// The tensor of a value that a constant op defines.
+    pub fn constant(&self, value: Value) -> Option<&Tensor> {
+        if let Op::Constant(c) = &self.get(value.node)?.op { Some(&c.value.0) } else { None }
+    }
+
+    /// True when the graph returns this value.
+    pub fn is_output(&self, value: Value) -> bool {
+        self.outputs.iter().any(|o| o.value == value)
     }
 
     /// The type of a value.

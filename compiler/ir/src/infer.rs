@@ -97,8 +97,11 @@ fn keep_encoding(old: &Type, ty: Type) -> Type {
     }
 }
 
-/// The types that `infer` gives for one node.
-pub(crate) fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
+/// The types that one node's op gives its results.
+///
+/// # Errors
+/// The op refuses its operands.
+pub fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
     with_cx(graph, id, |op, cx| op.infer(cx))
 }
 
@@ -106,13 +109,8 @@ pub(crate) fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError
 fn with_cx<T>(graph: &Graph, id: NodeId, f: impl FnOnce(&Op, &InferCx) -> T) -> T {
     let node = graph.node(id);
     let types: Vec<Option<&Type>> = node.operands.iter().map(|v| v.map(|v| graph.ty(v))).collect();
-    let consts: Vec<Option<&Tensor>> = node.operands.iter().map(|v| constant(graph, (*v)?.node)).collect();
+    let consts: Vec<Option<&Tensor>> = node.operands.iter().map(|v| graph.constant((*v)?)).collect();
     f(&node.op, &InferCx { types: &types, consts: &consts, regions: &node.regions })
-}
-
-/// The tensor of a constant op.
-fn constant(graph: &Graph, id: NodeId) -> Option<&Tensor> {
-    if let Op::Constant(c) = &graph.get(id)?.op { Some(&c.value.0) } else { None }
 }
 
 /// Puts the place to an op's error.

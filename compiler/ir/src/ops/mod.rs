@@ -242,6 +242,11 @@ macro_rules! op_enum {
 
         $(impl From<$module::$Op> for Op { fn from(op: $module::$Op) -> Op { Op::$Op(op) } })*
 
+        $(impl<'a> TryFrom<&'a Op> for &'a $module::$Op {
+            type Error = ();
+            fn try_from(op: &'a Op) -> Result<Self, ()> { if let Op::$Op(op) = op { Ok(op) } else { Err(()) } }
+        })*
+
         impl Op {
             /// The names of all ops, in the order of the list.
             pub const NAMES: &'static [&'static str] = &[$($module::$Op::NAME),*];

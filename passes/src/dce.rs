@@ -1,0 +1,46 @@
+//! `dce`: drop what no output needs.
+//!
+//! ```optc
+//! given %x: tensor<2xf32>
+//! %0 = math.exp %x : tensor<2xf32>
+//! %1 = math.relu %x : tensor<2xf32>
+//! ```
+//! becomes
+//! ```optc
+//! given %x: tensor<2xf32>
+//! %0 = math.relu %x : tensor<2xf32>
+//! ```
+//!
+//! Why: every other pass leaves things behind. Keeps the inputs, which are part of the graph's signature, and ops of which any result is used.
+
+use optc_ir::{Graph, Op, Value};
+
+use crate::rewrite::for_each_region;
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+
+/// See the module.
+pub struct Dce;
+
+impl Pass for Dce {
+    const NAME: &'static str = "dce";
+    const NUMERICS: Numerics = Numerics::BitExact;
+
+    fn from_options(_: &mut Options) -> Result<Dce, OptionError> {
+        Ok(Dce)
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        for id in graph.topological_order().unwrap_or_default().into_iter().rev() {
+            let node = graph.node(id);
+            let used = |result: usize| {
+                let value = Value { node: id, result: result as u32 };
+                graph.is_output(value) || !graph.uses(value).is_empty()
+            };
+            let needed = matches!(node.op, Op::Param(_)) || (0..node.results.len()).any(used);
+            if !needed && cx.permit("unused") {
+                graph.remove(id);
+            }
+        }
+        for_each_region(graph, &mut |region| self.run(region, cx))
+    }
+}

@@ -1,0 +1,160 @@
+//! `fold-constants`: compute now what depends on constants and known shapes alone.
+//!
+//! ```optc
+//! given %x: tensor<2x3xf32>
+//! %0 = tensor.shape %x : tensor<2xi64>
+//! %1 = tensor.const {value = dense<[1]> : tensor<1xi64>} : tensor<1xi64>
+//! %2 = tensor.concat %0, %1 {axis = 0} : tensor<3xi64>
+//! %3 = tensor.reshape %x, %2 : tensor<2x3x1xf32>
+//! ```
+//! becomes
+//! ```optc
+//! given %x: tensor<2x3xf32>
+//! %0 = tensor.const {value = dense<[2, 3, 1]> : tensor<3xi64>} : tensor<3xi64>
+//! %1 = tensor.reshape %x, %0 : tensor<2x3x1xf32>
+//! ```
+//!
+//! Goes through the ops in topological order, refreshing types as it goes, so that what a folded constant lets inference
+//! know is folded in turn. Values come from `eval`, the reference.
+//!
+//! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the
+//! work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
+
+use optc_ir::ops::tensor::Constant;
+use optc_ir::{Args, Const, Graph, NodeId, Op, OpError, ResultInfo, TensorType, Type, Val, Value, infer_node};
+use optc_tensor::{Tensor, element_count};
+
+use crate::rewrite::{for_each_region, remove_unused};
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+
+/// Multiply-adds beyond which a contraction of constants stays: `eval` is written to be read, not to be fast.
+const MAX_WORK: usize = 1 << 24;
+
+/// See the module.
+pub struct FoldConstants {
+    max_bytes: usize,
+}
+
+impl Pass for FoldConstants {
+    const NAME: &'static str = "fold-constants";
+    const NUMERICS: Numerics = Numerics::BitExact;
+
+    fn from_options(options: &mut Options) -> Result<FoldConstants, OptionError> {
+        Ok(FoldConstants { max_bytes: options.take("max_bytes", 1 << 20)? })
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        for id in graph.topological_order().unwrap_or_default() {
+            // A dead operand of a node that was folded earlier.
+            if graph.get(id).is_none() || matches!(graph.node(id).op, Op::Param(_) | Op::Constant(_)) {
+                continue;
+            }
+            refresh_types(graph, id);
+            let folded = match &graph.node(id).op {
+                Op::ShapeOf(_) => static_shape(graph, id).map(|t| ("known-shape", vec![t])),
+                _ => self.evaluate(graph, id).map(|t| ("constant", t)),
+            };
+            if let Some((rule, tensors)) = folded
+                && cx.permit(rule)
+            {
+                replace_by_constants(graph, id, tensors);
+            }
+        }
+        for_each_region(graph, &mut |region| self.run(region, cx))
+    }
+}
+
+impl FoldConstants {
+    /// The results of an op whose operands are all constants.
+    fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
+        let node = graph.node(id);
+        if !is_deterministic(&node.op) {
+            return None;
+        }
+        let constant = |v: &Option<Value>| match v {
+            None => Some(None),
+            Some(v) => Some(Some(Val::Tensor(graph.constant(*v)?.clone()))),
+        };
+        let values: Vec<Option<Val>> = node.operands.iter().map(constant).collect::<Option<_>>()?;
+        let given: usize = values.iter().flatten().filter_map(Val::as_tensor).map(|t| t.bytes().len()).sum();
+        let limit = self.max_bytes.max(given.saturating_mul(4));
+        let fits = |info: &ResultInfo| static_bytes(&info.ty).is_none_or(|bytes| bytes <= limit);
+        if !node.results.iter().all(fits) || work(graph, id) > MAX_WORK {
+            return None;
+        }
+        let call = |region: usize, values: &[Val]| match node.regions.get(region) {
+            Some(region) => optc_ir::run(region, values).map_err(|e| OpError::Region(Box::new(e))),
+            None => Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() }),
+        };
+        let types: Vec<Type> = node.results.iter().map(|r| r.ty.clone()).collect();
+        let results = node.op.eval(&Args { values: &values, types: &types, call: &call }).ok()?;
+        let tensors = results.iter().map(|v| v.as_tensor().cloned()).collect::<Option<Vec<Tensor>>>()?;
+        let small = tensors.iter().map(|t| t.bytes().len()).sum::<usize>() <= limit.saturating_mul(tensors.len());
+        (small && tensors.len() == node.results.len()).then_some(tensors)
+    }
+}
+
+/// Infers the types of a node again; they stay as they are where that fails.
+fn refresh_types(graph: &mut Graph, id: NodeId) {
+    let Ok(types) = infer_node(graph, id) else { return };
+    for (info, ty) in graph.node_mut(id).results.iter_mut().zip(types) {
+        info.ty = crate::rewrite::refined(&ty, &info.ty);
+    }
+}
+
+/// Whether the op gives the same results each time.
+fn is_deterministic(op: &Op) -> bool {
+    !op.name().starts_with("random.")
+}
+
+fn static_bytes(ty: &Type) -> Option<usize> {
+    let t = ty.as_tensor()?;
+    // An overflowing size is too large for any limit.
+    Some(element_count(&t.static_shape()?).and_then(|n| t.dtype.bytes_for(n)).unwrap_or(usize::MAX))
+}
+
+/// The multiply-adds of a contraction, roughly; 0 for ops that are linear in their operands' size.
+fn work(graph: &Graph, id: NodeId) -> usize {
+    let node = graph.node(id);
+    let elements = |ty: &Type| ty.as_tensor().and_then(TensorType::static_shape).and_then(|s| element_count(&s));
+    let operand = |slot: usize| graph.operand(id, slot).and_then(|v| elements(graph.ty(v))).unwrap_or(usize::MAX);
+    let result = || node.results.first().and_then(|r| elements(&r.ty)).unwrap_or(usize::MAX);
+    let last = |slot: usize| {
+        let ty = graph.operand(id, slot).and_then(|v| graph.ty(v).as_tensor());
+        ty.and_then(|t| t.static_shape()?.last().copied()).unwrap_or(usize::MAX)
+    };
+    match &node.op {
+        Op::MatMul(_) => result().saturating_mul(last(0)),
+        Op::Gemm(_) | Op::Conv(_) => result().saturating_mul(operand(1).min(1 << 20)),
+        Op::Lstm(_) => operand(0).saturating_mul(operand(2)),
+        Op::Loop(_) | Op::Scan(_) => usize::MAX, // nobody knows how many trips they make
+        _ => 0,
+    }
+}
+
+/// The extents that `tensor.shape` gives, where the operand's are concrete.
+fn static_shape(graph: &Graph, id: NodeId) -> Option<Tensor> {
+    let Op::ShapeOf(op) = &graph.node(id).op else { return None };
+    let ty = graph.ty(graph.operand(id, 0)?).as_tensor()?;
+    let dims = ty.shape.as_ref()?;
+    let rank = dims.len() as i64;
+    let at = |v: i64| if v < 0 { v.saturating_add(rank) } else { v }.clamp(0, rank) as usize;
+    let dims = dims.get(at(op.start)..at(op.end).max(at(op.start)))?;
+    let extents: Vec<i64> = dims.iter().map(|d| d.known().map(|n| n as i64)).collect::<Option<_>>()?;
+    Tensor::from_slice(&[extents.len()], &extents).ok()
+}
+
+fn replace_by_constants(graph: &mut Graph, id: NodeId, tensors: Vec<Tensor>) {
+    for (result, tensor) in tensors.into_iter().enumerate() {
+        let ty = TensorType::fixed(tensor.dtype(), tensor.shape()).into();
+        let new = graph.add(Constant { value: Const(tensor) }, &[], vec![ty]);
+        let old = Value { node: id, result: result as u32 };
+        let used = graph.is_output(old) || !graph.uses(old).is_empty();
+        if used {
+            graph.replace_uses(old, Value { node: new, result: 0 });
+        } else {
+            graph.remove(new);
+        }
+    }
+    remove_unused(graph, id);
+}

@@ -1,0 +1,140 @@
+//! The pass manager: runs a pipeline, times it, and checks each pass where asked.
+
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use optc_ir::{Graph, print, verify};
+
+use crate::pipeline::Step;
+use crate::seeded::{self, SEED};
+use crate::{PassCx, PassError, Pipeline};
+
+/// What is checked after each pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyEach {
+    /// Nothing.
+    #[default]
+    No,
+    /// The verifier finds no failure.
+    Structure,
+    /// That, and the interpreter gives the results that it gave before, on seeded inputs.
+    Numerics,
+}
+
+impl std::str::FromStr for VerifyEach {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<VerifyEach, String> {
+        match text {
+            "no" => Ok(VerifyEach::No),
+            "structure" => Ok(VerifyEach::Structure),
+            "numerics" => Ok(VerifyEach::Numerics),
+            other => Err(format!("`{other}` is not `no`, `structure` or `numerics`")),
+        }
+    }
+}
+
+/// How a pipeline is run.
+#[derive(Debug, Clone, Default)]
+pub struct PassOptions {
+    /// What is checked after each pass.
+    pub verify_each: VerifyEach,
+    /// The passes after which the graph's text is kept in the report; `*` for all.
+    pub print_after: Vec<String>,
+    /// Rewrites after which no more are made. Bisecting a miscompile is a binary search over this number.
+    pub stop_after_rewrites: Option<usize>,
+}
+
+/// What one pass did.
+#[derive(Debug, Clone)]
+pub struct PassReport {
+    /// The pass with its options.
+    pub pass: String,
+    /// How long it took, without checks.
+    pub time: Duration,
+    /// How often each rule fired.
+    pub stats: IndexMap<&'static str, usize>,
+    /// The graph's text after it, where asked for.
+    pub printed: Option<String>,
+}
+
+/// What a pipeline did, pass by pass.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// One entry a pass, in order.
+    pub passes: Vec<PassReport>,
+}
+
+impl Report {
+    /// How many rewrites were made.
+    pub fn rewrites(&self) -> usize {
+        self.passes.iter().flat_map(|p| p.stats.values()).sum()
+    }
+}
+
+/// Runs pipelines.
+#[derive(Debug, Clone, Default)]
+pub struct PassManager {
+    /// How they are run.
+    pub options: PassOptions,
+}
+
+impl PassManager {
+    /// A manager with these options.
+    pub fn new(options: PassOptions) -> PassManager {
+        PassManager { options }
+    }
+
+    /// Runs `pipeline` on `graph`.
+    ///
+    /// # Errors
+    /// A pass fails, or breaks the graph where that is checked. The graph is then as the pass left it.
+    pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, PassError> {
+        let mut cx = PassCx::with_limit(self.options.stop_after_rewrites);
+        let mut report = Report::default();
+        for step in &pipeline.steps {
+            let before = (self.options.verify_each != VerifyEach::No).then(|| graph.clone());
+            let start = Instant::now();
+            (step.run)(graph, &mut cx)?;
+            let time = start.elapsed();
+            if let Some(before) = before {
+                self.check(step, &before, graph)?;
+            }
+            let wanted = self.options.print_after.iter().any(|p| p == "*" || p == step.name);
+            let printed = wanted.then(|| print(graph).text);
+            report.passes.push(PassReport { pass: step.text.clone(), time, stats: cx.take_stats(), printed });
+        }
+        Ok(report)
+    }
+
+    fn check(&self, step: &Step, before: &Graph, after: &Graph) -> Result<(), PassError> {
+        let mut failures: Vec<String> =
+            verify(after).into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
+        if failures.is_empty() && self.options.verify_each == VerifyEach::Numerics {
+            failures.extend(seeded::difference(before, after, SEED, step.numerics));
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let reproducer = format!("// passes: {}\n{}", step.text, print(before).text);
+        Err(PassError::Broken { pass: step.text.clone(), failures, reproducer })
+    }
+}
+
+/// Parses `text`, runs the pipeline `passes` on it with every check, and prints the result: what tests of passes,
+/// those of other people included, take snapshots of.
+///
+/// # Errors
+/// The text does not parse or verify, or the pipeline fails.
+pub fn run_on_text(text: &str, passes: &str) -> Result<String, String> {
+    let mut graph = optc_ir::parse(text).map_err(|e| e.to_string())?;
+    let failures = verify(&graph);
+    if !failures.is_empty() {
+        let list: Vec<String> = failures.into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
+        return Err(list.join("\n"));
+    }
+    let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
+    let options = PassOptions { verify_each: VerifyEach::Numerics, ..PassOptions::default() };
+    PassManager::new(options).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+    Ok(print(&graph).text)
+}

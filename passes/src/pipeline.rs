@@ -1,0 +1,161 @@
+//! Pipelines: lists of passes as text, and the named ones.
+
+use crate::list::{RunFn, find};
+use crate::{Options, PassError};
+
+/// A named pipeline.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// The name.
+    pub name: &'static str,
+    /// What it is for.
+    pub summary: &'static str,
+    /// Its passes. Names of pipelines above it may stand in it.
+    pub passes: &'static str,
+}
+
+/// The named pipelines.
+pub static PIPELINES: &[Named] = &[
+    Named {
+        name: "O0",
+        summary: "what is needed to run",
+        // Shapes need constants: a reshape's target is often computed, so folding comes between two inferences.
+        passes: "infer-types,fold-constants,infer-types,dce",
+    },
+    Named {
+        name: "O1",
+        summary: "clean-ups",
+        // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
+        passes: "O0,canonicalize,cse,dce",
+    },
+    Named { name: "O2", summary: "everything that keeps f32 results within documented bounds", passes: "O1" },
+    Named { name: "O3", summary: "as `O2` for now", passes: "O2" },
+];
+
+/// One pass of a pipeline, ready to run.
+pub(crate) struct Step {
+    /// The pass with its options, as it stands in the text.
+    pub text: String,
+    /// The pass's name.
+    pub name: &'static str,
+    /// What it may do to results.
+    pub numerics: crate::Numerics,
+    /// The pass.
+    pub run: RunFn,
+}
+
+/// A parsed pipeline.
+pub struct Pipeline {
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Pipeline {
+    /// Parses `name{key=value,...},name,...`; a name is a pass or a named pipeline.
+    ///
+    /// # Errors
+    /// A name or an option is unknown, or braces do not match.
+    pub fn parse(text: &str) -> Result<Pipeline, PassError> {
+        let mut steps = vec![];
+        for item in items(text)? {
+            match PIPELINES.iter().find(|p| p.name == item) {
+                Some(named) => steps.extend(Pipeline::parse(named.passes)?.steps),
+                None => steps.push(step(item)?),
+            }
+        }
+        Ok(Pipeline { steps })
+    }
+
+    /// The passes in order, with their options.
+    pub fn passes(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(|s| s.text.as_str())
+    }
+}
+
+/// Splits at the commas outside of braces.
+fn items(text: &str) -> Result<Vec<&str>, PassError> {
+    let error = |reason| PassError::Syntax { text: text.to_owned(), reason };
+    let (mut items, mut start, mut depth) = (vec![], 0, 0usize);
+    for (i, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.checked_sub(1).ok_or_else(|| error("a `}` has no `{`"))?,
+            ',' if depth == 0 => {
+                items.push(text[start..i].trim());
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    if depth > 0 {
+        return Err(error("a `{` has no `}`"));
+    }
+    items.push(text[start..].trim());
+    let all_blank = items.iter().all(|i| i.is_empty());
+    if items.len() > 1 && items.iter().any(|i| i.is_empty()) {
+        return Err(error("a name is missing"));
+    }
+    Ok(if all_blank { vec![] } else { items })
+}
+
+fn step(item: &str) -> Result<Step, PassError> {
+    let (name, options) = match item.split_once('{') {
+        None => (item, ""),
+        Some((name, rest)) => match rest.strip_suffix('}') {
+            Some(options) => (name.trim(), options),
+            None => return Err(PassError::Syntax { text: item.to_owned(), reason: "expected `,` behind `}`" }),
+        },
+    };
+    let info = find(name).ok_or_else(|| PassError::UnknownPass { name: name.to_owned() })?;
+    let mut options = parse_options(item, options)?;
+    let run = info.make(&mut options).map_err(|error| PassError::Option { pass: name.to_owned(), error })?;
+    Ok(Step { text: item.to_owned(), name: info.name, numerics: info.numerics, run })
+}
+
+/// `key=value` pairs with `,` or `;` between them.
+fn parse_options(item: &str, text: &str) -> Result<Options, PassError> {
+    let mut options = Options::default();
+    for pair in text.split([',', ';']).map(str::trim).filter(|p| !p.is_empty()) {
+        let syntax = |reason| PassError::Syntax { text: item.to_owned(), reason };
+        let (key, value) = pair.rsplit_once('=').ok_or_else(|| syntax("an option is `key=value`"))?;
+        if options.0.insert(key.trim().to_owned(), value.trim().to_owned()).is_some() {
+            return Err(syntax("an option is given twice"));
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_pipeline_parses() {
+        for named in PIPELINES {
+            assert!(Pipeline::parse(named.passes).unwrap().passes().count() > 0, "{}", named.name);
+        }
+    }
+
+    #[test]
+    fn pipelines_have_options_and_names() {
+        let p = Pipeline::parse("dce, fold-constants{max_bytes=16},O0").unwrap();
+        assert_eq!(p.passes().take(2).collect::<Vec<_>>(), ["dce", "fold-constants{max_bytes=16}"]);
+        assert_eq!(Pipeline::parse(" ").unwrap().passes().count(), 0);
+    }
+
+    #[test]
+    fn bad_pipelines_are_refused() {
+        for (text, message) in [
+            ("frobnicate", "no pass or pipeline `frobnicate`"),
+            ("dce,", "a name is missing"),
+            ("dce{", "a `{` has no `}`"),
+            ("dce}", "a `}` has no `{`"),
+            ("dce{a=1}", "option `a`: is not an option of this pass"),
+            ("fold-constants{max_bytes=many}", "`many` is not a value"),
+            ("dce{x}", "an option is `key=value`"),
+            ("dce{}dce", "expected `,`"),
+        ] {
+            let error = Pipeline::parse(text).err().unwrap().to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+}
