@@ -17,11 +17,11 @@
 //! Goes through the ops in topological order, refreshing types as it goes, so that what a folded constant lets inference
 //! know is folded in turn. Values come from `eval`, the reference.
 //!
-//! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the
-//! work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
+//! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the op has regions, which
+//! may loop for long; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
 
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Args, Const, Graph, NodeId, Op, OpError, ResultInfo, TensorType, Type, Val, Value, infer_node};
+use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node};
 use optc_tensor::{Tensor, element_count};
 
 use crate::rewrite::{for_each_region, remove_unused};
@@ -68,7 +68,7 @@ impl FoldConstants {
     /// The results of an op whose operands are all constants.
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
-        if !is_deterministic(&node.op) {
+        if !is_deterministic(&node.op) || !node.regions.is_empty() {
             return None;
         }
         let constant = |v: &Option<Value>| match v {
@@ -82,12 +82,8 @@ impl FoldConstants {
         if !node.results.iter().all(fits) || work(graph, id) > MAX_WORK {
             return None;
         }
-        let call = |region: usize, values: &[Val]| match node.regions.get(region) {
-            Some(region) => optc_ir::run(region, values).map_err(|e| OpError::Region(Box::new(e))),
-            None => Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() }),
-        };
         let types: Vec<Type> = node.results.iter().map(|r| r.ty.clone()).collect();
-        let results = node.op.eval(&Args { values: &values, types: &types, call: &call }).ok()?;
+        let results = node.op.eval(&Args { types: &types, ..Args::plain(&values) }).ok()?;
         let tensors = results.iter().map(|v| v.as_tensor().cloned()).collect::<Option<Vec<Tensor>>>()?;
         let small = tensors.iter().map(|t| t.bytes().len()).sum::<usize>() <= limit.saturating_mul(tensors.len());
         (small && tensors.len() == node.results.len()).then_some(tensors)
@@ -127,7 +123,6 @@ fn work(graph: &Graph, id: NodeId) -> usize {
         Op::MatMul(_) => result().saturating_mul(last(0)),
         Op::Gemm(_) | Op::Conv(_) => result().saturating_mul(operand(1).min(1 << 20)),
         Op::Lstm(_) => operand(0).saturating_mul(operand(2)),
-        Op::Loop(_) | Op::Scan(_) => usize::MAX, // nobody knows how many trips they make
         _ => 0,
     }
 }

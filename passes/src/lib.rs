@@ -9,6 +9,7 @@ mod canonicalize;
 mod cse;
 mod dce;
 mod fold_constants;
+mod fuse;
 mod infer_types;
 mod list;
 mod manager;

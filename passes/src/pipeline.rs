@@ -23,12 +23,17 @@ pub static PIPELINES: &[Named] = &[
         passes: "infer-types,fold-constants,infer-types,dce",
     },
     Named {
-        name: "O1",
-        summary: "clean-ups",
+        name: "clean-up",
+        summary: "canonical form, no duplicates, nothing unused",
         // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
         passes: "O0,canonicalize,cse,dce",
     },
-    Named { name: "O2", summary: "everything that keeps f32 results within documented bounds", passes: "O1" },
+    Named { name: "O1", summary: "clean-ups and fusion", passes: "clean-up,fuse" },
+    Named {
+        name: "O2",
+        summary: "everything that keeps f32 results within documented bounds",
+        passes: "clean-up,fuse",
+    },
     Named { name: "O3", summary: "as `O2` for now", passes: "O2" },
 ];
 

@@ -1,7 +1,8 @@
 //! Runs the example in every pass's documentation: an example cannot rot, and a pass without one fails.
 //!
 //! The first `optc` block is the graph before: a `given` line types the free values, a `// passes:` line replaces the pass's
-//! name where it takes options, and the last line's results are returned unless the block has a `return`. The second block is the graph after.
+//! name where it takes options, and the last line's results are returned unless the block has a `return`. What is
+//! indented lies in a region. The second block is the graph after.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ fn blocks(source: &str) -> Vec<String> {
     let docs = source.lines().take_while(|l| l.starts_with("//!"));
     let mut blocks: Vec<String> = vec![];
     let mut inside = false;
-    for line in docs.map(|l| l.trim_start_matches("//!").trim()) {
+    for line in docs.map(|l| l.strip_prefix("//! ").unwrap_or_default()) {
         match line {
             "```optc" => {
                 inside = true;

@@ -1,0 +1,79 @@
+//! `fuse`: move a producer and the elementwise ops behind it, or a tree of elementwise ops, into one kernel.
+//!
+//! ```optc
+//! given %x: tensor<1x4x6x6xf32>, %w: tensor<8x4x1x1xf32>, %r: tensor<1x8x6x6xf32>
+//! %0 = nn.conv %x, %w : tensor<1x8x6x6xf32>
+//! %1 = math.add %0, %r : tensor<1x8x6x6xf32>
+//! %2 = math.relu %1 : tensor<1x8x6x6xf32>
+//! ```
+//! becomes
+//! ```optc
+//! given %x: tensor<1x4x6x6xf32>, %w: tensor<8x4x1x1xf32>, %r: tensor<1x8x6x6xf32>
+//! %0 = kernel.fused %x, %w, %r : tensor<1x8x6x6xf32> region
+//!   func @fused(%p0: tensor<1x4x6x6xf32>, %p1: tensor<8x4x1x1xf32>, %p2: tensor<1x8x6x6xf32>) {
+//!   %0 = nn.conv %p0, %p1 : tensor<1x8x6x6xf32>
+//!   %1 = math.add %0, %p2 : tensor<1x8x6x6xf32>
+//!   %2 = math.relu %1 : tensor<1x8x6x6xf32>
+//!   return %2 as "y"
+//!   }
+//! ```
+//!
+//! Why: the loads and stores of everything in between go away.
+//!
+//! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those whose
+//! results have its result's shape and encoding, as long as nothing but the region reads what lies in between. Then each elementwise op that is
+//! left takes the elementwise ops before it on the same terms. What is elementwise is said in one place,
+//! [`elementwise::class`]: lowering must be able to put it in an expression.
+//!
+//! Constants of one element go into the region; other values that it reads are its parameters. Declines where a value in between has another
+//! user or is an output, where the extents are not known to be equal, and regions of one op. Expects inferred types and, for layouts, `assign-layout` before it.
+
+pub(crate) mod elementwise;
+mod group;
+mod outline;
+
+use std::collections::{BTreeSet, HashMap};
+
+use optc_ir::{Graph, NodeId};
+
+use crate::rewrite::for_each_region;
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+
+/// See the module.
+pub struct Fuse;
+
+impl Pass for Fuse {
+    const NAME: &'static str = "fuse";
+    const NUMERICS: Numerics = Numerics::BitExact;
+
+    fn from_options(_: &mut Options) -> Result<Fuse, OptionError> {
+        Ok(Fuse)
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        let order = graph.topological_order().unwrap_or_default();
+        let position: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let mut taken = BTreeSet::new();
+        let mut groups: Vec<(&'static str, Vec<NodeId>)> = vec![];
+        for &id in order.iter().rev().filter(|&&id| elementwise::is_anchor(graph, id)) {
+            let group = group::with_epilogue(graph, id, &position, &taken);
+            if group.len() > 1 {
+                taken.extend(group.iter().copied());
+                groups.push(("epilogue", group));
+            }
+        }
+        for &id in order.iter().rev() {
+            let group = group::elementwise(graph, id, &position, &taken);
+            if group.len() > 1 {
+                taken.extend(group.iter().copied());
+                groups.push(("elementwise", group));
+            }
+        }
+        for (rule, group) in groups {
+            if cx.permit(rule) {
+                outline::outline(graph, &group);
+            }
+        }
+        for_each_region(graph, &mut |region| self.run(region, cx))
+    }
+}

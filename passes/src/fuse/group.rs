@@ -1,0 +1,116 @@
+//! Which ops make one region.
+
+use std::collections::{BTreeSet, HashMap};
+
+use optc_ir::{Graph, NodeId, Value};
+
+use super::elementwise::{Class, class_of};
+use crate::matching::{result, same_shape, tensor_type};
+
+/// How many ops a region may have: the registers of a kernel are few.
+const MAX_OPS: usize = 48;
+/// How many values a region may read: a kernel keeps a pointer for each.
+const MAX_OPERANDS: usize = 16;
+/// How far to look for the point at which the paths from a value join again.
+const MAX_DETOUR: usize = 16;
+
+type Position = HashMap<NodeId, usize>;
+
+/// An anchor and the ops of its epilogue in topological order; the last one gives the result.
+pub(super) fn with_epilogue(g: &Graph, anchor: NodeId, position: &Position, taken: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    let mut group = vec![anchor];
+    while let Some(longer) = extended(g, &group, position, taken) {
+        if longer.len() > MAX_OPS || operands(g, &longer).len() > MAX_OPERANDS {
+            break;
+        }
+        group = longer;
+    }
+    group
+}
+
+/// The group with the next ops behind it, up to a point where one value leaves it again.
+fn extended(g: &Graph, group: &[NodeId], position: &Position, taken: &BTreeSet<NodeId>) -> Option<Vec<NodeId>> {
+    let (&anchor, &last) = (group.first()?, group.last()?);
+    let mut longer = group.to_vec();
+    let mut waiting = BTreeSet::new();
+    let mut newest = last;
+    for _ in 0..MAX_DETOUR {
+        if g.is_output(result(newest)) {
+            return None;
+        }
+        waiting.extend(g.uses(result(newest)).into_iter().map(|(user, _)| (position.get(&user).copied(), user)));
+        let (_, next) = waiting.pop_first()?;
+        let class = class_of(g, next)?;
+        let free = !taken.contains(&next);
+        let mask_inside = class != Class::Select || g.operand(next, 0).is_some_and(|v| longer.contains(&v.node));
+        if !free || !mask_inside || !same_place(g, anchor, next) {
+            return None;
+        }
+        longer.push(next);
+        if waiting.is_empty() && class != Class::Compare {
+            return Some(longer);
+        }
+        newest = next;
+    }
+    None
+}
+
+/// Whether the results of two nodes have one shape and one encoding.
+fn same_place(g: &Graph, a: NodeId, b: NodeId) -> bool {
+    let (a, b) = (result(a), result(b));
+    let encoding = |v: Value| tensor_type(g, v).map(|t| t.encoding);
+    same_shape(g, a, b) && encoding(a) == encoding(b)
+}
+
+/// The elementwise ops that only serve `root`, and `root`, in topological order; empty when `root` is none that gives `f32`.
+pub(super) fn elementwise(g: &Graph, root: NodeId, position: &Position, taken: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    let mut banned = taken.clone();
+    loop {
+        if banned.contains(&root) || class_of(g, root).is_none_or(|c| c == Class::Compare) {
+            return vec![];
+        }
+        let group = absorbed(g, root, &banned);
+        let lacks_mask = |id: &&NodeId| {
+            let mask = g.operand(**id, 0).map(|v| v.node);
+            class_of(g, **id) == Some(Class::Select) && mask.is_none_or(|m| !group.contains(&m))
+        };
+        match group.iter().find(lacks_mask) {
+            Some(&select) => banned.insert(select),
+            None => {
+                let mut group: Vec<NodeId> = group.into_iter().collect();
+                group.sort_by_key(|id| position.get(id));
+                return group;
+            }
+        };
+    }
+}
+
+/// `root` and the elementwise ops that only it and each other use.
+fn absorbed(g: &Graph, root: NodeId, banned: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let mut group = BTreeSet::from([root]);
+    loop {
+        let fits = |id: &NodeId| {
+            let alone = g.uses(result(*id)).iter().all(|(user, _)| group.contains(user)) && !g.is_output(result(*id));
+            let free = !banned.contains(id) && !group.contains(id);
+            let mut with = group.iter().copied().collect::<Vec<_>>();
+            with.push(*id);
+            free && alone
+                && class_of(g, *id).is_some()
+                && same_place(g, root, *id)
+                && with.len() <= MAX_OPS
+                && operands(g, &with).len() <= MAX_OPERANDS
+        };
+        let producers: BTreeSet<NodeId> =
+            group.iter().flat_map(|&id| &g.node(id).operands).flatten().map(|v| v.node).collect();
+        match producers.iter().rev().find(|id| fits(id)) {
+            Some(&id) => group.insert(id),
+            None => return group,
+        };
+    }
+}
+
+/// The values that a group reads from outside.
+fn operands(g: &Graph, group: &[NodeId]) -> BTreeSet<Value> {
+    let all = group.iter().flat_map(|&id| &g.node(id).operands).flatten();
+    all.filter(|v| !group.contains(&v.node)).copied().collect()
+}

@@ -1,0 +1,69 @@
+//! Makes the `kernel.fused` op of a group.
+
+use std::collections::HashMap;
+
+use optc_ir::ops::kernel::Fused;
+use optc_ir::{Graph, Node, NodeId, Op, Output, Type, Value};
+use optc_tensor::DType;
+
+use crate::matching::result;
+use crate::rewrite::{locations, remove_unused};
+
+/// Moves the nodes of a group, which are in topological order and of which only the last one's result is used outside,
+/// into the region of a new op.
+pub(super) fn outline(graph: &mut Graph, group: &[NodeId]) {
+    let Some((&first, &last)) = group.first().zip(group.last()) else { return };
+    let mut builder = Builder { region: Graph::new("fused"), inside: HashMap::new(), operands: vec![] };
+    for &id in group {
+        // What is not elementwise stands first and reads its operands from buffers, constants as well.
+        let reads_buffers = id == first && super::elementwise::is_anchor(graph, id);
+        builder.node(graph, id, reads_buffers);
+    }
+    let Builder { mut region, inside, operands } = builder;
+    let Some(&value) = inside.get(&result(last)) else { return };
+    region.outputs.push(Output { name: "y".to_owned(), value });
+    let nodes: Vec<Node> = group.iter().map(|&id| graph.node(id).clone()).collect();
+    let operands: Vec<Option<Value>> = operands.into_iter().map(Some).collect();
+    let ty: Type = graph.ty(result(last)).clone();
+    let fused = graph.add(Fused {}, &operands, vec![ty]);
+    graph.node_mut(fused).regions = vec![region];
+    graph.node_mut(fused).loc = locations(&nodes);
+    graph.replace_uses(result(last), result(fused));
+    remove_unused(graph, last);
+}
+
+struct Builder {
+    region: Graph,
+    /// Values of the graph, and the region's that stand for them.
+    inside: HashMap<Value, Value>,
+    operands: Vec<Value>,
+}
+
+impl Builder {
+    fn node(&mut self, graph: &Graph, id: NodeId, reads_buffers: bool) {
+        let node = graph.node(id);
+        let operands: Vec<Option<Value>> =
+            node.operands.iter().map(|v| v.map(|v| self.value(graph, v, reads_buffers))).collect();
+        let types = node.results.iter().map(|r| r.ty.clone()).collect();
+        let new = self.region.add(node.op.clone(), &operands, types);
+        self.region.node_mut(new).loc.clone_from(&node.loc);
+        self.inside.insert(result(id), result(new));
+    }
+
+    fn value(&mut self, graph: &Graph, value: Value, as_parameter: bool) -> Value {
+        let scalar = graph.constant(value).filter(|t| t.len() == 1 && t.dtype() == DType::F32).cloned();
+        if let Some(t) = scalar.filter(|_| !as_parameter) {
+            let op = Op::Constant(optc_ir::ops::tensor::Constant { value: optc_ir::Const(t) });
+            let ty = graph.ty(value).clone();
+            return result(self.region.add(op, &[], vec![ty]));
+        }
+        if let Some(&inside) = self.inside.get(&value) {
+            return inside;
+        }
+        let name = format!("p{}", self.operands.len());
+        let parameter = self.region.add_input(&name, graph.ty(value).clone());
+        self.operands.push(value);
+        self.inside.insert(value, parameter);
+        parameter
+    }
+}
