@@ -4,6 +4,7 @@
 //! [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
 
 pub mod cf;
+pub(crate) mod eval;
 pub mod kernel;
 pub mod math;
 pub mod nn;
@@ -229,6 +230,8 @@ macro_rules! for_each_op {
             Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
             Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
             If in cf, Loop in cf, Scan in cf,
+            ConvTranspose in nn, DeformConv in nn, MaxPoolIndices in nn, LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn,
+            RmsNorm in nn, GroupNorm in nn, Lrn in nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn, Gru in nn,
             Fused in kernel, ConvertLayout in kernel,
         }
     };

@@ -5,10 +5,17 @@
 //! `cx.opset` where versions differ, add IR ops with `cx.emit(op, &operands)`, and return the results in the order of
 //! the ONNX outputs. Then add its row to the group's `TABLE`. Nothing else knows the list of ops.
 
+mod conv;
 mod linear;
+mod loss;
 mod math;
 mod nn;
+mod norm;
+mod pool;
+mod recurrent;
+mod softmax;
 mod tensor;
+mod window;
 
 use optc_ir::Value;
 
@@ -21,9 +28,26 @@ pub type Mapping = fn(&mut NodeCx) -> Mapped;
 /// Rows of domain, op and mapping.
 pub(crate) type Table = &'static [(&'static str, &'static str, Mapping)];
 
-const TABLES: &[Table] = &[linear::TABLE, math::TABLE, nn::TABLE, tensor::TABLE];
+const TABLES: &[Table] = &[
+    conv::TABLE,
+    linear::TABLE,
+    loss::TABLE,
+    math::TABLE,
+    nn::TABLE,
+    norm::TABLE,
+    pool::TABLE,
+    recurrent::TABLE,
+    softmax::TABLE,
+    tensor::TABLE,
+];
 
 /// The mapping of an op, if it has one.
 pub fn find(domain: &str, op: &str) -> Option<Mapping> {
     TABLES.iter().copied().flatten().find(|(d, o, _)| *d == domain && *o == op).map(|&(_, _, mapping)| mapping)
+}
+
+/// The rank of a tensor value, which must be known.
+fn rank_of(cx: &NodeCx, x: Value) -> Result<usize, MapError> {
+    let rank = cx.ty(x).as_tensor().and_then(|t| t.rank());
+    rank.ok_or_else(|| MapError::Unsupported("the operand's rank is not known".to_owned()))
 }

@@ -1,9 +1,12 @@
 //! Convolution over any number of spatial axes.
 
-use optc_tensor::{DType, Tensor, for_each_index, strides_of};
+use std::ops::{AddAssign, Mul};
+
+use optc_tensor::{Tensor, for_each_index};
 
 use super::window::Window;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::eval::result_shapes;
+use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Cross-correlation of `x: [N, C, D…]` with `w: [M, C/groups, K…]`, plus `bias: [M]`; result `[N, M, E…]`.
@@ -25,27 +28,16 @@ op! {
 }
 
 impl Conv {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
+    /// The window over weights of extents `kernel`.
+    pub(crate) fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
         Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
     }
-}
 
-impl Semantics for Conv {
-    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
-        let (Some(xs), Some(ws)) = (&x.shape, &w.shape) else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
+    /// The dims of the result: what floats and quantized integers have in common.
+    pub(crate) fn dims(&self, x: &TensorType, w: &TensorType) -> Result<Option<Vec<Dim>>, OpError> {
+        let (Some(xs), Some(ws)) = (&x.shape, &w.shape) else { return Ok(None) };
         ensure!(xs.len() >= 3 && xs.len() == ws.len(), "C1", "`x` is {x}, `w` is {w}");
-        ensure!(self.groups >= 1, "C2", "groups is {}", self.groups);
-        if let (Some(c), Some(cg), Some(m)) = (xs[1].known(), ws[1].known(), ws[0].known()) {
-            let groups = self.groups as usize;
-            ensure!(
-                cg.checked_mul(groups) == Some(c),
-                "C2",
-                "`x` has {c} channels, `w` {cg} in each of {groups} groups"
-            );
-            ensure!(m.is_multiple_of(groups), "C2", "{groups} groups do not divide {m} channels");
-        }
+        check_groups(self.groups, xs[1].known(), ws[1].known(), ws[0].known())?;
         let mut shape = vec![xs[0].clone(), ws[0].clone()];
         let kernel: Option<Vec<usize>> = ws[2..].iter().map(|d| d.known()).collect();
         match kernel {
@@ -54,65 +46,81 @@ impl Semantics for Conv {
                 window.check()?;
                 shape.extend(window.dims(&xs[2..])?);
             }
-            None => shape.extend(xs[2..].iter().map(|_| crate::Dim::Unknown)),
+            None => shape.extend(xs[2..].iter().map(|_| Dim::Unknown)),
         }
-        Ok(vec![TensorType::new(x.dtype, shape).into()])
+        Ok(Some(shape))
+    }
+
+    /// The convolution of `x` with `w`, row-major, of shape `to`; `start` has its size and is added.
+    pub(crate) fn correlate<T>(&self, x: (&[T], &[usize]), w: (&[T], &[usize]), to: &[usize], start: Vec<T>) -> Vec<T>
+    where
+        T: Copy + Mul<Output = T> + AddAssign,
+    {
+        let ((x, from), (w, ws)) = (x, w);
+        let window = self.window(&ws[2..]);
+        let (per_group, out_group) = (ws[1], to[1] / self.groups as usize);
+        let area: usize = ws[2..].iter().product();
+        let (plane, result): (usize, usize) = (from[2..].iter().product(), to[2..].iter().product());
+        let (mut y, mut t) = (start, 0);
+        for_each_index(&ws[2..], |tap| {
+            let runs = window.runs(tap, &from[2..], &to[2..]);
+            for (at, y) in y.chunks_mut(result.max(1)).enumerate() {
+                let (n, m) = (at / to[1], at % to[1]);
+                for c in 0..per_group {
+                    let x = &x[(n * from[1] + m / out_group * per_group + c) * plane..][..plane];
+                    let weight = w[(m * per_group + c) * area + t];
+                    for run in &runs {
+                        let x = x[run.from..].iter().step_by(run.stride);
+                        y[run.to..run.to + run.len].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
+                    }
+                }
+            }
+            t += 1;
+        });
+        y
+    }
+}
+
+/// Checks that `groups` of `per_group` channels make `channels`, and divide `out` channels.
+pub(crate) fn check_groups(
+    groups: i64,
+    channels: Option<usize>,
+    per_group: Option<usize>,
+    out: Option<usize>,
+) -> Result<(), OpError> {
+    ensure!(groups >= 1, "C2", "groups is {groups}");
+    let count = groups as usize;
+    if let (Some(c), Some(cg)) = (channels, per_group) {
+        let fits = cg.checked_mul(count) == Some(c);
+        ensure!(fits, "C2", "`x` has {c} channels, `w` {cg} in each of {groups} groups");
+    }
+    if let Some(m) = out {
+        ensure!(m.is_multiple_of(count), "C2", "{groups} groups do not divide {m} channels");
+    }
+    Ok(())
+}
+
+/// A bias repeated for each position: the start of a convolution's sums.
+pub(crate) fn bias_planes<T: Copy>(bias: Option<Vec<T>>, zero: T, shape: &[usize]) -> Result<Vec<T>, OpError> {
+    let bias = bias.unwrap_or_else(|| vec![zero; shape[1]]);
+    ensure!(bias.len() == shape[1], "C4", "`bias` has {} elements, expected {}", bias.len(), shape[1]);
+    let plane: usize = shape[2..].iter().product();
+    let planes = (0..shape[0]).flat_map(|_| bias.iter().flat_map(|&b| std::iter::repeat_n(b, plane)));
+    Ok(planes.collect())
+}
+
+impl Semantics for Conv {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
+        ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
+        Ok(vec![TensorType::of(x.dtype, self.dims(x, w)?).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, w) = (args.tensor(0)?, args.tensor(1)?);
-        let types: Vec<Option<Type>> = args.values.iter().map(|v| v.as_ref().map(Val::ty)).collect();
-        let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
-        let result = self.infer(&InferCx { types: &types, consts: &[], regions: &[] })?;
-        let shape = result[0].as_tensor().and_then(TensorType::static_shape).unwrap_or_default();
-        let bias = match args.optional(2) {
-            Some(b) => b.to_f64_vec(),
-            None => vec![0.0; shape[1]],
-        };
-        ensure!(bias.len() == shape[1], "C4", "`bias` has {} elements, expected {}", bias.len(), shape[1]);
-        let y = convolve(self, x, w, &bias, &shape);
-        Ok(vec![Tensor::from_f64(x.dtype(), &shape, &y)?.into()])
+        let shape = &result_shapes(self, args)?[0];
+        let start = bias_planes(args.optional(2).map(Tensor::to_f64_vec), 0.0, shape)?;
+        let y = self.correlate((&x.to_f64_vec(), x.shape()), (&w.to_f64_vec(), w.shape()), shape, start);
+        Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
     }
-}
-
-fn convolve(conv: &Conv, x: &Tensor, w: &Tensor, bias: &[f64], shape: &[usize]) -> Vec<f64> {
-    debug_assert_ne!(x.dtype(), DType::Str);
-    let kernel = &w.shape()[2..];
-    let window = conv.window(kernel);
-    let (xs, ws) = (strides_of(x.shape()), strides_of(w.shape()));
-    let (xv, wv) = (x.to_f64_vec(), w.to_f64_vec());
-    let (per_group, out_group) = (w.shape()[1], shape[1] / conv.groups as usize);
-    let spatial: usize = shape[2..].iter().product();
-    let mut y: Vec<f64> = Vec::with_capacity(shape.iter().product());
-    let taps = taps(&window, &x.shape()[2..], &shape[2..], &xs[2..]);
-    let area: usize = kernel.iter().product();
-    for n in 0..shape[0] {
-        for m in 0..shape[1] {
-            let first = m / out_group * per_group;
-            for p in 0..spatial {
-                let mut sum = bias[m];
-                for c in 0..per_group {
-                    let base = n * xs[0] + (first + c) * xs[1];
-                    let weights = &wv[m * ws[0] + c * ws[1]..][..area];
-                    for (at, w) in taps[p * area..(p + 1) * area].iter().zip(weights) {
-                        sum += at.map_or(0.0, |at| xv[base + at] * w);
-                    }
-                }
-                y.push(sum);
-            }
-        }
-    }
-    y
-}
-
-/// For each result position and window position, the operand's offset within a channel; `None` in the padding.
-pub(crate) fn taps(window: &Window, from: &[usize], to: &[usize], strides: &[usize]) -> Vec<Option<usize>> {
-    let mut taps = vec![];
-    for_each_index(to, |i| {
-        for_each_index(window.kernel, |k| {
-            let at = |d: usize| window.source(d, i[d], k[d], from[d]).map(|s| s * strides[d]);
-            taps.push((0..to.len()).map(at).try_fold(0, |sum, s| Some(sum + s?)));
-        });
-    });
-    taps
 }

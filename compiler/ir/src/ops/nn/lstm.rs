@@ -1,8 +1,9 @@
-//! The long short-term memory layer of ONNX (Hochreiter and Schmidhuber 1997), with default activations.
+//! The long short-term memory layer of ONNX (Hochreiter and Schmidhuber 1997).
 
-use optc_tensor::Tensor;
+use optc_tensor::{DType, Tensor};
 
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use super::recurrent::{Activation, Activations, Layer, Product, directions, product_with, result_types};
+use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, 4H, I]`, `r: [D, 4H, H]`, `bias: [D, 8H]`, `lengths: [B]`, `h0` and `c0`: `[D, B, H]`,
@@ -10,104 +11,137 @@ op! {
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.
     /// - (C2) The shapes are those above.
+    /// - (C3) There are three activations for each direction.
     "nn.lstm" = Lstm(x, w, r, bias: optional, lengths: optional, h0: optional, c0: optional, peephole: optional) {
+        /// The first parameter of each activation; empty for their defaults.
+        activation_alpha: Vec<Real> = vec![],
+        /// The second parameter of each activation; empty for their defaults.
+        activation_beta: Vec<Real> = vec![],
+        /// Of the gates, the candidate and the cell, for each direction; empty for `sigmoid`, `tanh`, `tanh`.
+        activations: Vec<String> = vec![],
+        /// Bound on the operands of activations; 0 for none.
+        clip: Real = Real(0.0),
         /// In which order the steps are taken.
         direction: String = "forward".to_owned(),
+        /// Whether the forget gate is one minus the input gate.
+        input_forget: bool = false,
     }
 }
 
 impl Lstm {
-    fn directions(&self) -> Result<&'static [bool], OpError> {
-        match self.direction.as_str() {
-            "forward" => Ok(&[false]),
-            "reverse" => Ok(&[true]),
-            "bidirectional" => Ok(&[false, true]),
-            other => Err(OpError::Constraint { constraint: "C1", reason: format!("there is no direction `{other}`") }),
-        }
+    fn activations(&self) -> Result<Vec<[Activation; 3]>, OpError> {
+        let (names, alpha, beta) = (&self.activations, &self.activation_alpha, &self.activation_beta);
+        let activations = Activations { names, alpha, beta, clip: self.clip };
+        activations.resolve(directions(&self.direction)?.len(), ["sigmoid", "tanh", "tanh"])
     }
 }
 
 impl Semantics for Lstm {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let (x, r) = (cx.tensor(0)?, cx.tensor(2)?);
-        let d = Dim::Known(self.directions()?.len());
-        ensure!(x.rank().is_none_or(|r| r == 3) && r.rank().is_none_or(|r| r == 3), "C2", "`x` is {x}, `r` is {r}");
-        let at = |t: &TensorType, i: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[i].clone());
-        let (t, b, h) = (at(x, 0), at(x, 1), at(r, 2));
-        let state: Type = TensorType::new(x.dtype, vec![d.clone(), b.clone(), h.clone()]).into();
-        Ok(vec![TensorType::new(x.dtype, vec![t, d, b, h]).into(), state.clone(), state])
+        self.activations()?;
+        result_types(cx, &self.direction, 2)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let (x, w, r) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
-        ensure!(x.rank() == 3 && w.rank() == 3 && r.rank() == 3, "C2", "`x`, `w` or `r` is not of rank 3");
-        let directions = self.directions()?;
-        let (steps, batch, inputs) = (x.shape()[0], x.shape()[1], x.shape()[2]);
-        let (d, h) = (directions.len(), r.shape()[2]);
-        ensure!(w.shape() == [d, 4 * h, inputs] && r.shape() == [d, 4 * h, h], "C2", "`w` or `r` has another shape");
-        let optional = |slot: usize, n: usize| -> Result<Vec<f64>, OpError> {
-            let v = args.optional(slot).map_or_else(|| vec![0.0; n], Tensor::to_f64_vec);
-            ensure!(v.len() == n, "C2", "operand {slot} has {} elements, expected {n}", v.len());
-            Ok(v)
-        };
-        let bias = optional(3, d * 8 * h)?;
-        let lengths = match args.optional(4) {
-            Some(t) => t.to_i64_vec(),
-            None => vec![steps as i64; batch],
-        };
-        let in_range = lengths.len() == batch && lengths.iter().all(|&l| (0..=steps as i64).contains(&l));
-        ensure!(in_range, "C2", "`lengths` are {lengths:?} for {batch} sequences of {steps} steps");
-        let (mut hs, mut cs) = (optional(5, d * batch * h)?, optional(6, d * batch * h)?);
-        let peephole = optional(7, d * 3 * h)?;
-        let (xv, wv, rv) = (x.to_f64_vec(), w.to_f64_vec(), r.to_f64_vec());
-        let mut y = vec![0.0; steps * d * batch * h];
-        for (dir, &reverse) in directions.iter().enumerate() {
-            let weights = Weights {
-                w: &wv[dir * 4 * h * inputs..][..4 * h * inputs],
-                r: &rv[dir * 4 * h * h..][..4 * h * h],
-                bias: &bias[dir * 8 * h..][..8 * h],
-                peephole: &peephole[dir * 3 * h..][..3 * h],
-            };
-            for b in 0..batch {
-                let state = (dir * batch + b) * h;
-                for step in 0..lengths[b] as usize {
-                    let t = if reverse { lengths[b] as usize - 1 - step } else { step };
-                    let input = &xv[(t * batch + b) * inputs..][..inputs];
-                    weights.step(input, &mut hs[state..state + h], &mut cs[state..state + h]);
-                    y[((t * d + dir) * batch + b) * h..][..h].copy_from_slice(&hs[state..state + h]);
-                }
-            }
+        let (x, r) = (args.tensor(0)?, args.tensor(2)?);
+        ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
+        let layer = Layer::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
+        let w = layer.operand(args.optional(1), &[d, 4 * h, inputs])?;
+        let r = layer.operand(Some(r), &[d, 4 * h, h])?;
+        let mut states = States::new(self, &layer, args)?;
+        let xv = x.to_f64_vec();
+        for dir in 0..d {
+            let gates = product_with(&w[dir * 4 * h * inputs..][..4 * h * inputs], 4 * h, inputs)(&xv);
+            let recur = product_with(&r[dir * 4 * h * h..][..4 * h * h], 4 * h, h);
+            states.run(&layer, dir, &gates, &recur);
         }
-        let tensor = |shape: &[usize], v: &[f64]| Tensor::from_f64(x.dtype(), shape, v).map(Val::Tensor);
-        Ok(vec![tensor(&[steps, d, batch, h], &y)?, tensor(&[d, batch, h], &hs)?, tensor(&[d, batch, h], &cs)?])
+        states.results(&layer, x.dtype())
     }
 }
 
-struct Weights<'a> {
-    w: &'a [f64],
-    r: &'a [f64],
-    bias: &'a [f64],
-    peephole: &'a [f64],
+/// A layer's parameters beside the weights, its state, and what it has given so far.
+pub(crate) struct States {
+    bias: Vec<f64>,
+    peephole: Vec<f64>,
+    activations: Vec<[Activation; 3]>,
+    input_forget: bool,
+    hidden: Vec<f64>,
+    cell: Vec<f64>,
+    y: Vec<f64>,
 }
 
-impl Weights<'_> {
-    /// One time step: updates hidden and cell state.
-    fn step(&self, x: &[f64], hidden: &mut [f64], cell: &mut [f64]) {
+impl States {
+    /// The start of a layer, whose operands from the bias on are `args`'.
+    ///
+    /// # Errors
+    /// An operand has another shape than the layer asks for.
+    pub fn new(op: &Lstm, layer: &Layer, args: &Args) -> Result<States, OpError> {
+        let (d, h) = (layer.directions.len(), layer.hidden);
+        Ok(States {
+            bias: layer.operand(args.optional(3), &[d, 8 * h])?,
+            peephole: layer.operand(args.optional(7), &[d, 3 * h])?,
+            activations: op.activations()?,
+            input_forget: op.input_forget,
+            hidden: layer.operand(args.optional(5), &layer.last())?,
+            cell: layer.operand(args.optional(6), &layer.last())?,
+            y: vec![0.0; layer.states().iter().product()],
+        })
+    }
+
+    /// Runs direction `dir`: `gates` are the products of all steps' operands, `recur` the product with a step's states.
+    pub fn run(&mut self, layer: &Layer, dir: usize, gates: &[f64], recur: &Product) {
+        let (d, h, batch) = (layer.directions.len(), layer.hidden, layer.batch);
+        let unit = Unit {
+            bias: &self.bias[dir * 8 * h..][..8 * h],
+            peephole: &self.peephole[dir * 3 * h..][..3 * h],
+            activations: self.activations[dir],
+            input_forget: self.input_forget,
+        };
+        let hidden = &mut self.hidden[dir * batch * h..][..batch * h];
+        let cell = &mut self.cell[dir * batch * h..][..batch * h];
+        layer.walk(layer.directions[dir], |running| {
+            let products = recur(hidden);
+            for &(b, t) in running {
+                let input = gates.get((t * batch + b) * 4 * h..).unwrap_or_default();
+                let sum = |i: usize| input.get(i).copied().unwrap_or(0.0) + products[b * 4 * h + i];
+                let sums: Vec<f64> = (0..4 * h).map(sum).collect();
+                unit.step(&sums, &mut hidden[b * h..][..h], &mut cell[b * h..][..h]);
+                self.y[((t * d + dir) * batch + b) * h..][..h].copy_from_slice(&hidden[b * h..][..h]);
+            }
+        });
+    }
+
+    /// The results: all hidden states, the last hidden and the last cell states.
+    ///
+    /// # Errors
+    /// A tensor cannot be made.
+    pub fn results(self, layer: &Layer, dtype: DType) -> Result<Vec<Val>, OpError> {
+        let tensor = |shape: &[usize], v: &[f64]| Tensor::from_f64(dtype, shape, v).map(Val::Tensor);
+        let last = layer.last();
+        Ok(vec![tensor(&layer.states(), &self.y)?, tensor(&last, &self.hidden)?, tensor(&last, &self.cell)?])
+    }
+}
+
+struct Unit<'a> {
+    bias: &'a [f64],
+    peephole: &'a [f64],
+    activations: [Activation; 3],
+    input_forget: bool,
+}
+
+impl Unit<'_> {
+    /// One step of one sequence from the gates' sums: updates hidden and cell state.
+    fn step(&self, sums: &[f64], hidden: &mut [f64], cell: &mut [f64]) {
         let h = hidden.len();
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let gates: Vec<f64> = (0..4 * h)
-            .map(|g| {
-                let (w, r) = (&self.w[g * x.len()..][..x.len()], &self.r[g * h..][..h]);
-                dot(w, x) + dot(r, hidden) + self.bias[g] + self.bias[4 * h + g]
-            })
-            .collect();
-        let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+        let [gate, candidate, output] = self.activations;
+        let sum = |g: usize, k: usize| sums[g * h + k] + self.bias[g * h + k] + self.bias[(4 + g) * h + k];
         for k in 0..h {
-            let input = sigmoid(gates[k] + self.peephole[k] * cell[k]);
-            let forget = sigmoid(gates[2 * h + k] + self.peephole[2 * h + k] * cell[k]);
-            cell[k] = forget * cell[k] + input * gates[3 * h + k].tanh();
-            let output = sigmoid(gates[h + k] + self.peephole[h + k] * cell[k]);
-            hidden[k] = output * cell[k].tanh();
+            let input = gate.of(sum(0, k) + self.peephole[k] * cell[k]);
+            let forget = gate.of(sum(2, k) + self.peephole[2 * h + k] * cell[k]);
+            let forget = if self.input_forget { 1.0 - input } else { forget };
+            cell[k] = forget * cell[k] + input * candidate.of(sum(3, k));
+            hidden[k] = gate.of(sum(1, k) + self.peephole[h + k] * cell[k]) * output.of(cell[k]);
         }
     }
 }

@@ -1,0 +1,173 @@
+//! What the recurrent layers share: their geometry, the order of steps, activation functions and products.
+
+use optc_tensor::Tensor;
+
+use crate::ops::eval::bounded;
+use crate::ops::math::product;
+use crate::{Dim, InferCx, OpError, Real, TensorType, Type, ensure};
+
+/// For each direction of a layer, whether it starts at the end.
+///
+/// # Errors
+/// There is no such direction.
+pub(crate) fn directions(direction: &str) -> Result<&'static [bool], OpError> {
+    match direction {
+        "forward" => Ok(&[false]),
+        "reverse" => Ok(&[true]),
+        "bidirectional" => Ok(&[false, true]),
+        other => Err(OpError::Constraint { constraint: "C1", reason: format!("there is no direction `{other}`") }),
+    }
+}
+
+/// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. The hidden extent is dim `at` of
+/// the recurrent weights.
+pub(crate) fn result_types(cx: &InferCx, direction: &str, last: usize) -> Result<Vec<Type>, OpError> {
+    let (x, r) = (cx.tensor(0)?, cx.tensor(2)?);
+    let d = Dim::Known(directions(direction)?.len());
+    ensure!(x.dtype.is_float(), "C2", "`x` is {}, expected a float", x.dtype);
+    ensure!(x.rank().is_none_or(|r| r == 3) && r.rank().is_none_or(|r| r == 3), "C2", "`x` is {x}, `r` is {r}");
+    let at = |t: &TensorType, i: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[i].clone());
+    let (t, b, h) = (at(x, 0), at(x, 1), at(r, 2));
+    let state: Type = TensorType::new(x.dtype, vec![d.clone(), b.clone(), h.clone()]).into();
+    let mut types = vec![TensorType::new(x.dtype, vec![t, d, b, h]).into()];
+    types.extend(std::iter::repeat_n(state, last));
+    Ok(types)
+}
+
+/// The extents of a layer and the lengths of its sequences.
+pub(crate) struct Layer {
+    pub steps: usize,
+    pub batch: usize,
+    pub inputs: usize,
+    pub hidden: usize,
+    /// For each direction, whether it starts at the end.
+    pub directions: &'static [bool],
+    lengths: Vec<usize>,
+}
+
+impl Layer {
+    /// The layer over `x: [T, B, I]` with `hidden` states.
+    ///
+    /// # Errors
+    /// `x` or `lengths` do not fit.
+    pub fn new(x: &Tensor, lengths: Option<&Tensor>, direction: &str, hidden: usize) -> Result<Layer, OpError> {
+        let directions = directions(direction)?;
+        ensure!(x.rank() == 3 && x.dtype().is_float(), "C2", "`x` is {:?} of {}", x.shape(), x.dtype());
+        let (steps, batch, inputs) = (x.shape()[0], x.shape()[1], x.shape()[2]);
+        let lengths = lengths.map_or_else(|| vec![steps as i64; batch], Tensor::to_i64_vec);
+        let fits = lengths.len() == batch && lengths.iter().all(|&l| (0..=steps as i64).contains(&l));
+        ensure!(fits, "C2", "`lengths` are {lengths:?} for {batch} sequences of {steps} steps");
+        let lengths = lengths.into_iter().map(|l| l as usize).collect();
+        let layer = Layer { steps, batch, inputs, hidden, directions, lengths };
+        bounded(&layer.states())?;
+        Ok(layer)
+    }
+
+    /// The shape of all states.
+    pub fn states(&self) -> [usize; 4] {
+        [self.steps, self.directions.len(), self.batch, self.hidden]
+    }
+
+    /// The shape of the last states.
+    pub fn last(&self) -> [usize; 3] {
+        [self.directions.len(), self.batch, self.hidden]
+    }
+
+    /// The values of an operand of `shape`; zeros where it is absent.
+    ///
+    /// # Errors
+    /// It has another shape.
+    pub fn operand(&self, t: Option<&Tensor>, shape: &[usize]) -> Result<Vec<f64>, OpError> {
+        let Some(t) = t else { return Ok(vec![0.0; bounded(shape)?]) };
+        ensure!(t.shape() == shape, "C2", "an operand has shape {:?}, expected {shape:?}", t.shape());
+        Ok(t.to_f64_vec())
+    }
+
+    /// Walks along the sequences: calls `f` for each step with the sequences that still run and the time each is at.
+    pub fn walk(&self, reverse: bool, mut f: impl FnMut(&[(usize, usize)])) {
+        for step in 0..self.lengths.iter().copied().max().unwrap_or(0) {
+            let running = self.lengths.iter().enumerate().filter(|&(_, &length)| step < length);
+            let at = |(b, &length): (usize, &usize)| (b, if reverse { length - 1 - step } else { step });
+            f(&running.map(at).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// A product with a matrix: rows in, rows out.
+pub(crate) type Product<'a> = dyn Fn(&[f64]) -> Vec<f64> + 'a;
+
+/// The product with the transpose of `w: [rows, inner]`, which is kept transposed.
+pub(crate) fn product_with(w: &[f64], rows: usize, inner: usize) -> impl Fn(&[f64]) -> Vec<f64> {
+    let mut transposed = vec![0.0; rows * inner];
+    for (i, row) in w.chunks(inner.max(1)).enumerate() {
+        row.iter().enumerate().for_each(|(k, &v)| transposed[k * rows + i] = v);
+    }
+    move |x| match inner {
+        0 => vec![],
+        _ => product(x, &transposed, x.len() / inner, inner, rows),
+    }
+}
+
+/// An activation function with its parameters, and the bound on its operand.
+#[derive(Clone, Copy)]
+pub(crate) struct Activation {
+    function: fn(f64, f64, f64) -> f64,
+    alpha: f64,
+    beta: f64,
+    clip: f64,
+}
+
+/// The activation functions: name, default `alpha` and `beta`, function.
+type Row = (&'static str, f64, f64, fn(f64, f64, f64) -> f64);
+const FUNCTIONS: &[Row] = &[
+    ("sigmoid", 0.0, 0.0, |x, _, _| 1.0 / (1.0 + (-x).exp())),
+    ("tanh", 0.0, 0.0, |x, _, _| x.tanh()),
+    ("relu", 0.0, 0.0, |x, _, _| x.max(0.0)),
+    ("affine", 1.0, 0.0, |x, a, b| a * x + b),
+    ("leaky_relu", 0.01, 0.0, |x, a, _| if x < 0.0 { a * x } else { x }),
+    ("thresholded_relu", 1.0, 0.0, |x, a, _| if x > a { x } else { 0.0 }),
+    ("scaled_tanh", 1.0, 1.0, |x, a, b| a * (b * x).tanh()),
+    ("hard_sigmoid", 0.2, 0.5, |x, a, b| (a * x + b).clamp(0.0, 1.0)),
+    ("elu", 1.0, 0.0, |x, a, _| if x < 0.0 { a * x.exp_m1() } else { x }),
+    ("softsign", 0.0, 0.0, |x, _, _| x / (1.0 + x.abs())),
+    ("softplus", 0.0, 0.0, |x, _, _| x.max(0.0) + (-x.abs()).exp().ln_1p()),
+];
+
+impl Activation {
+    /// The activation's value.
+    pub fn of(&self, x: f64) -> f64 {
+        (self.function)(if self.clip > 0.0 { x.clamp(-self.clip, self.clip) } else { x }, self.alpha, self.beta)
+    }
+}
+
+/// The attributes of an op that choose its activations.
+pub(crate) struct Activations<'a> {
+    pub names: &'a [String],
+    pub alpha: &'a [Real],
+    pub beta: &'a [Real],
+    pub clip: Real,
+}
+
+impl Activations<'_> {
+    /// The activations of each direction: `defaults` where none are named.
+    ///
+    /// # Errors
+    /// There is no such activation, or not one for each place.
+    pub fn resolve<const N: usize>(&self, count: usize, defaults: [&str; N]) -> Result<Vec<[Activation; N]>, OpError> {
+        let expected = count * N;
+        let fits = |n: usize| n == 0 || n == expected;
+        let lengths = [self.names.len(), self.alpha.len(), self.beta.len()];
+        ensure!(lengths.into_iter().all(fits), "C3", "there are {lengths:?} activations, expected {expected}");
+        ensure!((0.0..=f32::MAX).contains(&self.clip.0), "C3", "`clip` is {:?}", self.clip);
+        let name = |i: usize| self.names.get(i).map_or(defaults[i % N], String::as_str);
+        let activation = |i: usize| {
+            let unknown = || OpError::Constraint { constraint: "C3", reason: format!("there is no `{}`", name(i)) };
+            let &(_, alpha, beta, function) = FUNCTIONS.iter().find(|f| f.0 == name(i)).ok_or_else(unknown)?;
+            let or = |list: &[Real], default: f64| list.get(i).map_or(default, |v| v.0 as f64);
+            let clip = self.clip.0 as f64;
+            Ok(Activation { function, alpha: or(self.alpha, alpha), beta: or(self.beta, beta), clip })
+        };
+        let all = (0..expected).map(activation).collect::<Result<Vec<_>, OpError>>()?;
+        Ok(all.chunks_exact(N).map(|c| std::array::from_fn(|i| c[i])).collect())
+    }
+}

@@ -1,0 +1,86 @@
+//! Softmax, its logarithm, and the one-hot maximum.
+
+use optc_tensor::Tensor;
+
+use crate::ops::axis_of;
+use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+
+op! {
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`.
+    ///
+    /// - (C1) `x` is a float.
+    "nn.softmax" = Softmax(x) {
+        /// The axis; negative from the end.
+        axis: i64 = -1,
+        /// Whether the result is the logarithm.
+        log: bool = false,
+    }
+}
+
+/// The type of `x`, a float that has the axis.
+fn same_along(cx: &InferCx, axis: i64) -> Result<Vec<Type>, OpError> {
+    let x = cx.tensor(0)?;
+    ensure!(x.dtype.is_float(), "C1", "`x` is {}, expected a float", x.dtype);
+    if let Some(rank) = x.rank() {
+        axis_of(axis, rank)?;
+    }
+    Ok(vec![x.clone().into()])
+}
+
+/// `f` on each line of `x` along `axis`, in place.
+pub(super) fn map_lines(x: &Tensor, axis: i64, f: impl Fn(&mut [f64])) -> Result<Tensor, OpError> {
+    let axis = axis_of(axis, x.rank())?;
+    let (n, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
+    let mut v = x.to_f64_vec();
+    let mut line = vec![0.0; n];
+    for block in v.chunks_mut((n * inner).max(1)) {
+        for k in 0..inner {
+            line.iter_mut().zip(block[k..].iter().step_by(inner)).for_each(|(l, v)| *l = *v);
+            f(&mut line);
+            block[k..].iter_mut().step_by(inner).zip(&line).for_each(|(v, l)| *v = *l);
+        }
+    }
+    Ok(Tensor::from_f64(x.dtype(), x.shape(), &v)?)
+}
+
+impl Semantics for Softmax {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        same_along(cx, self.axis)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let y = map_lines(args.tensor(0)?, self.axis, |line| {
+            let top = line.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = line.iter().map(|v| (v - top).exp()).sum();
+            line.iter_mut().for_each(|v| *v = if self.log { *v - top - sum.ln() } else { (*v - top).exp() / sum });
+        })?;
+        Ok(vec![y.into()])
+    }
+}
+
+op! {
+    /// 1 at the first maximum along `axis`, 0 elsewhere.
+    ///
+    /// - (C1) `x` is a float.
+    "nn.hardmax" = Hardmax(x) {
+        /// The axis; negative from the end.
+        axis: i64 = -1,
+    }
+}
+
+impl Semantics for Hardmax {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        same_along(cx, self.axis)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let y = map_lines(args.tensor(0)?, self.axis, |line| {
+            let top = (0..line.len()).reduce(|best, i| if line[i] > line[best] { i } else { best });
+            line.fill(0.0);
+            if let Some(top) = top {
+                line[top] = 1.0;
+            }
+        })?;
+        Ok(vec![y.into()])
+    }
+}
