@@ -148,10 +148,41 @@ fn functions_are_accurate() {
     assert!(tanh < 8.0, "tanh {tanh}");
     let sigmoid = worst(&map(&src, TileBuilder::sigmoid), |x| 1.0 / (1.0 + (-x).exp()), true);
     assert!(sigmoid < 8.0, "sigmoid {sigmoid}");
+    let exp_m1 = worst(&map(&src, TileBuilder::exp_m1), f64::exp_m1, true);
+    assert!(exp_m1 < 8.0, "exp_m1 {exp_m1}");
+    let sin = worst(&map(&src, TileBuilder::sin), f64::sin, true);
+    let cos = worst(&map(&src, TileBuilder::cos), f64::cos, true);
+    assert!(sin < 4.0 && cos < 4.0, "sin {sin} cos {cos}");
     let erf = map(&[0.0, 0.5, -1.0, 2.0], TileBuilder::erf);
     for (found, want) in erf.iter().zip([0.0, 0.520_499_9, -0.842_700_8, 0.995_322_3]) {
         assert!((found - want).abs() < 3e-7, "{found} {want}");
     }
+    let bits = |from: f32, to: f32, n: u32| -> Vec<f32> {
+        let step = (to.to_bits() - from.to_bits()) / n;
+        (0..n).map(|i| f32::from_bits(from.to_bits() + i * step)).collect()
+    };
+    let ulps = |src: &[f32], found: &[f32], exact: fn(f64) -> f64| {
+        let ulp = |want: f64| f64::from((want as f32).abs()).max(1e-38) * 2f64.powi(-24);
+        let errors =
+            src.iter().zip(found).map(|(&x, &y)| (f64::from(y) - exact(x.into())).abs() / ulp(exact(x.into())));
+        errors.fold(0.0, f64::max)
+    };
+    let positive = bits(1e-44, f32::MAX, 200_000);
+    let log = ulps(&positive, &map(&positive, TileBuilder::log), f64::ln);
+    assert!(log < 4.0, "log {log}");
+    let unit = bits(1e-30, 1.0, 100_000);
+    let log_1p = ulps(&unit, &map(&unit, TileBuilder::log_1p), f64::ln_1p);
+    assert!(log_1p < 4.0, "log_1p {log_1p}");
+    let wide = bits(1.0, 2e6, 200_000);
+    let sin = ulps(&wide, &map(&wide, TileBuilder::sin), f64::sin);
+    let cos = ulps(&wide, &map(&wide, TileBuilder::cos), f64::cos);
+    assert!(sin < 4.0 && cos < 4.0, "sin {sin} cos {cos}");
+    let special = map(&[f32::NAN, -1.0, 0.0, f32::INFINITY], TileBuilder::log);
+    assert!(
+        special[0].is_nan() && special[1].is_nan() && special[2] == f32::NEG_INFINITY && special[3] == f32::INFINITY
+    );
+    let special = map(&[f32::NAN, f32::NEG_INFINITY, -0.0, f32::INFINITY], TileBuilder::exp_m1);
+    assert!(special[0].is_nan() && special[1] == -1.0 && special[2] == 0.0 && special[3] == f32::INFINITY);
     let special = map(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 89.0], TileBuilder::exp);
     assert!(special[0].is_nan() && special[1] == f32::INFINITY && special[2] == 0.0 && special[3] == f32::INFINITY);
 }

@@ -1,7 +1,8 @@
 //! Transcendental functions as polynomials in tile operations.
 //!
-//! Bounds against the exact value, over all finite `f32`: exp 2 ulp (above the smallest normal; below it zero), tanh and
-//! sigmoid 4 ulp, erf 3e-7 absolute. NaN gives NaN.
+//! Bounds against the exact value, over all finite `f32`: exp 2 ulp (above the smallest normal; below it zero), exp_m1,
+//! tanh and sigmoid 4 ulp, log and log_1p 2 ulp, erf 3e-7 absolute; sine and cosine 2 ulp for |x| up to 2^21, NaN beyond.
+//! NaN gives NaN.
 
 use super::{Binary, Cmp, Reg, Shift, TileBuilder, Unary};
 
@@ -75,6 +76,140 @@ impl TileBuilder {
         self.select(nan, x, y)
     }
 
+    /// `exp(x) - 1`.
+    pub fn exp_m1(&mut self, x: Reg) -> Reg {
+        // Below -17.4 the result rounds to -1 anyway; above, exp itself is close enough, and has the right limits.
+        let c = self.clamp(x, -20.0, 20.0);
+        let (r, n) = self.split_exp(c);
+        let small = self.expm1_scaled(r, n);
+        let (one, limit) = (self.f32(1.0), self.f32(20.0));
+        let e = self.exp(x);
+        let large = self.sub(e, one);
+        let beyond = self.cmp(Cmp::Gt, x, limit);
+        let y = self.select(beyond, large, small);
+        self.keep_nan(x, y)
+    }
+
+    /// `exp(n * ln2 + r) - 1` for `|n| < 126`, exact enough as the scale is a power of two.
+    fn expm1_scaled(&mut self, r: Reg, n: Reg) -> Reg {
+        let em1 = self.expm1_small(r);
+        let one = self.f32(1.0);
+        let one_bits = self.i32(1f32.to_bits() as i32);
+        let scale = self.add(one_bits, n);
+        let scale = self.unary(Unary::AsFloat, scale);
+        let less = self.sub(scale, one);
+        self.fma(scale, em1, less)
+    }
+
+    /// The natural logarithm: `e * ln2 + log(m)` with `m` within a factor of sqrt(2) around 1, as the series of
+    /// `2 atanh((m - 1) / (m + 1))`.
+    pub fn log(&mut self, x: Reg) -> Reg {
+        let (tiny, scale) = (self.f32(f32::MIN_POSITIVE), self.f32(8_388_608.0));
+        let (zero, one) = (self.f32(0.0), self.f32(1.0));
+        let subnormal = self.cmp(Cmp::Lt, x, tiny);
+        let scaled = self.mul(x, scale);
+        let normal = self.select(subnormal, scaled, x);
+        // The exponent that leaves a mantissa from sqrt(1/2) on.
+        let bits = self.unary(Unary::AsInt, normal);
+        let base = self.i32(std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32);
+        let from_base = self.sub(bits, base);
+        let e = self.shift(Shift::Arithmetic, from_base, 23);
+        let exponent = self.shift(Shift::Left, e, 23);
+        let m = self.sub(bits, exponent);
+        let m = self.unary(Unary::AsFloat, m);
+        let e = self.unary(Unary::ToFloat, e);
+        let shift = self.f32(-23.0);
+        let fix = self.select(subnormal, shift, zero);
+        let e = self.add(e, fix);
+        // log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2/3 s^2 + 2/5 s^4 + ..., s = f / (2 + f): the large terms are exact
+        let f = self.sub(m, one);
+        let two = self.f32(2.0);
+        let below = self.add(f, two);
+        let s = self.div(f, below);
+        let z = self.mul(s, s);
+        let r = self.poly(z, &LOG_SERIES);
+        let r = self.mul(r, z);
+        let half = self.f32(0.5);
+        let half_f = self.mul(f, half);
+        let hfsq = self.mul(half_f, f);
+        let inner = self.add(hfsq, r);
+        let (hi, lo) = (self.f32(LN2_HI), self.f32(LN2_LO));
+        let low = self.mul(e, lo);
+        let sum = self.fma(s, inner, low);
+        let sum = self.sub(sum, hfsq);
+        let sum = self.add(sum, f);
+        let y = self.fma(e, hi, sum);
+        let (infinity, nan) = (self.f32(f32::INFINITY), self.f32(f32::NAN));
+        let minus = self.f32(f32::NEG_INFINITY);
+        let huge = self.cmp(Cmp::Eq, x, infinity);
+        let y = self.select(huge, infinity, y);
+        let null = self.cmp(Cmp::Eq, x, zero);
+        let y = self.select(null, minus, y);
+        let negative = self.cmp(Cmp::Lt, x, zero);
+        let y = self.select(negative, nan, y);
+        self.keep_nan(x, y)
+    }
+
+    /// `log(1 + x)` for `0 <= x <= 1`: the series of `2 atanh(x / (2 + x))`.
+    pub fn log_1p(&mut self, x: Reg) -> Reg {
+        let two = self.f32(2.0);
+        let below = self.add(x, two);
+        let s = self.div(x, below);
+        let z = self.mul(s, s);
+        let r = self.poly(z, &LOG_1P_SERIES);
+        let r = self.mul(r, z);
+        let twice = self.add(s, s);
+        self.fma(r, s, twice)
+    }
+
+    /// `sin(x)`.
+    pub fn sin(&mut self, x: Reg) -> Reg {
+        self.circular(x, 0)
+    }
+
+    /// `cos(x)`.
+    pub fn cos(&mut self, x: Reg) -> Reg {
+        self.circular(x, 1)
+    }
+
+    /// `sin(x + quarters * pi/2)`: the argument less a multiple of pi/2 in three parts (the first product is exact in
+    /// the FMA as long as the multiple has 21 bits), then the series of the quadrant.
+    fn circular(&mut self, x: Reg, quarters: i32) -> Reg {
+        let (frac, magic) = (self.f32(std::f32::consts::FRAC_2_PI), self.f32(MAGIC));
+        let shifted = self.fma(x, frac, magic);
+        let n = self.sub(shifted, magic);
+        let mut r = x;
+        for part in HALF_PI {
+            let part = self.f32(-part);
+            r = self.fma(n, part, r);
+        }
+        let quadrant = self.unary(Unary::AsInt, shifted);
+        let turn = self.i32(quarters);
+        let quadrant = self.add(quadrant, turn);
+        let r2 = self.mul(r, r);
+        let sine = self.poly(r2, &SIN_SERIES);
+        let r3 = self.mul(r2, r);
+        let sine = self.fma(sine, r3, r);
+        let (one, half) = (self.f32(1.0), self.f32(-0.5));
+        let cosine = self.poly(r2, &COS_SERIES);
+        let r4 = self.mul(r2, r2);
+        let tail = self.mul(cosine, r4);
+        let tail = self.fma(r2, half, tail);
+        let cosine = self.add(tail, one);
+        let odd = self.shift(Shift::Left, quadrant, 31);
+        let odd = self.shift(Shift::Arithmetic, odd, 31);
+        let y = self.select(odd, cosine, sine);
+        // Bit 1 of the quadrant is the sign.
+        let upper = self.shift(Shift::Logical, quadrant, 1);
+        let sign = self.shift(Shift::Left, upper, 31);
+        let y = self.unary(Unary::AsInt, y);
+        let y = self.binary(Binary::Xor, y, sign);
+        let y = self.unary(Unary::AsFloat, y);
+        let (abs, limit, nan) = (self.unary(Unary::Abs, x), self.f32(2_097_152.0), self.f32(f32::NAN));
+        let within = self.cmp(Cmp::Le, abs, limit);
+        self.select(within, y, nan)
+    }
+
     /// `1 / (1 + exp(-x))`.
     pub fn sigmoid(&mut self, x: Reg) -> Reg {
         let neg = self.unary(Unary::Neg, x);
@@ -91,14 +226,7 @@ impl TileBuilder {
         let limit = self.f32(20.0);
         let c = self.min(limit, twice);
         let (r, n) = self.split_exp(c);
-        let em1 = self.expm1_small(r);
-        let one = self.f32(1.0);
-        let one_bits = self.i32(1f32.to_bits() as i32);
-        let scale = self.add(one_bits, n);
-        let scale = self.unary(Unary::AsFloat, scale);
-        // exp(c) - 1 = scale * em1 + (scale - 1), exact enough as scale is a power of two
-        let less = self.sub(scale, one);
-        let m = self.fma(scale, em1, less);
+        let m = self.expm1_scaled(r, n);
         let two = self.f32(2.0);
         let below = self.add(m, two);
         let y = self.div(m, below);
@@ -149,3 +277,19 @@ const ERF_SERIES: [f32; 11] = [
     -3.761_263_9e-1,
     std::f32::consts::FRAC_2_SQRT_PI,
 ];
+
+/// `2 / (2n + 1)` for n = 5 down to 1, the series of `2 atanh(s) / s` for `|s| < 0.172`.
+const LOG_SERIES: [f32; 5] = [2.0 / 11.0, 2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0];
+
+/// The same for `|s| <= 1/3`.
+const LOG_1P_SERIES: [f32; 8] =
+    [2.0 / 17.0, 2.0 / 15.0, 2.0 / 13.0, 2.0 / 11.0, 2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0];
+
+/// pi / 2 as a sum.
+const HALF_PI: [f32; 3] = [std::f32::consts::FRAC_PI_2, -4.371_139e-8, -1.715_124_5e-15];
+
+/// `(-1)^n / (2n + 1)!` for n = 5 down to 1.
+const SIN_SERIES: [f32; 5] = [-2.505_210_8e-8, 2.755_731_9e-6, -1.984_127e-4, 8.333_333e-3, -1.666_666_7e-1];
+
+/// `(-1)^n / (2n)!` for n = 6 down to 2.
+const COS_SERIES: [f32; 5] = [2.087_675_7e-9, -2.755_731_9e-7, 2.480_158_7e-5, -1.388_888_9e-3, 4.166_666_7e-2];
