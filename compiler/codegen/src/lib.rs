@@ -1,11 +1,13 @@
 //! Kernels and the machine code for them: nest and tile IR, targets, schedules and the emitters.
 
 pub mod contract;
+pub mod elementwise;
 pub mod emit;
 pub mod expr;
 pub mod lower;
 pub mod nest;
 pub mod peak;
+pub mod space;
 pub mod target;
 pub mod testing;
 pub mod tile;

@@ -13,7 +13,7 @@ impl Expr {
     }
 
     /// `-self`.
-    pub fn neg(self) -> Expr {
+    pub fn negated(self) -> Expr {
         self.func(Func::Lane(Unary::Neg))
     }
 
@@ -144,13 +144,13 @@ impl Expr {
     /// `self / 2 * (1 + tanh(sqrt(2 / pi) * (self + 0.044715 * self^3)))`.
     pub fn gelu_tanh(self) -> Expr {
         let inner = self.clone().times(self.clone()).times(Expr::Const(0.044_715)).plus(Expr::Const(1.0));
-        let inner = inner.times(self.clone()).times(Expr::Const(0.797_884_56));
+        let inner = inner.times(self.clone()).times(Expr::Const(0.797_884_6));
         self.times(Expr::Const(0.5)).times(inner.func(Func::Tanh).plus(Expr::Const(1.0)))
     }
 
     /// `log(1 + exp(self))`, without overflow.
     pub fn softplus(self) -> Expr {
-        let small = self.clone().abs().neg().exp().func(Func::Log1p);
+        let small = self.clone().abs().negated().exp().func(Func::Log1p);
         self.relu().plus(small)
     }
 

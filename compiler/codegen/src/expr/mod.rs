@@ -136,21 +136,53 @@ impl Expr {
         self.binary(Binary::And, Expr::Int(1))
     }
 
-    /// Calls `f` for each operand that the expression names, once for each place.
-    pub fn for_each_operand(&self, f: &mut impl FnMut(usize)) {
+    fn children(&self) -> &[Expr] {
         match self {
-            Expr::Operand(i) => f(*i),
-            Expr::Const(_) | Expr::Int(_) => {}
-            Expr::Func(_, x) => x.for_each_operand(f),
-            Expr::Binary(_, of) | Expr::Cmp(_, of) => of.iter().for_each(|x| x.for_each_operand(f)),
-            Expr::Select(of) => of.iter().for_each(|x| x.for_each_operand(f)),
+            Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => &[],
+            Expr::Func(_, x) => std::slice::from_ref(x),
+            Expr::Binary(_, of) | Expr::Cmp(_, of) => &of[..],
+            Expr::Select(of) => &of[..],
         }
+    }
+
+    /// The distinct subtrees, each behind its own subtrees; the last one is the expression itself.
+    fn subtrees(&self) -> Vec<Subtree<'_>> {
+        let mut found = Vec::new();
+        self.collect(&mut found);
+        found
+    }
+
+    /// Adds what is not in `found` yet; returns where the expression is in it.
+    fn collect<'a>(&'a self, found: &mut Vec<Subtree<'a>>) -> usize {
+        if let Some(known) = found.iter().position(|s| s.expr == self) {
+            return known;
+        }
+        let children = self.children().iter().map(|child| child.collect(found)).collect();
+        found.push(Subtree { expr: self, children });
+        found.len() - 1
+    }
+
+    /// About how many instructions the expression takes for one vector, loads left aside.
+    pub fn cost(&self) -> usize {
+        let cost = |expr: &Expr| match expr {
+            Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => 0,
+            Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
+            Expr::Func(Func::Exp | Func::Sigmoid | Func::Tanh, _) => 25,
+            Expr::Func(_, _) => 40,
+        };
+        self.subtrees().iter().map(|s| cost(s.expr)).sum()
     }
 
     /// Writes the expression into a tile; `leaf` gives the register of an operand. Equal subtrees are computed once.
     pub fn emit(&self, b: &mut TileBuilder, leaf: &mut impl FnMut(&mut TileBuilder, usize) -> Reg) -> Reg {
         Scope::default().emit(self, b, leaf)
     }
+}
+
+/// A subtree, and where its children are in the list of all.
+struct Subtree<'a> {
+    expr: &'a Expr,
+    children: Vec<usize>,
 }
 
 /// The subtrees whose registers are known where the tile builder stands. Clone it to enter the body of a loop, where
@@ -196,8 +228,8 @@ impl<'a> Scope<'a> {
         reg
     }
 
-    /// Writes the largest subtrees that name operands, but only those that `fixed` holds for: what a loop over the
-    /// other operands need not repeat.
+    /// Writes every subtree that names operands, but only those that `fixed` holds for: what a loop over the other
+    /// operands need not repeat.
     pub fn hoist(
         &mut self,
         expr: &'a Expr,
@@ -205,23 +237,17 @@ impl<'a> Scope<'a> {
         leaf: &mut impl FnMut(&mut TileBuilder, usize) -> Reg,
         fixed: &impl Fn(usize) -> bool,
     ) {
-        let (mut some, mut all) = (false, true);
-        expr.for_each_operand(&mut |i| {
-            some = true;
-            all &= fixed(i);
-        });
-        if !some {
-            return;
-        }
-        if all {
-            self.emit(expr, b, leaf);
-            return;
-        }
-        match expr {
-            Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => {}
-            Expr::Func(_, x) => self.hoist(x, b, leaf, fixed),
-            Expr::Binary(_, of) | Expr::Cmp(_, of) => of.iter().for_each(|x| self.hoist(x, b, leaf, fixed)),
-            Expr::Select(of) => of.iter().for_each(|x| self.hoist(x, b, leaf, fixed)),
+        // Of each subtree: whether it names operands, and whether all of them are fixed.
+        let mut names: Vec<(bool, bool)> = Vec::new();
+        for Subtree { expr, children } in expr.subtrees() {
+            let of = match expr {
+                Expr::Operand(i) => (true, fixed(*i)),
+                _ => children.iter().fold((false, true), |(some, all), &c| (some | names[c].0, all & names[c].1)),
+            };
+            names.push(of);
+            if of == (true, true) {
+                self.emit(expr, b, leaf);
+            }
         }
     }
 }

@@ -192,6 +192,15 @@ impl TileBuilder {
         self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Broadcast })
     }
 
+    /// `n` elements `stride` bytes apart by the best load for it: one in every lane when the stride is 0.
+    pub fn load_along(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
+        match stride {
+            0 => self.broadcast(mem, ptr, disp),
+            s if s == mem.bytes() => self.load_n(mem, ptr, disp, n),
+            s => self.load_strided(mem, ptr, disp, n, s),
+        }
+    }
+
     /// Stores a full vector.
     pub fn store(&mut self, mem: Mem, ptr: Ptr, disp: i64, src: Reg) {
         self.store_n(mem, ptr, disp, self.lanes, src);
