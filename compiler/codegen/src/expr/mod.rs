@@ -162,6 +162,11 @@ impl Expr {
         found.len() - 1
     }
 
+    /// How many distinct leaves and operators it has.
+    pub fn size(&self) -> usize {
+        self.subtrees().len()
+    }
+
     /// About how many instructions the expression takes for one vector, loads left aside.
     pub fn cost(&self) -> usize {
         let cost = |expr: &Expr| match expr {

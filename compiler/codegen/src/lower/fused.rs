@@ -7,8 +7,8 @@ use optc_ir::{Graph, NodeId, Op, Value};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise};
 use crate::expr::Expr;
 
-/// Expressions are trees: shared values are repeated in them. Beyond this many leaves and operators fusion does not pay.
-const MAX_EXPR: usize = 2000;
+/// Beyond this many leaves and operators fusion does not pay: the values do not stay in registers.
+const MAX_EXPR: usize = 200;
 
 /// What a region computes: an expression on operands.
 struct Fusion {
@@ -50,17 +50,6 @@ impl Lowering {
     }
 }
 
-/// The number of leaves and operators of an expression, up to a bound.
-fn size(expr: &Expr, bound: usize) -> usize {
-    let add = |all: &[&Expr]| all.iter().fold(1, |sum, e| if sum > bound { sum } else { sum + size(e, bound) });
-    match expr {
-        Expr::Operand(_) | Expr::Const(_) => 1,
-        Expr::Func(_, x) => add(&[x]),
-        Expr::Binary(_, x, y) => add(&[x, y]),
-        Expr::Select(_, of) => add(&of.each_ref()),
-    }
-}
-
 fn analyse(region: &Graph) -> Result<Fusion, Declined> {
     let [output] = &region.outputs[..] else { return Err(Declined::new("the region has several results")) };
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
@@ -99,7 +88,7 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                     }
                 }
                 let expr = elementwise::expr_of(op, &args)?;
-                if size(&expr, MAX_EXPR) > MAX_EXPR {
+                if expr.size() > MAX_EXPR {
                     return Err(Declined::new("the fused expression is too large"));
                 }
                 known.insert(value, expr);
@@ -114,10 +103,9 @@ fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Decli
     let mut anchor = None;
     for &id in order {
         let op = &region.node(id).op;
-        if !matches!(op, Op::Param(_) | Op::Constant(_)) && !elementwise::is_elementwise(op) {
-            if anchor.replace(id).is_some() {
-                return Err(Declined::new("the region has two ops that are not elementwise"));
-            }
+        let free = matches!(op, Op::Param(_) | Op::Constant(_)) || elementwise::is_elementwise(op);
+        if !free && anchor.replace(id).is_some() {
+            return Err(Declined::new("the region has two ops that are not elementwise"));
         }
     }
     Ok(anchor)
