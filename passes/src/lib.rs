@@ -5,6 +5,7 @@
 //! pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They never read files.
 #![forbid(unsafe_code)]
 
+mod assign_layout;
 mod canonicalize;
 mod cse;
 mod dce;

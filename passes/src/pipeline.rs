@@ -28,11 +28,12 @@ pub static PIPELINES: &[Named] = &[
         // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
         passes: "O0,canonicalize,cse,dce",
     },
-    Named { name: "O1", summary: "clean-ups and fusion", passes: "clean-up,fuse" },
+    Named { name: "O1", summary: "clean-ups, layouts and fusion", passes: "clean-up,assign-layout,fuse" },
     Named {
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
-        passes: "clean-up,fuse",
+        // Layouts before fusion, which only joins what lies alike.
+        passes: "clean-up,assign-layout{to=nhwc},fuse",
     },
     Named { name: "O3", summary: "as `O2` for now", passes: "O2" },
 ];

@@ -44,6 +44,11 @@ fn class(op: &Op) -> Option<Class> {
     }
 }
 
+/// Whether the op computes each element of its result from one element of each operand.
+pub(crate) fn is_elementwise(op: &Op) -> bool {
+    class(op).is_some()
+}
+
 /// The class of a node whose dtypes fit it.
 pub(crate) fn class_of(g: &Graph, id: NodeId) -> Option<Class> {
     let node = g.node(id);
