@@ -9,6 +9,7 @@ mod assign_layout;
 mod canonicalize;
 mod cse;
 mod dce;
+mod fold_batch_norm;
 mod fold_constants;
 mod fuse;
 mod infer_types;

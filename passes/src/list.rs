@@ -52,6 +52,7 @@ pass_list! {
     crate::fold_constants::FoldConstants: "compute now what depends on constants and known shapes alone";
     crate::canonicalize::Canonicalize: "choose one spelling: drop identities, merge chains, constants to the right";
     crate::cse::Cse: "compute equal things once";
+    crate::fold_batch_norm::FoldBatchNorm: "put factors and summands per channel into weights and biases";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";
     crate::fuse::Fuse: "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise ops";
     crate::dce::Dce: "drop what no output needs";

@@ -33,7 +33,7 @@ pub static PIPELINES: &[Named] = &[
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Layouts before fusion, which only joins what lies alike.
-        passes: "clean-up,assign-layout{to=nhwc},fuse",
+        passes: "clean-up,fold-batch-norm,clean-up,assign-layout{to=nhwc},fuse",
     },
     Named { name: "O3", summary: "as `O2` for now", passes: "O2" },
 ];
