@@ -8,6 +8,8 @@
 //! rolled back, and the op runs on the host. Which layout a result gets is its type's encoding; families look at views, never
 //! at the encoding of an operand's type.
 
+mod contract;
+mod conv;
 mod elementwise;
 mod fused;
 mod memory;
@@ -264,20 +266,64 @@ impl Lowering {
     fn nodes(&mut self, regions: &RegionCompiler) -> Result<(), LowerError> {
         let cycle = || LowerError::Graph("it has a cycle".to_owned());
         for id in self.graph.topological_order().ok_or_else(cycle)? {
-            let node = self.graph.node(id).clone();
-            if matches!(node.op, Op::Param(_) | Op::Constant(_)) {
+            self.node(id, regions)?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, id: NodeId, regions: &RegionCompiler) -> Result<(), LowerError> {
+        let node = self.graph.node(id).clone();
+        if matches!(node.op, Op::Param(_) | Op::Constant(_)) {
+            return Ok(());
+        }
+        self.names.clear();
+        match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
+            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision)),
+            // No single kernel takes the region: its ops go their own ways.
+            (Err(_), Op::Fused(_), [region]) => self.unfuse(id, &node, region, regions)?,
+            (Err(Declined(reason)), ..) => {
+                self.host(id, &node, regions)?;
+                self.report.push(NodeReport::new(&node, Decision::Host { reason }));
+            }
+        }
+        self.release(&node);
+        Ok(())
+    }
+
+    /// Lowers the ops of a fused region one by one.
+    fn unfuse(&mut self, id: NodeId, node: &Node, region: &Graph, regions: &RegionCompiler) -> Result<(), LowerError> {
+        let undefined = || LowerError::Graph("a region reads what is not defined".to_owned());
+        let mut outer: HashMap<Value, Value> = HashMap::new();
+        for (param, operand) in region.inputs().zip(&node.operands) {
+            outer.insert(param, operand.ok_or_else(undefined)?);
+        }
+        for inner in region.topological_order().ok_or_else(undefined)? {
+            let part = region.node(inner);
+            if matches!(part.op, Op::Param(_)) {
                 continue;
             }
-            self.names.clear();
-            let decision = match self.try_node(id, &node)? {
-                Ok(decision) => decision,
-                Err(Declined(reason)) => {
-                    self.host(id, &node, regions)?;
-                    Decision::Host { reason }
+            let operands: Vec<Option<Value>> =
+                part.operands.iter().map(|o| o.and_then(|v| outer.get(&v).copied())).collect();
+            let types = part.results.iter().map(|r| r.ty.clone()).collect();
+            for value in operands.iter().flatten() {
+                *self.uses_left.entry(*value).or_default() += 1;
+            }
+            let new = self.graph.add(part.op.clone(), &operands, types);
+            self.graph.node_mut(new).loc = part.loc.clone();
+            for result in 0..part.results.len() as u32 {
+                outer.insert(Value { node: inner, result }, Value { node: new, result });
+            }
+            match &part.op {
+                Op::Constant(c) => {
+                    self.locs.insert(Value { node: new, result: 0 }, Loc::Constant(c.value.0.clone()));
                 }
-            };
-            self.report.push(NodeReport::new(&node, decision));
-            self.release(&node);
+                _ => self.node(new, regions)?,
+            }
+        }
+        for (i, output) in region.outputs.iter().enumerate() {
+            let value = outer.get(&output.value).ok_or_else(undefined)?;
+            let loc = self.locs.get(value).cloned().ok_or_else(undefined)?;
+            self.locs.insert(Value { node: id, result: i as u32 }, loc);
         }
         Ok(())
     }
@@ -334,6 +380,9 @@ impl Lowering {
                 let src = self.view(site.operand(0)?)?;
                 elementwise::copy(self, &src, site.result()?, &site.loc)
             }
+            Op::MatMul(op) => self.matmul(op, site),
+            Op::Gemm(op) => self.gemm(op, site),
+            Op::Conv(op) => self.conv(op, site),
             _ => Err(Declined::new("there is no kernel for it")),
         }
     }
