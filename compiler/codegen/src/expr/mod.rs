@@ -178,6 +178,19 @@ impl Expr {
         self.subtrees().iter().map(|s| cost(s.expr)).sum()
     }
 
+    /// The expression with another one in the place of operand `i`.
+    pub fn with_operand(&self, i: usize, new: &Expr) -> Expr {
+        let swap = |e: &Expr| e.with_operand(i, new);
+        match self {
+            Expr::Operand(j) if *j == i => new.clone(),
+            Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => self.clone(),
+            Expr::Func(f, x) => Expr::Func(*f, Arc::new(swap(x))),
+            Expr::Binary(op, of) => Expr::Binary(*op, Arc::new(of.each_ref().map(swap))),
+            Expr::Cmp(cmp, of) => Expr::Cmp(*cmp, Arc::new(of.each_ref().map(swap))),
+            Expr::Select(of) => Expr::Select(Arc::new(of.each_ref().map(swap))),
+        }
+    }
+
     /// Writes the expression into a tile; `leaf` gives the register of an operand. Equal subtrees are computed once.
     pub fn emit(&self, b: &mut TileBuilder, leaf: &mut impl FnMut(&mut TileBuilder, usize) -> Reg) -> Reg {
         Scope::default().emit(self, b, leaf)

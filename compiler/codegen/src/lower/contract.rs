@@ -61,7 +61,7 @@ pub(super) struct Call {
 impl Lowering {
     /// Emits the kernel of a contraction; `call.contract` has neither operands nor an epilogue yet.
     pub(super) fn contract(&mut self, call: Call, schedule: Option<Schedule>) {
-        let Call { mut contract: c, a, b, dst, operands, epilogue, loc } = call;
+        let Call { contract: mut c, a, b, dst, operands, epilogue, loc } = call;
         let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
         c.operands = operands.into_iter().map(|p| p.operand).collect();
         c.epilogue = epilogue;
