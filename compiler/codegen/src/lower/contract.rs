@@ -1,15 +1,13 @@
 //! Matrix products and dense convolutions as contractions: finds the strides, packs constant operands, and hands the
 //! epilogue on.
 
-use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_ir::Encoding;
+use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
-use crate::contract::{
-    Contract, Operand, PackB, Rows, Schedule, contract, pack_b, pack_b_kernel, packed_len,
-};
+use crate::contract::{Contract, Operand, PackB, Rows, Schedule, contract, pack_b, pack_b_kernel, packed_len};
 use crate::expr::Expr;
 use optc_ir::Value;
 
@@ -70,7 +68,8 @@ impl Lowering {
         let built = contract(&c, isa, schedule);
         let mut args = vec![a, b];
         if let Some(table) = built.table {
-            let table = Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
+            let table =
+                Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
             args.push(self.add_constant(table));
         }
         args.extend(places);
@@ -237,7 +236,9 @@ impl Lowering {
         let mut wide = lead.to_vec();
         wide.extend(&view.shape[r - 2..]);
         let broadcast = own == 1;
-        let from = if broadcast { View { shape: view.shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view } } else {
+        let from = if broadcast {
+            View { shape: view.shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view }
+        } else {
             view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
         };
         let r = from.shape.len();

@@ -41,7 +41,8 @@ impl Lowering {
             let last = problem.to_channels_last(w.get(from..to).ok_or_else(|| Declined::new("too few weights"))?);
             packed.extend(contract::pack_b(&last, &problem.pack(), nr));
         }
-        let packed = optc_tensor::Tensor::from_slice(&[packed.len()], &packed).map_err(|e| Declined::new(e.to_string()))?;
+        let packed =
+            optc_tensor::Tensor::from_slice(&[packed.len()], &packed).map_err(|e| Declined::new(e.to_string()))?;
         let b = self.add_constant(packed);
         let mut epilogue = site.epilogue.clone();
         if let Some(bias) = site.optional(2) {
@@ -82,7 +83,8 @@ fn placed(view: &View, filters: usize) -> Result<Placed, Declined> {
     only_f32(view)?;
     let rows: Vec<(usize, i64)> =
         (0..view.shape.len()).filter(|&d| d != 1).map(|d| (view.shape[d], view.strides[d])).collect();
-    let row = collapse(&rows).ok_or_else(|| Declined::new("an operand of the epilogue lies otherwise than the result"))?;
+    let row =
+        collapse(&rows).ok_or_else(|| Declined::new("an operand of the epilogue lies otherwise than the result"))?;
     let col = if view.shape[1] == 1 { 0 } else { view.strides[1] };
     let operand = Operand {
         bytes: view.span_bytes(),
