@@ -157,12 +157,14 @@ impl Lowering {
             Some((collapse(&dims(v, 0..split))?, collapse(&dims(v, split..rank - 1))?))
         };
         let irregular = || Declined::new("an operand's batches are not regular");
+        let av = if strides(&av).is_some() { av } else { self.plain_copy(&av, &site.loc)? };
         let (a_batch, a_row) = strides(&av).ok_or_else(irregular)?;
         let (c_batch, c_row) = strides(&dst).ok_or_else(irregular)?;
         let mut operands = Vec::new();
         for view in &epilogue.operands {
             only_f32(view)?;
-            let (batch_stride, row_stride) = strides(view).ok_or_else(irregular)?;
+            let view = if strides(view).is_some() { view.clone() } else { self.plain_copy(view, &site.loc)? };
+            let (batch_stride, row_stride) = strides(&view).ok_or_else(irregular)?;
             let col_stride = 4 * if n == 1 { 0 } else { view.strides[rank - 1] };
             let operand = Operand {
                 bytes: view.span_bytes(),
@@ -243,7 +245,13 @@ impl Lowering {
         };
         let r = from.shape.len();
         let batch: usize = from.shape[..r - 2].iter().product();
-        let stride = collapse(&dims(&from, 0..r - 2)).ok_or_else(|| Declined::new("batches of `b` are not regular"))?;
+        let (from, stride) = match collapse(&dims(&from, 0..r - 2)) {
+            Some(stride) => (from, stride),
+            None => {
+                let dense = self.plain_copy(&from, loc)?;
+                (dense, (from.shape[r - 2] * from.shape[r - 1]) as i64)
+            }
+        };
         let (k, n) = (from.shape[r - 2], from.shape[r - 1]);
         let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
         let (k_stride, n_stride) = (positive(from.strides[r - 2])?, positive(from.strides[r - 1])?);

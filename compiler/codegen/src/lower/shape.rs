@@ -1,7 +1,7 @@
 //! Ops that only name bytes in another way: reshapes, transposes, slices with positive steps, broadcasts. They become views
 //! and cost nothing; whoever reads them copes with the strides, or asks for a dense copy.
 
-use optc_ir::{Node, NodeId, Op, Value};
+use optc_ir::{Encoding, Node, NodeId, Op, Value};
 
 use super::{Decision, Loc, Lowering, View, buffered};
 
@@ -14,7 +14,11 @@ impl Lowering {
             Loc::Slot(_) | Loc::Constant(_) => return None,
         };
         let views = match &node.op {
-            Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => vec![x.reshaped(&types[0])?],
+            Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => match x.reshaped(&types[0]) {
+                Some(view) => vec![view],
+                // No regular strides: the elements are put in order first.
+                None => vec![self.view_in(node.operands[0]?, Encoding::Plain).ok()?.reshaped(&types[0])?],
+            },
             Op::Transpose(t) => vec![transposed(&x, &t.perm)?],
             Op::Expand(_) => vec![x.broadcast(&types[0])?],
             Op::Slice(_) => vec![self.sliced(&x, node, &types[0])?],
