@@ -7,6 +7,24 @@ use optc_ir::{Type, Val};
 use crate::proto::ValueInfoProto;
 use crate::{Diagnostic, ModelFile, Stored, StoredKind, read_type, read_value_pb};
 
+/// Reads `KIND_0.pb`, `KIND_1.pb` and so on from `folder`: one value for each name, of the type beside it.
+///
+/// # Errors
+/// A file is missing or cannot be read as a value of its type.
+pub fn read_values(folder: &Path, kind: &str, infos: &[(&str, &Type)]) -> Result<Vec<(String, Val)>, Diagnostic> {
+    let read = |(i, (name, ty)): (usize, &(&str, &Type))| {
+        let stored = match ty {
+            Type::Tensor(_) => StoredKind::Tensor,
+            Type::Sequence(_) => StoredKind::Sequence,
+            Type::Optional(_) => StoredKind::Optional,
+        };
+        let (_, value) = read_value_pb(&folder.join(format!("{kind}_{i}.pb")), stored)?;
+        let mismatch = || Diagnostic::new("read", format!("{kind} `{name}`: the stored value is not a {ty}"));
+        Ok(((*name).to_owned(), to_val(value, ty).ok_or_else(mismatch)?))
+    };
+    infos.iter().enumerate().map(read).collect()
+}
+
 /// Named values that a model is fed with, and what it should give.
 #[derive(Debug, Clone, Default)]
 pub struct DataSet {
@@ -31,17 +49,15 @@ pub fn read_data_set(model: &ModelFile, folder: &Path) -> Result<DataSet, Diagno
 }
 
 fn read_all(infos: &[&ValueInfoProto], folder: &Path, kind: &str) -> Result<Vec<(String, Val)>, Diagnostic> {
-    let read = |(i, info): (usize, &&ValueInfoProto)| {
-        let path = folder.join(format!("{kind}_{i}.pb"));
+    let declared = |info: &&ValueInfoProto| {
         let bad = |reason: &str| Diagnostic::unsupported("read", format!("{kind} `{}`: {reason}", info.name()));
         let declared = info.r#type.as_ref().ok_or_else(|| bad("it has no declared type"))?;
-        let stored = StoredKind::of_type(declared).ok_or_else(|| bad("values of this type are not supported"))?;
-        let ty = read_type(declared).map_err(|e| bad(&e.to_string()))?;
-        let (_, value) = read_value_pb(&path, stored)?;
-        let value = to_val(value, &ty).ok_or_else(|| bad("the stored value is not of the declared type"))?;
-        Ok((info.name().to_owned(), value))
+        StoredKind::of_type(declared).ok_or_else(|| bad("values of this type are not supported"))?;
+        read_type(declared).map_err(|e| bad(&e.to_string()))
     };
-    infos.iter().enumerate().map(read).collect()
+    let types = infos.iter().map(declared).collect::<Result<Vec<_>, _>>()?;
+    let named: Vec<_> = infos.iter().zip(&types).map(|(info, ty)| (info.name(), ty)).collect();
+    read_values(folder, kind, &named)
 }
 
 /// A stored value as one of the declared type; `None` when it is of another kind.

@@ -40,8 +40,13 @@ pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
 /// # Errors
 /// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
 pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
-    file.check_ops(|domain, op| control::is_control(domain, op) || ops::find(domain, op).is_some())?;
+    file.check_ops(is_supported)?;
     walk::Importer::new(file).main_graph()
+}
+
+/// Whether the importer knows an op; the standard domain is `""`.
+pub fn is_supported(domain: &str, op: &str) -> bool {
+    control::is_control(domain, op) || ops::find(domain, op).is_some()
 }
 
 /// Why a node could not be mapped.

@@ -19,10 +19,10 @@ mod tensor;
 mod types;
 
 pub use attributes::{AttributeError, Attributes, Bindings};
-pub use dataset::{DataSet, read_data_set};
+pub use dataset::{DataSet, read_data_set, read_values};
 pub use diagnostic::{Diagnostic, Kind};
 pub use external::{ExternalError, ExternalFiles};
-pub use import::{MapError, NodeCx, import_bytes, import_file, import_model};
+pub use import::{MapError, NodeCx, import_bytes, import_file, import_model, is_supported};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
 pub use order::{captures, evaluation_order, uses};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
