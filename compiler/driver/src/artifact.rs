@@ -58,7 +58,7 @@ pub(crate) struct Loaded {
 }
 
 /// Whether the file at `path` begins like an artifact.
-pub(crate) fn is_artifact(path: &Path) -> bool {
+pub fn is_artifact(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 8];
     std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == MAGIC

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc_ir::{Dim, Graph, Type};
-use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
 use crate::model::Settings;
@@ -98,7 +98,10 @@ impl Compiler {
                 other => return Err(wrong(format!("the input is {other}, not a tensor"))),
             }
         }
-        Ok(optc_passes::specialize(graph, &types)?)
+        optc_passes::specialize(graph, &types).map_err(|e| match e {
+            PassError::Input { input, reason } => Error::Shape { input, reason },
+            other => other.into(),
+        })
     }
 }
 

@@ -23,6 +23,8 @@ mod options;
 mod region;
 mod session;
 
+pub use artifact::is_artifact;
+pub use cache::CacheStats;
 pub use compiler::Compiler;
 pub use error::Error;
 pub use model::{CompiledPlan, Model, ValueInfo};
