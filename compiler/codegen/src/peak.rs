@@ -2,7 +2,7 @@
 
 use crate::emit::{CLIF_LANES, Code, EmitError};
 use crate::nest::{Access, Kernel, call, for_loop};
-use crate::target::Machine;
+use crate::target::{Isa, Machine};
 use crate::tile::{Binary, Count, Mem, TileBuilder};
 use std::time::Instant;
 
@@ -25,16 +25,27 @@ const TURNS: usize = 50_000;
 #[derive(Debug)]
 pub struct FmaPeak {
     code: Code,
+    lanes: usize,
 }
 
 impl FmaPeak {
-    /// Compiles the loop.
+    /// Compiles the loop for the best instruction set of this machine.
     ///
     /// # Errors
     ///
     /// When the host cannot be compiled for.
     pub fn new() -> Result<FmaPeak, EmitError> {
-        let mut b = TileBuilder::new("fma_peak", CLIF_LANES);
+        FmaPeak::of(Isa::host())
+    }
+
+    /// Compiles the loop for an instruction set.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be compiled for.
+    pub fn of(isa: &Isa) -> Result<FmaPeak, EmitError> {
+        let (lanes, bytes) = (isa.lanes(), isa.vector_bits / 8);
+        let mut b = TileBuilder::new("fma_peak", lanes);
         let (src, dst) = (b.ptr(), b.ptr());
         let x = b.load(Mem::F32, src, 0);
         let start = vec![x; CHAINS];
@@ -48,20 +59,20 @@ impl FmaPeak {
         let total = sums[1..].iter().fold(sums[0], |total, &s| b.add(total, s));
         b.store(Mem::F32, dst, 0, total);
         let mut kernel = Kernel::new("fma_peak", 1);
-        let (src, dst) = (kernel.buf("src", 16, Access::Read), kernel.buf("dst", 16, Access::Write));
+        let (src, dst) = (kernel.buf("src", bytes, Access::Read), kernel.buf("dst", bytes, Access::Write));
         let tile = kernel.tile(b.finish());
         kernel.body = vec![call(tile, [src.at(0), dst.at(0)])];
-        Ok(FmaPeak { code: Code::compile(&[&kernel], 1)? })
+        Ok(FmaPeak { code: Code::compile(&[&kernel], 1)?, lanes })
     }
 
     /// One run (about a millisecond): 10^9 operations a second, an FMA counting as two.
     pub fn measure(&self) -> f64 {
-        let (mut src, mut dst) = ([0f32; 4], [0f32; 4]);
+        let (mut src, mut dst) = (vec![0f32; self.lanes], vec![0f32; self.lanes]);
         let args = [src.as_mut_ptr().cast::<u8>(), dst.as_mut_ptr().cast::<u8>()];
         let start = Instant::now();
-        // SAFETY: the kernel has one task, no scratch, and two buffers of 16 bytes; its accesses need no alignment.
+        // SAFETY: the kernel has one task, no scratch, and two buffers of a vector each; its accesses need no alignment.
         unsafe { self.code.entry(0)(args.as_ptr(), std::ptr::null_mut(), 0, 1) };
-        let operations = 2 * CLIF_LANES * CHAINS * 4 * TURNS;
+        let operations = 2 * self.lanes * CHAINS * 4 * TURNS;
         operations as f64 / start.elapsed().as_secs_f64() / 1e9
     }
 }
