@@ -1,0 +1,68 @@
+//! `optc compile`: writes a model as a `.optc` artifact, to be loaded without import and passes.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::load::load;
+use crate::options::ModelArgs;
+use crate::progress::Spinner;
+use crate::report::{Format, Report, emit, table, units};
+use crate::stats::{ms, peak_rss_bytes};
+
+/// Write a model as a `.optc` artifact
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where to write it
+    #[arg(long, short, value_name = "OUT.optc")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct CompileReport {
+    output: PathBuf,
+    import_ms: f64,
+    compile_ms: f64,
+    model_bytes: u64,
+    artifact_bytes: u64,
+    peak_rss_bytes: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The model cannot be used or compiled, or the artifact cannot be written.
+pub fn run(args: &Args, format: Format) -> Outcome {
+    let (model, output) = (&args.model.model, &args.output);
+    let compiling = Spinner::new("compiling");
+    let loaded = load(model, &args.model.how.keeping_compiler()?)?;
+    drop(compiling);
+    loaded.model.save(output)?;
+    let bytes = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Failure::io(path, &e));
+    let report = CompileReport {
+        output: output.clone(),
+        import_ms: ms(loaded.import),
+        compile_ms: ms(loaded.compile),
+        model_bytes: bytes(model)?,
+        artifact_bytes: bytes(output)?,
+        peak_rss_bytes: peak_rss_bytes(),
+    };
+    emit(&report, format)?;
+    Ok(Exit::Ok)
+}
+
+impl Report for CompileReport {
+    fn text(&self) -> String {
+        table::pairs(&[
+            ("written", self.output.display().to_string()),
+            ("import", format!("{} ms", units::ms(self.import_ms))),
+            ("compile", format!("{} ms", units::ms(self.compile_ms))),
+            ("model", units::bytes(self.model_bytes)),
+            ("artifact", units::bytes(self.artifact_bytes)),
+            ("peak memory", self.peak_rss_bytes.map_or_else(|| "unknown".to_owned(), units::bytes)),
+        ])
+    }
+}

@@ -1,0 +1,99 @@
+//! `optc explain`: what became of each node, and why.
+
+use optc::{Decision, NodeReport};
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::inputs::closed_types;
+use crate::load::load;
+use crate::options::ModelArgs;
+use crate::progress::Spinner;
+use crate::report::{Format, Report, emit, table};
+
+/// Show which kernel runs each node, what it was fused with, its layout, or why it runs on the host
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Show only nodes whose op, kernel or ONNX node contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExplainReport {
+    nodes: Vec<NodeLine>,
+    kernels: usize,
+    views: usize,
+    host: usize,
+}
+
+/// One node of the optimized graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeLine {
+    /// Its op, or those in the fused kernel.
+    pub ops: Vec<String>,
+    /// `kernel`, `view` or `host`.
+    pub decision: &'static str,
+    /// The kernels, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
+    /// Why no kernel takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The types of its results, their layout included.
+    pub results: Vec<String>,
+    /// The ONNX nodes that it came from.
+    pub nodes: Vec<String>,
+}
+
+impl From<&NodeReport> for NodeLine {
+    fn from(node: &NodeReport) -> NodeLine {
+        let (decision, kernels, reason) = match &node.decision {
+            Decision::View => ("view", vec![], None),
+            Decision::Kernel { names } => ("kernel", names.clone(), None),
+            Decision::Host { reason } => ("host", vec![], Some(reason.clone())),
+        };
+        let results = node.results.iter().map(ToString::to_string).collect();
+        NodeLine { ops: node.ops.clone(), decision, kernels, reason, results, nodes: node.loc.clone() }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The model cannot be used or compiled.
+pub fn run(args: &Args, format: Format) -> Outcome {
+    let compiling = Spinner::new("compiling");
+    let model = load(&args.model.model, &args.model.how.compiler()?)?.model;
+    let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
+    drop(compiling);
+    let mut nodes: Vec<NodeLine> = compiled.report.iter().map(NodeLine::from).collect();
+    if let Some(text) = &args.only {
+        let has = |list: &[String]| list.iter().any(|item| item.contains(text.as_str()));
+        nodes.retain(|n| has(&n.ops) || has(&n.kernels) || has(&n.nodes));
+    }
+    let count = |decision: &str| nodes.iter().filter(|n| n.decision == decision).count();
+    let report = ExplainReport { kernels: count("kernel"), views: count("view"), host: count("host"), nodes };
+    emit(&report, format)?;
+    Ok(Exit::Ok)
+}
+
+/// ONNX nodes that a line names.
+const NAMED: usize = 4;
+
+impl Report for ExplainReport {
+    fn text(&self) -> String {
+        let row = |n: &NodeLine| {
+            let how = match (&n.reason, n.decision) {
+                (Some(reason), _) => format!("host: {reason}"),
+                (None, "view") => "view".to_owned(),
+                (None, _) => n.kernels.join(", "),
+            };
+            vec![n.ops.join(" + "), how, n.results.join(", "), table::join(&n.nodes, NAMED)]
+        };
+        let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
+        let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
+        table::render(&["ops", "runs as", "result", "ONNX nodes"], &rows) + &counts
+    }
+}

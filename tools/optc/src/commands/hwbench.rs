@@ -1,0 +1,133 @@
+//! `optc hwbench`: what this machine can do, and how near the kernels come.
+
+use optc_codegen::emit::EmitError;
+use optc_codegen::gemm_peak::GemmPeak;
+use optc_codegen::peak::{FmaPeak, bandwidth};
+use optc_codegen::target::{ISAS, Isa, Machine};
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::report::{Format, Report, emit, table, units};
+use crate::stats::median;
+
+/// Measure this machine: peak and matrix product for each instruction set, bandwidth of each level of cache
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Rounds, each of which times the peak and then the product; medians are reported
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Rows and columns of the matrices
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    size: u32,
+    /// Leave out the bandwidth of the caches
+    #[arg(long)]
+    no_bandwidth: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct HwbenchReport {
+    /// Cores that threads can use.
+    cores: usize,
+    l1_bytes: usize,
+    l2_bytes: usize,
+    l3_bytes: usize,
+    size: u32,
+    isas: Vec<IsaLine>,
+    bandwidth: Vec<BandwidthLine>,
+}
+
+/// Figures of one thread.
+#[derive(Debug, Serialize)]
+struct IsaLine {
+    name: &'static str,
+    vector_bits: usize,
+    /// Whether this machine has it; without it nothing is measured.
+    available: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    fma_peak_gflops: f64,
+    gemm_gflops: f64,
+    /// The median over the rounds of the product's speed in per cent of the peak measured right before it.
+    gemm_percent_of_peak: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct BandwidthLine {
+    level: &'static str,
+    bytes: usize,
+    gb_per_s: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// This machine cannot be compiled for.
+pub fn run(args: &Args, format: Format) -> Outcome {
+    let machine = Machine::host();
+    let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
+    let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;
+    let levels = if args.no_bandwidth { vec![] } else { bandwidth(&machine).map_err(failed)? };
+    let report = HwbenchReport {
+        cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        l1_bytes: machine.l1,
+        l2_bytes: machine.l2,
+        l3_bytes: machine.l3,
+        size: args.size,
+        isas,
+        bandwidth: levels
+            .into_iter()
+            .map(|b| BandwidthLine { level: b.level, bytes: b.bytes, gb_per_s: b.gb_per_s })
+            .collect(),
+    };
+    emit(&report, format)?;
+    Ok(Exit::Ok)
+}
+
+fn isa_line(isa: &'static Isa, machine: &Machine, args: &Args) -> Result<IsaLine, EmitError> {
+    let available = (isa.detect)();
+    let measured = if available { Some(measure(isa, machine, args)?) } else { None };
+    Ok(IsaLine { name: isa.name, vector_bits: isa.vector_bits, available, measured })
+}
+
+/// Peak and product in turn, so that a change in the machine's speed hits both.
+fn measure(isa: &Isa, machine: &Machine, args: &Args) -> Result<Measured, EmitError> {
+    let peak = FmaPeak::of(isa)?;
+    let mut gemm = GemmPeak::new(args.size as usize, isa, machine)?;
+    gemm.measure(); // touches the memory
+    let rounds: Vec<(f64, f64)> = (0..args.rounds).map(|_| (peak.measure(), gemm.measure())).collect();
+    Ok(Measured {
+        fma_peak_gflops: median(rounds.iter().map(|r| r.0).collect()),
+        gemm_gflops: median(rounds.iter().map(|r| r.1).collect()),
+        gemm_percent_of_peak: median(rounds.iter().map(|r| 100.0 * r.1 / r.0).collect()),
+    })
+}
+
+impl Report for HwbenchReport {
+    fn text(&self) -> String {
+        let size = |n: usize| units::bytes(n as u64);
+        let caches = format!("L1 {}, L2 {}, L3 {}", size(self.l1_bytes), size(self.l2_bytes), size(self.l3_bytes));
+        let pairs = table::pairs(&[("cores", self.cores.to_string()), ("caches", caches)]);
+        let row = |isa: &IsaLine| {
+            let figures = match &isa.measured {
+                Some(m) => [m.fma_peak_gflops, m.gemm_gflops, m.gemm_percent_of_peak].map(|v| format!("{v:.1}")),
+                None => ["not on this machine", "-", "-"].map(str::to_owned),
+            };
+            [vec![isa.name.to_owned(), isa.vector_bits.to_string()], figures.to_vec()].concat()
+        };
+        let gemm = format!("{0}x{0}x{0} GFLOP/s>", self.size);
+        let headers = ["isa", "bits>", "FMA peak GFLOP/s>", &gemm, "% of peak>"];
+        let isas = table::render(&headers, &self.isas.iter().map(row).collect::<Vec<_>>());
+        let level = |b: &BandwidthLine| vec![b.level.to_owned(), size(b.bytes), format!("{:.1}", b.gb_per_s)];
+        let levels: Vec<Vec<String>> = self.bandwidth.iter().map(level).collect();
+        let levels = if levels.is_empty() {
+            String::new()
+        } else {
+            format!("\n{}", table::render(&["loads from", "bytes>", "GB/s>"], &levels))
+        };
+        format!("{pairs}\n{isas}{levels}")
+    }
+}

@@ -1,0 +1,14 @@
+//! The subcommands, one file each: arguments, the report that it prints, and `run`.
+
+pub mod bench;
+pub mod check;
+pub mod compare;
+pub mod compile;
+pub mod completions;
+pub mod explain;
+pub mod hwbench;
+pub mod inspect;
+pub mod opt;
+pub mod passes;
+pub mod profile;
+pub mod run;

@@ -1,0 +1,240 @@
+//! `optc profile`: where the time of a run goes, step by step.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
+use optc::{Compiler, Timings};
+use optc_runtime::plan::{Info, Step};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::execute;
+use crate::exit::{Exit, Outcome};
+use crate::inputs::InputArgs;
+use crate::load::load;
+use crate::options::ModelArgs;
+use crate::report::{Format, Report, emit, table};
+use crate::text_form::write_text;
+
+/// Show the time, GFLOP/s and share of each kernel, and the ONNX nodes in it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Runs that are averaged
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Show only the N steps that take most; in order of execution without it
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Write the last run as a trace for chrome://tracing or Perfetto
+    #[arg(long, value_name = "OUT.json")]
+    trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProfileReport {
+    runs: usize,
+    threads: usize,
+    /// The sum over all steps of an average run.
+    total_ms: f64,
+    steps: Vec<StepLine>,
+    /// Time by kernel, most first.
+    summary: Vec<SummaryLine>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct StepLine {
+    index: usize,
+    /// `kernel`, `host`, `copy` or `load`.
+    kind: &'static str,
+    name: String,
+    ms: f64,
+    /// Part of all time, 0 to 1.
+    share: f64,
+    /// `null` where no floating point operations are counted.
+    gflops: Option<f64>,
+    gb_per_s: Option<f64>,
+    nodes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SummaryLine {
+    kind: &'static str,
+    name: String,
+    count: usize,
+    ms: f64,
+    share: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The model or an input cannot be used, a run fails, or the trace cannot be written.
+pub fn run(args: &Args, format: Format) -> Outcome {
+    let model = load(&args.model.model, &Compiler::new(args.model.how.options(1)?))?.model;
+    let values = args.input.values(&model)?;
+    let mut session = model.session();
+    let start = Instant::now();
+    execute::once(&mut session, &values)?; // compiles, and warms up
+    let patient = start.elapsed() < Duration::from_millis(200);
+    for _ in 0..if patient { 2 } else { 0 } {
+        execute::once(&mut session, &values)?;
+    }
+    let mut timings = Timings::default();
+    for _ in 0..args.runs {
+        session.run_timed(&values, Some(&mut timings))?;
+    }
+    let plan = session.plan(&values)?;
+    let mut steps = lines(&plan.steps, &timings);
+    if let Some(path) = &args.trace {
+        write_text(path, &trace(&steps, &timings))?;
+    }
+    let (total_ms, summary) = (steps.iter().map(|s| s.ms).sum(), summary(&steps));
+    if let Some(n) = args.top {
+        steps.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        steps.truncate(n);
+    }
+    let report = ProfileReport { runs: timings.runs, threads: model.threads(), total_ms, steps, summary };
+    emit(&report, format)?;
+    Ok(Exit::Ok)
+}
+
+fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
+    let total = timings.steps.iter().sum::<Duration>().as_secs_f64().max(f64::MIN_POSITIVE);
+    let runs = timings.runs.max(1) as f64;
+    let line = |(index, (step, time)): (usize, (&Step, &Duration))| {
+        let seconds = time.as_secs_f64() / runs;
+        let rate = |amount: f64| (amount > 0.0 && seconds > 0.0).then(|| amount / seconds / 1e9);
+        let (kind, info) = describe(step);
+        StepLine {
+            index,
+            kind,
+            ms: seconds * 1e3,
+            share: time.as_secs_f64() / total,
+            gflops: rate(info.flops),
+            gb_per_s: rate(info.bytes),
+            name: info.name,
+            nodes: info.loc,
+        }
+    };
+    steps.iter().zip(&timings.steps).enumerate().map(line).collect()
+}
+
+fn describe(step: &Step) -> (&'static str, Info) {
+    match step {
+        Step::Kernel(kernel) => ("kernel", kernel.info.clone()),
+        Step::Host(host) => ("host", Info { name: host.op.name().to_owned(), ..host.info.clone() }),
+        Step::Copy { bytes, .. } => {
+            ("copy", Info { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..Info::default() })
+        }
+        Step::Load { to, loc, .. } => {
+            let bytes = 2.0 * to.bytes() as f64;
+            ("load", Info { name: "load".into(), loc: vec![loc.clone()], bytes, flops: 0.0 })
+        }
+    }
+}
+
+fn summary(steps: &[StepLine]) -> Vec<SummaryLine> {
+    let mut by_name: IndexMap<(&'static str, &str), SummaryLine> = IndexMap::new();
+    for step in steps {
+        let line = by_name.entry((step.kind, &step.name)).or_insert_with(|| SummaryLine {
+            kind: step.kind,
+            name: step.name.clone(),
+            count: 0,
+            ms: 0.0,
+            share: 0.0,
+        });
+        line.count += 1;
+        line.ms += step.ms;
+        line.share += step.share;
+    }
+    let mut lines: Vec<SummaryLine> = by_name.into_values().collect();
+    lines.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    lines
+}
+
+/// The last run in Chrome's trace event format: one complete event a step, times in microseconds.
+fn trace(steps: &[StepLine], timings: &Timings) -> String {
+    let events: Vec<_> = steps
+        .iter()
+        .zip(&timings.last)
+        .map(|(step, (began, ended))| {
+            json!({
+                "name": step.name, "cat": step.kind, "ph": "X", "pid": 1, "tid": 1,
+                "ts": began.as_secs_f64() * 1e6, "dur": (*ended - *began).as_secs_f64() * 1e6,
+                "args": { "nodes": step.nodes, "gflops": step.gflops, "gb_per_s": step.gb_per_s },
+            })
+        })
+        .collect();
+    json!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string()
+}
+
+/// ONNX nodes that a line names.
+const NAMED: usize = 3;
+
+impl Report for ProfileReport {
+    fn text(&self) -> String {
+        let rate = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
+        let percent = |share: f64| format!("{:.1}", 100.0 * share);
+        let step = |s: &StepLine| {
+            let (time, share) = (format!("{:.4}", s.ms), percent(s.share));
+            let (gflops, gb) = (rate(s.gflops), rate(s.gb_per_s));
+            let nodes = table::join(&s.nodes, NAMED);
+            vec![s.index.to_string(), s.kind.into(), s.name.clone(), time, share, gflops, gb, nodes]
+        };
+        let steps: Vec<Vec<String>> = self.steps.iter().map(step).collect();
+        let headers = ["#>", "kind", "name", "ms>", "%>", "GFLOP/s>", "GB/s>", "ONNX nodes"];
+        let row = |s: &SummaryLine| {
+            vec![s.kind.into(), s.name.clone(), s.count.to_string(), format!("{:.4}", s.ms), percent(s.share)]
+        };
+        let summary: Vec<Vec<String>> = self.summary.iter().map(row).collect();
+        format!(
+            "{}\n{}\n{:.4} ms in all, average of {} runs, {} threads\n",
+            table::render(&headers, &steps),
+            table::render(&["kind", "name", "steps>", "ms>", "%>"], &summary),
+            self.total_ms,
+            self.runs,
+            self.threads
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, ms: f64) -> StepLine {
+        let nodes = vec!["a".to_owned()];
+        StepLine {
+            index: 0,
+            kind: "kernel",
+            name: name.into(),
+            ms,
+            share: ms / 10.0,
+            gflops: None,
+            gb_per_s: None,
+            nodes,
+        }
+    }
+
+    #[test]
+    fn the_summary_adds_up_by_name() {
+        let lines = summary(&[line("a", 1.0), line("b", 5.0), line("a", 2.0)]);
+        let all: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.count, l.ms)).collect();
+        assert_eq!(all, [("b", 1, 5.0), ("a", 2, 3.0)]);
+    }
+
+    #[test]
+    fn the_trace_has_an_event_a_step() {
+        let us = Duration::from_micros;
+        let timings = Timings { last: vec![(us(0), us(5)), (us(5), us(7))], ..Timings::default() };
+        let text = trace(&[line("a", 1.0), line("b", 1.0)], &timings);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed["traceEvents"][1]["ts"], 5.0);
+        assert_eq!(parsed["traceEvents"][1]["dur"].as_f64().unwrap().round(), 2.0);
+    }
+}

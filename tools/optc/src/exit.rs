@@ -1,0 +1,147 @@
+//! Exit codes, and the one place that gives each error its code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use optc::{Error, RunError};
+use optc_onnx::{Diagnostic, Kind};
+use optc_passes::PassError;
+use optc_tensor::TensorError;
+use optc_tensor::npy::NpyError;
+
+/// How the command ends. The numbers are documented in `optc --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Ok = 0,
+    /// A comparison or a check did not pass.
+    CheckFailed = 1,
+    /// The command line is wrong; clap exits with this number as well.
+    Usage = 2,
+    /// The model, the text or the artifact is not valid.
+    BadModel = 3,
+    /// The model is valid, but uses what is not supported.
+    Unsupported = 4,
+    /// A pass or the code generator failed.
+    Compile = 5,
+    /// Inputs do not fit, or an op refused its operands.
+    Run = 6,
+    /// A file could not be read or written.
+    Io = 7,
+}
+
+/// The table in `optc --help`.
+pub const HELP: &str = "\
+Exit codes:
+  0  all went well
+  1  a comparison or a check did not pass
+  2  the command line is wrong
+  3  the model, text or artifact is not valid
+  4  the model uses what is not supported
+  5  a pass or the code generator failed
+  6  inputs do not fit, or a run failed
+  7  a file could not be read or written";
+
+impl Exit {
+    /// For `main`.
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// Why a command stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to tell the user.
+    pub message: String,
+}
+
+/// What commands return.
+pub type Outcome<T = Exit> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure with a code and a message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+
+    /// A failed operation on the file at `path`.
+    pub fn io(path: &Path, error: &std::io::Error) -> Failure {
+        Failure::new(Exit::Io, format!("`{}`: {error}", path.display()))
+    }
+
+    /// An array file that could not be read or written.
+    pub fn array(path: &Path, error: &NpyError) -> Failure {
+        let exit = match error {
+            NpyError::Io(_) => Exit::Io,
+            NpyError::Zip(_) | NpyError::Array { .. } | NpyError::Tensor(_) => Exit::Run,
+        };
+        Failure::new(exit, format!("`{}`: {error}", path.display()))
+    }
+
+    /// The same failure with advice.
+    pub fn hint(mut self, hint: &str) -> Failure {
+        self.message = format!("{}\n  hint:  {hint}", self.message);
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let exit = match &error {
+            Error::Import(d) => of_diagnostic(d),
+            Error::Pass(e) => of_pass(e),
+            Error::Lower(_) | Error::NoGraph => Exit::Compile,
+            Error::Run(_) | Error::Threads(_) => Exit::Run,
+            Error::Isa { .. } | Error::Shape { .. } => Exit::Usage,
+            Error::IsaMissing { .. } => Exit::Unsupported,
+            Error::Artifact { .. } => Exit::BadModel,
+            Error::Io { .. } => Exit::Io,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+fn of_diagnostic(diagnostic: &Diagnostic) -> Exit {
+    match diagnostic.kind() {
+        Kind::BadModel => Exit::BadModel,
+        Kind::Unsupported => Exit::Unsupported,
+        Kind::Io => Exit::Io,
+    }
+}
+
+fn of_pass(error: &PassError) -> Exit {
+    match error {
+        PassError::UnknownPass { .. } | PassError::Syntax { .. } | PassError::Option { .. } => Exit::Usage,
+        // Shapes that contradict each other show when a model is specialised to the inputs of a run.
+        PassError::Input { .. } => Exit::Run,
+        _ => Exit::Compile,
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Failure {
+        Failure::new(of_diagnostic(&diagnostic), diagnostic.to_string())
+    }
+}
+
+impl From<PassError> for Failure {
+    fn from(error: PassError) -> Failure {
+        Failure::new(of_pass(&error), error.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        Failure::new(Exit::Run, error.to_string())
+    }
+}
+
+impl From<TensorError> for Failure {
+    fn from(error: TensorError) -> Failure {
+        Failure::new(Exit::Run, error.to_string())
+    }
+}

@@ -1,0 +1,139 @@
+//! What models are fed with: arrays from files, or seeded random ones.
+
+mod random;
+pub mod rows;
+
+use std::path::{Path, PathBuf};
+
+use optc::{Model, ValueInfo};
+use optc_ir::{Dim, TensorType, Type, Val};
+use optc_tensor::Tensor;
+use optc_tensor::npy::{read_npy, read_npz};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::report::note;
+use crate::text_form::{convert, is_foreign_to_numpy};
+
+/// Where inputs come from.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InputArgs {
+    /// An `.npz` keyed by input name, an `.npy` for a model of one input, or a `test_data_set_N` folder; random without it
+    #[arg(long, value_name = "IN")]
+    pub input: Option<PathBuf>,
+    /// The seed of random inputs: floats are normal, integers 0 or 1, unknown dims 1
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Use only the first N rows of each input's leading axis
+    #[arg(long, value_name = "N")]
+    pub rows: Option<usize>,
+}
+
+impl InputArgs {
+    /// One value for each input of `model`, in order.
+    ///
+    /// # Errors
+    /// A file cannot be read or lacks an input, or no value can be made up for one.
+    pub fn values(&self, model: &Model) -> Outcome<Vec<Val>> {
+        let values = match &self.input {
+            Some(path) => in_order(read(path, model.inputs(), "input")?, model.inputs(), path)?,
+            None => random::values(model.inputs(), self.seed)?,
+        };
+        match self.rows {
+            None => Ok(values),
+            Some(n) => values.iter().map(|v| rows::slice(v, 0, n)).collect(),
+        }
+    }
+}
+
+/// Types with every open dim set to 1, for plans that need no data. Says on stderr what it set.
+///
+/// # Errors
+/// An input is no tensor, or its rank is unknown.
+pub fn closed_types(infos: &[ValueInfo]) -> Outcome<Vec<Type>> {
+    infos.iter().map(|info| Ok(random::closed(info)?.into())).collect()
+}
+
+/// Reads named values for what `infos` declares; `kind` is `input` or `output`.
+///
+/// # Errors
+/// The files cannot be read, or hold something else.
+pub fn read(path: &Path, infos: &[ValueInfo], kind: &str) -> Outcome<Vec<(String, Val)>> {
+    if path.is_dir() {
+        let named: Vec<_> = infos.iter().map(|i| (i.name.as_str(), &i.ty)).collect();
+        return Ok(optc_onnx::read_values(path, kind, &named)?);
+    }
+    let array = |e| Failure::array(path, &e);
+    if path.extension().is_some_and(|e| e == "npy") {
+        let [info] = infos else {
+            let message = format!(
+                "`{}` is one array, but the model has {} {kind}s: give an .npz keyed by name",
+                path.display(),
+                infos.len()
+            );
+            return Err(Failure::new(Exit::Run, message));
+        };
+        return Ok(vec![(info.name.clone(), adapt(read_npy(path).map_err(array)?, info)?)]);
+    }
+    let arrays = read_npz(path).map_err(array)?;
+    let adapted = arrays.into_iter().map(|(name, t)| {
+        let value = match infos.iter().find(|i| i.name == name) {
+            Some(info) => adapt(t, info)?,
+            None => t.into(),
+        };
+        Ok((name, value))
+    });
+    adapted.collect()
+}
+
+/// The array as a value of the declared dtype, where NumPy has no such dtype.
+fn adapt(t: Tensor, info: &ValueInfo) -> Outcome<Val> {
+    match &info.ty {
+        Type::Tensor(TensorType { dtype, .. }) if is_foreign_to_numpy(*dtype) => Ok(convert(&t, *dtype)?.into()),
+        _ => Ok(t.into()),
+    }
+}
+
+/// Named values in the order of the model's inputs; every one must be there, and no other.
+fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path) -> Outcome<Vec<Val>> {
+    let wrong = |what: String| Failure::new(Exit::Run, format!("`{}` {what}", path.display()));
+    let values = infos.iter().map(|info| {
+        let at = named.iter().position(|(name, _)| *name == info.name);
+        let at = at.ok_or_else(|| wrong(format!("has no array for input `{}`, which is {}", info.name, info.ty)))?;
+        Ok(named.swap_remove(at).1)
+    });
+    let values = values.collect::<Outcome<Vec<Val>>>()?;
+    match named.first() {
+        None => Ok(values),
+        Some((name, _)) => {
+            let known = infos.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ");
+            Err(wrong(format!("has an array `{name}`, but the model has no such input; it has {known}")))
+        }
+    }
+}
+
+/// Advice for values that do not fit because of their leading axis.
+pub fn explain_rows(failure: Failure, model: &Model, values: &[Val]) -> Failure {
+    let misfit = model.inputs().iter().zip(values).any(|(info, value)| only_rows_differ(info, value));
+    if failure.exit == Exit::Run && misfit {
+        return failure
+            .hint("the model's leading dim is fixed: take its rows with `--rows`, or run in parts with `--batch`");
+    }
+    failure
+}
+
+/// Whether a value has the declared dims but for the leading one, which is fixed.
+fn only_rows_differ(info: &ValueInfo, value: &Val) -> bool {
+    let (Type::Tensor(TensorType { shape: Some(dims), .. }), Val::Tensor(t)) = (&info.ty, value) else { return false };
+    let fits = |(dim, &n): (&Dim, &usize)| dim.known().is_none_or(|d| d == n);
+    match (&dims[..], t.shape()) {
+        ([first, dims @ ..], [n, shape @ ..]) => {
+            !fits((first, n)) && dims.len() == shape.len() && dims.iter().zip(shape).all(fits)
+        }
+        _ => false,
+    }
+}
+
+/// Says which dims were set to 1.
+fn say_closed(info: &ValueInfo, shape: &[usize]) {
+    note(&format!("input `{}` is {}: its open dims are set to 1, shape {shape:?} (see --shape)", info.name, info.ty));
+}

@@ -1,0 +1,120 @@
+//! Options that every command on a model takes.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use optc::{Compiler, Options};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// The model and how it is compiled.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// The model: an ONNX file, a `.optc` artifact, or the text form of a graph
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub how: CompileArgs,
+}
+
+/// How a model is compiled and run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CompileArgs {
+    /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
+    #[arg(long = "shape", value_name = "NAME:DIMS")]
+    pub shapes: Vec<Shape>,
+    /// The pipeline: `O0` to `O3`, or a list of passes (see `optc passes`)
+    #[arg(long, short, default_value = "O2", value_name = "PIPELINE")]
+    pub passes: String,
+    /// Threads that run the model, 0 for all cores [default: 1 for bench and profile, 0 elsewhere]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// The instruction set to compile for, instead of the best of this machine
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<String>,
+    /// The precision of contractions
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Precision,
+}
+
+/// What contractions compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Inputs rounded to bfloat16.
+    Bf16,
+}
+
+/// An input's name and extents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The input.
+    pub name: String,
+    /// Its extents.
+    pub dims: Vec<usize>,
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shape, String> {
+        // Names may hold colons: the last one separates.
+        let parsed = text.rsplit_once(':').and_then(|(name, dims)| Some((name, optc_passes::parse_shape(dims)?)));
+        match parsed {
+            Some((name, dims)) if !name.is_empty() => Ok(Shape { name: name.to_owned(), dims }),
+            _ => Err("expected a name and dims, such as `x:1x3x224x224`".to_owned()),
+        }
+    }
+}
+
+impl CompileArgs {
+    /// The library's options; `threads` where none are asked for.
+    ///
+    /// # Errors
+    /// The precision is not supported.
+    pub fn options(&self, threads: usize) -> Outcome<Options> {
+        if self.precision == Precision::Bf16 {
+            return Err(Failure::new(Exit::Unsupported, "precision `bf16` is not supported yet; `f32` is"));
+        }
+        Ok(Options {
+            passes: self.passes.clone(),
+            threads: self.threads.unwrap_or(threads),
+            isa: self.isa.clone(),
+            shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
+            ..Options::default()
+        })
+    }
+
+    /// A compiler that runs models on all cores unless told otherwise.
+    ///
+    /// # Errors
+    /// As [`CompileArgs::options`].
+    pub fn compiler(&self) -> Outcome<Compiler> {
+        Ok(Compiler::new(self.options(0)?))
+    }
+
+    /// A compiler whose models can be saved and their graphs looked at.
+    ///
+    /// # Errors
+    /// As [`CompileArgs::options`].
+    pub fn keeping_compiler(&self) -> Outcome<Compiler> {
+        Ok(Compiler::new(Options { keep_graph: true, ..self.options(0)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_a_name_and_dims() {
+        let shape = |name: &str, dims: &[usize]| Ok(Shape { name: name.to_owned(), dims: dims.to_vec() });
+        assert_eq!("x:1x3x224x224".parse::<Shape>(), shape("x", &[1, 3, 224, 224]));
+        assert_eq!("images:0:7".parse::<Shape>(), shape("images:0", &[7]));
+        assert_eq!("sr:".parse::<Shape>(), shape("sr", &[]));
+        for bad in ["1x3", ":1x3", "x:1xNx3", "x:-1"] {
+            assert!(bad.parse::<Shape>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The real command on the models in `testdata`.
+
+mod common;
+mod errors;
+mod reports;
+mod run;

@@ -1,0 +1,122 @@
+//! `inspect`, `check`, `opt`, `profile`, `explain`, `passes`, `hwbench` and `completions`.
+
+use crate::common::{code, files, json, line, stderr, stdout};
+
+#[test]
+fn inspect_says_what_a_model_is_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "inspect {lenet.onnx} --shape input:1x1x28x28 --json"), 0);
+    assert_eq!(report["parameters"], 127_462);
+    assert_eq!(report["macs"], 1_707_592);
+    assert_eq!(report["onnx"]["ops"]["Conv"], 2);
+    assert_eq!(report["onnx"]["opsets"]["ai.onnx"], 17);
+    assert_eq!(report["inputs"][0]["type"], "tensor<1x1x28x28xf32>");
+    assert!(report["plan"]["arena_bytes"].is_number());
+    let open = json(&line(folder.path(), "inspect {lenet.onnx} --json"), 0);
+    assert_eq!(open["open_inputs"][0], "input");
+    assert!(open["plan"].is_null() && open["macs_unknown_of"].as_u64().unwrap() > 0);
+    assert!(stdout(&line(folder.path(), "inspect {lenet.onnx}"), 0).contains("dims of input are open"));
+}
+
+#[test]
+fn inspect_reads_artifacts() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(code(&line(folder.path(), "compile {lenet.onnx} --shape input:1x1x28x28 -o @m.optc")), 0);
+    let report = json(&line(folder.path(), "inspect @m.optc --json"), 0);
+    assert_eq!(report["kind"], "artifact");
+    assert_eq!(report["macs"], 1_707_592);
+    assert!(report["plan"]["kernel_steps"].is_number());
+}
+
+#[test]
+fn check_counts_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "check {vit.onnx} --json"), 0);
+    assert_eq!(report["unsupported"].as_array().unwrap().len(), 0);
+    let host = report["host_steps"].as_array().unwrap();
+    assert!(host.iter().all(|step| !step["reason"].as_str().unwrap().is_empty()));
+    let expected = i32::from(!host.is_empty());
+    assert_eq!(code(&line(folder.path(), "check {vit.onnx} --fail-on-host")), expected);
+}
+
+#[test]
+fn opt_goes_from_onnx_to_text_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = stdout(&line(folder.path(), "opt {lenet.onnx} --passes O0"), 0);
+    assert!(text.starts_with("func @") && text.contains("nn.conv"), "{text}");
+    let write = "opt {lenet.onnx} --passes clean-up --verify-each=numerics -o @g.mlir --json";
+    let report = json(&line(folder.path(), write), 0);
+    assert!(report["passes"].as_array().unwrap().len() > 3);
+    assert_eq!(files(folder.path()), ["g.mlir", "g.npz"]);
+    let again = stdout(&line(folder.path(), "opt @g.mlir --passes dce"), 0);
+    assert_eq!(again, std::fs::read_to_string(folder.path().join("g.mlir")).unwrap());
+    let compare = "compare @g.mlir --input {fashion_100.npz} --rows 8 --expect {lenet_expected.npz}";
+    assert_eq!(code(&line(folder.path(), compare)), 0);
+}
+
+#[test]
+fn opt_prints_and_times_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = line(folder.path(), "opt {mlp.onnx} --time-passes --print-after cse --verify-each");
+    let messages = stderr(&output);
+    assert!(messages.contains("// after cse\nfunc @") && messages.contains("rules fired"), "{messages}");
+    assert!(!messages.contains("// after dce"), "{messages}");
+    assert!(stdout(&output, 0).starts_with("func @"));
+    let bounded = json(&line(folder.path(), "opt {vit.onnx} --stop-after-rewrites 3 --json"), 0);
+    assert_eq!(bounded["rewrites"], 3);
+}
+
+#[test]
+fn profile_times_every_step_and_writes_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "profile {lenet.onnx} --runs 2 --trace @trace.json --json"), 0);
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(report["runs"], 2);
+    assert!(steps.iter().any(|s| s["nodes"].as_array().unwrap().iter().any(|n| n == "/c1/Conv")), "{report}");
+    let share: f64 = steps.iter().map(|s| s["share"].as_f64().unwrap()).sum();
+    assert!((share - 1.0).abs() < 1e-6);
+    let trace = std::fs::read_to_string(folder.path().join("trace.json")).unwrap();
+    let trace: serde_json::Value = serde_json::from_str(&trace).unwrap();
+    assert_eq!(trace["traceEvents"].as_array().unwrap().len(), steps.len());
+    let top = json(&line(folder.path(), "profile {lenet.onnx} --runs 1 --top 1 --json"), 0);
+    assert_eq!(top["steps"].as_array().unwrap().len(), 1);
+    assert!(stdout(&line(folder.path(), "profile {mlp.onnx} --runs 1"), 0).contains("GFLOP/s"));
+}
+
+#[test]
+fn explain_tells_what_became_of_each_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "explain {lenet.onnx} --json"), 0);
+    let nodes = report["nodes"].as_array().unwrap();
+    let conv = nodes.iter().find(|n| n["nodes"].as_array().unwrap().iter().any(|n| n == "/c1/Conv")).unwrap();
+    assert!(conv["ops"].as_array().unwrap().iter().any(|op| op == "nn.conv"), "{conv}");
+    let only = json(&line(folder.path(), "explain {lenet.onnx} --only /c1/Conv --json"), 0);
+    assert!(only["nodes"].as_array().unwrap().len() < nodes.len());
+}
+
+#[test]
+fn passes_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "passes --list --json"), 0);
+    assert_eq!(report["passes"].as_array().unwrap().len(), optc_passes::list().len());
+    assert!(stdout(&line(folder.path(), "passes --show O2"), 0).lines().any(|l| l == "dce"));
+}
+
+#[test]
+fn hwbench_measures_the_instruction_sets() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "hwbench --rounds 1 --size 64 --no-bandwidth --json"), 0);
+    let isas = report["isas"].as_array().unwrap();
+    assert!(
+        isas.iter().any(|isa| isa["name"] == "portable" && isa["measured"]["fma_peak_gflops"].as_f64() > Some(0.0))
+    );
+}
+
+#[test]
+fn completions_and_help_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&line(folder.path(), &format!("completions {shell}")), 0).contains("hwbench"));
+    }
+    assert!(stdout(&line(folder.path(), "--help"), 0).contains("7  a file could not be read or written"));
+}
