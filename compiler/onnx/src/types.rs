@@ -41,7 +41,8 @@ fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, TensorError> {
 fn read_dim(value: Option<&DimValue>) -> Dim {
     match value {
         Some(DimValue::DimValue(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Known),
-        Some(DimValue::DimParam(name)) if !name.is_empty() => Dim::Named(name.as_str().into()),
+        // Exporters write `?` for every open extent; it is no name that makes them equal.
+        Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Named(name.as_str().into()),
         _ => Dim::Unknown,
     }
 }
@@ -88,6 +89,7 @@ mod tests {
     fn negative_extents_are_unknown() {
         assert_eq!(read_dim(Some(&DimValue::DimValue(-1))), Dim::Unknown);
         assert_eq!(read_dim(Some(&DimValue::DimParam(String::new()))), Dim::Unknown);
+        assert_eq!(read_dim(Some(&DimValue::DimParam("?".to_owned()))), Dim::Unknown);
         assert!(read_type(&TypeProto::default()).is_err());
     }
 }
