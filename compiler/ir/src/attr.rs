@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use optc_tensor::{DType, Tensor};
 
+use crate::Type;
+
 /// A float attribute, compared and hashed by its bits so that ops can be keys.
 #[derive(Clone, Copy)]
 pub struct Real(pub f32);
@@ -57,6 +59,8 @@ pub enum Attr {
     Strs(Vec<String>),
     /// A dtype: `f32`.
     DType(DType),
+    /// A type: `tensor<2xf32>`.
+    Type(Type),
     /// A constant: `dense<[1, 2]>` or `@symbol`.
     Const(Const),
 }
@@ -87,6 +91,7 @@ attr_value! {
     String, Str, "a string";
     Vec<i64>, Ints, "a list of integers";
     DType, DType, "a dtype";
+    Type, Type, "a type";
     Const, Const, "a constant";
 }
 

@@ -258,6 +258,9 @@ impl<'a> Parser<'a> {
                 Ok(Attr::Const(Const(t.ok_or_else(|| self.error(format!("there is no constant `@{name}`")))?)))
             }
             Some('d') if self.eat("dense<[") => self.dense(),
+            Some('t' | 's' | 'o') if ["tensor<", "seq<", "opt<"].iter().any(|t| self.rest().starts_with(t)) => {
+                Ok(Attr::Type(self.ty(0)?))
+            }
             Some(c) if c.is_ascii_digit() || matches!(c, '-' | '+') => {
                 let token = self.number()?;
                 self.scalar_attr(token)

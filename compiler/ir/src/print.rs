@@ -121,6 +121,7 @@ fn print_attr(attr: &Attr, constants: &mut Vec<(String, Tensor)>) -> String {
         Attr::Reals(v) => format!("{v:?}"),
         Attr::Strs(v) => format!("{v:?}"),
         Attr::DType(v) => v.to_string(),
+        Attr::Type(v) => v.to_string(),
         Attr::Const(c) => print_constant(&c.0, constants),
     }
 }

@@ -165,7 +165,7 @@ impl Type {
     }
 
     /// True when a value of type `other` may stand where `self` is declared: same kinds and dtypes, no two concrete
-    /// extents that differ.
+    /// extents that differ. A value stands for the optional that holds it.
     pub fn accepts(&self, other: &Type) -> bool {
         match (self, other) {
             (Type::Tensor(a), Type::Tensor(b)) => {
@@ -182,6 +182,7 @@ impl Type {
                 a.dtype == b.dtype && dims
             }
             (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.accepts(b),
+            (Type::Optional(a), b) => a.accepts(b),
             _ => false,
         }
     }
@@ -202,6 +203,7 @@ impl Type {
             }
             (Type::Sequence(a), Type::Sequence(b)) => Some(Type::Sequence(Box::new(a.join(b)?))),
             (Type::Optional(a), Type::Optional(b)) => Some(Type::Optional(Box::new(a.join(b)?))),
+            (Type::Optional(a), b) | (b, Type::Optional(a)) => Some(Type::Optional(Box::new(a.join(b)?))),
             _ => None,
         }
     }
@@ -220,6 +222,7 @@ impl Type {
                 a.dtype == b.dtype && dims
             }
             (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.covers(b),
+            (Type::Optional(a), b) => a.covers(b),
             _ => false,
         }
     }
@@ -282,5 +285,8 @@ mod tests {
         let seq = |t: &Type| Type::Sequence(Box::new(t.clone()));
         assert_eq!(seq(&types[0]).join(&seq(&types[3])), Some(seq(&types[4])));
         assert_eq!(seq(&types[0]).join(&types[0]), None);
+        let opt = Type::Optional(Box::new(types[0].clone()));
+        assert_eq!(types[0].join(&opt), Some(opt.clone()));
+        assert!(opt.covers(&types[0]) && !types[0].covers(&opt));
     }
 }

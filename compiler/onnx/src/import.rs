@@ -5,6 +5,7 @@
 //! trusted: inferred ones hold.
 
 mod control;
+mod map;
 mod walk;
 
 use std::path::Path;

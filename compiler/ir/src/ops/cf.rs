@@ -9,6 +9,7 @@ mod stack;
 pub use branch::*;
 pub use repeat::*;
 pub use scan::*;
+pub(crate) use stack::stack;
 
 use optc_tensor::{DType, Tensor};
 

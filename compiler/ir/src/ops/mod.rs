@@ -7,8 +7,11 @@ pub mod cf;
 pub(crate) mod eval;
 pub mod kernel;
 pub mod math;
+pub mod ml;
 pub mod nn;
+pub mod seq;
 pub mod tensor;
+pub mod text;
 
 use optc_tensor::{DType, Tensor};
 
@@ -230,6 +233,9 @@ macro_rules! for_each_op {
             Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
             Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
             If in cf, Loop in cf, Scan in cf,
+            SeqConstruct in seq, SeqEmpty in seq, SeqInsert in seq, SeqErase in seq, SeqAt in seq, SeqLength in seq,
+            SeqSplit in seq, SeqConcat in seq, OptSome in seq, OptNone in seq, OptHas in seq, OptGet in seq,
+            StrConcat in text, StrSplit in text, StrMatch in text, StrNormalize in text, Lookup in ml,
             ConvTranspose in nn, DeformConv in nn, MaxPoolIndices in nn, LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn,
             RmsNorm in nn, GroupNorm in nn, Lrn in nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn, Gru in nn,
             Fused in kernel, ConvertLayout in kernel,

@@ -1,4 +1,4 @@
-//! Ops with subgraphs: `If`, `Loop`, `Scan`.
+//! Ops with subgraphs: `If`, `Loop`, `Scan`, and `SequenceMap`, which `map` writes out.
 //!
 //! A subgraph becomes an isolated region. What it uses of the graphs around it is passed in as operands of the op and
 //! parameters of the region; constants of the outside are copied into the region, so that inference and kernels see
@@ -22,7 +22,7 @@ const WIDENINGS: usize = 2;
 
 /// True for the ops that this module imports.
 pub(super) fn is_control(domain: &str, op: &str) -> bool {
-    domain.is_empty() && matches!(op, "If" | "Loop" | "Scan")
+    domain.is_empty() && matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
 }
 
 /// What a name of the outside is to the subgraphs of one node.
@@ -56,6 +56,7 @@ impl<'a> Importer<'a> {
         let results = match node.op_type() {
             "If" => self.branch(node, &attrs, scope),
             "Loop" => self.repeat(node, &attrs, scope),
+            "SequenceMap" => self.sequence_map(node, &attrs, scope),
             _ if opset < 9 => self.batched_scan(node, &attrs, scope),
             _ => self.scan(node, &attrs, scope),
         }?;

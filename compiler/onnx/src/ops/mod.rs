@@ -9,12 +9,16 @@ mod conv;
 mod linear;
 mod loss;
 mod math;
+mod ml;
 mod nn;
 mod norm;
 mod pool;
 mod recurrent;
+mod seq;
 mod softmax;
 mod tensor;
+mod text;
+mod training;
 mod window;
 
 use optc_ir::Value;
@@ -33,12 +37,16 @@ const TABLES: &[Table] = &[
     linear::TABLE,
     loss::TABLE,
     math::TABLE,
+    ml::TABLE,
     nn::TABLE,
     norm::TABLE,
     pool::TABLE,
     recurrent::TABLE,
+    seq::TABLE,
     softmax::TABLE,
     tensor::TABLE,
+    text::TABLE,
+    training::TABLE,
 ];
 
 /// The mapping of an op, if it has one.

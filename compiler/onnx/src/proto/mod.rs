@@ -18,4 +18,4 @@ mod onnx;
 pub use onnx::*;
 
 /// The newest IR version that the importer reads.
-pub const MAX_IR_VERSION: i64 = 13;
+pub const MAX_IR_VERSION: i64 = 14;

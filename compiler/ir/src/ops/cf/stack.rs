@@ -61,7 +61,7 @@ fn empty(ty: Option<&Type>) -> Result<Tensor, OpError> {
 }
 
 /// Equal tensors stacked along a new axis.
-fn stack(items: &[Tensor], axis: usize) -> Result<Tensor, OpError> {
+pub(crate) fn stack(items: &[Tensor], axis: usize) -> Result<Tensor, OpError> {
     let Some(first) = items.first() else { return Err(OpError::Operand { slot: 0 }) };
     let mut shape = vec![items.len()];
     shape.extend_from_slice(first.shape());
