@@ -6,6 +6,7 @@ pub mod emit;
 pub mod expr;
 pub mod gemm_peak;
 pub mod lower;
+pub mod movement;
 pub mod nest;
 pub mod peak;
 pub mod space;

@@ -4,7 +4,7 @@
 //! a [`Space`] is the smallest set of dims that visits the elements of all views together; a [`Split`] cuts some of the
 //! dims into the ranges that parallel tasks take.
 
-use crate::nest::{Ix, Kernel, Stmt, TASK, Var};
+use crate::nest::{Ix, Kernel, Stmt, Var};
 use crate::tile::Mem;
 
 /// A tensor in memory: element `i` is at `offset + sum(i[d] * strides[d])` bytes of its buffer.
@@ -140,8 +140,8 @@ impl Split {
         self.extents.iter().zip(&self.chunks).map(|(e, c)| e.div_ceil(*c) as u64).product()
     }
 
-    /// The ranges of a task, and the statements that define the variables that they use.
-    pub fn ranges(&self, kernel: &mut Kernel) -> (Vec<Stmt>, Vec<Range>) {
+    /// The ranges of the task of this number, and the statements that define the variables that they use.
+    pub fn ranges(&self, kernel: &mut Kernel, task: &Ix) -> (Vec<Stmt>, Vec<Range>) {
         let (mut stmts, mut ranges) = (Vec::new(), Vec::new());
         let mut parts_inside = self.tasks() as i64;
         for d in 0..self.extents.len() {
@@ -152,7 +152,7 @@ impl Split {
             }
             let parts = extent.div_ceil(chunk) as i64;
             parts_inside /= parts;
-            let lo = define(kernel, &mut stmts, (Ix::var(TASK) / parts_inside) % parts * chunk as i64);
+            let lo = define(kernel, &mut stmts, (task.clone() / parts_inside) % parts * chunk as i64);
             let hi = define(kernel, &mut stmts, (Ix::var(lo) + chunk).min(extent));
             ranges.push(Range { lo: lo.into(), hi: hi.into() });
         }

@@ -15,8 +15,8 @@ fn unroll(cost: usize) -> usize {
     }
 }
 
-/// Fills the kernel.
-pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base]) {
+/// See [`Nest::build`].
+pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base], task: &Ix) -> (u64, Vec<Stmt>) {
     let mut extents = nest.space.extents.clone();
     let inner = extents.pop().unwrap_or(1);
     let linear = Linear { nest, group: unroll(nest.cost) * nest.lanes, inner: nest.space.strides.last() };
@@ -24,8 +24,7 @@ pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base]) {
     extents.push(inner);
     align.push(linear.group);
     let split = Split::new(&extents, &align, nest.least());
-    kernel.tasks = split.tasks();
-    let (mut body, ranges) = split.ranges(kernel);
+    let (mut body, ranges) = split.ranges(kernel, task);
     let dims = if nest.space.extents.is_empty() { &[] } else { &ranges[..] };
     let nested = if split.cuts(extents.len() - 1) {
         linear.along_rows(kernel, bases, dims, inner)
@@ -33,7 +32,7 @@ pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base]) {
         linear.whole_rows(kernel, bases, dims, inner)
     };
     body.extend(nested);
-    kernel.body = body;
+    (split.tasks(), body)
 }
 
 struct Linear<'a> {

@@ -17,7 +17,7 @@ mod transpose;
 mod transposed;
 
 use crate::expr::Expr;
-use crate::nest::{Access, Addr, Base, Ix, Kernel};
+use crate::nest::{Access, Addr, Base, Ix, Kernel, Stmt, TASK};
 use crate::space::{Space, View};
 use crate::target::Isa;
 
@@ -47,13 +47,7 @@ pub fn elementwise(p: &Elementwise, isa: &Isa) -> Kernel {
         let access = if view.is_whole(&p.shape) { Access::Write } else { Access::ReadWrite };
         bases.push(kernel.buf(format!("y{i}"), view.bytes, access));
     }
-    if nest.space.is_empty() || p.results.is_empty() {
-        return kernel;
-    }
-    match nest.transposed_dim() {
-        Some(i) => transposed::build(&nest, &mut kernel, &bases, i),
-        None => linear::build(&nest, &mut kernel, &bases),
-    }
+    (kernel.tasks, kernel.body) = nest.build(&mut kernel, &bases, &Ix::var(TASK));
     kernel
 }
 
@@ -68,7 +62,7 @@ pub fn in_place(p: &Elementwise, operand: usize) -> bool {
 const LEAST: usize = 16 << 10;
 
 /// A problem with its dims collapsed. The views are in the order of the buffers: operands, then results.
-struct Nest<'a> {
+pub(crate) struct Nest<'a> {
     p: &'a Elementwise,
     lanes: usize,
     space: Space,
@@ -78,7 +72,7 @@ struct Nest<'a> {
 }
 
 impl<'a> Nest<'a> {
-    fn new(p: &'a Elementwise, lanes: usize) -> Nest<'a> {
+    pub(crate) fn new(p: &'a Elementwise, lanes: usize) -> Nest<'a> {
         let results = p.results.iter().map(|(view, _)| view);
         let views: Vec<_> = p.operands.iter().chain(results.clone()).collect();
         // The order of the dims is that of the results, so they come first here.
@@ -87,6 +81,17 @@ impl<'a> Nest<'a> {
         space.strides.iter_mut().for_each(|of| of.rotate_left(p.results.len()));
         let cost = p.results.iter().map(|(_, expr)| expr.cost()).sum();
         Nest { p, lanes, space, views, cost }
+    }
+
+    /// How many tasks there are, and what task `task` of them does; `bases` are the buffers of the views.
+    pub(crate) fn build(&self, kernel: &mut Kernel, bases: &[Base], task: &Ix) -> (u64, Vec<Stmt>) {
+        if self.space.is_empty() || self.p.results.is_empty() {
+            return (0, Vec::new());
+        }
+        match self.transposed_dim() {
+            Some(i) => transposed::build(self, kernel, bases, i, task),
+            None => linear::build(self, kernel, bases, task),
+        }
     }
 
     fn name(&self) -> String {

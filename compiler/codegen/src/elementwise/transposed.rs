@@ -15,27 +15,21 @@ const COLUMNS: usize = 16;
 /// Rows in a call.
 const ROWS: usize = 64;
 
-/// Fills the kernel; `i` is the dim that an operand is contiguous along.
-pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base], i: usize) {
+/// See [`Nest::build`]; `i` is the dim that an operand is contiguous along.
+pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base], i: usize, task: &Ix) -> (u64, Vec<Stmt>) {
     let t = Transposed { nest, bases, i, j: nest.space.extents.len() - 1 };
     let mut align = vec![1; nest.space.extents.len()];
     (align[t.i], align[t.j]) = (nest.lanes, COLUMNS);
     let split = Split::new(&nest.space.extents, &align, nest.least());
-    kernel.tasks = split.tasks();
-    let (mut body, ranges) = split.ranges(kernel);
+    let (mut body, ranges) = split.ranges(kernel, task);
     let outer: Vec<_> = (0..t.j).filter(|&d| d != i).collect();
     let mut index = vec![Ix::Const(0); ranges.len()];
     let vars: Vec<_> = outer.iter().map(|_| kernel.var()).collect();
     outer.iter().zip(&vars).for_each(|(&d, &var)| index[d] = Ix::var(var));
     let square = t.square(kernel, &ranges, &index);
-    body.extend(
-        outer
-            .iter()
-            .zip(vars)
-            .rev()
-            .fold(square, |body, (&d, var)| vec![for_loop(var, ranges[d].lo.clone(), ranges[d].hi.clone(), body)]),
-    );
-    kernel.body = body;
+    let wrap = |body, (&d, &var): (&usize, _)| vec![for_loop(var, ranges[d].lo.clone(), ranges[d].hi.clone(), body)];
+    body.extend(outer.iter().zip(&vars).rev().fold(square, wrap));
+    (split.tasks(), body)
 }
 
 struct Transposed<'a> {

@@ -203,7 +203,7 @@ impl Lowering {
         let at = self.temp(view.len() * view.width());
         let strides = super::strides_in(&view.shape, Encoding::Plain);
         let copy = View { at, dtype: view.dtype, shape: view.shape.clone(), strides };
-        super::elementwise::copy(self, view, &copy, loc)?;
+        super::movement::copy(self, view, &copy, loc)?;
         Ok(copy)
     }
 

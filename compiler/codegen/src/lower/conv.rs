@@ -23,7 +23,7 @@ impl Lowering {
         let at = self.temp(4 * dst.len());
         let last = View::dense(at, &ty).ok_or_else(|| Declined::new("a convolution of rank below 3"))?;
         self.conv_nhwc(op, site, &last)?;
-        super::elementwise::copy(self, &last, &dst, &site.loc)
+        super::movement::copy(self, &last, &dst, &site.loc)
     }
 
     fn conv_nhwc(&mut self, op: &Conv, site: &Site, dst: &View) -> Lowered {

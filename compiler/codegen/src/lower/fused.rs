@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use optc_ir::{Graph, NodeId, Op, Value};
+use optc_tensor::DType;
 
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise};
+use super::elementwise::{self, Arg};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::expr::Expr;
 
 /// Beyond this many leaves and operators fusion does not pay: the values do not stay in registers.
@@ -33,7 +35,14 @@ impl Lowering {
         let Some(anchor) = fusion.anchor else {
             return elementwise::elementwise(self, &fusion.expr, &views, &result, &site.loc);
         };
+        if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
+            return Err(Declined::new("an expression behind an op has an operand or a result that is not f32"));
+        }
         let node = region.node(anchor);
+        let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(|t| t.static_shape());
+        if between.as_ref() != Some(&result.shape) || node.results.len() != 1 {
+            return Err(Declined::new("the expression behind an op has another shape"));
+        }
         let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
         let mut operands = Vec::new();
         for operand in &node.operands {
@@ -57,18 +66,19 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
     let anchor = find_anchor(region, &order)?;
     let first = usize::from(anchor.is_some());
     let mut operands: Vec<usize> = Vec::new();
-    let mut known: HashMap<Value, Expr> = HashMap::new();
+    let mut known: HashMap<Value, Arg> = HashMap::new();
     for id in order {
         let node = region.node(id);
         let value = Value { node: id, result: 0 };
         match &node.op {
             Op::Param(_) => {}
             Op::Constant(c) => {
-                let scalar = scalar(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
+                let scalar =
+                    Arg::scalar(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
                 known.insert(value, scalar);
             }
             _ if Some(id) == anchor => {
-                known.insert(value, Expr::Operand(0));
+                known.insert(value, Arg::operand(0, dtype(region, value)?));
             }
             op => {
                 let mut args = Vec::new();
@@ -82,21 +92,22 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                             operands.push(param);
                             operands.len() - 1
                         });
-                        args.push(Some(Expr::Operand(first + at)));
+                        args.push(Some(Arg::operand(first + at, dtype(region, *operand)?)));
                     } else {
                         args.push(known.get(operand).cloned());
                     }
                 }
-                let expr = elementwise::expr_of(op, &args)?;
+                let dtype = dtype(region, value)?;
+                let expr = elementwise::expr_of(op, &args, dtype)?;
                 if expr.size() > MAX_EXPR {
                     return Err(Declined::new("the fused expression is too large"));
                 }
-                known.insert(value, expr);
+                known.insert(value, Arg { expr, dtype });
             }
         }
     }
     let expr = known.remove(&output.value).ok_or_else(|| Declined::new("the region gives one of its operands"))?;
-    Ok(Fusion { anchor, expr, operands })
+    Ok(Fusion { anchor, expr: expr.stored(), operands })
 }
 
 fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Declined> {
@@ -111,8 +122,6 @@ fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Decli
     Ok(anchor)
 }
 
-/// A constant of one element as an expression.
-pub(super) fn scalar(t: &optc_tensor::Tensor) -> Option<Expr> {
-    let value = t.as_slice::<f32>().ok()?;
-    if let [one] = value { Some(Expr::Const(*one)) } else { None }
+fn dtype(region: &Graph, value: Value) -> Result<DType, Declined> {
+    region.ty(value).as_tensor().map(|t| t.dtype).ok_or_else(|| Declined::new("a value inside is not a tensor"))
 }

@@ -13,6 +13,7 @@ mod conv;
 mod elementwise;
 mod fused;
 mod memory;
+mod movement;
 mod report;
 mod shape;
 mod view;
@@ -150,6 +151,15 @@ impl Site {
             [one] => Ok(one),
             many => Err(Declined::new(format!("a kernel gives one result, not {}", many.len()))),
         }
+    }
+
+    /// Declines an epilogue, for families that have none.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn without_epilogue(&self) -> Lowered {
+        let none = self.epilogue.operands.is_empty() && self.epilogue.expr == Expr::Operand(0);
+        if none { Ok(()) } else { Err(Declined::new("its kernel applies no expression to the result")) }
     }
 
     /// The value of operand `slot`.
@@ -376,13 +386,17 @@ impl Lowering {
     /// The kernel families: the one place that knows which op is lowered where.
     fn op(&mut self, op: &Op, site: &Site) -> Lowered {
         match op {
-            Op::ConvertLayout(_) => {
-                let src = self.view(site.operand(0)?)?;
-                elementwise::copy(self, &src, site.result()?, &site.loc)
-            }
             Op::MatMul(op) => self.matmul(op, site),
             Op::Gemm(op) => self.gemm(op, site),
             Op::Conv(op) => self.conv(op, site),
+            Op::ConvertLayout(_)
+            | Op::Transpose(_)
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Split(_)
+            | Op::Concat(_)
+            | Op::Pad(_) => movement::op(self, op, site),
+            op if elementwise::is_elementwise(op) => elementwise::op(self, op, site),
             _ => Err(Declined::new("there is no kernel for it")),
         }
     }
@@ -494,7 +508,7 @@ impl Lowering {
         let ty = TensorType::fixed(view.dtype, &view.shape).with_encoding(encoding);
         let copy = self.dense(&ty, Kind::Temp).map_err(|e| Declined::new(e.to_string()))?;
         let loc = self.graph.node(value.node).loc.clone();
-        elementwise::copy(self, &view, &copy, &loc)?;
+        movement::copy(self, &view, &copy, &loc)?;
         self.copies.insert((value, encoding), copy.clone());
         Ok(copy)
     }

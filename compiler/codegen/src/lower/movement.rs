@@ -1,0 +1,101 @@
+//! Ops that move elements: concatenation, padding, changes of layout, and copies of views.
+//!
+//! What only renames bytes is a view already (see `shape.rs`); what is left here copies.
+
+use optc_ir::Op;
+use optc_ir::ops::tensor;
+use optc_runtime::plan::{BufRef, Info};
+
+use super::{Declined, Lowered, Lowering, Site, View};
+use crate::movement::{Movement, Piece, Place, Source, movement};
+
+/// Lowers an op of this family.
+pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
+    site.without_epilogue()?;
+    match op {
+        Op::ConvertLayout(_) => {
+            let src = lw.view(site.operand(0)?)?;
+            copy(lw, &src, site.result()?, &site.loc)
+        }
+        Op::Concat(op) => concat(lw, op, site),
+        Op::Pad(op) => pad(lw, op, site),
+        _ => Err(Declined::new(format!("`{}` is no view of its operand here", op.name()))),
+    }
+}
+
+/// Copies a view into another one of its shape.
+pub(super) fn copy(lw: &mut Lowering, src: &View, dst: &View, loc: &[String]) -> Lowered {
+    let piece = Piece { shape: src.shape.clone(), source: Source::Copy(0, place(src)), dst: place(dst) };
+    emit(lw, std::slice::from_ref(src), vec![piece], dst, loc)
+}
+
+fn place(view: &View) -> Place {
+    Place { offset: 0, strides: view.byte_strides() }
+}
+
+fn emit(lw: &mut Lowering, sources: &[View], pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
+    let width = dst.width();
+    if ![1, 2, 4, 8].contains(&width) {
+        return Err(Declined::new(format!("kernels do not move elements of {width} bytes")));
+    }
+    let lengths = sources.iter().map(View::span_bytes).collect();
+    let problem = Movement { width, sources: lengths, dst_bytes: dst.span_bytes(), pieces };
+    let kernel = movement(&problem, lw.target.isa);
+    let mut args: Vec<BufRef> = sources.iter().map(|view| view.at).collect();
+    args.push(dst.at);
+    let bytes = (2 * dst.len() * width) as f64;
+    lw.kernel(kernel, args, None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
+    Ok(())
+}
+
+/// The operands one behind the other: a piece each.
+fn concat(lw: &mut Lowering, op: &tensor::Concat, site: &Site) -> Lowered {
+    let dst = site.result()?.clone();
+    let rank = dst.shape.len() as i64;
+    let axis = if op.axis < 0 { op.axis + rank } else { op.axis } as usize;
+    let (mut sources, mut pieces) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for slot in 0..site.operands.len() {
+        let src = lw.view(site.operand(slot)?)?;
+        let to = Place { offset: at * dst.byte_strides()[axis], ..place(&dst) };
+        at += src.shape[axis] as i64;
+        pieces.push(Piece { shape: src.shape.clone(), source: Source::Copy(slot, place(&src)), dst: to });
+        sources.push(src);
+    }
+    emit(lw, &sources, pieces, &dst, &site.loc)
+}
+
+/// The operand, and zeros around it: for each dim those before and those behind, within what the dims before it keep.
+fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
+    if op.mode != "zero" {
+        return Err(Declined::new(format!("kernels do not pad by `{}`", op.mode)));
+    }
+    let (src, dst) = (lw.view(site.operand(0)?)?, site.result()?.clone());
+    let (from, to) = (src.byte_strides(), dst.byte_strides());
+    let (mut shape, mut offset, mut start) = (dst.shape.clone(), 0, 0);
+    let mut pieces = Vec::new();
+    let zeros = |shape: &[usize], offset: i64| Piece {
+        shape: shape.to_vec(),
+        source: Source::Fill([0; 8]),
+        dst: Place { offset, strides: to.clone() },
+    };
+    for d in 0..shape.len() {
+        let before = op.pads[d];
+        let (n, all) = (src.shape[d] as i64, shape[d] as i64);
+        // The elements that stay are those from `low` to `high` of the result.
+        let low = before.clamp(0, all);
+        let high = (before + n).clamp(low, all);
+        for (part, begin) in [(low, 0), (all - high, high)] {
+            shape[d] = part as usize;
+            if part > 0 {
+                pieces.push(zeros(&shape, offset + begin * to[d]));
+            }
+        }
+        shape[d] = (high - low) as usize;
+        offset += low * to[d];
+        start += (low - before).max(0) * from[d];
+    }
+    let source = Source::Copy(0, Place { offset: start, strides: from });
+    pieces.push(Piece { shape, source, dst: Place { offset, strides: to.clone() } });
+    emit(lw, &[src], pieces, &dst, &site.loc)
+}

@@ -1,0 +1,195 @@
+//! Graphs of one op or a few through lowering, machine code and the executor, against the interpreter; and whether they
+//! became kernels.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
+use std::sync::Arc;
+
+use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::testing::random_floats;
+use optc_ir::{Graph, Val, infer_types, parse};
+use optc_runtime::plan::Callable;
+use optc_runtime::{Arena, Executor, Pool};
+use optc_tensor::{DType, Tensor};
+
+fn no_regions(_: &Graph) -> Arc<dyn Callable> {
+    panic!("there are no regions here")
+}
+
+fn input(dtype: DType, shape: &[usize], seed: u64) -> Val {
+    let n = shape.iter().product();
+    let floats = random_floats(n, seed);
+    let tensor = match dtype {
+        DType::F32 => Tensor::from_slice(shape, &floats.iter().map(|x| x * 3.0).collect::<Vec<_>>()),
+        DType::Bool => Tensor::from_bools(shape, &floats.iter().map(|x| *x > 0.0).collect::<Vec<_>>()),
+        _ => Tensor::from_i64(dtype, shape, &floats.iter().map(|x| (x * 100.0) as i64).collect::<Vec<_>>()),
+    };
+    tensor.unwrap().into()
+}
+
+/// Runs a graph both ways on random operands; `kernels` says how many nodes must have become kernels, the others being
+/// views.
+fn check(text: &str, kernels: usize) {
+    let mut graph = parse(text).unwrap();
+    infer_types(&mut graph).unwrap();
+    let inputs: Vec<Val> = (1..)
+        .zip(graph.inputs())
+        .map(|(i, v)| {
+            let ty = graph.ty(v).as_tensor().unwrap();
+            input(ty.dtype, &ty.static_shape().unwrap(), i)
+        })
+        .collect();
+    let want = optc_ir::run(&graph, &inputs).unwrap();
+    let compiled = lower(graph, &Target { threads: 1, ..Target::host() }, &no_regions).unwrap();
+    let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
+    assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
+    assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
+    let mut executor = Executor::new(Arc::new(compiled.plan));
+    let pool = Pool::new(2).unwrap();
+    let mut arena = Arena::default();
+    for _ in 0..2 {
+        let found = executor.run(&inputs, &mut arena, &pool, None).unwrap();
+        for (found, want) in found.iter().zip(&want) {
+            let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
+            assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
+            for (i, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+                let close = f == w || (f.is_nan() && w.is_nan()) || (f - w).abs() <= 1e-5 * (1.0 + w.abs());
+                assert!(close, "{text}\nelement {i} is {f}, expected {w}");
+            }
+        }
+    }
+}
+
+/// One op of operands of these types.
+fn op(call: &str, operands: &[&str], result: &str) {
+    let names = ["%a", "%b", "%c", "%d"];
+    let params: Vec<_> = names.iter().zip(operands).map(|(n, ty)| format!("{n}: tensor<{ty}>")).collect();
+    check(&format!("func @f({}) {{ %0 = {call} : tensor<{result}> return %0 as \"y\" }}", params.join(", ")), 1);
+}
+
+#[test]
+fn functions_of_one_float() {
+    let functions = [
+        "abs",
+        "neg",
+        "exp",
+        "erf",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "floor",
+        "ceil",
+        "round",
+        "sign",
+        "sin",
+        "cos",
+        "softplus",
+        "softsign",
+        "hard_swish",
+        "mish",
+        "leaky_relu",
+        "elu",
+        "hard_sigmoid",
+        "reciprocal",
+    ];
+    for name in functions {
+        op(&format!("math.{name} %a"), &["3x7xf32"], "3x7xf32");
+    }
+    for name in ["log", "sqrt"] {
+        check(
+            &format!(
+                "func @f(%a: tensor<9xf32>) {{ %0 = math.abs %a : tensor<9xf32> %1 = math.{name} %0 : tensor<9xf32> return %1 as \"y\" }}"
+            ),
+            2,
+        );
+    }
+}
+
+#[test]
+fn operations_on_numbers_of_all_shapes() {
+    for name in ["add", "sub", "mul", "div", "min", "max"] {
+        op(&format!("math.{name} %a, %b"), &["2x3x5xf32", "3x1xf32"], "2x3x5xf32");
+        op(&format!("math.{name} %a, %b"), &["1x5xf32", "3x1xf32"], "3x5xf32");
+    }
+    for name in ["add", "sub", "mul", "min", "max"] {
+        op(&format!("math.{name} %a, %b"), &["2x3xi32", "3xi32"], "2x3xi32");
+    }
+    op("math.clip %a, %b, %c", &["7xf32", "f32", "f32"], "7xf32");
+    op("math.clip %a, %b", &["7xf32", "f32"], "7xf32");
+    op("math.add %a, %b", &["f32", "f32"], "f32");
+    op("math.add %a, %b", &["0x3xf32", "3xf32"], "0x3xf32");
+}
+
+#[test]
+fn comparisons_choices_and_casts() {
+    for name in ["equal", "less", "greater", "less_equal", "greater_equal"] {
+        for ty in ["f32", "i32", "u8", "i8"] {
+            op(&format!("math.{name} %a, %b"), &[&format!("5x3x{ty}"), &format!("3x{ty}")], "5x3xbool");
+        }
+    }
+    for name in ["and", "or", "xor", "equal"] {
+        op(&format!("math.{name} %a, %b"), &["5x3xbool", "3xbool"], "5x3xbool");
+    }
+    op("math.not %a", &["7xbool"], "7xbool");
+    for ty in ["f32", "i32", "u8", "bool"] {
+        op("math.where %a, %b, %c", &["4x1xbool", &format!("5x{ty}"), &format!("4x5x{ty}")], &format!("4x5x{ty}"));
+    }
+    for (from, to) in [
+        ("f32", "i32"),
+        ("f32", "u8"),
+        ("f32", "i8"),
+        ("f32", "bool"),
+        ("bool", "f32"),
+        ("bool", "i64"),
+        ("i32", "f32"),
+        ("u8", "f32"),
+        ("i8", "f32"),
+        ("i8", "i64"),
+        ("i64", "i32"),
+        ("i32", "bool"),
+        ("i32", "i8"),
+        ("i64", "u8"),
+    ] {
+        op(&format!("math.cast %a {{to = {to}}}"), &[&format!("3x5x{from}")], &format!("3x5x{to}"));
+    }
+}
+
+#[test]
+fn an_operand_that_is_read_again_is_not_overwritten() {
+    check(
+        "func @f(%a: tensor<4x4xf32>) {
+           %0 = math.relu %a : tensor<4x4xf32>
+           %1 = tensor.transpose %0 {perm = [1, 0]} : tensor<4x4xf32>
+           %2 = math.sub %0, %1 : tensor<4x4xf32>
+           %3 = math.mul %2, %2 : tensor<4x4xf32>
+           return %3 as \"y\" }",
+        3,
+    );
+}
+
+#[test]
+fn movement() {
+    for ty in ["f32", "i64", "bool", "u8", "i32"] {
+        let t = |shape: &str| format!("{shape}x{ty}");
+        op("tensor.concat %a, %b, %c {axis = 1}", &[&t("2x3"), &t("2x1"), &t("2x6")], &t("2x10"));
+        op("tensor.concat %a, %b {axis = -2}", &[&t("2x3"), &t("5x3")], &t("7x3"));
+        op("tensor.pad %a {pads = [0, 1, 2, 0, 0, 3]}", &[&t("2x3x5")], &t("2x4x10"));
+        op("tensor.pad %a {pads = [0, -1, 2, 1]}", &[&t("4x5")], &t("6x5"));
+        check(
+            &format!(
+                "func @f(%a: tensor<3x5x2x{ty}>, %b: tensor<2x5x4x{ty}>) {{
+               %0 = tensor.transpose %a {{perm = [2, 1, 0]}} : tensor<2x5x3x{ty}>
+               %1 = tensor.concat %0, %b {{axis = 2}} : tensor<2x5x7x{ty}>
+               return %1 as \"y\" }}"
+            ),
+            1,
+        );
+    }
+    check(
+        "func @f(%a: tensor<1x6x4x4xf32>) {
+           %0 = kernel.convert_layout %a : tensor<1x6x4x4xf32, nhwc>
+           %1 = math.relu %0 : tensor<1x6x4x4xf32, nhwc>
+           %2 = kernel.convert_layout %1 : tensor<1x6x4x4xf32>
+           return %2 as \"y\" }",
+        3,
+    );
+}
