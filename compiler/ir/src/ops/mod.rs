@@ -10,6 +10,7 @@ pub mod math;
 pub mod ml;
 pub mod nn;
 pub mod seq;
+pub mod quant;
 pub mod tensor;
 pub mod text;
 
@@ -238,6 +239,8 @@ macro_rules! for_each_op {
             StrConcat in text, StrSplit in text, StrMatch in text, StrNormalize in text, Lookup in ml,
             ConvTranspose in nn, DeformConv in nn, MaxPoolIndices in nn, LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn,
             RmsNorm in nn, GroupNorm in nn, Lrn in nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn, Gru in nn,
+            Quantize in quant, Dequantize in quant, DynamicQuantize in quant, Requantize in quant, QuantMatMul in quant, QuantConv in quant,
+            DynamicLstm in quant,
             Fused in kernel, ConvertLayout in kernel,
         }
     };

@@ -27,6 +27,7 @@ pub use loss::*;
 pub use lstm::*;
 pub use norm::*;
 pub use pool::*;
+pub(crate) use recurrent::Layer;
 pub use rnn::*;
 pub use roi::*;
 pub use softmax::*;

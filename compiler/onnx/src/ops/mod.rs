@@ -13,6 +13,7 @@ mod ml;
 mod nn;
 mod norm;
 mod pool;
+mod quant;
 mod recurrent;
 mod seq;
 mod softmax;
@@ -41,6 +42,7 @@ const TABLES: &[Table] = &[
     nn::TABLE,
     norm::TABLE,
     pool::TABLE,
+    quant::TABLE,
     recurrent::TABLE,
     seq::TABLE,
     softmax::TABLE,

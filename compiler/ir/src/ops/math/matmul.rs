@@ -1,5 +1,8 @@
 //! Matrix products.
 
+use std::num::Wrapping;
+use std::ops::{AddAssign, Mul};
+
 use optc_tensor::{DType, Tensor, broadcast_shapes};
 
 use super::binary::{broadcast_indices, broadcast_types};
@@ -56,8 +59,10 @@ impl Semantics for MatMul {
             let out = ia.iter().zip(&ib).flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
             Tensor::from_f64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
         } else {
-            let (av, bv) = (a.to_i64_vec(), b.to_i64_vec());
-            let out = ia.iter().zip(&ib).flat_map(|(i, j)| int_product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
+            let wrapping = |t: &Tensor| t.to_i64_vec().into_iter().map(Wrapping).collect::<Vec<_>>();
+            let (av, bv) = (wrapping(a), wrapping(b));
+            let out = ia.iter().zip(&ib).flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
+            let out = out.map(|v| v.0);
             Tensor::from_i64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
         };
         Ok(vec![t.into()])
@@ -65,20 +70,18 @@ impl Semantics for MatMul {
 }
 
 /// `a·b` for row-major `a: m×k`, `b: k×n`.
-pub(crate) fn product(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
-    let mut c = vec![0.0; m * n];
+pub(crate) fn product<T>(a: &[T], b: &[T], m: usize, k: usize, n: usize) -> Vec<T>
+where
+    T: Copy + Default + Mul<Output = T> + AddAssign,
+{
+    let mut c = vec![T::default(); m * n];
     for i in 0..m {
         for p in 0..k {
             let v = a[i * k + p];
-            for (c, b) in c[i * n..(i + 1) * n].iter_mut().zip(&b[p * n..(p + 1) * n]) {
+            for (c, &b) in c[i * n..(i + 1) * n].iter_mut().zip(&b[p * n..(p + 1) * n]) {
                 *c += v * b;
             }
         }
     }
     c
-}
-
-fn int_product(a: &[i64], b: &[i64], m: usize, k: usize, n: usize) -> Vec<i64> {
-    let cell = |i: usize, j: usize| (0..k).fold(0i64, |s, p| s.wrapping_add(a[i * k + p].wrapping_mul(b[p * n + j])));
-    (0..m * n).map(|c| cell(c / n, c % n)).collect()
 }

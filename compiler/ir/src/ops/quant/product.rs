@@ -1,0 +1,132 @@
+//! Products of quantized integers in `i32`.
+
+use std::num::Wrapping;
+
+use optc_tensor::{DType, Tensor, broadcast_shapes};
+
+use crate::ops::eval::{bounded, result_shapes};
+use crate::ops::math::{MatMul, broadcast_indices, product};
+use crate::ops::nn::{Conv, bias_planes};
+use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// `(a − a_zero) · (b − b_zero)` as NumPy's `matmul`, summed in `i32`, which wraps. A zero point is a scalar, a vector (one
+    /// for each row of `a`, or column of `b`), or broadcasts to its operand.
+    ///
+    /// - (C1) The inner extents are equal.
+    /// - (C2) `a` and `b` are 8-bit integers, and each zero point has the dtype of its operand.
+    /// - (C3) A zero point fits its operand.
+    "quant.matmul" = QuantMatMul(a, b, a_zero: optional, b_zero: optional) {}
+}
+
+op! {
+    /// The convolution of `x − x_zero` with `w − w_zero`, summed in `i32`, which wraps; see `nn.conv`. Padding is `x_zero`.
+    ///
+    /// - (C1) to (C3) as `nn.conv`.
+    /// - (C4) `x` and `w` are 8-bit integers, each zero point has the dtype of its operand, `bias` is `i32`.
+    /// - (C5) `x_zero` has one element, `w_zero` one or one for each row of `w`.
+    "quant.conv" = QuantConv(x, w, x_zero: optional, w_zero: optional, bias: optional) {
+        /// Steps of the window's elements, one an axis; empty for 1.
+        dilations: Vec<i64> = vec![],
+        /// Groups of channels that are convolved apart.
+        groups: i64 = 1,
+        /// Zero points around `x`: begins, then ends; empty for none.
+        pads: Vec<i64> = vec![],
+        /// Steps of the window, one an axis; empty for 1.
+        strides: Vec<i64> = vec![],
+    }
+}
+
+/// Checks that operand `slot` holds 8-bit integers and that its zero point, at `zero`, has the same dtype.
+fn check_dtype(cx: &InferCx, slot: usize, zero: usize) -> Result<(), OpError> {
+    let dtype = cx.tensor(slot)?.dtype;
+    ensure!(matches!(dtype, DType::I8 | DType::U8), "C2", "operand {slot} is {dtype}, expected i8 or u8");
+    if cx.has(zero) {
+        let found = cx.tensor(zero)?.dtype;
+        ensure!(found == dtype, "C2", "operand {zero} is {found}, expected {dtype}");
+    }
+    Ok(())
+}
+
+/// The elements of `t` without their zero points, which broadcast.
+fn centred(t: &Tensor, zero: Option<&Tensor>, zero_shape: &[usize]) -> Result<Vec<Wrapping<i32>>, OpError> {
+    let v = t.to_i64_vec();
+    let Some(zero) = zero else { return Ok(v.into_iter().map(|v| Wrapping(v as i32)).collect()) };
+    let fits = broadcast_shapes(zero_shape, t.shape()).is_some_and(|s| s == t.shape());
+    ensure!(fits, "C3", "a zero point of shape {:?} does not fit {:?}", zero.shape(), t.shape());
+    let zeros = zero.to_i64_vec();
+    let places = broadcast_indices(zero_shape, t.shape());
+    Ok(v.into_iter().zip(places).map(|(v, i)| Wrapping((v - zeros[i]) as i32)).collect())
+}
+
+/// The `i32` tensor of these values.
+fn integers(shape: &[usize], v: &[Wrapping<i32>]) -> Result<Vec<Val>, OpError> {
+    let v: Vec<i32> = v.iter().map(|v| v.0).collect();
+    Ok(vec![Tensor::from_slice(shape, &v)?.into()])
+}
+
+impl Semantics for QuantMatMul {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        check_dtype(cx, 0, 2)?;
+        check_dtype(cx, 1, 3)?;
+        // The shapes are those of a product of one dtype.
+        let types =
+            [0, 1].map(|slot| cx.tensor(slot).map(|t| Type::Tensor(TensorType::of(DType::I32, t.shape.clone()))));
+        let [a, b] = types;
+        let (a, b) = (a?, b?);
+        MatMul {}.infer(&InferCx { types: &[Some(&a), Some(&b)], consts: &[], regions: &[] })
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (a, b) = (args.tensor(0)?, args.tensor(1)?);
+        let shape = &result_shapes(self, args)?[0];
+        let rows = |t: &Tensor| if t.rank() == 1 && t.len() > 1 { vec![t.len(), 1] } else { t.shape().to_vec() };
+        let a_zero = args.optional(2);
+        // A rank-1 operand is one row, for which a vector of zero points has no meaning but one for each element.
+        let a_shape = a_zero.map(|t| if a.rank() > 1 { rows(t) } else { t.shape().to_vec() }).unwrap_or_default();
+        let b_zero = args.optional(3);
+        let b_shape = b_zero.map(|t| t.shape().to_vec()).unwrap_or_default();
+        let (av, bv) = (centred(a, a_zero, &a_shape)?, centred(b, b_zero, &b_shape)?);
+        let (x, y) = (a.shape(), b.shape());
+        let (m, k) = (if x.len() > 1 { x[x.len() - 2] } else { 1 }, x[x.len() - 1]);
+        let n = if y.len() > 1 { y[y.len() - 1] } else { 1 };
+        let (la, lb) = (&x[..x.len().saturating_sub(2)], &y[..y.len().saturating_sub(2)]);
+        let batch = broadcast_shapes(la, lb).unwrap_or_default();
+        bounded(&batch)?;
+        let pairs = broadcast_indices(la, &batch).into_iter().zip(broadcast_indices(lb, &batch));
+        let out: Vec<_> = pairs.flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n)).collect();
+        integers(shape, &out)
+    }
+}
+
+impl QuantConv {
+    /// The convolution of the differences.
+    fn conv(&self) -> Conv {
+        let (dilations, pads, strides) = (self.dilations.clone(), self.pads.clone(), self.strides.clone());
+        Conv { dilations, groups: self.groups, pads, strides }
+    }
+}
+
+impl Semantics for QuantConv {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        check_dtype(cx, 0, 2)?;
+        check_dtype(cx, 1, 3)?;
+        if cx.has(4) {
+            ensure!(cx.tensor(4)?.dtype == DType::I32, "C4", "`bias` is {}, expected i32", cx.tensor(4)?);
+        }
+        Ok(vec![TensorType::of(DType::I32, self.conv().dims(cx.tensor(0)?, cx.tensor(1)?)?).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, w) = (args.tensor(0)?, args.tensor(1)?);
+        let shape = &result_shapes(self, args)?[0];
+        let (x_zero, w_zero) = (args.optional(2), args.optional(3));
+        ensure!(x_zero.is_none_or(|t| t.len() == 1), "C5", "`x_zero` has more than one element");
+        let mut rows = vec![1; w.rank()];
+        rows[0] = w_zero.map_or(1, Tensor::len);
+        let (xv, wv) = (centred(x, x_zero, &[])?, centred(w, w_zero, &rows)?);
+        let bias = args.optional(4).map(|t| t.to_i64_vec().into_iter().map(|v| Wrapping(v as i32)).collect());
+        let start = bias_planes(bias, Wrapping(0), shape)?;
+        integers(shape, &self.conv().correlate((&xv, x.shape()), (&wv, w.shape()), shape, start))
+    }
+}
