@@ -1,34 +1,46 @@
 //! `nn`: convolution, pooling, normalisation, softmax, recurrent layers, attention and resampling.
 
+mod attention;
 mod conv;
 mod conv_transpose;
 mod deform_conv;
 mod gemm;
+mod grid;
 mod gru;
+mod linear_attention;
 mod local_norm;
 mod loss;
 mod lstm;
+mod nms;
 mod norm;
 mod pool;
 mod recurrent;
+mod resize;
 mod rnn;
 mod roi;
+mod rotary;
 mod softmax;
 mod unpool;
 mod window;
 
+pub use attention::*;
 pub use conv::*;
 pub use conv_transpose::*;
 pub use deform_conv::*;
 pub use gemm::*;
+pub use grid::*;
 pub use gru::*;
+pub use linear_attention::*;
 pub use local_norm::*;
 pub use loss::*;
 pub use lstm::*;
+pub use nms::*;
 pub use norm::*;
 pub use pool::*;
 pub(crate) use recurrent::Layer;
+pub use resize::*;
 pub use rnn::*;
 pub use roi::*;
+pub use rotary::*;
 pub use softmax::*;
 pub use unpool::*;

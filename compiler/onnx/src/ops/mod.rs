@@ -5,6 +5,7 @@
 //! `cx.opset` where versions differ, add IR ops with `cx.emit(op, &operands)`, and return the results in the order of
 //! the ONNX outputs. Then add its row to the group's `TABLE`. Nothing else knows the list of ops.
 
+mod attention;
 mod conv;
 mod linear;
 mod loss;
@@ -16,6 +17,7 @@ mod pool;
 mod quant;
 mod recurrent;
 mod seq;
+mod resize;
 mod softmax;
 mod tensor;
 mod text;
@@ -34,6 +36,7 @@ pub type Mapping = fn(&mut NodeCx) -> Mapped;
 pub(crate) type Table = &'static [(&'static str, &'static str, Mapping)];
 
 const TABLES: &[Table] = &[
+    attention::TABLE,
     conv::TABLE,
     linear::TABLE,
     loss::TABLE,
@@ -45,6 +48,7 @@ const TABLES: &[Table] = &[
     quant::TABLE,
     recurrent::TABLE,
     seq::TABLE,
+    resize::TABLE,
     softmax::TABLE,
     tensor::TABLE,
     text::TABLE,

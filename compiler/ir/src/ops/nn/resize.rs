@@ -1,0 +1,299 @@
+//! Resampling to other extents, axis by axis.
+
+use optc_tensor::{DType, Tensor};
+
+use super::grid::cubic_weights;
+use crate::ops::axis_of;
+use crate::ops::eval::result_shapes;
+use crate::ops::tensor::gather_elements;
+use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// Resamples `x` along `axes`, by the factors `scales` or to the extents `sizes`. Each axis is interpolated by itself; an
+    /// element of the result stands at a coordinate that `coordinate` finds, in `f32`. `region` holds the first and then the
+    /// last normalised coordinates of the axes, for `tf_crop_and_resize` alone.
+    ///
+    /// - (C1) There is one of `scales` and `sizes`, with one positive element (`sizes`: not negative) for each axis.
+    /// - (C2) `mode`, `nearest`, `coordinate` and `aspect` are spelled as in ONNX; `nearest` may be `simple` as well.
+    /// - (C3) `region` has two elements for each axis.
+    /// - (C4) An empty axis stays empty.
+    "nn.resize" = Resize(x, scales: optional, sizes: optional, region: optional) {
+        /// Whether filters are stretched where extents become smaller.
+        antialias: bool = false,
+        /// How `sizes` keep the ratio of extents.
+        aspect: String = "stretch".to_owned(),
+        /// The axes, negative ones from the end; empty for all.
+        axes: Vec<i64> = vec![],
+        /// Where an element of the result stands.
+        coordinate: String = "half_pixel".to_owned(),
+        /// The parameter of cubic interpolation.
+        cubic_a: Real = Real(-0.75),
+        /// Whether only elements inside of `x` have weights.
+        exclude_outside: bool = false,
+        /// The value of elements outside of the region.
+        extrapolation: Real = Real(0.0),
+        /// How values between elements come about.
+        mode: String = "nearest".to_owned(),
+        /// Which element is the nearest.
+        nearest: String = "round_prefer_floor".to_owned(),
+    }
+}
+
+/// The resampling of one axis.
+struct Axis {
+    axis: usize,
+    from: usize,
+    to: usize,
+    scale: f32,
+    /// The extent of the result before it is cut to an integer, which is what corners are aligned to.
+    whole: f32,
+    region: (f32, f32),
+}
+
+impl Resize {
+    fn check(&self) -> Result<(), OpError> {
+        let known = matches!(self.mode.as_str(), "nearest" | "linear" | "cubic")
+            && matches!(
+                self.nearest.as_str(),
+                "round_prefer_floor" | "round_prefer_ceil" | "floor" | "ceil" | "simple"
+            )
+            && matches!(self.aspect.as_str(), "stretch" | "not_larger" | "not_smaller")
+            && matches!(
+                self.coordinate.as_str(),
+                "half_pixel"
+                    | "half_pixel_symmetric"
+                    | "pytorch_half_pixel"
+                    | "align_corners"
+                    | "asymmetric"
+                    | "tf_crop_and_resize"
+                    | "tf_half_pixel_for_nn"
+            );
+        ensure!(
+            known,
+            "C2",
+            "mode `{}`, nearest `{}`, aspect `{}`, coordinate `{}`",
+            self.mode,
+            self.nearest,
+            self.aspect,
+            self.coordinate
+        );
+        Ok(())
+    }
+
+    fn axes(&self, rank: usize) -> Result<Vec<usize>, OpError> {
+        if self.axes.is_empty() {
+            return Ok((0..rank).collect());
+        }
+        let axes = self.axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?;
+        let twice = axes.iter().enumerate().any(|(i, a)| axes[..i].contains(a));
+        ensure!(!twice, "C1", "axes {:?} name one twice", self.axes);
+        Ok(axes)
+    }
+
+    /// The resampling of each axis of a tensor of shape `shape`.
+    fn plan(&self, shape: &[usize], lists: [Option<&Tensor>; 3]) -> Result<Vec<Axis>, OpError> {
+        let axes = self.axes(shape.len())?;
+        let [scales, sizes, region] = lists;
+        let crop = self.coordinate == "tf_crop_and_resize";
+        let region = region.filter(|_| crop).map(Tensor::to_f64_vec);
+        ensure!(region.as_ref().is_none_or(|r| r.len() == 2 * axes.len()), "C3", "the region does not fit the axes");
+        ensure!(!crop || region.is_some(), "C3", "there is no region");
+        let region = |i: usize| region.as_ref().map_or((0.0, 1.0), |r| (r[i] as f32, r[i + axes.len()] as f32));
+        let (extents, factors): (Vec<i64>, Vec<f32>) = match (scales, sizes) {
+            (Some(scales), None) => {
+                let scales: Vec<f32> = scales.to_f64_vec().into_iter().map(|s| s as f32).collect();
+                let fits = scales.len() == axes.len() && scales.iter().all(|s| *s > 0.0 && s.is_finite());
+                ensure!(fits, "C1", "scales are {scales:?} for {} axes", axes.len());
+                let part = |i: usize| if crop { region(i).1 - region(i).0 } else { 1.0 };
+                let extent = |(i, &a): (usize, &usize)| (shape[a] as f32 * part(i) * scales[i]).floor() as i64;
+                (axes.iter().enumerate().map(extent).collect(), scales)
+            }
+            (None, Some(sizes)) => self.sizes(sizes, shape, &axes)?,
+            _ => (vec![], vec![]),
+        };
+        ensure!(extents.len() == axes.len(), "C1", "expected one of scales and sizes");
+        ensure!(extents.iter().all(|e| (0..1 << 40).contains(e)), "C1", "the extents are {extents:?}");
+        let axis = |(i, &axis): (usize, &usize)| {
+            let (from, to) = (shape[axis], extents[i] as usize);
+            ensure!(from > 0 || to == 0, "C4", "axis {axis} is empty");
+            let whole = if scales.is_some() { from as f32 * factors[i] } else { to as f32 };
+            Ok(Axis { axis, from, to, scale: factors[i], whole, region: region(i) })
+        };
+        axes.iter().enumerate().map(axis).collect()
+    }
+
+    /// Extents and factors for `sizes`.
+    fn sizes(&self, sizes: &Tensor, shape: &[usize], axes: &[usize]) -> Result<(Vec<i64>, Vec<f32>), OpError> {
+        let sizes = sizes.to_i64_vec();
+        ensure!(sizes.len() == axes.len(), "C1", "sizes are {sizes:?} for {} axes", axes.len());
+        let ratios: Vec<f32> = axes.iter().zip(&sizes).map(|(&a, &s)| s as f32 / shape[a] as f32).collect();
+        let common = match self.aspect.as_str() {
+            "not_larger" => ratios.iter().copied().reduce(f32::min),
+            "not_smaller" => ratios.iter().copied().reduce(f32::max),
+            _ => None,
+        };
+        let Some(ratio) = common else { return Ok((sizes, ratios)) };
+        let extents = axes.iter().map(|&a| (shape[a] as f32 * ratio).round() as i64).collect();
+        Ok((extents, vec![ratio; axes.len()]))
+    }
+
+    /// The coordinate in `x` of element `i` of the result.
+    fn coordinate(&self, axis: &Axis, i: usize) -> f32 {
+        let (i, from, to, scale) = (i as f32, axis.from as f32, axis.to as f32, axis.scale);
+        let half = (i + 0.5) / scale - 0.5;
+        match self.coordinate.as_str() {
+            "asymmetric" => i / scale,
+            "pytorch_half_pixel" if axis.to <= 1 => 0.0,
+            "align_corners" if axis.to <= 1 => 0.0,
+            "align_corners" => i * (from - 1.0) / (axis.whole - 1.0),
+            "tf_half_pixel_for_nn" => (i + 0.5) / scale,
+            "half_pixel_symmetric" => from / 2.0 * (1.0 - to / (scale * from)) + half,
+            "tf_crop_and_resize" => {
+                let (start, end) = axis.region;
+                match axis.to {
+                    0 | 1 => 0.5 * (start + end) * (from - 1.0),
+                    _ => start * (from - 1.0) + i * (end - start) * (from - 1.0) / (to - 1.0),
+                }
+            }
+            _ => half,
+        }
+    }
+
+    /// The element nearest to a coordinate.
+    fn nearest(&self, x: f32, axis: &Axis) -> usize {
+        let i = match self.nearest.as_str() {
+            "round_prefer_ceil" => (x + 0.5).floor(),
+            "floor" => x.floor(),
+            "ceil" => x.ceil(),
+            "simple" if axis.scale < 1.0 => x.ceil(),
+            "simple" => x.trunc(),
+            _ => (x - 0.5).ceil(),
+        };
+        i.clamp(0.0, (axis.from - 1) as f32) as usize
+    }
+
+    /// The elements that a coordinate sees, with their weights.
+    fn taps(&self, x: f32, axis: &Axis) -> Vec<(usize, f64)> {
+        if self.mode == "nearest" {
+            return vec![(self.nearest(x, axis), 1.0)];
+        }
+        let first = x.floor() as i64;
+        let ratio = x as f64 - first as f64;
+        let shrink = if self.antialias { (axis.scale as f64).min(1.0) } else { 1.0 };
+        let (reach, a) = (if self.mode == "cubic" { 2.0 } else { 1.0 }, self.cubic_a.0 as f64);
+        let start = (-reach / shrink).floor() as i64 + 1;
+        let weight = |k: i64| {
+            let d = ((k as f64 - ratio) * shrink).abs();
+            match self.mode.as_str() {
+                "linear" => (1.0 - d).max(0.0),
+                _ if d < 1.0 => cubic_weights(d, a)[1],
+                _ if d < 2.0 => cubic_weights(d - 1.0, a)[0],
+                _ => 0.0,
+            }
+        };
+        let last = axis.from as i64 - 1;
+        let all = (start..=1 - start).map(|k| (first + k, weight(k)));
+        let kept: Vec<(i64, f64)> = all.filter(|(i, _)| !self.exclude_outside || (0..=last).contains(i)).collect();
+        let sum: f64 = kept.iter().map(|t| t.1).sum();
+        kept.into_iter().map(|(i, w)| (i.clamp(0, last) as usize, w / sum)).collect()
+    }
+
+    /// For each element of an axis of the result, whether it stands outside of `x`.
+    fn outside(&self, axis: &Axis) -> Vec<bool> {
+        let last = axis.from as f32 - 1.0;
+        let beyond = |i: usize| !(0.0..=last).contains(&self.coordinate(axis, i));
+        (0..axis.to).map(|i| self.coordinate == "tf_crop_and_resize" && beyond(i)).collect()
+    }
+}
+
+impl Semantics for Resize {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        self.check()?;
+        ensure!(self.mode == "nearest" || x.dtype != DType::Str, "C2", "strings have no values in between");
+        ensure!(cx.has(1) != cx.has(2), "C1", "expected one of scales and sizes");
+        let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
+        let axes = self.axes(dims.len())?;
+        let lists = [1, 2, 3].map(|slot| cx.constant(slot));
+        let known = (1..4).all(|slot| !cx.has(slot) || lists[slot - 1].is_some() || (slot == 3 && cx.has(2)));
+        let mut shape = dims.clone();
+        axes.iter().for_each(|&a| shape[a] = Dim::Unknown);
+        if let (true, Some(dims)) = (known && lists[2].is_some() == cx.has(3), x.static_shape()) {
+            for axis in self.plan(&dims, lists)? {
+                shape[axis.axis] = Dim::Known(axis.to);
+            }
+        } else if let (Some(sizes), "stretch") = (lists[1], self.aspect.as_str()) {
+            let sizes = sizes.to_i64_vec();
+            ensure!(sizes.len() == axes.len() && sizes.iter().all(|&s| s >= 0), "C1", "sizes are {sizes:?}");
+            axes.iter().zip(sizes).for_each(|(&a, s)| shape[a] = Dim::Known(s as usize));
+        } else if let (Some(scales), false) = (lists[0], self.coordinate == "tf_crop_and_resize") {
+            let scales = scales.to_f64_vec();
+            ensure!(scales.len() == axes.len(), "C1", "scales are {scales:?} for {} axes", axes.len());
+            for (&a, scale) in axes.iter().zip(scales) {
+                shape[a] = match dims[a].known() {
+                    Some(n) => Dim::Known((n as f32 * scale as f32).floor() as usize),
+                    None if scale == 1.0 => dims[a].clone(),
+                    None => Dim::Unknown,
+                };
+            }
+        }
+        Ok(vec![TensorType::new(x.dtype, shape).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let shape = &result_shapes(self, args)?[0];
+        let plan = self.plan(x.shape(), [1, 2, 3].map(|slot| args.optional(slot)))?;
+        let extrapolates = plan.iter().any(|axis| self.outside(axis).contains(&true));
+        if self.mode == "nearest" && !extrapolates {
+            return Ok(vec![self.pick(x, &plan)?.into()]);
+        }
+        let (mut values, mut extents) = (x.to_f64_vec(), x.shape().to_vec());
+        for axis in plan.iter().filter(|axis| axis.from != axis.to || self.coordinate(axis, 0) != 0.0) {
+            values = self.resample(axis, &values, &extents);
+            extents[axis.axis] = axis.to;
+        }
+        for axis in &plan {
+            let inner: usize = shape[axis.axis + 1..].iter().product();
+            let outside = self.outside(axis);
+            let rows = values.chunks_mut(inner.max(1)).zip(outside.iter().cycle());
+            rows.filter(|(_, outside)| **outside).for_each(|(row, _)| row.fill(self.extrapolation.0 as f64));
+        }
+        if let Some((low, high)) = x.dtype().int_range() {
+            values.iter_mut().for_each(|v| *v = v.clamp(low as f64, high as f64));
+        }
+        Ok(vec![Tensor::from_f64(x.dtype(), shape, &values)?.into()])
+    }
+}
+
+impl Resize {
+    /// Values of shape `extents` resampled along one axis.
+    fn resample(&self, axis: &Axis, values: &[f64], extents: &[usize]) -> Vec<f64> {
+        let inner: usize = extents[axis.axis + 1..].iter().product();
+        let outer: usize = extents[..axis.axis].iter().product();
+        let taps: Vec<_> = (0..axis.to).map(|i| self.taps(self.coordinate(axis, i), axis)).collect();
+        let mut y = vec![0.0; outer * axis.to * inner];
+        for (at, y) in y.chunks_mut(inner.max(1)).enumerate() {
+            let block = &values[at / axis.to * axis.from * inner..];
+            for &(i, weight) in &taps[at % axis.to] {
+                y.iter_mut().zip(&block[i * inner..][..inner]).for_each(|(y, v)| *y += weight * v);
+            }
+        }
+        y
+    }
+
+    /// The nearest elements, of any dtype.
+    fn pick(&self, x: &Tensor, plan: &[Axis]) -> Result<Tensor, OpError> {
+        let mut y = x.clone();
+        for axis in plan.iter().filter(|axis| axis.from != axis.to || self.coordinate(axis, 0) != 0.0) {
+            let mut shape = y.shape().to_vec();
+            let inner: usize = shape[axis.axis + 1..].iter().product();
+            let outer: usize = shape[..axis.axis].iter().product();
+            shape[axis.axis] = axis.to;
+            let nearest: Vec<usize> = (0..axis.to).map(|i| self.nearest(self.coordinate(axis, i), axis)).collect();
+            let rows = (0..outer).flat_map(|o| nearest.iter().map(move |i| (o * axis.from + i) * inner));
+            y = gather_elements(&y, &shape, rows.flat_map(|row| (0..inner).map(move |k| Some(row + k))))?;
+        }
+        Ok(y)
+    }
+}
