@@ -9,8 +9,9 @@ pub mod kernel;
 pub mod math;
 pub mod ml;
 pub mod nn;
-pub mod seq;
+
 pub mod quant;
+pub mod seq;
 pub mod tensor;
 pub mod text;
 
