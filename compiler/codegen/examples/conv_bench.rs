@@ -3,11 +3,12 @@
 //!
 //! `cargo run --release -p optc-codegen --example conv_bench [PART]`
 
+use optc_codegen::contract::{Conv, Schedule, contract, conv};
 use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
 use optc_codegen::peak::FmaPeak;
-use optc_codegen::target::Isa;
+use optc_codegen::target::{Isa, Machine};
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::time::Instant;
 
@@ -35,7 +36,8 @@ impl Aligned {
     }
 }
 
-/// Milliseconds of all tasks by one thread, and the peak beside it: medians of rounds that alternate.
+/// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed by itself, the best of many rounds:
+/// what else runs on the machine disturbs only some of them.
 fn time(layer: &Layer, peak: &FmaPeak) -> Result<(f64, f64), Failure> {
     let code = Code::compile(&[&layer.kernel], 1)?;
     let mut bufs: Vec<_> = layer.kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
@@ -44,17 +46,17 @@ fn time(layer: &Layer, peak: &FmaPeak) -> Result<(f64, f64), Failure> {
     }
     let args: Vec<_> = bufs.iter_mut().map(|b| b.bytes().as_mut_ptr()).collect();
     let mut scratch = Aligned::new(layer.kernel.scratch_bytes);
-    let (mut times, mut peaks) = (Vec::new(), Vec::new());
+    let (mut times, mut top) = (vec![f64::MAX; layer.kernel.tasks as usize], 0f64);
     for _ in 0..25 {
-        peaks.push(peak.measure());
-        let start = Instant::now();
-        // SAFETY: buffers and scratch of the declared lengths, aligned to 64 bytes, distinct; all tasks.
-        unsafe { code.entry(0)(args.as_ptr(), scratch.bytes().as_mut_ptr(), 0, layer.kernel.tasks) };
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        top = top.max(peak.measure());
+        for (task, time) in (0..).zip(times.iter_mut()) {
+            let start = Instant::now();
+            // SAFETY: buffers and scratch of the declared lengths, aligned to 64 bytes, distinct; one task.
+            unsafe { code.entry(0)(args.as_ptr(), scratch.bytes().as_mut_ptr(), task, task + 1) };
+            *time = time.min(start.elapsed().as_secs_f64());
+        }
     }
-    times.sort_by(f64::total_cmp);
-    peaks.sort_by(f64::total_cmp);
-    Ok((times[times.len() / 4], peaks[peaks.len() * 3 / 4]))
+    Ok((times.iter().sum::<f64>() * 1e3, top))
 }
 
 fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: usize) -> Layer {
@@ -69,8 +71,44 @@ fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: 
     Layer { kernel: built.kernel, constants, flops: 2 * out * out * channels * kernel * kernel }
 }
 
-fn layers() -> Vec<(String, Layer)> {
+fn dense(size: usize, channels: usize, filters: usize, kernel: usize, stride: usize) -> Result<Layer, Failure> {
+    let pad = (kernel - 1) / 2;
+    let out = (size + 2 * pad - kernel) / stride + 1;
+    let axis = Axis { size, out, kernel, stride, dilation: 1, pads: [pad; 2] };
+    let mut c = Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
+    c.operands = vec![View::per_channel(filters)];
+    c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
+    let isa = Isa::host();
+    let problem = conv(&c, isa.contract_f32.1 * isa.lanes());
+    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::host()))?;
+    let constants = built.table.into_iter().map(|t| (2, t)).collect();
+    Ok(Layer { kernel: built.kernel, constants, flops: 2 * out * out * filters * channels * kernel * kernel })
+}
+
+fn layers() -> Result<Vec<(String, Layer)>, Failure> {
     let mut layers = Vec::new();
+    for (size, channels, filters, kernel, stride) in [
+        (224, 3, 64, 7, 2),
+        (224, 3, 32, 3, 2),
+        (56, 64, 64, 1, 1),
+        (56, 64, 64, 3, 1),
+        (56, 64, 256, 1, 1),
+        (56, 256, 128, 1, 2),
+        (56, 128, 128, 3, 2),
+        (28, 512, 128, 1, 1),
+        (28, 128, 128, 3, 1),
+        (14, 1024, 256, 1, 1),
+        (14, 256, 256, 3, 1),
+        (7, 512, 512, 3, 1),
+        (7, 2048, 512, 1, 1),
+        (112, 32, 64, 1, 1),
+        (56, 128, 128, 1, 1),
+        (14, 512, 512, 1, 1),
+        (7, 1024, 1024, 1, 1),
+    ] {
+        let name = format!("conv {size}x{size}x{channels}->{filters} {kernel}x{kernel} s{stride}");
+        layers.push((name, dense(size, channels, filters, kernel, stride)?));
+    }
     for (size, channels, kernel, stride) in [
         (112, 32, 3, 1),
         (112, 64, 3, 2),
@@ -87,13 +125,13 @@ fn layers() -> Vec<(String, Layer)> {
         layers.push((name, sliding(Reduce::Dot, size, channels, kernel, stride)));
     }
     layers.push(("max pool 112x112x64 3x3 s2".into(), sliding(Reduce::Max, 112, 64, 3, 2)));
-    layers
+    Ok(layers)
 }
 
 fn main() -> Result<(), Failure> {
     let part = std::env::args().nth(1).unwrap_or_default();
     let peak = FmaPeak::new()?;
-    for (name, layer) in layers().into_iter().filter(|(name, _)| name.contains(&part)) {
+    for (name, layer) in layers()?.into_iter().filter(|(name, _)| name.contains(&part)) {
         let (ms, top) = time(&layer, &peak)?;
         let (rate, tasks) = (layer.flops as f64 / ms / 1e6, layer.kernel.tasks);
         println!("{name:36} {ms:8.3} ms {rate:7.2} GFLOP/s {:5.1} % of {top:.1}, {tasks} tasks", 100.0 * rate / top);

@@ -2,12 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::contract::{
-    Built, Contract, Conv, Operand, PackB, Schedule, contract, conv, pack_b, pack_b_kernel, packed_len,
+    Built, Contract, ContractError, Conv, Operand, PackB, Schedule, contract, conv, pack_b, pack_b_kernel, packed_len,
 };
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
 
 /// Runs a contraction; returns C.
@@ -39,8 +40,14 @@ fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
     c.b_batch_stride = 4 * packed_len(1, k, n, nr) as i64;
     c.operands = vec![
         Operand::per_column(n),
-        Operand { bytes: 4 * batch * m * n, batch_stride: c.c_batch_stride, row_stride: 4 * n as i64, col_stride: 4 },
-        Operand { bytes: 4 * m, batch_stride: 0, row_stride: 4, col_stride: 0 },
+        Operand {
+            bytes: 4 * batch * m * n,
+            offset: 0,
+            batch_stride: c.c_batch_stride,
+            row_stride: 4 * n as i64,
+            col_stride: 4,
+        },
+        Operand { bytes: 4 * m, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 },
     ];
     let of = Expr::Operand;
     c.epilogue = of(0).plus(of(1)).plus(of(2)).times(of(3)).relu();
@@ -59,7 +66,7 @@ fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
     let mut buffers = vec![bytes_of(&b), vec![0; 4 * packed.len()]];
     run_jit(&pack, &mut buffers).unwrap();
     assert_eq!(floats_of(&buffers[1]), packed);
-    let built = contract(&c, isa, schedule);
+    let built = contract(&c, isa, schedule).unwrap();
     let what = format!("{batch} x {m}x{n}x{k}");
     close(&run(&built, &a, &packed, &operands, false), &want, &what);
     if m * n * k < 3000 {
@@ -82,56 +89,142 @@ fn every_tail_of_a_product() {
     matmul(2, 200, 33, 300, false);
 }
 
-fn convolve(c: &Conv) {
+/// All indices `[image, plane, row, column, channel]` of the result.
+fn indices(c: &Conv) -> Vec<[usize; 5]> {
+    let [d, h, w] = c.axes.map(|a| a.out);
+    let n = c.groups * c.filters;
+    let all = 0..c.batch * d * h * w * n;
+    all.map(|i| [i / n / w / h / d, i / n / w / h % d, i / n / w % h, i / n % w, i % n]).collect()
+}
+
+fn at(view: &View, index: [usize; 5]) -> usize {
+    let bytes = view.offset + index.iter().zip(view.strides).map(|(&i, s)| i as i64 * s).sum::<i64>();
+    bytes as usize / 4
+}
+
+/// One result; `w` are the weights as ONNX has them.
+fn one(c: &Conv, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
+    let kernel = c.axes.map(|a| a.kernel);
+    let area: usize = kernel.iter().product();
+    let mut sum = 0.0;
+    for t in 0..area * c.channels {
+        let (tap, ch) = (t % area, t / area);
+        let taps = [tap / kernel[2] / kernel[1], tap / kernel[2] % kernel[1], tap % kernel[2]];
+        let place: [usize; 3] = std::array::from_fn(|i| {
+            let a = c.axes[i];
+            ([d, h, col][i] * a.stride + taps[i] * a.dilation).wrapping_sub(a.pads[0])
+        });
+        if (0..3).all(|i| place[i] < c.axes[i].size) {
+            let from = at(&c.src, [n, place[0], place[1], place[2], o / c.filters * c.channels + ch]);
+            sum += x[from] * w[(o * c.channels + ch) * area + tap];
+        }
+    }
+    sum
+}
+
+fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
     let isa = Isa::host();
     let nr = isa.contract_f32.1 * isa.lanes();
     let problem = conv(c, nr);
-    let (c_in, c_out) = (c.groups * c.channels, c.groups * c.filters);
-    let [kh, kw] = c.kernel;
-    let x = random_floats(c.batch * c.size[0] * c.size[1] * c_in, 1);
-    let w = random_floats(c_out * c.channels * kh * kw, 2);
-    let last = c.to_channels_last(&w);
-    let packed: Vec<f32> = (0..c.groups).flat_map(|g| pack_b(&last[c.group_weights(g)..], &c.pack(), nr)).collect();
-    let mut want = Vec::new();
-    for i in 0..c.batch * c.out[0] * c.out[1] * c_out {
-        let (o, ox, oy, n) =
-            (i % c_out, i / c_out % c.out[1], i / c_out / c.out[1] % c.out[0], i / c_out / c.out[1] / c.out[0]);
-        let mut sum = 0.0;
-        for t in 0..kh * kw * c.channels {
-            let (ch, dx, dy) = (t % c.channels, t / c.channels % kw, t / c.channels / kw);
-            let y = (oy * c.strides[0] + dy * c.dilations[0]).wrapping_sub(c.pads[0]);
-            let xx = (ox * c.strides[1] + dx * c.dilations[1]).wrapping_sub(c.pads[1]);
-            if y < c.size[0] && xx < c.size[1] {
-                let pixel = (n * c.size[0] + y) * c.size[1] + xx;
-                sum +=
-                    x[pixel * c_in + o / c.filters * c.channels + ch] * w[((o * c.channels + ch) * kh + dy) * kw + dx];
-            }
+    let x = random_floats(c.src.bytes / 4, 1);
+    let area: usize = c.axes.iter().map(|a| a.kernel).product();
+    let w = random_floats(c.groups * c.filters * c.channels * area, 2);
+    let packed = c.pack_weights(&w, nr);
+    let operands: Vec<_> = c.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
+    let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
+    let built = contract(&problem, isa, schedule).unwrap();
+    for interpret in [false, true] {
+        if interpret && c.src.bytes * area > 10_000 {
+            continue;
         }
-        want.push(sum);
+        let found = run(&built, &x, &packed, &operands, interpret);
+        let want = indices(c).into_iter().map(|i| {
+            let rest: f32 = c.operands.iter().zip(&operands).map(|(o, values)| values[at(o, i)]).sum();
+            one(c, &x, &w, i) + rest
+        });
+        let found: Vec<f32> = indices(c).into_iter().map(|i| found[at(&c.dst, i)]).collect();
+        close(&found, &want.collect::<Vec<_>>(), &format!("{c:?}"));
     }
-    let schedule = Schedule::choose(&problem, isa, &Machine::default());
-    let built = contract(&problem, isa, schedule);
-    close(&run(&built, &x, &packed, &[], false), &want, &format!("{c:?}"));
+}
+
+fn axis() -> impl Strategy<Value = Axis> {
+    (1usize..4, 1usize..3, 1usize..3, 0usize..4, 0usize..3, 0usize..9).prop_map(
+        |(kernel, stride, dilation, begin, end, extra)| {
+            let reach = (kernel - 1) * dilation + 1;
+            let size = (reach + extra).saturating_sub(begin + end).max(1);
+            let out = (size + begin + end).saturating_sub(reach) / stride + 1;
+            Axis { size, out, kernel, stride, dilation, pads: [begin, end] }
+        },
+    )
+}
+
+/// Adds a bias and a residual.
+fn with_operands(mut c: Conv) -> Conv {
+    c.operands = vec![View::per_channel(c.groups * c.filters), c.dst];
+    c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).plus(Expr::Operand(2));
+    c
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
     #[test]
-    fn convolutions(
+    fn convolutions_over_rows_and_columns(
         (batch, groups, channels, filters) in (1usize..3, 1usize..3, 1usize..6, 1usize..11),
-        (kernel, strides, dilations, pads) in (
-            prop::array::uniform2(1usize..4),
-            prop::array::uniform2(1usize..3),
-            prop::array::uniform2(1usize..3),
-            prop::array::uniform2(0usize..3),
-        ),
-        extra in prop::array::uniform2(0usize..5),
+        (h, w) in (axis(), axis()), mc in 1usize..30,
     ) {
-        let reach: [usize; 2] = std::array::from_fn(|d| (kernel[d] - 1) * dilations[d] + 1);
-        let size: [usize; 2] = std::array::from_fn(|d| reach[d] + extra[d]);
-        let out = std::array::from_fn(|d| (size[d] + 2 * pads[d] - reach[d]) / strides[d] + 1);
-        convolve(&Conv { batch, size, channels, filters, groups, kernel, strides, dilations, pads, out });
+        let c = with_operands(Conv::channels_last(batch, channels, filters, groups, [Axis::NONE, h, w]));
+        convolve(&c, |s| s);
+        // Blocks of any size, aligned or not, share pieces of the table.
+        convolve(&c, |s| Schedule { mc: mc.next_multiple_of(s.mr), ..s });
     }
+
+    #[test]
+    fn convolutions_over_three_axes(axes in prop::array::uniform3(axis()), channels in 1usize..4) {
+        convolve(&Conv::channels_last(2, channels, 3, 1, axes), |s| s);
+    }
+}
+
+/// An axis whose window moves by `stride` over padding on both sides.
+fn padded(size: usize, kernel: usize, stride: usize) -> Axis {
+    let pad = kernel / 2;
+    Axis { size, out: (size + 2 * pad - kernel) / stride + 1, kernel, stride, dilation: 1, pads: [pad; 2] }
+}
+
+#[test]
+fn convolutions_of_long_rows_and_many_pixels() {
+    let line = Conv::channels_last(1, 2, 3, 1, [Axis::NONE, Axis::NONE, padded(9000, 5, 1)]);
+    convolve(&with_operands(line), |s| s);
+    let wide = Conv::channels_last(2, 17, 9, 1, [Axis::NONE, padded(50, 3, 1), padded(60, 3, 2)]);
+    convolve(&with_operands(wide), |s| s);
+    let first = Conv::channels_last(1, 3, 8, 1, [Axis::NONE, padded(64, 7, 2), padded(61, 7, 2)]);
+    convolve(&with_operands(first), |s| s);
+}
+
+#[test]
+fn results_may_be_strided_and_begin_anywhere() {
+    let mut c = with_operands(Conv::channels_last(2, 3, 5, 1, [Axis::NONE, padded(6, 3, 1), padded(7, 3, 1)]));
+    // Every second row and column of an image twice as large, inside a buffer that begins earlier.
+    let all = View::channels_last(2, [1, 12, 14], 5);
+    let [n, d, h, w, ch] = all.strides;
+    c.dst = View { bytes: all.bytes + 64, offset: 64 + h + w, strides: [n, d, 2 * h, 2 * w, ch] };
+    c.dst.bytes = all.bytes + 64;
+    c.operands[1] = c.dst;
+    convolve(&c, |s| s);
+}
+
+#[test]
+fn tables_of_large_images_are_small() {
+    let large = Conv::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
+    let isa = Isa::host();
+    let problem = conv(&large, 8);
+    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::default())).unwrap();
+    let bytes = built.table.unwrap().len();
+    assert!(bytes < 1 << 21, "{bytes}");
+    let mut far = large.clone();
+    far.src.strides[2] = 1 << 33;
+    let problem = conv(&far, 8);
+    let schedule = Schedule::choose(&problem, isa, &Machine::default());
+    assert!(matches!(contract(&problem, isa, schedule), Err(ContractError::Reach(_))));
 }
 
 #[test]
@@ -139,7 +232,7 @@ fn text_of_a_product() {
     let mut c = Contract::matmul(1, 5, 6, 2);
     c.operands = vec![Operand::per_column(6)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let built = contract(&c, Isa::host(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 });
+    let built = contract(&c, Isa::host(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 }).unwrap();
     insta::assert_snapshot!(built.kernel);
     let text = built.kernel.to_string();
     assert_eq!(parse_kernel(&text).as_ref(), Ok(&built.kernel));

@@ -104,7 +104,7 @@ fn axis() -> impl Strategy<Value = Axis> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
     #[test]
     fn windows_over_rows_and_columns(
         reduce in reduces(), batch in 1usize..3, channels in 1usize..10, h in axis(), x in axis(),

@@ -1,112 +1,150 @@
-//! Two-dimensional convolutions over NHWC as contractions.
+//! Convolutions over images with channels last as contractions.
 
-use super::{Contract, PackB, Rows};
+use super::{Contract, Operand, PackB, Pixels, Rows, Taps};
 use crate::expr::Expr;
+use crate::window::{Axis, View};
 
-/// A convolution: `src` is `[batch, height, width, groups * channels]`, weights are `[groups * filters, channels, kh, kw]`
-/// as in ONNX, `dst` is `[batch, out_h, out_w, groups * filters]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A convolution over up to three axes. The channels of `src` are consecutive: `groups * channels` of them, those of `dst`
+/// are `groups * filters`; weights are `[groups * filters, channels, planes, rows, columns]` as in ONNX.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
     /// Images.
     pub batch: usize,
-    /// Rows and columns of an image.
-    pub size: [usize; 2],
     /// Input channels of a group.
     pub channels: usize,
     /// Output channels of a group.
     pub filters: usize,
     /// Groups.
     pub groups: usize,
-    /// Rows and columns of a filter.
-    pub kernel: [usize; 2],
-    /// Steps between outputs.
-    pub strides: [usize; 2],
-    /// Steps between taps.
-    pub dilations: [usize; 2],
-    /// Zeros before the first row and column.
-    pub pads: [usize; 2],
-    /// Rows and columns of the output.
-    pub out: [usize; 2],
+    /// Planes, rows and columns.
+    pub axes: [Axis; 3],
+    /// The images.
+    pub src: View,
+    /// The result.
+    pub dst: View,
+    /// Operands of the epilogue.
+    pub operands: Vec<View>,
+    /// What is stored: operand 0 is the sum, operand `i + 1` is `operands[i]`.
+    pub epilogue: Expr,
 }
 
+/// With more channels than this, the taps of a row are long enough by themselves.
+const FEW_CHANNELS: usize = 16;
+
 impl Conv {
-    /// Whether the taps of a filter's row are consecutive in memory, so that they are one longer tap.
-    fn merges(&self) -> bool {
-        let last = (self.out[1].saturating_sub(1)) * self.strides[1] + self.kernel[1];
-        self.groups == 1 && self.dilations[1] == 1 && self.pads[1] == 0 && last <= self.size[1]
+    /// A convolution of images that have their channels last, results too, without an epilogue.
+    pub fn channels_last(batch: usize, channels: usize, filters: usize, groups: usize, axes: [Axis; 3]) -> Conv {
+        Conv {
+            batch,
+            channels,
+            filters,
+            groups,
+            axes,
+            src: View::channels_last(batch, axes.map(|a| a.size), groups * channels),
+            dst: View::channels_last(batch, axes.map(|a| a.out), groups * filters),
+            operands: Vec::new(),
+            epilogue: Expr::Operand(0),
+        }
+    }
+
+    /// How the taps of a row become taps of the contraction.
+    fn kind(&self) -> Taps {
+        let [d, _, w] = self.axes;
+        let consecutive = self.src.strides[3] == 4 * self.channels as i64 && self.groups == 1 && w.dilation == 1;
+        if !consecutive || w.kernel == 1 || self.channels > FEW_CHANNELS {
+            Taps::Each
+        } else if w.inside() {
+            Taps::Merged
+        } else if d == Axis::NONE {
+            Taps::Staged
+        } else {
+            Taps::Each
+        }
+    }
+
+    /// Taps, and the elements of each.
+    fn taps(&self) -> (usize, usize) {
+        let [d, h, w] = self.axes.map(|a| a.kernel);
+        match self.kind() {
+            Taps::Each => (d * h * w, self.channels),
+            Taps::Merged | Taps::Staged => (d * h, w * self.channels),
+        }
     }
 
     /// Where the weights of a group begin, in elements.
     pub fn group_weights(&self, group: usize) -> usize {
-        group * self.filters * self.channels * self.kernel[0] * self.kernel[1]
+        let (taps, k) = self.taps();
+        group * self.filters * taps * k
     }
 
-    /// How the weights of one group, transposed to `[filters, kh, kw, channels]`, are packed.
+    /// How the weights of one group, transposed to `[filters, planes, rows, columns, channels]`, are packed.
     pub fn pack(&self) -> PackB {
         let (taps, k) = self.taps();
         PackB { taps, k, n: self.filters, tap_stride: k, k_stride: 1, n_stride: taps * k }
     }
 
-    fn taps(&self) -> (usize, usize) {
-        let [kh, kw] = self.kernel;
-        if self.merges() { (kh, kw * self.channels) } else { (kh * kw, self.channels) }
-    }
-
-    /// `[filters, channels, kh, kw]` of one group as `[filters, kh, kw, channels]`.
+    /// `[filters, channels, planes, rows, columns]` as `[filters, planes, rows, columns, channels]`.
     pub fn to_channels_last(&self, weights: &[f32]) -> Vec<f32> {
-        let (area, filter) = (self.kernel[0] * self.kernel[1], self.channels * self.kernel[0] * self.kernel[1]);
+        let area: usize = self.axes.iter().map(|a| a.kernel).product();
+        let filter = self.channels * area;
         let of = |i: usize| i / filter * filter + i % self.channels * area + i % filter / self.channels;
         (0..weights.len()).map(|i| weights[of(i)]).collect()
     }
 
-    /// The byte offset of each row (output pixel) and tap in a group of `src`, -1 in the padding.
-    fn offsets(&self, taps: usize) -> Vec<i32> {
-        let [height, width] = self.size;
-        let pixel = 4 * self.groups * self.channels;
-        let columns = taps / self.kernel[0];
-        let at = |image: usize, y: usize, x: usize| {
-            let (y, x) = (y.checked_sub(self.pads[0])?, x.checked_sub(self.pads[1])?);
-            (y < height && x < width).then(|| ((image * height + y) * width + x) * pixel)
-        };
-        let mut offsets = Vec::with_capacity(self.batch * self.out[0] * self.out[1] * taps);
-        for image in 0..self.batch {
-            for y in 0..self.out[0] {
-                for x in 0..self.out[1] {
-                    for tap in 0..taps {
-                        let y = y * self.strides[0] + tap / columns * self.dilations[0];
-                        let x = x * self.strides[1] + tap % columns * self.dilations[1];
-                        offsets.push(at(image, y, x).map_or(-1, |o| o as i32));
-                    }
-                }
-            }
-        }
-        offsets
+    /// The weights of all groups as ONNX has them, packed for panels of `nr` columns.
+    pub fn pack_weights(&self, weights: &[f32], nr: usize) -> Vec<f32> {
+        let last = self.to_channels_last(weights);
+        (0..self.groups).flat_map(|g| super::pack_b(&last[self.group_weights(g)..], &self.pack(), nr)).collect()
     }
 }
 
-/// The contraction of a convolution, without an epilogue; `nr` is the panel's width of the schedule's target.
+/// The contraction of a convolution; `nr` is the panel's width of the schedule's target.
 pub fn conv(c: &Conv, nr: usize) -> Contract {
     let (taps, k) = c.taps();
-    let (c_in, c_out) = (c.groups * c.channels, c.groups * c.filters);
-    let pixels = c.batch * c.out[0] * c.out[1];
-    let pointwise = c.kernel == [1, 1] && c.strides == [1, 1] && c.pads == [0, 0] && c.out == c.size;
-    let rows = if pointwise { Rows::Stride(4 * c_in as i64) } else { Rows::Table(c.offsets(taps)) };
+    let outer = |v: &View| [v.strides[0], v.strides[1], v.strides[2], v.strides[3]];
+    let pixels = Pixels {
+        images: c.batch,
+        axes: c.axes,
+        a: outer(&c.src),
+        c: outer(&c.dst),
+        operands: c.operands.iter().map(outer).collect(),
+        taps: c.kind(),
+    };
+    let m = c.batch * c.axes.iter().map(|a| a.out).product::<usize>();
+    let rows = if pointwise(&pixels) { Rows::Stride(pixels.a[3]) } else { Rows::Pixels(Box::new(pixels)) };
     Contract {
         batch: c.groups,
-        m: pixels,
+        m,
         n: c.filters,
         k,
         taps,
-        a_bytes: 4 * c.batch * c.size[0] * c.size[1] * c_in,
+        a_bytes: c.src.bytes,
+        a_offset: c.src.offset,
         a_batch_stride: 4 * c.channels as i64,
         rows,
         b_batch_stride: 4 * super::packed_len(taps, k, c.filters, nr) as i64,
-        c_bytes: 4 * pixels * c_out,
-        c_offset: 0,
-        c_batch_stride: 4 * c.filters as i64,
-        c_row_stride: 4 * c_out as i64,
-        c_col_stride: 4,
-        operands: Vec::new(),
-        epilogue: Expr::Operand(0),
+        c_bytes: c.dst.bytes,
+        c_offset: c.dst.offset,
+        c_batch_stride: c.filters as i64 * c.dst.strides[4],
+        c_row_stride: c.dst.strides[3],
+        c_col_stride: c.dst.strides[4],
+        operands: c.operands.iter().map(|o| operand(c, o)).collect(),
+        epilogue: c.epilogue.clone(),
     }
+}
+
+fn operand(c: &Conv, view: &View) -> Operand {
+    Operand {
+        bytes: view.bytes,
+        offset: view.offset,
+        batch_stride: c.filters as i64 * view.strides[4],
+        row_stride: view.strides[3],
+        col_stride: view.strides[4],
+    }
+}
+
+/// Whether row `m` of A, of C and of all operands is `m` strides away.
+fn pointwise(p: &Pixels) -> bool {
+    let same = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.pads[0] == 0 && a.out == a.size;
+    p.axes.iter().all(same) && p.linear() && Pixels { c: p.a, ..p.clone() }.linear()
 }

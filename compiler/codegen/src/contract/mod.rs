@@ -1,8 +1,8 @@
 //! The contraction: everything dense is `C[m, n] = epilogue(sum over taps and k of A[row(m, tap), k] * B[tap, k, n])`.
 //!
-//! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap,
-//! where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over NHWC, without
-//! an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros behind the last column.
+//! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap of
+//! a block, where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over NHWC,
+//! without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros behind the last column.
 //!
 //! ```text
 //! task = (batch, block of rows, block of panels)
@@ -14,29 +14,25 @@
 
 mod conv;
 mod pack;
+mod rows;
+mod stage;
 mod tile;
 
 pub use conv::{Conv, conv};
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
+pub use rows::{Pixels, Rows, Taps};
 
 use crate::expr::Expr;
-use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
+use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
 use crate::target::{Isa, Machine};
-
-/// Where the rows of A are; all numbers are bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Rows {
-    /// Row `m` begins `m * stride` bytes into the batch; there is one tap.
-    Stride(i64),
-    /// Row `m` of tap `t` begins `offsets[m * taps + t]` bytes into the batch; negative: all zeros.
-    Table(Vec<i32>),
-}
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operand {
     /// The length of its buffer.
     pub bytes: usize,
+    /// Where it begins in the buffer.
+    pub offset: i64,
     /// Bytes from one batch to the next.
     pub batch_stride: i64,
     /// Bytes from one row to the next, 0 for a value per column.
@@ -48,7 +44,7 @@ pub struct Operand {
 impl Operand {
     /// A value per column: a bias.
     pub fn per_column(n: usize) -> Operand {
-        Operand { bytes: 4 * n, batch_stride: 0, row_stride: 0, col_stride: 4 }
+        Operand { bytes: 4 * n, offset: 0, batch_stride: 0, row_stride: 0, col_stride: 4 }
     }
 }
 
@@ -67,6 +63,8 @@ pub struct Contract {
     pub taps: usize,
     /// Length of the buffer of A.
     pub a_bytes: usize,
+    /// Where A begins in it.
+    pub a_offset: i64,
     /// From one batch of A to the next.
     pub a_batch_stride: i64,
     /// The rows of A.
@@ -99,6 +97,7 @@ impl Contract {
             k,
             taps: 1,
             a_bytes: 4 * batch * m * k,
+            a_offset: 0,
             a_batch_stride: 4 * (m * k) as i64,
             rows: Rows::Stride(4 * k as i64),
             b_batch_stride: 0,
@@ -149,68 +148,134 @@ impl Schedule {
         let large_b = c.taps * c.k * c.n > c.m * c.k;
         let parts = if large_b { 1 } else { 16 / c.batch.clamp(1, 16) };
         let share = c.m.div_ceil(parts).max(4 * mr);
-        let mc = fit.min(share).next_multiple_of(mr);
+        let mc = match &c.rows {
+            // Whole rows of the result, many of them: each copies the source rows under its window.
+            Rows::Pixels(p) if p.taps == Taps::Staged => {
+                let fit = (1..p.axes[1].out).take_while(|&r| p.staged_rows(r) * p.staged_row() <= machine.l2 / 4);
+                p.axes[2].out * p.axes[1].out.div_ceil(16).clamp(1, fit.last().unwrap_or(1))
+            }
+            Rows::Pixels(_) | Rows::Stride(_) => fit.min(share).next_multiple_of(mr),
+        };
         let blocks = c.batch * c.m.div_ceil(mc);
         let panels = if blocks >= 16 { all_panels } else { all_panels.div_ceil(16usize.div_ceil(blocks.max(1))) };
         Schedule { mr, nr, mc, panels: panels.max(1) }
     }
 }
 
-/// The bytes of zeros before the offsets in a table's buffer.
-fn zeros(c: &Contract) -> usize {
-    (4 * c.k).next_multiple_of(64)
+/// Why there is no kernel for a contraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// A tap is too far from its block's first row.
+    #[error("a tap is {0} bytes from its block, at most 2^31 - 1 can be addressed")]
+    Reach(i64),
+}
+
+/// The rows of a task and where they are: variables of the nest, in bytes but for the number of rows.
+struct Place {
+    rows: Var,
+    a: Var,
+    table: Var,
+    c: Var,
+    operands: Vec<Var>,
+    first: Var,
+}
+
+/// The blocks of rows and the buffer that describes them.
+struct Cut {
+    blocks: usize,
+    /// Numbers of rows that remain after whole tiles.
+    tails: Vec<usize>,
+    /// Zeros, the index of the blocks, the pieces of the table.
+    buffer: Option<Vec<u8>>,
+    /// Bytes of the zeros, and of an entry of the index.
+    zeros: usize,
+    entry: usize,
+}
+
+impl Cut {
+    fn new(c: &Contract, s: Schedule) -> Result<Cut, ContractError> {
+        let Rows::Pixels(pixels) = &c.rows else {
+            let tails = if c.m.is_multiple_of(s.mr) { vec![] } else { vec![c.m % s.mr] };
+            return Ok(Cut { blocks: c.m.div_ceil(s.mc), tails, buffer: None, zeros: 0, entry: 0 });
+        };
+        let blocks = pixels.blocks(s.mc, s.mr)?;
+        let mut tails: Vec<_> = blocks.list.iter().map(|b| b.rows % s.mr).filter(|&t| t > 0).collect();
+        tails.sort_unstable();
+        tails.dedup();
+        let (zeros, entry) = ((4 * c.k).next_multiple_of(64), 8 * (5 + c.operands.len()));
+        let tables = (zeros + entry * blocks.list.len()) as i64;
+        let mut buffer = vec![0; zeros];
+        for b in &blocks.list {
+            let fields = [b.rows as i64, b.a, tables + b.table, b.c, b.first];
+            buffer.extend(fields.iter().chain(&b.operands).flat_map(|v| v.to_le_bytes()));
+        }
+        buffer.extend(blocks.table.iter().flat_map(|o| o.to_le_bytes()));
+        Ok(Cut { blocks: blocks.list.len(), tails, buffer: Some(buffer), zeros, entry })
+    }
 }
 
 /// Builds the kernel of a contraction.
-pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Built {
-    let Schedule { mr, nr, mc, panels } = schedule;
-    let (m_blocks, all_panels) = (c.m.div_ceil(mc), c.n.div_ceil(nr));
+///
+/// # Errors
+///
+/// Images so large that the offsets within a block do not fit the table.
+pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, ContractError> {
+    let Schedule { mr, nr, panels, .. } = schedule;
+    let cut = Cut::new(c, schedule)?;
+    let all_panels = c.n.div_ceil(nr);
     let n_blocks = all_panels.div_ceil(panels);
     let name = format!("contract_f32_{mr}x{nr}");
-    let mut kernel = Kernel::new(name, (c.batch * m_blocks * n_blocks) as u64);
+    let mut kernel = Kernel::new(name, (c.batch * cut.blocks * n_blocks) as u64);
     let a = kernel.buf("a", c.a_bytes, Access::Read);
-    let last_b = c.b_batch_stride as usize * (c.batch - 1);
+    let last_b = c.b_batch_stride as usize * c.batch.saturating_sub(1);
     let b = kernel.buf("b", last_b + 4 * packed_len(c.taps, c.k, c.n, nr), Access::Read);
-    let table = match &c.rows {
-        Rows::Stride(_) => None,
-        Rows::Table(offsets) => {
-            let mut bytes = vec![0; zeros(c)];
-            bytes.extend(offsets.iter().flat_map(|o| o.to_le_bytes()));
-            Some(bytes)
-        }
-    };
-    let rows = table.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
+    let rows = cut.buffer.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
     let operands =
         c.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
-    let dst = kernel.buf("c", c.c_bytes, Access::Write);
-    let [batch, m0, p0, panel, row] = [(); 5].map(|()| kernel.var());
-    let nest = Nest { c, isa, schedule, a, b, rows, operands, dst, batch, panel };
+    let whole = 4 * c.batch * c.m * c.n == c.c_bytes;
+    let dst = kernel.buf("c", c.c_bytes, if whole { Access::Write } else { Access::ReadWrite });
+    let [batch, block, p0, panel, tail] = [(); 5].map(|()| kernel.var());
+    let [rows_of, a_at, table, c_at, first] = [(); 5].map(|()| kernel.var());
+    let place = Place {
+        rows: rows_of,
+        a: a_at,
+        table,
+        c: c_at,
+        operands: c.operands.iter().map(|_| kernel.var()).collect(),
+        first,
+    };
+    let nest = Nest { c, isa, schedule, a, b, rows, operands, dst, batch, panel, place, tail, cut: &cut };
     let task = Ix::var(TASK);
-    let full_n = (c.n / nr) as i64;
-    let body = if full_n > 0 { nest.over_rows(&mut kernel, nr, m0, row) } else { Vec::new() };
     let mut stmts = vec![
-        let_(batch, task.clone() / (m_blocks * n_blocks) as i64),
-        let_(m0, task.clone() % m_blocks as i64 * mc as i64),
-        let_(p0, task / m_blocks as i64 % n_blocks as i64 * panels as i64),
-        for_loop(panel, p0, (Ix::var(p0) + panels).min(full_n), body),
+        let_(batch, task.clone() / (cut.blocks * n_blocks) as i64),
+        let_(block, task.clone() % cut.blocks as i64),
+        let_(p0, task / cut.blocks as i64 % n_blocks as i64 * panels as i64),
     ];
+    stmts.extend(nest.find(&mut kernel, block));
+    stmts.push(let_(tail, Ix::var(nest.place.rows) % mr as i64));
+    let full_n = (c.n / nr) as i64;
+    if full_n > 0 {
+        let body = nest.over_rows(&mut kernel, nr);
+        stmts.push(for_loop(panel, p0, (Ix::var(p0) + panels).min(full_n), body));
+    }
     if !c.n.is_multiple_of(nr) {
-        let [panel, row] = [(); 2].map(|()| kernel.var());
-        let mut tail = vec![let_(panel, full_n.into())];
-        tail.extend(Nest { panel, ..nest }.over_rows(&mut kernel, c.n % nr, m0, row));
-        stmts.push(if_at_least(Ix::var(p0) + panels, all_panels.into(), tail));
+        let panel = kernel.var();
+        let mut last = vec![let_(panel, full_n.into())];
+        last.extend(Nest { panel, ..nest }.over_rows(&mut kernel, c.n % nr));
+        stmts.push(Stmt::If {
+            a: Ix::var(p0) + panels,
+            rel: Rel::Ge,
+            b: all_panels.into(),
+            then: last,
+            otherwise: vec![],
+        });
     }
     kernel.body = stmts;
-    Built { kernel, table }
+    Ok(Built { kernel, table: cut.buffer.clone() })
 }
 
 fn let_(var: Var, value: Ix) -> Stmt {
     Stmt::Let { var, value }
-}
-
-/// `if a >= b { then }`.
-fn if_at_least(a: Ix, b: Ix, then: Vec<Stmt>) -> Stmt {
-    Stmt::If { a, rel: Rel::Ge, b, then, otherwise: Vec::new() }
 }
 
 /// What a call of a tile needs to know.
@@ -225,50 +290,80 @@ struct Nest<'a> {
     dst: Base,
     batch: Var,
     panel: Var,
+    place: Place,
+    /// Rows after the last whole tile.
+    tail: Var,
+    cut: &'a Cut,
 }
 
 impl Nest<'_> {
-    /// The current panel over the rows of the block that begins at `m0`; `row` is the variable of the loop.
-    fn over_rows(&self, kernel: &mut Kernel, cols: usize, m0: Var, row: Var) -> Vec<Stmt> {
-        let Schedule { mr, mc, .. } = self.schedule;
-        let (m, tail) = (self.c.m, self.c.m % mr);
-        let end = (Ix::var(m0) + mc).min(m - tail);
-        let mut body = Vec::new();
-        if m >= mr {
-            body.push(for_step(row, m0, end, mr as i64, vec![self.place(kernel, mr, cols, Ix::var(row))]));
+    /// Finds the rows of `block`, and copies them if they are staged.
+    fn find(&self, kernel: &mut Kernel, block: Var) -> Vec<Stmt> {
+        let (c, p) = (self.c, &self.place);
+        let (Rows::Pixels(pixels), Some(index)) = (&c.rows, self.rows) else {
+            let m0 = || Ix::var(block) * self.schedule.mc as i64;
+            let stride = if let Rows::Stride(stride) = c.rows { stride } else { 0 };
+            let mut stmts = vec![
+                let_(p.rows, (Ix::from(c.m) - m0()).min(self.schedule.mc)),
+                let_(p.a, m0() * stride),
+                let_(p.c, m0() * c.c_row_stride),
+            ];
+            stmts.extend(p.operands.iter().zip(&c.operands).map(|(&var, o)| let_(var, m0() * o.row_stride)));
+            return stmts;
+        };
+        let vars = [p.rows, p.a, p.table, p.c, p.first].into_iter().chain(p.operands.iter().copied());
+        let at = |i: usize| index.at(Ix::var(block) * self.cut.entry as i64 + self.cut.zeros + 8 * i);
+        let mut stmts: Vec<_> =
+            vars.enumerate().map(|(i, var)| Stmt::LoadIndex { var, mem: IndexMem::I64, at: at(i) }).collect();
+        if pixels.taps == Taps::Staged {
+            let rows = pixels.staged_rows((self.schedule.mc / pixels.axes[2].out).clamp(1, pixels.axes[1].out));
+            let to = kernel.scratch(rows * pixels.staged_row());
+            let image = Ix::var(p.a) + c.a_offset;
+            stmts.push(stage::stage(kernel, pixels, rows, self.isa.lanes(), (self.a, image), p.first, to));
         }
-        if tail > 0 {
-            let rest = self.place(kernel, tail, cols, (m - tail).into());
-            body.push(if_at_least(Ix::var(m0) + mc, m.into(), vec![rest]));
+        stmts
+    }
+
+    /// The current panel over the rows of the task.
+    fn over_rows(&self, kernel: &mut Kernel, cols: usize) -> Vec<Stmt> {
+        let mr = self.schedule.mr;
+        let (row, rows) = (kernel.var(), Ix::var(self.place.rows));
+        let mut body = Vec::new();
+        if self.c.m >= mr {
+            let tile = self.call(kernel, mr, cols, Ix::var(row));
+            body.push(for_step(row, 0, rows.clone() - self.tail + (1 - mr as i64), mr as i64, vec![tile]));
+        }
+        for &tail in &self.cut.tails {
+            let rest = self.call(kernel, tail, cols, rows.clone() - tail);
+            let (a, b) = (Ix::var(self.tail), tail.into());
+            body.push(Stmt::If { a, rel: Rel::Eq, b, then: vec![rest], otherwise: vec![] });
         }
         body
     }
 
-    /// The call of the tile for `rows` by `cols` at row `row` of the current panel.
-    fn place(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix) -> Stmt {
-        let (c, nr) = (self.c, self.schedule.nr as i64);
+    /// The call of the tile for `rows` by `cols` at row `row` of the task and the current panel.
+    fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix) -> Stmt {
+        let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
         let tile = kernel.tile(tile::build(c, self.isa, nr as usize, rows, cols));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
-        let a_row = match c.rows {
-            Rows::Stride(stride) => row.clone() * stride,
-            Rows::Table(_) => Ix::Const(0),
+        let a = match &c.rows {
+            Rows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
+            Rows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),
+            Rows::Stride(stride) => self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset),
         };
-        let mut ptrs = vec![
-            self.a.at(batch() * c.a_batch_stride + a_row),
-            self.b.at(batch() * c.b_batch_stride + Ix::var(self.panel) * panel_bytes),
-        ];
+        let mut ptrs = vec![a, self.b.at(batch() * c.b_batch_stride + Ix::var(self.panel) * panel_bytes)];
         if let Some(table) = self.rows {
             ptrs.push(table.at(0));
-            ptrs.push(table.at(row.clone() * (4 * c.taps as i64) + zeros(c)));
+            ptrs.push(table.at(Ix::var(p.table) + row.clone() * (4 * c.taps as i64)));
         }
-        let element = |batch_stride: i64, row_stride: i64, col_stride: i64| {
-            batch() * batch_stride + row.clone() * row_stride + Ix::var(self.panel) * (nr * col_stride)
+        let element = |block: Var, batch_stride: i64, row_stride: i64, col_stride: i64| {
+            batch() * batch_stride + block + row.clone() * row_stride + Ix::var(self.panel) * (nr * col_stride)
         };
-        for (base, o) in self.operands.iter().zip(&c.operands) {
-            ptrs.push(base.at(element(o.batch_stride, o.row_stride, o.col_stride)));
+        for ((base, o), &block) in self.operands.iter().zip(&c.operands).zip(&p.operands) {
+            ptrs.push(base.at(element(block, o.batch_stride, o.row_stride, o.col_stride) + o.offset));
         }
-        ptrs.push(self.dst.at(element(c.c_batch_stride, c.c_row_stride, c.c_col_stride) + c.c_offset));
+        ptrs.push(self.dst.at(element(p.c, c.c_batch_stride, c.c_row_stride, c.c_col_stride) + c.c_offset));
         call(tile, ptrs)
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
     let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
     let vectors = cols.div_ceil(isa.lanes());
     let (a, panel) = (b.ptr(), b.ptr());
-    let table = matches!(c.rows, Rows::Table(_)).then(|| (b.ptr(), b.ptr()));
+    let table = c.has_table().then(|| (b.ptr(), b.ptr()));
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
     let sums = rows * vectors;
@@ -26,7 +26,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
     let acc = vec![zero; sums * chains];
     let shape = Shape { rows, vectors, nr, k: c.k, chains };
     let acc = match (&c.rows, table) {
-        (Rows::Table(_), Some((zeros, offsets))) => {
+        (Rows::Pixels(_), Some((zeros, offsets))) => {
             let count = Count::Static(c.taps as u32);
             let tap_bytes = (4 * nr * c.k) as i64;
             b.for_each(count, &[(offsets, 4), (panel, tap_bytes)], &acc, |b, p, acc| {
@@ -39,7 +39,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
             let at: Vec<_> = (0..rows).map(|r| (a, r as i64 * stride)).collect();
             shape.accumulate(&mut b, &at, panel, &acc)
         }
-        (Rows::Table(_), None) => acc,
+        (Rows::Pixels(_), None) => acc,
     };
     let acc = shape.join(&mut b, acc);
     epilogue(&mut b, c, &acc, rows, cols, &operands, dst);

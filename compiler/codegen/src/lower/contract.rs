@@ -58,14 +58,14 @@ pub(super) struct Call {
 
 impl Lowering {
     /// Emits the kernel of a contraction; `call.contract` has neither operands nor an epilogue yet.
-    pub(super) fn contract(&mut self, call: Call, schedule: Option<Schedule>) {
+    pub(super) fn contract(&mut self, call: Call, schedule: Option<Schedule>) -> Lowered {
         let Call { contract: mut c, a, b, dst, operands, epilogue, loc } = call;
         let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
         c.operands = operands.into_iter().map(|p| p.operand).collect();
         c.epilogue = epilogue;
         let (isa, machine) = (self.target.isa, self.target.machine);
         let schedule = schedule.unwrap_or_else(|| Schedule::choose(&c, isa, &machine));
-        let built = contract(&c, isa, schedule);
+        let built = contract(&c, isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
         let mut args = vec![a, b];
         if let Some(table) = built.table {
             let table =
@@ -77,6 +77,7 @@ impl Lowering {
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc, flops, bytes });
+        Ok(())
     }
 
     /// Packs a constant B: one packed matrix for each of `batch`, which are `stride` elements apart.
@@ -168,6 +169,7 @@ impl Lowering {
             let col_stride = 4 * if n == 1 { 0 } else { view.strides[rank - 1] };
             let operand = Operand {
                 bytes: view.span_bytes(),
+                offset: 0,
                 batch_stride: 4 * batch_stride,
                 row_stride: 4 * row_stride,
                 col_stride,
@@ -194,8 +196,7 @@ impl Lowering {
             epilogue: epilogue.expr,
             loc: site.loc.clone(),
         };
-        self.contract(call, None);
-        Ok(())
+        self.contract(call, None)
     }
 
     /// A dense plain copy of a view that is not a value's own.

@@ -1,12 +1,15 @@
-//! Dense convolutions over NHWC.
+//! Convolutions: dense and grouped ones are contractions, depthwise ones are windows.
 
+use optc_ir::Encoding;
 use optc_ir::ops::nn::Conv;
-use optc_ir::{Encoding, TensorType};
+use optc_runtime::plan::{BufRef, Info};
+use optc_tensor::{DType, Tensor};
 
-use super::contract::{Call, Placed, collapse, only_f32};
+use super::contract::{Call, Placed, only_f32};
 use super::{Declined, Lowered, Lowering, Site, View};
-use crate::contract::{self, Operand, packed_len};
+use crate::contract;
 use crate::expr::Expr;
+use crate::window::{self, Axis, Reduce, Window};
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
@@ -15,39 +18,94 @@ impl Lowering {
         if dst.is_empty() {
             return Err(Declined::new("an empty convolution"));
         }
-        if dst.is(Encoding::Nhwc) {
-            return self.conv_nhwc(op, site, &dst);
-        }
-        // The result is wanted plain: computed with channels last, then turned around.
-        let ty = TensorType::fixed(dst.dtype, &dst.shape).with_encoding(Encoding::Nhwc);
-        let at = self.temp(4 * dst.len());
-        let last = View::dense(at, &ty).ok_or_else(|| Declined::new("a convolution of rank below 3"))?;
-        self.conv_nhwc(op, site, &last)?;
-        super::movement::copy(self, &last, &dst, &site.loc)
-    }
-
-    fn conv_nhwc(&mut self, op: &Conv, site: &Site, dst: &View) -> Lowered {
         let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
         let weights = self.constant(site.operand(1)?).cloned();
         let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
         let w = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-        let problem = problem(op, &x.shape, weights.shape(), &dst.shape)?;
-        let nr = self.nr();
-        let len = packed_len_of(&problem, nr);
-        let mut packed = Vec::with_capacity(len * problem.groups);
-        for group in 0..problem.groups {
-            let from = problem.group_weights(group);
-            let to = problem.group_weights(group + 1);
-            let last = problem.to_channels_last(w.get(from..to).ok_or_else(|| Declined::new("too few weights"))?);
-            packed.extend(contract::pack_b(&last, &problem.pack(), nr));
+        let kernel = &weights.shape()[2..];
+        let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
+        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+        let shape = weights.shape();
+        let fused = self.epilogue(site, &dst)?;
+        if groups > 1 && shape[1] == 1 && shape[0] == groups {
+            let problem = Window {
+                batch: x.shape[0],
+                channels: groups,
+                axes,
+                reduce: Reduce::Dot,
+                src: image(&x),
+                dst: image(&dst),
+                operands: fused.operands,
+                epilogue: fused.expr,
+            };
+            let filters = self.add_constant(floats(&window::filters(w, groups)));
+            self.window(&problem, &x, Some(filters), &fused.places, &dst, &site.loc);
+            return Ok(());
         }
-        let packed =
-            optc_tensor::Tensor::from_slice(&[packed.len()], &packed).map_err(|e| Declined::new(e.to_string()))?;
+        let problem = contract::Conv {
+            batch: x.shape[0],
+            channels: shape[1],
+            filters: shape[0] / groups,
+            groups,
+            axes,
+            src: image(&x),
+            dst: image(&dst),
+            operands: fused.operands,
+            epilogue: fused.expr,
+        };
+        let packed = floats(&problem.pack_weights(w, self.nr()));
         let b = self.add_constant(packed);
+        self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)
+    }
+
+    /// Emits the contraction of a convolution.
+    pub(super) fn convolution(
+        &mut self,
+        problem: &contract::Conv,
+        a: BufRef,
+        b: BufRef,
+        places: &[BufRef],
+        dst: BufRef,
+        loc: &[String],
+    ) -> Lowered {
+        let mut contract = contract::conv(problem, self.nr());
+        let operands = std::mem::take(&mut contract.operands);
+        let operands = operands.into_iter().zip(places).map(|(operand, &at)| Placed { operand, at }).collect();
+        let epilogue = std::mem::replace(&mut contract.epilogue, Expr::Operand(0));
+        self.contract(Call { contract, a, b, dst, operands, epilogue, loc: loc.to_vec() }, None)
+    }
+
+    /// Emits the kernel of a window.
+    pub(super) fn window(
+        &mut self,
+        problem: &Window,
+        src: &View,
+        weights: Option<BufRef>,
+        places: &[BufRef],
+        dst: &View,
+        loc: &[String],
+    ) {
+        let built = window::window(problem, self.target.isa);
+        let mut args = vec![src.at];
+        args.extend(weights);
+        if let Some(table) = built.table {
+            let table = Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table fits its length");
+            args.push(self.add_constant(table));
+        }
+        args.extend(places);
+        args.push(dst.at);
+        let taps: usize = problem.axes.iter().map(|a| a.kernel).product();
+        let each = if problem.reduce == Reduce::Dot { 2.0 } else { 1.0 };
+        let flops = each * (dst.len() * taps) as f64;
+        let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
+        self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });
+    }
+
+    /// The epilogue of a site over images, with the bias in operand 2 of an op that has one.
+    pub(super) fn epilogue(&mut self, site: &Site, dst: &View) -> Result<Fused, Declined> {
         let mut epilogue = site.epilogue.clone();
         if let Some(bias) = site.optional(2) {
             let bias = self.view(bias)?;
-            only_f32(&bias)?;
             let mut shape = vec![1; dst.shape.len()];
             shape[1] = dst.shape[1];
             let wide = bias.reshaped(&shape).and_then(|v| v.broadcast(&dst.shape));
@@ -55,65 +113,58 @@ impl Lowering {
             let sum = Expr::Operand(0).plus(Expr::Operand(epilogue.operands.len()));
             epilogue.expr = epilogue.expr.with_operand(0, &sum);
         }
-        let mut operands = Vec::new();
-        for view in &epilogue.operands {
-            operands.push(placed(view, problem.filters)?);
-        }
-        let call = Call {
-            contract: contract::conv(&problem, nr),
-            a: x.at,
-            b,
-            dst: dst.at,
-            operands,
-            epilogue: epilogue.expr,
-            loc: site.loc.clone(),
+        epilogue.operands.iter().try_for_each(only_f32)?;
+        let places = epilogue.operands.iter().map(|v| v.at).collect();
+        Ok(Fused { expr: epilogue.expr, operands: epilogue.operands.iter().map(image).collect(), places })
+    }
+}
+
+/// An epilogue over images.
+pub(super) struct Fused {
+    pub expr: Expr,
+    pub operands: Vec<window::View>,
+    pub places: Vec<BufRef>,
+}
+
+/// A constant of floats.
+pub(super) fn floats(values: &[f32]) -> Tensor {
+    Tensor::from_slice(&[values.len()], values).expect("as many elements as its length")
+}
+
+/// A tensor `[images, channels, spatial…]` of up to three spatial axes as images.
+pub(super) fn image(view: &View) -> window::View {
+    let strides = view.byte_strides();
+    let mut all = [0; 5];
+    (all[0], all[4]) = (strides[0], strides[1]);
+    let spatial = &strides[2..];
+    all[4 - spatial.len()..4].copy_from_slice(spatial);
+    window::View { bytes: view.span_bytes(), offset: 0, strides: all }
+}
+
+/// The axes of a window; attributes that are left out are ones or zeros.
+pub(super) fn axes(
+    from: &[usize],
+    to: &[usize],
+    kernel: &[usize],
+    strides: &[i64],
+    dilations: &[i64],
+    pads: &[i64],
+) -> Result<[Axis; 3], Declined> {
+    let n = kernel.len();
+    if n == 0 || n > 3 {
+        return Err(Declined::new(format!("{n} spatial axes")));
+    }
+    let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&x| x as usize);
+    let mut axes = [Axis::NONE; 3];
+    for (i, axis) in axes[3 - n..].iter_mut().enumerate() {
+        *axis = Axis {
+            size: from[i],
+            out: to[i],
+            kernel: kernel[i],
+            stride: at(strides, i, 1),
+            dilation: at(dilations, i, 1),
+            pads: [at(pads, i, 0), at(pads, n + i, 0)],
         };
-        self.contract(call, None);
-        Ok(())
     }
-}
-
-fn packed_len_of(c: &contract::Conv, nr: usize) -> usize {
-    let p = c.pack();
-    packed_len(p.taps, p.k, p.n, nr)
-}
-
-/// An operand of the epilogue by group, pixel and filter.
-fn placed(view: &View, filters: usize) -> Result<Placed, Declined> {
-    only_f32(view)?;
-    let rows: Vec<(usize, i64)> =
-        (0..view.shape.len()).filter(|&d| d != 1).map(|d| (view.shape[d], view.strides[d])).collect();
-    let row =
-        collapse(&rows).ok_or_else(|| Declined::new("an operand of the epilogue lies otherwise than the result"))?;
-    let col = if view.shape[1] == 1 { 0 } else { view.strides[1] };
-    let operand = Operand {
-        bytes: view.span_bytes(),
-        batch_stride: 4 * col * filters as i64,
-        row_stride: 4 * row,
-        col_stride: 4 * col,
-    };
-    Ok(Placed { operand, at: view.at })
-}
-
-/// The geometry of a convolution with one or two spatial axes.
-fn problem(op: &Conv, x: &[usize], w: &[usize], y: &[usize]) -> Result<contract::Conv, Declined> {
-    let axes = x.len() - 2;
-    if axes == 0 || axes > 2 {
-        return Err(Declined::new(format!("{axes} spatial axes")));
-    }
-    let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&n| n as usize);
-    let pair = |v: &dyn Fn(usize) -> usize, none: usize| if axes == 1 { [none, v(0)] } else { [v(0), v(1)] };
-    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-    Ok(contract::Conv {
-        batch: x[0],
-        size: pair(&|i| x[2 + i], 1),
-        channels: w[1],
-        filters: w[0] / groups,
-        groups,
-        kernel: pair(&|i| w[2 + i], 1),
-        strides: pair(&|i| at(&op.strides, i, 1), 1),
-        dilations: pair(&|i| at(&op.dilations, i, 1), 1),
-        pads: pair(&|i| at(&op.pads, i, 0), 0),
-        out: pair(&|i| y[2 + i], 1),
-    })
+    Ok(axes)
 }

@@ -14,6 +14,7 @@ mod elementwise;
 mod fused;
 mod memory;
 mod movement;
+mod pool;
 mod report;
 mod shape;
 mod view;
@@ -389,6 +390,7 @@ impl Lowering {
             Op::MatMul(op) => self.matmul(op, site),
             Op::Gemm(op) => self.gemm(op, site),
             Op::Conv(op) => self.conv(op, site),
+            Op::Pool(op) => self.pool(op, site),
             Op::ConvertLayout(_)
             | Op::Transpose(_)
             | Op::Expand(_)

@@ -44,7 +44,7 @@ impl Axis {
     pub const NONE: Axis = Axis { size: 1, out: 1, kernel: 1, stride: 1, dilation: 1, pads: [0, 0] };
 
     /// The taps of output `i` that are not in the padding.
-    fn taps(&self, i: usize) -> Range<usize> {
+    pub(crate) fn taps(&self, i: usize) -> Range<usize> {
         let before = |end: usize| end.saturating_sub(i * self.stride).div_ceil(self.dilation).min(self.kernel);
         before(self.pads[0])..before(self.pads[0] + self.size).max(before(self.pads[0]))
     }
@@ -56,7 +56,7 @@ impl Axis {
     }
 
     /// Whether every tap of every output is in the source.
-    fn inside(&self) -> bool {
+    pub(crate) fn inside(&self) -> bool {
         (0..self.out).all(|i| self.taps(i) == (0..self.kernel))
     }
 }
