@@ -1,1 +1,5 @@
-//! Filetests, ONNX node tests, end-to-end tests.
+//! What the tests that span crates share: runners, literals and random graphs.
+#![forbid(unsafe_code)]
+
+pub mod literal;
+pub mod random_graph;

@@ -1,0 +1,111 @@
+//! Calls as filetests spell them: `@f([1, -2], 3) == [1, 0], 2x1[4, 5] ~ 1e-5`.
+
+use optc_ir::{Graph, TensorType, Type, Val};
+use optc_tensor::{DType, Difference, Tensor, element_count};
+
+/// A call and what it must give.
+pub struct Call {
+    /// One value an input.
+    pub inputs: Vec<Val>,
+    /// One value an output, with its shape where the text names one.
+    expected: Vec<Literal>,
+    /// The tolerance, absolute and relative; 0 for equality.
+    tolerance: f64,
+}
+
+struct Literal {
+    shape: Option<Vec<usize>>,
+    values: Vec<f64>,
+}
+
+/// Parses the text behind `// run: `.
+///
+/// # Errors
+/// The text is malformed, or the values do not fit the graph's inputs.
+pub fn parse_call(text: &str, graph: &Graph) -> Result<Call, String> {
+    let (text, tolerance) = match text.split_once('~') {
+        Some((text, t)) => (text, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
+        None => (text, 0.0),
+    };
+    let (call, results) = text.split_once("==").ok_or("expected `==`")?;
+    let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
+    if name != format!("@{}", graph.name) {
+        return Err(format!("the function is @{}", graph.name));
+    }
+    let arguments = literals(arguments.strip_suffix(')').ok_or("expected `)` before `==`")?)?;
+    if arguments.len() != graph.inputs().len() {
+        return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()));
+    }
+    let inputs = graph.inputs().zip(&arguments).map(|(v, l)| value(l, graph.ty(v))).collect::<Result<_, _>>()?;
+    Ok(Call { inputs, expected: literals(results)?, tolerance })
+}
+
+impl Call {
+    /// Compares what the call gave with what it must give.
+    ///
+    /// # Errors
+    /// Says the difference.
+    pub fn check(&self, results: &[Val]) -> Result<(), String> {
+        if results.len() != self.expected.len() {
+            return Err(format!("{} results, expected {}", results.len(), self.expected.len()));
+        }
+        for (i, (found, expected)) in results.iter().zip(&self.expected).enumerate() {
+            let found = found.as_tensor().ok_or("a result is no tensor")?;
+            let shape = expected.shape.clone().unwrap_or_else(|| found.shape().to_vec());
+            let wanted = tensor(found.dtype(), &shape, &expected.values)?;
+            let near = Difference::between(found, &wanted, self.tolerance, self.tolerance);
+            if !near.is_some_and(|d| d.within_tolerance()) {
+                return Err(format!("result {i} is {found:?}, expected {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value(literal: &Literal, ty: &Type) -> Result<Val, String> {
+    let t = ty.as_tensor().ok_or_else(|| format!("cannot write a {ty}"))?;
+    let shape = literal.shape.clone().or_else(|| TensorType::static_shape(t));
+    tensor(t.dtype, &shape.ok_or_else(|| format!("write the shape of the {ty}, as in `2x3[...]`"))?, &literal.values)
+        .map(Val::Tensor)
+}
+
+fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, String> {
+    if element_count(shape) != Some(values.len()) {
+        return Err(format!("{} values do not fill the shape {shape:?}", values.len()));
+    }
+    Tensor::from_f64(dtype, shape, values).map_err(|e| e.to_string())
+}
+
+/// Literals with commas between them.
+fn literals(text: &str) -> Result<Vec<Literal>, String> {
+    let (mut all, mut rest) = (vec![], text.trim());
+    while !rest.is_empty() {
+        let (literal, after) = match rest.find(['[', ',']) {
+            Some(at) if rest[at..].starts_with('[') => {
+                let end = rest.find(']').ok_or("a `[` has no `]`")?;
+                let shape = match rest[..at].trim() {
+                    "" => None,
+                    dims => Some(optc_passes::parse_shape(dims).ok_or_else(|| format!("`{dims}` is not a shape"))?),
+                };
+                (Literal { shape, values: numbers(&rest[at + 1..end])? }, &rest[end + 1..])
+            }
+            at => {
+                let end = at.unwrap_or(rest.len());
+                (Literal { shape: None, values: numbers(&rest[..end])? }, &rest[end..])
+            }
+        };
+        all.push(literal);
+        rest = after.trim_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+    }
+    Ok(all)
+}
+
+fn numbers(text: &str) -> Result<Vec<f64>, String> {
+    let number = |word: &str| match word {
+        "true" => Ok(1.0),
+        "false" => Ok(0.0),
+        word => word.parse().map_err(|_| format!("`{word}` is not a number")),
+    };
+    text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(number).collect()
+}

@@ -1,0 +1,149 @@
+//! The filetests: text in, text out. This is the only code that knows how they are run.
+//!
+//! A file in `tests/filetests` holds cases with `// ---` lines between them. A case starts with `// test: KIND ARGUMENTS`;
+//! one without takes that of the case before it. What the kinds check:
+//!
+//! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
+//! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
+//! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
+//! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
+//!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
+//!
+//! `INSTA_UPDATE=always cargo test -p optc-tests --test filetests` writes the snapshots; review them before committing.
+
+use std::path::Path;
+
+use optc_ir::{Graph, Val, parse, print, run, verify};
+use optc_tests::literal;
+
+/// One case of a file.
+struct Case<'a> {
+    kind: &'a str,
+    argument: &'a str,
+    text: &'a str,
+}
+
+fn cases(source: &str) -> Vec<Case<'_>> {
+    let mut header = ("", "");
+    let mut cases = vec![];
+    for text in source.split("// ---\n") {
+        if let Some(line) = text.lines().find_map(|l| l.strip_prefix("// test: ")) {
+            header = line.split_once(' ').unwrap_or((line, ""));
+        }
+        cases.push(Case { kind: header.0, argument: header.1, text });
+    }
+    cases
+}
+
+#[test]
+fn filetests_hold() {
+    insta::glob!("../filetests", "**/*.ir", |path| {
+        let source = std::fs::read_to_string(path).expect("the file can be read");
+        let mut printed = vec![];
+        for case in cases(&source) {
+            let outcome = match case.kind {
+                "roundtrip" => check_roundtrip(case.text),
+                "verify" => check_verify(case.text),
+                "run" => check_run(case.text),
+                "passes" => optc_passes::run_on_text(case.text, case.argument).map(|text| printed.push(text)),
+                other => Err(format!("there is no kind `{other}`")),
+            };
+            if let Err(error) = outcome {
+                panic!("{}:\n{}\n{error}", path.display(), case.text);
+            }
+        }
+        if !printed.is_empty() {
+            let options = insta_settings(path);
+            options.bind(|| insta::assert_snapshot!(printed.join("\n")));
+        }
+    });
+}
+
+fn insta_settings(path: &Path) -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_input_file(path);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings
+}
+
+/// The text without comments, blank lines and indentation at both ends.
+fn code(text: &str) -> String {
+    let lines = text.lines().filter(|l| !l.trim_start().starts_with("//") && !l.trim().is_empty());
+    lines.map(|l| format!("{l}\n")).collect()
+}
+
+fn check_roundtrip(text: &str) -> Result<(), String> {
+    let graph = parse(text).map_err(|e| e.to_string())?;
+    let printed = print(&graph).text;
+    let again = parse(&printed).map_err(|e| e.to_string())?;
+    if print(&again).text != printed {
+        return Err(format!("printed, parsed and printed again it is\n{}", print(&again).text));
+    }
+    if printed == code(text) { Ok(()) } else { Err(format!("it prints as\n{printed}")) }
+}
+
+fn check_verify(text: &str) -> Result<(), String> {
+    let mut expected: Vec<(usize, &str)> =
+        text.lines().enumerate().filter_map(|(i, l)| Some((i + 1, l.split_once("// error: ")?.1.trim()))).collect();
+    let found: Vec<(usize, String)> = match parse(text) {
+        Err(error) => vec![(error.line, error.message)],
+        Ok(graph) => verify(&graph).into_iter().map(|f| (line_of(text, &graph, f.node), f.message)).collect(),
+    };
+    for (line, message) in found {
+        let at = expected.iter().position(|(l, part)| *l == line && message.contains(part));
+        expected.remove(at.ok_or_else(|| format!("line {line}: not expected: {message}"))?);
+    }
+    match expected.first() {
+        None => Ok(()),
+        Some((line, part)) => Err(format!("line {line}: nothing says `{part}`")),
+    }
+}
+
+/// The line of a node of the outermost function, or that of the function itself.
+fn line_of(text: &str, graph: &Graph, node: Option<optc_ir::NodeId>) -> usize {
+    let mut depth = 0;
+    let mut ops = vec![];
+    let mut first = 1;
+    for (i, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.starts_with("func") {
+            depth += 1;
+            if depth == 1 {
+                first = i + 1;
+            }
+        } else if line.starts_with('}') {
+            depth -= 1;
+        } else if line.starts_with('%') && depth == 1 {
+            ops.push(i + 1);
+        }
+    }
+    let op = node.and_then(|n| n.index().checked_sub(graph.inputs().len()));
+    op.and_then(|op| ops.get(op).copied()).unwrap_or(first)
+}
+
+fn check_run(text: &str) -> Result<(), String> {
+    let graph = parse(text).map_err(|e| e.to_string())?;
+    let failures = verify(&graph);
+    if let Some(failure) = failures.first() {
+        return Err(format!("{}: {}", failure.rule, failure.message));
+    }
+    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
+    if lines.is_empty() {
+        return Err("there is no `// run:` line".to_owned());
+    }
+    for line in lines {
+        let call = literal::parse_call(line, &graph).map_err(|e| format!("`{line}`: {e}"))?;
+        let results = run(&graph, &call.inputs).map_err(|e| e.to_string())?;
+        call.check(&results).map_err(|e| format!("`{line}`: interpreter: {e}"))?;
+        let results = run_compiled(&graph, &call.inputs).map_err(|e| format!("`{line}`: compiled: {e}"))?;
+        call.check(&results).map_err(|e| format!("`{line}`: compiled: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Runs the graph as a host program would.
+fn run_compiled(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, String> {
+    let model = optc::Compiler::default().compile_graph(graph.clone()).map_err(|e| e.to_string())?;
+    model.session().run_values(inputs).map_err(|e| e.to_string())
+}

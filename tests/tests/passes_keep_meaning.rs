@@ -1,0 +1,59 @@
+//! Every pass, and every named pipeline, keeps what random graphs compute: the interpreter gives the same before and after.
+//!
+//! `OPTC_CASES` sets how many graphs are tried (200 without it); a failure names the seed and the number of ops, which are the
+//! smallest that fail.
+
+use optc_passes::{PIPELINES, PassManager, PassOptions, Pipeline, VerifyEach};
+use optc_tests::random_graph::random_graph;
+
+/// What the pipeline breaks in a random graph.
+fn failure(seed: u64, ops: usize, passes: &str) -> Option<String> {
+    let mut graph = random_graph(seed, ops);
+    let failures = optc_ir::verify(&graph);
+    assert!(failures.is_empty(), "seed {seed}, {ops} ops: the generator makes graphs that do not verify: {failures:?}");
+    let pipeline = Pipeline::parse(passes).expect("the pipeline parses");
+    let options = PassOptions { verify_each: VerifyEach::Numerics, ..PassOptions::default() };
+    match PassManager::new(options).run(&pipeline, &mut graph) {
+        Ok(_) => None,
+        Err(optc_passes::PassError::Broken { pass, failures, reproducer }) => {
+            Some(format!("{pass}: {}\n{reproducer}", failures.join("\n")))
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn check(passes: &str, cases: u64) {
+    for seed in 0..cases {
+        let ops = 4 + seed as usize % 24;
+        if failure(seed, ops, passes).is_some() {
+            let smallest = (1..=ops).find_map(|n| Some((n, failure(seed, n, passes)?)));
+            let (ops, message) = smallest.expect("it failed with all ops");
+            panic!("`{passes}` on random_graph({seed}, {ops}): {message}");
+        }
+    }
+}
+
+fn cases() -> u64 {
+    std::env::var("OPTC_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
+}
+
+#[test]
+fn every_pass_alone_keeps_meaning() {
+    for info in optc_passes::list() {
+        check(info.name, cases() / 4);
+    }
+}
+
+#[test]
+fn named_pipelines_keep_meaning() {
+    for named in PIPELINES {
+        check(named.name, cases());
+    }
+}
+
+#[test]
+fn generated_graphs_differ_and_repeat() {
+    let text = |seed| optc_ir::print(&random_graph(seed, 20)).text;
+    assert_eq!(text(1), text(1));
+    assert_ne!(text(1), text(2));
+}
