@@ -169,3 +169,11 @@ fn integer_products_take_zero_points_of_rows_and_columns() {
     assert_eq!(y[0].to_i64_vec(), [2, 2, 2, 2]);
     assert!(eval(quant::QuantMatMul {}, &[a, b, bytes(&[3], &[1, 2, 3])]).is_err());
 }
+
+#[test]
+fn equal_extents_are_resampled_where_the_scale_is_not_one() {
+    let op = nn::Resize { coordinate: "asymmetric".to_owned(), mode: "linear".to_owned(), ..resize(vec![]) };
+    let y = eval(op, &[tensor(&[2], &[0.0, 1.0]), tensor(&[1], &[1.25])]).unwrap();
+    let y = y[0].to_f64_vec();
+    assert!(y.len() == 2 && y[0] == 0.0 && (y[1] - 0.8).abs() < 1e-6, "{y:?}");
+}

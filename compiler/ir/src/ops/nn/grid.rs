@@ -71,7 +71,8 @@ impl GridSample {
         if self.mode == "nearest" {
             x = x.round_ties_even();
         }
-        if x < low || x > high {
+        // Cubic weights are those of the place itself: only the elements that they fall on are moved.
+        if self.mode != "cubic" && (x < low || x > high) {
             match self.padding.as_str() {
                 "border" => x = x.clamp(0.0, size - 1.0),
                 "reflection" => x = reflect(x, low, high),

@@ -19,7 +19,7 @@ op! {
         activation_beta: Vec<Real> = vec![],
         /// Of the gates, the candidate and the cell, for each direction; empty for `sigmoid`, `tanh`, `tanh`.
         activations: Vec<String> = vec![],
-        /// Bound on the operands of activations; 0 for none.
+        /// Bound on the operands of gates and candidate (not on the cell, as runtimes have it); 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
         direction: String = "forward".to_owned(),
@@ -141,7 +141,7 @@ impl Unit<'_> {
             let forget = gate.of(sum(2, k) + self.peephole[2 * h + k] * cell[k]);
             let forget = if self.input_forget { 1.0 - input } else { forget };
             cell[k] = forget * cell[k] + input * candidate.of(sum(3, k));
-            hidden[k] = gate.of(sum(1, k) + self.peephole[h + k] * cell[k]) * output.of(cell[k]);
+            hidden[k] = gate.of(sum(1, k) + self.peephole[h + k] * cell[k]) * output.unbounded(cell[k]);
         }
     }
 }

@@ -134,9 +134,14 @@ const FUNCTIONS: &[Row] = &[
 ];
 
 impl Activation {
-    /// The activation's value.
+    /// The activation of a bounded operand.
     pub fn of(&self, x: f64) -> f64 {
-        (self.function)(if self.clip > 0.0 { x.clamp(-self.clip, self.clip) } else { x }, self.alpha, self.beta)
+        self.unbounded(if self.clip > 0.0 { x.clamp(-self.clip, self.clip) } else { x })
+    }
+
+    /// The activation of an operand as it is.
+    pub fn unbounded(&self, x: f64) -> f64 {
+        (self.function)(x, self.alpha, self.beta)
     }
 }
 

@@ -198,6 +198,11 @@ impl Resize {
         kept.into_iter().map(|(i, w)| (i.clamp(0, last) as usize, w / sum)).collect()
     }
 
+    /// Whether an axis is resampled at all: not when each element stands where it was.
+    fn moves(&self, axis: &Axis) -> bool {
+        axis.from != axis.to || (0..axis.to).any(|i| self.coordinate(axis, i) != i as f32)
+    }
+
     /// For each element of an axis of the result, whether it stands outside of `x`.
     fn outside(&self, axis: &Axis) -> Vec<bool> {
         let last = axis.from as f32 - 1.0;
@@ -249,7 +254,7 @@ impl Semantics for Resize {
             return Ok(vec![self.pick(x, &plan)?.into()]);
         }
         let (mut values, mut extents) = (x.to_f64_vec(), x.shape().to_vec());
-        for axis in plan.iter().filter(|axis| axis.from != axis.to || self.coordinate(axis, 0) != 0.0) {
+        for axis in plan.iter().filter(|axis| self.moves(axis)) {
             values = self.resample(axis, &values, &extents);
             extents[axis.axis] = axis.to;
         }
@@ -285,7 +290,7 @@ impl Resize {
     /// The nearest elements, of any dtype.
     fn pick(&self, x: &Tensor, plan: &[Axis]) -> Result<Tensor, OpError> {
         let mut y = x.clone();
-        for axis in plan.iter().filter(|axis| axis.from != axis.to || self.coordinate(axis, 0) != 0.0) {
+        for axis in plan.iter().filter(|axis| self.moves(axis)) {
             let mut shape = y.shape().to_vec();
             let inner: usize = shape[axis.axis + 1..].iter().product();
             let outer: usize = shape[..axis.axis].iter().product();

@@ -25,7 +25,7 @@ op! {
         activation_beta: Vec<Real> = vec![],
         /// Of the gates, the candidate and the cell, for each direction; empty for `sigmoid`, `tanh`, `tanh`.
         activations: Vec<String> = vec![],
-        /// Bound on the operands of activations; 0 for none.
+        /// Bound on the operands of gates and candidate (not on the cell, as runtimes have it); 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
         direction: String = "forward".to_owned(),
