@@ -4,6 +4,7 @@ pub mod contract;
 pub mod elementwise;
 pub mod emit;
 pub mod expr;
+pub mod fold;
 pub mod gemm_peak;
 pub mod lower;
 pub mod movement;

@@ -193,3 +193,89 @@ fn movement() {
         3,
     );
 }
+
+#[test]
+fn reductions() {
+    for kind in ["sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2", "log_sum_exp"] {
+        op(&format!("math.reduce %a {{axes = [-1], kind = \"{kind}\"}}"), &["2x3x9xf32"], "2x3x1xf32");
+        op(&format!("math.reduce %a {{axes = [0, 2], keep_dims = false, kind = \"{kind}\"}}"), &["2x7x3xf32"], "7xf32");
+        op(&format!("math.reduce %a {{keep_dims = false, kind = \"{kind}\"}}"), &["2x3xf32"], "f32");
+    }
+    check(
+        "func @f(%a: tensor<1x6x4x4xf32>) {
+           %0 = kernel.convert_layout %a : tensor<1x6x4x4xf32, nhwc>
+           %1 = math.reduce %0 {axes = [2, 3], kind = \"mean\"} : tensor<1x6x1x1xf32>
+           return %1 as \"y\" }",
+        2,
+    );
+}
+
+#[test]
+fn softmax_and_normalisations() {
+    for axis in [-1, 1, 0] {
+        op(&format!("nn.softmax %a {{axis = {axis}}}"), &["3x5x7xf32"], "3x5x7xf32");
+        op(&format!("nn.softmax %a {{axis = {axis}, log = true}}"), &["3x5x7xf32"], "3x5x7xf32");
+        op(&format!("nn.lp_norm %a {{axis = {axis}, p = 1}}"), &["3x5x7xf32"], "3x5x7xf32");
+        op(&format!("nn.lp_norm %a {{axis = {axis}}}"), &["3x5x7xf32"], "3x5x7xf32");
+    }
+    op("nn.layer_norm %a, %b, %c", &["4x3x9xf32", "9xf32", "9xf32"], "4x3x9xf32");
+    op("nn.layer_norm %a, %b {axis = 1}", &["4x3x9xf32", "3x9xf32"], "4x3x9xf32");
+    op("nn.rms_norm %a, %b", &["4x3x9xf32", "9xf32"], "4x3x9xf32");
+    op("nn.group_norm %a, %b, %c {groups = 2}", &["2x6x3x5xf32", "6xf32", "6xf32"], "2x6x3x5xf32");
+    op("nn.group_norm %a, %b, %c", &["2x6x17xf32", "6xf32", "6xf32"], "2x6x17xf32");
+    check(
+        "func @f(%a: tensor<2x6x4x4xf32>, %s: tensor<6xf32>, %b: tensor<6xf32>) {
+           %0 = kernel.convert_layout %a : tensor<2x6x4x4xf32, nhwc>
+           %1 = nn.group_norm %0, %s, %b {groups = 3} : tensor<2x6x4x4xf32, nhwc>
+           %2 = kernel.convert_layout %1 : tensor<2x6x4x4xf32>
+           return %2 as \"y\" }",
+        3,
+    );
+    check(
+        "func @f(%a: tensor<2x3x4xf32>, %s: tensor<3xf32>, %v: tensor<3xf32>) {
+           %0 = math.mul %v, %v : tensor<3xf32>
+           %1 = nn.batch_norm %a, %s, %s, %s, %0 : tensor<2x3x4xf32>
+           return %1 as \"y\" }",
+        2,
+    );
+}
+
+#[test]
+fn expressions_behind_folds() {
+    check(
+        "func @f(%a: tensor<4x9xf32>, %r: tensor<4x9xf32>) {
+           %0 = math.relu %a : tensor<4x9xf32>
+           %1 = kernel.fused %0, %r : tensor<4x9xf32> region
+             func @fused(%p0: tensor<4x9xf32>, %p1: tensor<4x9xf32>) {
+             %0 = nn.softmax %p0 : tensor<4x9xf32>
+             %1 = math.add %0, %p1 : tensor<4x9xf32>
+             %2 = math.mul %1, %p0 : tensor<4x9xf32>
+             return %2 as \"y\" }
+           return %1 as \"y\" }",
+        2,
+    );
+    check(
+        "func @f(%a: tensor<4x9xf32>, %r: tensor<4xf32>) {
+           %1 = kernel.fused %a, %r : tensor<4xf32> region
+             func @fused(%p0: tensor<4x9xf32>, %p1: tensor<4xf32>) {
+             %0 = math.reduce %p0 {axes = [1], keep_dims = false, kind = \"mean\"} : tensor<4xf32>
+             %1 = math.sub %0, %p1 : tensor<4xf32>
+             %2 = math.mul %1, %1 : tensor<4xf32>
+             return %2 as \"y\" }
+           return %1 as \"y\" }",
+        1,
+    );
+    check(
+        "func @f(%a: tensor<4x9xf32>, %b: tensor<9xf32>, %m: tensor<4x1xbool>) {
+           %1 = kernel.fused %a, %b, %m : tensor<4x9xf32> region
+             func @fused(%p0: tensor<4x9xf32>, %p1: tensor<9xf32>, %p2: tensor<4x1xbool>) {
+             %0 = math.less %p0, %p1 : tensor<4x9xbool>
+             %1 = math.and %0, %p2 : tensor<4x9xbool>
+             %2 = math.where %1, %p0, %p1 : tensor<4x9xf32>
+             %3 = math.cast %p2 {to = f32} : tensor<4x1xf32>
+             %4 = math.add %2, %3 : tensor<4x9xf32>
+             return %4 as \"y\" }
+           return %1 as \"y\" }",
+        1,
+    );
+}

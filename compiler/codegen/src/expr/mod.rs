@@ -11,6 +11,7 @@
 mod functions;
 
 use crate::tile::{Binary, Cmp, Reg, TileBuilder, Unary};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A function of one value.
@@ -162,6 +163,12 @@ impl Expr {
         found.len() - 1
     }
 
+    /// The operands that it names.
+    pub fn operands(&self) -> BTreeSet<usize> {
+        let operand = |s: &Subtree| if let Expr::Operand(i) = s.expr { Some(*i) } else { None };
+        self.subtrees().iter().filter_map(operand).collect()
+    }
+
     /// How many distinct leaves and operators it has.
     pub fn size(&self) -> usize {
         self.subtrees().len()
@@ -180,15 +187,24 @@ impl Expr {
 
     /// The expression with another one in the place of operand `i`.
     pub fn with_operand(&self, i: usize, new: &Expr) -> Expr {
-        let swap = |e: &Expr| e.with_operand(i, new);
-        match self {
-            Expr::Operand(j) if *j == i => new.clone(),
-            Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => self.clone(),
-            Expr::Func(f, x) => Expr::Func(*f, Arc::new(swap(x))),
-            Expr::Binary(op, of) => Expr::Binary(*op, Arc::new(of.each_ref().map(swap))),
-            Expr::Cmp(cmp, of) => Expr::Cmp(*cmp, Arc::new(of.each_ref().map(swap))),
-            Expr::Select(of) => Expr::Select(Arc::new(of.each_ref().map(swap))),
+        self.with_operands(&|j| if i == j { new.clone() } else { Expr::Operand(j) })
+    }
+
+    /// The expression with `new(i)` in the place of each operand `i`; what was shared stays shared.
+    pub fn with_operands(&self, new: &impl Fn(usize) -> Expr) -> Expr {
+        let mut made: Vec<Expr> = Vec::new();
+        for Subtree { expr, children } in self.subtrees() {
+            let child = |i: usize| made[children[i]].clone();
+            made.push(match expr {
+                Expr::Operand(i) => new(*i),
+                Expr::Const(_) | Expr::Int(_) => expr.clone(),
+                Expr::Func(f, _) => Expr::Func(*f, Arc::new(child(0))),
+                Expr::Binary(op, _) => Expr::Binary(*op, Arc::new([child(0), child(1)])),
+                Expr::Cmp(cmp, _) => Expr::Cmp(*cmp, Arc::new([child(0), child(1)])),
+                Expr::Select(_) => Expr::Select(Arc::new([child(0), child(1), child(2)])),
+            });
         }
+        made.pop().unwrap_or_else(|| self.clone())
     }
 
     /// Writes the expression into a tile; `leaf` gives the register of an operand. Equal subtrees are computed once.
@@ -211,6 +227,11 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// Tells that the value of `expr` is in `reg`.
+    pub fn tell(&mut self, expr: &'a Expr, reg: Reg) {
+        self.known.push((expr, reg));
+    }
+
     /// Writes what is not known yet of an expression.
     pub fn emit(
         &mut self,

@@ -4,6 +4,7 @@
 //! narrower or wider than 32 bits are only converted. `i64` is read by its lower half, so that it only becomes another integer.
 
 use optc_ir::Op;
+use optc_ir::ops::nn::BatchNorm;
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::DType;
 
@@ -238,6 +239,31 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
     }
     let expr = expr_of(op, &args, result.dtype)?;
     elementwise(lw, &Arg { expr, dtype: result.dtype }.stored(), &views, &result, &site.loc)
+}
+
+/// `scale * (x - mean) / sqrt(var + epsilon) + bias` with a value of each for a channel (axis 1).
+pub(super) fn batch_norm(lw: &mut Lowering, op: &BatchNorm, site: &Site) -> Lowered {
+    let x = lw.view(site.operand(0)?)?;
+    let result = site.result()?.clone();
+    let mut views = vec![x];
+    for slot in 1..5 {
+        let vector = lw.view(site.operand(slot)?)?;
+        let mut strides = vec![0; result.shape.len()];
+        match (&vector.shape[..], result.shape.get(1)) {
+            ([n], Some(channels)) if n == channels => strides[1] = vector.strides[0],
+            _ => return Err(Declined::new("the statistics are not one for each channel")),
+        }
+        views.push(View { strides, shape: result.shape.clone(), ..vector });
+    }
+    if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
+        return Err(Declined::new("kernels normalise f32 only"));
+    }
+    let [x, scale, bias, mean, var] = [0, 1, 2, 3, 4].map(Expr::Operand);
+    let factor = scale.over(var.plus(Expr::Const(op.epsilon.0)).sqrt());
+    let value = x.minus(mean).times(factor).plus(bias);
+    views.extend(site.epilogue.operands.iter().cloned());
+    let expr = site.epilogue.expr.with_operands(&|i| if i == 0 { value.clone() } else { Expr::Operand(4 + i) });
+    elementwise(lw, &expr, &views, &result, &site.loc)
 }
 
 /// `dst = expr(operands)`, element by element; the operands have the shape of the result.

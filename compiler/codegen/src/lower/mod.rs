@@ -11,6 +11,7 @@
 mod contract;
 mod conv;
 mod elementwise;
+mod fold;
 mod fused;
 mod memory;
 mod movement;
@@ -391,6 +392,10 @@ impl Lowering {
             Op::Gemm(op) => self.gemm(op, site),
             Op::Conv(op) => self.conv(op, site),
             Op::Pool(op) => self.pool(op, site),
+            Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
+            Op::Reduce(_) | Op::Softmax(_) | Op::LpNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) => {
+                fold::op(self, op, site)
+            }
             Op::ConvertLayout(_)
             | Op::Transpose(_)
             | Op::Expand(_)
