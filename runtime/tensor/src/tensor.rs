@@ -170,7 +170,7 @@ impl Tensor {
     /// # Errors
     /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v, |v| v as i64))
+        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v, |v| v as i64, unsigned))
     }
 
     /// A tensor of any numeric dtype from `i64` values, wrapped to the dtype's width (`bool`: not zero).
@@ -178,7 +178,7 @@ impl Tensor {
     /// # Errors
     /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
     pub fn from_i64(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v as f64, |v| v))
+        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v as f64, |v| v, |v| v as u64))
     }
 
     /// A rank-0 tensor.
@@ -271,12 +271,12 @@ impl Tensor {
 
     /// All elements as `f64` (empty for strings).
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        decode(self, |v| v, |v| v as f64)
+        decode(self, |v| v, |v| v as f64, |v| v as f64)
     }
 
-    /// All elements as `i64` (floats truncated; empty for strings).
+    /// All elements as `i64` (floats truncated, the upper half of `u64` wrapped; empty for strings).
     pub fn to_i64_vec(&self) -> Vec<i64> {
-        decode(self, |v| v as i64, |v| v)
+        decode(self, |v| v as i64, |v| v, |v| v as i64)
     }
 
     /// The same elements under another shape of the same size.
@@ -293,7 +293,18 @@ impl Tensor {
     }
 }
 
-fn encode<V: Copy>(dtype: DType, values: &[V], to_f: impl Fn(V) -> f64, to_i: impl Fn(V) -> i64) -> Vec<u8> {
+/// Truncates; negative values wrap, as they do for the narrower unsigned dtypes.
+fn unsigned(v: f64) -> u64 {
+    if v < 0.0 { v as i64 as u64 } else { v as u64 }
+}
+
+fn encode<V: Copy>(
+    dtype: DType,
+    values: &[V],
+    to_f: impl Fn(V) -> f64,
+    to_i: impl Fn(V) -> i64,
+    to_u: impl Fn(V) -> u64,
+) -> Vec<u8> {
     fn pack<T: Element>(it: impl Iterator<Item = T>) -> Vec<u8> {
         bytemuck::cast_slice(&it.collect::<Vec<T>>()).to_vec()
     }
@@ -311,7 +322,7 @@ fn encode<V: Copy>(dtype: DType, values: &[V], to_f: impl Fn(V) -> f64, to_i: im
         DType::U8 => pack(i.map(|v| v as u8)),
         DType::U16 => pack(i.map(|v| v as u16)),
         DType::U32 => pack(i.map(|v| v as u32)),
-        DType::U64 => pack(i.map(|v| v as u64)),
+        DType::U64 => pack(values.iter().map(|&v| to_u(v))),
         DType::Bool => f.map(|v| (v != 0.0) as u8).collect(),
         DType::I4 | DType::U4 => {
             let nibbles: Vec<u8> = i.map(|v| (v & 15) as u8).collect();
@@ -321,7 +332,7 @@ fn encode<V: Copy>(dtype: DType, values: &[V], to_f: impl Fn(V) -> f64, to_i: im
     }
 }
 
-fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V) -> Vec<V> {
+fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V, from_u: impl Fn(u64) -> V) -> Vec<V> {
     fn floats<T: Element, V>(t: &Tensor, f: impl Fn(f64) -> V) -> Vec<V> {
         bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_f64())).collect()
     }
@@ -341,7 +352,7 @@ fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V) -
         DType::U8 | DType::Bool => ints::<u8, V>(t, from_i),
         DType::U16 => ints::<u16, V>(t, from_i),
         DType::U32 => ints::<u32, V>(t, from_i),
-        DType::U64 => ints::<u64, V>(t, from_i),
+        DType::U64 => bytemuck::cast_slice::<u8, u64>(t.bytes()).iter().map(|&v| from_u(v)).collect(),
         DType::I4 => (0..t.len()).map(|i| from_i(((nibble(i) << 4) as i8 >> 4) as i64)).collect(),
         DType::U4 => (0..t.len()).map(|i| from_i(nibble(i) as i64)).collect(),
         DType::Str => Vec::new(),
@@ -379,6 +390,13 @@ mod tests {
         let t = Tensor::from_i64(DType::I4, &[3], &[-8, 7, -1]).unwrap();
         assert_eq!(t.bytes(), &[0x78, 0x0f]);
         assert_eq!(t.to_i64_vec(), [-8, 7, -1]);
+    }
+
+    #[test]
+    fn the_upper_half_of_u64_converts() {
+        let t = Tensor::from_f64(DType::U64, &[2], &[1e19, 3.9]).unwrap();
+        assert_eq!(t.as_slice::<u64>().unwrap(), [10_000_000_000_000_000_000, 3]);
+        assert_eq!(t.to_f64_vec(), [1e19, 3.0]);
     }
 
     #[test]
