@@ -67,8 +67,11 @@ fn concat(lw: &mut Lowering, op: &tensor::Concat, site: &Site) -> Lowered {
 
 /// The operand, and zeros around it: for each dim those before and those behind, within what the dims before it keep.
 fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
-    if op.mode != "zero" {
+    if op.mode != "constant" {
         return Err(Declined::new(format!("kernels do not pad by `{}`", op.mode)));
+    }
+    if site.operands.iter().skip(1).any(Option::is_some) {
+        return Err(Declined::new("kernels pad by zeros alone, as many as the attribute says"));
     }
     let (src, dst) = (lw.view(site.operand(0)?)?, site.result()?.clone());
     let (from, to) = (src.byte_strides(), dst.byte_strides());

@@ -9,7 +9,7 @@ pub mod kernel;
 pub mod math;
 pub mod ml;
 pub mod nn;
-
+mod number;
 pub mod quant;
 pub mod seq;
 pub mod tensor;
@@ -227,11 +227,17 @@ macro_rules! for_each_op {
             Param in tensor, Constant in tensor, Reshape in tensor, Transpose in tensor, Concat in tensor, Slice in tensor,
             Split in tensor, Gather in tensor, ShapeOf in tensor, Expand in tensor, Squeeze in tensor, Unsqueeze in tensor,
             Flatten in tensor, Fill in tensor, Pad in tensor,
-            Abs in math, Neg in math, Exp in math, Log in math, Sqrt in math, Reciprocal in math, Erf in math, Tanh in math,
-            Sigmoid in math, Relu in math, Floor in math, Ceil in math, Round in math, Sign in math, Sin in math, Cos in math,
-            Softplus in math, Softsign in math, HardSwish in math, Mish in math, LeakyRelu in math, Elu in math, HardSigmoid in math, Not in math,
-            Add in math, Sub in math, Mul in math, Div in math, Pow in math, Min in math, Max in math, And in math, Or in math,
-            Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
+            Abs in math, Neg in math, Sign in math, Exp in math, Log in math, Sqrt in math, Reciprocal in math, Erf in math,
+            Floor in math, Ceil in math, Round in math, Sin in math, Cos in math, Tan in math, Asin in math, Acos in math,
+            Atan in math, Sinh in math, Cosh in math, Tanh in math, Asinh in math, Acosh in math, Atanh in math,
+            IsNan in math, IsInf in math, Not in math,
+            Sigmoid in math, Relu in math, Softplus in math, Softsign in math, HardSwish in math, Mish in math, Swish in math,
+            LeakyRelu in math, ThresholdedRelu in math, Elu in math, Celu in math, Selu in math, HardSigmoid in math,
+            Gelu in math, Shrink in math, PRelu in math,
+            Add in math, Sub in math, Mul in math, Div in math, Mod in math, Pow in math, Min in math, Max in math,
+            And in math, Or in math, Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math,
+            GreaterEqual in math, BitAnd in math, BitOr in math, BitXor in math, BitNot in math, ShiftLeft in math,
+            ShiftRight in math, BitCast in math,
             Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
             Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn,
             If in cf, Loop in cf, Scan in cf,

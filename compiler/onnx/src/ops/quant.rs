@@ -4,8 +4,8 @@ use optc_ir::Value;
 use optc_ir::ops::{math, quant, tensor};
 use optc_tensor::{DType, Tensor};
 
+use super::cast::dtype_attribute;
 use super::conv::conv_attrs;
-use super::tensor::dtype_attribute;
 use super::{Mapped, Table, rank_of, recurrent};
 use crate::import::{MapError, NodeCx};
 

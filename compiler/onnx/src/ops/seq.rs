@@ -4,7 +4,7 @@ use optc_ir::ops::seq;
 use optc_ir::{TensorType, Type};
 use optc_tensor::{DType, Tensor};
 
-use super::tensor::dtype_attribute;
+use super::cast::dtype_attribute;
 use super::{Mapped, Table};
 use crate::import::{MapError, NodeCx};
 

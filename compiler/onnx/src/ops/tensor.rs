@@ -1,8 +1,7 @@
 //! Shapes and data movement.
 
-use optc_ir::Const;
 use optc_ir::ops::tensor;
-use optc_tensor::{DType, Tensor};
+use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
 use crate::import::{MapError, NodeCx};
@@ -43,14 +42,6 @@ pub(crate) const TABLE: Table = &[
         let axis = cx.attrs.int_or("axis", 1)?;
         let x = cx.input(0)?;
         Ok(vec![cx.emit1(tensor::Flatten { axis }, &[x])?])
-    }),
-    ("", "ConstantOfShape", |cx| {
-        let value = match cx.tensor_attribute("value")? {
-            Some(t) => t,
-            None => Tensor::scalar(0f32),
-        };
-        let shape = cx.input(0)?;
-        Ok(vec![cx.emit1(tensor::Fill { value: Const(value) }, &[shape])?])
     }),
 ];
 
@@ -97,43 +88,16 @@ fn slice(cx: &mut NodeCx) -> Mapped {
     cx.emit(tensor::Slice {}, &operands)
 }
 
-/// The parts come from an attribute, a constant input, `num_outputs`, or the number of outputs.
+/// The parts come from an attribute, an input, `num_outputs`, or the number of outputs.
 fn split(cx: &mut NodeCx) -> Mapped {
     let axis = cx.attrs.int_or("axis", 0)?;
     let x = cx.input(0)?;
-    let given = if cx.opset < 13 {
-        cx.attrs.ints("split")?
-    } else {
-        let unknown = || MapError::Unsupported("`split` is not a constant".to_owned());
-        cx.optional(1).map(|v| cx.constant_of(v).map(Tensor::to_i64_vec).ok_or_else(unknown)).transpose()?
-    };
+    let (given, by) = if cx.opset < 13 { (cx.attrs.ints("split")?, None) } else { (None, cx.optional(1)) };
     let parts = if cx.opset >= 18 { cx.attrs.int("num_outputs")? } else { None };
-    let sizes = match given {
-        Some(sizes) => sizes,
-        None => equal_parts(cx, x, axis, parts.unwrap_or(cx.node.output.len() as i64))?,
-    };
-    cx.emit(tensor::Split { axis, sizes }, &[Some(x)])
-}
-
-fn equal_parts(cx: &NodeCx, x: optc_ir::Value, axis: i64, parts: i64) -> Result<Vec<i64>, MapError> {
-    let shape = cx.ty(x).as_tensor().and_then(|t| t.shape.as_ref());
-    let at = shape.and_then(|s| s.get(if axis < 0 { axis + s.len() as i64 } else { axis } as usize));
-    let extent = at.and_then(optc_ir::Dim::known);
-    let extent = extent.ok_or_else(|| MapError::Unsupported("the extent to split is not known".to_owned()))? as i64;
-    if parts < 1 || parts > cx.node.output.len() as i64 {
-        return Err(MapError::Invalid(format!("{parts} parts for {} outputs", cx.node.output.len())));
+    let parts = parts.unwrap_or(cx.node.output.len() as i64);
+    match given.or_else(|| by.and_then(|v| cx.constant_of(v)).map(Tensor::to_i64_vec)) {
+        Some(sizes) => cx.emit(tensor::Split { axis, parts: 0, sizes }, &[Some(x)]),
+        None if by.is_some() => cx.emit(tensor::Split { axis, parts, sizes: vec![] }, &[Some(x), by]),
+        None => cx.emit(tensor::Split { axis, parts, sizes: vec![] }, &[Some(x)]),
     }
-    let size = extent / parts + i64::from(extent % parts != 0);
-    let sizes = (0..parts).map(|i| size.min((extent - i * size).max(0)));
-    Ok(sizes.collect())
-}
-
-/// The dtype that an integer attribute names.
-pub(super) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
-    let Some(code) = cx.attrs.int(name)? else { return Ok(None) };
-    let dtype = crate::dtype_from_code(i32::try_from(code).unwrap_or(-1));
-    dtype.map(Some).map_err(|e| match e.is_unsupported() {
-        true => MapError::Unsupported(e.to_string()),
-        false => MapError::Invalid(e.to_string()),
-    })
 }

@@ -1,8 +1,8 @@
 //! Cutting a tensor into elements along an axis, and stacking elements up.
 
-use optc_tensor::{DType, Tensor, for_each_index, strides_of};
+use optc_tensor::{Tensor, strides_of};
 
-use crate::ops::tensor::gather_elements;
+use crate::ops::tensor::{Canvas, copy_view};
 use crate::{Dim, OpError, TensorType, Type, Val, ensure};
 
 /// The results of a loop that are stacked up: one list of elements each.
@@ -63,41 +63,23 @@ fn empty(ty: Option<&Type>) -> Result<Tensor, OpError> {
 /// Equal tensors stacked along a new axis.
 pub(crate) fn stack(items: &[Tensor], axis: usize) -> Result<Tensor, OpError> {
     let Some(first) = items.first() else { return Err(OpError::Operand { slot: 0 }) };
-    let mut shape = vec![items.len()];
-    shape.extend_from_slice(first.shape());
-    let rows = if first.dtype() == DType::Str {
-        let strings = items.iter().map(|t| t.strings()).collect::<Result<Vec<_>, _>>()?;
-        Tensor::from_strings(&shape, strings.concat())?
-    } else if first.dtype().bits() < 8 {
-        let all: Vec<i64> = items.iter().flat_map(Tensor::to_i64_vec).collect();
-        Tensor::from_i64(first.dtype(), &shape, &all)?
-    } else {
-        let bytes: Vec<&[u8]> = items.iter().map(Tensor::bytes).collect();
-        Tensor::from_bytes(first.dtype(), &shape, &bytes.concat())?
-    };
-    if axis == 0 {
-        return Ok(rows);
+    let mut shape = first.shape().to_vec();
+    let run: usize = shape[axis..].iter().product();
+    shape.insert(axis, items.len());
+    let mut y = Canvas::zeroed(first.dtype(), &shape)?;
+    for outer in 0..shape[..axis].iter().product() {
+        items.iter().for_each(|item| y.push(item, outer * run, run));
     }
-    let mut strides = strides_of(&shape);
-    let (trips, stride) = (shape.remove(0), strides.remove(0));
-    shape.insert(axis, trips);
-    strides.insert(axis, stride);
-    permuted(&rows, &shape, &strides, 0)
-}
-
-/// The elements at `start + Σ index · stride` of `x`.
-fn permuted(x: &Tensor, shape: &[usize], strides: &[usize], start: usize) -> Result<Tensor, OpError> {
-    let mut from = Vec::with_capacity(optc_tensor::element_count(shape).unwrap_or(0).min(x.len()));
-    for_each_index(shape, |i| from.push(Some(start + i.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>())));
-    Ok(gather_elements(x, shape, from.into_iter())?)
+    Ok(y.finish()?)
 }
 
 /// The element `at` of `x` along `axis`: a tensor without that axis.
 pub(super) fn element(x: &Tensor, axis: usize, at: usize) -> Result<Tensor, OpError> {
-    let (mut shape, mut strides) = (x.shape().to_vec(), strides_of(x.shape()));
+    let mut shape = x.shape().to_vec();
+    let mut strides: Vec<isize> = strides_of(x.shape()).iter().map(|&s| s as isize).collect();
     shape.remove(axis);
-    let start = at * strides.remove(axis);
-    permuted(x, &shape, &strides, start)
+    let start = at * strides.remove(axis) as usize;
+    Ok(copy_view(x, start, &shape, &strides)?)
 }
 
 /// The type of `trips` tensors of type `item` stacked along an axis that is found by the result's rank.

@@ -1,234 +1,318 @@
-//! Elementwise ops of several operands, broadcast by the multidirectional (NumPy) rule.
+//! Elementwise ops of two operands: arithmetic, comparison and logic, broadcast by the multidirectional (NumPy) rule.
 //!
 //! - (C1) The operands' shapes broadcast.
 //! - (C2) The operands have one dtype.
+//! - (C3) The op is defined on the dtype: arithmetic on numbers, order on numbers, logic on `bool`, equality on all.
+//!
+//! Floats are computed in `f64` and rounded once; integers are exact and wrap.
 
-use optc_tensor::{DType, Tensor, broadcast_shapes, strides_of};
+use std::cmp::Ordering;
 
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use optc_tensor::{DType, Tensor};
 
-/// The shape that types broadcast to; unknown extents stay unknown where they decide.
-pub(crate) fn broadcast_types(a: &TensorType, b: &TensorType) -> Result<Option<Vec<Dim>>, OpError> {
-    let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(None) };
-    let rank = x.len().max(y.len());
-    let one = Dim::Known(1);
-    let at = |s: &Vec<Dim>, d: usize| if d + s.len() < rank { one.clone() } else { s[d + s.len() - rank].clone() };
-    let mut dims = Vec::with_capacity(rank);
-    for d in 0..rank {
-        dims.push(match (at(x, d), at(y, d)) {
-            (p, q) if p == q => p,
-            (Dim::Known(1), q) => q,
-            (p, Dim::Known(1)) => p,
-            (Dim::Known(p), Dim::Known(q)) => {
-                ensure!(p == q, "C1", "{a} and {b} do not broadcast");
-                Dim::Known(p)
-            }
-            (Dim::Known(p), _) | (_, Dim::Known(p)) => Dim::Known(p),
-            _ => Dim::Unknown,
-        });
+use super::broadcast::{broadcast_types, common_shape, for_each_broadcast};
+use crate::ops::bad_dtype;
+use crate::ops::number::{Number, by_number};
+use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+/// On which dtypes an op is defined.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Domain {
+    Numbers,
+    Integers,
+    Bools,
+    Any,
+}
+
+impl Domain {
+    fn check(self, name: &'static str, dtype: DType) -> Result<(), OpError> {
+        let defined = match self {
+            Domain::Numbers => dtype.is_float() || dtype.is_int(),
+            Domain::Integers => dtype.is_int(),
+            Domain::Bools => dtype == DType::Bool,
+            Domain::Any => true,
+        };
+        if defined { Ok(()) } else { bad_dtype(name, dtype) }
     }
-    Ok(Some(dims))
 }
 
-/// For each element of `shape`, the index of the element of a tensor of shape `from` that broadcasts to it.
-pub(crate) fn broadcast_indices(from: &[usize], shape: &[usize]) -> Vec<usize> {
-    let strides = strides_of(from);
-    let lead = shape.len() - from.len();
-    let mut indices = vec![0usize];
-    for (d, &n) in shape.iter().enumerate() {
-        let stride = if d < lead || from[d - lead] == 1 { 0 } else { strides[d - lead] };
-        indices = indices.iter().flat_map(|&base| (0..n).map(move |i| base + i * stride)).collect();
-    }
-    indices
-}
-
-fn result_shape(a: &Tensor, b: &Tensor) -> Result<Vec<usize>, OpError> {
-    let shape = broadcast_shapes(a.shape(), b.shape());
-    shape.ok_or_else(|| OpError::Constraint {
-        constraint: "C1",
-        reason: format!("shapes {:?} and {:?} do not broadcast", a.shape(), b.shape()),
-    })
-}
-
-fn infer(cx: &InferCx, result: Option<DType>) -> Result<Vec<Type>, OpError> {
+/// The operands' common dtype and shape, for a result of `result` or of the operands' dtype.
+pub(super) fn infer(
+    name: &'static str,
+    cx: &InferCx,
+    domain: Domain,
+    result: Option<DType>,
+) -> Result<Vec<Type>, OpError> {
     let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
     ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
+    domain.check(name, a.dtype)?;
     Ok(vec![TensorType::of(result.unwrap_or(a.dtype), broadcast_types(a, b)?).into()])
 }
 
-/// How a binary op computes: on floats, and on integers where it is defined there.
-enum Kind {
-    Number(fn(f64, f64) -> f64, fn(i64, i64) -> i64),
-    Compare(fn(f64, f64) -> bool, fn(i64, i64) -> bool),
-    Logic(fn(bool, bool) -> bool),
+/// The two operands and the shape that they broadcast to.
+fn operands<'a>(
+    name: &'static str,
+    args: &Args<'a>,
+    domain: Domain,
+) -> Result<(&'a Tensor, &'a Tensor, Vec<usize>), OpError> {
+    let (a, b) = (args.tensor(0)?, args.tensor(1)?);
+    ensure!(a.dtype() == b.dtype(), "C2", "operands are {} and {}, expected one dtype", a.dtype(), b.dtype());
+    domain.check(name, a.dtype())?;
+    Ok((a, b, common_shape(&[a, b])?))
 }
 
-fn eval(name: &'static str, args: &Args, kind: Kind) -> Result<Vec<Val>, OpError> {
-    let (a, b) = (args.tensor(0)?, args.tensor(1)?);
-    let shape = result_shape(a, b)?;
-    ensure!(a.dtype() == b.dtype(), "C2", "operands are {} and {}, expected one dtype", a.dtype(), b.dtype());
-    let (ia, ib) = (broadcast_indices(a.shape(), &shape), broadcast_indices(b.shape(), &shape));
-    let pairs = || ia.iter().copied().zip(ib.iter().copied());
-    let float = a.dtype().is_float();
-    let t = match kind {
-        Kind::Number(f, _) if float => {
-            let (x, y) = (a.to_f64_vec(), b.to_f64_vec());
-            Tensor::from_f64(a.dtype(), &shape, &pairs().map(|(i, j)| f(x[i], y[j])).collect::<Vec<_>>())?
-        }
-        Kind::Number(_, g) if a.dtype().is_int() => {
-            let (x, y) = (a.to_i64_vec(), b.to_i64_vec());
-            Tensor::from_i64(a.dtype(), &shape, &pairs().map(|(i, j)| g(x[i], y[j])).collect::<Vec<_>>())?
-        }
-        Kind::Compare(f, _) if float => {
-            let (x, y) = (a.to_f64_vec(), b.to_f64_vec());
-            Tensor::from_bools(&shape, &pairs().map(|(i, j)| f(x[i], y[j])).collect::<Vec<_>>())?
-        }
-        Kind::Compare(_, g) if a.dtype() != DType::Str && a.dtype() != DType::U64 => {
-            let (x, y) = (a.to_i64_vec(), b.to_i64_vec());
-            Tensor::from_bools(&shape, &pairs().map(|(i, j)| g(x[i], y[j])).collect::<Vec<_>>())?
-        }
-        Kind::Logic(h) if a.dtype() == DType::Bool => {
-            let (x, y) = (a.bytes(), b.bytes());
-            Tensor::from_bools(&shape, &pairs().map(|(i, j)| h(x[i] != 0, y[j] != 0)).collect::<Vec<_>>())?
-        }
-        Kind::Number(..) | Kind::Compare(..) | Kind::Logic(_) => return crate::ops::bad_dtype(name, a.dtype()),
+fn zip<A, T>(a: (&[A], &[usize]), b: (&[A], &[usize]), shape: &[usize], f: impl Fn(&A, &A) -> T) -> Vec<T> {
+    let mut out = Vec::with_capacity(shape.iter().product());
+    for_each_broadcast([a.1, b.1], shape, |[i, j]| out.push(f(&a.0[i], &b.0[j])));
+    out
+}
+
+/// Applies the function for the operands' dtype: on `f64`, on `i64` (all integers but `u64`) or on `u64`.
+pub(super) fn arithmetic(
+    name: &'static str,
+    args: &Args,
+    domain: Domain,
+    float: impl Fn(f64, f64) -> f64,
+    int: impl Fn(i64, i64) -> i64,
+    uint: impl Fn(u64, u64) -> u64,
+) -> Result<Vec<Val>, OpError> {
+    fn apply<N: Number>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(N, N) -> N) -> Result<Tensor, OpError> {
+        let out = zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, |&x, &y| f(x, y));
+        Ok(N::tensor(a.dtype(), shape, &out)?)
+    }
+    let (a, b, shape) = operands(name, args, domain)?;
+    let t = match a.dtype() {
+        DType::U64 => apply(a, b, &shape, uint)?,
+        d if d.is_float() => apply(a, b, &shape, float)?,
+        _ => apply(a, b, &shape, int)?,
     };
     Ok(vec![t.into()])
 }
 
-macro_rules! binary {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident -> $result:expr, $kind:expr;)*) => {$(
+/// Compares the elements; `test` gets `None` where either is NaN.
+fn compare(
+    name: &'static str,
+    args: &Args,
+    domain: Domain,
+    test: fn(Option<Ordering>) -> bool,
+) -> Result<Vec<Val>, OpError> {
+    fn apply<N: Number>(a: &Tensor, b: &Tensor, shape: &[usize], test: fn(Option<Ordering>) -> bool) -> Found {
+        Ok(zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, |x, y| test(x.partial_cmp(y))))
+    }
+    type Found = Result<Vec<bool>, OpError>;
+    let (a, b, shape) = operands(name, args, domain)?;
+    let found = match (a.strings(), b.strings()) {
+        (Ok(x), Ok(y)) => zip((x, a.shape()), (y, b.shape()), &shape, |x, y| test(x.partial_cmp(y))),
+        _ => by_number!(name, a.dtype(), apply(a, b, &shape, test))?,
+    };
+    Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
+}
+
+/// Declares an arithmetic op: what it is on floats, and on integers (one expression, for `i64` and for `u64`).
+macro_rules! arithmetic {
+    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $float:expr, $int:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
-            fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer(cx, $result) }
-            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> { eval($name, args, $kind) }
+            fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Numbers, None) }
+            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                arithmetic($name, args, Domain::Numbers,
+                    |$a: f64, $b: f64| $float, |$a: i64, $b: i64| $int, |$a: u64, $b: u64| $int)
+            }
         }
     )*};
 }
 
-binary! {
+arithmetic! {
     /// `a + b`; integers wrap.
-    "math.add" = Add -> None, Kind::Number(|a, b| a + b, i64::wrapping_add);
+    "math.add" = Add |a, b| a + b, a.wrapping_add(b);
     /// `a − b`; integers wrap.
-    "math.sub" = Sub -> None, Kind::Number(|a, b| a - b, i64::wrapping_sub);
+    "math.sub" = Sub |a, b| a - b, a.wrapping_sub(b);
     /// `a · b`; integers wrap.
-    "math.mul" = Mul -> None, Kind::Number(|a, b| a * b, i64::wrapping_mul);
+    "math.mul" = Mul |a, b| a * b, a.wrapping_mul(b);
     /// `a / b`; integers truncate, and `a / 0` is 0 for them.
-    "math.div" = Div -> None, Kind::Number(|a, b| a / b, |a, b| if b == 0 { 0 } else { a.wrapping_div(b) });
+    "math.div" = Div |a, b| a / b, if b == 0 { 0 } else { a.wrapping_div(b) };
     /// `aᵇ`; integers wrap, and a negative exponent gives 0 but for ±1.
-    "math.pow" = Pow -> None, Kind::Number(f64::powf, int_pow);
+    "math.pow" = Pow |a, b| a.powf(b), IntPow::int_pow(a, b);
     /// The smaller one; NaN where either is.
-    "math.min" = Min -> None, Kind::Number(|a, b| if a.is_nan() || a < b { a } else { b }, i64::min);
+    "math.min" = Min |a, b| a.least(b), a.min(b);
     /// The larger one; NaN where either is.
-    "math.max" = Max -> None, Kind::Number(|a, b| if a.is_nan() || a > b { a } else { b }, i64::max);
-    /// Logical and.
-    "math.and" = And -> None, Kind::Logic(|a, b| a && b);
-    /// Logical or.
-    "math.or" = Or -> None, Kind::Logic(|a, b| a || b);
-    /// Logical exclusive or.
-    "math.xor" = Xor -> None, Kind::Logic(|a, b| a != b);
-    /// `a = b`.
-    "math.equal" = Equal -> Some(DType::Bool), Kind::Compare(|a, b| a == b, |a, b| a == b);
-    /// `a < b`.
-    "math.less" = Less -> Some(DType::Bool), Kind::Compare(|a, b| a < b, |a, b| a < b);
-    /// `a > b`.
-    "math.greater" = Greater -> Some(DType::Bool), Kind::Compare(|a, b| a > b, |a, b| a > b);
-    /// `a ≤ b`.
-    "math.less_equal" = LessEqual -> Some(DType::Bool), Kind::Compare(|a, b| a <= b, |a, b| a <= b);
-    /// `a ≥ b`.
-    "math.greater_equal" = GreaterEqual -> Some(DType::Bool), Kind::Compare(|a, b| a >= b, |a, b| a >= b);
+    "math.max" = Max |a, b| a.greatest(b), a.max(b);
+    /// `x` where it is not negative, else `slope · x`.
+    "math.prelu" = PRelu |x, slope| if x < 0.0 { slope * x } else { x }, if x.lt(&0) { slope.wrapping_mul(x) } else { x };
 }
 
-fn int_pow(a: i64, b: i64) -> i64 {
-    match (a, b) {
-        (_, 0..) => a.wrapping_pow(b.min(u32::MAX as i64) as u32),
-        (1, _) => 1,
-        (-1, _) => {
-            if b % 2 == 0 {
-                1
-            } else {
-                -1
+/// Integer powers by squaring.
+trait IntPow {
+    fn int_pow(self, exponent: Self) -> Self;
+}
+
+impl IntPow for u64 {
+    fn int_pow(self, mut exponent: u64) -> u64 {
+        let (mut base, mut power) = (self, 1u64);
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                power = power.wrapping_mul(base);
+            }
+            base = base.wrapping_mul(base);
+            exponent >>= 1;
+        }
+        power
+    }
+}
+
+impl IntPow for i64 {
+    fn int_pow(self, exponent: i64) -> i64 {
+        match (self, exponent) {
+            // Wrapped products do not depend on the sign's reading.
+            (_, 0..) => (self as u64).int_pow(exponent as u64) as i64,
+            (1, _) => 1,
+            (-1, _) => 1 - 2 * (exponent & 1),
+            _ => 0,
+        }
+    }
+}
+
+op! {
+    /// The remainder of `a / b`. It has the sign of `b` (as in Python), with `truncate` that of `a` (as in C). The integer
+    /// remainder by 0 is 0.
+    "math.mod" = Mod(a, b) {
+        /// Whether the quotient is truncated rather than floored.
+        truncate: bool = false,
+    }
+}
+
+impl Semantics for Mod {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer("math.mod", cx, Domain::Numbers, None)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let truncate = self.truncate;
+        let float = |a: f64, b: f64| if truncate { a % b } else { floored_remainder(a, b) };
+        let int = |a: i64, b: i64| match b {
+            0 => 0,
+            _ if truncate => a.wrapping_rem(b),
+            _ => {
+                let r = a.wrapping_rem(b);
+                if r != 0 && (r < 0) != (b < 0) { r.wrapping_add(b) } else { r }
+            }
+        };
+        arithmetic("math.mod", args, Domain::Numbers, float, int, |a, b| a.checked_rem(b).unwrap_or(0))
+    }
+}
+
+/// `a − b · ⌊a / b⌋` without its rounding errors; a zero has the sign of `b`.
+fn floored_remainder(a: f64, b: f64) -> f64 {
+    let r = a % b;
+    if r == 0.0 {
+        0f64.copysign(b)
+    } else if (r < 0.0) != (b < 0.0) {
+        r + b
+    } else {
+        r
+    }
+}
+
+macro_rules! comparisons {
+    ($($(#[$doc:meta])* $name:literal = $Op:ident on $domain:ident: [$test:pat];)*) => {$(
+        op! { $(#[$doc])* $name = $Op(a, b) {} }
+        impl Semantics for $Op {
+            fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+                infer($name, cx, Domain::$domain, Some(DType::Bool))
+            }
+            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                compare($name, args, Domain::$domain, |order| matches!(order, Some($test)))
             }
         }
-        _ => 0,
-    }
+    )*};
 }
 
-op! {
-    /// `a` where `cond` holds, else `b`.
-    ///
-    /// - (C1) The three shapes broadcast.
-    /// - (C2) `a` and `b` have one dtype.
-    /// - (C3) `cond` is boolean.
-    "math.where" = Where(cond, a, b) {}
+comparisons! {
+    /// `a = b`, on any dtype.
+    "math.equal" = Equal on Any: [Ordering::Equal];
+    /// `a < b`.
+    "math.less" = Less on Numbers: [Ordering::Less];
+    /// `a > b`.
+    "math.greater" = Greater on Numbers: [Ordering::Greater];
+    /// `a ≤ b`.
+    "math.less_equal" = LessEqual on Numbers: [Ordering::Less | Ordering::Equal];
+    /// `a ≥ b`.
+    "math.greater_equal" = GreaterEqual on Numbers: [Ordering::Greater | Ordering::Equal];
 }
 
-impl Semantics for Where {
-    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let (cond, a, b) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
-        ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
-        ensure!(cond.dtype == DType::Bool, "C3", "`cond` is {}, expected bool", cond.dtype);
-        let shape = broadcast_types(a, b)?;
-        let ab = TensorType::of(a.dtype, shape);
-        let shape = broadcast_types(cond, &ab)?;
-        Ok(vec![TensorType::of(a.dtype, shape).into()])
-    }
-
-    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let (cond, a, b) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
-        ensure!(a.dtype() == b.dtype() && cond.dtype() == DType::Bool, "C2", "dtypes differ");
-        let shape = result_shape(a, b)?;
-        let ab = broadcast_shapes(cond.shape(), &shape);
-        ensure!(ab.is_some(), "C1", "shapes {:?} and {:?} do not broadcast", cond.shape(), shape);
-        let shape = ab.unwrap_or_default();
-        let width = a.dtype().bits() / 8;
-        if width == 0 {
-            return crate::ops::bad_dtype("math.where", a.dtype());
+macro_rules! logic {
+    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $f:expr;)*) => {$(
+        op! { $(#[$doc])* $name = $Op(a, b) {} }
+        impl Semantics for $Op {
+            fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Bools, None) }
+            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                let (a, b, shape) = operands($name, args, Domain::Bools)?;
+                let found = zip((a.bytes(), a.shape()), (b.bytes(), b.shape()), &shape, |x, y| {
+                    let ($a, $b) = (*x != 0, *y != 0);
+                    $f
+                });
+                Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
+            }
         }
-        let ic = broadcast_indices(cond.shape(), &shape);
-        let (ia, ib) = (broadcast_indices(a.shape(), &shape), broadcast_indices(b.shape(), &shape));
-        let mut bytes = Vec::with_capacity(ic.len() * width);
-        for k in 0..ic.len() {
-            let (from, i) = if cond.bytes()[ic[k]] != 0 { (a, ia[k]) } else { (b, ib[k]) };
-            bytes.extend_from_slice(&from.bytes()[i * width..(i + 1) * width]);
-        }
-        Ok(vec![Tensor::from_bytes(a.dtype(), &shape, &bytes)?.into()])
-    }
+    )*};
 }
 
-op! {
-    /// `min(max(x, low), high)`; an absent bound does not bound. NaN stays NaN.
-    ///
-    /// - (C1) The bounds are scalars of `x`'s dtype.
-    "math.clip" = Clip(x, low: optional, high: optional) {}
+logic! {
+    /// Logical and.
+    "math.and" = And |a, b| a && b;
+    /// Logical or.
+    "math.or" = Or |a, b| a || b;
+    /// Logical exclusive or.
+    "math.xor" = Xor |a, b| a != b;
 }
 
-impl Semantics for Clip {
-    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let x = cx.tensor(0)?;
-        for slot in (1..3).filter(|&s| cx.has(s)) {
-            let bound = cx.tensor(slot)?;
-            ensure!(bound.dtype == x.dtype, "C1", "the bound is {}, expected {}", bound.dtype, x.dtype);
-        }
-        Ok(vec![x.clone().into()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eval(op: impl Into<crate::Op>, a: Tensor, b: Tensor) -> Tensor {
+        let values = [Some(Val::Tensor(a)), Some(Val::Tensor(b))];
+        op.into().eval(&Args::plain(&values)).unwrap()[0].as_tensor().unwrap().clone()
     }
 
-    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let x = args.tensor(0)?;
-        for bound in [args.optional(1), args.optional(2)].into_iter().flatten() {
-            ensure!(bound.len() == 1, "C1", "the bound has {} elements, expected 1", bound.len());
-        }
-        let t = if x.dtype().is_float() {
-            let low = args.optional(1).map_or(f64::NEG_INFINITY, |t| t.to_f64_vec()[0]);
-            let high = args.optional(2).map_or(f64::INFINITY, |t| t.to_f64_vec()[0]);
-            let clip = |v: f64| if v.is_nan() { v } else { v.max(low).min(high) };
-            Tensor::from_f64(x.dtype(), x.shape(), &x.to_f64_vec().into_iter().map(clip).collect::<Vec<_>>())?
-        } else {
-            let low = args.optional(1).map_or(i64::MIN, |t| t.to_i64_vec()[0]);
-            let high = args.optional(2).map_or(i64::MAX, |t| t.to_i64_vec()[0]);
-            let clip = |v: i64| v.max(low).min(high);
-            Tensor::from_i64(x.dtype(), x.shape(), &x.to_i64_vec().into_iter().map(clip).collect::<Vec<_>>())?
-        };
-        Ok(vec![t.into()])
+    fn ints(values: &[i64]) -> Tensor {
+        Tensor::from_slice(&[values.len()], values).unwrap()
+    }
+
+    #[test]
+    fn integers_never_trap() {
+        let div = eval(Div {}, ints(&[7, -7, i64::MIN, 1]), ints(&[2, 2, -1, 0]));
+        assert_eq!(div.to_i64_vec(), [3, -3, i64::MIN, 0]);
+        let m = Mod { truncate: false };
+        let rem = eval(m, ints(&[-7, 7, i64::MIN, 1]), ints(&[3, -3, -1, 0]));
+        assert_eq!(rem.to_i64_vec(), [2, -2, 0, 0]);
+        let pow = eval(Pow {}, ints(&[2, -1, 3, 0, -2]), ints(&[62, -3, -1, 0, 3]));
+        assert_eq!(pow.to_i64_vec(), [1 << 62, -1, 0, 1, -8]);
+    }
+
+    #[test]
+    fn the_upper_half_of_u64_is_not_negative() {
+        let big = Tensor::from_slice(&[1], &[u64::MAX]).unwrap();
+        let two = Tensor::from_slice(&[1], &[2u64]).unwrap();
+        assert_eq!(eval(Greater {}, big.clone(), two.clone()).bytes(), [1]);
+        assert_eq!(eval(Div {}, big.clone(), two.clone()).as_slice::<u64>().unwrap(), [u64::MAX / 2]);
+        assert_eq!(eval(Min {}, big.clone(), two.clone()).as_slice::<u64>().unwrap(), [2]);
+        assert_eq!(eval(Mod { truncate: true }, big, two).as_slice::<u64>().unwrap(), [1]);
+    }
+
+    #[test]
+    fn nan_is_neither_equal_nor_ordered_and_passes_through_min() {
+        let nan = || Tensor::from_slice(&[2], &[f32::NAN, 1.0]).unwrap();
+        let one = || Tensor::from_slice(&[2], &[1f32, f32::NAN]).unwrap();
+        assert_eq!(eval(LessEqual {}, nan(), one()).bytes(), [0, 0]);
+        assert!(eval(Min {}, nan(), one()).to_f64_vec().iter().all(|v| v.is_nan()));
+    }
+
+    #[test]
+    fn strings_are_equal_or_not() {
+        let s = |v: &str| Tensor::from_strings(&[], vec![v.to_owned()]).unwrap();
+        assert_eq!(eval(Equal {}, s("a"), s("a")).bytes(), [1]);
+        let values = [Some(s("a").into()), Some(s("a").into())];
+        assert!(crate::Op::from(Less {}).eval(&Args::plain(&values)).is_err());
     }
 }

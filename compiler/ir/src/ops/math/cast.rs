@@ -2,11 +2,13 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, op};
+use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to `bool` by
-    /// comparison with zero.
+    /// comparison with zero, to and from `str` in decimal notation.
+    ///
+    /// - (C1) A string that becomes a number is one in decimal notation, or `inf` or `nan` in any case.
     "math.cast" = Cast(x) {
         /// The result's dtype.
         to: DType,
@@ -20,17 +22,73 @@ impl Semantics for Cast {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        if x.dtype() == self.to {
-            return Ok(vec![x.clone().into()]);
-        }
-        if x.dtype() == DType::Str || self.to == DType::Str {
-            return crate::ops::bad_dtype("math.cast", DType::Str);
-        }
-        let t = if x.dtype().is_float() {
-            Tensor::from_f64(self.to, x.shape(), &x.to_f64_vec())?
-        } else {
-            Tensor::from_i64(self.to, x.shape(), &x.to_i64_vec())?
+        let t = match (x.dtype(), self.to) {
+            (from, to) if from == to => x.clone(),
+            (DType::Str, to) => from_strings(x, to)?,
+            (_, DType::Str) => Tensor::from_strings(x.shape(), to_strings(x))?,
+            (DType::U64, to) if to.is_float() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
+            (from, to) if from.is_float() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
+            (_, to) => Tensor::from_i64(to, x.shape(), &x.to_i64_vec())?,
         };
         Ok(vec![t.into()])
+    }
+}
+
+fn from_strings(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
+    let strings = x.strings()?;
+    // Integers do not go through `f64`, which has no room for all of them.
+    let whole: Option<Vec<i64>> = strings.iter().map(|s| s.trim().parse().ok()).collect();
+    if let (Some(whole), false) = (whole, to.is_float()) {
+        return Ok(Tensor::from_i64(to, x.shape(), &whole)?);
+    }
+    let mut values = Vec::with_capacity(strings.len());
+    for s in strings {
+        let value = s.trim().parse::<f64>();
+        ensure!(value.is_ok(), "C1", "{s:?} is not a number");
+        values.extend(value);
+    }
+    Ok(Tensor::from_f64(to, x.shape(), &values)?)
+}
+
+/// The shortest decimal notation that reads as the same value of the dtype (`f32` for the narrower floats).
+fn to_strings(x: &Tensor) -> Vec<String> {
+    match x.dtype() {
+        DType::F64 => x.to_f64_vec().iter().map(|v| v.to_string()).collect(),
+        d if d.is_float() => x.to_f64_vec().iter().map(|&v| (v as f32).to_string()).collect(),
+        DType::Bool => x.bytes().iter().map(|&b| if b == 0 { "False" } else { "True" }.to_owned()).collect(),
+        DType::U64 => x.to_i64_vec().iter().map(|&v| (v as u64).to_string()).collect(),
+        _ => x.to_i64_vec().iter().map(|v| v.to_string()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cast(x: Tensor, to: DType) -> Result<Tensor, OpError> {
+        let found = crate::Op::from(Cast { to }).eval(&Args::plain(&[Some(x.into())]))?;
+        Ok(found[0].as_tensor().unwrap().clone())
+    }
+
+    fn strings(values: &[&str]) -> Tensor {
+        Tensor::from_strings(&[values.len()], values.iter().map(|&s| s.to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn wide_integers_keep_their_value() {
+        let x = Tensor::scalar(u64::MAX);
+        assert_eq!(cast(x.clone(), DType::F64).unwrap().to_f64_vec(), [18446744073709551615.0]);
+        assert_eq!(cast(x, DType::Str).unwrap().strings().unwrap(), ["18446744073709551615"]);
+        let x = Tensor::scalar(300i64);
+        assert_eq!(cast(x, DType::U8).unwrap().to_i64_vec(), [44]);
+        assert_eq!(cast(strings(&["9007199254740993"]), DType::I64).unwrap().to_i64_vec(), [9007199254740993]);
+    }
+
+    #[test]
+    fn strings_that_are_no_numbers_are_refused() {
+        assert!(cast(strings(&["1", "one"]), DType::F32).is_err());
+        let x = cast(strings(&["-INF", "NaN", "1e-5", " 2 "]), DType::F64).unwrap().to_f64_vec();
+        assert!(x[0] == f64::NEG_INFINITY && x[1].is_nan() && x[2..] == [1e-5, 2.0]);
+        assert_eq!(cast(strings(&["100.5"]), DType::I32).unwrap().to_i64_vec(), [100]);
     }
 }

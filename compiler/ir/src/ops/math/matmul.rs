@@ -5,7 +5,7 @@ use std::ops::{AddAssign, Mul};
 
 use optc_tensor::{DType, Tensor, broadcast_shapes};
 
-use super::binary::{broadcast_indices, broadcast_types};
+use super::broadcast::{broadcast_indices, broadcast_types};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {

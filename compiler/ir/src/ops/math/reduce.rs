@@ -1,17 +1,24 @@
 //! Reductions over axes.
 
-use optc_tensor::{Tensor, for_each_index, strides_of};
+use optc_tensor::{DType, Tensor};
 
+use super::broadcast::for_each_broadcast;
 use crate::ops::axis_of;
+use crate::ops::number::{Number, by_number, checked_len};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// Reduces `x` over `axes`.
+    /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand `by`, where
+    /// it means none.
     ///
     /// - (C1) `kind` is one of `sum`, `mean`, `max`, `min`, `prod`, `sum_square`, `l1`, `l2`, `log_sum`, `log_sum_exp`.
-    /// - (C2) `axes` lie within the rank; with none given every axis is reduced.
+    /// - (C2) The axes lie within the rank.
     /// - (C3) A reduced extent stays as 1 with `keep_dims`, else it goes.
-    "math.reduce" = Reduce(x) {
+    /// - (C4) The attribute is empty where the operand is there.
+    ///
+    /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Of nothing, the
+    /// sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for integers).
+    "math.reduce" = Reduce(x, by: optional) {
         /// What is computed.
         kind: String,
         /// The axes, negative ones from the end.
@@ -21,38 +28,23 @@ op! {
     }
 }
 
+const KINDS: [&str; 10] = ["sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2", "log_sum", "log_sum_exp"];
+
 impl Reduce {
-    fn axes(&self, rank: usize) -> Result<Vec<bool>, OpError> {
-        let mut reduced = vec![self.axes.is_empty(); rank];
-        for &a in &self.axes {
+    fn check_kind(&self) -> Result<(), OpError> {
+        ensure!(KINDS.contains(&self.kind.as_str()), "C1", "there is no reduction `{}`", self.kind);
+        Ok(())
+    }
+
+    /// For each axis, whether it is reduced.
+    fn reduced(&self, by: Option<&Tensor>, rank: usize) -> Result<Vec<bool>, OpError> {
+        ensure!(by.is_none() || self.axes.is_empty(), "C4", "axes are given twice");
+        let axes = by.map_or_else(|| self.axes.clone(), |t| t.to_i64_vec());
+        let mut reduced = vec![by.is_none() && axes.is_empty(); rank];
+        for a in axes {
             reduced[axis_of(a, rank)?] = true;
         }
         Ok(reduced)
-    }
-
-    fn apply(&self, v: &[f64]) -> Result<f64, OpError> {
-        let sum = || v.iter().sum::<f64>();
-        let nan = v.iter().copied().find(|x| x.is_nan());
-        Ok(match self.kind.as_str() {
-            "sum" => sum(),
-            "mean" => sum() / v.len() as f64,
-            "max" => nan.unwrap_or_else(|| v.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-            "min" => nan.unwrap_or_else(|| v.iter().copied().fold(f64::INFINITY, f64::min)),
-            "prod" => v.iter().product(),
-            "sum_square" => v.iter().map(|x| x * x).sum(),
-            "l1" => v.iter().map(|x| x.abs()).sum(),
-            "l2" => v.iter().map(|x| x * x).sum::<f64>().sqrt(),
-            "log_sum" => sum().ln(),
-            "log_sum_exp" => {
-                let top = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let top = if top.is_finite() { top } else { 0.0 };
-                v.iter().map(|x| (x - top).exp()).sum::<f64>().ln() + top
-            }
-            other => {
-                let reason = format!("there is no reduction `{other}`");
-                return Err(OpError::Constraint { constraint: "C1", reason });
-            }
-        })
     }
 
     fn keep<T: Clone>(&self, shape: &[T], reduced: &[bool], one: T) -> Vec<T> {
@@ -62,34 +54,165 @@ impl Reduce {
             .map(|(n, &r)| if r { self.keep_dims.then(|| one.clone()) } else { Some(n.clone()) });
         dims.flatten().collect()
     }
+
+    /// The result's dims when the operand `by` is not known.
+    fn unknown(&self, cx: &InferCx, rank: usize) -> Result<Option<Vec<Dim>>, OpError> {
+        let count = cx.tensor(1)?.static_shape().map(|s| s.iter().product::<usize>());
+        Ok(match (self.keep_dims, count) {
+            (true, _) => Some(vec![Dim::Unknown; rank]),
+            (false, Some(count)) => Some(vec![Dim::Unknown; rank.saturating_sub(count)]),
+            (false, None) => None,
+        })
+    }
 }
 
 impl Semantics for Reduce {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        self.apply(&[0.0])?;
+        self.check_kind()?;
         let Some(shape) = &x.shape else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
-        let reduced = self.axes(shape.len())?;
+        if cx.has(1) && cx.constant(1).is_none() {
+            return Ok(vec![TensorType::of(x.dtype, self.unknown(cx, shape.len())?).into()]);
+        }
+        let reduced = self.reduced(cx.constant(1), shape.len())?;
         Ok(vec![TensorType::new(x.dtype, self.keep(shape, &reduced, Dim::Known(1))).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        let reduced = self.axes(x.rank())?;
-        let shape = self.keep(x.shape(), &reduced, 1);
+        self.check_kind()?;
+        let reduced = self.reduced(args.optional(1), x.rank())?;
         let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&n, &r)| if r { 1 } else { n }).collect();
-        let groups: usize = kept.iter().product();
-        ensure!(!x.is_empty() || groups == 0 || self.kind != "mean", "C1", "the mean of nothing is not defined");
-        let strides = strides_of(&kept);
-        let mut members = vec![vec![]; groups];
-        let values = x.to_f64_vec();
-        let mut at = 0;
-        for_each_index(x.shape(), |index| {
-            let group: usize = (0..index.len()).filter(|&d| !reduced[d]).map(|d| index[d] * strides[d]).sum();
-            members[group].push(values[at]);
-            at += 1;
-        });
-        let out = members.iter().map(|m| self.apply(m)).collect::<Result<Vec<f64>, _>>()?;
-        Ok(vec![Tensor::from_f64(x.dtype(), &shape, &out)?.into()])
+        checked_len(x.dtype(), &kept)?;
+        let y = match self.kind.as_str() {
+            "sum" | "prod" | "max" | "min" | "sum_square" | "l1" => {
+                by_number!("math.reduce", x.dtype(), exact(&self.kind, x, &kept))?
+            }
+            kind if x.dtype().is_float() || x.dtype().is_int() => rounded(kind, x, &kept)?,
+            _ => return crate::ops::bad_dtype("math.reduce", x.dtype()),
+        };
+        Ok(vec![y.reshaped(&self.keep(x.shape(), &reduced, 1))?.into()])
+    }
+}
+
+/// Folds the elements of `x` into those of a tensor of shape `kept`, which broadcasts to that of `x`; `f` gets the
+/// accumulator, the element and the accumulator's position.
+fn fold<N: Number>(x: &Tensor, kept: &[usize], first: N, f: impl Fn(N, N, usize) -> N) -> Vec<N> {
+    let mut folded = vec![first; kept.iter().product()];
+    let values = N::all(x);
+    let mut next = 0;
+    for_each_broadcast([kept], x.shape(), |[at]| {
+        folded[at] = f(folded[at], values[next], at);
+        next += 1;
+    });
+    folded
+}
+
+/// Reductions that give integers for integers.
+fn exact<N: Number>(kind: &str, x: &Tensor, kept: &[usize]) -> Result<Tensor, OpError> {
+    let folded = match kind {
+        "sum" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v)),
+        "prod" => fold(x, kept, N::ONE, |a, v: N, _| a.times(v)),
+        "sum_square" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.times(v))),
+        "l1" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.absolute())),
+        "max" => fold(x, kept, lowest(x), |a, v: N, _| a.greatest(v)),
+        _ => fold(x, kept, highest(x), |a, v: N, _| a.least(v)),
+    };
+    Ok(N::tensor(x.dtype(), kept, &folded)?)
+}
+
+/// Below all values of `x`'s dtype; narrow integers must not wrap.
+fn lowest<N: Number>(x: &Tensor) -> N {
+    match x.dtype() {
+        DType::Bool => N::ZERO,
+        dtype => dtype.int_range().and_then(|(low, _)| N::from_i128(low)).unwrap_or(N::LOWEST),
+    }
+}
+
+/// Above all values of `x`'s dtype.
+fn highest<N: Number>(x: &Tensor) -> N {
+    match x.dtype() {
+        DType::Bool => N::ONE,
+        dtype => dtype.int_range().and_then(|(_, high)| N::from_i128(high)).unwrap_or(N::HIGHEST),
+    }
+}
+
+/// Reductions that are computed in `f64` on any dtype.
+fn rounded(kind: &str, x: &Tensor, kept: &[usize]) -> Result<Tensor, OpError> {
+    let count = x.len() as f64 / kept.iter().product::<usize>() as f64;
+    let sum = |f: fn(f64) -> f64| fold(x, kept, 0.0, |a, v, _| a + f(v));
+    let mut folded = match kind {
+        "l2" => sum(|v| v * v),
+        "log_sum_exp" => log_sum_exp(x, kept),
+        _ => sum(|v| v),
+    };
+    folded.iter_mut().for_each(|v| match kind {
+        "mean" => *v /= count,
+        "l2" => *v = v.sqrt(),
+        "log_sum" => *v = v.ln(),
+        _ => {}
+    });
+    Ok(Tensor::from_f64(x.dtype(), kept, &folded)?)
+}
+
+/// The largest exponent is taken out of the sum, so that none overflows.
+fn log_sum_exp(x: &Tensor, kept: &[usize]) -> Vec<f64> {
+    let top = fold(x, kept, f64::NEG_INFINITY, |a, v: f64, _| a.greatest(v));
+    let base = |at: usize| if top[at].is_infinite() { 0.0 } else { top[at] };
+    let sums = fold(x, kept, 0.0, |a, v: f64, at| a + (v - base(at)).exp());
+    sums.iter().enumerate().map(|(at, s)| s.ln() + base(at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reduce(kind: &str, axes: &[i64], x: Tensor, by: Option<&[i64]>) -> Result<Tensor, OpError> {
+        let op = Reduce { kind: kind.to_owned(), axes: axes.to_vec(), keep_dims: false };
+        let by = by.map(|v| Val::Tensor(Tensor::from_slice(&[v.len()], v).unwrap()));
+        Ok(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), by]))?[0].as_tensor().unwrap().clone())
+    }
+
+    #[test]
+    fn integers_are_exact() {
+        let x = Tensor::from_slice(&[2], &[i64::MAX - 1, 1]).unwrap();
+        assert_eq!(reduce("sum", &[], x.clone(), None).unwrap().to_i64_vec(), [i64::MAX]);
+        assert_eq!(reduce("max", &[], x, None).unwrap().to_i64_vec(), [i64::MAX - 1]);
+        let x = Tensor::from_slice(&[2], &[u64::MAX, 1]).unwrap();
+        assert_eq!(reduce("max", &[], x, None).unwrap().as_slice::<u64>().unwrap(), [u64::MAX]);
+        let x = Tensor::from_slice(&[2], &[1i32, 2]).unwrap();
+        assert_eq!(reduce("mean", &[], x, None).unwrap().to_i64_vec(), [1]);
+    }
+
+    #[test]
+    fn nothing_reduces_to_the_neutral_element() {
+        let x = || Tensor::zeros(DType::F32, &[2, 0]).unwrap();
+        assert_eq!(reduce("max", &[1], x(), None).unwrap().to_f64_vec(), [f64::NEG_INFINITY; 2]);
+        assert_eq!(reduce("prod", &[-1], x(), None).unwrap().to_f64_vec(), [1.0, 1.0]);
+        assert!(reduce("mean", &[1], x(), None).unwrap().to_f64_vec()[0].is_nan());
+        assert_eq!(reduce("sum", &[0], x(), None).unwrap().shape(), [0]);
+        let x = Tensor::zeros(DType::I8, &[0]).unwrap();
+        assert_eq!(reduce("max", &[], x.clone(), None).unwrap().to_i64_vec(), [-128]);
+        assert_eq!(reduce("min", &[], x.clone(), None).unwrap().to_i64_vec(), [127]);
+        assert_eq!(reduce("mean", &[], x, None).unwrap().to_i64_vec(), [0]);
+    }
+
+    #[test]
+    fn an_empty_operand_reduces_nothing_an_empty_attribute_all() {
+        let x = || Tensor::from_slice(&[2], &[-3f32, 4.0]).unwrap();
+        assert_eq!(reduce("l2", &[], x(), None).unwrap().to_f64_vec(), [5.0]);
+        assert_eq!(reduce("l2", &[], x(), Some(&[])).unwrap().to_f64_vec(), [3.0, 4.0]);
+        assert!(reduce("l2", &[0], x(), Some(&[0])).is_err());
+        assert!(reduce("l2", &[1], x(), None).is_err());
+        assert!(reduce("l2", &[], x(), Some(&[-2])).is_err());
+        assert!(reduce("no", &[], x(), None).is_err());
+    }
+
+    #[test]
+    fn log_sum_exp_does_not_overflow() {
+        let y = reduce("log_sum_exp", &[], Tensor::from_slice(&[2], &[1000f32, 1000.0]).unwrap(), None).unwrap();
+        assert!((y.to_f64_vec()[0] - 1000.693).abs() < 1e-3);
+        let y = reduce("log_sum_exp", &[], Tensor::from_slice(&[1], &[f32::NEG_INFINITY]).unwrap(), None).unwrap();
+        assert_eq!(y.to_f64_vec(), [f64::NEG_INFINITY]);
     }
 }

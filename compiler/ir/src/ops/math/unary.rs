@@ -4,10 +4,10 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, op};
+use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, op};
 
 /// `f` over the elements of a float tensor, in its own dtype.
-fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) -> Result<Vec<Val>, OpError> {
+pub(super) fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) -> Result<Vec<Val>, OpError> {
     if !x.dtype().is_float() {
         return crate::ops::bad_dtype(name, x.dtype());
     }
@@ -15,23 +15,31 @@ fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) -> Result<V
     Ok(vec![Tensor::from_f64(x.dtype(), x.shape(), &values)?.into()])
 }
 
-/// `f` over floats, `g` over integers.
-fn map_number(name: &'static str, x: &Tensor, f: fn(f64) -> f64, g: fn(i64) -> i64) -> Result<Vec<Val>, OpError> {
+/// `f` over floats, `g` over integers, `h` over `u64`.
+pub(super) fn map_number(
+    name: &'static str,
+    x: &Tensor,
+    f: impl Fn(f64) -> f64,
+    g: impl Fn(i64) -> i64,
+    h: impl Fn(u64) -> u64,
+) -> Result<Vec<Val>, OpError> {
     if !x.dtype().is_int() {
         return map_float(name, x, f);
     }
-    let values: Vec<i64> = x.to_i64_vec().into_iter().map(g).collect();
+    let unsigned = x.dtype() == DType::U64;
+    let apply = |v: i64| if unsigned { h(v as u64) as i64 } else { g(v) };
+    let values: Vec<i64> = x.to_i64_vec().into_iter().map(apply).collect();
     Ok(vec![Tensor::from_i64(x.dtype(), x.shape(), &values)?.into()])
 }
 
-fn same_type(cx: &InferCx) -> Result<Vec<Type>, OpError> {
+pub(super) fn same_type(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     Ok(vec![cx.tensor(0)?.clone().into()])
 }
 
 /// Declares ops of one operand: name, documentation, attributes and the function on floats.
 macro_rules! unary {
     ($($(#[$doc:meta])* $name:literal = $Op:ident { $($attr:ident = $default:literal),* } |$s:ident, $x:ident| $f:expr;)*) => {$(
-        op! { $(#[$doc])* $name = $Op(x) { $(#[doc = "See the op."] $attr: Real = Real($default)),* } }
+        op! { $(#[$doc])* $name = $Op(x) { $(#[doc = "See the op."] $attr: $crate::Real = $crate::Real($default)),* } }
         impl Semantics for $Op {
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { same_type(cx) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -42,6 +50,8 @@ macro_rules! unary {
         }
     )*};
 }
+
+pub(super) use unary;
 
 unary! {
     /// `eˣ`.
@@ -54,10 +64,6 @@ unary! {
     "math.reciprocal" = Reciprocal {} |s, x| 1.0 / x;
     /// The error function.
     "math.erf" = Erf {} |s, x| erf(x);
-    /// Hyperbolic tangent.
-    "math.tanh" = Tanh {} |s, x| x.tanh();
-    /// `1 / (1 + e⁻ˣ)`.
-    "math.sigmoid" = Sigmoid {} |s, x| 1.0 / (1.0 + (-x).exp());
     /// The largest integer not above `x`.
     "math.floor" = Floor {} |s, x| x.floor();
     /// The smallest integer not below `x`.
@@ -68,42 +74,48 @@ unary! {
     "math.sin" = Sin {} |s, x| x.sin();
     /// Cosine.
     "math.cos" = Cos {} |s, x| x.cos();
-    /// `ln(1 + eˣ)`, without overflow.
-    "math.softplus" = Softplus {} |s, x| x.max(0.0) + (-x.abs()).exp().ln_1p();
-    /// `x / (1 + |x|)`.
-    "math.softsign" = Softsign {} |s, x| x / (1.0 + x.abs());
-    /// `x · max(0, min(1, x/6 + 1/2))`.
-    "math.hard_swish" = HardSwish {} |s, x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0);
-    /// `x · tanh(softplus(x))`.
-    "math.mish" = Mish {} |s, x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh();
-    /// `x` where it is not negative, else `alpha · x`.
-    "math.leaky_relu" = LeakyRelu { alpha = 0.01 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x } else { x };
-    /// `x` where it is not negative, else `alpha · (eˣ − 1)`.
-    "math.elu" = Elu { alpha = 1.0 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x.exp_m1() } else { x };
-    /// `max(0, min(1, alpha · x + beta))`.
-    "math.hard_sigmoid" = HardSigmoid { alpha = 0.2, beta = 0.5 } |s, x| (s.alpha.0 as f64 * x + s.beta.0 as f64).clamp(0.0, 1.0);
+    /// Tangent.
+    "math.tan" = Tan {} |s, x| x.tan();
+    /// Inverse sine.
+    "math.asin" = Asin {} |s, x| x.asin();
+    /// Inverse cosine.
+    "math.acos" = Acos {} |s, x| x.acos();
+    /// Inverse tangent.
+    "math.atan" = Atan {} |s, x| x.atan();
+    /// Hyperbolic sine.
+    "math.sinh" = Sinh {} |s, x| x.sinh();
+    /// Hyperbolic cosine.
+    "math.cosh" = Cosh {} |s, x| x.cosh();
+    /// Hyperbolic tangent.
+    "math.tanh" = Tanh {} |s, x| x.tanh();
+    /// Inverse hyperbolic sine.
+    "math.asinh" = Asinh {} |s, x| x.asinh();
+    /// Inverse hyperbolic cosine.
+    "math.acosh" = Acosh {} |s, x| x.acosh();
+    /// Inverse hyperbolic tangent.
+    "math.atanh" = Atanh {} |s, x| x.atanh();
 }
 
-/// Declares ops of one operand that are defined on integers as well.
+/// Declares ops of one operand that are defined on integers as well: on floats, on `i64`, on `u64`.
 macro_rules! unary_number {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident $f:expr, $g:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:literal = $Op:ident $f:expr, $g:expr, $h:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(x) {} }
         impl Semantics for $Op {
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { same_type(cx) }
-            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> { map_number($name, args.tensor(0)?, $f, $g) }
+            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> { map_number($name, args.tensor(0)?, $f, $g, $h) }
         }
     )*};
 }
 
 unary_number! {
     /// Absolute value; integers wrap.
-    "math.abs" = Abs f64::abs, i64::wrapping_abs;
+    "math.abs" = Abs f64::abs, i64::wrapping_abs, |x| x;
     /// `-x`; integers wrap.
-    "math.neg" = Neg |x| -x, i64::wrapping_neg;
+    "math.neg" = Neg |x| -x, i64::wrapping_neg, u64::wrapping_neg;
     /// `max(x, 0)`; NaN stays NaN.
-    "math.relu" = Relu |x| if x < 0.0 { 0.0 } else { x }, |x| x.max(0);
+    "math.relu" = Relu |x| if x < 0.0 { 0.0 } else { x }, |x| x.max(0), |x| x;
     /// −1, 0 or 1.
-    "math.sign" = Sign |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }, i64::signum;
+    "math.sign" = Sign |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }, i64::signum, |x| x.min(1);
 }
 
 op! {
@@ -124,6 +136,59 @@ impl Semantics for Not {
         let values: Vec<bool> = x.bytes().iter().map(|&b| b == 0).collect();
         Ok(vec![Tensor::from_bools(x.shape(), &values)?.into()])
     }
+}
+
+op! {
+    /// Whether each element is NaN.
+    "math.is_nan" = IsNan(x) {}
+}
+
+impl Semantics for IsNan {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer_test("math.is_nan", cx)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        test_floats("math.is_nan", args, f64::is_nan)
+    }
+}
+
+op! {
+    /// Whether each element is infinite, of the signs asked for.
+    "math.is_inf" = IsInf(x) {
+        /// Whether −∞ counts.
+        negative: bool = true,
+        /// Whether +∞ counts.
+        positive: bool = true,
+    }
+}
+
+impl Semantics for IsInf {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer_test("math.is_inf", cx)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (negative, positive) = (self.negative, self.positive);
+        test_floats("math.is_inf", args, |x| x.is_infinite() && if x > 0.0 { positive } else { negative })
+    }
+}
+
+fn infer_test(name: &'static str, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+    let x = cx.tensor(0)?;
+    if !x.dtype.is_float() {
+        return crate::ops::bad_dtype(name, x.dtype);
+    }
+    Ok(vec![TensorType::of(DType::Bool, x.shape.clone()).into()])
+}
+
+fn test_floats(name: &'static str, args: &Args, test: impl Fn(f64) -> bool) -> Result<Vec<Val>, OpError> {
+    let x = args.tensor(0)?;
+    if !x.dtype().is_float() {
+        return crate::ops::bad_dtype(name, x.dtype());
+    }
+    let found: Vec<bool> = x.to_f64_vec().into_iter().map(test).collect();
+    Ok(vec![Tensor::from_bools(x.shape(), &found)?.into()])
 }
 
 /// The error function to about 1e-16: the Maclaurin series near zero, the continued fraction of `erfc` beyond

@@ -49,7 +49,7 @@ impl Semantics for SeqSplit {
             }
             Some((_, sizes)) => sizes,
         };
-        let parts = Split { axis: axis as i64, sizes }.eval(&Args::plain(&[Some(x.clone().into())]))?;
+        let parts = Split { axis: axis as i64, parts: 0, sizes }.eval(&Args::plain(&[Some(x.clone().into())]))?;
         let squeeze = |part: Val| {
             let axes = Tensor::scalar(axis as i64).reshaped(&[1])?;
             let mut squeezed = Squeeze {}.eval(&Args::plain(&[Some(part), Some(axes.into())]))?;

@@ -2,7 +2,7 @@
 
 use optc_tensor::Tensor;
 
-use super::gather_elements;
+use super::Canvas;
 use crate::{Args, Const, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -78,6 +78,6 @@ impl Semantics for Fill {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         ensure!(self.value.0.len() == 1, "C1", "`value` has {} elements, expected 1", self.value.0.len());
         let shape = shape_arg(args.tensor(0)?)?;
-        Ok(vec![gather_elements(&self.value.0, &shape, std::iter::repeat(Some(0)))?.into()])
+        Ok(vec![Canvas::filled(&self.value.0, &shape)?.finish()?.into()])
     }
 }

@@ -3,9 +3,10 @@
 use optc_tensor::Tensor;
 
 use super::constant::{dims_of, shape_arg};
-use super::gather_elements;
+use super::copy_view;
 use crate::ops::axis_of;
-use crate::ops::math::{broadcast_indices, broadcast_types};
+use crate::ops::math::{broadcast_strides, broadcast_types};
+use crate::ops::number::checked_len;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -139,6 +140,7 @@ impl Semantics for Squeeze {
             Some(t) => t.to_i64_vec().iter().map(|&a| axis_of(a, x.rank())).collect::<Result<Vec<_>, _>>()?,
             None => (0..x.rank()).filter(|&d| x.shape()[d] == 1).collect(),
         };
+        ensure!(gone.iter().all(|&d| x.shape()[d] == 1), "C1", "an extent at {gone:?} of {:?} is not 1", x.shape());
         let kept: Vec<usize> = (0..x.rank()).filter(|d| !gone.contains(d)).map(|d| x.shape()[d]).collect();
         reshaped(x, &kept)
     }
@@ -227,8 +229,8 @@ impl Semantics for Expand {
         let shape = optc_tensor::broadcast_shapes(x.shape(), &target);
         ensure!(shape.is_some(), "C1", "shapes {:?} and {target:?} do not broadcast", x.shape());
         let shape = shape.unwrap_or_default();
-        Tensor::zeros(x.dtype(), &shape)?;
-        let indices = broadcast_indices(x.shape(), &shape);
-        Ok(vec![gather_elements(x, &shape, indices.into_iter().map(Some))?.into()])
+        checked_len(x.dtype(), &shape)?;
+        let strides: Vec<isize> = broadcast_strides(x.shape(), &shape).iter().map(|&s| s as isize).collect();
+        Ok(vec![copy_view(x, 0, &shape, &strides)?.into()])
     }
 }

@@ -1,8 +1,8 @@
-//! Ops that pick elements: transpose, slice, gather, pad.
+//! Ops that pick elements: transpose, slice, gather.
 
-use optc_tensor::{DType, for_each_index, strides_of};
+use optc_tensor::{DType, strides_of};
 
-use super::gather_elements;
+use super::{Canvas, copy_view};
 use crate::ops::axis_of;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -39,12 +39,9 @@ impl Semantics for Transpose {
         let x = args.tensor(0)?;
         self.check(x.rank())?;
         let shape: Vec<usize> = self.perm.iter().map(|&d| x.shape()[d as usize]).collect();
-        let strides = strides_of(x.shape());
-        let mut from = Vec::with_capacity(x.len());
-        for_each_index(&shape, |i| {
-            from.push(Some(i.iter().zip(&self.perm).map(|(i, &d)| i * strides[d as usize]).sum()));
-        });
-        Ok(vec![gather_elements(x, &shape, from.into_iter())?.into()])
+        let of = strides_of(x.shape());
+        let strides: Vec<isize> = self.perm.iter().map(|&d| of[d as usize] as isize).collect();
+        Ok(vec![copy_view(x, 0, &shape, &strides)?.into()])
     }
 }
 
@@ -52,6 +49,7 @@ op! {
     /// `x[starts:ends:steps]` along `axes`, with NumPy's clamping of bounds.
     ///
     /// - (C1) `starts`, `ends`, `axes` and `steps` have one length; no step is 0.
+    /// - (C2) `axes` do not repeat.
     "tensor.slice" = Slice(x, starts, ends, axes: optional, steps: optional) {}
 }
 
@@ -59,10 +57,13 @@ op! {
 fn slice_axis(extent: usize, start: i64, end: i64, step: i64) -> Result<(i64, usize), OpError> {
     ensure!(step != 0, "C1", "a step is 0");
     let n = extent as i64;
+    if n == 0 {
+        return Ok((0, 0));
+    }
     let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
     let (start, end) = match step > 0 {
         true => (wrap(start).clamp(0, n), wrap(end).clamp(0, n)),
-        false => (wrap(start).clamp(0, (n - 1).max(0)), wrap(end).clamp(-1, n - 1)),
+        false => (wrap(start).clamp(0, n - 1), wrap(end).clamp(-1, n - 1)),
     };
     let span = if step > 0 { end - start } else { start - end };
     let count = if span <= 0 { 0 } else { (span - 1) / step.saturating_abs() + 1 };
@@ -81,7 +82,12 @@ fn slice_plan(lists: [Option<Vec<i64>>; 4], rank: usize) -> Result<Vec<(usize, i
         "C1",
         "starts, ends, axes and steps differ in length"
     );
-    (0..n).map(|i| Ok((axis_of(axes[i], rank)?, starts[i], ends[i], steps[i]))).collect()
+    let plan: Result<Vec<_>, OpError> =
+        (0..n).map(|i| Ok((axis_of(axes[i], rank)?, starts[i], ends[i], steps[i]))).collect();
+    let plan = plan?;
+    let twice = (0..n).any(|i| plan[..i].iter().any(|p| p.0 == plan[i].0));
+    ensure!(!twice, "C2", "axes {axes:?} repeat");
+    Ok(plan)
 }
 
 impl Semantics for Slice {
@@ -113,19 +119,17 @@ impl Semantics for Slice {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let lists = [1, 2, 3, 4].map(|s| args.optional(s).map(|t| t.to_i64_vec()));
-        let mut axes: Vec<(i64, i64, usize)> = x.shape().iter().map(|&n| (0, 1, n)).collect();
+        let mut shape = x.shape().to_vec();
+        let mut strides: Vec<isize> = strides_of(x.shape()).iter().map(|&s| s as isize).collect();
+        let mut offset = 0;
         for (axis, start, end, step) in slice_plan(lists, x.rank())? {
             let (first, count) = slice_axis(x.shape()[axis], start, end, step)?;
-            axes[axis] = (first, step, count);
+            offset += first as usize * strides[axis] as usize;
+            shape[axis] = count;
+            // A step is taken only where there are two elements, and then it lies within the extent.
+            strides[axis] = if count > 1 { strides[axis] * step as isize } else { 0 };
         }
-        let shape: Vec<usize> = axes.iter().map(|a| a.2).collect();
-        let strides = strides_of(x.shape());
-        let mut from = Vec::with_capacity(shape.iter().product());
-        for_each_index(&shape, |index| {
-            let at = |(d, &i): (usize, &usize)| (axes[d].0 + i as i64 * axes[d].1) as usize * strides[d];
-            from.push(Some(index.iter().enumerate().map(at).sum()));
-        });
-        Ok(vec![gather_elements(x, &shape, from.into_iter())?.into()])
+        Ok(vec![copy_view(x, offset, &shape, &strides)?.into()])
     }
 }
 
@@ -160,78 +164,66 @@ impl Semantics for Gather {
         for &i in &picks {
             ensure!(i >= -(n as i64) && i < n as i64, "C1", "index {i} is outside of {}..{n}", -(n as i64));
         }
-        let (outer, inner) =
-            (x.shape()[..axis].iter().product::<usize>(), x.shape()[axis + 1..].iter().product::<usize>());
+        let outer: usize = x.shape()[..axis].iter().product();
+        let inner: usize = x.shape()[axis + 1..].iter().product();
         let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();
-        let row = |i: i64| if i < 0 { (i + n as i64) as usize } else { i as usize };
-        let from = (0..outer)
-            .flat_map(|o| picks.iter().flat_map(move |&i| (0..inner).map(move |k| Some((o * n + row(i)) * inner + k))));
-        Ok(vec![gather_elements(x, &shape, from)?.into()])
-    }
-}
-
-op! {
-    /// `x` with `pads` elements around it: the begins of all axes, then the ends. Negative pads crop.
-    ///
-    /// - (C1) `pads` has two entries for each axis.
-    /// - (C2) `mode` is `zero`, `edge` or `reflect`.
-    "tensor.pad" = Pad(x) {
-        /// What the new elements are.
-        mode: String = "zero".to_owned(),
-        /// Begins, then ends.
-        pads: Vec<i64>,
-    }
-}
-
-impl Pad {
-    fn extent(&self, rank: usize, d: usize, n: usize) -> Result<usize, OpError> {
-        ensure!(self.pads.len() == 2 * rank, "C1", "{} pads for rank {rank}", self.pads.len());
-        let sum = (n as i64).saturating_add(self.pads[d]).saturating_add(self.pads[d + rank]);
-        ensure!(sum >= 0, "C1", "pads {:?} crop more than there is", self.pads);
-        Ok(sum as usize)
-    }
-
-    /// The source index of index `i` on an axis of extent `n`; `None` where it is new.
-    fn source(&self, i: i64, n: usize) -> Option<usize> {
-        let n = n as i64;
-        if (0..n).contains(&i) {
-            return Some(i as usize);
-        }
-        match self.mode.as_str() {
-            "edge" if n > 0 => Some(i.clamp(0, n - 1) as usize),
-            "reflect" if n > 1 => {
-                let period = 2 * (n - 1);
-                let k = i.rem_euclid(period);
-                Some(if k < n { k } else { period - k } as usize)
+        let mut y = Canvas::zeroed(x.dtype(), &shape)?;
+        for o in 0..outer {
+            for &i in &picks {
+                let row = if i < 0 { i + n as i64 } else { i } as usize;
+                y.push(x, (o * n + row) * inner, inner);
             }
-            _ => None,
         }
+        Ok(vec![y.finish()?.into()])
     }
 }
 
-impl Semantics for Pad {
-    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let x = cx.tensor(0)?;
-        ensure!(matches!(self.mode.as_str(), "zero" | "edge" | "reflect"), "C2", "there is no mode `{}`", self.mode);
-        let Some(shape) = &x.shape else { return Ok(vec![x.clone().into()]) };
-        let dims = shape.iter().enumerate().map(|(d, n)| match n.known() {
-            Some(n) => self.extent(shape.len(), d, n).map(Dim::Known),
-            None => Ok(Dim::Unknown),
-        });
-        Ok(vec![TensorType::new(x.dtype, dims.collect::<Result<_, _>>()?).into()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use optc_tensor::Tensor;
+
+    fn ints(values: &[i64]) -> Tensor {
+        Tensor::from_slice(&[values.len()], values).unwrap()
     }
 
-    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let x = args.tensor(0)?;
-        let rank = x.rank();
-        let shape = (0..rank).map(|d| self.extent(rank, d, x.shape()[d])).collect::<Result<Vec<_>, _>>()?;
-        optc_tensor::Tensor::zeros(x.dtype(), &shape)?;
-        let strides = strides_of(x.shape());
-        let mut from = vec![];
-        for_each_index(&shape, |index| {
-            let at = |d: usize| self.source(index[d] as i64 - self.pads[d], x.shape()[d]).map(|i| i * strides[d]);
-            from.push((0..rank).map(at).try_fold(0, |sum, i| Some(sum + i?)));
-        });
-        Ok(vec![gather_elements(x, &shape, from.into_iter())?.into()])
+    fn slice(x: Tensor, start: i64, end: i64, step: i64) -> Result<Vec<i64>, OpError> {
+        let values: Vec<Option<Val>> =
+            [x, ints(&[start]), ints(&[end]), ints(&[0]), ints(&[step])].map(|t| Some(t.into())).to_vec();
+        Ok(crate::Op::from(Slice {}).eval(&Args::plain(&values))?[0].as_tensor().unwrap().to_i64_vec())
+    }
+
+    #[test]
+    fn bounds_clamp_as_in_numpy() {
+        let x = || ints(&[0, 1, 2, 3]);
+        assert_eq!(slice(x(), -100, 100, 1).unwrap(), [0, 1, 2, 3]);
+        assert_eq!(slice(x(), 100, i64::MIN, -1).unwrap(), [3, 2, 1, 0]);
+        assert_eq!(slice(x(), 3, 1, 1).unwrap(), []);
+        assert_eq!(slice(x(), 1, 4, i64::MAX).unwrap(), [1]);
+        assert_eq!(slice(x(), 3, i64::MIN, i64::MIN).unwrap(), [3]);
+        assert_eq!(slice(x(), i64::MIN, i64::MAX, 3).unwrap(), [0, 3]);
+        assert_eq!(slice(ints(&[]), 5, i64::MIN, -1).unwrap(), []);
+        assert!(slice(x(), 0, 1, 0).is_err());
+    }
+
+    #[test]
+    fn gather_refuses_indices_out_of_range() {
+        let gather = |i: i64| {
+            let values = [Some(ints(&[7, 8]).into()), Some(ints(&[i]).into())];
+            crate::Op::from(Gather { axis: 0 }).eval(&Args::plain(&values))
+        };
+        assert_eq!(gather(-2).unwrap()[0].as_tensor().unwrap().to_i64_vec(), [7]);
+        assert!(gather(2).is_err() && gather(-3).is_err() && gather(i64::MIN).is_err());
+    }
+
+    #[test]
+    fn empty_and_scalar_tensors_transpose() {
+        let transpose = |shape: &[usize], perm: &[i64]| {
+            let x = Tensor::zeros(DType::F32, shape).unwrap();
+            crate::Op::from(Transpose { perm: perm.to_vec() }).eval(&Args::plain(&[Some(x.into())]))
+        };
+        assert_eq!(transpose(&[2, 0], &[1, 0]).unwrap()[0].as_tensor().unwrap().shape(), [0, 2]);
+        assert!(transpose(&[], &[]).is_ok());
+        assert!(transpose(&[2, 3], &[0, 0]).is_err() && transpose(&[2], &[-1]).is_err());
     }
 }

@@ -1,0 +1,186 @@
+//! What all data movement is made of: a result that is filled with runs of elements of other tensors, whatever their dtype.
+
+use optc_tensor::{Buffer, DType, Tensor, TensorError};
+
+use crate::ops::number::checked_len;
+
+/// A tensor in the making.
+pub(crate) struct Canvas {
+    dtype: DType,
+    shape: Vec<usize>,
+    cells: Cells,
+    /// Where [`Canvas::push`] goes on.
+    next: usize,
+}
+
+enum Cells {
+    Bytes {
+        buffer: Buffer,
+        width: usize,
+    },
+    /// Elements of less than a byte, the first in the low bits.
+    Bits {
+        buffer: Buffer,
+        bits: usize,
+    },
+    Strings(Vec<String>),
+}
+
+impl Canvas {
+    /// A canvas of zeros (empty strings).
+    ///
+    /// # Errors
+    /// The shape is too large.
+    pub fn zeroed(dtype: DType, shape: &[usize]) -> Result<Canvas, TensorError> {
+        let n = checked_len(dtype, shape)?;
+        let buffer = || Buffer::zeroed(dtype.bytes_for(n).unwrap_or(0));
+        let cells = match dtype.bits() {
+            0 => Cells::Strings(vec![String::new(); n]),
+            bits @ 1..8 => Cells::Bits { buffer: buffer(), bits },
+            bits => Cells::Bytes { buffer: buffer(), width: bits / 8 },
+        };
+        Ok(Canvas { dtype, shape: shape.to_vec(), cells, next: 0 })
+    }
+
+    /// A canvas whose elements are all the first of `value`.
+    ///
+    /// # Errors
+    /// The shape is too large.
+    pub fn filled(value: &Tensor, shape: &[usize]) -> Result<Canvas, TensorError> {
+        let mut canvas = Canvas::zeroed(value.dtype(), shape)?;
+        let n = checked_len(value.dtype(), shape)?;
+        let zero = value.strings().map_or_else(|_| value.bytes().iter().all(|&b| b == 0), |s| s[0].is_empty());
+        if !zero {
+            (0..n).for_each(|at| canvas.put(at, value, 0, 1));
+        }
+        Ok(canvas)
+    }
+
+    /// Copies the elements `start..start + n` of `x`, which has the canvas' dtype, to `at..at + n`.
+    pub fn put(&mut self, at: usize, x: &Tensor, start: usize, n: usize) {
+        match &mut self.cells {
+            Cells::Bytes { buffer, width } => {
+                let (w, src, dst) = (*width, x.bytes(), buffer.make_mut());
+                match (n, w) {
+                    // One element is the common case; copies of a constant length are moves.
+                    (1, 4) => dst[at * 4..][..4].copy_from_slice(&src[start * 4..][..4]),
+                    (1, 8) => dst[at * 8..][..8].copy_from_slice(&src[start * 8..][..8]),
+                    (1, 1) => dst[at] = src[start],
+                    _ => dst[at * w..(at + n) * w].copy_from_slice(&src[start * w..(start + n) * w]),
+                }
+            }
+            Cells::Bits { buffer, bits } => {
+                let (bits, per, src, dst) = (*bits, 8 / *bits, x.bytes(), buffer.make_mut());
+                let mask = (1u8 << bits) - 1;
+                for k in 0..n {
+                    let (from, to) = (start + k, at + k);
+                    let value = src[from / per] >> (bits * (from % per)) & mask;
+                    let shift = bits * (to % per);
+                    dst[to / per] = dst[to / per] & !(mask << shift) | value << shift;
+                }
+            }
+            Cells::Strings(cells) => {
+                if let Ok(strings) = x.strings() {
+                    cells[at..at + n].clone_from_slice(&strings[start..start + n]);
+                }
+            }
+        }
+    }
+
+    /// Copies the elements `start..start + n` of `x` behind those that were pushed before.
+    pub fn push(&mut self, x: &Tensor, start: usize, n: usize) {
+        self.put(self.next, x, start, n);
+        self.next += n;
+    }
+
+    /// The finished tensor.
+    ///
+    /// # Errors
+    /// Never for a canvas that was made: its buffer has the size of its shape.
+    pub fn finish(self) -> Result<Tensor, TensorError> {
+        match self.cells {
+            Cells::Bytes { buffer, .. } | Cells::Bits { buffer, .. } => {
+                Tensor::from_buffer(self.dtype, &self.shape, buffer)
+            }
+            Cells::Strings(strings) => Tensor::from_strings(&self.shape, strings),
+        }
+    }
+}
+
+/// A tensor of `shape` whose element `i` is the element `from(i)` of `x`, or zero for `None`.
+///
+/// # Errors
+/// The shape is too large.
+pub(crate) fn gather_elements(
+    x: &Tensor,
+    shape: &[usize],
+    from: impl Iterator<Item = Option<usize>>,
+) -> Result<Tensor, TensorError> {
+    let n = checked_len(x.dtype(), shape)?;
+    let mut canvas = Canvas::zeroed(x.dtype(), shape)?;
+    for (at, from) in from.take(n).enumerate() {
+        if let Some(from) = from {
+            canvas.put(at, x, from, 1);
+        }
+    }
+    canvas.finish()
+}
+
+/// The element of `x` that each element of a view of shape `shape` is: the view's element `i` is the element
+/// `offset + Σ i[d] · strides[d]` of `x`. Copies the view.
+///
+/// # Errors
+/// The shape is too large.
+pub(crate) fn copy_view(x: &Tensor, offset: usize, shape: &[usize], strides: &[isize]) -> Result<Tensor, TensorError> {
+    let mut canvas = Canvas::zeroed(x.dtype(), shape)?;
+    if shape.contains(&0) {
+        return canvas.finish();
+    }
+    // The trailing dims that lie in `x` as they do in the result are copied as one run.
+    let (mut run, mut outer) = (1usize, shape.len());
+    while outer > 0 && (strides[outer - 1] == run as isize || shape[outer - 1] == 1) {
+        outer -= 1;
+        run *= shape[outer];
+    }
+    let (inner, step, rest) = match outer {
+        0 => (1, 0, 0),
+        _ => (shape[outer - 1], strides[outer - 1], outer - 1),
+    };
+    optc_tensor::for_each_index(&shape[..rest], |index| {
+        let moved: isize = index.iter().zip(strides).map(|(&i, &s)| i as isize * s).sum();
+        for i in 0..inner {
+            canvas.push(x, (offset as isize + moved + i as isize * step) as usize, run);
+        }
+    });
+    canvas.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_bit_elements_and_strings_move_like_all_others() {
+        let x = Tensor::from_i64(DType::I4, &[5], &[-8, 7, -1, 0, 3]).unwrap();
+        let y = copy_view(&x, 4, &[5], &[-1]).unwrap();
+        assert_eq!(y.to_i64_vec(), [3, 0, -1, 7, -8]);
+        let s = Tensor::from_strings(&[2], vec!["a".into(), "b".into()]).unwrap();
+        let y = copy_view(&s, 0, &[2, 2], &[0, 1]).unwrap();
+        assert_eq!(y.strings().unwrap(), ["a", "b", "a", "b"]);
+    }
+
+    #[test]
+    fn views_of_nothing_and_of_one_element() {
+        let x = Tensor::from_slice(&[2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        assert_eq!(copy_view(&x, 0, &[0, 3], &[3, 1]).unwrap().shape(), [0, 3]);
+        assert_eq!(copy_view(&x, 5, &[], &[]).unwrap().to_f64_vec(), [6.0]);
+        assert_eq!(copy_view(&x, 0, &[3, 2], &[1, 3]).unwrap().to_f64_vec(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+
+    #[test]
+    fn hostile_shapes_are_refused() {
+        assert!(Canvas::zeroed(DType::F32, &[1 << 40]).is_err());
+        assert!(Canvas::zeroed(DType::Str, &[1 << 40]).is_err());
+        assert!(Canvas::zeroed(DType::F32, &[usize::MAX, 2]).is_err());
+    }
+}

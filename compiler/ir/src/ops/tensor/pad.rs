@@ -1,0 +1,163 @@
+//! Elements around a tensor.
+
+use optc_tensor::{Tensor, for_each_index, strides_of};
+
+use super::Canvas;
+use crate::ops::axis_of;
+use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// `x` with elements around it; negative pads crop. The pads are those of the attribute (for all axes), or of the operand
+    /// `by` (for the axes in the operand `axes`, or all).
+    ///
+    /// - (C1) There are a begin for each axis, then as many ends; they do not crop more than there is.
+    /// - (C2) `mode` is `constant`, `edge`, `reflect` or `wrap`.
+    /// - (C3) `value` is a scalar of `x`'s dtype; absent, it is zero.
+    /// - (C4) The attribute is empty where `by` is there.
+    /// - (C5) An extent of 0 grows in `constant` mode alone.
+    "tensor.pad" = Pad(x, value: optional, by: optional, axes: optional) {
+        /// What the new elements are: `value`, the nearest element, or the tensor reflected at its border elements or repeated.
+        mode: String = "constant".to_owned(),
+        /// Begins, then ends.
+        pads: Vec<i64> = vec![],
+    }
+}
+
+impl Pad {
+    fn check_mode(&self) -> Result<(), OpError> {
+        let known = matches!(self.mode.as_str(), "constant" | "edge" | "reflect" | "wrap");
+        ensure!(known, "C2", "there is no mode `{}`", self.mode);
+        Ok(())
+    }
+
+    /// Begin and end of each axis.
+    fn pairs(&self, by: Option<&Tensor>, axes: Option<&Tensor>, rank: usize) -> Result<Vec<(i64, i64)>, OpError> {
+        ensure!(by.is_none() || self.pads.is_empty(), "C4", "pads are given twice");
+        let pads = by.map_or_else(|| self.pads.clone(), |t| t.to_i64_vec());
+        let axes = match axes {
+            Some(t) => t.to_i64_vec().into_iter().map(|a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?,
+            None => (0..rank).collect(),
+        };
+        ensure!(pads.len() == 2 * axes.len(), "C1", "there are {} pads for {} axes", pads.len(), axes.len());
+        let mut pairs = vec![(0, 0); rank];
+        for (i, &axis) in axes.iter().enumerate() {
+            pairs[axis] = (pads[i], pads[i + axes.len()]);
+        }
+        Ok(pairs)
+    }
+
+    fn extent(&self, n: usize, (begin, end): (i64, i64)) -> Result<usize, OpError> {
+        let sum = (n as i64).saturating_add(begin).saturating_add(end);
+        ensure!(sum >= 0, "C1", "pads {begin} and {end} crop more than the {n} elements that there are");
+        ensure!(n > 0 || sum == 0 || self.mode == "constant", "C5", "an extent of 0 has no elements to continue");
+        Ok(sum as usize)
+    }
+
+    /// The source index of index `i` on an axis of extent `n`; `None` where it is new.
+    fn source(&self, i: i64, n: usize) -> Option<usize> {
+        let n = n as i64;
+        let at = match self.mode.as_str() {
+            _ if (0..n).contains(&i) => i,
+            "edge" => i.clamp(0, n - 1),
+            "wrap" => i.rem_euclid(n),
+            "reflect" if n == 1 => 0,
+            "reflect" => {
+                let k = i.rem_euclid(2 * (n - 1));
+                k.min(2 * (n - 1) - k)
+            }
+            _ => return None,
+        };
+        Some(at as usize)
+    }
+}
+
+impl Semantics for Pad {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        self.check_mode()?;
+        if cx.has(1) {
+            let value = cx.tensor(1)?;
+            ensure!(value.dtype == x.dtype, "C3", "`value` is {}, expected {}", value.dtype, x.dtype);
+        }
+        let Some(shape) = &x.shape else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
+        if [2, 3].into_iter().any(|slot| cx.has(slot) && cx.constant(slot).is_none()) {
+            return Ok(vec![TensorType::new(x.dtype, vec![Dim::Unknown; shape.len()]).into()]);
+        }
+        let pairs = self.pairs(cx.constant(2), cx.constant(3), shape.len())?;
+        let dims = shape.iter().zip(pairs).map(|(n, pair)| match n.known() {
+            _ if pair == (0, 0) => Ok(n.clone()),
+            Some(n) => self.extent(n, pair).map(Dim::Known),
+            None => Ok(Dim::Unknown),
+        });
+        Ok(vec![TensorType::new(x.dtype, dims.collect::<Result<_, _>>()?).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        self.check_mode()?;
+        let pairs = self.pairs(args.optional(2), args.optional(3), x.rank())?;
+        let shape =
+            x.shape().iter().zip(&pairs).map(|(&n, &pair)| self.extent(n, pair)).collect::<Result<Vec<_>, _>>()?;
+        let zero = Tensor::zeros(x.dtype(), &[])?;
+        let value = args.optional(1).unwrap_or(&zero);
+        ensure!(value.len() == 1 && value.dtype() == x.dtype(), "C3", "`value` is {value:?}");
+        let mut y = Canvas::filled(value, &shape)?;
+        let sources: Vec<Vec<Option<usize>>> = (0..x.rank())
+            .map(|d| (0..shape[d] as i64).map(|i| self.source(i.saturating_sub(pairs[d].0), x.shape()[d])).collect())
+            .collect();
+        let strides = strides_of(x.shape());
+        let mut next = 0;
+        for_each_index(&shape, |index| {
+            let at = index.iter().enumerate().try_fold(0, |sum, (d, &i)| Some(sum + sources[d][i]? * strides[d]));
+            if let Some(at) = at {
+                y.put(next, x, at, 1);
+            }
+            next += 1;
+        });
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use optc_tensor::DType;
+
+    fn pad(mode: &str, x: &[i64], pads: &[i64]) -> Result<Vec<i64>, OpError> {
+        let op = Pad { mode: mode.to_owned(), pads: pads.to_vec() };
+        let x = Tensor::from_slice(&[x.len()], x).unwrap();
+        let value = (mode == "constant").then(|| Tensor::scalar(9i64).into());
+        Ok(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), value]))?[0].as_tensor().unwrap().to_i64_vec())
+    }
+
+    #[test]
+    fn every_mode_continues_in_its_way() {
+        assert_eq!(pad("constant", &[1, 2], &[1, 1]).unwrap(), [9, 1, 2, 9]);
+        assert_eq!(pad("edge", &[1, 2], &[2, 1]).unwrap(), [1, 1, 1, 2, 2]);
+        assert_eq!(pad("reflect", &[1, 2, 3], &[4, 3]).unwrap(), [1, 2, 3, 2, 1, 2, 3, 2, 1, 2]);
+        assert_eq!(pad("reflect", &[1], &[2, 0]).unwrap(), [1, 1, 1]);
+        assert_eq!(pad("wrap", &[1, 2, 3], &[4, 1]).unwrap(), [3, 1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn pads_that_make_no_sense_are_refused() {
+        assert_eq!(pad("constant", &[1, 2, 3], &[-1, -1]).unwrap(), [2]);
+        assert!(pad("constant", &[1], &[-1, -1]).is_err());
+        assert!(pad("constant", &[1], &[i64::MAX, i64::MAX]).is_err());
+        assert!(pad("constant", &[1], &[1]).is_err());
+        assert!(pad("edge", &[], &[1, 1]).is_err());
+        assert_eq!(pad("constant", &[], &[1, 1]).unwrap(), [9, 9]);
+        assert!(pad("middle", &[1], &[1, 1]).is_err());
+    }
+
+    #[test]
+    fn pads_of_some_axes_come_as_operands() {
+        let op = Pad { mode: "constant".to_owned(), pads: vec![] };
+        let ints = |v: &[i64]| Some(Val::Tensor(Tensor::from_slice(&[v.len()], v).unwrap()));
+        let x = Tensor::zeros(DType::F32, &[2, 3]).unwrap();
+        let found = crate::Op::from(op.clone()).eval(&Args::plain(&[Some(x.into()), None, ints(&[1, 2]), ints(&[-1])]));
+        assert_eq!(found.unwrap()[0].as_tensor().unwrap().shape(), [2, 6]);
+        let x = Tensor::zeros(DType::F32, &[2, 3]).unwrap();
+        assert!(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), None, ints(&[1, 2]), ints(&[2])])).is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! Elements around a tensor.
+
+use optc_ir::ops::tensor;
+use optc_tensor::Tensor;
+
+use super::{Mapped, Table};
+use crate::import::{MapError, NodeCx};
+
+pub(crate) const TABLE: Table = &[("", "Pad", pad)];
+
+/// Pads and value come from attributes before opset 11.
+fn pad(cx: &mut NodeCx) -> Mapped {
+    let x = cx.input(0)?;
+    let mode = cx.attrs.string_or("mode", "constant")?;
+    if cx.opset < 11 {
+        let missing = || MapError::Invalid("attribute `pads` is missing".to_owned());
+        let pads = cx.attrs.ints("pads")?.ok_or_else(missing)?;
+        let value = Tensor::from_f64(cx.dtype(x)?, &[], &[cx.attrs.float_or("value", 0.0)? as f64])?;
+        let value = cx.constant(value);
+        return cx.emit(tensor::Pad { mode, pads }, &[Some(x), Some(value)]);
+    }
+    let (by, value, axes) = (cx.input(1)?, cx.optional(2), cx.optional(3));
+    // Pads that are known and of all axes become the attribute, which is what kernels are made for.
+    match (cx.constant_of(by), axes) {
+        (Some(pads), None) => {
+            let pads = pads.to_i64_vec();
+            cx.emit(tensor::Pad { mode, pads }, &[Some(x), value])
+        }
+        _ => cx.emit(tensor::Pad { mode, pads: vec![] }, &[Some(x), value, Some(by), axes]),
+    }
+}
