@@ -5,7 +5,9 @@ use optc_ir::ops::tensor::{Concat, Expand, Pad, Split, Transpose};
 use optc_ir::{Graph, NodeId, Op, Value};
 
 use super::arith::is_broadcasting;
-use crate::matching::{has_one_use, ints, positive_axes, producer, rank, result, same_shape, shape, tensor_type};
+use crate::matching::{
+    has_one_use, ints, positive_axes, producer, rank, result, same_shape, shape, splat_of, tensor_type,
+};
 use crate::rewrite::{Patch, Ref};
 
 /// A transpose that leaves every axis at its place → `x`.
@@ -86,6 +88,9 @@ pub(super) fn split_into_one(g: &Graph, node: NodeId) -> Option<Patch> {
 /// A pad by nothing → `x`.
 pub(super) fn pad_of_nothing(g: &Graph, node: NodeId) -> Option<Patch> {
     let pad = g.op::<Pad>(node)?;
+    if g.operand(node, 2).is_some() {
+        return None; // the pads are those of the operand
+    }
     pad.pads.iter().all(|&p| p == 0).then(|| g.operand(node, 0).map(|x| Patch::forward(node, x)))?
 }
 
@@ -94,7 +99,8 @@ pub(super) fn pad_into_conv(g: &Graph, node: NodeId) -> Option<Patch> {
     let conv = g.op::<Conv>(node)?;
     let (pad, op) = producer::<Pad>(g, g.operand(node, 0)?)?;
     let rank = op.pads.len() / 2;
-    let zeros = op.mode == "zero" && op.pads.iter().all(|&p| p >= 0);
+    let zero = g.operand(pad, 1).is_none_or(|value| splat_of(g, value) == Some(0.0));
+    let zeros = zero && op.mode == "constant" && op.pads.iter().all(|&p| p >= 0);
     let batch_or_channel = [0, 1, rank, rank + 1].iter().any(|&d| op.pads.get(d) != Some(&0));
     if !zeros || batch_or_channel || rank < 3 {
         return None;

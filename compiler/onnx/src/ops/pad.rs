@@ -15,11 +15,15 @@ fn pad(cx: &mut NodeCx) -> Mapped {
     if cx.opset < 11 {
         let missing = || MapError::Invalid("attribute `pads` is missing".to_owned());
         let pads = cx.attrs.ints("pads")?.ok_or_else(missing)?;
-        let value = Tensor::from_f64(cx.dtype(x)?, &[], &[cx.attrs.float_or("value", 0.0)? as f64])?;
-        let value = cx.constant(value);
-        return cx.emit(tensor::Pad { mode, pads }, &[Some(x), Some(value)]);
+        let value = cx.attrs.float("value")?.filter(|&v| v != 0.0);
+        let value =
+            value.map(|v| Tensor::from_f64(cx.dtype(x)?, &[], &[v as f64]).map_err(MapError::from)).transpose()?;
+        let value = value.map(|t| cx.constant(t));
+        return cx.emit(tensor::Pad { mode, pads }, &[Some(x), value]);
     }
-    let (by, value, axes) = (cx.input(1)?, cx.optional(2), cx.optional(3));
+    // Zeros are what is put in without a value.
+    let value = cx.optional(2).filter(|&v| cx.constant_of(v).is_none_or(|t| t.to_f64_vec() != [0.0]));
+    let (by, axes) = (cx.input(1)?, cx.optional(3));
     // Pads that are known and of all axes become the attribute, which is what kernels are made for.
     match (cx.constant_of(by), axes) {
         (Some(pads), None) => {
