@@ -295,7 +295,7 @@ fn pad(b: &mut Builder) -> Option<Value> {
 
 /// Zeros around `x`.
 fn pad_by(b: &mut Builder, x: Value, pads: &[i64]) -> Option<Value> {
-    b.step(Pad { mode: "zero".to_owned(), pads: pads.to_vec() }, &[x])
+    b.step(Pad { mode: "constant".to_owned(), pads: pads.to_vec() }, &[x])
 }
 
 fn expand(b: &mut Builder) -> Option<Value> {
