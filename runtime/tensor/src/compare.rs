@@ -17,7 +17,7 @@ pub struct Difference {
     pub sqnr: f64,
     /// Largest distance in units in the last place, for `f32`, `f16` and `bf16`; the distance of the integers else.
     pub ulp: f64,
-    /// Largest minus smallest finite element of the reference.
+    /// Largest minus smallest finite element of the reference; the largest magnitude where all are equal, such as a single one.
     pub range: f64,
 }
 
@@ -54,7 +54,13 @@ impl Difference {
         d.rmse = if a.is_empty() { 0.0 } else { (squares / a.len() as f64).sqrt() };
         d.cosine = if aa == bb && squares == 0.0 { 1.0 } else { dot / (aa.sqrt() * bb.sqrt()).max(f64::MIN_POSITIVE) };
         d.sqnr = if squares == 0.0 { f64::INFINITY } else { 10.0 * (bb / squares).log10() };
-        d.range = (high - low).max(0.0);
+        d.range = if high > low {
+            high - low
+        } else if low.is_finite() {
+            low.abs()
+        } else {
+            0.0
+        };
         Some(d)
     }
 
@@ -130,6 +136,12 @@ mod tests {
             let d = Difference::between(&f(&[x, 0.0]), &f(&[y, 0.0]), 1.0, 1.0).unwrap();
             assert!(!d.within_tolerance(), "{x} {y}: {d:?}");
         }
+    }
+
+    #[test]
+    fn a_single_element_has_its_magnitude_for_a_range() {
+        let range = |values: &[f32]| Difference::between(&f(values), &f(values), 0.0, 0.0).unwrap().range;
+        assert_eq!((range(&[-3.0]), range(&[1.0, 3.0]), range(&[]), range(&[f32::NAN])), (3.0, 2.0, 0.0, 0.0));
     }
 
     #[test]
