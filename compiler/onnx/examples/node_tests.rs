@@ -1,15 +1,17 @@
 //! Runs ONNX test cases through importer and reference interpreter, for work on ops:
-//! `cargo run --release -p optc-onnx --example node_tests -- FOLDER [FILTER] [-v]`.
+//! `cargo run --release -p optc-onnx --example node_tests -- FOLDER [FILTER] [-v] [-x]`.
 //!
 //! `FOLDER` holds one folder a case (`model.onnx`, `test_data_set_N`); `FILTER` is a part of the case's name, or `=name`
-//! for one case. Prints every wrong answer, with `-v` every refusal and every pass as well, then counts by reason.
+//! for one case. Prints every wrong answer, with `-v` every refusal and every pass as well, then counts by reason. With `-x`
+//! the models are exported and imported again first.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use optc_ir::Val;
-use optc_onnx::{ModelFile, import_model, read_data_set};
+use optc_onnx::{ModelFile, export_model, import_bytes, import_model, read_data_set};
 use optc_tensor::{DType, Difference, Tensor};
+use prost::Message;
 
 /// The standard's own runner allows two units in the last place of a `bf16`.
 fn rtol(found: &Tensor) -> f64 {
@@ -36,9 +38,12 @@ enum Outcome {
     Wrong(String),
 }
 
-fn run(case: &Path) -> Result<Outcome, optc_onnx::Diagnostic> {
+fn run(case: &Path, export: bool) -> Result<Outcome, optc_onnx::Diagnostic> {
     let file = ModelFile::open(&case.join("model.onnx"))?;
-    let graph = import_model(&file)?;
+    let mut graph = import_model(&file)?;
+    if export {
+        graph = import_bytes(&export_model(&graph)?.encode_to_vec())?;
+    }
     for set in 0.. {
         let folder = case.join(format!("test_data_set_{set}"));
         if !folder.exists() {
@@ -63,8 +68,9 @@ fn run(case: &Path) -> Result<Outcome, optc_onnx::Diagnostic> {
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     let verbose = args.iter().any(|a| a == "-v");
-    args.retain(|a| a != "-v");
-    let root = args.first().expect("usage: node_tests FOLDER [FILTER] [-v]").clone();
+    let export = args.iter().any(|a| a == "-x");
+    args.retain(|a| a != "-v" && a != "-x");
+    let root = args.first().expect("usage: node_tests FOLDER [FILTER] [-v] [-x]").clone();
     let filter = args.get(1).cloned().unwrap_or_default();
     let mut names: Vec<String> = std::fs::read_dir(&root)
         .expect("the folder can be read")
@@ -75,7 +81,7 @@ fn main() {
     let (mut pass, mut wrong, mut reasons) = (0, 0, BTreeMap::<String, usize>::new());
     for name in &names {
         let case = Path::new(&root).join(name);
-        let outcome = run(&case).unwrap_or_else(|d| Outcome::Refused(d.reason().to_owned()));
+        let outcome = run(&case, export).unwrap_or_else(|d| Outcome::Refused(d.reason().to_owned()));
         match outcome {
             Outcome::Pass => pass += 1,
             Outcome::Refused(why) => {

@@ -8,6 +8,7 @@
 mod attributes;
 mod dataset;
 mod diagnostic;
+mod export;
 mod external;
 mod import;
 mod model;
@@ -21,6 +22,7 @@ mod types;
 pub use attributes::{AttributeError, Attributes, Bindings};
 pub use dataset::{DataSet, read_data_set, read_values};
 pub use diagnostic::{Diagnostic, Kind};
+pub use export::{export_file, export_model};
 pub use external::{ExternalError, ExternalFiles};
 pub use import::{MapError, NodeCx, import_bytes, import_file, import_model, is_supported};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};

@@ -1,0 +1,345 @@
+//! Each IR op as ONNX nodes: one for most; what has no spelling of its own is written as several.
+
+use optc_ir::ops::{math, ml, nn, seq, tensor, text};
+use optc_ir::{Op, Real};
+use optc_tensor::{DType, Tensor};
+
+use super::spelling::{Spelling, spell};
+use super::{Exporter, Site};
+use crate::Diagnostic;
+
+fn unsupported(reason: impl Into<String>) -> Diagnostic {
+    Diagnostic::unsupported("export", reason)
+}
+
+impl Exporter {
+    /// Writes one op.
+    pub(super) fn node(&mut self, op: &Op, site: &Site) -> Result<(), Diagnostic> {
+        let spelling = match op {
+            Op::Param(_) | Op::Constant(_) | Op::Fused(_) | Op::ConvertLayout(_) => return Ok(()), // the walk's own
+            Op::If(_) => return self.branch(site),
+            Op::Loop(op) => return self.repeat(op, site),
+            Op::Scan(op) => return self.scan(op, site),
+
+            Op::Reshape(op) => spell("Reshape").flag("allowzero", op.allow_zero),
+            Op::Transpose(op) => spell("Transpose").ints("perm", &op.perm),
+            Op::Concat(op) => spell("Concat").int("axis", op.axis),
+            Op::Slice(_) => spell("Slice"),
+            Op::Split(op) => return self.split(op, site),
+            Op::Gather(op) => spell("Gather").int_or("axis", op.axis, 0),
+            Op::ShapeOf(op) => spell("Shape").int_or("start", op.start, 0).int_or("end", op.end, i64::MAX),
+            Op::Expand(_) => spell("Expand"),
+            Op::Squeeze(_) => spell("Squeeze"),
+            Op::Unsqueeze(_) => spell("Unsqueeze"),
+            Op::Flatten(op) => spell("Flatten").int("axis", op.axis),
+            Op::Fill(op) => return self.fill(op, site),
+            Op::Pad(op) => return self.pad(op, site),
+
+            Op::Abs(_) => spell("Abs"),
+            Op::Neg(_) => spell("Neg"),
+            Op::Exp(_) => spell("Exp"),
+            Op::Log(_) => spell("Log"),
+            Op::Sqrt(_) => spell("Sqrt"),
+            Op::Reciprocal(_) => spell("Reciprocal"),
+            Op::Erf(_) => spell("Erf"),
+            Op::Tanh(_) => spell("Tanh"),
+            Op::Sigmoid(_) => spell("Sigmoid"),
+            Op::Relu(_) => spell("Relu"),
+            Op::Floor(_) => spell("Floor"),
+            Op::Ceil(_) => spell("Ceil"),
+            Op::Round(_) => spell("Round"),
+            Op::Sign(_) => spell("Sign"),
+            Op::Sin(_) => spell("Sin"),
+            Op::Cos(_) => spell("Cos"),
+            Op::Softplus(_) => spell("Softplus"),
+            Op::Softsign(_) => spell("Softsign"),
+            Op::HardSwish(_) => spell("HardSwish"),
+            Op::Mish(_) => spell("Mish"),
+            Op::LeakyRelu(op) => spell("LeakyRelu").float("alpha", op.alpha),
+            Op::Elu(op) => spell("Elu").float("alpha", op.alpha),
+            Op::HardSigmoid(op) => spell("HardSigmoid").float("alpha", op.alpha).float("beta", op.beta),
+            Op::Not(_) => spell("Not"),
+
+            Op::Add(_) => spell("Add"),
+            Op::Sub(_) => spell("Sub"),
+            Op::Mul(_) => spell("Mul"),
+            Op::Div(_) => spell("Div"),
+            Op::Pow(_) => spell("Pow"),
+            Op::Min(_) => spell("Min"),
+            Op::Max(_) => spell("Max"),
+            Op::And(_) => spell("And"),
+            Op::Or(_) => spell("Or"),
+            Op::Xor(_) => spell("Xor"),
+            Op::Equal(_) => spell("Equal"),
+            Op::Less(_) => spell("Less"),
+            Op::Greater(_) => spell("Greater"),
+            Op::LessEqual(_) => spell("LessOrEqual"),
+            Op::GreaterEqual(_) => spell("GreaterOrEqual"),
+            Op::Where(_) => spell("Where"),
+            Op::Clip(_) => spell("Clip"),
+            Op::Cast(op) => spell("Cast").dtype("to", op.to),
+            Op::MatMul(_) => spell("MatMul"),
+            Op::Reduce(op) => return self.reduce(op, site),
+
+            Op::Conv(op) => spell("Conv")
+                .ints("dilations", &op.dilations)
+                .int_or("group", op.groups, 1)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
+            Op::ConvTranspose(op) => spell("ConvTranspose")
+                .ints("dilations", &op.dilations)
+                .int_or("group", op.groups, 1)
+                .ints("output_padding", &op.output_padding)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
+            Op::DeformConv(op) => spell("DeformConv")
+                .ints("dilations", &op.dilations)
+                .int_or("group", op.groups, 1)
+                .int_or("offset_group", op.offset_groups, 1)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
+            Op::Pool(op) => pool(op)?,
+            Op::MaxPoolIndices(op) => spell("MaxPool")
+                .flag("ceil_mode", op.ceil_mode)
+                .flag("storage_order", op.column_major)
+                .ints("dilations", &op.dilations)
+                .ints("kernel_shape", &op.kernel)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
+            Op::LpPool(op) => spell("LpPool")
+                .flag("ceil_mode", op.ceil_mode)
+                .ints("dilations", &op.dilations)
+                .ints("kernel_shape", &op.kernel)
+                .int("p", op.p)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
+            Op::MaxUnpool(op) => {
+                spell("MaxUnpool").ints("kernel_shape", &op.kernel).ints("pads", &op.pads).ints("strides", &op.strides)
+            }
+            Op::RoiAlign(op) => roi_align(op),
+            Op::MaxRoiPool(op) => {
+                spell("MaxRoiPool").ints("pooled_shape", &op.pooled_shape).float("spatial_scale", op.spatial_scale)
+            }
+            Op::Gemm(op) => spell("Gemm")
+                .float("alpha", op.alpha)
+                .float("beta", op.beta)
+                .flag("transA", op.trans_a)
+                .flag("transB", op.trans_b),
+            Op::BatchNorm(op) => spell("BatchNormalization").float("epsilon", op.epsilon),
+            Op::LayerNorm(op) => spell("LayerNormalization").int("axis", op.axis).float("epsilon", op.epsilon),
+            Op::RmsNorm(op) => spell("RMSNormalization").since(23).int("axis", op.axis).float("epsilon", op.epsilon),
+            Op::GroupNorm(op) if op.groups == 0 => spell("InstanceNormalization").float("epsilon", op.epsilon),
+            Op::GroupNorm(op) => spell("GroupNormalization").int("num_groups", op.groups).float("epsilon", op.epsilon),
+            Op::Lrn(op) => {
+                spell("LRN").float("alpha", op.alpha).float("beta", op.beta).float("bias", op.bias).int("size", op.size)
+            }
+            Op::LpNorm(op) => spell("LpNormalization").int("axis", op.axis).int("p", op.p),
+            Op::Softmax(op) => spell(if op.log { "LogSoftmax" } else { "Softmax" }).int("axis", op.axis),
+            Op::Hardmax(op) => spell("Hardmax").int("axis", op.axis),
+            Op::NllLoss(op) => nll_loss(op)?,
+            Op::Rnn(op) => Recurrent {
+                activations: &op.activations,
+                alpha: &op.activation_alpha,
+                beta: &op.activation_beta,
+                clip: op.clip,
+                direction: &op.direction,
+            }
+            .spell("RNN", site),
+            Op::Gru(op) => Recurrent {
+                activations: &op.activations,
+                alpha: &op.activation_alpha,
+                beta: &op.activation_beta,
+                clip: op.clip,
+                direction: &op.direction,
+            }
+            .spell("GRU", site)
+            .flag("linear_before_reset", op.linear_before_reset),
+            Op::Lstm(op) => Recurrent {
+                activations: &op.activations,
+                alpha: &op.activation_alpha,
+                beta: &op.activation_beta,
+                clip: op.clip,
+                direction: &op.direction,
+            }
+            .spell("LSTM", site)
+            .flag("input_forget", op.input_forget),
+
+            Op::SeqConstruct(_) => spell("SequenceConstruct"),
+            Op::SeqEmpty(op) => seq_empty(op)?,
+            Op::SeqInsert(_) => spell("SequenceInsert"),
+            Op::SeqErase(_) => spell("SequenceErase"),
+            Op::SeqAt(_) => spell("SequenceAt"),
+            Op::SeqLength(_) => spell("SequenceLength"),
+            Op::SeqSplit(op) => {
+                spell("SplitToSequence").int("axis", op.axis).int_or("keepdims", i64::from(op.keep_dims), 1)
+            }
+            Op::SeqConcat(op) => spell("ConcatFromSequence").int("axis", op.axis).flag("new_axis", op.new_axis),
+            Op::OptSome(_) => spell("Optional"),
+            Op::OptNone(op) => spell("Optional").ty("type", &op.of),
+            Op::OptHas(_) => spell("OptionalHasElement"),
+            Op::OptGet(_) => spell("OptionalGetElement"),
+            Op::StrConcat(_) => spell("StringConcat"),
+            Op::StrSplit(op) => split_string(op),
+            Op::StrMatch(op) => spell("RegexFullMatch").string("pattern", &op.pattern),
+            Op::StrNormalize(op) => spell("StringNormalizer")
+                .string("case_change_action", &op.case.to_uppercase())
+                .flag("is_case_sensitive", op.case_sensitive)
+                .strings("stopwords", &op.stopwords),
+            Op::Lookup(op) => lookup(op)?,
+        };
+        self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    /// The sizes are an operand of the ONNX op.
+    fn split(&mut self, op: &tensor::Split, site: &Site) -> Result<(), Diagnostic> {
+        let sizes = self.ints(&op.sizes)?;
+        let spelling = spell("Split").int_or("axis", op.axis, 0);
+        self.write(spelling, vec![site.operand(0), sizes], site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    fn fill(&mut self, op: &tensor::Fill, site: &Site) -> Result<(), Diagnostic> {
+        let value = op.value.0.reshaped(&[1]).map_err(|e| Diagnostic::new("export", e.to_string()))?;
+        let spelling = spell("ConstantOfShape").tensor("value", &value);
+        self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    fn pad(&mut self, op: &tensor::Pad, site: &Site) -> Result<(), Diagnostic> {
+        let pads = self.ints(&op.pads)?;
+        let mode = if op.mode == "zero" { "constant" } else { &op.mode };
+        let spelling = spell("Pad").string("mode", mode);
+        self.write(spelling, vec![site.operand(0), pads], site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    /// The axes are an operand of the ONNX op; without them all are reduced.
+    fn reduce(&mut self, op: &math::Reduce, site: &Site) -> Result<(), Diagnostic> {
+        let name = match op.kind.as_str() {
+            "sum" => "ReduceSum",
+            "mean" => "ReduceMean",
+            "max" => "ReduceMax",
+            "min" => "ReduceMin",
+            "prod" => "ReduceProd",
+            "sum_square" => "ReduceSumSquare",
+            "l1" => "ReduceL1",
+            "l2" => "ReduceL2",
+            "log_sum" => "ReduceLogSum",
+            "log_sum_exp" => "ReduceLogSumExp",
+            other => return Err(unsupported(format!("there is no reduction `{other}`"))),
+        };
+        let mut operands = vec![site.operand(0)];
+        if !op.axes.is_empty() {
+            operands.push(self.ints(&op.axes)?);
+        }
+        let spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
+        self.write(spelling, operands, site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+}
+
+fn pool(op: &nn::Pool) -> Result<Spelling, Diagnostic> {
+    let spelling = match op.kind.as_str() {
+        "max" => spell("MaxPool"),
+        "mean" => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
+        other => return Err(unsupported(format!("there is no pooling `{other}`"))),
+    };
+    Ok(spelling
+        .flag("ceil_mode", op.ceil_mode)
+        .ints("dilations", &op.dilations)
+        .ints("kernel_shape", &op.kernel)
+        .ints("pads", &op.pads)
+        .ints("strides", &op.strides))
+}
+
+fn roi_align(op: &nn::RoiAlign) -> Spelling {
+    let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
+    spell("RoiAlign")
+        .string("coordinate_transformation_mode", mode)
+        .string("mode", &op.mode)
+        .int("output_height", op.output_height)
+        .int("output_width", op.output_width)
+        .int("sampling_ratio", op.sampling_ratio)
+        .float("spatial_scale", op.spatial_scale)
+}
+
+fn nll_loss(op: &nn::NllLoss) -> Result<Spelling, Diagnostic> {
+    let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", &op.reduction);
+    match op.ignore[..] {
+        [] => Ok(spelling),
+        [one] => Ok(spelling.int("ignore_index", one)),
+        _ => Err(unsupported("more than one ignored target cannot be written")),
+    }
+}
+
+/// What the recurrent ops have in common.
+struct Recurrent<'a> {
+    activations: &'a [String],
+    alpha: &'a [Real],
+    beta: &'a [Real],
+    clip: Real,
+    direction: &'a str,
+}
+
+impl Recurrent<'_> {
+    fn spell(&self, op: &'static str, site: &Site) -> Spelling {
+        // ONNX Runtime asks for the extent of the state, which the recurrent weights have.
+        let hidden = site.tensor(2).and_then(|r| r.shape.as_ref()?.last()?.known());
+        let names: Vec<String> = self.activations.iter().map(|a| activation(a)).collect();
+        let mut spelling = spell(op).string("direction", self.direction).strings("activations", &names);
+        if let Some(hidden) = hidden {
+            spelling = spelling.int("hidden_size", hidden as i64);
+        }
+        if self.clip.0 > 0.0 {
+            spelling = spelling.float("clip", self.clip);
+        }
+        spelling.floats("activation_alpha", self.alpha).floats("activation_beta", self.beta)
+    }
+}
+
+/// `hard_sigmoid` as `HardSigmoid`.
+fn activation(name: &str) -> String {
+    let capital = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
+    name.split('_').map(capital).collect()
+}
+
+fn seq_empty(op: &seq::SeqEmpty) -> Result<Spelling, Diagnostic> {
+    let of =
+        op.of.as_tensor().ok_or_else(|| unsupported(format!("an empty sequence of {} cannot be written", op.of)))?;
+    Ok(spell("SequenceEmpty").dtype("dtype", of.dtype))
+}
+
+fn split_string(op: &text::StrSplit) -> Spelling {
+    let mut spelling = spell("StringSplit");
+    if !op.delimiter.is_empty() {
+        spelling = spelling.string("delimiter", &op.delimiter);
+    }
+    if op.max_split >= 0 {
+        spelling = spelling.int("maxsplit", op.max_split);
+    }
+    spelling
+}
+
+fn lookup(op: &ml::Lookup) -> Result<Spelling, Diagnostic> {
+    let bad = |e: optc_tensor::TensorError| Diagnostic::new("export", e.to_string());
+    let floats = |t: &Tensor| t.to_f64_vec().iter().map(|&v| Real(v as f32)).collect::<Vec<_>>();
+    let (keys, values, default) = (&op.keys.0, &op.values.0, &op.default.0);
+    let list = |spelling: Spelling, names: [&str; 4], t: &Tensor| {
+        Ok(match t.dtype() {
+            DType::Str => spelling.strings(names[0], t.strings().map_err(bad)?),
+            DType::I64 => spelling.ints(names[1], &t.to_i64_vec()),
+            DType::F32 => spelling.floats(names[2], &floats(t)),
+            _ => spelling.tensor(names[3], t),
+        })
+    };
+    let spelling = spell("LabelEncoder").of("ai.onnx.ml", 4);
+    let spelling = list(spelling, ["keys_strings", "keys_int64s", "keys_floats", "keys_tensor"], keys)?;
+    let spelling = list(spelling, ["values_strings", "values_int64s", "values_floats", "values_tensor"], values)?;
+    Ok(match default.dtype() {
+        DType::Str => spelling.string("default_string", default.strings().map_err(bad)?.first().map_or("", |s| s)),
+        DType::I64 => spelling.int("default_int64", default.to_i64_vec().first().copied().unwrap_or(-1)),
+        DType::F32 => spelling.float("default_float", floats(default).first().copied().unwrap_or(Real(0.0))),
+        _ => spelling.tensor("default_tensor", &default.reshaped(&[1]).map_err(bad)?),
+    })
+}

@@ -1,0 +1,112 @@
+//! How one IR op is spelled as one ONNX node: its name, its operator set and its attributes.
+
+use bytes::Bytes;
+use optc_ir::{Real, Type};
+use optc_tensor::{DType, Tensor};
+
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::{AttributeProto, GraphProto};
+use crate::{code_of_dtype, write_tensor, write_type};
+
+/// The operator set that is written unless an op needs a newer one.
+pub(super) const BASE_OPSET: i64 = 21;
+
+/// A node's op and attributes. Attributes that have their defaults are left out by the one who builds it.
+pub(super) struct Spelling {
+    pub(super) domain: &'static str,
+    pub(super) op: &'static str,
+    /// The version of the operator set that has the op in this form.
+    pub(super) since: i64,
+    pub(super) attributes: Vec<AttributeProto>,
+}
+
+/// An op of the standard domain.
+pub(super) fn spell(op: &'static str) -> Spelling {
+    Spelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
+}
+
+impl Spelling {
+    /// The op in another domain, of the given version.
+    pub(super) fn of(mut self, domain: &'static str, version: i64) -> Spelling {
+        (self.domain, self.since) = (domain, version);
+        self
+    }
+
+    /// The version that has the op.
+    pub(super) fn since(mut self, version: i64) -> Spelling {
+        self.since = self.since.max(version);
+        self
+    }
+
+    fn with(mut self, name: &str, kind: AttributeType, value: AttributeProto) -> Spelling {
+        self.attributes.push(AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..value });
+        self
+    }
+
+    pub(super) fn int(self, name: &str, i: i64) -> Spelling {
+        self.with(name, AttributeType::Int, AttributeProto { i: Some(i), ..AttributeProto::default() })
+    }
+
+    /// An integer that is left out where it has its default.
+    pub(super) fn int_or(self, name: &str, i: i64, default: i64) -> Spelling {
+        if i == default { self } else { self.int(name, i) }
+    }
+
+    /// A truth value that is left out where it is false.
+    pub(super) fn flag(self, name: &str, flag: bool) -> Spelling {
+        self.int_or(name, i64::from(flag), 0)
+    }
+
+    pub(super) fn float(self, name: &str, f: Real) -> Spelling {
+        self.with(name, AttributeType::Float, AttributeProto { f: Some(f.0), ..AttributeProto::default() })
+    }
+
+    /// A list of integers; an empty one is left out.
+    pub(super) fn ints(self, name: &str, ints: &[i64]) -> Spelling {
+        if ints.is_empty() {
+            return self;
+        }
+        self.with(name, AttributeType::Ints, AttributeProto { ints: ints.to_vec(), ..AttributeProto::default() })
+    }
+
+    /// A list of floats; an empty one is left out.
+    pub(super) fn floats(self, name: &str, floats: &[Real]) -> Spelling {
+        if floats.is_empty() {
+            return self;
+        }
+        let floats = floats.iter().map(|f| f.0).collect();
+        self.with(name, AttributeType::Floats, AttributeProto { floats, ..AttributeProto::default() })
+    }
+
+    pub(super) fn string(self, name: &str, s: &str) -> Spelling {
+        let s = Some(Bytes::copy_from_slice(s.as_bytes()));
+        self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
+    }
+
+    /// A list of strings; an empty one is left out.
+    pub(super) fn strings(self, name: &str, strings: &[String]) -> Spelling {
+        if strings.is_empty() {
+            return self;
+        }
+        let strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
+        self.with(name, AttributeType::Strings, AttributeProto { strings, ..AttributeProto::default() })
+    }
+
+    pub(super) fn dtype(self, name: &str, dtype: DType) -> Spelling {
+        self.int(name, i64::from(code_of_dtype(dtype)))
+    }
+
+    pub(super) fn tensor(self, name: &str, tensor: &Tensor) -> Spelling {
+        let t = Some(write_tensor("", tensor));
+        self.with(name, AttributeType::Tensor, AttributeProto { t, ..AttributeProto::default() })
+    }
+
+    pub(super) fn ty(self, name: &str, ty: &Type) -> Spelling {
+        let tp = Some(write_type(ty));
+        self.with(name, AttributeType::TypeProto, AttributeProto { tp, ..AttributeProto::default() })
+    }
+
+    pub(super) fn graph(self, name: &str, graph: GraphProto) -> Spelling {
+        self.with(name, AttributeType::Graph, AttributeProto { g: Some(graph), ..AttributeProto::default() })
+    }
+}
