@@ -5,7 +5,9 @@
 //! encodings are left out, as they change no meaning.
 
 mod control;
+mod nn;
 mod node;
+mod quant;
 mod spelling;
 
 use std::collections::{HashMap, HashSet};
@@ -213,7 +215,7 @@ impl Exporter {
         Ok(())
     }
 
-    /// The name of the initializer that holds `tensor`; tensors that share their bytes share it.
+    /// The name of the initializer that holds `tensor`, which is one of the graph's; those that share bytes share it.
     fn constant(&mut self, tensor: &Tensor, wanted: &str) -> String {
         let key = (tensor.dtype(), tensor.shape().to_vec(), tensor.bytes().as_ptr() as usize);
         let shared = !tensor.bytes().is_empty();
@@ -232,9 +234,14 @@ impl Exporter {
     fn ints(&mut self, values: &[i64]) -> Result<String, Diagnostic> {
         let tensor =
             Tensor::from_slice(&[values.len()], values).map_err(|e| Diagnostic::new("export", e.to_string()))?;
+        Ok(self.literal(&tensor))
+    }
+
+    /// A tensor that is not of the graph as an initializer. Its bytes may go away, so nothing shares it.
+    fn literal(&mut self, tensor: &Tensor) -> String {
         let name = self.fresh("");
-        self.initializers.push(write_tensor(&name, &tensor));
-        Ok(name)
+        self.initializers.push(write_tensor(&name, tensor));
+        name
     }
 
     /// Writes one node. Absent operands at the end are left out.
@@ -258,5 +265,12 @@ impl Exporter {
             attribute: attributes,
             ..NodeProto::default()
         });
+    }
+
+    /// Writes a node with one new result; returns the result's name.
+    fn step(&mut self, spelling: Spelling, operands: Vec<String>, site: &Site) -> String {
+        let name = self.fresh("");
+        self.write(spelling, operands, vec![name.clone()], &site.node.loc);
+        name
     }
 }

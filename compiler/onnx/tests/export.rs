@@ -32,7 +32,7 @@ fn trained_models_come_back_bit_for_bit() {
         assert_eq!(names(&back), names(&graph), "{name}");
         let image: Vec<f32> = (0..784).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
         let image: Val = Tensor::from_slice(&[1, 1, 28, 28], &image).unwrap().into();
-        assert_eq!(run(&back, &[image.clone()]).unwrap(), run(&graph, &[image]).unwrap(), "{name}");
+        assert_eq!(run(&back, std::slice::from_ref(&image)).unwrap(), run(&graph, &[image]).unwrap(), "{name}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! Each IR op as ONNX nodes: one for most; what has no spelling of its own is written as several.
 
-use optc_ir::ops::{math, ml, nn, seq, tensor, text};
+use optc_ir::ops::{math, ml, seq, tensor, text};
 use optc_ir::{Op, Real};
 use optc_tensor::{DType, Tensor};
 
+use super::nn::{Recurrent, nll_loss, pool, resize, roi_align};
+use super::quant::{dequantize, quantize};
 use super::spelling::{Spelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
@@ -164,6 +166,46 @@ impl Exporter {
             .spell("LSTM", site)
             .flag("input_forget", op.input_forget),
 
+            Op::Attention(op) => return self.attention(op, site),
+            Op::LinearAttention(op) => spell("LinearAttention")
+                .since(27)
+                .int("kv_num_heads", op.kv_heads)
+                .int("q_num_heads", op.q_heads)
+                .string("update_rule", &op.rule)
+                .float("scale", op.scale),
+            Op::RotaryEmbedding(op) => spell("RotaryEmbedding")
+                .since(23)
+                .int_or("rotary_embedding_dim", op.dims, 0)
+                .flag("interleaved", op.interleaved),
+            Op::Resize(op) => {
+                let order = [0, 3, 1, 2].map(|slot| site.operand(slot));
+                self.write(resize(op)?, order.to_vec(), site.results.clone(), &site.node.loc);
+                return Ok(());
+            }
+            Op::GridSample(op) => spell("GridSample")
+                .flag("align_corners", op.align_corners)
+                .string("mode", &op.mode)
+                .string("padding_mode", &op.padding),
+            Op::AffineGrid(op) => spell("AffineGrid").flag("align_corners", op.align_corners),
+            Op::NonMaxSuppression(op) => spell("NonMaxSuppression").flag("center_point_box", op.centred),
+
+            Op::Quantize(op) => quantize(op, site),
+            Op::Dequantize(op) => dequantize(op, site),
+            Op::DynamicQuantize(_) => spell("DynamicQuantizeLinear"),
+            Op::Requantize(_) => return self.requantize(site),
+            Op::QuantMatMul(_) => spell("MatMulInteger"),
+            Op::QuantConv(op) => return self.quant_conv(op, site),
+            Op::DynamicLstm(op) => Recurrent {
+                activations: &op.activations,
+                alpha: &op.activation_alpha,
+                beta: &op.activation_beta,
+                clip: op.clip,
+                direction: &op.direction,
+            }
+            .spell("DynamicQuantizeLSTM", site)
+            .flag("input_forget", op.input_forget)
+            .of("com.microsoft", 1),
+
             Op::SeqConstruct(_) => spell("SequenceConstruct"),
             Op::SeqEmpty(op) => seq_empty(op)?,
             Op::SeqInsert(_) => spell("SequenceInsert"),
@@ -237,71 +279,6 @@ impl Exporter {
         self.write(spelling, operands, site.results.clone(), &site.node.loc);
         Ok(())
     }
-}
-
-fn pool(op: &nn::Pool) -> Result<Spelling, Diagnostic> {
-    let spelling = match op.kind.as_str() {
-        "max" => spell("MaxPool"),
-        "mean" => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
-        other => return Err(unsupported(format!("there is no pooling `{other}`"))),
-    };
-    Ok(spelling
-        .flag("ceil_mode", op.ceil_mode)
-        .ints("dilations", &op.dilations)
-        .ints("kernel_shape", &op.kernel)
-        .ints("pads", &op.pads)
-        .ints("strides", &op.strides))
-}
-
-fn roi_align(op: &nn::RoiAlign) -> Spelling {
-    let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
-    spell("RoiAlign")
-        .string("coordinate_transformation_mode", mode)
-        .string("mode", &op.mode)
-        .int("output_height", op.output_height)
-        .int("output_width", op.output_width)
-        .int("sampling_ratio", op.sampling_ratio)
-        .float("spatial_scale", op.spatial_scale)
-}
-
-fn nll_loss(op: &nn::NllLoss) -> Result<Spelling, Diagnostic> {
-    let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", &op.reduction);
-    match op.ignore[..] {
-        [] => Ok(spelling),
-        [one] => Ok(spelling.int("ignore_index", one)),
-        _ => Err(unsupported("more than one ignored target cannot be written")),
-    }
-}
-
-/// What the recurrent ops have in common.
-struct Recurrent<'a> {
-    activations: &'a [String],
-    alpha: &'a [Real],
-    beta: &'a [Real],
-    clip: Real,
-    direction: &'a str,
-}
-
-impl Recurrent<'_> {
-    fn spell(&self, op: &'static str, site: &Site) -> Spelling {
-        // ONNX Runtime asks for the extent of the state, which the recurrent weights have.
-        let hidden = site.tensor(2).and_then(|r| r.shape.as_ref()?.last()?.known());
-        let names: Vec<String> = self.activations.iter().map(|a| activation(a)).collect();
-        let mut spelling = spell(op).string("direction", self.direction).strings("activations", &names);
-        if let Some(hidden) = hidden {
-            spelling = spelling.int("hidden_size", hidden as i64);
-        }
-        if self.clip.0 > 0.0 {
-            spelling = spelling.float("clip", self.clip);
-        }
-        spelling.floats("activation_alpha", self.alpha).floats("activation_beta", self.beta)
-    }
-}
-
-/// `hard_sigmoid` as `HardSigmoid`.
-fn activation(name: &str) -> String {
-    let capital = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
-    name.split('_').map(capital).collect()
 }
 
 fn seq_empty(op: &seq::SeqEmpty) -> Result<Spelling, Diagnostic> {

@@ -1,0 +1,139 @@
+//! Layers whose attributes need a closer look.
+
+use optc_ir::Real;
+use optc_ir::ops::nn;
+
+use super::spelling::{Spelling, spell};
+use super::{Exporter, Site};
+use crate::Diagnostic;
+
+impl Exporter {
+    /// The keys before `offset` are the past ones of the ONNX op, the rest the new ones.
+    pub(super) fn attention(&mut self, op: &nn::Attention, site: &Site) -> Result<(), Diagnostic> {
+        let mut spelling = spell("Attention").since(if site.operand(4).is_empty() { 23 } else { 24 });
+        spelling = spelling.flag("is_causal", op.causal);
+        if op.left >= 0 || op.right >= 0 {
+            spelling = spelling.since(25).int("left_window_size", op.left).int("right_window_size", op.right);
+        }
+        if op.scale.0 != 0.0 {
+            spelling = spelling.float("scale", op.scale);
+        }
+        if op.softcap.0 != 0.0 {
+            spelling = spelling.float("softcap", op.softcap);
+        }
+        let mode = match op.scores.as_str() {
+            "" | "raw" => 0,
+            "capped" => 1,
+            "masked" => 2,
+            "probabilities" => 3,
+            other => return Err(Diagnostic::unsupported("export", format!("there are no scores `{other}`"))),
+        };
+        spelling = spelling.int_or("qk_matmul_output_mode", mode, 0);
+        let [q, mut k, mut v, mask, lengths, offset] = [0, 1, 2, 3, 4, 5].map(|slot| site.operand(slot));
+        let (mut past_k, mut past_v) = (String::new(), String::new());
+        if !offset.is_empty() {
+            (past_k, k) = self.cut(k, &offset, site)?;
+            (past_v, v) = self.cut(v, &offset, site)?;
+        }
+        let mut results = vec![site.results.first().cloned().unwrap_or_default()];
+        if let Some(scores) = site.results.get(1) {
+            results.extend([String::new(), String::new(), scores.clone()]);
+        }
+        self.write(spelling, vec![q, k, v, mask, past_k, past_v, lengths], results, &site.node.loc);
+        Ok(())
+    }
+
+    /// The parts of `x` before and from index `at` of axis 2 on.
+    fn cut(&mut self, x: String, at: &str, site: &Site) -> Result<(String, String), Diagnostic> {
+        let (zero, end, axis, one) = (self.ints(&[0])?, self.ints(&[i64::MAX])?, self.ints(&[2])?, self.ints(&[1])?);
+        let at = self.step(spell("Reshape"), vec![at.to_owned(), one], site);
+        let before = self.step(spell("Slice"), vec![x.clone(), zero, at.clone(), axis.clone()], site);
+        let rest = self.step(spell("Slice"), vec![x, at, end, axis], site);
+        Ok((before, rest))
+    }
+}
+
+pub(super) fn resize(op: &nn::Resize) -> Result<Spelling, Diagnostic> {
+    if op.nearest == "simple" {
+        return Err(Diagnostic::unsupported("export", "the rounding of the oldest Resize cannot be written"));
+    }
+    Ok(spell("Resize")
+        .flag("antialias", op.antialias)
+        .ints("axes", &op.axes)
+        .string("coordinate_transformation_mode", &op.coordinate)
+        .float("cubic_coeff_a", op.cubic_a)
+        .flag("exclude_outside", op.exclude_outside)
+        .float("extrapolation_value", op.extrapolation)
+        .string("keep_aspect_ratio_policy", &op.aspect)
+        .string("mode", &op.mode)
+        .string("nearest_mode", &op.nearest))
+}
+
+pub(super) fn pool(op: &nn::Pool) -> Result<Spelling, Diagnostic> {
+    let spelling = match op.kind.as_str() {
+        "max" => spell("MaxPool"),
+        "mean" => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
+        other => return Err(Diagnostic::unsupported("export", format!("there is no pooling `{other}`"))),
+    };
+    Ok(spelling
+        .flag("ceil_mode", op.ceil_mode)
+        .ints("dilations", &op.dilations)
+        .ints("kernel_shape", &op.kernel)
+        .ints("pads", &op.pads)
+        .ints("strides", &op.strides))
+}
+
+pub(super) fn roi_align(op: &nn::RoiAlign) -> Spelling {
+    let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
+    spell("RoiAlign")
+        .string("coordinate_transformation_mode", mode)
+        .string("mode", &op.mode)
+        .int("output_height", op.output_height)
+        .int("output_width", op.output_width)
+        .int("sampling_ratio", op.sampling_ratio)
+        .float("spatial_scale", op.spatial_scale)
+}
+
+pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<Spelling, Diagnostic> {
+    let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", &op.reduction);
+    match op.ignore[..] {
+        [] => Ok(spelling),
+        [one] => Ok(spelling.int("ignore_index", one)),
+        _ => Err(Diagnostic::unsupported("export", "more than one ignored target cannot be written")),
+    }
+}
+
+/// What the recurrent ops have in common.
+pub(super) struct Recurrent<'a> {
+    pub(super) activations: &'a [String],
+    pub(super) alpha: &'a [Real],
+    pub(super) beta: &'a [Real],
+    pub(super) clip: Real,
+    pub(super) direction: &'a str,
+}
+
+impl Recurrent<'_> {
+    pub(super) fn spell(&self, op: &'static str, site: &Site) -> Spelling {
+        // ONNX Runtime asks for the extent of the state, which the recurrent weights have.
+        let hidden = site.tensor(2).and_then(|r| {
+            // The rows of a quantized matrix are its inputs, those of others the gates.
+            let shape = r.shape.as_ref()?;
+            shape.get(if op == "DynamicQuantizeLSTM" { 1 } else { 2 })?.known()
+        });
+        let names: Vec<String> = self.activations.iter().map(|a| activation(a)).collect();
+        let mut spelling = spell(op).string("direction", self.direction).strings("activations", &names);
+        if let Some(hidden) = hidden {
+            spelling = spelling.int("hidden_size", hidden as i64);
+        }
+        if self.clip.0 > 0.0 {
+            spelling = spelling.float("clip", self.clip);
+        }
+        spelling.floats("activation_alpha", self.alpha).floats("activation_beta", self.beta)
+    }
+}
+
+/// `hard_sigmoid` as `HardSigmoid`.
+fn activation(name: &str) -> String {
+    let capital = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
+    name.split('_').map(capital).collect()
+}

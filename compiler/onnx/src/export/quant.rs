@@ -1,0 +1,71 @@
+//! Quantization. Where zero points and scales stand as operands, ONNX has the same; the rest is written as arithmetic.
+
+use optc_ir::ops::quant;
+use optc_tensor::{DType, Tensor};
+
+use super::spelling::{Spelling, spell};
+use super::{Exporter, Site};
+use crate::Diagnostic;
+
+fn dtype_of(site: &Site, slot: usize) -> Option<DType> {
+    site.tensor(slot).map(|t| t.dtype)
+}
+
+pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> Spelling {
+    let mut spelling = spell("QuantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
+    if site.operand(2).is_empty() {
+        spelling = spelling.dtype("output_dtype", op.to);
+    }
+    if dtype_of(site, 1) != Some(op.precision) {
+        spelling = spelling.since(23).dtype("precision", op.precision);
+    }
+    spelling
+}
+
+pub(super) fn dequantize(op: &quant::Dequantize, site: &Site) -> Spelling {
+    let spelling = spell("DequantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
+    if dtype_of(site, 1) == Some(op.to) { spelling } else { spelling.since(23).dtype("output_dtype", op.to) }
+}
+
+impl Exporter {
+    /// `cast(clip(round(cast(x) · scale) + cast(zero_point)))`: exact in `f32` up to where the clip bounds it.
+    pub(super) fn requantize(&mut self, site: &Site) -> Result<(), Diagnostic> {
+        let to = dtype_of(site, 2).and_then(|dtype| Some((dtype, dtype.int_range()?)));
+        let (to, (low, high)) = to.ok_or_else(|| Diagnostic::new("export", "the zero point is not an integer"))?;
+        let (low, high) = (self.literal(&Tensor::scalar(low as f32)), self.literal(&Tensor::scalar(high as f32)));
+        let float = || spell("Cast").dtype("to", DType::F32);
+        let (x, zero) = (site.operand(0), site.operand(2));
+        let (x, zero) = (self.step(float(), vec![x], site), self.step(float(), vec![zero], site));
+        let scaled = self.step(spell("Mul"), vec![x, site.operand(1)], site);
+        let rounded = self.step(spell("Round"), vec![scaled], site);
+        let moved = self.step(spell("Add"), vec![rounded, zero], site);
+        let clipped = self.step(spell("Clip"), vec![moved, low, high], site);
+        self.write(spell("Cast").dtype("to", to), vec![clipped], site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    /// The bias is added apart: `ConvInteger` has none.
+    pub(super) fn quant_conv(&mut self, op: &quant::QuantConv, site: &Site) -> Result<(), Diagnostic> {
+        let spelling = spell("ConvInteger")
+            .ints("dilations", &op.dilations)
+            .int_or("group", op.groups, 1)
+            .ints("pads", &op.pads)
+            .ints("strides", &op.strides);
+        let operands = (0..4).map(|slot| site.operand(slot)).collect();
+        if site.operand(4).is_empty() {
+            self.write(spelling, operands, site.results.clone(), &site.node.loc);
+            return Ok(());
+        }
+        let rank = site.tensor(1).and_then(optc_ir::TensorType::rank);
+        let rank = rank.ok_or_else(|| Diagnostic::unsupported("export", "the rank of the weights is not known"))?;
+        let mut shape = vec![1; rank];
+        if let Some(channels) = shape.get_mut(1) {
+            *channels = -1;
+        }
+        let shape = self.ints(&shape)?;
+        let sum = self.step(spelling, operands, site);
+        let bias = self.step(spell("Reshape"), vec![site.operand(4), shape], site);
+        self.write(spell("Add"), vec![sum, bias], site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+}
