@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use optc_ir::{Dim, Graph, Type, Val};
@@ -193,6 +194,23 @@ fn attempt(bytes: &[u8], random: &mut Random) -> bool {
     }
 }
 
+/// Ends the process when one model takes too long, and leaves the model behind.
+#[expect(clippy::print_stdout, reason = "the report is what this example is for")]
+fn watch(current: &Arc<Mutex<(Instant, Vec<u8>)>>) {
+    let current = Arc::clone(current);
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let Ok(current) = current.lock() else { return };
+            if current.0.elapsed() > Duration::from_secs(20) {
+                let written = std::fs::write("mutate-slow.onnx", &current.1).is_ok();
+                println!("SLOW: more than 20 s; the model is in mutate-slow.onnx: {written}");
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
 #[expect(clippy::print_stdout, reason = "the report is what this example is for")]
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -203,6 +221,8 @@ fn main() {
     let limit = Duration::from_secs(seconds.parse().unwrap_or(10));
     let mut random = Random(seed.parse::<u64>().unwrap_or(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let bytes: Vec<Vec<u8>> = models.iter().filter_map(|m| std::fs::read(Path::new(m)).ok()).collect();
+    let current = Arc::new(Mutex::new((Instant::now(), vec![])));
+    watch(&current);
     let (start, mut tried, mut ran, mut panics) = (Instant::now(), 0, 0, 0);
     while start.elapsed() < limit && !bytes.is_empty() {
         let which = random.below(bytes.len());
@@ -211,6 +231,9 @@ fn main() {
             _ => tweaked(&bytes[which], &mut random).unwrap_or_default(),
         };
         let begin = Instant::now();
+        if let Ok(mut current) = current.lock() {
+            *current = (begin, model.clone());
+        }
         tried += 1;
         match catch_unwind(AssertUnwindSafe(|| attempt(&model, &mut random))) {
             Ok(done) => ran += usize::from(done),

@@ -291,6 +291,7 @@ macro_rules! op_enum {
             /// The arity is wrong or a constraint does not hold.
             pub fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
                 self.check_arity(cx.types.iter().map(|t| t.is_some()).collect())?;
+                self.refuse_strings(cx.types.iter().filter_map(|t| Some((*t)?.as_tensor()?.dtype)))?;
                 match self { $(Op::$Op(op) => op.infer(cx)),* }
             }
 
@@ -308,6 +309,7 @@ macro_rules! op_enum {
             /// The arity is wrong or a constraint does not hold.
             pub fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 self.check_arity(args.values.iter().map(|t| t.is_some()).collect())?;
+                self.refuse_strings(args.values.iter().filter_map(|v| Some(v.as_ref()?.as_tensor()?.dtype())))?;
                 match self { $(Op::$Op(op) => op.eval(args)),* }
             }
         }
@@ -316,6 +318,16 @@ macro_rules! op_enum {
 for_each_op!(op_enum);
 
 impl Op {
+    /// Refuses strings where an op computes with numbers, once for all of these ops.
+    fn refuse_strings(&self, mut dtypes: impl Iterator<Item = DType>) -> Result<(), OpError> {
+        let numeric = match self.name().split_once('.') {
+            Some(("nn" | "quant", _)) => true,
+            Some(("math", op)) => !matches!(op, "cast" | "equal" | "where"),
+            _ => false,
+        };
+        if numeric && dtypes.any(|dtype| dtype == DType::Str) { bad_dtype(self.name(), DType::Str) } else { Ok(()) }
+    }
+
     fn check_arity(&self, present: Vec<bool>) -> Result<(), OpError> {
         let specs = self.operands();
         let many = matches!(specs.last(), Some(OperandSpec::Many(_)));
