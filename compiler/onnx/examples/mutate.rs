@@ -160,7 +160,8 @@ fn value(ty: &Type, random: &mut Random) -> Option<Val> {
             if t.dtype == DType::Str {
                 return Tensor::from_strings(&shape, vec!["a b".to_owned(); n]).ok().map(Val::from);
             }
-            let values: Vec<f64> = (0..n).map(|_| random.below(9) as f64 - 3.0).collect();
+            let values: Vec<f64> =
+                (0..n).map(|_| random.below(9) as f64 - if t.dtype.is_signed() { 3.0 } else { 0.0 }).collect();
             Tensor::from_f64(t.dtype, &shape, &values).ok().map(Val::from)
         }
         Type::Sequence(of) => Some(Val::Seq((**of).clone(), vec![value(of, random)?])),
