@@ -60,6 +60,36 @@ impl Exporter {
             Op::LeakyRelu(op) => spell("LeakyRelu").float("alpha", op.alpha),
             Op::Elu(op) => spell("Elu").float("alpha", op.alpha),
             Op::HardSigmoid(op) => spell("HardSigmoid").float("alpha", op.alpha).float("beta", op.beta),
+            Op::Tan(_) => spell("Tan"),
+            Op::Asin(_) => spell("Asin"),
+            Op::Acos(_) => spell("Acos"),
+            Op::Atan(_) => spell("Atan"),
+            Op::Sinh(_) => spell("Sinh"),
+            Op::Cosh(_) => spell("Cosh"),
+            Op::Asinh(_) => spell("Asinh"),
+            Op::Acosh(_) => spell("Acosh"),
+            Op::Atanh(_) => spell("Atanh"),
+            Op::IsNan(_) => spell("IsNaN"),
+            Op::IsInf(op) => spell("IsInf").int_or("detect_negative", i64::from(op.negative), 1).int_or(
+                "detect_positive",
+                i64::from(op.positive),
+                1,
+            ),
+            Op::Swish(op) => spell("Swish").since(24).float("alpha", op.alpha),
+            Op::ThresholdedRelu(op) => spell("ThresholdedRelu").float("alpha", op.alpha),
+            Op::Celu(op) => spell("Celu").float("alpha", op.alpha),
+            Op::Selu(op) => spell("Selu").float("alpha", op.alpha).float("gamma", op.gamma),
+            Op::Gelu(op) => spell("Gelu").string("approximate", if op.approximate { "tanh" } else { "none" }),
+            Op::Shrink(op) => spell("Shrink").float("bias", op.bias).float("lambd", op.lambda),
+            Op::PRelu(_) => spell("PRelu"),
+            Op::Mod(op) => spell("Mod").flag("fmod", op.truncate),
+            Op::BitAnd(_) => spell("BitwiseAnd"),
+            Op::BitOr(_) => spell("BitwiseOr"),
+            Op::BitXor(_) => spell("BitwiseXor"),
+            Op::BitNot(_) => spell("BitwiseNot"),
+            Op::ShiftLeft(_) => spell("BitShift").string("direction", "LEFT"),
+            Op::ShiftRight(_) => spell("BitShift").string("direction", "RIGHT"),
+            Op::BitCast(op) => spell("BitCast").since(26).dtype("to", op.to),
             Op::Not(_) => spell("Not"),
 
             Op::Add(_) => spell("Add"),
@@ -233,11 +263,16 @@ impl Exporter {
         Ok(())
     }
 
-    /// The sizes are an operand of the ONNX op.
+    /// The sizes are an operand of the ONNX op; without them the parts are equal.
     fn split(&mut self, op: &tensor::Split, site: &Site) -> Result<(), Diagnostic> {
-        let sizes = self.ints(&op.sizes)?;
-        let spelling = spell("Split").int_or("axis", op.axis, 0);
-        self.write(spelling, vec![site.operand(0), sizes], site.results.clone(), &site.node.loc);
+        let mut spelling = spell("Split").int_or("axis", op.axis, 0);
+        let mut operands = vec![site.operand(0), site.operand(1)];
+        if !op.sizes.is_empty() {
+            operands[1] = self.ints(&op.sizes)?;
+        } else if operands[1].is_empty() {
+            spelling = spelling.int("num_outputs", op.parts);
+        }
+        self.write(spelling, operands, site.results.clone(), &site.node.loc);
         Ok(())
     }
 
@@ -249,10 +284,10 @@ impl Exporter {
     }
 
     fn pad(&mut self, op: &tensor::Pad, site: &Site) -> Result<(), Diagnostic> {
-        let pads = self.ints(&op.pads)?;
-        let mode = if op.mode == "zero" { "constant" } else { &op.mode };
-        let spelling = spell("Pad").string("mode", mode);
-        self.write(spelling, vec![site.operand(0), pads], site.results.clone(), &site.node.loc);
+        let [x, value, by, axes] = [0, 1, 2, 3].map(|slot| site.operand(slot));
+        let pads = if by.is_empty() { self.ints(&op.pads)? } else { by };
+        let spelling = spell("Pad").string("mode", &op.mode);
+        self.write(spelling, vec![x, pads, value, axes], site.results.clone(), &site.node.loc);
         Ok(())
     }
 
@@ -271,11 +306,13 @@ impl Exporter {
             "log_sum_exp" => "ReduceLogSumExp",
             other => return Err(unsupported(format!("there is no reduction `{other}`"))),
         };
-        let mut operands = vec![site.operand(0)];
-        if !op.axes.is_empty() {
-            operands.push(self.ints(&op.axes)?);
+        let mut operands = vec![site.operand(0), site.operand(1)];
+        let mut spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
+        if !operands[1].is_empty() {
+            spelling = spelling.int("noop_with_empty_axes", 1);
+        } else if !op.axes.is_empty() {
+            operands[1] = self.ints(&op.axes)?;
         }
-        let spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
         self.write(spelling, operands, site.results.clone(), &site.node.loc);
         Ok(())
     }
