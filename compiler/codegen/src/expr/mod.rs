@@ -179,8 +179,8 @@ impl Expr {
         let cost = |expr: &Expr| match expr {
             Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => 0,
             Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
-            Expr::Func(Func::Exp | Func::Sigmoid | Func::Tanh, _) => 25,
-            Expr::Func(_, _) => 40,
+            Expr::Func(Func::Exp | Func::ExpM1 | Func::Sigmoid | Func::Tanh | Func::Erf, _) => 18,
+            Expr::Func(_, _) => 30,
         };
         self.subtrees().iter().map(|s| cost(s.expr)).sum()
     }

@@ -18,6 +18,8 @@
 
 use super::{Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary};
 
+use std::collections::HashMap;
+
 /// Builds one tile, instruction after instruction.
 pub struct TileBuilder {
     name: String,
@@ -28,13 +30,15 @@ pub struct TileBuilder {
     elems: Vec<Elem>,
     /// The open bodies: the tile's and those of the loops around the place of insertion.
     bodies: Vec<Vec<Inst>>,
+    /// The constants that each open body has already.
+    constants: Vec<HashMap<(Elem, u32), Reg>>,
 }
 
 impl TileBuilder {
     /// Starts a tile of `lanes` lanes (those of the target's row).
     pub fn new(name: impl Into<String>, lanes: usize) -> Self {
-        let bodies = vec![Vec::new()];
-        TileBuilder { name: name.into(), lanes, ptrs: 0, params: 0, counts: 0, elems: Vec::new(), bodies }
+        let (bodies, constants) = (vec![Vec::new()], vec![HashMap::new()]);
+        TileBuilder { name: name.into(), lanes, ptrs: 0, params: 0, counts: 0, elems: Vec::new(), bodies, constants }
     }
 
     /// Lanes of a register.
@@ -88,12 +92,24 @@ impl TileBuilder {
 
     /// A constant in every lane.
     pub fn f32(&mut self, value: f32) -> Reg {
-        self.def(Elem::F32, |dst| Inst::ConstF(dst, value.to_bits()))
+        self.constant(Elem::F32, value.to_bits(), |dst| Inst::ConstF(dst, value.to_bits()))
     }
 
     /// A constant in every lane.
     pub fn i32(&mut self, value: i32) -> Reg {
-        self.def(Elem::I32, |dst| Inst::ConstI(dst, value))
+        self.constant(Elem::I32, value as u32, |dst| Inst::ConstI(dst, value))
+    }
+
+    /// The register of a constant that this body has already, or a fresh one: unrolled code shares its constants.
+    fn constant(&mut self, elem: Elem, bits: u32, inst: impl FnOnce(Reg) -> Inst) -> Reg {
+        if let Some(&known) = self.constants.last().and_then(|known| known.get(&(elem, bits))) {
+            return known;
+        }
+        let reg = self.def(elem, inst);
+        if let Some(known) = self.constants.last_mut() {
+            known.insert((elem, bits), reg);
+        }
+        reg
     }
 
     /// `op x`.
@@ -256,9 +272,11 @@ impl TileBuilder {
         let phis: Vec<_> = carried.iter().map(|&init| self.fresh(self.elem(init))).collect();
         let ptrs: Vec<_> = inducts.iter().map(|i| i.ptr).collect();
         self.bodies.push(Vec::new());
+        self.constants.push(HashMap::new());
         let next = turn(self, &ptrs, &phis);
         assert_eq!(next.len(), carried.len(), "a turn gives one next value for each carried register");
         let body = self.bodies.pop().expect("pushed above");
+        self.constants.pop();
         let carries =
             phis.iter().zip(carried).zip(next).map(|((&phi, &init), next)| Carry { phi, init, next }).collect();
         self.push(Inst::Loop(Loop { count, inducts, carries, body }));
