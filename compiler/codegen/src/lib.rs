@@ -10,6 +10,7 @@ pub mod lower;
 pub mod movement;
 pub mod nest;
 pub mod peak;
+pub mod recurrent;
 pub mod space;
 pub mod target;
 pub mod testing;

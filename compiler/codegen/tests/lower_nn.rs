@@ -121,3 +121,67 @@ fn pooling() {
         check(pool(kind, &[2, 3, 2], &[2, 1, 1], &[], true), &[input(&[1, 2, 5, 5, 5])], nhwc);
     }
 }
+
+/// Operands `x, w, r, bias, lengths, h0` of a layer, some of the optional ones absent.
+fn layer(steps: usize, batch: usize, hidden: usize, gates: usize, directions: usize, all: bool) -> Vec<Arg> {
+    let (i, h, d) = (5, hidden, directions);
+    let optional = |arg: Arg| if all { arg } else { Arg::Absent };
+    vec![
+        input(&[steps, batch, i]),
+        constant(&[d, gates * h, i], 2),
+        constant(&[d, gates * h, h], 3),
+        optional(constant(&[d, 2 * gates * h], 4)),
+        Arg::Absent,
+        optional(Arg::Input(random(&[d, batch, h], 5))),
+    ]
+}
+
+fn names(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&n| n.to_owned()).collect()
+}
+
+#[test]
+fn recurrent_layers() {
+    for (direction, d) in [("forward", 1), ("reverse", 1), ("bidirectional", 2)] {
+        for (batch, hidden, all) in [(1, 4, true), (2, 7, false), (5, 9, true), (19, 16, true), (3, 1, true)] {
+            let steps = if batch == 2 { 1 } else { 4 };
+            let lstm = nn::Lstm {
+                activation_alpha: vec![],
+                activation_beta: vec![],
+                activations: vec![],
+                clip: optc_ir::Real(if batch == 3 { 0.5 } else { 0.0 }),
+                direction: direction.to_owned(),
+                input_forget: batch == 5,
+            };
+            let mut args = layer(steps, batch, hidden, 4, d, all);
+            if all {
+                args.push(Arg::Input(random(&[d, batch, hidden], 6)));
+                args.push(constant(&[d, 3 * hidden], 7));
+            }
+            check(lstm, &args, false);
+            for linear_before_reset in [false, true] {
+                let gru = nn::Gru {
+                    activation_alpha: vec![],
+                    activation_beta: vec![],
+                    activations: names(&["hard_sigmoid", "softsign", "sigmoid", "tanh"][..2 * d]),
+                    clip: optc_ir::Real(0.0),
+                    direction: direction.to_owned(),
+                    linear_before_reset,
+                };
+                check(gru, &layer(steps, batch, hidden, 3, d, all), false);
+            }
+            for activation in
+                ["tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "elu", "softplus"]
+            {
+                let rnn = nn::Rnn {
+                    activation_alpha: vec![optc_ir::Real(0.3); d],
+                    activation_beta: vec![optc_ir::Real(0.7); d],
+                    activations: names(&[activation, activation][..d]),
+                    clip: optc_ir::Real(0.0),
+                    direction: direction.to_owned(),
+                };
+                check(rnn, &layer(steps, batch, hidden, 1, d, all), false);
+            }
+        }
+    }
+}

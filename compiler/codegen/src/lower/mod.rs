@@ -16,6 +16,7 @@ mod fused;
 mod memory;
 mod movement;
 mod pool;
+mod recurrent;
 mod report;
 mod shape;
 mod view;
@@ -116,7 +117,7 @@ enum Loc {
 }
 
 /// What is stored instead of an op's result: an expression on it and on other operands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Epilogue {
     /// Operand 0 is the op's result, operand `i + 1` is `operands[i]`.
     pub expr: Expr,
@@ -396,6 +397,9 @@ impl Lowering {
             Op::Reduce(_) | Op::Softmax(_) | Op::LpNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) => {
                 fold::op(self, op, site)
             }
+            Op::Lstm(op) => self.lstm(op, site),
+            Op::Gru(op) => self.gru(op, site),
+            Op::Rnn(op) => self.rnn(op, site),
             Op::ConvertLayout(_)
             | Op::Transpose(_)
             | Op::Expand(_)
