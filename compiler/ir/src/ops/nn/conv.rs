@@ -69,10 +69,7 @@ impl Conv {
                 for c in 0..per_group {
                     let x = &x[(n * from[1] + m / out_group * per_group + c) * plane..][..plane];
                     let weight = w[(m * per_group + c) * area + t];
-                    for run in &runs {
-                        let x = x[run.from..].iter().step_by(run.stride);
-                        y[run.to..run.to + run.len].iter_mut().zip(x).for_each(|(y, &x)| *y += weight * x);
-                    }
+                    runs.iter().for_each(|run| run.gather(y, x, |y, x| *y += weight * x));
                 }
             }
             t += 1;

@@ -100,10 +100,7 @@ impl ConvTranspose {
                 for c in m / out_group * in_group..(m / out_group + 1) * in_group {
                     let x = &xv[(n * from[1] + c) * plane..][..plane];
                     let weight = wv[(c * out_group + m % out_group) * area + t];
-                    for run in &runs {
-                        let y = y[run.from..].iter_mut().step_by(run.stride);
-                        y.zip(&x[run.to..run.to + run.len]).for_each(|(y, &x)| *y += weight * x);
-                    }
+                    runs.iter().for_each(|run| run.scatter(y, x, |y, x| *y += weight * x));
                 }
             }
             t += 1;

@@ -109,8 +109,7 @@ fn fold(x: &Tensor, window: &Window, to: &[usize], start: f64, f: impl Fn(&mut f
     let mut y = vec![start; to.iter().product()];
     let plane: usize = to[2..].iter().product();
     scan(x, window, to, |p, values, run| {
-        let y = &mut y[p * plane + run.to..][..run.len];
-        y.iter_mut().zip(values[run.from..].iter().step_by(run.stride)).for_each(|(y, &v)| f(y, v));
+        run.gather(&mut y[p * plane..], values, &f);
     });
     y
 }

@@ -26,6 +26,31 @@ pub(crate) struct Run {
     pub stride: usize,
 }
 
+impl Run {
+    /// Calls `f` with each element of `to` in the run and the element of `from` that it sees. Neighbours are taken as
+    /// slices, which the compiler turns into vector code.
+    pub fn gather<T: Copy>(&self, to: &mut [T], from: &[T], f: impl Fn(&mut T, T)) {
+        let to = &mut to[self.to..self.to + self.len];
+        if self.stride == 1 {
+            to.iter_mut().zip(&from[self.from..self.from + self.len]).for_each(|(y, &x)| f(y, x));
+        } else {
+            let from = &from[self.from..=self.from + (self.len - 1) * self.stride];
+            to.iter_mut().enumerate().for_each(|(k, y)| f(y, from[k * self.stride]));
+        }
+    }
+
+    /// Calls `f` with each element of `from` that an element of `to` in the run sees, and that element.
+    pub fn scatter<T: Copy>(&self, from: &mut [T], to: &[T], f: impl Fn(&mut T, T)) {
+        let to = &to[self.to..self.to + self.len];
+        if self.stride == 1 {
+            from[self.from..self.from + self.len].iter_mut().zip(to).for_each(|(y, &x)| f(y, x));
+        } else {
+            let from = &mut from[self.from..=self.from + (self.len - 1) * self.stride];
+            to.iter().enumerate().for_each(|(k, &x)| f(&mut from[k * self.stride], x));
+        }
+    }
+}
+
 impl Window<'_> {
     /// Checks the lists' lengths and ranges.
     pub fn check(&self) -> Result<(), OpError> {
