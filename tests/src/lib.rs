@@ -1,5 +1,11 @@
-//! What the tests that span crates share: runners, literals and random graphs.
+//! What the tests that span crates share: test data, runners, comparisons, literals and random graphs.
+//!
+//! The tests themselves are in `tests/tests`; each says what it guards.
 #![forbid(unsafe_code)]
 
+pub mod compare;
+pub mod data;
 pub mod literal;
+pub mod node_cases;
 pub mod random_graph;
+pub mod refused;

@@ -64,6 +64,11 @@ pub fn is_artifact(path: &Path) -> bool {
     std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == MAGIC
 }
 
+/// Whether `bytes` begin like an artifact.
+pub(crate) fn has_magic(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) -> Result<(), Error> {
     let printed = print(graph);
     let mut offset = 0;

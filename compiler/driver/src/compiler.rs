@@ -7,6 +7,7 @@ use optc_ir::{Dim, Graph, Type};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
+use crate::artifact::Loaded;
 use crate::model::Settings;
 use crate::{Error, Model, Options};
 
@@ -39,11 +40,15 @@ impl Compiler {
         self.compile_graph(graph)
     }
 
-    /// Compiles an ONNX model from memory.
+    /// Compiles an ONNX model, or loads an artifact, from memory.
     ///
     /// # Errors
     /// As [`Compiler::compile_file`].
     pub fn compile_bytes(&self, bytes: &[u8]) -> Result<Model, Error> {
+        if crate::artifact::has_magic(bytes) {
+            let loaded = crate::artifact::parse(Arc::new(bytes.to_vec()));
+            return self.finish(loaded.map_err(|reason| Error::Artifact { path: "(memory)".into(), reason })?);
+        }
         self.compile_graph(optc_onnx::import_bytes(bytes)?)
     }
 
@@ -62,7 +67,10 @@ impl Compiler {
     /// # Errors
     /// The file cannot be read, is damaged or of another version, or cannot be compiled.
     pub fn load(&self, path: &Path) -> Result<Model, Error> {
-        let loaded = crate::artifact::load(path)?;
+        self.finish(crate::artifact::load(path)?)
+    }
+
+    fn finish(&self, loaded: Loaded) -> Result<Model, Error> {
         let mut graph = loaded.graph;
         self.set_shapes(&mut graph)?;
         // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came with.

@@ -22,6 +22,7 @@ mod model;
 mod options;
 mod region;
 mod session;
+mod status;
 
 pub use artifact::is_artifact;
 pub use cache::CacheStats;
@@ -30,8 +31,9 @@ pub use error::Error;
 pub use model::{CompiledPlan, Model, ValueInfo};
 pub use options::Options;
 pub use session::Session;
+pub use status::Status;
 
 pub use optc_codegen::lower::{Decision, NodeReport};
 pub use optc_ir::{Type, Val};
 pub use optc_runtime::{RunError, Timings};
-pub use optc_tensor::{DType, Tensor};
+pub use optc_tensor::{DType, Tensor, npy};

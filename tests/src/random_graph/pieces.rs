@@ -284,7 +284,7 @@ fn split(b: &mut Builder) -> Option<Value> {
     let axis = b.random.below(b.shape(x).len().max(1));
     let n = *b.shape(x).get(axis)? as i64;
     let sizes = if n > 1 { vec![1, n - 1] } else { vec![n] };
-    b.step(Split { axis: axis as i64, sizes }, &[x])
+    b.step(Split { axis: axis as i64, parts: 0, sizes }, &[x])
 }
 
 fn pad(b: &mut Builder) -> Option<Value> {

@@ -1,0 +1,141 @@
+//! What is wrong with models, artifacts, inputs and disks is an error of the right kind: no panic, nothing half-written.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use optc::{Compiler, DType, Error, Model, Options, Status, Tensor};
+use optc_tests::data;
+
+fn compiler() -> Compiler {
+    Compiler::new(Options { keep_graph: true, ..Options::default() })
+}
+
+fn lenet() -> Model {
+    compiler().compile_file(&data::testdata("lenet.onnx")).unwrap()
+}
+
+#[track_caller]
+fn fails<T>(result: Result<T, Error>, status: Status, message: &str) {
+    match result {
+        Ok(_) => panic!("no error, expected {status:?}: {message}"),
+        Err(e) => assert!(e.status() == status && e.to_string().contains(message), "{:?}: {e}", e.status()),
+    }
+}
+
+#[test]
+fn files_that_are_not_there() {
+    fails(compiler().compile_file(Path::new("no/such.onnx")), Status::Io, "no/such.onnx");
+    fails(compiler().load(Path::new("no/such.optc")), Status::Io, "no/such.optc");
+    fails(compiler().compile_file(&data::testdata("")), Status::Io, "testdata");
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let path = data::testdata("lenet.onnx");
+    let with = |options: Options| Compiler::new(options).compile_file(&path);
+    fails(with(Options { passes: "no-such-pass".into(), ..Options::default() }), Status::Usage, "no-such-pass");
+    fails(with(Options { isa: Some("z80".into()), ..Options::default() }), Status::Usage, "z80");
+    let shape =
+        |name: &str, dims: &[usize]| Options { shapes: vec![(name.into(), dims.to_vec())], ..Options::default() };
+    fails(with(shape("nothing", &[1])), Status::Usage, "nothing");
+    assert!(with(shape("input", &[1, 2, 3])).is_err());
+    assert!(with(shape("input", &[usize::MAX, 1, 28, 28])).is_err());
+}
+
+#[test]
+fn inputs_that_do_not_fit() {
+    let mut session = lenet().session();
+    let zeros = |dtype, shape: &[usize]| Tensor::zeros(dtype, shape).unwrap();
+    let good = || zeros(DType::F32, &[1, 1, 28, 28]);
+    fails(session.run(&[]), Status::Run, "`input` is missing");
+    fails(session.run(&[("input", good()), ("other", good())]), Status::Run, "no input `other`");
+    fails(session.run(&[("input", zeros(DType::F64, &[1, 1, 28, 28]))]), Status::Run, "f64");
+    fails(session.run(&[("input", zeros(DType::F32, &[1, 28, 28]))]), Status::Run, "1x28x28");
+    fails(session.run(&[("input", zeros(DType::F32, &[1, 3, 28, 28]))]), Status::Run, "1x3x28x28");
+    assert!(session.run(&[("input", good())]).is_ok(), "a session goes on after an error");
+}
+
+#[test]
+fn models_that_are_cut_off() {
+    let model = std::fs::read(data::testdata("mlp.onnx")).unwrap();
+    let step = model.len() / 199;
+    for end in (0..64).chain((64..model.len()).step_by(step)) {
+        fails(compiler().compile_bytes(&model[..end]), Status::BadModel, "");
+    }
+}
+
+/// An artifact, and the folder that it lies in.
+fn artifact() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.optc");
+    lenet().save(&path).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn artifacts_with_a_byte_changed() {
+    let (_folder, path) = artifact();
+    let good = std::fs::read(&path).unwrap();
+    assert!(compiler().compile_bytes(&good).is_ok());
+    let header = 24 + u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
+    let far = (header..good.len()).step_by(good.len() / 97);
+    for at in (0..header).chain(far) {
+        for flip in [0x01, 0x80] {
+            let mut bad = good.clone();
+            bad[at] ^= flip;
+            fails(compiler().compile_bytes(&bad), Status::BadModel, "");
+        }
+    }
+}
+
+#[test]
+fn artifacts_that_are_cut_off() {
+    let (folder, path) = artifact();
+    let good = std::fs::read(&path).unwrap();
+    let cut = folder.path().join("cut.optc");
+    for end in (0..200).chain((200..good.len()).step_by(good.len() / 97)) {
+        std::fs::write(&cut, &good[..end]).unwrap();
+        fails(compiler().load(&cut), Status::BadModel, "cut.optc");
+    }
+}
+
+#[test]
+fn an_artifact_runs_like_the_model_that_it_was_made_of() {
+    let (_folder, path) = artifact();
+    let pictures = data::array("fashion_100.npz", "input").unwrap();
+    let run = |model: Model| model.session().run(&[("input", pictures.clone())]).unwrap();
+    assert_eq!(run(compiler().load(&path).unwrap()), run(lenet()));
+}
+
+#[test]
+fn folders_that_are_not_there_cannot_be_written_to() {
+    fails(lenet().save(Path::new("no/such/folder/model.optc")), Status::Io, "no/such/folder");
+    let plain = Compiler::new(Options { shapes: vec![("input".into(), vec![1, 1, 28, 28])], ..Options::default() });
+    let without_graph = plain.compile_file(&data::testdata("lenet.onnx")).unwrap();
+    fails(without_graph.save(Path::new("model.optc")), Status::Compile, "keep_graph");
+}
+
+const FULL_DISK: &str = "OPTC_TEST_FULL_DISK";
+
+/// A limit on file sizes acts like a full disk: writes fail in the middle. It holds for a process, so this test starts one.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_leaves_what_was_there() {
+    if let Some(path) = std::env::var_os(FULL_DISK) {
+        fails(lenet().save(Path::new(&path)), Status::Io, "model.optc");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.optc");
+    std::fs::write(&path, "what was there").unwrap();
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" --exact a_full_disk_leaves_what_was_there"])
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL_DISK, &path)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "what was there");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+}
