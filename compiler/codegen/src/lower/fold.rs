@@ -94,6 +94,10 @@ impl Problem {
 fn reduce(lw: &mut Lowering, op: &math::Reduce, site: &Site, x: View) -> Lowered {
     let kind = Reduction::by_name(&op.kind);
     let kind = kind.ok_or_else(|| Declined::new(format!("kernels do not reduce by `{}`", op.kind)))?;
+    // In the operand an empty list means no axes, in the attribute all of them.
+    if site.operands.iter().skip(1).any(Option::is_some) {
+        return Err(Declined::new("the axes are an operand"));
+    }
     let rank = x.shape.len();
     let mut reduced = vec![op.axes.is_empty(); rank];
     for &a in &op.axes {
