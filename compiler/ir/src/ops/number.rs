@@ -128,6 +128,29 @@ impl Number for u64 {
     }
 }
 
+/// A key for each element, whose order as an integer is that of the elements: NaN is the largest, both zeros are one.
+pub(crate) fn order_keys(x: &Tensor) -> Vec<u64> {
+    const SIGN: u64 = 1 << 63;
+    let of_float = |v: f64| {
+        let bits = if v == 0.0 { 0 } else { v.to_bits() };
+        match v.is_nan() {
+            true => u64::MAX,
+            false if bits & SIGN != 0 => !bits,
+            false => bits | SIGN,
+        }
+    };
+    if let Ok(strings) = x.strings() {
+        let mut sorted: Vec<&String> = strings.iter().collect();
+        sorted.sort_unstable();
+        return strings.iter().map(|s| sorted.partition_point(|t| *t < s) as u64).collect();
+    }
+    match x.dtype() {
+        d if d.is_float() => x.to_f64_vec().into_iter().map(of_float).collect(),
+        DType::U64 => u64::all(x),
+        _ => x.to_i64_vec().into_iter().map(|v| v as u64 ^ SIGN).collect(),
+    }
+}
+
 /// Calls `f::<N>(args)` with the [`Number`] of a dtype; an error for `str`, which is none.
 macro_rules! by_number {
     ($name:expr, $dtype:expr, $f:ident($($arg:expr),* $(,)?)) => {

@@ -36,6 +36,31 @@ impl Exporter {
             Op::Flatten(op) => spell("Flatten").int("axis", op.axis),
             Op::Fill(op) => return self.fill(op, site),
             Op::Pad(op) => return self.pad(op, site),
+            Op::GatherElements(op) => spell("GatherElements").int_or("axis", op.axis, 0),
+            Op::GatherNd(op) => spell("GatherND").int_or("batch_dims", op.batch_dims, 0),
+            Op::ScatterElements(op) => {
+                spell("ScatterElements").int_or("axis", op.axis, 0).string("reduction", &op.reduction)
+            }
+            Op::ScatterNd(op) => spell("ScatterND").string("reduction", &op.reduction),
+            Op::UpdateCache(op) => spell("TensorScatter")
+                .since(24)
+                .int("axis", op.axis)
+                .string("mode", if op.circular { "circular" } else { "linear" }),
+            Op::Range(_) => spell("Range"),
+            Op::Eye(op) => spell("EyeLike").dtype("dtype", op.dtype).int_or("k", op.k, 0),
+            Op::Triangle(op) => spell("Trilu").int("upper", i64::from(op.upper)),
+            Op::OneHot(op) => spell("OneHot").int("axis", op.axis),
+            Op::NonZero(_) => spell("NonZero"),
+            Op::Compress(op) => spell("Compress").int("axis", op.axis),
+            Op::Unique(op) => spell("Unique").int("axis", op.axis).int("sorted", i64::from(op.sorted)),
+            Op::Tile(_) => spell("Tile"),
+            Op::ReverseSequence(op) => {
+                spell("ReverseSequence").int("batch_axis", op.batch_axis).int("time_axis", op.time_axis)
+            }
+            Op::CenterCropPad(op) => spell("CenterCropPad").ints("axes", &op.axes),
+            Op::Col2Im(op) => {
+                spell("Col2Im").ints("dilations", &op.dilations).ints("pads", &op.pads).ints("strides", &op.strides)
+            }
 
             Op::Abs(_) => spell("Abs"),
             Op::Neg(_) => spell("Neg"),
@@ -112,6 +137,29 @@ impl Exporter {
             Op::Cast(op) => spell("Cast").dtype("to", op.to),
             Op::MatMul(_) => spell("MatMul"),
             Op::Reduce(op) => return self.reduce(op, site),
+            Op::ArgReduce(op) => spell(if op.kind == "max" { "ArgMax" } else { "ArgMin" })
+                .int("axis", op.axis)
+                .int("keepdims", i64::from(op.keep_dims))
+                .flag("select_last_index", op.last),
+            Op::TopK(op) => spell("TopK").int("axis", op.axis).int("largest", i64::from(op.largest)),
+            Op::Cumulate(op) => match op.kind.as_str() {
+                "prod" => spell("CumProd").since(26),
+                _ => spell("CumSum"),
+            }
+            .flag("exclusive", op.exclusive)
+            .flag("reverse", op.reverse),
+            Op::Einsum(op) => spell("Einsum").string("equation", &op.equation),
+            Op::Det(_) => spell("Det"),
+            Op::Dft(op) => spell("DFT").flag("inverse", op.inverse).flag("onesided", op.onesided),
+            Op::Stft(op) => spell("STFT").int("onesided", i64::from(op.onesided)),
+            Op::Window(op) => spell(match op.kind.as_str() {
+                "hann" => "HannWindow",
+                "hamming" => "HammingWindow",
+                _ => "BlackmanWindow",
+            })
+            .dtype("output_datatype", op.dtype)
+            .int("periodic", i64::from(op.periodic)),
+            Op::MelWeights(op) => spell("MelWeightMatrix").dtype("output_datatype", op.dtype),
 
             Op::Conv(op) => spell("Conv")
                 .ints("dilations", &op.dilations)

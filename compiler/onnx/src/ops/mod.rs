@@ -6,6 +6,7 @@
 //! the ONNX outputs. Then add its row to the group's `TABLE`. Nothing else knows the list of ops.
 
 mod activation;
+mod arg;
 mod attention;
 mod binary;
 mod bits;
@@ -13,19 +14,29 @@ mod cast;
 mod choose;
 mod constant;
 mod conv;
+mod cumulate;
+mod einsum;
+mod fourier;
+mod gather;
 mod gemm;
+mod generate;
+mod linalg;
 mod loss;
 mod matmul;
 mod ml;
 mod norm;
 mod pad;
+mod pick;
 mod pool;
 mod quant;
+mod rearrange;
 mod recurrent;
 mod reduce;
 mod resize;
+mod scatter;
 mod seq;
 mod softmax;
+mod spectrum;
 mod tensor;
 mod text;
 mod training;
@@ -45,6 +56,7 @@ pub(crate) type Table = &'static [(&'static str, &'static str, Mapping)];
 
 const TABLES: &[Table] = &[
     activation::TABLE,
+    arg::TABLE,
     attention::TABLE,
     binary::TABLE,
     bits::TABLE,
@@ -52,19 +64,29 @@ const TABLES: &[Table] = &[
     choose::TABLE,
     constant::TABLE,
     conv::TABLE,
+    cumulate::TABLE,
+    einsum::TABLE,
+    fourier::TABLE,
+    gather::TABLE,
     gemm::TABLE,
+    generate::TABLE,
+    linalg::TABLE,
     loss::TABLE,
     matmul::TABLE,
     ml::TABLE,
     norm::TABLE,
     pad::TABLE,
+    pick::TABLE,
     pool::TABLE,
     quant::TABLE,
+    rearrange::TABLE,
     recurrent::TABLE,
     reduce::TABLE,
     resize::TABLE,
+    scatter::TABLE,
     seq::TABLE,
     softmax::TABLE,
+    spectrum::TABLE,
     tensor::TABLE,
     text::TABLE,
     training::TABLE,

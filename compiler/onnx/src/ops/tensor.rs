@@ -1,6 +1,6 @@
 //! Shapes and data movement.
 
-use optc_ir::ops::tensor;
+use optc_ir::ops::{math, tensor};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
@@ -16,15 +16,16 @@ pub(crate) const TABLE: Table = &[
     }),
     ("", "Slice", slice),
     ("", "Split", split),
-    ("", "Gather", |cx| {
-        let axis = cx.attrs.int_or("axis", 0)?;
-        let operands = [cx.input(0)?, cx.input(1)?];
-        Ok(vec![cx.emit1(tensor::Gather { axis }, &operands)?])
-    }),
     ("", "Shape", |cx| {
         let (start, end) = (cx.attrs.int_or("start", 0)?, cx.attrs.int_or("end", i64::MAX)?);
         let x = cx.input(0)?;
         Ok(vec![cx.emit1(tensor::ShapeOf { start, end }, &[x])?])
+    }),
+    ("", "Size", |cx| {
+        let x = cx.input(0)?;
+        let shape = cx.emit1(tensor::ShapeOf { start: 0, end: i64::MAX }, &[x])?;
+        let count = math::Reduce { kind: "prod".to_owned(), axes: vec![], keep_dims: false };
+        Ok(vec![cx.emit1(count, &[shape])?])
     }),
     ("", "Expand", |cx| {
         let operands = [cx.input(0)?, cx.input(1)?];

@@ -42,6 +42,16 @@ impl Canvas {
         Ok(Canvas { dtype, shape: shape.to_vec(), cells, next: 0 })
     }
 
+    /// A canvas of `x`'s elements.
+    ///
+    /// # Errors
+    /// `x` is too large.
+    pub fn copy_of(x: &Tensor) -> Result<Canvas, TensorError> {
+        let mut canvas = Canvas::zeroed(x.dtype(), x.shape())?;
+        canvas.put(0, x, 0, x.len());
+        Ok(canvas)
+    }
+
     /// A canvas whose elements are all the first of `value`.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
-//! Ops that pick elements: transpose, slice, gather.
+//! Ops that pick elements in a regular order: transpose and slice.
 
-use optc_tensor::{DType, strides_of};
+use optc_tensor::strides_of;
 
-use super::{Canvas, copy_view};
+use super::copy_view;
 use crate::ops::axis_of;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -133,55 +133,10 @@ impl Semantics for Slice {
     }
 }
 
-op! {
-    /// `x` at `indices` along `axis`; the indices' shape takes the axis' place.
-    ///
-    /// - (C1) Indices lie in `-n..n`, negative ones from the end.
-    /// - (C2) Indices are `i32` or `i64`.
-    "tensor.gather" = Gather(x, indices) {
-        /// The axis; negative from the end.
-        axis: i64 = 0,
-    }
-}
-
-impl Semantics for Gather {
-    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(matches!(indices.dtype, DType::I32 | DType::I64), "C2", "indices are {}", indices.dtype);
-        let (Some(shape), Some(at)) = (&x.shape, &indices.shape) else {
-            return Ok(vec![TensorType::unranked(x.dtype).into()]);
-        };
-        let axis = axis_of(self.axis, shape.len())?;
-        let dims = [&shape[..axis], at, &shape[axis + 1..]].concat();
-        Ok(vec![TensorType::new(x.dtype, dims).into()])
-    }
-
-    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
-        let axis = axis_of(self.axis, x.rank())?;
-        let n = x.shape()[axis];
-        let picks = indices.to_i64_vec();
-        for &i in &picks {
-            ensure!(i >= -(n as i64) && i < n as i64, "C1", "index {i} is outside of {}..{n}", -(n as i64));
-        }
-        let outer: usize = x.shape()[..axis].iter().product();
-        let inner: usize = x.shape()[axis + 1..].iter().product();
-        let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();
-        let mut y = Canvas::zeroed(x.dtype(), &shape)?;
-        for o in 0..outer {
-            for &i in &picks {
-                let row = if i < 0 { i + n as i64 } else { i } as usize;
-                y.push(x, (o * n + row) * inner, inner);
-            }
-        }
-        Ok(vec![y.finish()?.into()])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use optc_tensor::Tensor;
+    use optc_tensor::{DType, Tensor};
 
     fn ints(values: &[i64]) -> Tensor {
         Tensor::from_slice(&[values.len()], values).unwrap()
@@ -204,16 +159,6 @@ mod tests {
         assert_eq!(slice(x(), i64::MIN, i64::MAX, 3).unwrap(), [0, 3]);
         assert_eq!(slice(ints(&[]), 5, i64::MIN, -1).unwrap(), []);
         assert!(slice(x(), 0, 1, 0).is_err());
-    }
-
-    #[test]
-    fn gather_refuses_indices_out_of_range() {
-        let gather = |i: i64| {
-            let values = [Some(ints(&[7, 8]).into()), Some(ints(&[i]).into())];
-            crate::Op::from(Gather { axis: 0 }).eval(&Args::plain(&values))
-        };
-        assert_eq!(gather(-2).unwrap()[0].as_tensor().unwrap().to_i64_vec(), [7]);
-        assert!(gather(2).is_err() && gather(-3).is_err() && gather(i64::MIN).is_err());
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! Places of extremes: the largest or smallest element along an axis, and the `k` first of them. NaN is the largest.
+
+use std::cmp::Reverse;
+
+use optc_tensor::{DType, Tensor};
+
+use crate::ops::axis_of;
+use crate::ops::number::order_keys;
+use crate::ops::tensor::Canvas;
+use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// The index of the largest or smallest element along `axis`; of equal ones the first or the last.
+    ///
+    /// - (C1) `kind` is `max` or `min`.
+    /// - (C2) The axis is not empty, unless the result is.
+    "math.arg_reduce" = ArgReduce(x) {
+        /// The axis; negative from the end.
+        axis: i64 = 0,
+        /// Whether the reduced extent stays as 1.
+        keep_dims: bool = true,
+        /// Which extreme.
+        kind: String,
+        /// Whether the last of equal elements counts.
+        last: bool = false,
+    }
+}
+
+/// The lengths of `x` before, at and behind an axis.
+fn around(x: &Tensor, axis: usize) -> (usize, usize, usize) {
+    (x.shape()[..axis].iter().product(), x.shape()[axis], x.shape()[axis + 1..].iter().product())
+}
+
+impl ArgReduce {
+    fn shape<T>(&self, mut shape: Vec<T>, axis: usize, one: T) -> Vec<T> {
+        shape.remove(axis);
+        if self.keep_dims {
+            shape.insert(axis, one);
+        }
+        shape
+    }
+}
+
+impl Semantics for ArgReduce {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        ensure!(matches!(self.kind.as_str(), "max" | "min"), "C1", "there is no extreme `{}`", self.kind);
+        let Some(dims) = &x.shape else { return Ok(vec![TensorType::unranked(DType::I64).into()]) };
+        let axis = axis_of(self.axis, dims.len())?;
+        Ok(vec![TensorType::new(DType::I64, self.shape(dims.clone(), axis, Dim::Known(1))).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let (outer, n, inner) = around(x, axis);
+        ensure!(n > 0 || outer * inner == 0, "C2", "there is no extreme of nothing");
+        let mut keys = order_keys(x);
+        match self.kind.as_str() {
+            "max" => {}
+            "min" => keys.iter_mut().for_each(|k| *k = !*k),
+            other => return Err(OpError::Constraint { constraint: "C1", reason: format!("no extreme `{other}`") }),
+        }
+        let mut found = Vec::with_capacity(outer * inner);
+        for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+            let key = |k: usize| keys[(o * n + k) * inner + i];
+            let better = |best: usize, k: usize| key(k) > key(best) || (self.last && key(k) == key(best));
+            found.push((1..n).fold(0, |best, k| if better(best, k) { k } else { best }) as i64);
+        }
+        Ok(vec![Tensor::from_slice(&self.shape(x.shape().to_vec(), axis, 1), &found)?.into()])
+    }
+}
+
+op! {
+    /// The `k` largest or smallest elements along `axis` from the most extreme one on, and their indices; of equal ones the
+    /// first come first.
+    ///
+    /// - (C1) `k` has one element, from 0 to the extent.
+    "math.top_k" = TopK(x, k) {
+        /// The axis; negative from the end.
+        axis: i64 = -1,
+        /// Whether the largest are sought.
+        largest: bool = true,
+    }
+}
+
+fn count_of(k: &Tensor) -> Result<usize, OpError> {
+    let n = k.to_i64_vec();
+    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`k` is {k:?}");
+    Ok(n[0] as usize)
+}
+
+impl Semantics for TopK {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        let Some(mut dims) = x.shape.clone() else {
+            return Ok(vec![x.clone().into(), TensorType::unranked(DType::I64).into()]);
+        };
+        let axis = axis_of(self.axis, dims.len())?;
+        let k = cx.constant(1).map(count_of).transpose()?;
+        ensure!(k.is_none_or(|k| dims[axis].known().is_none_or(|n| k <= n)), "C1", "`k` is {k:?} for {x}");
+        dims[axis] = k.map_or(Dim::Unknown, Dim::Known);
+        Ok(vec![TensorType::new(x.dtype, dims.clone()).into(), TensorType::new(DType::I64, dims).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let (outer, n, inner) = around(x, axis);
+        let k = count_of(args.tensor(1)?)?;
+        ensure!(k <= n, "C1", "`k` is {k} for an extent of {n}");
+        let keys = order_keys(x);
+        let mut shape = x.shape().to_vec();
+        shape[axis] = k;
+        let mut values = Canvas::zeroed(x.dtype(), &shape)?;
+        let mut indices = vec![0i64; outer * k * inner];
+        for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+            let at = |r: usize| (o * n + r) * inner + i;
+            let mut order: Vec<usize> = (0..n).collect();
+            match self.largest {
+                true => order.sort_by_key(|&r| Reverse(keys[at(r)])),
+                false => order.sort_by_key(|&r| keys[at(r)]),
+            }
+            for (rank, &r) in order.iter().take(k).enumerate() {
+                let to = (o * k + rank) * inner + i;
+                values.put(to, x, at(r), 1);
+                indices[to] = r as i64;
+            }
+        }
+        Ok(vec![values.finish()?.into(), Tensor::from_slice(&shape, &indices)?.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eval(op: impl Into<crate::Op>, operands: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
+        let values: Vec<Option<Val>> = operands.into_iter().map(|t| Some(t.into())).collect();
+        Ok(op.into().eval(&Args::plain(&values))?.iter().map(|v| v.as_tensor().unwrap().clone()).collect())
+    }
+
+    #[test]
+    fn equal_elements_and_nan() {
+        let arg = |kind: &str, last, x: &[f32]| {
+            let op = ArgReduce { axis: -1, keep_dims: false, kind: kind.to_owned(), last };
+            eval(op, vec![Tensor::from_slice(&[x.len()], x).unwrap()]).map(|y| y[0].to_i64_vec()[0])
+        };
+        assert_eq!(arg("max", false, &[1.0, 2.0, 2.0]), Ok(1));
+        assert_eq!(arg("max", true, &[1.0, 2.0, 2.0]), Ok(2));
+        assert_eq!(arg("min", true, &[0.0, 2.0, -0.0]), Ok(2));
+        assert_eq!(arg("max", false, &[1.0, f32::NAN, f32::INFINITY]), Ok(1));
+        assert!(arg("max", false, &[]).is_err() && arg("middle", false, &[1.0]).is_err());
+        let op = ArgReduce { axis: 1, keep_dims: true, kind: "max".to_owned(), last: false };
+        assert_eq!(eval(op, vec![Tensor::zeros(DType::F32, &[0, 3]).unwrap()]).unwrap()[0].shape(), [0, 1]);
+    }
+
+    #[test]
+    fn the_first_k_of_u64_and_k_out_of_range() {
+        let x = || Tensor::from_slice(&[3], &[1u64, u64::MAX, 2]).unwrap();
+        let top = |k: i64, largest| eval(TopK { axis: 0, largest }, vec![x(), Tensor::from_slice(&[1], &[k]).unwrap()]);
+        assert_eq!(top(2, true).unwrap()[1].to_i64_vec(), [1, 2]);
+        assert_eq!(top(2, false).unwrap()[1].to_i64_vec(), [0, 2]);
+        assert_eq!(top(0, true).unwrap()[0].shape(), [0]);
+        assert!(top(4, true).is_err() && top(-1, true).is_err() && top(i64::MAX, true).is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! Ops that pick elements or blocks by index.
+
+use optc_tensor::{DType, Tensor, for_each_index, strides_of};
+
+use super::Canvas;
+use crate::ops::axis_of;
+use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+/// Resolves an index into an axis of extent `n`, negative ones from the end.
+///
+/// # Errors
+/// It lies outside of `-n..n`.
+pub(crate) fn index_of(i: i64, n: usize) -> Result<usize, OpError> {
+    let extent = n as i64;
+    ensure!(i >= -extent && i < extent, "index", "index {i} is outside of {}..{n}", -extent);
+    Ok(if i < 0 { i + extent } else { i } as usize)
+}
+
+/// Checks that indices are of a dtype that indices may have.
+pub(super) fn check_indices(dtype: DType) -> Result<(), OpError> {
+    ensure!(matches!(dtype, DType::I32 | DType::I64), "index", "indices are {dtype}, expected i32 or i64");
+    Ok(())
+}
+
+op! {
+    /// `x` at `indices` along `axis`; the indices' shape takes the axis' place.
+    ///
+    /// - (C1) Indices lie in `-n..n`, negative ones from the end.
+    /// - (C2) Indices are `i32` or `i64`.
+    "tensor.gather" = Gather(x, indices) {
+        /// The axis; negative from the end.
+        axis: i64 = 0,
+    }
+}
+
+impl Semantics for Gather {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+        check_indices(indices.dtype)?;
+        let (Some(shape), Some(at)) = (&x.shape, &indices.shape) else {
+            return Ok(vec![TensorType::unranked(x.dtype).into()]);
+        };
+        let axis = axis_of(self.axis, shape.len())?;
+        let dims = [&shape[..axis], at, &shape[axis + 1..]].concat();
+        Ok(vec![TensorType::new(x.dtype, dims).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
+        check_indices(indices.dtype())?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let n = x.shape()[axis];
+        let rows = indices.to_i64_vec().into_iter().map(|i| index_of(i, n)).collect::<Result<Vec<_>, _>>()?;
+        let outer: usize = x.shape()[..axis].iter().product();
+        let inner: usize = x.shape()[axis + 1..].iter().product();
+        let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();
+        let mut y = Canvas::zeroed(x.dtype(), &shape)?;
+        for o in 0..outer {
+            rows.iter().for_each(|row| y.push(x, (o * n + row) * inner, inner));
+        }
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+op! {
+    /// For each element of `indices`, the element of `x` at the same place but for `axis`, where the index says it.
+    ///
+    /// - (C1) The ranks are equal and not 0; but for `axis`, no extent of `indices` is larger than that of `x`.
+    /// - (C2) Indices are `i32` or `i64` and lie in `-n..n`.
+    "tensor.gather_elements" = GatherElements(x, indices) {
+        /// The axis; negative from the end.
+        axis: i64 = 0,
+    }
+}
+
+/// The position in a tensor of shape `shape` that each element of `indices` names, in row-major order of `indices`.
+pub(super) fn element_positions(shape: &[usize], indices: &Tensor, axis: usize) -> Result<Vec<usize>, OpError> {
+    let at = indices.shape();
+    let fits = at.len() == shape.len() && (0..at.len()).all(|d| d == axis || at[d] <= shape[d]);
+    ensure!(fits, "C1", "indices of shape {at:?} do not fit {shape:?}");
+    check_indices(indices.dtype())?;
+    let picks = indices.to_i64_vec().into_iter().map(|i| index_of(i, shape[axis])).collect::<Result<Vec<_>, _>>()?;
+    let strides = strides_of(shape);
+    let mut positions = Vec::with_capacity(picks.len());
+    for_each_index(at, |index| {
+        let base: usize = (0..index.len()).filter(|&d| d != axis).map(|d| index[d] * strides[d]).sum();
+        positions.push(base + picks[positions.len()] * strides[axis]);
+    });
+    Ok(positions)
+}
+
+impl Semantics for GatherElements {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+        check_indices(indices.dtype)?;
+        if let Some(rank) = x.rank() {
+            axis_of(self.axis, rank)?;
+            ensure!(indices.rank().is_none_or(|r| r == rank), "C1", "`x` is {x}, `indices` are {indices}");
+        }
+        Ok(vec![TensorType::of(x.dtype, indices.shape.clone()).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        let mut y = Canvas::zeroed(x.dtype(), indices.shape())?;
+        element_positions(x.shape(), indices, axis)?.into_iter().for_each(|at| y.push(x, at, 1));
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+op! {
+    /// The last dim of `indices` holds places in the dims of `x` behind the `batch_dims` that both share; the result has a block
+    /// of the dims that are left for each.
+    ///
+    /// - (C1) The shared dims are equal, and places have at least one index and no more than `x` has dims.
+    /// - (C2) Indices are `i32` or `i64` and lie in `-n..n`.
+    "tensor.gather_nd" = GatherNd(x, indices) {
+        /// How many leading dims are shared.
+        batch_dims: i64 = 0,
+    }
+}
+
+/// Where blocks lie: the first element of each, and the number of elements of one.
+pub(super) struct Blocks {
+    pub starts: Vec<usize>,
+    pub len: usize,
+}
+
+/// The blocks of a tensor of shape `shape` that `indices` name.
+pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<Blocks, OpError> {
+    let at = indices.shape();
+    let depth = *at.last().unwrap_or(&0);
+    let fits = batch < at.len().max(1) && depth >= 1 && batch.checked_add(depth).is_some_and(|d| d <= shape.len());
+    ensure!(fits && at[..batch] == shape[..batch], "C1", "indices of shape {at:?} do not fit {shape:?}");
+    check_indices(indices.dtype())?;
+    let strides = strides_of(shape);
+    let len = shape[batch + depth..].iter().product();
+    let batches: usize = shape[..batch].iter().product();
+    let rows = indices.to_i64_vec();
+    let per_batch = (rows.len() / depth).checked_div(batches).unwrap_or(0);
+    let inner: usize = shape[batch..].iter().product();
+    let start = |(r, row): (usize, &[i64])| {
+        let base = r / per_batch.max(1) * inner;
+        row.iter()
+            .enumerate()
+            .try_fold(base, |sum, (d, &i)| Ok(sum + index_of(i, shape[batch + d])? * strides[batch + d]))
+    };
+    let starts = rows.chunks_exact(depth).enumerate().map(start).collect::<Result<_, OpError>>()?;
+    Ok(Blocks { starts, len })
+}
+
+impl Semantics for GatherNd {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+        check_indices(indices.dtype)?;
+        let unranked = Ok(vec![TensorType::unranked(x.dtype).into()]);
+        let (Some(shape), Some(at)) = (&x.shape, &indices.shape) else { return unranked };
+        let Some((depth, lead)) = at.split_last() else {
+            return Err(OpError::Constraint { constraint: "C1", reason: "`indices` is a scalar".to_owned() });
+        };
+        let Some(depth) = depth.known() else { return unranked };
+        let behind = usize::try_from(self.batch_dims).ok().and_then(|b| b.checked_add(depth));
+        let rest = behind.and_then(|from| shape.get(from..));
+        ensure!(rest.is_some() && depth >= 1, "C1", "indices {indices} do not fit {x}");
+        Ok(vec![TensorType::new(x.dtype, [lead, rest.unwrap_or_default()].concat()).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
+        let batch = usize::try_from(self.batch_dims).unwrap_or(usize::MAX);
+        let found = blocks(x.shape(), indices, batch)?;
+        let lead = &indices.shape()[..indices.rank() - 1];
+        let depth = indices.shape()[indices.rank() - 1];
+        let shape = [lead, &x.shape()[batch + depth..]].concat();
+        let mut y = Canvas::zeroed(x.dtype(), &shape)?;
+        found.starts.into_iter().for_each(|start| y.push(x, start, found.len));
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+        Tensor::from_slice(shape, values).unwrap()
+    }
+
+    fn eval(op: impl Into<crate::Op>, x: Tensor, indices: Tensor) -> Result<Tensor, OpError> {
+        let found = op.into().eval(&Args::plain(&[Some(x.into()), Some(indices.into())]))?;
+        Ok(found[0].as_tensor().unwrap().clone())
+    }
+
+    #[test]
+    fn indices_out_of_range_are_refused() {
+        let gather = |i: i64| eval(Gather { axis: 0 }, ints(&[2], &[7, 8]), ints(&[1], &[i]));
+        assert_eq!(gather(-2).unwrap().to_i64_vec(), [7]);
+        assert!(gather(2).is_err() && gather(-3).is_err() && gather(i64::MIN).is_err());
+        assert!(eval(GatherElements { axis: 0 }, ints(&[2], &[7, 8]), ints(&[1], &[2])).is_err());
+        assert!(eval(GatherNd { batch_dims: 0 }, ints(&[2], &[7, 8]), ints(&[1], &[-3])).is_err());
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let x = || ints(&[2, 2], &[1, 2, 3, 4]);
+        assert!(eval(GatherElements { axis: 0 }, x(), ints(&[2], &[0, 0])).is_err());
+        assert!(eval(GatherElements { axis: 0 }, x(), ints(&[1, 3], &[0, 0, 0])).is_err());
+        assert!(eval(GatherNd { batch_dims: 0 }, x(), ints(&[1, 3], &[0, 0, 0])).is_err());
+        assert!(eval(GatherNd { batch_dims: -1 }, x(), ints(&[1, 1], &[0])).is_err());
+        assert!(eval(GatherNd { batch_dims: 2 }, x(), ints(&[2, 2], &[0, 0, 0, 0])).is_err());
+        assert!(eval(GatherNd { batch_dims: 0 }, x(), ints(&[], &[0])).is_err());
+        assert!(eval(GatherNd { batch_dims: i64::MAX }, x(), ints(&[1], &[0])).is_err());
+    }
+
+    #[test]
+    fn batches_are_gathered_each_from_its_own() {
+        let x = ints(&[2, 2], &[1, 2, 3, 4]);
+        let y = eval(GatherNd { batch_dims: 1 }, x.clone(), ints(&[2, 1], &[1, 0])).unwrap();
+        assert_eq!(y.to_i64_vec(), [2, 3]);
+        let none = eval(GatherNd { batch_dims: 0 }, x, ints(&[0, 1], &[])).unwrap();
+        assert_eq!(none.shape(), [0, 2]);
+    }
+}

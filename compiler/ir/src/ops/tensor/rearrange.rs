@@ -1,0 +1,307 @@
+//! Ops that repeat, reverse, centre or fold a tensor.
+
+use optc_tensor::{Tensor, for_each_index, strides_of};
+
+use super::constant::{dims_of, shape_arg};
+use super::{Canvas, Pad, copy_view};
+use crate::ops::axis_of;
+use crate::ops::number::{Number, by_number, checked_len};
+use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+op! {
+    /// `x` repeated `repeats[d]` times along each axis.
+    ///
+    /// - (C1) There is a number for each axis, none of them negative.
+    "tensor.tile" = Tile(x, repeats) {}
+}
+
+impl Semantics for Tile {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
+        let repeats = cx.constant(1).map(shape_arg).transpose()?;
+        ensure!(repeats.as_ref().is_none_or(|r| r.len() == dims.len()), "C1", "repeats {repeats:?} for {x}");
+        let tiled = |(d, n): (usize, &Dim)| match (n, repeats.as_ref().map(|r| r[d])) {
+            (n, Some(1)) => n.clone(),
+            (Dim::Known(n), Some(r)) => n.checked_mul(r).map_or(Dim::Unknown, Dim::Known),
+            _ => Dim::Unknown,
+        };
+        Ok(vec![TensorType::new(x.dtype, dims.iter().enumerate().map(tiled).collect()).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let repeats = shape_arg(args.tensor(1)?)?;
+        ensure!(repeats.len() == x.rank(), "C1", "there are {} repeats for rank {}", repeats.len(), x.rank());
+        let shape: Vec<usize> = x.shape().iter().zip(&repeats).map(|(n, r)| n.saturating_mul(*r)).collect();
+        checked_len(x.dtype(), &shape)?;
+        // Each axis as two: the repeats, which do not move in `x`, then the extent.
+        let (mut dims, mut strides) = (vec![], vec![]);
+        for (d, stride) in strides_of(x.shape()).into_iter().enumerate() {
+            dims.extend([repeats[d], x.shape()[d]]);
+            strides.extend([0, stride as isize]);
+        }
+        Ok(vec![copy_view(x, 0, &dims, &strides)?.reshaped(&shape)?.into()])
+    }
+}
+
+op! {
+    /// `x` with the first `lengths[b]` steps of batch `b` in reverse order.
+    ///
+    /// - (C1) The axes are 0 and 1, in either order.
+    /// - (C2) There is a length for each batch, from 0 to the number of steps.
+    "tensor.reverse_sequence" = ReverseSequence(x, lengths) {
+        /// The axis of the batches.
+        batch_axis: i64 = 1,
+        /// The axis of the steps.
+        time_axis: i64 = 0,
+    }
+}
+
+impl Semantics for ReverseSequence {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        let axes = matches!((self.batch_axis, self.time_axis), (0, 1) | (1, 0));
+        ensure!(axes && x.rank().is_none_or(|r| r >= 2), "C1", "the axes are wrong for {x}");
+        Ok(vec![x.clone().into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, lengths) = (args.tensor(0)?, args.tensor(1)?.to_i64_vec());
+        let axes = matches!((self.batch_axis, self.time_axis), (0, 1) | (1, 0));
+        ensure!(axes && x.rank() >= 2, "C1", "the axes are wrong for shape {:?}", x.shape());
+        let (batches, steps) = (x.shape()[self.batch_axis as usize], x.shape()[self.time_axis as usize]);
+        let fits = lengths.len() == batches && lengths.iter().all(|&n| n >= 0 && n <= steps as i64);
+        ensure!(fits, "C2", "lengths {lengths:?} for {batches} batches of {steps} steps");
+        let run: usize = x.shape()[2..].iter().product();
+        let mut y = Canvas::zeroed(x.dtype(), x.shape())?;
+        for_each_index(&x.shape()[..2], |index| {
+            let (b, t) = (index[self.batch_axis as usize], index[self.time_axis as usize]);
+            let from = if t < lengths[b] as usize { lengths[b] as usize - 1 - t } else { t };
+            let row = if self.time_axis == 0 { from * batches + b } else { b * steps + from };
+            y.push(x, row * run, run);
+        });
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+op! {
+    /// `x` cropped, or padded with zeros, around its middle to the extents `shape` at `axes`.
+    ///
+    /// - (C1) There is an extent for each axis; without `axes` these are all.
+    "tensor.center_crop_pad" = CenterCropPad(x, shape) {
+        /// The axes, negative ones from the end; with none given, all.
+        axes: Vec<i64> = vec![],
+    }
+}
+
+impl CenterCropPad {
+    fn axes(&self, rank: usize, given: usize) -> Result<Vec<usize>, OpError> {
+        let axes = match self.axes.is_empty() {
+            true => (0..rank).collect(),
+            false => self.axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?,
+        };
+        ensure!(axes.len() == given, "C1", "there are {given} extents for {} axes", axes.len());
+        Ok(axes)
+    }
+}
+
+impl Semantics for CenterCropPad {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        let Some(mut dims) = x.shape.clone() else { return Ok(vec![x.clone().into()]) };
+        let Some(target) = dims_of(cx, 1)? else {
+            return Ok(vec![TensorType::new(x.dtype, vec![Dim::Unknown; dims.len()]).into()]);
+        };
+        let axes = self.axes(dims.len(), target.len())?;
+        axes.into_iter().zip(target).for_each(|(axis, n)| dims[axis] = n);
+        Ok(vec![TensorType::new(x.dtype, dims).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let target = shape_arg(args.tensor(1)?)?;
+        let axes = self.axes(x.rank(), target.len())?;
+        let mut pads = vec![0i64; 2 * x.rank()];
+        for (axis, to) in axes.into_iter().zip(target) {
+            let n = x.shape()[axis];
+            let (begin, end) = (n.abs_diff(to) / 2, n.abs_diff(to).div_ceil(2));
+            let sign = if to >= n { 1 } else { -1 };
+            let count = |v: usize| i64::try_from(v).map_or(i64::MAX, |v| sign * v);
+            (pads[axis], pads[axis + x.rank()]) = (count(begin), count(end));
+        }
+        let pad = Pad { mode: "constant".to_owned(), pads };
+        pad.eval(&Args::plain(&args.values[..1]))
+    }
+}
+
+op! {
+    /// Sums the columns of `x` (`[N, C · ∏ block, L]`), each a block of an image, into images `[N, C, image…]`: the opposite of
+    /// cutting an image into the windows of a convolution.
+    ///
+    /// - (C1) `image` and `block` have one length, and so have the attributes (twice it for `pads`); absent ones are 1s, `pads`
+    ///   0s. Extents, strides and dilations are positive, pads are not negative.
+    /// - (C2) `C · ∏ block` and `L` are as blocks and windows say.
+    "tensor.col2im" = Col2Im(x, image, block) {
+        /// Steps within a block.
+        dilations: Vec<i64> = vec![],
+        /// Elements around the image: begins, then ends.
+        pads: Vec<i64> = vec![],
+        /// Steps from block to block.
+        strides: Vec<i64> = vec![],
+    }
+}
+
+/// What a [`Col2Im`] does along one axis.
+struct Fold {
+    image: usize,
+    block: usize,
+    windows: usize,
+    stride: usize,
+    dilation: usize,
+    pad: usize,
+}
+
+impl Fold {
+    /// The place in the image of tap `k` of window `w`; `None` in the padding.
+    fn place(&self, w: usize, k: usize) -> Option<usize> {
+        (w * self.stride + k * self.dilation).checked_sub(self.pad).filter(|&i| i < self.image)
+    }
+}
+
+impl Col2Im {
+    fn folds(&self, image: &[usize], block: &[usize]) -> Result<Vec<Fold>, OpError> {
+        let rank = image.len();
+        let list = |v: &[i64], len: usize, default: i64| if v.is_empty() { vec![default; len] } else { v.to_vec() };
+        let (dilations, strides) = (list(&self.dilations, rank, 1), list(&self.strides, rank, 1));
+        let pads = list(&self.pads, 2 * rank, 0);
+        let lengths = block.len() == rank && dilations.len() == rank && strides.len() == rank && pads.len() == 2 * rank;
+        ensure!(lengths, "C1", "image {image:?} and block {block:?} do not fit the attributes");
+        let small = |v: &[i64], low: i64| v.iter().all(|&v| (low..1 << 31).contains(&v));
+        let extents = image.iter().chain(block).all(|&n| (1..1 << 31).contains(&n));
+        ensure!(
+            extents && small(&dilations, 1) && small(&strides, 1) && small(&pads, 0),
+            "C1",
+            "an attribute is out of range"
+        );
+        let fold = |d: usize| {
+            let (stride, dilation) = (strides[d] as usize, dilations[d] as usize);
+            let padded = image[d] + pads[d] as usize + pads[d + rank] as usize;
+            let reach = (block[d] - 1) * dilation + 1;
+            let windows = padded.checked_sub(reach).map_or(0, |rest| rest / stride + 1);
+            Fold { image: image[d], block: block[d], windows, stride, dilation, pad: pads[d] as usize }
+        };
+        Ok((0..rank).map(fold).collect())
+    }
+}
+
+fn fold<N: Number>(x: &Tensor, folds: &[Fold], shape: &[usize]) -> Result<Vec<Val>, OpError> {
+    let values = N::all(x);
+    let mut y = vec![N::ZERO; checked_len(x.dtype(), shape)?];
+    let taps: Vec<usize> = folds.iter().map(|f| f.block).collect();
+    let windows: Vec<usize> = folds.iter().map(|f| f.windows).collect();
+    let strides = strides_of(&shape[2..]);
+    let plane: usize = shape[2..].iter().product();
+    let mut next = 0;
+    for image in 0..shape[0] * shape[1] {
+        for_each_index(&taps, |k| {
+            for_each_index(&windows, |w| {
+                let at = |d: usize| folds[d].place(w[d], k[d]).map(|i| i * strides[d]);
+                if let Some(at) = (0..folds.len()).try_fold(0, |sum, d| Some(sum + at(d)?)) {
+                    y[image * plane + at] = y[image * plane + at].plus(values[next]);
+                }
+                next += 1;
+            });
+        });
+    }
+    Ok(vec![N::tensor(x.dtype(), shape, &y)?.into()])
+}
+
+impl Semantics for Col2Im {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let x = cx.tensor(0)?;
+        let Some(image) = dims_of(cx, 1)? else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
+        let dim = |d: usize| x.shape.as_ref().and_then(|s| s.get(d)).cloned().unwrap_or(Dim::Unknown);
+        let block = cx
+            .constant(2)
+            .map(shape_arg)
+            .transpose()?
+            .and_then(|b| b.iter().try_fold(1usize, |n, &k| n.checked_mul(k)));
+        let channels = dim(1).known().zip(block).and_then(|(n, b)| n.checked_div(b)).map_or(Dim::Unknown, Dim::Known);
+        Ok(vec![TensorType::new(x.dtype, [vec![dim(0), channels], image].concat()).into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let x = args.tensor(0)?;
+        let (image, block) = (shape_arg(args.tensor(1)?)?, shape_arg(args.tensor(2)?)?);
+        let folds = self.folds(&image, &block)?;
+        let product = |of: fn(&Fold) -> usize| folds.iter().try_fold(1usize, |n, f| n.checked_mul(of(f)));
+        let &[n, rows, columns] = x.shape() else {
+            return Err(OpError::Constraint { constraint: "C2", reason: format!("`x` has shape {:?}", x.shape()) });
+        };
+        let (taps, windows) = (product(|f| f.block).unwrap_or(0), product(|f| f.windows));
+        let fits = taps > 0 && rows.is_multiple_of(taps) && windows == Some(columns);
+        ensure!(fits, "C2", "`x` of shape {:?} does not hold {windows:?} blocks of {taps}", x.shape());
+        let shape = [vec![n, rows / taps], image].concat();
+        by_number!("tensor.col2im", x.dtype(), fold(x, &folds, &shape))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use optc_tensor::DType;
+
+    fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+        Tensor::from_slice(shape, values).unwrap()
+    }
+
+    fn eval(op: impl Into<crate::Op>, operands: Vec<Tensor>) -> Result<Tensor, OpError> {
+        let values: Vec<Option<Val>> = operands.into_iter().map(|t| Some(t.into())).collect();
+        Ok(op.into().eval(&Args::plain(&values))?[0].as_tensor().unwrap().clone())
+    }
+
+    #[test]
+    fn tiles_of_nothing_and_too_many() {
+        let x = || ints(&[2], &[1, 2]);
+        assert_eq!(eval(Tile {}, vec![x(), ints(&[1], &[2])]).unwrap().to_i64_vec(), [1, 2, 1, 2]);
+        assert_eq!(eval(Tile {}, vec![x(), ints(&[1], &[0])]).unwrap().shape(), [0]);
+        for repeats in [i64::MAX, -1, 1 << 40] {
+            assert!(eval(Tile {}, vec![x(), ints(&[1], &[repeats])]).is_err());
+        }
+        assert!(eval(Tile {}, vec![x(), ints(&[2], &[1, 1])]).is_err());
+    }
+
+    #[test]
+    fn lengths_lie_within_the_steps() {
+        let op = || ReverseSequence { batch_axis: 0, time_axis: 1 };
+        let run = |n: i64| eval(op(), vec![ints(&[1, 3], &[1, 2, 3]), ints(&[1], &[n])]);
+        assert_eq!(run(2).unwrap().to_i64_vec(), [2, 1, 3]);
+        assert_eq!(run(0).unwrap().to_i64_vec(), [1, 2, 3]);
+        assert!(run(4).is_err() && run(-1).is_err());
+        let same = ReverseSequence { batch_axis: 0, time_axis: 0 };
+        assert!(eval(same, vec![ints(&[1, 1], &[1]), ints(&[1], &[1])]).is_err());
+    }
+
+    #[test]
+    fn the_odd_element_goes_behind() {
+        let op = || CenterCropPad { axes: vec![-1] };
+        let run = |n: i64| eval(op(), vec![ints(&[4], &[1, 2, 3, 4]), ints(&[1], &[n])]);
+        assert_eq!(run(1).unwrap().to_i64_vec(), [2]);
+        assert_eq!(run(7).unwrap().to_i64_vec(), [0, 1, 2, 3, 4, 0, 0]);
+        assert_eq!(run(0).unwrap().shape(), [0]);
+        assert!(run(-1).is_err() && run(i64::MAX).is_err());
+    }
+
+    #[test]
+    fn columns_must_fit_their_image() {
+        let op = |strides: &[i64]| Col2Im { dilations: vec![], pads: vec![], strides: strides.to_vec() };
+        let run = |op, columns: usize| {
+            let x = Tensor::from_i64(DType::F32, &[1, 2, columns], &vec![1; 2 * columns]).unwrap();
+            eval(op, vec![x, ints(&[1], &[4]), ints(&[1], &[2])])
+        };
+        assert_eq!(run(op(&[]), 3).unwrap().to_f64_vec(), [1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(run(op(&[2]), 2).unwrap().to_f64_vec(), [1.0; 4]);
+        assert!(run(op(&[]), 2).is_err() && run(op(&[0]), 3).is_err() && run(op(&[i64::MAX]), 3).is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! Ops that write elements or blocks by index into a copy of a tensor.
+
+use optc_tensor::{Tensor, strides_of};
+
+use super::Canvas;
+use super::gather::{blocks, check_indices, element_positions};
+use crate::ops::axis_of;
+use crate::ops::number::{Number, by_number};
+use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+
+/// Checks what holds for all scatters: dtypes and the name of the reduction.
+fn infer(cx: &InferCx, reduction: &str) -> Result<Vec<Type>, OpError> {
+    let (x, indices, updates) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
+    check_indices(indices.dtype)?;
+    ensure!(x.dtype == updates.dtype, "C3", "`x` is {}, `updates` are {}", x.dtype, updates.dtype);
+    check_reduction(reduction)?;
+    Ok(vec![x.clone().into()])
+}
+
+fn check_reduction(reduction: &str) -> Result<(), OpError> {
+    let known = matches!(reduction, "none" | "add" | "mul" | "max" | "min");
+    ensure!(known, "C4", "there is no reduction `{reduction}`");
+    Ok(())
+}
+
+/// A copy of `x` with the blocks of `updates`, one behind the other, written or reduced into those at `starts`.
+fn write(x: &Tensor, updates: &Tensor, starts: &[usize], len: usize, reduction: &str) -> Result<Vec<Val>, OpError> {
+    check_reduction(reduction)?;
+    ensure!(x.dtype() == updates.dtype(), "C3", "`x` is {}, `updates` are {}", x.dtype(), updates.dtype());
+    if reduction == "none" {
+        let mut y = Canvas::copy_of(x)?;
+        starts.iter().enumerate().for_each(|(i, &start)| y.put(start, updates, i * len, len));
+        return Ok(vec![y.finish()?.into()]);
+    }
+    by_number!("tensor.scatter", x.dtype(), accumulate(x, updates, starts, len, reduction))
+}
+
+fn accumulate<N: Number>(
+    x: &Tensor,
+    updates: &Tensor,
+    starts: &[usize],
+    len: usize,
+    reduction: &str,
+) -> Result<Vec<Val>, OpError> {
+    let f = match reduction {
+        "add" => N::plus,
+        "mul" => N::times,
+        "max" => N::greatest,
+        _ => N::least,
+    };
+    let (mut y, updates) = (N::all(x), N::all(updates));
+    for (i, &start) in starts.iter().enumerate() {
+        for k in 0..len {
+            y[start + k] = f(y[start + k], updates[i * len + k]);
+        }
+    }
+    Ok(vec![N::tensor(x.dtype(), x.shape(), &y)?.into()])
+}
+
+op! {
+    /// A copy of `x` with each element of `updates` put at its own place but for `axis`, where the index says it. Of several
+    /// updates of one element the last one stays, or all are reduced into it.
+    ///
+    /// - (C1) `indices` and `updates` have one shape, of `x`'s rank and but for `axis` of no larger extents.
+    /// - (C2) Indices are `i32` or `i64` and lie in `-n..n`.
+    /// - (C3) `x` and `updates` have one dtype.
+    /// - (C4) `reduction` is `none`, `add`, `mul`, `max` or `min`.
+    "tensor.scatter_elements" = ScatterElements(x, indices, updates) {
+        /// The axis; negative from the end.
+        axis: i64 = 0,
+        /// What becomes of the old element.
+        reduction: String = "none".to_owned(),
+    }
+}
+
+impl Semantics for ScatterElements {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer(cx, &self.reduction)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, indices, updates) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        let (a, b) = (indices.shape(), updates.shape());
+        ensure!(a == b, "C1", "indices are of shape {a:?}, updates of {b:?}");
+        write(x, updates, &element_positions(x.shape(), indices, axis)?, 1, &self.reduction)
+    }
+}
+
+op! {
+    /// A copy of `x` with the blocks of `updates` put at the places that the last dim of `indices` holds.
+    ///
+    /// - (C1) `updates` has the leading dims of `indices`, then the dims of `x` that places leave.
+    /// - (C2) Indices are `i64` or `i32` and lie in `-n..n`.
+    /// - (C3) `x` and `updates` have one dtype.
+    /// - (C4) `reduction` is `none`, `add`, `mul`, `max` or `min`.
+    "tensor.scatter_nd" = ScatterNd(x, indices, updates) {
+        /// What becomes of the old elements.
+        reduction: String = "none".to_owned(),
+    }
+}
+
+impl Semantics for ScatterNd {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer(cx, &self.reduction)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, indices, updates) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+        let found = blocks(x.shape(), indices, 0)?;
+        let (depth, lead) = indices.shape().split_last().unwrap_or((&0, &[]));
+        let expected = [lead, &x.shape()[*depth..]].concat();
+        ensure!(updates.shape() == expected, "C1", "updates are of shape {:?}, expected {expected:?}", updates.shape());
+        write(x, updates, &found.starts, found.len, &self.reduction)
+    }
+}
+
+op! {
+    /// A copy of the cache `x` (batch first) with the rows of `updates` written along `axis` from row `starts[batch]` on, or from
+    /// row 0; a circular cache wraps around.
+    ///
+    /// - (C1) `x` and `updates` have one rank, one dtype, and but for `axis`, which is not the batch, the same extents.
+    /// - (C2) Each batch has a start, and all rows lie within the cache, unless it is circular.
+    "tensor.update_cache" = UpdateCache(x, updates, starts: optional) {
+        /// The axis of the rows; negative from the end.
+        axis: i64 = -2,
+        /// Whether row `n` of `n` is row 0.
+        circular: bool = false,
+    }
+}
+
+impl Semantics for UpdateCache {
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let (x, updates) = (cx.tensor(0)?, cx.tensor(1)?);
+        ensure!(x.dtype == updates.dtype, "C1", "`x` is {x}, `updates` are {updates}");
+        Ok(vec![x.clone().into()])
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        let (x, updates) = (args.tensor(0)?, args.tensor(1)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        let (to, from) = (x.shape(), updates.shape());
+        let fits = axis > 0 && to.len() == from.len() && (0..to.len()).all(|d| d == axis || to[d] == from[d]);
+        ensure!(fits && x.dtype() == updates.dtype(), "C1", "{updates:?} does not fit {x:?} along axis {axis}");
+        let starts = args.optional(2).map_or_else(|| vec![0; to[0]], |t| t.to_i64_vec());
+        ensure!(starts.len() == to[0], "C2", "there are {} starts for {} batches", starts.len(), to[0]);
+        let (n, rows) = (to[axis] as i64, from[axis] as i64);
+        let inside = |&s: &i64| s >= 0 && (self.circular || s <= n - rows);
+        ensure!(starts.iter().all(inside) && (n > 0 || rows == 0), "C2", "starts {starts:?} lie outside of the cache");
+        let (stride, row) = (strides_of(to)[0], strides_of(to)[axis]);
+        let outer: usize = to[1..axis].iter().product();
+        let (mut y, mut next) = (Canvas::copy_of(x)?, 0);
+        for (b, start) in starts.into_iter().enumerate() {
+            for o in 0..outer {
+                let base = b * stride + o * to[axis] * row;
+                for r in 0..rows {
+                    let at = (i128::from(start) + i128::from(r)) % i128::from(n);
+                    y.put(base + at as usize * row, updates, next, row);
+                    next += row;
+                }
+            }
+        }
+        Ok(vec![y.finish()?.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+        Tensor::from_slice(shape, values).unwrap()
+    }
+
+    fn eval(op: impl Into<crate::Op>, operands: Vec<Tensor>) -> Result<Vec<i64>, OpError> {
+        let values: Vec<Option<Val>> = operands.into_iter().map(|t| Some(t.into())).collect();
+        Ok(op.into().eval(&Args::plain(&values))?[0].as_tensor().unwrap().to_i64_vec())
+    }
+
+    #[test]
+    fn repeated_places_are_reduced_in_turn() {
+        let op = |r: &str| ScatterElements { axis: 0, reduction: r.to_owned() };
+        let run = |r: &str| eval(op(r), vec![ints(&[2], &[3, 4]), ints(&[3], &[0, -2, 0]), ints(&[3], &[2, 5, 1])]);
+        assert_eq!(run("none").unwrap(), [1, 4]);
+        assert_eq!(run("add").unwrap(), [11, 4]);
+        assert_eq!(run("mul").unwrap(), [30, 4]);
+        assert_eq!(run("max").unwrap(), [5, 4]);
+        assert_eq!(run("min").unwrap(), [1, 4]);
+        assert!(run("xor").is_err());
+    }
+
+    #[test]
+    fn blocks_that_do_not_fit_are_refused() {
+        let op = || ScatterNd { reduction: "none".to_owned() };
+        let x = || ints(&[2, 2], &[1, 2, 3, 4]);
+        assert_eq!(eval(op(), vec![x(), ints(&[1, 1], &[1]), ints(&[1, 2], &[8, 9])]).unwrap(), [1, 2, 8, 9]);
+        assert!(eval(op(), vec![x(), ints(&[1, 1], &[2]), ints(&[1, 2], &[8, 9])]).is_err());
+        assert!(eval(op(), vec![x(), ints(&[1, 1], &[1]), ints(&[2], &[8, 9])]).is_err());
+        assert!(eval(op(), vec![x(), ints(&[1, 3], &[0, 0, 0]), ints(&[1], &[8])]).is_err());
+        assert!(eval(op(), vec![x(), ints(&[], &[0]), ints(&[], &[8])]).is_err());
+    }
+
+    #[test]
+    fn a_cache_wraps_only_where_it_is_circular() {
+        let op = |circular| UpdateCache { axis: 1, circular };
+        let run = |circular, start: i64| {
+            eval(op(circular), vec![ints(&[1, 3], &[1, 2, 3]), ints(&[1, 2], &[8, 9]), ints(&[1], &[start])])
+        };
+        assert_eq!(run(false, 1).unwrap(), [1, 8, 9]);
+        assert_eq!(run(true, 2).unwrap(), [9, 2, 8]);
+        assert_eq!(run(true, i64::MAX).unwrap().len(), 3);
+        assert!(run(false, 2).is_err() && run(true, -1).is_err() && run(false, i64::MIN).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Tensors made from a few numbers, and triangles.
+
+use optc_ir::ops::tensor;
+
+use super::cast::dtype_attribute;
+use super::{Mapped, Table, direct};
+use crate::import::{MapError, NodeCx};
+
+pub(crate) const TABLE: Table = &[
+    ("", "Range", |cx| {
+        cx.attrs.ignore(&["stash_type"]); // the dtype of intermediate sums; there are none here
+        direct(cx, tensor::Range {}, 3)
+    }),
+    ("", "EyeLike", |cx| {
+        let x = cx.input(0)?;
+        let dtype = dtype_attribute(cx, "dtype")?.map_or_else(|| cx.dtype(x), Ok)?;
+        let k = cx.attrs.int_or("k", 0)?;
+        direct(cx, tensor::Eye { dtype, k }, 1)
+    }),
+    ("", "Trilu", |cx| {
+        let upper = cx.attrs.flag("upper", true)?;
+        let operands = [Some(cx.input(0)?), cx.optional(1)];
+        cx.emit(tensor::Triangle { upper }, &operands)
+    }),
+    ("", "OneHot", |cx| {
+        let axis = cx.attrs.int_or("axis", -1)?;
+        direct(cx, tensor::OneHot { axis }, 3)
+    }),
+    ("", "Bernoulli", random),
+    ("", "Multinomial", random),
+    ("", "RandomNormal", random),
+    ("", "RandomNormalLike", random),
+    ("", "RandomUniform", random),
+    ("", "RandomUniformLike", random),
+];
+
+/// The standard does not say which numbers a seed gives, so that no result would be the right one.
+fn random(_: &mut NodeCx) -> Mapped {
+    Err(MapError::Unsupported("random numbers are not defined by the standard, and not supported".to_owned()))
+}
