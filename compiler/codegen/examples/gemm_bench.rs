@@ -15,6 +15,9 @@ fn problems() -> Vec<(&'static str, Contract)> {
         ("gemv 1x1000x2048", Contract::matmul(1, 1, 1000, 2048)),
         ("gemm 100x4x300", Contract::matmul(1, 100, 4, 300)),
         ("gemm 300x300x5", Contract::matmul(1, 300, 300, 5)),
+        ("gemm 64x64x256", Contract::matmul(1, 64, 64, 256)),
+        ("gemm 500x500x500", Contract::matmul(1, 500, 500, 500)),
+        ("gemm 512x512x520", Contract::matmul(1, 512, 512, 520)),
     ]
 }
 
