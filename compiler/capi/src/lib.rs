@@ -1,0 +1,37 @@
+//! The C ABI of optc: models are compiled from files or memory, and run through sessions.
+//!
+//! `include/optc.h` is made of this crate by cbindgen; its head has the rules on ownership and threads. Nothing unwinds into
+//! the host: a panic becomes [`OptcStatus::Internal`]. Pointers are checked for null, strings for UTF-8, lengths against
+//! shapes; that they point at what they claim to is the host's part.
+
+mod error;
+mod model;
+mod options;
+mod session;
+mod types;
+
+pub use error::{OptcStatus, optc_last_error};
+pub use model::{
+    OptcModel, OptcPort, optc_compile_bytes, optc_compile_file, optc_model_free, optc_model_input,
+    optc_model_input_count, optc_model_output, optc_model_output_count,
+};
+pub use options::{OptcOptions, OptcShape};
+pub use session::{
+    OptcSession, OptcTensor, optc_session_free, optc_session_new, optc_session_output, optc_session_run,
+    optc_session_set_input,
+};
+pub use types::OptcDtype;
+
+use std::ffi::{CStr, c_char};
+
+/// The version, all of it, with the zero that C wants.
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => panic!("a version has no zero bytes"),
+};
+
+/// The version of the library, such as `0.1.0`; good for as long as the program runs. From any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn optc_version() -> *const c_char {
+    VERSION.as_ptr()
+}

@@ -1,0 +1,64 @@
+//! How a model is compiled.
+
+use std::ffi::c_char;
+
+use driver::{Compiler, Options};
+
+use crate::error::{Failure, array, shared, string};
+
+/// The shape that an input with open dims is to have.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OptcShape {
+    /// The input's name.
+    pub input: *const c_char,
+    /// Its dims, `rank` of them; may be null where `rank` is 0.
+    pub dims: *const usize,
+    /// How many dims it has.
+    pub rank: usize,
+}
+
+/// How a model is compiled and run. All zeros are the defaults, but for `threads`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OptcOptions {
+    /// Threads that run the model; 0 for as many as the machine has cores.
+    pub threads: usize,
+    /// The pipeline: a named one (`O0` to `O3`) or a list of passes; null for `O2`.
+    pub passes: *const c_char,
+    /// The instruction set; null for the best that the machine has.
+    pub isa: *const c_char,
+    /// Shapes of inputs whose dims the model leaves open, `shape_count` of them; may be null where that is 0.
+    pub shapes: *const OptcShape,
+    /// How many shapes there are.
+    pub shape_count: usize,
+}
+
+/// A compiler with these options; null stands for the defaults, with one thread.
+///
+/// # Safety
+/// All pointers are null or good for the call.
+pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, Failure> {
+    let mut chosen = Options::default();
+    if options.is_null() {
+        return Ok(Compiler::new(chosen));
+    }
+    // SAFETY: not null; the caller vouches for the pointer and for those in it.
+    let options = unsafe { shared(options, "options") }?;
+    chosen.threads = options.threads;
+    if !options.passes.is_null() {
+        // SAFETY: as above.
+        chosen.passes = unsafe { string(options.passes, "passes") }?.to_owned();
+    }
+    if !options.isa.is_null() {
+        // SAFETY: as above.
+        chosen.isa = Some(unsafe { string(options.isa, "isa") }?.to_owned());
+    }
+    // SAFETY: as above.
+    for shape in unsafe { array(options.shapes, options.shape_count, "shapes") }? {
+        // SAFETY: as above.
+        let (name, dims) = unsafe { (string(shape.input, "input")?, array(shape.dims, shape.rank, "dims")?) };
+        chosen.shapes.push((name.to_owned(), dims.to_vec()));
+    }
+    Ok(Compiler::new(chosen))
+}

@@ -1,0 +1,86 @@
+//! The header is the one of the sources, and C programs that use it build, run and give the right answers.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn testdata(name: &str) -> PathBuf {
+    here().join("../../testdata").join(name)
+}
+
+/// Where cargo puts the libraries: `target/release`, two folders up from this test.
+fn libraries() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    exe.parent().and_then(Path::parent).expect("tests lie in `deps`").to_owned()
+}
+
+/// Builds `source` with the system's C compiler and runs it.
+fn build_and_run(source: &str, args: &[PathBuf]) -> Output {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = folder.path().join("program");
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let built = Command::new(compiler)
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
+        .arg("-I")
+        .arg(here().join("include"))
+        .arg(here().join(source))
+        .arg("-L")
+        .arg(libraries())
+        .args(["-loptc", "-o"])
+        .arg(&program)
+        .output()
+        .expect("there is a C compiler");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Command::new(&program).args(args).env("LD_LIBRARY_PATH", libraries()).output().unwrap()
+}
+
+fn stdout_of(output: &Output) -> String {
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_header_is_up_to_date() {
+    let config = cbindgen::Config::from_file(here().join("cbindgen.toml")).unwrap();
+    let files = ["error", "lib", "model", "options", "session", "types"];
+    let sources = files.iter().map(|f| here().join("src").join(format!("{f}.rs")));
+    let builder = sources.fold(cbindgen::Builder::new().with_config(config), cbindgen::Builder::with_src);
+    let mut header = Vec::new();
+    builder.generate().unwrap().write(&mut header);
+    let path = here().join("include/optc.h");
+    if std::env::var_os("UPDATE_HEADER").is_some() {
+        std::fs::write(&path, &header).unwrap();
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(header == committed, "include/optc.h is out of date: run this test with `UPDATE_HEADER=1`");
+}
+
+#[test]
+fn the_header_lists_every_source_file() {
+    let files = std::fs::read_dir(here().join("src")).unwrap();
+    let mut files: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["error.rs", "lib.rs", "model.rs", "options.rs", "session.rs", "types.rs"]);
+}
+
+#[test]
+fn classify_names_what_the_picture_shows() {
+    let output = build_and_run("examples/classify.c", &[testdata("lenet.onnx"), testdata("boot.pgm")]);
+    assert_eq!(stdout_of(&output), "ankle boot\n");
+}
+
+#[test]
+fn classify_ends_with_the_status_of_the_error() {
+    let output = build_and_run("examples/classify.c", &[testdata("README.md"), testdata("boot.pgm")]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("classify: "));
+}
+
+#[test]
+fn misuse_is_an_error_and_never_a_crash() {
+    stdout_of(&build_and_run("tests/misuse.c", &[testdata("lenet.onnx")]));
+}
