@@ -1,0 +1,75 @@
+//! Mutations: a few steps from a seed, each by a mutator that fits the format or by one that knows nothing.
+
+use crate::random::Random;
+use crate::targets::Target;
+use crate::{protobuf, text};
+
+/// Where an artifact's header begins, and where its checksum and its summed bytes do.
+const HEADER: usize = 24;
+const CHECKSUM: usize = 12;
+const SUMMED: usize = 16;
+
+/// One input.
+pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = random.pick(seeds).cloned().unwrap_or_default();
+    for _ in 0..=random.below(4) {
+        if random.one_in(6) {
+            bytes(&mut input, seeds, random);
+            continue;
+        }
+        input = match target {
+            Target::Onnx => protobuf::mutate(&input, seeds, random),
+            Target::Text => text::mutate(&input, random),
+            Target::Artifact => artifact(&input, random),
+        };
+    }
+    if target == Target::Artifact && !random.one_in(8) {
+        fix_checksum(&mut input);
+    }
+    input
+}
+
+/// Flips, writes, cuts, repeats or splices bytes.
+fn bytes(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
+    let at = random.below(input.len());
+    let len = random.below(1 + (input.len() - at).min(32));
+    match random.below(5) {
+        0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
+        1 if !input.is_empty() => input[at] = random.next() as u8,
+        2 => input.truncate(at),
+        3 => {
+            let part = input[at..at + len].to_vec();
+            input.splice(at..at, part);
+        }
+        _ => {
+            let other = random.pick(seeds).map_or(&[][..], Vec::as_slice);
+            let from = random.below(other.len());
+            input.truncate(at);
+            input.extend_from_slice(&other[from..]);
+        }
+    }
+}
+
+/// Mutates header and text of an artifact by token, keeping the lengths that the file says in step with them.
+fn artifact(input: &[u8], random: &mut Random) -> Vec<u8> {
+    let parts = (|| {
+        let len = u64::from_le_bytes(input.get(SUMMED..HEADER)?.try_into().ok()?);
+        let end = HEADER.checked_add(usize::try_from(len).ok()?)?;
+        Some((input.get(HEADER..end)?, input.get(end..)?))
+    })();
+    let Some((header, rest)) = parts else { return input.to_vec() };
+    let header = if random.one_in(2) { text::mutate(header, random) } else { header.to_vec() };
+    let rest = if random.one_in(2) { text::mutate(rest, random) } else { rest.to_vec() };
+    let mut out = input[..SUMMED].to_vec();
+    out.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    out.extend(header);
+    out.extend(rest);
+    out
+}
+
+fn fix_checksum(input: &mut [u8]) {
+    if input.len() >= HEADER {
+        let sum = crc32fast::hash(&input[SUMMED..]);
+        input[CHECKSUM..SUMMED].copy_from_slice(&sum.to_le_bytes());
+    }
+}

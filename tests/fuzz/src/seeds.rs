@@ -1,0 +1,45 @@
+//! What mutations begin with: the models of `testdata`, made small, in the form that the target reads.
+
+use std::path::Path;
+
+use anyhow::Result;
+use optc::{Compiler, Options};
+use optc_ir::print;
+
+use crate::targets::Target;
+
+/// Larger files are left out: mutations of weights find nothing, and copying them costs time.
+const LARGEST: usize = 24 << 10;
+/// Every how manieth node test is a seed.
+const STEP: usize = 3;
+
+/// The seeds of a target, in a fixed order.
+pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
+    let models = models(folder)?;
+    Ok(match target {
+        Target::Onnx => models,
+        Target::Text => models.iter().filter_map(|m| text(m)).collect(),
+        Target::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
+    })
+}
+
+fn models(folder: &Path) -> Result<Vec<Vec<u8>>> {
+    let root = optc_tests::data::unpack("onnx-node-tests.tar.xz", folder)?;
+    let entries = std::fs::read_dir(&root)?.collect::<Result<Vec<_>, _>>()?;
+    let mut paths: Vec<_> = entries.into_iter().map(|e| e.path().join("model.onnx")).collect();
+    paths.sort();
+    let models = paths.iter().step_by(STEP).map(std::fs::read).collect::<Result<Vec<_>, _>>()?;
+    Ok(models.into_iter().filter(|m| m.len() <= LARGEST).collect())
+}
+
+fn text(model: &[u8]) -> Option<Vec<u8>> {
+    let printed = print(&optc_onnx::import_bytes(model).ok()?);
+    printed.constants.is_empty().then(|| printed.text.into_bytes())
+}
+
+fn artifact(model: &[u8], folder: &Path) -> Option<Vec<u8>> {
+    let compiler = Compiler::new(Options { keep_graph: true, ..Options::default() });
+    let file = tempfile::NamedTempFile::new_in(folder).ok()?;
+    compiler.compile_bytes(model).ok()?.save(file.path()).ok()?;
+    std::fs::read(file.path()).ok()
+}

@@ -1,0 +1,76 @@
+//! What is fuzzed, and which laws hold for what it accepts.
+
+use std::collections::HashMap;
+
+use clap::ValueEnum;
+use optc::{Compiler, Options};
+use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
+use optc_passes::{PassManager, PassOptions, Pipeline};
+
+/// The passes that run on a graph of any shapes before anything is compiled.
+const CLEAN_UP: &str = "infer-types,fold-constants,canonicalize,cse,dce";
+
+/// A reader of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// The ONNX importer, type inference and the clean-up passes
+    Onnx,
+    /// The parser of the text form
+    Text,
+    /// The loader of artifacts, and the compiler behind it
+    Artifact,
+}
+
+impl Target {
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Onnx => "onnx",
+            Target::Text => "text",
+            Target::Artifact => "artifact",
+        }
+    }
+
+    /// Runs one input; whether it was accepted.
+    pub fn run(self, input: &[u8]) -> bool {
+        match self {
+            Target::Onnx => onnx(input),
+            Target::Text => text(input),
+            Target::Artifact => Compiler::new(Options::default()).compile_bytes(input).is_ok(),
+        }
+    }
+}
+
+/// What is imported is sound, prints and parses back, and the clean-up passes keep it sound.
+fn onnx(input: &[u8]) -> bool {
+    let Ok(mut graph) = optc_onnx::import_bytes(input) else { return false };
+    sound(&graph, "after import");
+    let printed = print(&graph);
+    let constants: HashMap<_, _> = printed.constants.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
+    let parsed = parse_with(&printed.text, &constants).unwrap_or_else(|e| panic!("{e}:\n{}", printed.text));
+    assert_eq!(print(&parsed).text, printed.text, "the text of an imported graph changes");
+    let pipeline = Pipeline::parse(CLEAN_UP).expect("the pipeline is one");
+    if PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).is_err() {
+        return false; // an op refuses its operands
+    }
+    sound(&graph, "after the clean-up passes");
+    true
+}
+
+/// What is parsed prints to a text that parses to the same; verifying and inferring types come back.
+fn text(input: &[u8]) -> bool {
+    let Ok(mut graph) = parse(&String::from_utf8_lossy(input)) else { return false };
+    let printed = print(&graph);
+    if printed.constants.is_empty() {
+        let again = parse(&printed.text).unwrap_or_else(|e| panic!("{e}:\n{}", printed.text));
+        assert_eq!(print(&again).text, printed.text, "the text of a parsed graph changes");
+    }
+    let sound = verify(&graph).is_empty();
+    let _ = infer_types(&mut graph); // may refuse, must come back
+    sound
+}
+
+fn sound(graph: &Graph, when: &str) {
+    if let Some(failure) = verify(graph).first() {
+        panic!("{when}: {}: {}\n{}", failure.rule, failure.message, print(graph).text);
+    }
+}
