@@ -27,7 +27,7 @@ pub struct Args {
     /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
     #[arg(long = "shape", value_name = "NAME:DIMS")]
     shapes: Vec<Shape>,
-    /// Where to write: `.mlir` for text with its larger constants beside it as `.npz`; stdout without it
+    /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
     /// Verify after each pass; `numerics` also runs the interpreter before and after on seeded inputs
@@ -93,14 +93,16 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 #[derive(Debug)]
 enum Target<'a> {
     Text(&'a Path),
+    Onnx(&'a Path),
 }
 
 impl Target<'_> {
     fn of(path: &Path) -> Outcome<Target<'_>> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("mlir" | "optc-ir" | "txt") => Ok(Target::Text(path)),
+            Some("onnx") => Ok(Target::Onnx(path)),
             _ => {
-                let message = format!("`{}`: expected a name that ends in .mlir", path.display());
+                let message = format!("`{}`: expected a name that ends in .mlir or .onnx", path.display());
                 Err(Failure::new(Exit::Usage, message))
             }
         }
@@ -109,6 +111,7 @@ impl Target<'_> {
     fn write(&self, graph: &Graph) -> Outcome<()> {
         match self {
             Target::Text(path) => text_form::write(path, graph, ""),
+            Target::Onnx(path) => Ok(optc_onnx::export_file(graph, path)?),
         }
     }
 }
