@@ -12,10 +12,21 @@ fn testdata(name: &str) -> PathBuf {
     here().join("../../testdata").join(name)
 }
 
-/// Where cargo puts the libraries: `target/release`, two folders up from this test.
+/// Where cargo puts the libraries, which it does not make for tests by itself: they are built here, once.
 fn libraries() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
     let exe = std::env::current_exe().unwrap();
-    exe.parent().and_then(Path::parent).expect("tests lie in `deps`").to_owned()
+    let profile = exe.parent().and_then(Path::parent).expect("tests lie in `deps`");
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        // The whole workspace, as its tests are built: other selections would build the dependencies again.
+        cargo.args(["build", "--workspace", "--lib", "--target-dir"]).arg(profile.parent().expect("a target folder"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.current_dir(here()).status().unwrap().success(), "the libraries do not build");
+    });
+    profile.to_owned()
 }
 
 /// Builds `source` with the system's C compiler and runs it.
