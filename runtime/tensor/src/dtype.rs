@@ -130,15 +130,51 @@ macro_rules! element {
 }
 element!(f32 => F32, f64 => F64, i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64);
 
+/// `v` as `f32`, towards the neighbour whose last bit is set where it lies between two. What is rounded to nearest from there
+/// on, to a dtype narrower by two bits or more, is then rounded once; `half` by itself rounds `f64` twice, or drops bits.
+fn round_to_odd(v: f64) -> f32 {
+    let near = v as f32;
+    let back = f64::from(near);
+    if back == v || !near.is_finite() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // The neighbour on the other side of `v`: one step away from zero or towards it.
+    let away = (back.abs() < v.abs()) || near == 0.0;
+    let bits = if away { near.to_bits() + 1 } else { near.to_bits() - 1 };
+    f32::from_bits(bits)
+}
+
 macro_rules! half_element {
     ($($T:ty => $D:ident),*) => {$(
         impl Element for $T {
             const DTYPE: DType = DType::$D;
-            fn from_f64(v: f64) -> Self { <$T>::from_f64(v) }
-            fn from_i64(v: i64) -> Self { <$T>::from_f64(v as f64) }
+            fn from_f64(v: f64) -> Self { <$T>::from_f32(round_to_odd(v)) }
+            fn from_i64(v: i64) -> Self { Element::from_f64(v as f64) }
             fn to_f64(self) -> f64 { <$T>::to_f64(self) }
             fn to_i64(self) -> i64 { <$T>::to_f64(self) as i64 }
         }
     )*};
 }
 half_element!(f16 => F16, bf16 => BF16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bit_floats_are_rounded_once() {
+        let tie = 1.0 + 2f64.powi(-11);
+        // A tie goes to the even one, and a little more than a tie goes up, however little it is.
+        for (v, bits) in [(tie, 0x3c00u16), (tie + 2f64.powi(-40), 0x3c01), (tie - 2f64.powi(-40), 0x3c00)] {
+            assert_eq!(<f16 as Element>::from_f64(v).to_bits(), bits, "{v}");
+            assert_eq!(<f16 as Element>::from_f64(-v).to_bits(), bits | 0x8000, "{v}");
+        }
+        let tie = 1.0 + 2f64.powi(-8);
+        assert_eq!(<bf16 as Element>::from_f64(tie + 2f64.powi(-40)).to_bits(), 0x3f81);
+        assert_eq!(<bf16 as Element>::from_f64(tie).to_bits(), 0x3f80);
+        assert_eq!(<f16 as Element>::from_f64(1e300).to_bits(), 0x7c00);
+        assert_eq!(<f16 as Element>::from_f64(1e-300).to_bits(), 0);
+        assert_eq!(<f16 as Element>::from_f64(2f64.powi(-25) * (1.0 + 1e-12)).to_bits(), 1);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+}

@@ -313,8 +313,8 @@ fn encode<V: Copy>(
     match dtype {
         DType::F32 => pack(f.map(|v| v as f32)),
         DType::F64 => pack(f),
-        DType::F16 => pack(f.map(f16::from_f64)),
-        DType::BF16 => pack(f.map(bf16::from_f64)),
+        DType::F16 => pack(f.map(<f16 as Element>::from_f64)),
+        DType::BF16 => pack(f.map(<bf16 as Element>::from_f64)),
         DType::I8 => pack(i.map(|v| v as i8)),
         DType::I16 => pack(i.map(|v| v as i16)),
         DType::I32 => pack(i.map(|v| v as i32)),

@@ -1,6 +1,6 @@
 //! Numbers as `eval` computes with them: one generic function serves all numeric dtypes.
 
-use optc_tensor::{DType, Tensor, TensorError, element_count};
+use optc_tensor::{DType, Element, Tensor, TensorError, bf16, element_count, f16};
 
 /// The largest tensor, in bytes, that an op may make: a hostile shape must end in an error, not in an allocation that fails.
 const MAX_RESULT_BYTES: usize = 1 << 33;
@@ -125,6 +125,16 @@ impl Number for u64 {
     }
     fn is_nan(self) -> bool {
         false
+    }
+}
+
+/// `v` rounded to a float dtype; as it is for other dtypes.
+pub(crate) fn round_to(dtype: DType, v: f64) -> f64 {
+    match dtype {
+        DType::F32 => f64::from(v as f32),
+        DType::F16 => <f16 as Element>::from_f64(v).to_f64(),
+        DType::BF16 => <bf16 as Element>::from_f64(v).to_f64(),
+        _ => v,
     }
 }
 

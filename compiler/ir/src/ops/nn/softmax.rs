@@ -3,10 +3,12 @@
 use optc_tensor::Tensor;
 
 use crate::ops::axis_of;
+use crate::ops::number::round_to;
 use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// `exp(x − max) / Σ exp(x − max)` along `axis`.
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the function that
+    /// the standard defines it by does.
     ///
     /// - (C1) `x` is a float.
     "nn.softmax" = Softmax(x) {
@@ -49,10 +51,13 @@ impl Semantics for Softmax {
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let y = map_lines(args.tensor(0)?, self.axis, |line| {
+        let x = args.tensor(0)?;
+        let step = |v: f64| if x.dtype().bits() == 16 { round_to(x.dtype(), v) } else { v };
+        let y = map_lines(x, self.axis, |line| {
             let top = line.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = line.iter().map(|v| (v - top).exp()).sum();
-            line.iter_mut().for_each(|v| *v = if self.log { *v - top - sum.ln() } else { (*v - top).exp() / sum });
+            line.iter_mut().for_each(|v| *v = step(*v - top));
+            let sum: f64 = step(line.iter().map(|v| step(v.exp())).sum());
+            line.iter_mut().for_each(|v| *v = if self.log { *v - step(sum.ln()) } else { step(v.exp()) / sum });
         })?;
         Ok(vec![y.into()])
     }

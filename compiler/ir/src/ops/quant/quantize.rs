@@ -5,6 +5,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::axis_of;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::broadcast_indices;
+use crate::ops::number::round_to;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -127,16 +128,6 @@ fn bounds(dtype: DType) -> Result<(f64, f64), OpError> {
 /// `round(v) + zero`, clamped.
 fn saturate(v: f64, zero: i64, (low, high): (f64, f64)) -> i64 {
     (v.round_ties_even() + zero as f64).clamp(low, high) as i64
-}
-
-/// `v` rounded to a float dtype.
-fn round_to(dtype: DType, v: f64) -> f64 {
-    match dtype {
-        DType::F32 => v as f32 as f64,
-        DType::F16 => half::f16::from_f64(v).to_f64(),
-        DType::BF16 => half::bf16::from_f64(v).to_f64(),
-        _ => v,
-    }
 }
 
 impl Semantics for Quantize {
