@@ -35,7 +35,7 @@ pub static PIPELINES: &[Named] = &[
         // Layouts before fusion, which only joins what lies alike.
         passes: "clean-up,fold-batch-norm,clean-up,assign-layout{to=nhwc},fuse",
     },
-    Named { name: "O3", summary: "as `O2` for now", passes: "O2" },
+    Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];
 
 /// One pass of a pipeline, ready to run.

@@ -1,10 +1,10 @@
-//! Exit codes, and the one place that gives each error its code.
+//! Exit codes. Which one an error has, [`Error::status`] of the library says.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use optc::{Error, RunError};
-use optc_onnx::{Diagnostic, Kind};
+use optc::{Error, RunError, Status};
+use optc_onnx::Diagnostic;
 use optc_passes::PassError;
 use optc_tensor::TensorError;
 use optc_tensor::npy::NpyError;
@@ -89,48 +89,34 @@ impl Failure {
     }
 }
 
+impl From<Status> for Exit {
+    fn from(status: Status) -> Exit {
+        match status {
+            Status::Usage => Exit::Usage,
+            Status::BadModel => Exit::BadModel,
+            Status::Unsupported => Exit::Unsupported,
+            Status::Compile => Exit::Compile,
+            Status::Run => Exit::Run,
+            Status::Io => Exit::Io,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let exit = match &error {
-            Error::Import(d) => of_diagnostic(d),
-            Error::Pass(e) => of_pass(e),
-            Error::Lower(_) | Error::NoGraph => Exit::Compile,
-            Error::Run(_) | Error::Threads(_) => Exit::Run,
-            Error::Isa { .. } | Error::Shape { .. } => Exit::Usage,
-            Error::IsaMissing { .. } => Exit::Unsupported,
-            Error::Artifact { .. } => Exit::BadModel,
-            Error::Io { .. } => Exit::Io,
-        };
-        Failure::new(exit, error.to_string())
-    }
-}
-
-fn of_diagnostic(diagnostic: &Diagnostic) -> Exit {
-    match diagnostic.kind() {
-        Kind::BadModel => Exit::BadModel,
-        Kind::Unsupported => Exit::Unsupported,
-        Kind::Io => Exit::Io,
-    }
-}
-
-fn of_pass(error: &PassError) -> Exit {
-    match error {
-        PassError::UnknownPass { .. } | PassError::Syntax { .. } | PassError::Option { .. } => Exit::Usage,
-        // Shapes that contradict each other show when a model is specialised to the inputs of a run.
-        PassError::Input { .. } => Exit::Run,
-        _ => Exit::Compile,
+        Failure::new(error.status().into(), error.to_string())
     }
 }
 
 impl From<Diagnostic> for Failure {
     fn from(diagnostic: Diagnostic) -> Failure {
-        Failure::new(of_diagnostic(&diagnostic), diagnostic.to_string())
+        Error::from(diagnostic).into()
     }
 }
 
 impl From<PassError> for Failure {
     fn from(error: PassError) -> Failure {
-        Failure::new(of_pass(&error), error.to_string())
+        Error::from(error).into()
     }
 }
 
