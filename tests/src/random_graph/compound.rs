@@ -30,7 +30,7 @@ pub(super) fn gelu(b: &mut Builder) -> Option<Value> {
 }
 
 fn mean_of_last(b: &mut Builder, x: Value) -> Option<Value> {
-    b.op(Reduce { kind: "mean".to_owned(), axes: vec![-1], keep_dims: true }, &[x])
+    b.op(Reduce { all_if_empty: false, kind: "mean".to_owned(), axes: vec![-1], keep_dims: true }, &[x])
 }
 
 /// `(x − mean) / √(mean((x − mean)²) + ε) · scale + bias`.
@@ -69,7 +69,7 @@ pub(super) fn rms_norm(b: &mut Builder) -> Option<Value> {
 /// `exp(x − max) / Σ exp(x − max)`.
 pub(super) fn softmax(b: &mut Builder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
-    let over_last = |kind: &str| Reduce { kind: kind.to_owned(), axes: vec![-1], keep_dims: true };
+    let over_last = |kind: &str| Reduce { all_if_empty: false, kind: kind.to_owned(), axes: vec![-1], keep_dims: true };
     let top = b.op(over_last("max"), &[x])?;
     let shifted = b.op(Sub {}, &[x, top])?;
     let e = b.op(Exp {}, &[shifted])?;

@@ -216,7 +216,7 @@ fn reduce(b: &mut Builder) -> Option<Value> {
     let axes = if rank == 4 && b.random.once_in(2) { vec![2, 3] } else { vec![b.random.below(rank.max(1)) as i64] };
     let kind = b.random.pick(&["mean", "max", "min", "sum"]).to_owned();
     let keep_dims = b.random.once_in(2);
-    b.step(Reduce { kind, axes, keep_dims }, &[x])
+    b.step(Reduce { all_if_empty: false, kind, axes, keep_dims }, &[x])
 }
 
 fn reshape(b: &mut Builder) -> Option<Value> {

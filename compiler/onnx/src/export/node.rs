@@ -357,7 +357,7 @@ impl Exporter {
         let mut operands = vec![site.operand(0), site.operand(1)];
         let mut spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
         if !operands[1].is_empty() {
-            spelling = spelling.int("noop_with_empty_axes", 1);
+            spelling = spelling.flag("noop_with_empty_axes", !op.all_if_empty);
         } else if !op.axes.is_empty() {
             operands[1] = self.ints(&op.axes)?;
         }

@@ -60,7 +60,7 @@ fn reduce_spatial(cx: &mut NodeCx, x: Value, kind: &str) -> Result<Value, MapErr
     if axes.is_empty() {
         return Err(MapError::Invalid("the operand has no spatial axis".to_owned()));
     }
-    cx.emit1(math::Reduce { kind: kind.to_owned(), axes, keep_dims: true }, &[x])
+    cx.emit1(math::Reduce { all_if_empty: false, kind: kind.to_owned(), axes, keep_dims: true }, &[x])
 }
 
 fn global_pool(cx: &mut NodeCx, kind: &str) -> Mapped {

@@ -5,7 +5,7 @@ use optc_ir::ops::math;
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::import::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "ReduceSum", |cx| reduce(cx, "sum", 13)),
@@ -25,7 +25,7 @@ pub(crate) const TABLE: Table = &[
 fn reduce(cx: &mut NodeCx, kind: &str, since: i64) -> Mapped {
     let x = cx.input(0)?;
     let keep_dims = cx.attrs.flag("keepdims", true)?;
-    let op = |axes| math::Reduce { kind: kind.to_owned(), axes, keep_dims };
+    let op = |axes| math::Reduce { all_if_empty: false, kind: kind.to_owned(), axes, keep_dims };
     if cx.opset < since {
         let axes = cx.attrs.ints("axes")?.unwrap_or_default();
         return cx.emit(op(axes), &[Some(x)]);
@@ -38,11 +38,7 @@ fn reduce(cx: &mut NodeCx, kind: &str, since: i64) -> Mapped {
             cx.emit(op(vec![]), &[Some(x), Some(nothing)])
         }
         Some(axes) => cx.emit(op(axes), &[Some(x)]),
-        None if none_if_empty || by.is_some_and(|v| length(cx, v).is_some()) => cx.emit(op(vec![]), &[Some(x), by]),
-        None => {
-            let reason = "the number of axes is not known, and none would mean all";
-            Err(MapError::Unsupported(reason.to_owned()))
-        }
+        None => cx.emit(math::Reduce { all_if_empty: !none_if_empty, ..op(vec![]) }, &[Some(x), by]),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensur
 
 op! {
     /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand `by`, where
-    /// it means none.
+    /// it means none unless `all_if_empty`.
     ///
     /// - (C1) `kind` is one of `sum`, `mean`, `max`, `min`, `prod`, `sum_square`, `l1`, `l2`, `log_sum`, `log_sum_exp`.
     /// - (C2) The axes lie within the rank.
@@ -19,6 +19,8 @@ op! {
     /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Of nothing, the
     /// sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for integers).
     "math.reduce" = Reduce(x, by: optional) {
+        /// Whether an empty operand `by` means all axes.
+        all_if_empty: bool = false,
         /// What is computed.
         kind: String,
         /// The axes, negative ones from the end.
@@ -40,7 +42,7 @@ impl Reduce {
     fn reduced(&self, by: Option<&Tensor>, rank: usize) -> Result<Vec<bool>, OpError> {
         ensure!(by.is_none() || self.axes.is_empty(), "C4", "axes are given twice");
         let axes = by.map_or_else(|| self.axes.clone(), |t| t.to_i64_vec());
-        let mut reduced = vec![by.is_none() && axes.is_empty(); rank];
+        let mut reduced = vec![(by.is_none() || self.all_if_empty) && axes.is_empty(); rank];
         for a in axes {
             reduced[axis_of(a, rank)?] = true;
         }
@@ -58,6 +60,7 @@ impl Reduce {
     /// The result's dims when the operand `by` is not known.
     fn unknown(&self, cx: &InferCx, rank: usize) -> Result<Option<Vec<Dim>>, OpError> {
         let count = cx.tensor(1)?.static_shape().map(|s| s.iter().product::<usize>());
+        let count = count.filter(|&n| n > 0 || !self.all_if_empty);
         Ok(match (self.keep_dims, count) {
             (true, _) => Some(vec![Dim::Unknown; rank]),
             (false, Some(count)) => Some(vec![Dim::Unknown; rank.saturating_sub(count)]),
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     fn reduce(kind: &str, axes: &[i64], x: Tensor, by: Option<&[i64]>) -> Result<Tensor, OpError> {
-        let op = Reduce { kind: kind.to_owned(), axes: axes.to_vec(), keep_dims: false };
+        let op = Reduce { all_if_empty: false, kind: kind.to_owned(), axes: axes.to_vec(), keep_dims: false };
         let by = by.map(|v| Val::Tensor(Tensor::from_slice(&[v.len()], v).unwrap()));
         Ok(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), by]))?[0].as_tensor().unwrap().clone())
     }
@@ -202,6 +205,10 @@ mod tests {
         let x = || Tensor::from_slice(&[2], &[-3f32, 4.0]).unwrap();
         assert_eq!(reduce("l2", &[], x(), None).unwrap().to_f64_vec(), [5.0]);
         assert_eq!(reduce("l2", &[], x(), Some(&[])).unwrap().to_f64_vec(), [3.0, 4.0]);
+        let op = Reduce { all_if_empty: true, kind: "l2".to_owned(), axes: vec![], keep_dims: false };
+        let nothing = Tensor::from_slice::<i64>(&[0], &[]).unwrap();
+        let found = crate::Op::from(op).eval(&Args::plain(&[Some(x().into()), Some(nothing.into())])).unwrap();
+        assert_eq!(found[0].as_tensor().unwrap().to_f64_vec(), [5.0]);
         assert!(reduce("l2", &[0], x(), Some(&[0])).is_err());
         assert!(reduce("l2", &[1], x(), None).is_err());
         assert!(reduce("l2", &[], x(), Some(&[-2])).is_err());
