@@ -38,7 +38,13 @@ fn check(text: &str, kernels: usize) {
             input(ty.dtype, &ty.static_shape().unwrap(), i)
         })
         .collect();
-    let want = optc_ir::run(&graph, &inputs).unwrap();
+    run_both(text, &inputs, kernels);
+}
+
+fn run_both(text: &str, inputs: &[Val], kernels: usize) {
+    let mut graph = parse(text).unwrap();
+    infer_types(&mut graph).unwrap();
+    let want = optc_ir::run(&graph, inputs).unwrap();
     let compiled = lower(graph, &Target { threads: 1, ..Target::host() }, &no_regions).unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
@@ -47,7 +53,7 @@ fn check(text: &str, kernels: usize) {
     let pool = Pool::new(2).unwrap();
     let mut arena = Arena::default();
     for _ in 0..2 {
-        let found = executor.run(&inputs, &mut arena, &pool, None).unwrap();
+        let found = executor.run(inputs, &mut arena, &pool, None).unwrap();
         for (found, want) in found.iter().zip(&want) {
             let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
             assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
@@ -94,6 +100,14 @@ fn functions_of_one_float() {
     for name in functions {
         op(&format!("math.{name} %a"), &["3x7xf32"], "3x7xf32");
     }
+    for name in
+        ["selu", "celu {alpha = 0.5}", "gelu", "gelu {approximate = true}", "swish {alpha = 2.0}", "thresholded_relu"]
+    {
+        let (name, attrs) = name.split_once(' ').unwrap_or((name, ""));
+        op(&format!("math.{name} %a {attrs}"), &["3x7xf32"], "3x7xf32");
+    }
+    op("math.is_nan %a", &["5xf32"], "5xbool");
+    op("math.prelu %a, %b", &["4x3x5xf32", "3x1xf32"], "4x3x5xf32");
     for name in ["log", "sqrt"] {
         check(
             &format!(
@@ -122,7 +136,7 @@ fn operations_on_numbers_of_all_shapes() {
 #[test]
 fn comparisons_choices_and_casts() {
     for name in ["equal", "less", "greater", "less_equal", "greater_equal"] {
-        for ty in ["f32", "i32", "u8", "i8"] {
+        for ty in ["f32", "i32", "u8", "i8", "i64"] {
             op(&format!("math.{name} %a, %b"), &[&format!("5x3x{ty}"), &format!("3x{ty}")], "5x3xbool");
         }
     }
@@ -148,9 +162,48 @@ fn comparisons_choices_and_casts() {
         ("i32", "bool"),
         ("i32", "i8"),
         ("i64", "u8"),
+        ("i64", "f32"),
+        ("i64", "bool"),
     ] {
         op(&format!("math.cast %a {{to = {to}}}"), &[&format!("3x5x{from}")], &format!("3x5x{to}"));
     }
+}
+
+#[test]
+fn wide_integers_are_compared_and_converted_by_both_halves() {
+    let numbers = [0, 1, -1, 5, -7, 1 << 31, -(1 << 31), 1 << 32, (1 << 40) + 3, -(1 << 50), i64::MAX, i64::MIN];
+    let values = |turn: usize| {
+        let all: Vec<i64> = (0..144).map(|i| numbers[if turn == 0 { i / 12 } else { i % 12 }]).collect();
+        Val::from(Tensor::from_i64(DType::I64, &[144], &all).unwrap())
+    };
+    for op in ["equal", "less", "greater", "less_equal", "greater_equal"] {
+        run_both(
+            &format!(
+                "func @f(%a: tensor<144xi64>, %b: tensor<144xi64>) {{ %0 = math.{op} %a, %b : tensor<144xbool> return %0 as \"y\" }}"
+            ),
+            &[values(0), values(1)],
+            1,
+        );
+    }
+    for to in ["f32", "bool", "i32", "u8"] {
+        run_both(
+            &format!(
+                "func @f(%a: tensor<144xi64>) {{ %0 = math.cast %a {{to = {to}}} : tensor<144x{to}> return %0 as \"y\" }}"
+            ),
+            &[values(0)],
+            1,
+        );
+    }
+    check(
+        "func @f(%a: tensor<4x9xf32>, %m: tensor<9xi64>) {
+           %1 = kernel.fused %a, %m : tensor<4x9xf32> region
+             func @fused(%p0: tensor<4x9xf32>, %p1: tensor<9xi64>) {
+             %0 = math.cast %p1 {to = f32} : tensor<9xf32>
+             %1 = math.mul %p0, %0 : tensor<4x9xf32>
+             return %1 as \"y\" }
+           return %1 as \"y\" }",
+        1,
+    );
 }
 
 #[test]
@@ -184,6 +237,28 @@ fn movement() {
             1,
         );
     }
+    for (indices, shape) in
+        [("[1]> : tensor<i64>", "2x5"), ("[-2]> : tensor<1xi64>", "2x1x5"), ("[0, 2]> : tensor<2xi64>", "2x2x5")]
+    {
+        let ty = indices.split_once(": ").unwrap().1;
+        check(
+            &format!(
+                "func @f(%a: tensor<2x3x5xf32>) {{
+               %0 = tensor.const {{value = dense<{indices}}} : {ty}
+               %1 = tensor.gather %a, %0 {{axis = 1}} : tensor<{shape}xf32>
+               %2 = math.relu %1 : tensor<{shape}xf32>
+               return %2 as \"y\" }}"
+            ),
+            1,
+        );
+    }
+    check(
+        "func @f(%a: tensor<2x3xf32>) {
+           %0 = tensor.const {value = dense<[2.5]> : tensor<f32>} : tensor<f32>
+           %1 = tensor.pad %a, %0 {pads = [0, 1, 2, 0]} : tensor<4x4xf32>
+           return %1 as \"y\" }",
+        1,
+    );
     check(
         "func @f(%a: tensor<1x6x4x4xf32>) {
            %0 = kernel.convert_layout %a : tensor<1x6x4x4xf32, nhwc>

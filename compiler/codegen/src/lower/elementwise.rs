@@ -1,7 +1,7 @@
 //! Elementwise ops: one expression, one kernel.
 //!
 //! Registers hold `f32`, `i32` or masks: a bool is a mask inside an expression and a byte in memory. Integers that are
-//! narrower or wider than 32 bits are only converted. `i64` is read by its lower half, so that it only becomes another integer.
+//! narrower or wider than 32 bits are only converted and compared; an `i64` is two operands of 32 bits, its halves.
 
 use optc_ir::Op;
 use optc_ir::ops::nn::BatchNorm;
@@ -21,24 +21,34 @@ pub(super) struct Arg {
     pub(super) expr: Expr,
     /// What it is in the graph.
     pub(super) dtype: DType,
+    /// The upper half of an `i64`.
+    high: Option<Expr>,
 }
 
 impl Arg {
-    /// Operand `i` of the kernel.
+    /// What an expression gives.
+    pub(super) fn new(expr: Expr, dtype: DType) -> Arg {
+        Arg { expr, dtype, high: None }
+    }
+
+    /// Operand `i` of the kernel; for an `i64` its lower half, where operand `i + 1` is the upper one (see [`halves`]).
     pub(super) fn operand(i: usize, dtype: DType) -> Arg {
         let expr = Expr::Operand(i);
-        Arg { expr: if dtype == DType::Bool { expr.mask() } else { expr }, dtype }
+        let high = (dtype == DType::I64).then_some(Expr::Operand(i + 1));
+        Arg { expr: if dtype == DType::Bool { expr.mask() } else { expr }, dtype, high }
     }
 
     /// A constant of one element.
     pub(super) fn scalar(t: &optc_tensor::Tensor) -> Option<Arg> {
+        let int = || t.to_i64_vec().first().copied().unwrap_or(0);
         let expr = match (t.len(), t.dtype()) {
             (1, DType::F32) => Expr::Const(t.to_f64_vec()[0] as f32),
-            (1, DType::I32 | DType::U8 | DType::I8) => Expr::Int(t.to_i64_vec()[0] as i32),
+            (1, DType::I32 | DType::U8 | DType::I8 | DType::I64) => Expr::Int(int() as i32),
             (1, DType::Bool) => Expr::Int(-i32::from(t.bytes()[0] != 0)),
             _ => return None,
         };
-        Some(Arg { expr, dtype: t.dtype() })
+        let high = (t.dtype() == DType::I64).then(|| Expr::Int((int() >> 32) as i32));
+        Some(Arg { expr, dtype: t.dtype(), high })
     }
 
     /// What is stored for it.
@@ -47,9 +57,20 @@ impl Arg {
     }
 }
 
+/// The views of an operand: one, or for an `i64` those of its lower and its upper halves.
+pub(super) fn halves(view: View) -> Vec<View> {
+    if view.dtype != DType::I64 {
+        return vec![view];
+    }
+    let strides = view.strides.iter().map(|s| 2 * s).collect();
+    let low = View { dtype: DType::I32, strides, ..view };
+    let high = View { at: BufRef { offset: low.at.offset + 4, ..low.at }, ..low.clone() };
+    vec![low, high]
+}
+
 /// Whether [`expr_of`] knows the op, for operands of the dtypes that it does know.
 pub(super) fn is_elementwise(op: &Op) -> bool {
-    let args = [0, 1, 2].map(|i| Some(Arg { expr: Expr::Const(i as f32), dtype: DType::F32 }));
+    let args = [0, 1, 2].map(|i| Some(Arg::new(Expr::Const(i as f32), DType::F32)));
     expr_of(op, &args, DType::F32).is_ok()
 }
 
@@ -66,7 +87,7 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Ex
         return Ok(expr);
     }
     if let Op::Cast(_) = op {
-        return cast(x, dtype, result);
+        return cast(first, result);
     }
     if dtype == DType::F32 {
         if let Some(expr) = float_function(op, x.clone()) {
@@ -94,14 +115,7 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Ex
 /// Comparisons, choices and operations on masks.
 fn logic(op: &Op, args: &[Option<Arg>], x: &Expr) -> Result<Option<Expr>, Declined> {
     let given = |i: usize| args.get(i).and_then(Option::as_ref).ok_or_else(|| Declined::new("an operand is absent"));
-    let compare = |cmp: Cmp| {
-        let (a, b) = (given(0)?, given(1)?);
-        match a.dtype {
-            DType::F32 | DType::I32 | DType::U8 | DType::I8 => Ok(Some(x.clone().cmp(cmp, b.expr.clone()))),
-            DType::Bool if cmp == Cmp::Eq => Ok(Some(x.clone().cmp(cmp, b.expr.clone()))),
-            other => Err(Declined::new(format!("{other} is not compared by kernels"))),
-        }
-    };
+    let compare = |cmp: Cmp| compare(cmp, given(0)?, given(1)?).map(Some);
     let masks = |op: Binary| Ok(Some(x.clone().binary(op, given(1)?.expr.clone())));
     match op {
         Op::Equal(_) => compare(Cmp::Eq),
@@ -113,6 +127,7 @@ fn logic(op: &Op, args: &[Option<Arg>], x: &Expr) -> Result<Option<Expr>, Declin
         Op::Or(_) => masks(Binary::Or),
         Op::Xor(_) => masks(Binary::Xor),
         Op::Not(_) => Ok(Some(x.clone().binary(Binary::Xor, Expr::Int(-1)))),
+        Op::IsNan(_) if given(0)?.dtype == DType::F32 => Ok(Some(x.clone().cmp(Cmp::Ne, x.clone()))),
         Op::Where(_) => {
             let (a, b) = (given(1)?, given(2)?);
             if a.dtype == DType::I64 {
@@ -124,8 +139,45 @@ fn logic(op: &Op, args: &[Option<Arg>], x: &Expr) -> Result<Option<Expr>, Declin
     }
 }
 
-fn cast(x: Expr, from: DType, to: DType) -> Result<Expr, Declined> {
+fn compare(cmp: Cmp, a: &Arg, b: &Arg) -> Result<Expr, Declined> {
+    let (x, y) = (a.expr.clone(), b.expr.clone());
+    match (a.dtype, &a.high, &b.high) {
+        (DType::F32 | DType::I32 | DType::U8 | DType::I8, _, _) => Ok(x.cmp(cmp, y)),
+        (DType::Bool, _, _) if cmp == Cmp::Eq => Ok(x.cmp(cmp, y)),
+        (DType::I64, Some(p), Some(q)) => {
+            // The lower halves are unsigned: with the sign bit turned they compare as signed ones do.
+            let turned = |half: Expr| half.binary(Binary::Xor, Expr::Int(i32::MIN));
+            let low = turned(x).cmp(cmp, turned(y));
+            let same = p.clone().cmp(Cmp::Eq, q.clone()).binary(Binary::And, low);
+            let strict = match cmp {
+                Cmp::Eq => return Ok(same),
+                Cmp::Lt | Cmp::Le => Cmp::Lt,
+                Cmp::Gt | Cmp::Ge => Cmp::Gt,
+                Cmp::Ne => return Err(Declined::new("i64 is not compared so by kernels")),
+            };
+            Ok(p.clone().cmp(strict, q.clone()).binary(Binary::Or, same))
+        }
+        (other, _, _) => Err(Declined::new(format!("{other} is not compared by kernels"))),
+    }
+}
+
+fn cast(arg: &Arg, to: DType) -> Result<Expr, Declined> {
     use DType::{Bool, F32, I8, I32, I64, U8};
+    let (x, from) = (arg.expr.clone(), arg.dtype);
+    if let Some(high) = &arg.high {
+        return Ok(match to {
+            // The lower half as a signed number, which makes the upper one greater by one where it is negative.
+            F32 => {
+                let carry = x.clone().cmp(Cmp::Lt, Expr::Int(0)).to_float();
+                let upper = high.clone().to_float().minus(carry);
+                upper.times(Expr::Const(4_294_967_296.0)).plus(x.to_float())
+            }
+            Bool => x.binary(Binary::Or, high.clone()).mask(),
+            I32 => x,
+            U8 | I8 => narrow(x, to),
+            _ => return Err(Declined::new(format!("kernels do not convert {from} to {to}"))),
+        });
+    }
     Ok(match (from, to) {
         _ if from == to => x,
         (F32, Bool) => x.cmp(Cmp::Ne, Expr::Const(0.0)),
@@ -135,8 +187,8 @@ fn cast(x: Expr, from: DType, to: DType) -> Result<Expr, Declined> {
         (Bool, I32 | I64 | U8 | I8) => x.bit(),
         (I32 | U8 | I8, F32) => x.to_float(),
         (I32 | U8 | I8, Bool) => x.mask(),
-        (U8 | I8, I32 | I64) | (I32, I64) | (I64, I32) => x,
-        (I32 | I64 | U8 | I8, U8 | I8) => narrow(x, to),
+        (U8 | I8, I32 | I64) | (I32, I64) => x,
+        (I32 | U8 | I8, U8 | I8) => narrow(x, to),
         _ => return Err(Declined::new(format!("kernels do not convert {from} to {to}"))),
     })
 }
@@ -172,6 +224,13 @@ fn float_function(op: &Op, x: Expr) -> Option<Expr> {
         Op::Mish(_) => x.mish(),
         Op::LeakyRelu(op) => x.leaky_relu(op.alpha.0),
         Op::Elu(op) => x.elu(op.alpha.0),
+        Op::Selu(op) => x.selu(op.alpha.0, op.gamma.0),
+        Op::Celu(op) => x.celu(op.alpha.0),
+        Op::Gelu(op) if op.approximate => x.gelu_tanh(),
+        Op::Gelu(_) => x.gelu(),
+        Op::Swish(op) => x.clone().times(x.times(Expr::Const(op.alpha.0)).func(Func::Sigmoid)),
+        Op::ThresholdedRelu(op) => x.clone().cmp(Cmp::Le, Expr::Const(op.alpha.0)).select(Expr::Const(0.0), x),
+        Op::Tan(_) => x.clone().func(Func::Sin).over(x.func(Func::Cos)),
         Op::HardSigmoid(op) => x.hard_sigmoid(op.alpha.0, op.beta.0),
         _ => return None,
     })
@@ -188,6 +247,7 @@ fn float_operation(op: &Op, args: &[Option<Arg>], x: Expr) -> Result<Option<Expr
         Op::Div(_) => x.over(second()?),
         Op::Min(_) => x.minimum(second()?),
         Op::Max(_) => x.maximum(second()?),
+        Op::PRelu(_) => x.clone().cmp(Cmp::Lt, Expr::Const(0.0)).select(x.clone().times(second()?), x),
         Op::Clip(_) => {
             let lower = arg(1).map_or(x.clone(), |low| x.maximum(low));
             arg(2).map_or(lower.clone(), |high| lower.minimum(high))
@@ -235,10 +295,10 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
         let view = lw.view(value)?;
         let wide = view.broadcast(&result.shape);
         args.push(Some(Arg::operand(views.len(), view.dtype)));
-        views.push(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?);
+        views.extend(halves(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?));
     }
     let expr = expr_of(op, &args, result.dtype)?;
-    elementwise(lw, &Arg { expr, dtype: result.dtype }.stored(), &views, &result, &site.loc)
+    elementwise(lw, &Arg::new(expr, result.dtype).stored(), &views, &result, &site.loc)
 }
 
 /// `scale * (x - mean) / sqrt(var + epsilon) + bias` with a value of each for a channel (axis 1).

@@ -16,7 +16,7 @@ const MAX_EXPR: usize = 200;
 struct Fusion {
     anchor: Option<NodeId>,
     expr: Expr,
-    /// The region's parameters behind operands `first..` of the expression.
+    /// The region's parameters behind operands `first..` of the expression; an `i64` is there twice, for its halves.
     operands: Vec<usize>,
 }
 
@@ -26,11 +26,13 @@ impl Lowering {
         let fusion = analyse(region)?;
         let mut views: Vec<View> = Vec::new();
         let result = site.result()?.clone();
-        for &param in &fusion.operands {
+        let mut params = fusion.operands.clone();
+        params.dedup();
+        for param in params {
             let value = site.operand(param)?;
-            let view = self.view(value)?;
-            let wide = view.broadcast(&result.shape);
-            views.push(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?);
+            let wide = self.view(value)?.broadcast(&result.shape);
+            let wide = wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?;
+            views.extend(elementwise::halves(wide));
         }
         let Some(anchor) = fusion.anchor else {
             return elementwise::elementwise(self, &fusion.expr, &views, &result, &site.loc);
@@ -88,11 +90,12 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                         continue;
                     };
                     if let Some(&param) = params.get(operand) {
+                        let dtype = dtype(region, *operand)?;
                         let at = operands.iter().position(|&p| p == param).unwrap_or_else(|| {
-                            operands.push(param);
-                            operands.len() - 1
+                            operands.extend(vec![param; if dtype == DType::I64 { 2 } else { 1 }]);
+                            operands.iter().position(|&p| p == param).unwrap_or_default()
                         });
-                        args.push(Some(Arg::operand(first + at, dtype(region, *operand)?)));
+                        args.push(Some(Arg::operand(first + at, dtype)));
                     } else {
                         args.push(known.get(operand).cloned());
                     }
@@ -102,7 +105,7 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                 if expr.size() > MAX_EXPR {
                     return Err(Declined::new("the fused expression is too large"));
                 }
-                known.insert(value, Arg { expr, dtype });
+                known.insert(value, Arg::new(expr, dtype));
             }
         }
     }

@@ -65,21 +65,29 @@ fn concat(lw: &mut Lowering, op: &tensor::Concat, site: &Site) -> Lowered {
     emit(lw, &sources, pieces, &dst, &site.loc)
 }
 
-/// The operand, and zeros around it: for each dim those before and those behind, within what the dims before it keep.
+/// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it keep.
 fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
     if op.mode != "constant" {
         return Err(Declined::new(format!("kernels do not pad by `{}`", op.mode)));
     }
-    if site.operands.iter().skip(1).any(Option::is_some) {
-        return Err(Declined::new("kernels pad by zeros alone, as many as the attribute says"));
+    if site.operands.iter().skip(2).any(Option::is_some) {
+        return Err(Declined::new("the pads are an operand"));
+    }
+    let mut value = [0; 8];
+    if let Some(operand) = site.optional(1) {
+        let constant = lw.constant(operand).ok_or_else(|| Declined::new("kernels pad by constants alone"))?;
+        value.iter_mut().zip(constant.bytes()).for_each(|(to, from)| *to = *from);
     }
     let (src, dst) = (lw.view(site.operand(0)?)?, site.result()?.clone());
     let (from, to) = (src.byte_strides(), dst.byte_strides());
+    if op.pads.len() != 2 * dst.shape.len() {
+        return Err(Declined::new("the pads do not fit the rank"));
+    }
     let (mut shape, mut offset, mut start) = (dst.shape.clone(), 0, 0);
     let mut pieces = Vec::new();
-    let zeros = |shape: &[usize], offset: i64| Piece {
+    let fill = |shape: &[usize], offset: i64| Piece {
         shape: shape.to_vec(),
-        source: Source::Fill([0; 8]),
+        source: Source::Fill(value),
         dst: Place { offset, strides: to.clone() },
     };
     for d in 0..shape.len() {
@@ -91,7 +99,7 @@ fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
         for (part, begin) in [(low, 0), (all - high, high)] {
             shape[d] = part as usize;
             if part > 0 {
-                pieces.push(zeros(&shape, offset + begin * to[d]));
+                pieces.push(fill(&shape, offset + begin * to[d]));
             }
         }
         shape[d] = (high - low) as usize;

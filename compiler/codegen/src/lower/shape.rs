@@ -3,7 +3,7 @@
 
 use optc_ir::{Encoding, Node, NodeId, Op, Value};
 
-use super::{Decision, Loc, Lowering, View, buffered};
+use super::{Decision, Loc, Lowering, View, buffered, strides_in};
 
 impl Lowering {
     /// Makes the node's results views of its operand, where that is all it takes.
@@ -22,6 +22,7 @@ impl Lowering {
             Op::Transpose(t) => vec![transposed(&x, &t.perm)?],
             Op::Expand(_) => vec![x.broadcast(&types[0])?],
             Op::Slice(_) => vec![self.sliced(&x, node, &types[0])?],
+            Op::Gather(g) => vec![self.gathered(&x, g.axis, node, &types[0])?],
             Op::Split(s) => split(&x, s.axis, &types)?,
             Op::ConvertLayout(_) => {
                 let encoding = node.results[0].ty.as_tensor()?.encoding;
@@ -33,6 +34,29 @@ impl Lowering {
             self.locs.insert(Value { node: id, result: i as u32 }, Loc::View(view));
         }
         Some(Decision::View)
+    }
+
+    /// The gather of constant indices that are as far apart as each other: a slice, with other dims.
+    fn gathered(&self, x: &View, axis: i64, node: &Node, shape: &[usize]) -> Option<View> {
+        let indices = self.constant(node.operands.get(1).copied()??)?;
+        let rank = x.shape.len() as i64;
+        let d = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok().filter(|&d| d < x.shape.len())?;
+        let n = x.shape[d] as i64;
+        let wrapped = |i: i64| Some(if i < 0 { i + n } else { i }).filter(|i| (0..n).contains(i));
+        let at = indices.to_i64_vec().into_iter().map(wrapped).collect::<Option<Vec<_>>>()?;
+        let first = *at.first()?;
+        let step = at.get(1).map_or(1, |second| second - first);
+        if step < 0 || at.windows(2).any(|pair| pair[1] - pair[0] != step) {
+            return None;
+        }
+        let inner = strides_in(indices.shape(), Encoding::Plain).into_iter().map(|s| s * step * x.strides[d]);
+        let mut strides = x.strides.clone();
+        strides.splice(d..d + 1, inner);
+        let mut view = View { shape: shape.to_vec(), strides, ..x.clone() };
+        if !view.is_empty() {
+            view.at.offset += usize::try_from(first * x.strides[d]).ok()? * view.width();
+        }
+        Some(view)
     }
 
     /// The slice as a view: constant bounds, positive steps.
