@@ -11,30 +11,35 @@
 mod contract;
 mod conv;
 mod elementwise;
+mod families;
+mod finish;
 mod fold;
 mod fused;
+mod host;
 mod memory;
 mod movement;
 mod pool;
 mod recurrent;
 mod report;
 mod shape;
+mod site;
+mod store;
 mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
-use optc_runtime::plan::{BufRef, Callable, HostStep, Info, KernelCode, KernelStep, Plan, Port, Slot, Step, Stored};
-use optc_tensor::{DType, Tensor, TensorError, element_count};
+use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
+use optc_tensor::{DType, Tensor, TensorError};
 
-use crate::emit::{Code, EmitError};
-use crate::expr::Expr;
+use crate::emit::EmitError;
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
 pub use report::{Decision, NodeReport};
+pub use site::{Epilogue, Site};
 pub use view::{View, strides_in};
 
 /// What to compile for.
@@ -116,69 +121,6 @@ enum Loc {
     Constant(Tensor),
 }
 
-/// What is stored instead of an op's result: an expression on it and on other operands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Epilogue {
-    /// Operand 0 is the op's result, operand `i + 1` is `operands[i]`.
-    pub expr: Expr,
-    /// Further operands, broadcast to the shape of the result.
-    pub operands: Vec<View>,
-}
-
-impl Default for Epilogue {
-    fn default() -> Self {
-        Epilogue { expr: Expr::Operand(0), operands: Vec::new() }
-    }
-}
-
-/// One op to be lowered by a kernel family.
-#[derive(Debug)]
-pub struct Site {
-    /// Its operands.
-    pub operands: Vec<Option<Value>>,
-    /// Where the results go: dense views in the layout of the results' types.
-    pub results: Vec<View>,
-    /// What is applied to the first result before it is stored.
-    pub epilogue: Epilogue,
-    /// The ONNX nodes.
-    pub loc: Vec<String>,
-}
-
-impl Site {
-    /// The only result.
-    ///
-    /// # Errors
-    /// The op has several.
-    pub fn result(&self) -> Result<&View, Declined> {
-        match &self.results[..] {
-            [one] => Ok(one),
-            many => Err(Declined::new(format!("a kernel gives one result, not {}", many.len()))),
-        }
-    }
-
-    /// Declines an epilogue, for families that have none.
-    ///
-    /// # Errors
-    /// There is one.
-    pub fn without_epilogue(&self) -> Lowered {
-        let none = self.epilogue.operands.is_empty() && self.epilogue.expr == Expr::Operand(0);
-        if none { Ok(()) } else { Err(Declined::new("its kernel applies no expression to the result")) }
-    }
-
-    /// The value of operand `slot`.
-    ///
-    /// # Errors
-    /// It is absent.
-    pub fn operand(&self, slot: usize) -> Result<Value, Declined> {
-        self.optional(slot).ok_or_else(|| Declined::new(format!("operand {slot} is absent")))
-    }
-
-    /// The value of operand `slot`, if there is one.
-    pub fn optional(&self, slot: usize) -> Option<Value> {
-        self.operands.get(slot).copied().flatten()
-    }
-}
-
 /// The state of a lowering; kernel families emit through it.
 pub struct Lowering {
     graph: Graph,
@@ -186,7 +128,7 @@ pub struct Lowering {
     pub target: Target,
     locs: HashMap<Value, Loc>,
     /// Copies of values in other layouts, and constants that were put into buffers.
-    copies: HashMap<(Value, Encoding), View>,
+    copies: IndexMap<(Value, Encoding), View>,
     uses_left: HashMap<Value, usize>,
     drafts: Vec<Draft>,
     constants: Vec<Tensor>,
@@ -199,28 +141,13 @@ pub struct Lowering {
     names: Vec<String>,
 }
 
-/// What a roll-back restores.
-struct Mark {
-    steps: usize,
-    drafts: usize,
-    constants: usize,
-    kernels: usize,
-    names: usize,
-    copies: HashMap<(Value, Encoding), View>,
-}
-
-/// Work below this is done by the caller alone: waking a worker takes some microseconds.
-const PARALLEL_FLOPS: f64 = 400e3;
-/// The same for bytes moved.
-const PARALLEL_BYTES: f64 = 128e3;
-
 impl Lowering {
     fn new(graph: Graph, target: Target) -> Result<Lowering, LowerError> {
         let mut lowering = Lowering {
             graph,
             target,
             locs: HashMap::new(),
-            copies: HashMap::new(),
+            copies: IndexMap::new(),
             uses_left: HashMap::new(),
             drafts: Vec::new(),
             constants: Vec::new(),
@@ -384,271 +311,6 @@ impl Lowering {
             self.locs.insert(Value { node: id, result: i as u32 }, Loc::View(view));
         }
         Ok(Ok(Decision::Kernel { names: self.names.clone() }))
-    }
-
-    /// The kernel families: the one place that knows which op is lowered where.
-    fn op(&mut self, op: &Op, site: &Site) -> Lowered {
-        match op {
-            Op::MatMul(op) => self.matmul(op, site),
-            Op::Gemm(op) => self.gemm(op, site),
-            Op::Conv(op) => self.conv(op, site),
-            Op::Pool(op) => self.pool(op, site),
-            Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
-            Op::Reduce(_) | Op::Softmax(_) | Op::LpNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) => {
-                fold::op(self, op, site)
-            }
-            Op::Lstm(op) => self.lstm(op, site),
-            Op::Gru(op) => self.gru(op, site),
-            Op::Rnn(op) => self.rnn(op, site),
-            Op::ConvertLayout(_)
-            | Op::Transpose(_)
-            | Op::Expand(_)
-            | Op::Slice(_)
-            | Op::Split(_)
-            | Op::Concat(_)
-            | Op::Pad(_) => movement::op(self, op, site),
-            op if elementwise::is_elementwise(op) => elementwise::op(self, op, site),
-            _ => Err(Declined::new("there is no kernel for it")),
-        }
-    }
-
-    fn host(&mut self, id: NodeId, node: &Node, regions: &RegionCompiler) -> Result<(), LowerError> {
-        let mut operands = Vec::with_capacity(node.operands.len());
-        for value in &node.operands {
-            operands.push(match value {
-                Some(value) => Some(self.host_operand(*value)?),
-                None => None,
-            });
-        }
-        let mut results = Vec::new();
-        for (i, info) in node.results.iter().enumerate() {
-            let (loc, slot) = match buffered(&info.ty) {
-                Some(t) => {
-                    let view = self.dense(&t.with_encoding(Encoding::Plain), Kind::Temp)?;
-                    let slot = Slot::Buffer(stored(&view));
-                    (Loc::View(view), slot)
-                }
-                None => {
-                    let v = self.slot();
-                    (Loc::Slot(v), Slot::Value(v))
-                }
-            };
-            self.locs.insert(Value { node: id, result: i as u32 }, loc);
-            results.push(Some(slot));
-        }
-        let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), flops: 0.0, bytes: 0.0 };
-        let types = node.results.iter().map(|r| r.ty.clone()).collect();
-        let regions = node.regions.iter().map(regions).collect();
-        self.steps.push(Step::Host(HostStep { op: node.op.clone(), operands, results, types, regions, info }));
-        Ok(())
-    }
-
-    fn host_operand(&mut self, value: Value) -> Result<Slot, LowerError> {
-        match self.locs.get(&value) {
-            Some(Loc::Constant(t)) => Ok(Slot::Constant(t.clone())),
-            Some(Loc::Slot(v)) => Ok(Slot::Value(*v)),
-            Some(Loc::View(_)) => {
-                let view = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
-                Ok(Slot::Buffer(stored(&view)))
-            }
-            None => Err(LowerError::Graph("an operand is not defined".to_owned())),
-        }
-    }
-
-    /// The constant that a value is, if it is one.
-    pub fn constant(&self, value: Value) -> Option<&Tensor> {
-        if let Some(Loc::Constant(t)) = self.locs.get(&value) { Some(t) } else { None }
-    }
-
-    /// The dtype and shape of a value.
-    ///
-    /// # Errors
-    /// The shape is not static.
-    pub fn ty(&self, value: Value) -> Result<TensorType, Declined> {
-        let ty = self.graph.ty(value).as_tensor().filter(|t| t.static_shape().is_some()).cloned();
-        ty.ok_or_else(|| Declined::new("the shape of an operand depends on data"))
-    }
-
-    /// A value as a view of a buffer, in whatever layout it has.
-    ///
-    /// # Errors
-    /// Its shape is not static, or its dtype does not fill bytes.
-    pub fn view(&mut self, value: Value) -> Result<View, Declined> {
-        if let Some(view) = self.copies.get(&(value, Encoding::Plain))
-            && !matches!(self.locs.get(&value), Some(Loc::View(_)))
-        {
-            return Ok(view.clone());
-        }
-        match self.locs.get(&value).cloned() {
-            Some(Loc::View(view)) => Ok(view),
-            Some(Loc::Constant(t)) => {
-                let ty = TensorType::fixed(t.dtype(), t.shape());
-                buffered(&ty.clone().into()).ok_or_else(|| Declined::new(format!("{} operand", t.dtype())))?;
-                let at = self.add_constant(t);
-                let view = View::dense(at, &ty).ok_or_else(|| Declined::new("the constant has no layout"))?;
-                self.copies.insert((value, Encoding::Plain), view.clone());
-                Ok(view)
-            }
-            Some(Loc::Slot(slot)) => {
-                let ty = buffered(&self.graph.ty(value).clone())
-                    .ok_or_else(|| Declined::new("the shape of an operand depends on data"))?;
-                let ty = ty.with_encoding(Encoding::Plain);
-                let view = self.dense(&ty, Kind::Temp).map_err(|e| Declined::new(e.to_string()))?;
-                let loc = self.graph.node(value.node).loc.join(", ");
-                self.steps.push(Step::Load { value: slot, to: stored(&view), loc });
-                self.copies.insert((value, Encoding::Plain), view.clone());
-                Ok(view)
-            }
-            None => Err(Declined::new("an operand is not defined")),
-        }
-    }
-
-    /// A value as a dense view in an encoding; copied there where it lies otherwise (once for all who ask).
-    ///
-    /// # Errors
-    /// As [`Lowering::view`], or its dtype cannot be copied by kernels.
-    pub fn view_in(&mut self, value: Value, encoding: Encoding) -> Result<View, Declined> {
-        let view = self.view(value)?;
-        if view.is(encoding) {
-            let strides = strides_in(&view.shape, encoding);
-            return Ok(View { strides, ..view });
-        }
-        if let Some(copy) = self.copies.get(&(value, encoding)) {
-            return Ok(copy.clone());
-        }
-        let ty = TensorType::fixed(view.dtype, &view.shape).with_encoding(encoding);
-        let copy = self.dense(&ty, Kind::Temp).map_err(|e| Declined::new(e.to_string()))?;
-        let loc = self.graph.node(value.node).loc.clone();
-        movement::copy(self, &view, &copy, &loc)?;
-        self.copies.insert((value, encoding), copy.clone());
-        Ok(copy)
-    }
-
-    /// A buffer with constant bytes.
-    pub fn add_constant(&mut self, tensor: Tensor) -> BufRef {
-        let bytes = tensor.bytes().len();
-        self.constants.push(tensor);
-        self.buffer(bytes, Kind::Constant(self.constants.len() - 1))
-    }
-
-    /// A buffer for intermediate bytes of the op at hand.
-    pub fn temp(&mut self, bytes: usize) -> BufRef {
-        self.buffer(bytes, Kind::Temp)
-    }
-
-    /// Adds a kernel step. `args` has a place for each buffer of the kernel; `in_place` names the argument that the
-    /// kernel's last one may overwrite: it reads each element there before it writes it, in the same task.
-    ///
-    /// # Panics
-    /// A place has fewer bytes than the kernel declares: a bug of the family.
-    pub fn kernel(&mut self, kernel: Kernel, args: Vec<BufRef>, in_place: Option<usize>, info: Info) {
-        assert_eq!(kernel.bufs.len(), args.len(), "`{}`: one place for each buffer", kernel.name);
-        for (declared, at) in kernel.bufs.iter().zip(&args) {
-            let have = self.drafts[at.buf].bytes;
-            let fits = at.offset.checked_add(declared.bytes).is_some_and(|end| end <= have);
-            assert!(fits, "`{}`: buffer `{}` does not fit its place", kernel.name, declared.name);
-        }
-        if let (Some(from), Some(dst)) = (in_place, args.last()) {
-            let src = args[from];
-            if src.offset == 0 && dst.offset == 0 {
-                self.drafts[dst.buf].in_place = Some(src.buf);
-            }
-        }
-        let parallel = kernel.tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES);
-        let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
-        let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
-        self.names.push(info.name.clone());
-        let (kernel, _) = self.kernels.insert_full(kernel);
-        self.steps.push(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, info }));
-    }
-
-    fn buffer(&mut self, bytes: usize, kind: Kind) -> BufRef {
-        self.drafts.push(Draft { bytes, kind, in_place: None });
-        BufRef { buf: self.drafts.len() - 1, offset: 0 }
-    }
-
-    fn dense(&mut self, ty: &TensorType, kind: Kind) -> Result<View, LowerError> {
-        let shape = ty.static_shape().unwrap_or_default();
-        let too_large = || TensorError::TooLarge(shape.clone());
-        let bytes = element_count(&shape).and_then(|n| ty.dtype.bytes_for(n)).ok_or_else(too_large)?;
-        if bytes > isize::MAX as usize / 2 {
-            return Err(too_large().into());
-        }
-        let at = self.buffer(bytes, kind);
-        View::dense(at, ty).ok_or_else(|| LowerError::Graph(format!("{ty} has no strides")))
-    }
-
-    fn slot(&mut self) -> usize {
-        self.values += 1;
-        self.values - 1
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            steps: self.steps.len(),
-            drafts: self.drafts.len(),
-            constants: self.constants.len(),
-            kernels: self.kernels.len(),
-            names: self.names.len(),
-            copies: self.copies.clone(),
-        }
-    }
-
-    fn roll_back(&mut self, mark: Mark) {
-        self.steps.truncate(mark.steps);
-        self.drafts.truncate(mark.drafts);
-        self.constants.truncate(mark.constants);
-        self.kernels.truncate(mark.kernels);
-        self.names.truncate(mark.names);
-        self.copies = mark.copies;
-    }
-
-    fn finish(mut self) -> Result<Compiled, LowerError> {
-        let outputs = self.outputs()?;
-        let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
-        let kernels: Vec<&Kernel> = self.kernels.iter().collect();
-        let code: Arc<dyn KernelCode> = Arc::new(Code::compile(&kernels, self.target.threads)?);
-        let plan = Plan {
-            inputs: self.inputs,
-            outputs,
-            buffers,
-            constants: self.constants,
-            arena_bytes,
-            values: self.values,
-            steps: self.steps,
-            code,
-        };
-        Ok(Compiled { plan, report: self.report })
-    }
-
-    fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {
-        let mut ports = Vec::new();
-        for (i, output) in self.graph.outputs.clone().into_iter().enumerate() {
-            let ty = self.graph.ty(output.value).clone();
-            let slot = match self.locs.get(&output.value).cloned() {
-                Some(Loc::Constant(t)) => Slot::Constant(t),
-                Some(Loc::Slot(v)) => Slot::Value(v),
-                Some(Loc::View(view)) => Slot::Buffer(self.output(i, output.value, &view)?),
-                None => return Err(LowerError::Graph(format!("output `{}` is not defined", output.name))),
-            };
-            ports.push(Port { name: output.name, ty, slot });
-        }
-        Ok(ports)
-    }
-
-    /// Lets a value be output `i`: its own buffer where nothing else lies there, else a copy.
-    fn output(&mut self, i: usize, value: Value, view: &View) -> Result<Stored, LowerError> {
-        let draft = &mut self.drafts[view.at.buf];
-        let whole = view.at.offset == 0 && draft.bytes == view.span_bytes() && draft.kind == Kind::Temp;
-        if whole && view.is(Encoding::Plain) {
-            draft.kind = Kind::Output(i);
-            draft.in_place = None;
-            return Ok(stored(view));
-        }
-        let plain = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
-        let dst = self.buffer(plain.span_bytes(), Kind::Output(i));
-        self.steps.push(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
-        Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
     }
 }
 

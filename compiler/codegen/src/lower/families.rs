@@ -1,0 +1,174 @@
+//! The kernel families: the one place that knows which op is lowered where, and why an op has no kernel.
+
+use optc_ir::Op;
+
+use super::{Declined, Lowered, Lowering, Site, elementwise, fold, movement};
+
+impl Lowering {
+    /// Lowers an op that is no view of its operand. There is no wildcard: a new op does not compile before it is decided.
+    pub(super) fn op(&mut self, op: &Op, site: &Site) -> Lowered {
+        match op {
+            Op::MatMul(op) => self.matmul(op, site),
+            Op::Gemm(op) => self.gemm(op, site),
+            Op::Conv(op) => self.conv(op, site),
+            Op::Pool(op) => self.pool(op, site),
+            Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
+            Op::Lstm(op) => self.lstm(op, site),
+            Op::Gru(op) => self.gru(op, site),
+            Op::Rnn(op) => self.rnn(op, site),
+            Op::Reduce(_) | Op::Softmax(_) | Op::LpNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) => {
+                fold::op(self, op, site)
+            }
+            Op::ConvertLayout(_)
+            | Op::Concat(_)
+            | Op::Pad(_)
+            | Op::Transpose(_)
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Split(_) => movement::op(self, op, site),
+            Op::Abs(_)
+            | Op::Neg(_)
+            | Op::Sign(_)
+            | Op::Exp(_)
+            | Op::Log(_)
+            | Op::Sqrt(_)
+            | Op::Reciprocal(_)
+            | Op::Erf(_)
+            | Op::Floor(_)
+            | Op::Ceil(_)
+            | Op::Round(_)
+            | Op::Sin(_)
+            | Op::Cos(_)
+            | Op::Tan(_)
+            | Op::Asin(_)
+            | Op::Acos(_)
+            | Op::Atan(_)
+            | Op::Sinh(_)
+            | Op::Cosh(_)
+            | Op::Tanh(_)
+            | Op::Asinh(_)
+            | Op::Acosh(_)
+            | Op::Atanh(_)
+            | Op::IsNan(_)
+            | Op::IsInf(_)
+            | Op::Not(_)
+            | Op::Sigmoid(_)
+            | Op::Relu(_)
+            | Op::Softplus(_)
+            | Op::Softsign(_)
+            | Op::HardSwish(_)
+            | Op::Mish(_)
+            | Op::Swish(_)
+            | Op::LeakyRelu(_)
+            | Op::ThresholdedRelu(_)
+            | Op::Elu(_)
+            | Op::Celu(_)
+            | Op::Selu(_)
+            | Op::HardSigmoid(_)
+            | Op::Gelu(_)
+            | Op::Shrink(_)
+            | Op::PRelu(_)
+            | Op::Add(_)
+            | Op::Sub(_)
+            | Op::Mul(_)
+            | Op::Div(_)
+            | Op::Mod(_)
+            | Op::Pow(_)
+            | Op::Min(_)
+            | Op::Max(_)
+            | Op::And(_)
+            | Op::Or(_)
+            | Op::Xor(_)
+            | Op::Equal(_)
+            | Op::Less(_)
+            | Op::Greater(_)
+            | Op::LessEqual(_)
+            | Op::GreaterEqual(_)
+            | Op::BitAnd(_)
+            | Op::BitOr(_)
+            | Op::BitXor(_)
+            | Op::BitNot(_)
+            | Op::ShiftLeft(_)
+            | Op::ShiftRight(_)
+            | Op::Where(_)
+            | Op::Clip(_)
+            | Op::Cast(_) => elementwise::op(self, op, site),
+            Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Flatten(_) | Op::BitCast(_) => {
+                host("its operand is no view of a buffer")
+            }
+            Op::If(_) | Op::Loop(_) | Op::Scan(_) => host("control flow: its regions run as plans of their own"),
+            Op::SeqConstruct(_)
+            | Op::SeqEmpty(_)
+            | Op::SeqInsert(_)
+            | Op::SeqErase(_)
+            | Op::SeqAt(_)
+            | Op::SeqLength(_)
+            | Op::SeqSplit(_)
+            | Op::SeqConcat(_)
+            | Op::OptSome(_)
+            | Op::OptNone(_)
+            | Op::OptHas(_)
+            | Op::OptGet(_) => host("sequences and optionals are values of the host"),
+            Op::StrConcat(_) | Op::StrSplit(_) | Op::StrMatch(_) | Op::StrNormalize(_) | Op::Lookup(_) => {
+                host("strings are values of the host")
+            }
+            Op::NonZero(_) | Op::Compress(_) | Op::Unique(_) | Op::NonMaxSuppression(_) => {
+                host("how much it finds depends on data")
+            }
+            Op::Param(_)
+            | Op::Constant(_)
+            | Op::ShapeOf(_)
+            | Op::Fill(_)
+            | Op::Range(_)
+            | Op::Eye(_)
+            | Op::Window(_)
+            | Op::MelWeights(_)
+            | Op::AffineGrid(_) => host("it computes a constant unless shapes depend on data"),
+            Op::Fused(_) => host("a fused region is lowered as a whole"),
+            Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => {
+                host("kernels gather only at constant, even indices")
+            }
+            Op::ScatterElements(_) | Op::ScatterNd(_) | Op::UpdateCache(_) | Op::MaxUnpool(_) => {
+                host("there is no kernel that scatters")
+            }
+            Op::Triangle(_)
+            | Op::OneHot(_)
+            | Op::Tile(_)
+            | Op::ReverseSequence(_)
+            | Op::CenterCropPad(_)
+            | Op::Col2Im(_) => host("there is no kernel that moves elements so"),
+            Op::ArgReduce(_) | Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
+                host("there is no kernel that finds places of extremes")
+            }
+            Op::Quantize(_)
+            | Op::Dequantize(_)
+            | Op::DynamicQuantize(_)
+            | Op::Requantize(_)
+            | Op::QuantMatMul(_)
+            | Op::QuantConv(_)
+            | Op::DynamicLstm(_) => host("there is no integer kernel for it"),
+            Op::Cumulate(_)
+            | Op::Einsum(_)
+            | Op::Det(_)
+            | Op::Dft(_)
+            | Op::Stft(_)
+            | Op::ConvTranspose(_)
+            | Op::DeformConv(_)
+            | Op::LpPool(_)
+            | Op::RoiAlign(_)
+            | Op::MaxRoiPool(_)
+            | Op::Lrn(_)
+            | Op::NllLoss(_)
+            | Op::Attention(_)
+            | Op::LinearAttention(_)
+            | Op::RotaryEmbedding(_)
+            | Op::Resize(_)
+            | Op::GridSample(_) => host("there is no kernel for it"),
+        }
+    }
+}
+
+/// Leaves an op to the host.
+fn host(reason: &str) -> Lowered {
+    Err(Declined::new(reason))
+}

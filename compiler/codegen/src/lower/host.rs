@@ -1,0 +1,53 @@
+//! Steps on the host: ops that no kernel takes are evaluated by the interpreter.
+
+use optc_ir::{Encoding, Node, NodeId, Value};
+use optc_runtime::plan::{HostStep, Info, Slot, Step};
+
+use super::memory::Kind;
+use super::{Declined, Loc, LowerError, Lowering, RegionCompiler, buffered, stored};
+
+impl Lowering {
+    /// Lets a node be evaluated on the host.
+    pub(super) fn host(&mut self, id: NodeId, node: &Node, regions: &RegionCompiler) -> Result<(), LowerError> {
+        let mut operands = Vec::with_capacity(node.operands.len());
+        for value in &node.operands {
+            operands.push(match value {
+                Some(value) => Some(self.host_operand(*value)?),
+                None => None,
+            });
+        }
+        let mut results = Vec::new();
+        for (i, info) in node.results.iter().enumerate() {
+            let (loc, slot) = match buffered(&info.ty) {
+                Some(t) => {
+                    let view = self.dense(&t.with_encoding(Encoding::Plain), Kind::Temp)?;
+                    let slot = Slot::Buffer(stored(&view));
+                    (Loc::View(view), slot)
+                }
+                None => {
+                    let v = self.slot();
+                    (Loc::Slot(v), Slot::Value(v))
+                }
+            };
+            self.locs.insert(Value { node: id, result: i as u32 }, loc);
+            results.push(Some(slot));
+        }
+        let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), flops: 0.0, bytes: 0.0 };
+        let types = node.results.iter().map(|r| r.ty.clone()).collect();
+        let regions = node.regions.iter().map(regions).collect();
+        self.steps.push(Step::Host(HostStep { op: node.op.clone(), operands, results, types, regions, info }));
+        Ok(())
+    }
+
+    fn host_operand(&mut self, value: Value) -> Result<Slot, LowerError> {
+        match self.locs.get(&value) {
+            Some(Loc::Constant(t)) => Ok(Slot::Constant(t.clone())),
+            Some(Loc::Slot(v)) => Ok(Slot::Value(*v)),
+            Some(Loc::View(_)) => {
+                let view = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+                Ok(Slot::Buffer(stored(&view)))
+            }
+            None => Err(LowerError::Graph("an operand is not defined".to_owned())),
+        }
+    }
+}
