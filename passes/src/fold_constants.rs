@@ -15,16 +15,21 @@
 //! ```
 //!
 //! Goes through the ops in topological order, refreshing types as it goes, so that what a folded constant lets inference
-//! know is folded in turn. Values come from `eval`, the reference.
+//! know is folded in turn. Values come from `eval`, the reference. The branch that a constant condition chooses takes the place of its
+//! `cf.if`, and its ops are gone through like all others; regions that stay are gone through with the types that their op's operands got.
 //!
 //! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the op has regions, which
 //! may loop for long; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
 
+mod branch;
+
+use std::collections::VecDeque;
+
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node};
+use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions};
 use optc_tensor::{Tensor, element_count};
 
-use crate::rewrite::{for_each_region, remove_unused};
+use crate::rewrite::remove_unused;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
 /// Multiply-adds beyond which a contraction of constants stays: `eval` is written to be read, not to be fast.
@@ -44,11 +49,19 @@ impl Pass for FoldConstants {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
-        for id in graph.topological_order().unwrap_or_default() {
+        let mut order: VecDeque<NodeId> = graph.topological_order().unwrap_or_default().into();
+        while let Some(id) = order.pop_front() {
             // A dead operand of a node that was folded earlier.
             if graph.get(id).is_none() || matches!(graph.node(id).op, Op::Param(_) | Op::Constant(_)) {
                 continue;
             }
+            if let Some(chosen) = branch::known_branch(graph, id)
+                && cx.permit("known-branch")
+            {
+                branch::inline(graph, id, &chosen).into_iter().rev().for_each(|new| order.push_front(new));
+                continue;
+            }
+            self.regions(graph, id, cx)?;
             refresh_types(graph, id);
             let folded = match &graph.node(id).op {
                 Op::ShapeOf(_) => static_shape(graph, id).map(|t| ("known-shape", vec![t])),
@@ -60,11 +73,23 @@ impl Pass for FoldConstants {
                 replace_by_constants(graph, id, tensors);
             }
         }
-        for_each_region(graph, &mut |region| self.run(region, cx))
+        Ok(())
     }
 }
 
 impl FoldConstants {
+    /// Folds what lies in the regions of a node, with the types that the node's operands have by now.
+    fn regions(&self, graph: &mut Graph, id: NodeId, cx: &mut PassCx) -> Result<(), PassError> {
+        if graph.node(id).regions.is_empty() || matches!(graph.node(id).op, Op::Fused(_)) {
+            return Ok(());
+        }
+        // What refuses its types is for `infer-types` to report.
+        if infer_regions(graph, id).is_ok() {
+            graph.node_mut(id).regions.iter_mut().try_for_each(|region| self.run(region, cx))?;
+        }
+        Ok(())
+    }
+
     /// The results of an op whose operands are all constants.
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);

@@ -9,16 +9,43 @@ const WIDENINGS: usize = 2;
 /// Loops nested deeper than this start with parameters of unknown rank: each level of nesting may infer its inside
 /// `WIDENINGS + 2` times.
 const WIDENED_DEPTH: usize = 4;
+/// How many branches of a graph may be inferred anew without shapes: each level of nesting may double the work.
+const RETRIES: usize = 256;
 
 /// Recomputes every result's type from the operands' types and constants, in topological order.
+///
+/// A branch of a `cf.if` may be one that never runs for the shapes at hand, with ops that refuse them: such a branch keeps
+/// parameters without shapes, and fails when it runs.
 ///
 /// # Errors
 /// The first op that refuses its operands, or a cycle.
 pub fn infer_types(graph: &mut Graph) -> Result<(), GraphError> {
-    infer_at(graph, 0)
+    infer_at(graph, Budget { depth: 0, retries: &mut { RETRIES } })
 }
 
-fn infer_at(graph: &mut Graph, depth: usize) -> Result<(), GraphError> {
+/// Hands the types of a node's operands down into its regions and recomputes the types there.
+///
+/// # Errors
+/// The first op in a region that refuses its operands, or a cycle.
+pub fn infer_regions(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
+    regions_at(graph, id, Budget { depth: 0, retries: &mut { RETRIES } })
+}
+
+/// What bounds the work on nested regions.
+struct Budget<'a> {
+    /// Loops around.
+    depth: usize,
+    /// Branches that may yet be inferred anew.
+    retries: &'a mut usize,
+}
+
+impl Budget<'_> {
+    fn inside(&mut self, loops: bool) -> Budget<'_> {
+        Budget { depth: self.depth + usize::from(loops), retries: self.retries }
+    }
+}
+
+fn infer_at(graph: &mut Graph, mut budget: Budget) -> Result<(), GraphError> {
     let cycle = || GraphError {
         op: "graph".to_owned(),
         loc: graph.name.clone(),
@@ -28,7 +55,7 @@ fn infer_at(graph: &mut Graph, depth: usize) -> Result<(), GraphError> {
         if matches!(graph.node(id).op, Op::Param(_)) {
             continue;
         }
-        infer_regions(graph, id, depth)?;
+        regions_at(graph, id, budget.inside(false))?;
         let types = infer_node(graph, id).map_err(|error| at(graph, id, error))?;
         let node = graph.node_mut(id);
         for (info, ty) in node.results.iter_mut().zip(types) {
@@ -40,24 +67,20 @@ fn infer_at(graph: &mut Graph, depth: usize) -> Result<(), GraphError> {
 
 /// Hands the operands' types down to the parameters of a node's regions, and infers the regions. A parameter that a loop
 /// carries from trip to trip gets a type that the region keeps.
-fn infer_regions(graph: &mut Graph, id: NodeId, depth: usize) -> Result<(), GraphError> {
+fn regions_at(graph: &mut Graph, id: NodeId, mut budget: Budget) -> Result<(), GraphError> {
     for i in 0..graph.node(id).regions.len() {
         let mut params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
         let carried = graph.node(id).op.carried();
         let loops = carried.count > 0;
-        if loops && depth >= WIDENED_DEPTH {
+        if loops && budget.depth >= WIDENED_DEPTH {
             let fed = params.iter_mut().skip(carried.param).take(carried.count);
             fed.flatten().for_each(|ty| *ty = ty.widest());
         }
         for round in 0.. {
-            let region = &mut graph.node_mut(id).regions[i];
-            let inputs: Vec<_> = region.inputs().collect();
-            for (value, ty) in inputs.into_iter().zip(&params) {
-                if let Some(ty) = ty {
-                    region.node_mut(value.node).results[0].ty = ty.clone();
-                }
-            }
-            let inner = infer_at(region, depth + usize::from(loops));
+            let inner = match graph.node(id).op {
+                Op::If(_) => branch(&mut graph.node_mut(id).regions[i], &params, budget.inside(false)),
+                _ => region(&mut graph.node_mut(id).regions[i], &params, budget.inside(loops)),
+            };
             inner.map_err(|e| at(graph, id, OpError::Region(Box::new(e))))?;
             if !widen(&graph.node(id).regions[i], &mut params, carried, round >= WIDENINGS) {
                 break;
@@ -65,6 +88,28 @@ fn infer_regions(graph: &mut Graph, id: NodeId, depth: usize) -> Result<(), Grap
         }
     }
     Ok(())
+}
+
+/// Infers a region with parameters of these types.
+fn region(region: &mut Graph, params: &[Option<Type>], budget: Budget) -> Result<(), GraphError> {
+    let inputs: Vec<_> = region.inputs().collect();
+    for (value, ty) in inputs.into_iter().zip(params) {
+        if let Some(ty) = ty {
+            region.node_mut(value.node).results[0].ty = ty.clone();
+        }
+    }
+    infer_at(region, budget)
+}
+
+/// Infers a branch with parameters of these types, or without their shapes where its ops refuse those.
+fn branch(graph: &mut Graph, params: &[Option<Type>], mut budget: Budget) -> Result<(), GraphError> {
+    let refused = match region(graph, params, budget.inside(false)) {
+        Err(refused) if *budget.retries > 0 => refused,
+        settled => return settled,
+    };
+    *budget.retries -= 1;
+    let widest: Vec<Option<Type>> = params.iter().map(|ty| ty.as_ref().map(Type::widest)).collect();
+    region(graph, &widest, budget).map_err(|_| refused)
 }
 
 /// Widens the carried parameters that do not cover what the region gives for the next trip; false when there is none.

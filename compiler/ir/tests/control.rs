@@ -58,6 +58,28 @@ fn if_c1_to_c3() {
     refused(&BRANCH.replace("tensor.squeeze %x : tensor<3xf32>", "tensor.shape %x : tensor<2xi64>"), "(C3)");
 }
 
+/// The second branch takes one row away where there is one only.
+#[test]
+fn a_branch_that_refuses_the_shapes_fails_when_it_runs() {
+    let graph = sound(
+        r#"func @main(%c: tensor<bool>, %x: tensor<2x3xf32>) {
+  %0 = cf.if %c, %x : tensor<*xf32> region
+  func @then(%x: tensor<2x3xf32>) { %0 = math.neg %x : tensor<2x3xf32> return %0 as "y" }
+  region
+  func @else(%x: tensor<?x3xf32>) {
+    %0 = tensor.const {value = dense<[0]> : tensor<1xi64>} : tensor<1xi64>
+    %1 = tensor.squeeze %x, %0 : tensor<3xf32>
+    return %1 as "y"
+  }
+  return %0 as "y"
+}"#,
+    );
+    let x = floats(&[2, 3], &[1.0; 6]);
+    let run = |c: bool| run(&graph, &[Tensor::from_bools(&[], &[c]).unwrap().into(), x.clone()]);
+    assert_eq!(tensor(&run(true).unwrap()[0]), (vec![2, 3], vec![-1.0; 6]));
+    assert!(run(false).unwrap_err().to_string().contains("(C1)"));
+}
+
 /// Each trip doubles `%v` in length and gives the trip's number.
 const LOOP: &str = r#"func @main(%n: tensor<i64>, %c: tensor<bool>, %v: tensor<1xf32>, %k: tensor<f32>) {
   %0, %1 = cf.loop %n, %c, %v, %k {carried = 1} : tensor<?xf32>, tensor<?xi64> region

@@ -1,0 +1,53 @@
+//! Puts the branch that runs in the place of its `cf.if`.
+
+use std::collections::HashMap;
+
+use optc_ir::{Graph, NodeId, Op, Value, infer_types};
+
+use crate::rewrite::{refined, remove_unused};
+
+/// The branch of an `if` with a constant condition, inferred with the types of the operands; `None` for other ops, and where the
+/// branch refuses those types: it then fails when it runs, should it ever.
+pub(super) fn known_branch(graph: &Graph, id: NodeId) -> Option<Graph> {
+    let Op::If(_) = &graph.node(id).op else { return None };
+    let cond = graph.constant(graph.operand(id, 0)?)?;
+    let chosen = if cond.to_i64_vec() == [0] { 1 } else { 0 };
+    let mut branch = graph.node(id).regions.get(chosen).filter(|_| cond.len() == 1)?.clone();
+    for (slot, param) in branch.inputs().collect::<Vec<_>>().into_iter().enumerate() {
+        branch.node_mut(param.node).results[0].ty = graph.ty(graph.operand(id, slot + 1)?).clone();
+    }
+    infer_types(&mut branch).ok()?;
+    Some(branch)
+}
+
+/// Replaces the node by the ops of `branch`, which keep their locations; returns these in topological order.
+pub(super) fn inline(graph: &mut Graph, id: NodeId, branch: &Graph) -> Vec<NodeId> {
+    let operands = graph.node(id).operands.iter().skip(1).flatten();
+    let mut outside: HashMap<Value, Value> = branch.inputs().zip(operands.copied()).collect();
+    let mut made = vec![];
+    for inner in branch.topological_order().unwrap_or_default() {
+        let node = branch.node(inner);
+        if matches!(node.op, Op::Param(_)) {
+            continue;
+        }
+        let operands: Vec<Option<Value>> =
+            node.operands.iter().map(|v| v.and_then(|v| outside.get(&v).copied())).collect();
+        let new = graph.add(node.op.clone(), &operands, node.results.iter().map(|r| r.ty.clone()).collect());
+        graph.node_mut(new).regions.clone_from(&node.regions);
+        graph.node_mut(new).loc.clone_from(&node.loc);
+        for result in 0..node.results.len() as u32 {
+            outside.insert(Value { node: inner, result }, Value { node: new, result });
+        }
+        made.push(new);
+    }
+    for (result, output) in (0..).zip(&branch.outputs) {
+        let (old, Some(&new)) = (Value { node: id, result }, outside.get(&output.value)) else { continue };
+        if made.contains(&new.node) {
+            let ty = refined(graph.ty(new), graph.ty(old));
+            graph.node_mut(new.node).results[new.result as usize].ty = ty;
+        }
+        graph.replace_uses(old, new);
+    }
+    remove_unused(graph, id);
+    made
+}
