@@ -37,6 +37,7 @@ static RULES: &[Rule] = &[
     ("neutral-operand", arith::neutral_operand),
     ("sub-constant-to-add", arith::sub_constant_to_add),
     ("div-to-mul", arith::div_to_mul),
+    ("pow-to-mul", arith::pow_to_mul),
     ("max-to-relu", arith::max_to_relu),
     ("clip-to-relu", arith::clip_to_relu),
     ("clip-without-bounds", arith::clip_without_bounds),
@@ -60,6 +61,7 @@ static RULES: &[Rule] = &[
     ("reshape-of-reshape", shape::reshape_of_reshape),
     ("reshape-to-constant", shape::reshape_to_constant),
     ("to-reshape", shape::to_reshape),
+    ("reduce-over-constant", shape::reduce_over_constant),
     ("reduce-of-nothing", shape::reduce_of_nothing),
 ];
 

@@ -14,12 +14,13 @@
 //! ```
 //!
 //! Two ops are equal when name, attributes, operands and result types are; constants when their bits are. Declines ops with
-//! regions. The one that stays gets the locations of both.
+//! regions, and those that give other results each time. The one that stays gets the locations of both.
 
 use std::collections::HashMap;
 
 use optc_ir::{Graph, NodeId, Op, ResultInfo, Value};
 
+use crate::matching::is_deterministic;
 use crate::rewrite::{for_each_region, locations};
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -38,7 +39,7 @@ impl Pass for Cse {
         let mut seen: HashMap<(Op, Vec<Option<Value>>), NodeId> = HashMap::new();
         for id in graph.topological_order().unwrap_or_default() {
             let node = graph.node(id);
-            if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() {
+            if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() || !is_deterministic(&node.op) {
                 continue;
             }
             let first = *seen.entry((node.op.clone(), node.operands.clone())).or_insert(id);

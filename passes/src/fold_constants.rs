@@ -29,6 +29,7 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions};
 use optc_tensor::{Tensor, element_count};
 
+use crate::matching::is_deterministic;
 use crate::rewrite::remove_unused;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -121,11 +122,6 @@ fn refresh_types(graph: &mut Graph, id: NodeId) {
     for (info, ty) in graph.node_mut(id).results.iter_mut().zip(types) {
         info.ty = crate::rewrite::refined(&ty, &info.ty);
     }
-}
-
-/// Whether the op gives the same results each time.
-fn is_deterministic(op: &Op) -> bool {
-    !op.name().starts_with("random.")
 }
 
 fn static_bytes(ty: &Type) -> Option<usize> {

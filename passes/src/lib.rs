@@ -18,6 +18,7 @@ mod manager;
 mod matching;
 mod pass;
 mod pipeline;
+mod recompose;
 mod rewrite;
 pub mod seeded;
 mod specialize_shapes;

@@ -100,3 +100,8 @@ pub(crate) fn shape_tensor(shape: &[usize]) -> Option<Tensor> {
     let dims: Vec<i64> = shape.iter().map(|&n| i64::try_from(n).ok()).collect::<Option<_>>()?;
     Tensor::from_slice(&[dims.len()], &dims).ok()
 }
+
+/// Whether the op gives the same results each time.
+pub(crate) fn is_deterministic(op: &Op) -> bool {
+    !op.name().starts_with("random.")
+}

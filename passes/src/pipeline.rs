@@ -33,7 +33,8 @@ pub static PIPELINES: &[Named] = &[
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Layouts before fusion, which only joins what lies alike.
-        passes: "clean-up,fold-batch-norm,clean-up,assign-layout{to=nhwc},fuse",
+        // Canonical form before `recompose`, whose patterns are in it; the clean-up behind both drops what they no longer use.
+        passes: "clean-up,fold-batch-norm,recompose,clean-up,assign-layout{to=nhwc},fuse",
     },
     Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

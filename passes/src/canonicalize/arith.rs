@@ -94,6 +94,14 @@ pub(super) fn div_to_mul(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), new))
 }
 
+/// `x²` by `pow` → `x · x`.
+pub(super) fn pow_to_mul(g: &Graph, node: NodeId) -> Option<Patch> {
+    let Op::Pow(_) = &g.node(node).op else { return None };
+    let (x, c) = operands2(g, node)?;
+    let square = splat_of(g, c)? == 2.0 && broadcasts_into(g, c, x) && dtype(g, x)?.is_float();
+    square.then(|| Patch::replace(node, Mul {}, &[x, x]))
+}
+
 /// `max(x, 0)` → `relu(x)`.
 pub(super) fn max_to_relu(g: &Graph, node: NodeId) -> Option<Patch> {
     let Op::Max(_) = &g.node(node).op else { return None };

@@ -44,6 +44,17 @@ pub(super) fn to_reshape(g: &Graph, node: NodeId) -> Option<Patch> {
     changes_shape.then(|| reshape_to(node, g.operand(node, 0)?, &shape(g, result(node))?))?
 }
 
+/// A reduction over axes in a constant operand → over those in its attribute.
+pub(super) fn reduce_over_constant(g: &Graph, node: NodeId) -> Option<Patch> {
+    let reduce = g.op::<Reduce>(node)?;
+    let axes = ints(g, node, 1)?;
+    if axes.is_empty() && !reduce.all_if_empty {
+        return None; // over no axis, which the attribute cannot say
+    }
+    let over = Reduce { axes, all_if_empty: false, ..reduce.clone() };
+    Some(Patch::replace(node, over, &[g.operand(node, 0)?]))
+}
+
 /// A sum, mean, product, maximum or minimum over axes of extent 1 → reshape.
 pub(super) fn reduce_of_nothing(g: &Graph, node: NodeId) -> Option<Patch> {
     let reduce = g.op::<Reduce>(node)?;

@@ -228,6 +228,7 @@ fn float_function(op: &Op, x: Expr) -> Option<Expr> {
         Op::Celu(op) => x.celu(op.alpha.0),
         Op::Gelu(op) if op.approximate => x.gelu_tanh(),
         Op::Gelu(_) => x.gelu(),
+        Op::Swish(op) if op.alpha.0 == 1.0 => x.clone().times(x.func(Func::Sigmoid)),
         Op::Swish(op) => x.clone().times(x.times(Expr::Const(op.alpha.0)).func(Func::Sigmoid)),
         Op::ThresholdedRelu(op) => x.clone().cmp(Cmp::Le, Expr::Const(op.alpha.0)).select(Expr::Const(0.0), x),
         Op::Tan(_) => x.clone().func(Func::Sin).over(x.func(Func::Cos)),
