@@ -1,83 +1,10 @@
 //! Layers of networks, lowered and run as compiled plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::lower::{Decision, Target, lower};
-use optc_codegen::testing::random_floats;
-use optc_ir::ops::{nn, tensor::Constant};
-use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
-use optc_runtime::{Arena, Executor, Pool};
-use optc_tensor::{DType, Tensor};
-use std::sync::Arc;
+mod lowered;
 
-/// An operand of the op under test.
-#[derive(Clone)]
-enum Arg {
-    Input(Tensor),
-    Constant(Tensor),
-    Absent,
-}
-
-fn random(shape: &[usize], seed: u64) -> Tensor {
-    Tensor::from_slice(shape, &random_floats(shape.iter().product(), seed)).unwrap()
-}
-
-fn input(shape: &[usize]) -> Arg {
-    Arg::Input(random(shape, 1))
-}
-
-fn constant(shape: &[usize], seed: u64) -> Arg {
-    Arg::Constant(random(shape, seed))
-}
-
-/// A graph of one op whose results have their channels last where `nhwc`.
-fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
-    let (mut graph, mut inputs, mut operands) = (Graph::new("test"), Vec::new(), Vec::new());
-    for (i, arg) in args.iter().enumerate() {
-        operands.push(match arg {
-            Arg::Absent => None,
-            Arg::Input(t) => {
-                inputs.push(Val::Tensor(t.clone()));
-                Some(graph.add_input(&format!("x{i}"), TensorType::fixed(t.dtype(), t.shape()).into()))
-            }
-            Arg::Constant(t) => {
-                let ty = TensorType::fixed(t.dtype(), t.shape()).into();
-                let node = graph.add(Constant { value: Const(t.clone()) }, &[], vec![ty]);
-                Some(Value { node, result: 0 })
-            }
-        });
-    }
-    let results = if matches!(op, Op::Lstm(_)) { 3 } else { 1 + usize::from(matches!(op, Op::Gru(_) | Op::Rnn(_))) };
-    let unknown: Type = TensorType::unranked(DType::F32).into();
-    let node = graph.add(op.clone(), &operands, vec![unknown; results]);
-    for (i, ty) in infer_node(&graph, node).unwrap().into_iter().enumerate() {
-        let tensor = ty.as_tensor().unwrap().clone();
-        let encoding = if nhwc { Encoding::Nhwc } else { Encoding::Plain };
-        graph.node_mut(node).results[i].ty = tensor.with_encoding(encoding).into();
-        graph.outputs.push(Output { name: format!("y{i}"), value: Value { node, result: i as u32 } });
-    }
-    (graph, inputs)
-}
-
-/// Runs the op through kernels (which it must have) and the interpreter.
-fn check(op: impl Into<Op>, args: &[Arg], nhwc: bool) {
-    let op = op.into();
-    let (graph, inputs) = graph_of(&op, args, nhwc);
-    let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(graph, &Target::host(), &|_| panic!("the op has no regions")).unwrap();
-    for report in &compiled.report {
-        assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
-    }
-    let mut executor = Executor::new(Arc::new(compiled.plan));
-    let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
-    for (i, (found, want)) in found.iter().zip(&want).enumerate() {
-        let (Val::Tensor(found), Val::Tensor(want)) = (found, want) else { panic!("results are tensors") };
-        assert_eq!(found.shape(), want.shape());
-        for (j, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
-            let same = f == w || f.is_nan() && w.is_nan() || (f - w).abs() <= 2e-5 * (1.0 + w.abs());
-            assert!(same, "result {i}, element {j} is {f}, expected {w} of {op:?}");
-        }
-    }
-}
+use lowered::{Arg, check, constant, input, random};
+use optc_ir::ops::nn;
 
 fn conv(strides: &[i64], pads: &[i64], dilations: &[i64], groups: i64) -> nn::Conv {
     nn::Conv { strides: strides.to_vec(), pads: pads.to_vec(), dilations: dilations.to_vec(), groups }

@@ -2,7 +2,7 @@
 
 use optc_ir::Op;
 
-use super::{Declined, Lowered, Lowering, Site, elementwise, fold, movement};
+use super::{Declined, Lowered, Lowering, Site, elementwise, fold, mapped, movement};
 
 impl Lowering {
     /// Lowers an op that is no view of its operand. There is no wildcard: a new op does not compile before it is decided.
@@ -11,6 +11,7 @@ impl Lowering {
             Op::MatMul(op) => self.matmul(op, site),
             Op::Gemm(op) => self.gemm(op, site),
             Op::Conv(op) => self.conv(op, site),
+            Op::ConvTranspose(op) => self.conv_transpose(op, site),
             Op::Pool(op) => self.pool(op, site),
             Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
             Op::Lstm(op) => self.lstm(op, site),
@@ -26,6 +27,7 @@ impl Lowering {
             | Op::Expand(_)
             | Op::Slice(_)
             | Op::Split(_) => movement::op(self, op, site),
+            Op::Gather(_) | Op::Tile(_) | Op::Resize(_) | Op::ScatterNd(_) => mapped::op(self, op, site),
             Op::Abs(_)
             | Op::Neg(_)
             | Op::Sign(_)
@@ -125,18 +127,11 @@ impl Lowering {
             | Op::MelWeights(_)
             | Op::AffineGrid(_) => host("it computes a constant unless shapes depend on data"),
             Op::Fused(_) => host("a fused region is lowered as a whole"),
-            Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => {
-                host("kernels gather only at constant, even indices")
+            Op::GatherElements(_) | Op::GatherNd(_) => host("kernels gather only at constant, even indices"),
+            Op::ScatterElements(_) | Op::UpdateCache(_) | Op::MaxUnpool(_) => host("there is no kernel that scatters"),
+            Op::Triangle(_) | Op::OneHot(_) | Op::ReverseSequence(_) | Op::CenterCropPad(_) | Op::Col2Im(_) => {
+                host("there is no kernel that moves elements so")
             }
-            Op::ScatterElements(_) | Op::ScatterNd(_) | Op::UpdateCache(_) | Op::MaxUnpool(_) => {
-                host("there is no kernel that scatters")
-            }
-            Op::Triangle(_)
-            | Op::OneHot(_)
-            | Op::Tile(_)
-            | Op::ReverseSequence(_)
-            | Op::CenterCropPad(_)
-            | Op::Col2Im(_) => host("there is no kernel that moves elements so"),
             Op::ArgReduce(_) | Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
                 host("there is no kernel that finds places of extremes")
             }
@@ -152,7 +147,6 @@ impl Lowering {
             | Op::Det(_)
             | Op::Dft(_)
             | Op::Stft(_)
-            | Op::ConvTranspose(_)
             | Op::DeformConv(_)
             | Op::LpPool(_)
             | Op::RoiAlign(_)
@@ -162,7 +156,6 @@ impl Lowering {
             | Op::Attention(_)
             | Op::LinearAttention(_)
             | Op::RotaryEmbedding(_)
-            | Op::Resize(_)
             | Op::GridSample(_) => host("there is no kernel for it"),
         }
     }

@@ -10,12 +10,14 @@
 
 mod contract;
 mod conv;
+mod conv_transpose;
 mod elementwise;
 mod families;
 mod finish;
 mod fold;
 mod fused;
 mod host;
+mod mapped;
 mod memory;
 mod movement;
 mod pool;

@@ -6,7 +6,7 @@ use optc_ir::Op;
 use optc_ir::ops::tensor;
 use optc_runtime::plan::{BufRef, Info};
 
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::{Declined, Lowered, Lowering, Site, View, mapped};
 use crate::movement::{Movement, Piece, Place, Source, movement};
 
 /// Lowers an op of this family.
@@ -18,7 +18,8 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
             copy(lw, &src, site.result()?, &site.loc)
         }
         Op::Concat(op) => concat(lw, op, site),
-        Op::Pad(op) => pad(lw, op, site),
+        Op::Pad(op) if op.mode == "constant" => pad(lw, op, site),
+        Op::Pad(_) => mapped::op(lw, op, site),
         _ => Err(Declined::new(format!("`{}` is no view of its operand here", op.name()))),
     }
 }
@@ -29,11 +30,13 @@ pub(super) fn copy(lw: &mut Lowering, src: &View, dst: &View, loc: &[String]) ->
     emit(lw, std::slice::from_ref(src), vec![piece], dst, loc)
 }
 
-fn place(view: &View) -> Place {
+/// Where the elements of a view are, from its first on.
+pub(super) fn place(view: &View) -> Place {
     Place { offset: 0, strides: view.byte_strides() }
 }
 
-fn emit(lw: &mut Lowering, sources: &[View], pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
+/// Emits the kernel that moves pieces.
+pub(super) fn emit(lw: &mut Lowering, sources: &[View], pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
     let width = dst.width();
     if ![1, 2, 4, 8].contains(&width) {
         return Err(Declined::new(format!("kernels do not move elements of {width} bytes")));
@@ -67,12 +70,6 @@ fn concat(lw: &mut Lowering, op: &tensor::Concat, site: &Site) -> Lowered {
 
 /// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it keep.
 fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
-    if op.mode != "constant" {
-        return Err(Declined::new(format!("kernels do not pad by `{}`", op.mode)));
-    }
-    if site.operands.iter().skip(2).any(Option::is_some) {
-        return Err(Declined::new("the pads are an operand"));
-    }
     let mut value = [0; 8];
     if let Some(operand) = site.optional(1) {
         let constant = lw.constant(operand).ok_or_else(|| Declined::new("kernels pad by constants alone"))?;
@@ -80,9 +77,11 @@ fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
     }
     let (src, dst) = (lw.view(site.operand(0)?)?, site.result()?.clone());
     let (from, to) = (src.byte_strides(), dst.byte_strides());
-    if op.pads.len() != 2 * dst.shape.len() {
-        return Err(Declined::new("the pads do not fit the rank"));
-    }
+    let list = |slot: usize| match site.optional(slot) {
+        None => Ok(None),
+        Some(value) => lw.constant(value).map(Some).ok_or_else(|| Declined::new("the pads depend on data")),
+    };
+    let pairs = op.pairs(list(2)?, list(3)?, dst.shape.len()).map_err(|e| Declined::new(e.to_string()))?;
     let (mut shape, mut offset, mut start) = (dst.shape.clone(), 0, 0);
     let mut pieces = Vec::new();
     let fill = |shape: &[usize], offset: i64| Piece {
@@ -91,7 +90,7 @@ fn pad(lw: &mut Lowering, op: &tensor::Pad, site: &Site) -> Lowered {
         dst: Place { offset, strides: to.clone() },
     };
     for d in 0..shape.len() {
-        let before = op.pads[d];
+        let before = pairs[d].0;
         let (n, all) = (src.shape[d] as i64, shape[d] as i64);
         // The elements that stay are those from `low` to `high` of the result.
         let low = before.clamp(0, all);

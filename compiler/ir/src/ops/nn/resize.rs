@@ -198,6 +198,24 @@ impl Resize {
         kept.into_iter().map(|(i, w)| (i.clamp(0, last) as usize, w / sum)).collect()
     }
 
+    /// For each axis of a tensor of this shape, the element that each element of the result is; `None` where values are
+    /// interpolated or extrapolated. `lists` are the operands `scales`, `sizes` and `region`.
+    ///
+    /// # Errors
+    /// The operands do not fit the shape.
+    pub fn picks(&self, shape: &[usize], lists: [Option<&Tensor>; 3]) -> Result<Option<Vec<Vec<usize>>>, OpError> {
+        self.check()?;
+        let plan = self.plan(shape, lists)?;
+        if self.mode != "nearest" || plan.iter().any(|axis| self.outside(axis).contains(&true)) {
+            return Ok(None);
+        }
+        let mut picks: Vec<Vec<usize>> = shape.iter().map(|&n| (0..n).collect()).collect();
+        for axis in plan.iter().filter(|axis| self.moves(axis)) {
+            picks[axis.axis] = (0..axis.to).map(|i| self.nearest(self.coordinate(axis, i), axis)).collect();
+        }
+        Ok(Some(picks))
+    }
+
     /// Whether an axis is resampled at all: not when each element stands where it was.
     fn moves(&self, axis: &Axis) -> bool {
         axis.from != axis.to || (0..axis.to).any(|i| self.coordinate(axis, i) != i as f32)

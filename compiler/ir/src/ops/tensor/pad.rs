@@ -31,7 +31,10 @@ impl Pad {
     }
 
     /// Begin and end of each axis.
-    fn pairs(&self, by: Option<&Tensor>, axes: Option<&Tensor>, rank: usize) -> Result<Vec<(i64, i64)>, OpError> {
+    ///
+    /// # Errors
+    /// The pads do not fit the rank, or are given twice.
+    pub fn pairs(&self, by: Option<&Tensor>, axes: Option<&Tensor>, rank: usize) -> Result<Vec<(i64, i64)>, OpError> {
         ensure!(by.is_none() || self.pads.is_empty(), "C4", "pads are given twice");
         let pads = by.map_or_else(|| self.pads.clone(), |t| t.to_i64_vec());
         let axes = match axes {
@@ -51,6 +54,24 @@ impl Pad {
         ensure!(sum >= 0, "C1", "pads {begin} and {end} crop more than the {n} elements that there are");
         ensure!(n > 0 || sum == 0 || self.mode == "constant", "C5", "an extent of 0 has no elements to continue");
         Ok(sum as usize)
+    }
+
+    /// For each axis of the result, the index in `x`, of shape `from`, of each of its elements; `None` for those that are new.
+    ///
+    /// # Errors
+    /// The pads do not fit the shape.
+    pub fn sources(
+        &self,
+        from: &[usize],
+        by: Option<&Tensor>,
+        axes: Option<&Tensor>,
+    ) -> Result<Vec<Vec<Option<usize>>>, OpError> {
+        let pairs = self.pairs(by, axes, from.len())?;
+        let axis = |(&n, pair): (&usize, (i64, i64))| {
+            let extent = self.extent(n, pair)? as i64;
+            Ok((0..extent).map(|i| self.source(i.saturating_sub(pair.0), n)).collect())
+        };
+        from.iter().zip(pairs).map(axis).collect()
     }
 
     /// The source index of index `i` on an axis of extent `n`; `None` where it is new.
@@ -102,9 +123,7 @@ impl Semantics for Pad {
         let value = args.optional(1).unwrap_or(&zero);
         ensure!(value.len() == 1 && value.dtype() == x.dtype(), "C3", "`value` is {value:?}");
         let mut y = Canvas::filled(value, &shape)?;
-        let sources: Vec<Vec<Option<usize>>> = (0..x.rank())
-            .map(|d| (0..shape[d] as i64).map(|i| self.source(i.saturating_sub(pairs[d].0), x.shape()[d])).collect())
-            .collect();
+        let sources = self.sources(x.shape(), args.optional(2), args.optional(3))?;
         let strides = strides_of(x.shape());
         let mut next = 0;
         for_each_index(&shape, |index| {

@@ -100,6 +100,16 @@ op! {
     }
 }
 
+impl ScatterNd {
+    /// Where in `x`, of shape `shape`, each block of the updates begins, in elements.
+    ///
+    /// # Errors
+    /// The indices do not fit the shape.
+    pub fn starts(&self, shape: &[usize], indices: &Tensor) -> Result<Vec<usize>, OpError> {
+        Ok(blocks(shape, indices, 0)?.starts)
+    }
+}
+
 impl Semantics for ScatterNd {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer(cx, &self.reduction)
