@@ -314,6 +314,21 @@ mod tests {
     }
 
     #[test]
+    fn names_are_not_empty_and_not_defined_twice() {
+        let relu = || vec![node("Relu", &["x"], &["y"])];
+        let mut m = model(relu());
+        m.graph.as_mut().unwrap().input[0].name = None;
+        assert_eq!(import(&m).unwrap_err().reason(), "an input has no name");
+        let mut m = model(relu());
+        m.graph.as_mut().unwrap().initializer[0].name = None;
+        assert_eq!(import(&m).unwrap_err().reason(), "an initializer has no name");
+        let mut m = model(relu());
+        let again = m.graph.as_ref().unwrap().initializer[0].clone();
+        m.graph.as_mut().unwrap().initializer.push(again);
+        assert_eq!(import(&m).unwrap_err().reason(), "initializer `w` is defined twice");
+    }
+
+    #[test]
     fn truncated_models_never_panic() {
         let bytes = model(vec![node("Relu", &["s"], &["y"]), node("Add", &["x", "w"], &["s"])]).encode_to_vec();
         for n in 0..bytes.len() {

@@ -248,9 +248,7 @@ impl<'a> Importer<'a> {
         let outer = std::mem::replace(&mut self.graph, Graph::new(name));
         for (input, ty) in body.input.iter().zip(params) {
             let value = self.graph.add_input(input.name(), ty.clone());
-            if inner.values.insert(input.name().to_owned(), Some(value)).is_some() {
-                return Err(bad(format!("the subgraph's input `{}` is defined twice", input.name())));
-            }
+            inner.define("input of the subgraph", input.name(), value)?;
         }
         self.add_captures(captures, &crate::captures(body)?, &mut inner);
         self.initializers(body, &mut inner)?;

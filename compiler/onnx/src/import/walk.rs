@@ -41,6 +41,20 @@ impl<'a> Scope<'a> {
         Ok(Scope { values: HashMap::new(), depth: self.depth + 1, ..*self })
     }
 
+    /// Defines a name; `kind` says what it is of.
+    ///
+    /// # Errors
+    /// The name is empty, which means an absent input in ONNX, or it is defined already.
+    pub(super) fn define(&mut self, kind: &str, name: &str, value: Value) -> Result<(), Diagnostic> {
+        if name.is_empty() {
+            return Err(Diagnostic::new("import", format!("an {kind} has no name")));
+        }
+        if self.values.insert(name.to_owned(), Some(value)).is_some() {
+            return Err(Diagnostic::new("import", format!("{kind} `{name}` is defined twice")));
+        }
+        Ok(())
+    }
+
     /// The value of a name; `None` where it is absent.
     pub(super) fn get(&self, name: &str) -> Option<Value> {
         self.values.get(name).copied().flatten()
@@ -77,7 +91,7 @@ impl<'a> Importer<'a> {
         self.initializers(graph, &mut scope)?;
         for input in &graph.input {
             let name = input.name();
-            if scope.values.contains_key(name) {
+            if !name.is_empty() && scope.values.contains_key(name) {
                 if graph.input.iter().filter(|i| i.name() == name).count() > 1 {
                     return Err(Diagnostic::new("import", format!("input `{name}` is defined twice")));
                 }
@@ -88,7 +102,7 @@ impl<'a> Importer<'a> {
                 .as_ref()
                 .ok_or_else(|| Diagnostic::new("import", format!("input `{name}` has no type")))?;
             let value = self.graph.add_input(name, read_type(ty).map_err(|e| tensor_error(name, &e))?);
-            scope.values.insert(name.to_owned(), Some(value));
+            scope.define("input", name, value)?;
         }
         self.walk(&graph.node, &mut scope)?;
         for output in &graph.output {
@@ -113,9 +127,7 @@ impl<'a> Importer<'a> {
         for (name, tensor) in dense.chain(sparse) {
             let tensor = tensor.map_err(|e| tensor_error(name, &e))?;
             let value = add_constant(&mut self.graph, tensor, name);
-            if scope.values.insert(name.to_owned(), Some(value)).is_some() {
-                return Err(Diagnostic::new("import", format!("initializer `{name}` is defined twice")));
-            }
+            scope.define("initializer", name, value)?;
         }
         Ok(())
     }
@@ -179,6 +191,9 @@ impl<'a> Importer<'a> {
         attrs.finish().map_err(|e| Diagnostic::new("import", e.to_string()))?;
         let opsets = opsets_of(&body.opset_import)?;
         let opsets = if opsets.is_empty() { outer.opsets } else { &opsets };
+        if body.input.iter().any(String::is_empty) {
+            return Err(Diagnostic::new("import", "an input of the function has no name"));
+        }
         let given = |i: usize| node.input.get(i).and_then(|name| outer.get(name));
         let values = body.input.iter().enumerate().map(|(i, name)| (name.clone(), given(i))).collect();
         let mut scope = Scope { values, opsets, bindings: &bindings, depth: inner.depth };
