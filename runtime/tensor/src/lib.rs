@@ -13,7 +13,7 @@ mod tensor;
 pub use buffer::{ALIGN, Buffer};
 pub use compare::Difference;
 pub use dtype::{DType, Element};
-pub use mmap::MappedFile;
+pub use mmap::{MappedFile, evict};
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
 
 pub use half::{bf16, f16};

@@ -93,6 +93,13 @@ pub fn for_each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
     }
 }
 
+/// An aligned copy; the memory of mapped bytes is given back, so that they are not held twice.
+fn moved(buffer: &Buffer) -> Buffer {
+    let copy = Buffer::from_slice(buffer.as_slice());
+    crate::evict(buffer.as_slice());
+    copy
+}
+
 impl Tensor {
     /// A tensor of zero bytes (empty strings for `str`).
     ///
@@ -123,7 +130,7 @@ impl Tensor {
         }
         let width = dtype.bits().div_ceil(8).max(1);
         let aligned = (buffer.as_slice().as_ptr() as usize).is_multiple_of(width);
-        let buffer = if aligned { buffer } else { Buffer::from_slice(buffer.as_slice()) };
+        let buffer = if aligned { buffer } else { moved(&buffer) };
         Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(Arc::new(buffer)) })
     }
 

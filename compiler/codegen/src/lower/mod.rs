@@ -275,9 +275,11 @@ impl Lowering {
         for value in node.operands.iter().flatten() {
             if let Some(left) = self.uses_left.get_mut(value) {
                 *left -= 1;
-                if *left == 0 && matches!(self.locs.get(value), Some(Loc::Constant(_))) {
-                    self.locs.remove(value);
+                let Some(Loc::Constant(t)) = self.locs.get(value).filter(|_| *left == 0) else { continue };
+                if !self.copies.contains_key(&(*value, Encoding::Plain)) {
+                    optc_tensor::evict(t.bytes()); // packed: a model takes its weights' memory once, not twice
                 }
+                self.locs.remove(value);
             }
         }
     }
