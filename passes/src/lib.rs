@@ -20,6 +20,7 @@ mod pass;
 mod pipeline;
 mod recompose;
 mod rewrite;
+mod schedule;
 pub mod seeded;
 mod specialize_shapes;
 

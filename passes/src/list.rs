@@ -56,6 +56,7 @@ pass_list! {
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";
     crate::fuse::Fuse: "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise ops";
+    crate::schedule::Schedule: "choose an order of the ops in which fewer bytes are alive at once";
     crate::dce::Dce: "drop what no output needs";
 }
 

@@ -28,13 +28,13 @@ pub static PIPELINES: &[Named] = &[
         // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
         passes: "O0,canonicalize,cse,dce",
     },
-    Named { name: "O1", summary: "clean-ups, layouts and fusion", passes: "clean-up,assign-layout,fuse" },
+    Named { name: "O1", summary: "clean-ups, layouts and fusion", passes: "clean-up,assign-layout,fuse,schedule" },
     Named {
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Layouts before fusion, which only joins what lies alike.
         // Canonical form before `recompose`, whose patterns are in it; the clean-up behind both drops what they no longer use.
-        passes: "clean-up,fold-batch-norm,recompose,clean-up,assign-layout{to=nhwc},fuse",
+        passes: "clean-up,fold-batch-norm,recompose,clean-up,assign-layout{to=nhwc},fuse,schedule",
     },
     Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

@@ -6,6 +6,8 @@
 //! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
 //! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
+//! - `plan PIPELINE`: the plan that the passes' result is lowered to on the portable target, with each buffer's place in the arena, is the
+//!   snapshot's.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
 //!
@@ -13,6 +15,8 @@
 
 use std::path::Path;
 
+use optc_codegen::lower::{Target, lower};
+use optc_codegen::target::{Isa, Machine};
 use optc_ir::{Graph, Val, parse, print, run, verify};
 use optc_tests::literal;
 
@@ -46,6 +50,7 @@ fn filetests_hold() {
                 "verify" => check_verify(case.text),
                 "run" => check_run(case.text),
                 "passes" => optc_passes::run_on_text(case.text, case.argument).map(|text| printed.push(text)),
+                "plan" => plan(case.text, case.argument).map(|text| printed.push(text)),
                 other => Err(format!("there is no kind `{other}`")),
             };
             if let Err(error) = outcome {
@@ -71,6 +76,20 @@ fn insta_settings(path: &Path) -> insta::Settings {
 fn code(text: &str) -> String {
     let lines = text.lines().filter(|l| !l.trim_start().starts_with("//") && !l.trim().is_empty());
     lines.map(|l| format!("{l}\n")).collect()
+}
+
+/// The plan of a graph, for one thread of the portable target, so that it is the same on every machine.
+fn plan(text: &str, pipeline: &str) -> Result<String, String> {
+    let mut graph = parse(text).map_err(|e| e.to_string())?;
+    let passes = optc_passes::Pipeline::parse(pipeline).map_err(|e| e.to_string())?;
+    let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
+    manager.run(&passes, &mut graph).map_err(|e| e.to_string())?;
+    let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
+    let target = Target { isa, machine: Machine::default(), threads: 1 };
+    let no_regions =
+        |_: &Graph| -> std::sync::Arc<dyn optc_runtime::plan::Callable> { unreachable!("cases have no regions") };
+    let compiled = lower(graph, &target, &no_regions).map_err(|e| e.to_string())?;
+    Ok(compiled.plan.to_string())
 }
 
 fn check_roundtrip(text: &str) -> Result<(), String> {
