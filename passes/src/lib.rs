@@ -22,6 +22,7 @@ mod recompose;
 mod rewrite;
 mod schedule;
 pub mod seeded;
+mod simplify_algebra;
 mod specialize_shapes;
 
 pub use list::{PassInfo, list};

@@ -54,6 +54,7 @@ pass_list! {
     crate::cse::Cse: "compute equal things once";
     crate::fold_batch_norm::FoldBatchNorm: "put factors and summands per channel into weights and biases";
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";
+    crate::simplify_algebra::SimplifyAlgebra: "move transposes, reshapes and scales to where they cost least";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";
     crate::fuse::Fuse: "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise ops";
     crate::schedule::Schedule: "choose an order of the ops in which fewer bytes are alive at once";

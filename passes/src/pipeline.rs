@@ -33,8 +33,9 @@ pub static PIPELINES: &[Named] = &[
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Layouts before fusion, which only joins what lies alike.
-        // Canonical form before `recompose`, whose patterns are in it; the clean-up behind both drops what they no longer use.
-        passes: "clean-up,fold-batch-norm,recompose,clean-up,assign-layout{to=nhwc},fuse,schedule",
+        // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra` moves things into
+        // them; the clean-up behind these computes what they made of constants.
+        passes: "clean-up,fold-batch-norm,recompose,simplify-algebra,clean-up,assign-layout{to=nhwc},fuse,schedule",
     },
     Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

@@ -20,7 +20,7 @@ pub(crate) enum Class {
 
 /// The part that an op can take; `None` for ops that are not elementwise or have no kernel as such. Lowering follows this list.
 /// Every op is named, so that a new one is decided here. (A flat match.)
-fn class(op: &Op) -> Option<Class> {
+pub(crate) fn class(op: &Op) -> Option<Class> {
     match op {
         Op::Abs(_)
         | Op::Neg(_)

@@ -1,0 +1,63 @@
+//! `simplify-algebra`: find the cheapest of many equal spellings, with transposes, reshapes and scales moved past other ops.
+//!
+//! ```optc
+//! given %x: tensor<2x3x4xf32>
+//! %0 = tensor.transpose %x {perm = [2, 0, 1]} : tensor<4x2x3xf32>
+//! %1 = math.relu %0 : tensor<4x2x3xf32>
+//! %2 = tensor.transpose %1 {perm = [1, 2, 0]} : tensor<2x3x4xf32>
+//! ```
+//! becomes
+//! ```optc
+//! given %x: tensor<2x3x4xf32>
+//! %0 = math.relu %x : tensor<2x3x4xf32>
+//! ```
+//!
+//! Equality saturation (Tate et al. 2009; Willsey et al., egg, 2021): the pure ops of a graph and everything that the
+//! `rules` show to be equal go into an e-graph; then the cheapest spelling is taken out of it. So no rule has to know
+//! whether moving an op pays here: pairs of rules that would undo each other are welcome.
+//!
+//! Costs are bytes, in `Algebra::own_cost`: an elementwise op costs what it writes, a transpose four times
+//! as much, since it does not fuse, a reshape next to nothing, and what depends on constants alone nothing, since `fold-constants`
+//! computes it. The graph changes only where the whole of it gets cheaper, each op counted once.
+//!
+//! Bounded by the number of rounds and of terms, not by time: the same graph gives the same result. Declines values without a
+//! concrete shape or with a layout of their own. Ops that stay keep their locations, new ones get those of the ops whose
+//! values they compute, or whose work they do. Reassociates: products of constants are rounded anew.
+
+mod rebuild;
+mod rules;
+mod terms;
+
+use optc_ir::Graph;
+
+use crate::rewrite::for_each_region;
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use terms::Algebra;
+
+/// Rounds in which the rules are applied to all terms.
+const ROUNDS: usize = 8;
+/// Terms beyond which no round is begun.
+const MAX_TERMS: usize = 10_000;
+
+/// See the module.
+pub struct SimplifyAlgebra;
+
+impl Pass for SimplifyAlgebra {
+    const NAME: &'static str = "simplify-algebra";
+    const NUMERICS: Numerics = Numerics::Reassociates;
+
+    fn from_options(_: &mut Options) -> Result<SimplifyAlgebra, OptionError> {
+        Ok(SimplifyAlgebra)
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        let mut algebra = Algebra::of(graph);
+        for _ in 0..ROUNDS {
+            if algebra.len() > MAX_TERMS || !algebra.saturate_once() {
+                break;
+            }
+        }
+        algebra.extract(graph, cx);
+        for_each_region(graph, &mut |region| self.run(region, cx))
+    }
+}
