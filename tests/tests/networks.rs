@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, Model, Options, Tensor, Val};
+use optc_codegen::target::Isa;
+use optc_codegen::testing::isas;
 use optc_tensor::Difference;
 use optc_tests::data;
 
@@ -11,8 +13,9 @@ const BATCH: usize = 100;
 const PIXELS: usize = 28 * 28;
 const CLASSES: usize = 10;
 
-fn model(name: &str) -> Model {
-    Compiler::new(Options::default()).compile_file(&data::testdata(&format!("{name}.onnx"))).unwrap()
+fn model(name: &str, isa: &Isa) -> Model {
+    let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+    Compiler::new(options).compile_file(&data::testdata(&format!("{name}.onnx"))).unwrap()
 }
 
 fn logits(model: &Model, input: Tensor) -> Tensor {
@@ -28,9 +31,11 @@ fn outputs_match_the_reference(name: &str) {
     let pictures = data::array("fashion_100.npz", "input").unwrap();
     let n = expected.shape()[0];
     let some = &pictures.as_slice::<f32>().unwrap()[..n * PIXELS];
-    let found = logits(&model(name), Tensor::from_slice(&[n, 1, 28, 28], some).unwrap());
-    let d = Difference::between(&found, &expected, 0.0, 0.0).expect("dtype and shape of the reference");
-    assert!(d.cosine >= 0.9999 && d.max_abs <= 1e-3 * d.range, "{name}: {d:?}");
+    for isa in isas() {
+        let found = logits(&model(name, isa), Tensor::from_slice(&[n, 1, 28, 28], some).unwrap());
+        let d = Difference::between(&found, &expected, 0.0, 0.0).expect("dtype and shape of the reference");
+        assert!(d.cosine >= 0.9999 && d.max_abs <= 1e-3 * d.range, "{name} on {}: {d:?}", isa.name);
+    }
 }
 
 /// How many of the test pictures get their class, as `testdata/metrics.json` has it.
@@ -55,14 +60,16 @@ fn top_1_is_as_documented(name: &str) {
     let images = data::array("test_images.npz", "images").unwrap();
     let labels = data::array("test_images.npz", "labels").unwrap();
     let (images, labels) = (images.as_slice::<u8>().unwrap(), labels.as_slice::<u8>().unwrap());
-    let model = model(name);
-    let mut hits = 0;
-    for (pixels, labels) in images.chunks(BATCH * PIXELS).zip(labels.chunks(BATCH)) {
-        let found = logits(&model, prepared(pixels));
-        let rows = found.as_slice::<f32>().unwrap().chunks(CLASSES);
-        hits += rows.zip(labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
+    for isa in isas() {
+        let model = model(name, isa);
+        let mut hits = 0;
+        for (pixels, labels) in images.chunks(BATCH * PIXELS).zip(labels.chunks(BATCH)) {
+            let found = logits(&model, prepared(pixels));
+            let rows = found.as_slice::<f32>().unwrap().chunks(CLASSES);
+            hits += rows.zip(labels).filter(|(row, label)| largest(row) == usize::from(**label)).count();
+        }
+        assert_eq!(hits, documented_hits(name, labels.len()), "{name} on {}", isa.name);
     }
-    assert_eq!(hits, documented_hits(name, labels.len()), "{name}");
 }
 
 macro_rules! networks {

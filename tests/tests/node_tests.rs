@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use optc::{Compiler, Options};
+use optc_codegen::target::Isa;
+use optc_codegen::testing::isas;
 use optc_tests::node_cases::{Outcome, run_all};
 use optc_tests::{data, refused};
 
@@ -26,7 +28,12 @@ fn node_tests_pass_or_are_listed_as_refused() {
     let part = std::env::var("NODE_TEST").unwrap_or_default();
     let names = names(&root, &part);
     assert!(!part.is_empty() || names.len() == CASES, "{} cases in the archive", names.len());
-    let outcomes = run_all(&Compiler::new(Options::default()), &root, &names);
+    isas().into_iter().for_each(|isa| pass_or_are_listed(isa, &root, &names, part.is_empty()));
+}
+
+fn pass_or_are_listed(isa: &Isa, root: &Path, names: &[String], all: bool) {
+    let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+    let outcomes = run_all(&Compiler::new(options), root, names);
 
     let (mut passed, mut bad) = (BTreeSet::new(), Vec::new());
     let mut reasons = Vec::new();
@@ -38,13 +45,20 @@ fn node_tests_pass_or_are_listed_as_refused() {
             Outcome::Crashed(message) => bad.push(format!("crashed: {name}: {message}")),
         }
     }
-    println!("{} passed, {} refused, {} wrong or crashed of {}", passed.len(), reasons.len(), bad.len(), names.len());
-    if part.is_empty() {
+    println!(
+        "{}: {} passed, {} refused, {} wrong or crashed of {}",
+        isa.name,
+        passed.len(),
+        reasons.len(),
+        bad.len(),
+        names.len()
+    );
+    if all {
         compare_with_list(&passed, &reasons, &mut bad);
     } else {
         reasons.iter().for_each(|(name, why)| println!("refused: {name}: {why}"));
     }
-    assert!(bad.is_empty(), "{} failures:\n{}", bad.len(), bad.join("\n"));
+    assert!(bad.is_empty(), "{} failures on {}:\n{}", bad.len(), isa.name, bad.join("\n"));
 }
 
 fn compare_with_list(passed: &BTreeSet<String>, reasons: &[(&str, &str)], bad: &mut Vec<String>) {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use optc::{Compiler, Options, Val};
+use optc_codegen::target::ISAS;
 use optc_ir::{Graph, print};
 use optc_passes::seeded;
 use optc_tensor::{DType, Difference};
@@ -18,7 +19,11 @@ const FLOAT: f64 = 1e-4;
 fn compiler(seed: u64) -> Compiler {
     let passes = ["O0", "O1", "O2", "O3"][seed as usize % 4].to_owned();
     // One in eight on two threads: splitting the work must not change it.
-    Compiler::new(Options { passes, threads: if seed.is_multiple_of(8) { 2 } else { 1 }, ..Options::default() })
+    let threads = if seed.is_multiple_of(8) { 2 } else { 1 };
+    // The targets of this machine take turns, each after all the pipelines.
+    let here: Vec<_> = ISAS.iter().filter(|isa| (isa.detect)()).collect();
+    let isa = Some(here[seed as usize / 4 % here.len()].name.to_owned());
+    Compiler::new(Options { passes, threads, isa, ..Options::default() })
 }
 
 /// How an output differs from the interpreter's.

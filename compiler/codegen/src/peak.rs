@@ -1,6 +1,6 @@
 //! What this machine can do at most with the emitter's vectors: the numbers of `optc hwbench` that kernels are judged by.
 
-use crate::emit::{CLIF_LANES, Code, EmitError};
+use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel, call, for_loop};
 use crate::target::{Isa, Machine};
 use crate::tile::{Binary, Count, Mem, TileBuilder};
@@ -89,18 +89,21 @@ pub fn bandwidth(machine: &Machine) -> Result<Vec<Bandwidth>, EmitError> {
         ("L3", (machine.l3 / 2).max(2 * machine.l2)),
         ("DRAM", (4 * machine.l3).clamp(64 << 20, 256 << 20)),
     ];
-    levels.into_iter().map(|(level, bytes)| load_level(level, bytes.next_multiple_of(128))).collect()
+    levels.into_iter().map(|(level, bytes)| load_level(level, bytes)).collect()
 }
 
 fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth, EmitError> {
     let passes = (64 << 20) / bytes + 1;
-    let mut b = TileBuilder::new("loads", CLIF_LANES);
+    let lanes = Isa::host().lanes();
+    let (vector, turn) = (4 * lanes, 32 * lanes);
+    let bytes = bytes.next_multiple_of(turn);
+    let mut b = TileBuilder::new("loads", lanes);
     let (src, dst) = (b.ptr(), b.ptr());
     let zero = b.i32(0);
-    let acc = b.for_each(Count::Static((bytes / 128) as u32), &[(src, 128)], &[zero; 4], |b, p, acc| {
+    let acc = b.for_each(Count::Static((bytes / turn) as u32), &[(src, turn as i64)], &[zero; 4], |b, p, acc| {
         let mut acc = acc.to_vec();
         for i in 0..8 {
-            let x = b.load(Mem::I32, p[0], 16 * i as i64);
+            let x = b.load(Mem::I32, p[0], (vector * i) as i64);
             acc[i % 4] = b.binary(Binary::Or, acc[i % 4], x);
         }
         acc
@@ -108,11 +111,11 @@ fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth, EmitError>
     let all = acc[1..].iter().fold(acc[0], |all, &a| b.binary(Binary::Or, all, a));
     b.store(Mem::I32, dst, 0, all);
     let mut kernel = Kernel::new("loads", 1);
-    let (src, dst) = (kernel.buf("src", bytes, Access::Read), kernel.buf("dst", 16, Access::Write));
+    let (src, dst) = (kernel.buf("src", bytes, Access::Read), kernel.buf("dst", vector, Access::Write));
     let (tile, pass) = (kernel.tile(b.finish()), kernel.var());
     kernel.body = vec![for_loop(pass, 0, passes, vec![call(tile, [src.at(0), dst.at(0)])])];
     let code = Code::compile(&[&kernel], 1)?;
-    let (mut memory, mut sum) = (vec![1u8; bytes], [0u8; 16]);
+    let (mut memory, mut sum) = (vec![1u8; bytes], vec![0u8; vector]);
     let args = [memory.as_mut_ptr(), sum.as_mut_ptr()];
     let mut best = 0f64;
     for _ in 0..5 {

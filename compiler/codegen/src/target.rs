@@ -5,6 +5,8 @@
 pub enum Emitter {
     /// Cranelift, 128-bit vectors.
     Clif,
+    /// Our own for x86: vectors of 256 bits.
+    X86,
 }
 
 /// One instruction set level: a row of the target table.
@@ -42,14 +44,36 @@ impl Isa {
 }
 
 /// The target table, best first.
-pub static ISAS: &[Isa] = &[Isa {
-    name: "portable",
-    vector_bits: 128,
-    vector_regs: 16,
-    emitter: Emitter::Clif,
-    contract_f32: (4, 2),
-    detect: || true,
-}];
+pub static ISAS: &[Isa] = &[
+    Isa {
+        name: "avx2",
+        vector_bits: 256,
+        vector_regs: 16,
+        emitter: Emitter::X86,
+        contract_f32: (6, 2),
+        detect: has_avx2,
+    },
+    Isa {
+        name: "portable",
+        vector_bits: 128,
+        vector_regs: 16,
+        emitter: Emitter::Clif,
+        contract_f32: (4, 2),
+        detect: || true,
+    },
+];
+
+/// AVX2 with FMA, under the calling convention that the emitter has.
+#[cfg(all(target_arch = "x86_64", unix))]
+fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// Another machine.
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+fn has_avx2() -> bool {
+    false
+}
 
 /// Sizes of the caches that blocking depends on, in bytes for one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

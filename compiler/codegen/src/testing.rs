@@ -2,6 +2,7 @@
 
 use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel};
+use crate::target::{ISAS, Isa};
 
 /// Bytes before and after each buffer; a multiple of the alignment of buffers.
 const GUARD: usize = 256;
@@ -30,6 +31,18 @@ impl Guarded {
         let (before, rest) = self.raw.split_at(self.start);
         before.iter().chain(&rest[self.len..]).all(|&b| b == FILL)
     }
+}
+
+/// The rows of the target table that this machine can run; says which ones it cannot.
+pub fn isas() -> Vec<&'static Isa> {
+    let (here, missing): (Vec<_>, Vec<_>) = ISAS.iter().partition(|isa| (isa.detect)());
+    missing.iter().for_each(|isa| eprintln!("skipped: this machine has no {}", isa.name));
+    here
+}
+
+/// The row whose kernels snapshots show: every machine has it.
+pub fn portable() -> &'static Isa {
+    &ISAS[ISAS.len() - 1]
 }
 
 /// Compiles a kernel and runs all its tasks, half of them by a second call.

@@ -7,7 +7,7 @@ use optc_codegen::contract::{
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::{Isa, Machine};
-use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
 use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
 
@@ -33,7 +33,10 @@ fn close(found: &[f32], want: &[f32], what: &str) {
 }
 
 fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
-    let isa = Isa::host();
+    isas().into_iter().for_each(|isa| matmul_on(isa, batch, m, n, k, transposed));
+}
+
+fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
     let mut c = Contract::matmul(batch, m, n, k);
     let schedule = Schedule::choose(&c, isa, &Machine::default());
     let nr = schedule.nr;
@@ -123,7 +126,10 @@ fn one(c: &Conv, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
 }
 
 fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
-    let isa = Isa::host();
+    isas().into_iter().for_each(|isa| convolve_on(isa, c, &schedule));
+}
+
+fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
     let nr = isa.contract_f32.1 * isa.lanes();
     let problem = conv(c, nr);
     let x = random_floats(c.src.bytes / 4, 1);
@@ -232,7 +238,7 @@ fn text_of_a_product() {
     let mut c = Contract::matmul(1, 5, 6, 2);
     c.operands = vec![Operand::per_column(6)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let built = contract(&c, Isa::host(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 }).unwrap();
+    let built = contract(&c, portable(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 }).unwrap();
     insta::assert_snapshot!(built.kernel);
     let text = built.kernel.to_string();
     assert_eq!(parse_kernel(&text).as_ref(), Ok(&built.kernel));

@@ -5,8 +5,7 @@ use optc_codegen::elementwise::{Elementwise, elementwise, in_place};
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::{Kernel, parse_kernel};
 use optc_codegen::space::View;
-use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
 use optc_codegen::tile::{Binary, Cmp, Mem};
 use proptest::prelude::*;
 
@@ -23,6 +22,13 @@ fn run(kernel: &Kernel, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
         assert_eq!(interpreted, buffers, "{kernel}");
     }
     buffers.split_off(operands.len())
+}
+
+/// [`run`] on every target of this machine; all must agree.
+fn run_everywhere(p: &Elementwise, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let all: Vec<_> = isas().into_iter().map(|isa| run(&elementwise(p, isa), operands)).collect();
+    all.windows(2).for_each(|pair| assert_eq!(pair[0], pair[1], "targets disagree"));
+    all.into_iter().next().unwrap()
 }
 
 /// Where the elements of a view are, in the order of the shape.
@@ -47,12 +53,10 @@ fn check(shape: &[usize], operands: Vec<View>, result: View, expr: Expr, f: impl
         let values: Vec<_> = data.iter().zip(&from).map(|(bytes, at)| float_at(bytes, at[k])).collect();
         want[at..at + 4].copy_from_slice(&f(&values).to_le_bytes());
     }
-    let kernel =
-        elementwise(&Elementwise { shape: shape.to_vec(), operands, results: vec![(result, expr)] }, Isa::host());
-    let found = run(&kernel, &data);
+    let found = run_everywhere(&Elementwise { shape: shape.to_vec(), operands, results: vec![(result, expr)] }, &data);
     for (i, (f, w)) in floats_of(&found[0]).into_iter().zip(floats_of(&want)).enumerate() {
         let close = f.to_bits() == w.to_bits() || (f - w).abs() <= 1e-5 * (1.0 + w.abs());
-        assert!(close, "{shape:?}: element {i} is {f}, expected {w}\n{kernel}");
+        assert!(close, "{shape:?}: element {i} is {f}, expected {w}");
     }
 }
 
@@ -90,7 +94,7 @@ fn scalars_and_empty_tensors() {
     check(&[1, 1], vec![dense(&[1, 1])], dense(&[1, 1]), sum(1), sum_of);
     check(&[3, 0], vec![dense(&[3, 0])], dense(&[3, 0]), sum(1), sum_of);
     let p = Elementwise { shape: vec![0], operands: vec![], results: vec![(dense(&[0]), Expr::Const(1.0))] };
-    assert_eq!(elementwise(&p, Isa::host()).tasks, 0);
+    isas().into_iter().for_each(|isa| assert_eq!(elementwise(&p, isa).tasks, 0));
 }
 
 #[test]
@@ -155,7 +159,7 @@ fn integers_and_bools() {
     let small: Vec<u8> = (0..n).map(|i| (i * 7) as u8).collect();
     let large: Vec<u8> = (0..n as i64).flat_map(|i| (i * 1000 - 9000).to_le_bytes()).collect();
     let int_bytes = ints.iter().flat_map(|i| i.to_le_bytes()).collect();
-    let found = run(&elementwise(&p, Isa::host()), &[bytes_of(&x), int_bytes, bools.clone(), small.clone(), large]);
+    let found = run_everywhere(&p, &[bytes_of(&x), int_bytes, bools.clone(), small.clone(), large]);
     for i in 0..n {
         assert_eq!(found[0][i], (x[i] > 0.0) as u8);
         assert_eq!(found[1][4 * i..4 * i + 4], (ints[i] * 3 - small[i] as i8 as i32).to_le_bytes());
@@ -221,7 +225,7 @@ fn activations_agree_with_their_formulas() {
     for (name, expr, f) in cases {
         let view = View::dense(Mem::F32, &[n]);
         let p = Elementwise { shape: vec![n], operands: vec![view.clone()], results: vec![(view, expr)] };
-        let found = run(&elementwise(&p, Isa::host()), &[bytes_of(&values)]);
+        let found = run_everywhere(&p, &[bytes_of(&values)]);
         for (&x, y) in values.iter().zip(floats_of(&found[0])) {
             let want = f(x.into());
             let close = (f64::from(y) - want).abs() <= 1e-6 * want.abs() + 2e-6 || f64::from(y) == want;
@@ -241,7 +245,7 @@ fn extrema_keep_nan() {
         (view.clone(), Expr::Operand(1).relu()),
     ];
     let p = Elementwise { shape: vec![4], operands: vec![view.clone(), view], results };
-    let found = run(&elementwise(&p, Isa::host()), &[bytes_of(&a), bytes_of(&b)]);
+    let found = run_everywhere(&p, &[bytes_of(&a), bytes_of(&b)]);
     let found: Vec<_> = found.iter().map(|bytes| floats_of(bytes)).collect();
     assert!(found[0][0].is_nan() && found[0][1].is_nan() && found[0][2] == 2.0 && found[0][3] == 0.0);
     assert!(found[1][0].is_nan() && found[1][1].is_nan() && found[1][2] == 3.0 && found[1][3] == 0.5);
@@ -256,7 +260,7 @@ fn a_chain_of_shared_values_stays_small() {
     let p = Elementwise { shape: vec![8], operands: vec![view.clone()], results: vec![(view, deep)] };
     assert!(in_place(&p, 0));
     let x = random_floats(8, 2);
-    assert_eq!(floats_of(&run(&elementwise(&p, Isa::host()), &[bytes_of(&x)])[0]), x);
+    assert_eq!(floats_of(&run_everywhere(&p, &[bytes_of(&x)])[0]), x);
 }
 
 #[test]
@@ -265,7 +269,7 @@ fn text_of_a_broadcast_sum() {
     let column = View { strides: vec![4, 0], ..dense(&[3]) };
     let results = vec![(dense(&[3, 21]), Expr::Operand(0).plus(Expr::Operand(1)).relu())];
     let p = Elementwise { shape: vec![3, 21], operands: vec![dense(&[3, 21]), column], results };
-    let kernel = elementwise(&p, Isa::host());
+    let kernel = elementwise(&p, portable());
     insta::assert_snapshot!(kernel);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
 }

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use optc_codegen::lower::{Decision, Target, lower};
-use optc_codegen::testing::random_floats;
+use optc_codegen::target::Isa;
+use optc_codegen::testing::{isas, random_floats};
 use optc_ir::{Graph, Val, infer_types, parse};
 use optc_runtime::plan::Callable;
 use optc_runtime::{Arena, Executor, Pool};
@@ -45,7 +46,13 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
     let mut graph = parse(text).unwrap();
     infer_types(&mut graph).unwrap();
     let want = optc_ir::run(&graph, inputs).unwrap();
-    let compiled = lower(graph, &Target { threads: 1, ..Target::host() }, &no_regions).unwrap();
+    for isa in isas() {
+        run_on(isa, text, graph.clone(), (inputs, &want), kernels);
+    }
+}
+
+fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
+    let compiled = lower(graph, &Target { threads: 1, isa, ..Target::host() }, &no_regions).unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
@@ -54,7 +61,7 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
     let mut arena = Arena::default();
     for _ in 0..2 {
         let found = executor.run(inputs, &mut arena, &pool, None).unwrap();
-        for (found, want) in found.iter().zip(&want) {
+        for (found, want) in found.iter().zip(want) {
             let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
             assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
             for (i, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {

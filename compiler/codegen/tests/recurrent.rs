@@ -4,8 +4,7 @@
 use optc_codegen::expr::{Expr, Func};
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::recurrent::{Direction, Phase, Recurrent, gru, lstm, recurrent, rnn};
-use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
 
 fn activations() -> [Expr; 3] {
     [Expr::Operand(0).func(Func::Sigmoid), Expr::Operand(0).func(Func::Tanh), Expr::Operand(0).func(Func::Tanh)]
@@ -20,19 +19,18 @@ fn problem(phases: Vec<Phase>, gates: usize, constants: usize, batch: usize, hid
 fn kernels_match_the_interpreter() {
     let [gate, tanh, _] = activations();
     for (batch, hidden) in [(1, 3), (2, 4), (7, 6), (21, 2)] {
-        for r in [
+        let problems = [
             problem(lstm(&activations(), true, false), 4, 3, batch, hidden),
             problem(gru(&[gate.clone(), tanh.clone()], false), 3, 0, batch, hidden),
             problem(gru(&[gate.clone(), tanh.clone()], true), 3, 1, batch, hidden),
             problem(rnn(&tanh), 1, 0, batch, hidden),
-        ] {
-            let kernel = recurrent(&r, Isa::host());
+        ];
+        for (r, isa) in problems.iter().flat_map(|r| isas().into_iter().map(move |isa| (r, isa))) {
+            let kernel = recurrent(r, isa);
             let mut found: Vec<_> = (1..)
                 .zip(&kernel.bufs)
                 .map(|(seed, buf)| match &buf.name[..] {
-                    "weights" => {
-                        bytes_of(&r.pack(&random_floats(2 * r.gates * hidden * hidden, seed), Isa::host().lanes()))
-                    }
+                    "weights" => bytes_of(&r.pack(&random_floats(2 * r.gates * hidden * hidden, seed), isa.lanes())),
                     _ => bytes_of(&random_floats(buf.bytes / 4, seed)),
                 })
                 .collect();
@@ -50,7 +48,7 @@ fn kernels_match_the_interpreter() {
 fn text_of_a_simple_layer() {
     let directions = vec![Direction { reverse: true, phases: rnn(&Expr::Operand(0).relu()) }];
     let r = Recurrent { steps: 3, batch: 1, hidden: 2, gates: 1, constants: 0, directions };
-    let kernel = recurrent(&r, Isa::host());
+    let kernel = recurrent(&r, portable());
     insta::assert_snapshot!(kernel);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
 }

@@ -1,8 +1,9 @@
-//! Every tile instruction through the emitter, against the interpreter; text round trips; accuracy of the functions.
+//! Every tile instruction through the emitters of all targets that this machine has, against the interpreter; text round
+//! trips; accuracy of the functions.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::nest::{Access, Kernel, call};
-use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::testing::{bytes_of, floats_of, isas, random_floats, run_jit};
 use optc_codegen::tile::{Binary, Cmp, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
@@ -21,17 +22,31 @@ fn both(tile: Tile, src: &[u8], dst_bytes: usize) -> Vec<u8> {
     found.pop().unwrap()
 }
 
+/// The vectors of this machine.
+fn widths() -> Vec<usize> {
+    isas().into_iter().map(|isa| isa.lanes()).collect()
+}
+
 fn map(src: &[f32], f: impl Fn(&mut TileBuilder, Reg) -> Reg) -> Vec<f32> {
-    let mut b = TileBuilder::new("map", 4);
+    widths().into_iter().map(|lanes| map_at(lanes, src, &f)).last().unwrap()
+}
+
+fn map_at(lanes: usize, src: &[f32], f: impl Fn(&mut TileBuilder, Reg) -> Reg) -> Vec<f32> {
+    let mut padded = src.to_vec();
+    padded.resize(src.len().next_multiple_of(lanes), 1.0);
+    let mut b = TileBuilder::new("map", lanes);
     let (s, d) = (b.ptr(), b.ptr());
-    b.for_each(Count::Static(src.len() as u32 / 4), &[(s, 16), (d, 16)], &[], |b, p, _| {
+    let step = 4 * lanes as i64;
+    b.for_each(Count::Static((padded.len() / lanes) as u32), &[(s, step), (d, step)], &[], |b, p, _| {
         let x = b.load(Mem::F32, p[0], 0);
         let y = f(b, x);
         let y = if b.elem(y) == optc_codegen::tile::Elem::I32 { b.unary(Unary::AsFloat, y) } else { y };
         b.store(Mem::F32, p[1], 0, y);
         vec![]
     });
-    floats_of(&both(b.finish(), &bytes_of(src), src.len() * 4))
+    let mut found = floats_of(&both(b.finish(), &bytes_of(&padded), padded.len() * 4));
+    found.truncate(src.len());
+    found
 }
 
 fn numbers() -> Vec<f32> {
@@ -88,45 +103,248 @@ fn lane_operations_match_the_interpreter() {
     map(&src, |b, x| {
         let y = b.f32(9.0);
         let z = b.fma(x, x, y);
-        b.permute(z, y, &[7, 0, 2, 1])
+        let lanes: Vec<u8> = (0..b.lanes()).map(|l| (l * 7 + 3) as u8 % (2 * b.lanes() as u8)).collect();
+        b.permute(z, y, &lanes)
     });
 }
 
 #[test]
+fn permutations_match_the_interpreter() {
+    for lanes in widths() {
+        let all = 2 * lanes as u8;
+        let within = |of: [u8; 4]| -> Vec<u8> {
+            let lane = |i: usize| (i / 4 * 4) as u8 + of[i % 4] % 4 + of[i % 4] / 4 * lanes as u8;
+            (0..lanes).map(lane).collect()
+        };
+        let mut list: Vec<Vec<u8>> = vec![
+            within([0, 4, 1, 5]),
+            within([2, 6, 3, 7]),
+            within([4, 0, 5, 1]),
+            within([0, 1, 4, 5]),
+            within([6, 7, 2, 3]),
+            within([3, 2, 1, 0]),
+            within([0, 5, 2, 7]),
+            (0..all / 2).collect(),
+            (all / 2..all).collect(),
+            vec![0; lanes],
+            vec![lanes as u8 - 1; lanes],
+            (0..lanes).map(|i| ((i / 2 * 2 + 2) % lanes + i % 2) as u8).collect(),
+            (0..lanes).map(|i| ((i + lanes / 2) % (2 * lanes)) as u8).collect(),
+            (0..lanes).map(|i| (if i < lanes / 2 { i } else { i + lanes / 2 }) as u8).collect(),
+        ];
+        let mut state = 12345u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8 % all
+        };
+        list.extend((0..40).map(|_| (0..lanes).map(|_| random()).collect()));
+        for pick in list {
+            map_at(lanes, &random_floats(64, 5), |b, x| {
+                let y = b.unary(Unary::Neg, x);
+                b.permute(x, y, &pick)
+            });
+        }
+    }
+}
+
+#[test]
 fn partial_and_converted_memory_matches_the_interpreter() {
-    let src: Vec<u8> = (0..128).map(|i| (i * 37) as u8).collect();
-    for mem in [Mem::F32, Mem::I32, Mem::I64, Mem::U8, Mem::I8] {
-        for n in 1..=4 {
-            let mut b = TileBuilder::new("mem", 4);
+    let src: Vec<u8> = (0..512).map(|i| (i * 37) as u8).collect();
+    for (lanes, mem) in
+        widths().into_iter().flat_map(|l| [Mem::F32, Mem::I32, Mem::I64, Mem::U8, Mem::I8].map(|m| (l, m)))
+    {
+        for (n, stride) in (1..=lanes).flat_map(|n| [(n, 24), (n, 8), (n, 9)]) {
+            let mut b = TileBuilder::new("mem", lanes);
             let (s, d) = (b.ptr(), b.ptr());
-            let x = b.load_n(mem, s, 0, n);
-            let y = b.load_strided(mem, s, 8, n, 24);
+            let x = b.load_n(mem, s, 512 - n as i64 * mem.bytes(), n);
+            let y = b.load_strided(mem, s, 512 - mem.bytes() - stride * (n as i64 - 1), n, stride);
             let z = b.broadcast(mem, s, 8);
             b.store_n(mem, d, 0, n, x);
-            b.store(Mem::of(mem.elem()), d, 32, y);
-            b.store_strided(mem, d, 64, n, 16, z);
-            b.store_n(mem, d, 128, n, y);
-            both(b.finish(), &src, 160);
+            b.store(Mem::of(mem.elem()), d, 64, y);
+            b.store_strided(mem, d, 128, n, stride, z);
+            b.store_n(mem, d, 1024 - n as i64 * mem.bytes(), n, y);
+            both(b.finish(), &src, 1024);
         }
     }
 }
 
 #[test]
 fn nested_loops_and_loaded_pointers_match_the_interpreter() {
-    let mut b = TileBuilder::new("nested", 4);
-    let (s, d) = (b.ptr(), b.ptr());
-    let zero = b.f32(0.0);
-    let sum = b.for_each(Count::Static(3), &[(s, 4)], &[zero], |b, p, acc| {
-        let row: Ptr = b.load_ptr(p[0], 0, s, d);
-        b.for_each(Count::Static(2), &[(row, 16)], acc, |b, q, acc| {
-            let x = b.load(Mem::F32, q[0], 0);
-            vec![b.add(acc[0], x)]
-        })
-    });
-    b.store(Mem::F32, d, 0, sum[0]);
-    let mut src: Vec<u8> = [32i32, -1, 64, 0].iter().flat_map(|o| o.to_le_bytes()).collect();
-    src.extend(bytes_of(&random_floats(60, 1)));
-    both(b.finish(), &src, 32);
+    for lanes in widths() {
+        let mut b = TileBuilder::new("nested", lanes);
+        let (s, d) = (b.ptr(), b.ptr());
+        let zero = b.f32(0.0);
+        let sum = b.for_each(Count::Static(3), &[(s, 4)], &[zero], |b, p, acc| {
+            let row: Ptr = b.load_ptr(p[0], 0, s, d);
+            b.for_each(Count::Static(2), &[(row, 16)], acc, |b, q, acc| {
+                let x = b.load(Mem::F32, q[0], 0);
+                vec![b.add(acc[0], x)]
+            })
+        });
+        b.store(Mem::F32, d, 0, sum[0]);
+        let mut src: Vec<u8> = [32i32, -1, 64, 0].iter().flat_map(|o| o.to_le_bytes()).collect();
+        src.extend(bytes_of(&random_floats(60, 1)));
+        both(b.finish(), &src, 64);
+    }
+}
+
+/// A random program: values of both kinds, loops that carry some of them, more of them alive than there are registers.
+struct Program {
+    state: u64,
+    floats: Vec<Reg>,
+    ints: Vec<Reg>,
+    ptrs: Vec<Ptr>,
+    dst: Ptr,
+    stored: i64,
+}
+
+impl Program {
+    fn below(&mut self, n: usize) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 33) as usize % n
+    }
+
+    fn float(&mut self) -> Reg {
+        let i = self.below(self.floats.len());
+        self.floats[i]
+    }
+
+    fn int(&mut self) -> Reg {
+        let i = self.below(self.ints.len());
+        self.ints[i]
+    }
+
+    /// One of the first pointers.
+    fn ptr(&mut self, first: usize) -> Ptr {
+        let i = self.below(self.ptrs.len().min(first));
+        self.ptrs[i]
+    }
+
+    /// Within bounds, so that there is no NaN whose sign could differ.
+    fn bounded(&mut self, b: &mut TileBuilder, x: Reg) {
+        let (low, high) = (b.f32(-900.0), b.f32(900.0));
+        let x = b.max(x, low);
+        let x = b.min(x, high);
+        self.floats.push(x);
+    }
+
+    fn step(&mut self, b: &mut TileBuilder) {
+        let (x, y, z) = (self.float(), self.float(), self.float());
+        let (i, j) = (self.int(), self.int());
+        let lanes = b.lanes();
+        match self.below(13) {
+            0 | 1 => {
+                let sum = b.fma(x, y, z);
+                self.bounded(b, sum);
+            }
+            2 => {
+                let op = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Min, Binary::Max][self.below(5)];
+                let value = b.binary(op, x, y);
+                self.bounded(b, value);
+            }
+            3 => {
+                let op = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Xor, Binary::Min, Binary::Max][self.below(6)];
+                let value = b.binary(op, i, j);
+                self.ints.push(value);
+            }
+            4 => {
+                let value = b.unary([Unary::Neg, Unary::Abs, Unary::Nearest, Unary::Floor][self.below(4)], x);
+                self.floats.push(value);
+            }
+            5 => {
+                let value = b.unary(Unary::ToInt, x);
+                self.ints.push(value);
+            }
+            6 => {
+                let op = [Cmp::Eq, Cmp::Lt, Cmp::Ge, Cmp::Ne][self.below(4)];
+                let mask = if self.below(2) == 0 { b.cmp(op, x, y) } else { b.cmp(op, i, j) };
+                let value = b.select(mask, y, z);
+                self.floats.push(value);
+                self.ints.push(mask);
+            }
+            7 => {
+                let pick: Vec<u8> = (0..lanes).map(|_| self.below(2 * lanes) as u8).collect();
+                let value = b.permute(x, y, &pick);
+                self.floats.push(value);
+            }
+            8 => {
+                let value = b.reduce([Binary::Max, Binary::Min][self.below(2)], x);
+                self.floats.push(value);
+            }
+            9 | 10 => {
+                let ptr = self.ptr(usize::MAX);
+                let (n, at) = (1 + self.below(lanes), 4 * self.below(8) as i64);
+                let value = match self.below(4) {
+                    0 => b.load_n(Mem::F32, ptr, at, n),
+                    1 => b.broadcast(Mem::F32, ptr, at),
+                    _ => b.load(Mem::F32, ptr, at),
+                };
+                self.floats.push(value);
+            }
+            11 => {
+                let constant = self.below(50) as f32;
+                let value = b.f32(constant);
+                self.floats.push(value);
+            }
+            _ => self.store(b, x),
+        }
+    }
+
+    fn store(&mut self, b: &mut TileBuilder, x: Reg) {
+        if self.stored < 60 {
+            b.store(Mem::F32, self.dst, 64 * self.stored, x);
+            self.stored += 1;
+        }
+    }
+
+    fn turns(&mut self, b: &mut TileBuilder, depth: usize) {
+        let carried: Vec<_> = (0..self.below(8)).map(|_| self.float()).collect();
+        let ptr = self.ptr(2);
+        let advance = vec![(ptr, 4 * self.below(9) as i64); self.below(3)];
+        let known = (self.floats.clone(), self.ints.clone(), self.ptrs.clone());
+        let count = Count::Static(self.below(4) as u32);
+        let after = b.for_each(count, &advance, &carried, |b, ptrs, acc| {
+            self.floats.extend(acc);
+            self.ptrs.extend(ptrs);
+            let steps = self.below(30);
+            (0..steps).for_each(|_| self.step(b));
+            if depth < 2 && self.below(2) == 0 {
+                self.turns(b, depth + 1);
+            }
+            (0..acc.len()).map(|_| self.float()).collect()
+        });
+        (self.floats, self.ints, self.ptrs) = known;
+        self.floats.extend(after);
+    }
+}
+
+fn random_program(seed: u64, lanes: usize) -> Tile {
+    let mut b = TileBuilder::new("random", lanes);
+    let (src, dst) = (b.ptr(), b.ptr());
+    let first: Vec<_> = (0..6).map(|i| b.load(Mem::F32, src, 4 * i)).collect();
+    let int = b.i32(77);
+    let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut p = Program { state, floats: first, ints: vec![int], ptrs: vec![src], dst, stored: 0 };
+    for _ in 0..4 {
+        let steps = p.below(25);
+        (0..steps).for_each(|_| p.step(&mut b));
+        p.turns(&mut b, 0);
+    }
+    for x in p.floats.clone() {
+        p.store(&mut b, x);
+    }
+    b.finish()
+}
+
+#[test]
+fn random_programs_match_the_interpreter() {
+    for lanes in widths() {
+        for seed in 0..100 {
+            both(random_program(seed, lanes), &bytes_of(&random_floats(200, seed)), 64 * 64);
+        }
+    }
 }
 
 /// The error function from its Maclaurin series near zero, else from the continued fraction of its complement.

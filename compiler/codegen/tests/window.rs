@@ -4,7 +4,7 @@
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
 use optc_codegen::window::{Axis, Reduce, View, Window, filters, window};
 use proptest::prelude::*;
 
@@ -46,6 +46,10 @@ fn one(w: &Window, src: &[f32], weights: &[f32], [n, d, h, x, c]: [usize; 5]) ->
 }
 
 fn check(w: &Window, nan: bool) {
+    isas().into_iter().for_each(|isa| check_on(isa, w, nan));
+}
+
+fn check_on(isa: &Isa, w: &Window, nan: bool) {
     let taps: usize = w.axes.iter().map(|a| a.kernel).product();
     let mut src = random_floats(w.src.bytes / 4, 1);
     if nan {
@@ -55,7 +59,7 @@ fn check(w: &Window, nan: bool) {
     }
     let weights = random_floats(w.channels * taps, 2);
     let operands: Vec<_> = w.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
-    let built = window(w, Isa::host());
+    let built = window(w, isa);
     let mut buffers = vec![bytes_of(&src)];
     if w.reduce == Reduce::Dot {
         buffers.push(bytes_of(&filters(&weights, w.channels)));
@@ -174,7 +178,7 @@ fn text_of_a_depthwise_convolution() {
     let mut w = Window::channels_last(1, 5, [Axis::NONE, same(3, 1), same(3, 2)], Reduce::Dot);
     w.operands = vec![View::per_channel(5)];
     w.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let built = window(&w, Isa::host());
+    let built = window(&w, portable());
     insta::assert_snapshot!(built.kernel);
     assert_eq!(parse_kernel(&built.kernel.to_string()).as_ref(), Ok(&built.kernel));
 }
@@ -182,5 +186,5 @@ fn text_of_a_depthwise_convolution() {
 #[test]
 fn text_of_a_mean() {
     let w = Window::channels_last(1, 2, [Axis::NONE, same(2, 3), same(1, 1)], Reduce::Mean { count_padding: false });
-    insta::assert_snapshot!(window(&w, Isa::host()).kernel);
+    insta::assert_snapshot!(window(&w, portable()).kernel);
 }

@@ -1,5 +1,8 @@
 //! Machine code: a batch of kernels becomes one [`Code`] object.
 //!
+//! Cranelift compiles the nests, and the tiles of 128-bit vectors. Tiles of wider vectors are emitted by `x86`; both are
+//! functions of the same module.
+//!
 //! Tiles and nests are separate functions in one Cranelift JIT module; equal tiles of a batch are compiled once. The
 //! functions are built first and compiled on as many threads as asked for. Memory is writable or executable, never
 //! both, and is given back when the `Code` is dropped.
@@ -9,8 +12,11 @@
 
 mod nest;
 mod tile;
+mod x86;
 
 use crate::nest::{Kernel, NestError};
+use crate::target::{Emitter, ISAS};
+use crate::tile::{Tile, verify};
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
@@ -31,9 +37,15 @@ pub enum EmitError {
     /// A kernel is not well formed: a bug of its builder.
     #[error("kernel `{0}` is not well formed: {1}")]
     Kernel(String, NestError),
-    /// A tile has another number of lanes than the emitter.
-    #[error("tile `{0}` has {1} lanes, the emitter has {2}")]
-    Lanes(String, usize, usize),
+    /// No emitter has a tile's number of lanes on this machine.
+    #[error("tile `{0}` has {1} lanes, which no vectors of this machine have")]
+    Lanes(String, usize),
+    /// A tile needs more registers at once than there are.
+    #[error("tile `{0}` does not fit the registers")]
+    Registers(String),
+    /// The encoder refused an instruction: a bug of the emitter.
+    #[error("tile `{0}` cannot be encoded: {1}")]
+    Encode(String, String),
     /// Cranelift refused a function.
     #[error("function `{0}` does not compile: {1}")]
     Compile(String, Box<CodegenError>),
@@ -41,9 +53,6 @@ pub enum EmitError {
     #[error("module: {0}")]
     Module(#[from] Box<cranelift_module::ModuleError>),
 }
-
-/// Lanes of the registers that Cranelift has.
-pub const CLIF_LANES: usize = 4;
 
 /// Executable memory with the machine code of a batch of kernels.
 pub struct Code {
@@ -143,20 +152,31 @@ fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
     builder.finish(settings::Flags::new(flags)).map_err(|e| host(&e))
 }
 
-/// A function to be compiled.
-struct Job {
-    id: FuncId,
-    name: String,
-    func: Function,
+/// The emitter for a tile's number of lanes, if this machine has such vectors.
+fn emitter(tile: &Tile) -> Result<Emitter, EmitError> {
+    let row = ISAS.iter().find(|isa| isa.lanes() == tile.lanes && (isa.detect)());
+    row.map(|isa| isa.emitter).ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes))
 }
 
-struct Jobs {
-    list: Vec<Job>,
+/// A function to be compiled.
+struct Job<'a> {
+    id: FuncId,
+    name: String,
+    work: Work<'a>,
+}
+
+enum Work<'a> {
+    Clif(Box<Function>),
+    X86(&'a Tile),
+}
+
+struct Jobs<'a> {
+    list: Vec<Job<'a>>,
     entries: Vec<FuncId>,
 }
 
 /// Declares and builds all functions of a batch, equal tiles once.
-fn declare(kernels: &[&Kernel], module: &mut JITModule) -> Result<Jobs, EmitError> {
+fn declare<'a>(kernels: &[&'a Kernel], module: &mut JITModule) -> Result<Jobs<'a>, EmitError> {
     let config = module.isa().frontend_config();
     let mut list = Vec::new();
     let mut entries = Vec::new();
@@ -165,24 +185,27 @@ fn declare(kernels: &[&Kernel], module: &mut JITModule) -> Result<Jobs, EmitErro
         kernel.verify().map_err(|e| EmitError::Kernel(kernel.name.clone(), e))?;
         let mut tiles = Vec::new();
         for tile in &kernel.tiles {
-            if tile.lanes != CLIF_LANES {
-                return Err(EmitError::Lanes(tile.name.clone(), tile.lanes, CLIF_LANES));
-            }
-            let key = (tile.ptrs, tile.counts, &tile.body);
+            let key = (tile.lanes, tile.ptrs, tile.counts, &tile.body);
             if let Some(&id) = known.get(&key) {
                 tiles.push(id);
                 continue;
             }
             let (id, mut func) = function(module, format!("tile{}", known.len()), tile::signature(module, tile))?;
-            tile::build(tile, config, &mut func);
+            let work = match emitter(tile)? {
+                Emitter::Clif => {
+                    tile::build(tile, config, &mut func);
+                    Work::Clif(Box::new(func))
+                }
+                Emitter::X86 => Work::X86(tile),
+            };
             known.insert(key, id);
             tiles.push(id);
-            list.push(Job { id, name: tile.name.clone(), func });
+            list.push(Job { id, name: tile.name.clone(), work });
         }
         let (id, mut func) = function(module, format!("kernel{k}"), nest::signature(module))?;
         let refs: Vec<_> = tiles.iter().map(|&id| module.declare_func_in_func(id, &mut func)).collect();
         nest::build(kernel, &refs, config, &mut func);
-        list.push(Job { id, name: kernel.name.clone(), func });
+        list.push(Job { id, name: kernel.name.clone(), work: Work::Clif(Box::new(func)) });
         entries.push(id);
     }
     Ok(Jobs { list, entries })
@@ -229,8 +252,15 @@ fn compile_all(isa: &OwnedTargetIsa, jobs: Vec<Job>, threads: usize) -> Result<V
 }
 
 fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<Compiled, EmitError> {
+    let func = match job.work {
+        Work::Clif(func) => func,
+        Work::X86(tile) => {
+            let elems = verify::elems(tile).map_err(|e| EmitError::Encode(job.name.clone(), e.to_string()))?;
+            return Ok((job.id, x86::emit(tile, &elems)?, Vec::new()));
+        }
+    };
     context.clear();
-    context.func = job.func;
+    context.func = *func;
     let mut plane = Default::default();
     let compiled =
         context.compile(isa.as_ref(), &mut plane).map_err(|e| EmitError::Compile(job.name, Box::new(e.inner)))?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use optc_codegen::lower::{Decision, Target, lower};
-use optc_codegen::testing::random_floats;
+use optc_codegen::target::Isa;
+use optc_codegen::testing::{isas, random_floats};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
 use optc_runtime::{Arena, Executor, Pool};
@@ -66,18 +67,25 @@ pub fn check(op: impl Into<Op>, args: &[Arg], nhwc: bool) {
     let op = op.into();
     let (graph, inputs) = graph_of(&op, args, nhwc);
     let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(graph, &Target::host(), &|_| panic!("the op has no regions")).unwrap();
+    for isa in isas() {
+        check_on(isa, &op, graph.clone(), &inputs, &want);
+    }
+}
+
+fn check_on(isa: &'static Isa, op: &Op, graph: Graph, inputs: &[Val], want: &[Val]) {
+    let target = Target { isa, ..Target::host() };
+    let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }
     let mut executor = Executor::new(Arc::new(compiled.plan));
-    let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
-    for (i, (found, want)) in found.iter().zip(&want).enumerate() {
+    let found = executor.run(inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
+    for (i, (found, want)) in found.iter().zip(want).enumerate() {
         let (Val::Tensor(found), Val::Tensor(want)) = (found, want) else { panic!("results are tensors") };
         assert_eq!(found.shape(), want.shape());
         for (j, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
             let same = f == w || f.is_nan() && w.is_nan() || (f - w).abs() <= 2e-5 * (1.0 + w.abs());
-            assert!(same, "result {i}, element {j} is {f}, expected {w} of {op:?}");
+            assert!(same, "result {i}, element {j} is {f}, expected {w} of {op:?} on {}", isa.name);
         }
     }
 }
