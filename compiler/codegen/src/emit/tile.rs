@@ -63,6 +63,8 @@ impl Emit<'_> {
             Inst::Unary(dst, op, x) => (dst, self.unary(*op, self.elem(*x), self.regs[x])),
             Inst::Binary(dst, op, x, y) => (dst, self.binary(*op, self.elem(*x), self.regs[x], self.regs[y])),
             Inst::Fma(dst, x, y, z) => (dst, self.b.ins().fma(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Dot2(dst, x, y, z) => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Dot4(dst, x, y, z) => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Cmp(dst, op, x, y) => (dst, self.compare(*op, self.elem(*x), self.regs[x], self.regs[y])),
             Inst::Select(dst, mask, x, y) => {
                 let (mask, x, y) = (self.regs[mask], self.regs[x], self.regs[y]);
@@ -194,7 +196,37 @@ impl Emit<'_> {
             (Binary::And, _) => self.b.ins().band(x, y),
             (Binary::Or, _) => self.b.ins().bor(x, y),
             (Binary::Xor, _) => self.b.ins().bxor(x, y),
+            (Binary::SubPairs, _) => {
+                let (x, y) = (self.cast(types::I16X8, x), self.cast(types::I16X8, y));
+                let difference = self.b.ins().isub(x, y);
+                self.cast(types::I32X4, difference)
+            }
         }
+    }
+
+    /// The tree that Cranelift's x64 rules turn into `pmaddwd`, and an addition.
+    fn dot2(&mut self, x: Value, y: Value, z: Value) -> Value {
+        let (x, y) = (self.cast(types::I16X8, x), self.cast(types::I16X8, y));
+        let (low_x, low_y) = (self.b.ins().swiden_low(x), self.b.ins().swiden_low(y));
+        let (high_x, high_y) = (self.b.ins().swiden_high(x), self.b.ins().swiden_high(y));
+        let (low, high) = (self.b.ins().imul(low_x, low_y), self.b.ins().imul(high_x, high_y));
+        let pairs = self.b.ins().iadd_pairwise(low, high);
+        self.b.ins().iadd(z, pairs)
+    }
+
+    /// The tree that becomes `vpdpbusd` where the CPU has it; its operands must stand in this order.
+    fn dot4(&mut self, x: Value, y: Value, z: Value) -> Value {
+        let (x, y) = (self.cast(types::I8X16, x), self.cast(types::I8X16, y));
+        let (low_y, low_x) = (self.b.ins().swiden_low(y), self.b.ins().uwiden_low(x));
+        let (high_y, high_x) = (self.b.ins().swiden_high(y), self.b.ins().uwiden_high(x));
+        let low = self.b.ins().imul(low_y, low_x);
+        let high = self.b.ins().imul(high_y, high_x);
+        let pairs = [low, high].map(|products| {
+            let (low, high) = (self.b.ins().swiden_low(products), self.b.ins().swiden_high(products));
+            self.b.ins().iadd_pairwise(low, high)
+        });
+        let fours = self.b.ins().iadd_pairwise(pairs[0], pairs[1]);
+        self.b.ins().iadd(fours, z)
     }
 
     fn compare(&mut self, op: Cmp, elem: Elem, x: Value, y: Value) -> Value {
@@ -249,6 +281,7 @@ impl Emit<'_> {
             Mem::I32 | Mem::I64 => self.b.ins().load(types::I32, flags(), ptr, disp),
             Mem::U8 => self.b.ins().uload8(types::I32, flags(), ptr, disp),
             Mem::I8 => self.b.ins().sload8(types::I32, flags(), ptr, disp),
+            Mem::U8Pair | Mem::I8Pair => self.b.ins().uload16(types::I32, flags(), ptr, disp),
         }
     }
 
@@ -267,6 +300,7 @@ impl Emit<'_> {
                 self.b.ins().load(ty, flags(), ptr, disp)
             }
             Load::Contiguous(4) if matches!(mem, Mem::U8 | Mem::I8) => self.load_bytes(mem, ptr, disp),
+            Load::Contiguous(n) if mem.is_pair() => self.load_pairs(mem, ptr, disp, n),
             Load::Contiguous(n @ 2..=3) if matches!(mem, Mem::F32 | Mem::I32) => {
                 let (at, low_disp) = self.place(ptr, disp);
                 let low = self.b.ins().load(types::F64, flags(), at, low_disp);
@@ -307,6 +341,30 @@ impl Emit<'_> {
         }
     }
 
+    /// So many pairs of bytes, each byte widened to 16 bits.
+    fn load_pairs(&mut self, mem: Mem, ptr: Value, disp: i64, n: u8) -> Value {
+        let (at, low_disp) = self.place(ptr, disp);
+        let bytes = match n {
+            1 => self.b.ins().uload16(types::I64, flags(), at, low_disp),
+            2 => self.b.ins().uload32(flags(), at, low_disp),
+            3 => {
+                let low = self.b.ins().uload32(flags(), at, low_disp);
+                let (at, high_disp) = self.place(ptr, disp + 4);
+                let high = self.b.ins().uload16(types::I64, flags(), at, high_disp);
+                let high = self.b.ins().ishl_imm_s(high, 32);
+                self.b.ins().bor(low, high)
+            }
+            _ => self.b.ins().load(types::I64, flags(), at, low_disp),
+        };
+        let bytes = self.b.ins().scalar_to_vector(types::I64X2, bytes);
+        let bytes = self.cast(types::I8X16, bytes);
+        let pairs = match mem {
+            Mem::I8Pair => self.b.ins().swiden_low(bytes),
+            _ => self.b.ins().uwiden_low(bytes),
+        };
+        self.cast(types::I32X4, pairs)
+    }
+
     fn store(&mut self, mem: Mem, ptr: Value, disp: i64, n: u8, stride: i64, value: Value) {
         let contiguous = stride == mem.bytes();
         match mem {
@@ -328,7 +386,7 @@ impl Emit<'_> {
                 let packed = self.shuffle_bytes(value, value, mask, types::I32X4);
                 self.store_one(Mem::I32, ptr, disp, packed, 0);
             }
-            Mem::F32 | Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 => {
+            Mem::F32 | Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
                 (0..n).for_each(|lane| self.store_one(mem, ptr, disp + stride * i64::from(lane), value, lane));
             }
         }
@@ -344,6 +402,8 @@ impl Emit<'_> {
                 self.b.ins().store(flags(), wide, ptr, disp)
             }
             Mem::U8 | Mem::I8 => self.b.ins().istore8(flags(), one, ptr, disp),
+            // The verifier refuses stores of pairs.
+            Mem::U8Pair | Mem::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
         };
     }
 }

@@ -163,6 +163,16 @@ impl TileBuilder {
         self.def(Elem::F32, |dst| Inst::Fma(dst, x, y, z))
     }
 
+    /// `z` plus the two products of signed halves; see [`Inst::Dot2`].
+    pub fn dot2(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
+        self.def(Elem::I32, |dst| Inst::Dot2(dst, x, y, z))
+    }
+
+    /// `z` plus the four products of unsigned and signed bytes; see [`Inst::Dot4`].
+    pub fn dot4(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
+        self.def(Elem::I32, |dst| Inst::Dot4(dst, x, y, z))
+    }
+
     /// The mask of `x cmp y`.
     pub fn cmp(&mut self, cmp: Cmp, x: Reg, y: Reg) -> Reg {
         self.def(Elem::I32, |dst| Inst::Cmp(dst, cmp, x, y))

@@ -95,6 +95,14 @@ impl State<'_> {
                 let f = f32::from_bits;
                 self.map(*dst, |i| f(x[i]).mul_add(f(y[i]), f(z[i])).to_bits());
             }
+            Inst::Dot2(dst, x, y, z) => {
+                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
+                self.map(*dst, |i| dot2(x[i], y[i], z[i]));
+            }
+            Inst::Dot4(dst, x, y, z) => {
+                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
+                self.map(*dst, |i| dot4(x[i], y[i], z[i]));
+            }
             Inst::Cmp(dst, op, x, y) => {
                 let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
                 self.map(*dst, |i| if compare(*op, elem, x[i], y[i]) { u32::MAX } else { 0 });
@@ -205,6 +213,8 @@ impl State<'_> {
             Mem::F32 | Mem::I32 | Mem::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
             Mem::U8 => raw[0] as u32,
             Mem::I8 => raw[0] as i8 as u32,
+            Mem::U8Pair => raw[0] as u32 | (raw[1] as u32) << 16,
+            Mem::I8Pair => (raw[0] as i8 as u32 & 0xffff) | (raw[1] as i8 as u32) << 16,
         })
     }
 
@@ -214,6 +224,8 @@ impl State<'_> {
             Mem::F32 | Mem::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
             Mem::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
             Mem::U8 | Mem::I8 => raw[0] = bits as u8,
+            // The verifier refuses such stores.
+            Mem::U8Pair | Mem::I8Pair => {}
         }
         Ok(())
     }
@@ -253,7 +265,23 @@ fn binary(op: Binary, elem: Elem, x: u32, y: u32) -> u32 {
         (Binary::And, _) => x & y,
         (Binary::Or, _) => x | y,
         (Binary::Xor, _) => x ^ y,
+        (Binary::SubPairs, _) => {
+            let low = (x as u16).wrapping_sub(y as u16) as u32;
+            low | (((x >> 16) as u16).wrapping_sub((y >> 16) as u16) as u32) << 16
+        }
     }
+}
+
+/// `z` plus the products of signed halves.
+fn dot2(x: u32, y: u32, z: u32) -> u32 {
+    let product = |shift: u32| i32::from((x >> shift) as i16).wrapping_mul(i32::from((y >> shift) as i16));
+    (z as i32).wrapping_add(product(0).wrapping_add(product(16))) as u32
+}
+
+/// `z` plus the products of the unsigned bytes of `x` and the signed ones of `y`.
+fn dot4(x: u32, y: u32, z: u32) -> u32 {
+    let product = |byte: usize| i32::from(x.to_le_bytes()[byte]) * i32::from(y.to_le_bytes()[byte] as i8);
+    (z as i32).wrapping_add((0..4).map(product).sum()) as u32
 }
 
 fn pick(first: bool, x: u32, y: u32) -> u32 {

@@ -56,6 +56,10 @@ pub enum Mem {
     U8,
     /// One byte, sign-extended.
     I8,
+    /// Two bytes, each zero-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads it.
+    U8Pair,
+    /// Two bytes, each sign-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads it.
+    I8Pair,
 }
 
 impl Mem {
@@ -65,14 +69,20 @@ impl Mem {
             Mem::F32 | Mem::I32 => 4,
             Mem::I64 => 8,
             Mem::U8 | Mem::I8 => 1,
+            Mem::U8Pair | Mem::I8Pair => 2,
         }
+    }
+
+    /// Whether an element is two bytes that go to the halves of a lane.
+    pub fn is_pair(self) -> bool {
+        matches!(self, Mem::U8Pair | Mem::I8Pair)
     }
 
     /// The element type of a register loaded from such memory.
     pub fn elem(self) -> Elem {
         match self {
             Mem::F32 => Elem::F32,
-            Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 => Elem::I32,
+            Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Elem::I32,
         }
     }
 }
@@ -138,6 +148,8 @@ pub enum Binary {
     Or,
     /// Bits exclusive or (`i32`).
     Xor,
+    /// `x - y` of each half of a lane, wrapping at 16 bits (`i32`).
+    SubPairs,
 }
 
 /// Comparisons; on `f32` all are false with a NaN but `Ne`.
@@ -228,6 +240,10 @@ pub enum Inst {
     Binary(Reg, Binary, Reg, Reg),
     /// `x * y + z` rounded once (`f32`).
     Fma(Reg, Reg, Reg, Reg),
+    /// `z + x.low * y.low + x.high * y.high`, where halves of a lane are signed 16-bit integers (`i32`, wrapping).
+    Dot2(Reg, Reg, Reg, Reg),
+    /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (`i32`, wrapping).
+    Dot4(Reg, Reg, Reg, Reg),
     /// All ones where `x cmp y`, else all zeros.
     Cmp(Reg, Cmp, Reg, Reg),
     /// `mask ? x : y` where the mask is all ones or all zeros in each lane.

@@ -148,6 +148,8 @@ fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
         },
         "const_i" => Inst::ConstI(dst, w.number()?),
         "fma" => Inst::Fma(dst, w.reg()?, w.reg()?, w.reg()?),
+        "dot2" => Inst::Dot2(dst, w.reg()?, w.reg()?, w.reg()?),
+        "dot4" => Inst::Dot4(dst, w.reg()?, w.reg()?, w.reg()?),
         "cmp" => Inst::Cmp(dst, w.named(Cmp::from_word, "a comparison")?, w.reg()?, w.reg()?),
         "select" => Inst::Select(dst, w.reg()?, w.reg()?, w.reg()?),
         "reduce" => Inst::Reduce(dst, w.named(Binary::from_word, "a reduction")?, w.reg()?),

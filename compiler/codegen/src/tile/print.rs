@@ -21,7 +21,7 @@ macro_rules! words {
 }
 
 words! {
-    Mem { F32 = "f32", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8" }
+    Mem { F32 = "f32", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair" }
     Unary {
         Neg = "neg", Abs = "abs", Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc",
         Nearest = "nearest", Not = "not", ToInt = "to_int", ToFloat = "to_float", AsInt = "as_int",
@@ -29,7 +29,7 @@ words! {
     }
     Binary {
         Add = "add", Sub = "sub", Mul = "mul", Div = "div", Min = "min", Max = "max", And = "and", Or = "or",
-        Xor = "xor",
+        Xor = "xor", SubPairs = "sub_pairs",
     }
     Cmp { Eq = "eq", Ne = "ne", Lt = "lt", Le = "le", Gt = "gt", Ge = "ge" }
     Shift { Left = "shl", Logical = "shr", Arithmetic = "sar" }
@@ -62,6 +62,8 @@ fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
             Inst::Unary(d, op, x) => writeln!(f, "v{} = {} v{}", d.0, op.word(), x.0)?,
             Inst::Binary(d, op, x, y) => writeln!(f, "v{} = {} v{} v{}", d.0, op.word(), x.0, y.0)?,
             Inst::Fma(d, x, y, z) => writeln!(f, "v{} = fma v{} v{} v{}", d.0, x.0, y.0, z.0)?,
+            Inst::Dot2(d, x, y, z) => writeln!(f, "v{} = dot2 v{} v{} v{}", d.0, x.0, y.0, z.0)?,
+            Inst::Dot4(d, x, y, z) => writeln!(f, "v{} = dot4 v{} v{} v{}", d.0, x.0, y.0, z.0)?,
             Inst::Cmp(d, op, x, y) => writeln!(f, "v{} = cmp {} v{} v{}", d.0, op.word(), x.0, y.0)?,
             Inst::Select(d, m, x, y) => writeln!(f, "v{} = select v{} v{} v{}", d.0, m.0, x.0, y.0)?,
             Inst::Shift(d, op, x, by) => writeln!(f, "v{} = {} v{} {}", d.0, op.word(), x.0, by)?,

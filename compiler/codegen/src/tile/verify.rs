@@ -3,6 +3,7 @@
 //! - every register and pointer is defined once, before its uses, in the same or an enclosing body;
 //! - operand element types fit the operation, `next` of a carried register fits its `init`;
 //! - lane counts are `1..=lanes`, permutations name lanes below `2 * lanes`, shifts are below 32;
+//! - pairs of bytes are only loaded, and only side by side;
 //! - count parameters exist; loops nest at most [`MAX_DEPTH`] deep.
 
 use super::{Binary, Count, Elem, Inst, Load, Loop, MAX_DEPTH, Ptr, Reg, Tile, Unary};
@@ -130,6 +131,10 @@ impl Check<'_> {
                 [x, y, z].into_iter().try_for_each(|r| self.want(*r, Elem::F32))?;
                 self.def(*dst, Elem::F32)
             }
+            Inst::Dot2(dst, x, y, z) | Inst::Dot4(dst, x, y, z) => {
+                [x, y, z].into_iter().try_for_each(|r| self.want(*r, Elem::I32))?;
+                self.def(*dst, Elem::I32)
+            }
             Inst::Cmp(dst, _, x, y) => {
                 self.want(*y, self.elem(*x)?)?;
                 self.def(*dst, Elem::I32)
@@ -167,11 +172,17 @@ impl Check<'_> {
                 if let Load::Contiguous(n) | Load::Strided(n, _) = load {
                     self.count(*n)?;
                 }
+                if mem.is_pair() && !matches!(load, Load::Contiguous(_)) {
+                    return Err(TileError::Range("a load of pairs"));
+                }
                 self.def(*dst, mem.elem())
             }
             Inst::Store { mem, ptr, n, src, .. } => {
                 self.ptr(*ptr)?;
                 self.count(*n)?;
+                if mem.is_pair() {
+                    return Err(TileError::Range("a store of pairs"));
+                }
                 self.want(*src, mem.elem())
             }
             Inst::Offset { dst, ptr, .. } => {
@@ -232,7 +243,7 @@ impl Check<'_> {
         match op {
             Binary::Add | Binary::Sub | Binary::Mul | Binary::Min | Binary::Max => self.elem(x),
             Binary::Div => self.want(x, Elem::F32).map(|()| Elem::F32),
-            Binary::And | Binary::Or | Binary::Xor => self.want(x, Elem::I32).map(|()| Elem::I32),
+            Binary::And | Binary::Or | Binary::Xor | Binary::SubPairs => self.want(x, Elem::I32).map(|()| Elem::I32),
         }
     }
 }
