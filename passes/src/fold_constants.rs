@@ -19,7 +19,7 @@
 //! `cf.if`, and its ops are gone through like all others; regions that stay are gone through with the types that their op's operands got.
 //!
 //! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the op has regions, which
-//! may loop for long; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
+//! may loop for long; with `quantized=keep`, when it dequantizes, so that integers are still there for `fold-quant`; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
 
 mod branch;
 
@@ -39,6 +39,7 @@ const MAX_WORK: usize = 1 << 24;
 /// See the module.
 pub struct FoldConstants {
     max_bytes: usize,
+    keep_quantized: bool,
 }
 
 impl Pass for FoldConstants {
@@ -46,7 +47,16 @@ impl Pass for FoldConstants {
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<FoldConstants, OptionError> {
-        Ok(FoldConstants { max_bytes: options.take("max_bytes", 1 << 20)? })
+        let max_bytes = options.take("max_bytes", 1 << 20)?;
+        let keep_quantized = match options.take("quantized", "fold".to_owned())?.as_str() {
+            "fold" => false,
+            "keep" => true,
+            other => {
+                let reason = format!("`{other}` is not `fold` or `keep`");
+                return Err(OptionError { key: "quantized".to_owned(), reason });
+            }
+        };
+        Ok(FoldConstants { max_bytes, keep_quantized })
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
@@ -94,7 +104,8 @@ impl FoldConstants {
     /// The results of an op whose operands are all constants.
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
-        if !is_deterministic(&node.op) || !node.regions.is_empty() {
+        let kept = self.keep_quantized && matches!(node.op, Op::Dequantize(_) | Op::FakeQuant(_));
+        if kept || !is_deterministic(&node.op) || !node.regions.is_empty() {
             return None;
         }
         let constant = |v: &Option<Value>| match v {

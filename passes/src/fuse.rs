@@ -34,13 +34,34 @@ mod outline;
 
 use std::collections::{BTreeSet, HashMap};
 
-use optc_ir::{Graph, NodeId};
+use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::rewrite::for_each_region;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
 /// See the module.
 pub struct Fuse;
+
+/// Gives each elementwise op that reads dequantized integers a dequantization of its own: loading bytes and computing the reals again is
+/// less than loading the reals.
+fn one_dequantize_a_use(graph: &mut Graph, cx: &mut PassCx) {
+    for id in graph.ids().collect::<Vec<_>>() {
+        let value = Value { node: id, result: 0 };
+        if !matches!(graph.node(id).op, Op::Dequantize(_)) || elementwise::class_of(graph, id).is_none() {
+            continue;
+        }
+        for (user, slot) in graph.uses(value).into_iter().skip(1) {
+            if elementwise::class_of(graph, user).is_none() || !cx.permit("own-dequantize") {
+                continue;
+            }
+            let node = graph.node(id).clone();
+            let types = node.results.iter().map(|r| r.ty.clone()).collect();
+            let copy = graph.add(node.op, &node.operands, types);
+            graph.node_mut(copy).loc = node.loc;
+            graph.set_operand(user, slot, Some(Value { node: copy, result: 0 }));
+        }
+    }
+}
 
 impl Pass for Fuse {
     const NAME: &'static str = "fuse";
@@ -51,6 +72,7 @@ impl Pass for Fuse {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        one_dequantize_a_use(graph, cx);
         let order = graph.topological_order().unwrap_or_default();
         let position: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
         let mut taken = BTreeSet::new();

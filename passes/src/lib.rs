@@ -11,8 +11,10 @@ mod cse;
 mod dce;
 mod fold_batch_norm;
 mod fold_constants;
+mod fold_quant;
 mod fuse;
 mod infer_types;
+mod layer;
 mod list;
 mod manager;
 mod matching;
@@ -25,6 +27,7 @@ pub mod seeded;
 mod simplify_algebra;
 mod specialize_shapes;
 
+pub use layer::{Int8Pays, Layer};
 pub use list::{PassInfo, list};
 pub use manager::{PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
 pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};

@@ -53,6 +53,7 @@ pass_list! {
     crate::canonicalize::Canonicalize: "choose one spelling: drop identities, merge chains, constants to the right";
     crate::cse::Cse: "compute equal things once";
     crate::fold_batch_norm::FoldBatchNorm: "put factors and summands per channel into weights and biases";
+    crate::fold_quant::FoldQuant: "compute with integers what stands between quantizations";
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";
     crate::simplify_algebra::SimplifyAlgebra: "move transposes, reshapes and scales to where they cost least";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";

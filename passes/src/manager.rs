@@ -7,7 +7,7 @@ use optc_ir::{Graph, print, verify};
 
 use crate::pipeline::Step;
 use crate::seeded::{self, SEED};
-use crate::{PassCx, PassError, Pipeline};
+use crate::{Int8Pays, PassCx, PassError, Pipeline};
 
 /// What is checked after each pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +43,8 @@ pub struct PassOptions {
     pub print_after: Vec<String>,
     /// Rewrites after which no more are made. Bisecting a miscompile is a binary search over this number.
     pub stop_after_rewrites: Option<usize>,
+    /// Says which products are faster in 8-bit integers; without it all that can be are folded.
+    pub int8_pays: Option<Int8Pays>,
 }
 
 /// What one pass did.
@@ -90,7 +92,8 @@ impl PassManager {
     /// # Errors
     /// A pass fails, or breaks the graph where that is checked. The graph is then as the pass left it.
     pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, PassError> {
-        let mut cx = PassCx::with_limit(self.options.stop_after_rewrites);
+        let mut cx =
+            PassCx::with_limit(self.options.stop_after_rewrites).with_int8_pays(self.options.int8_pays.clone());
         let mut report = Report::default();
         for step in &pipeline.steps {
             let before = (self.options.verify_each != VerifyEach::No).then(|| graph.clone());

@@ -3,6 +3,8 @@
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
 
+use crate::{Int8Pays, Layer};
+
 /// A rewrite of the whole graph.
 ///
 /// To add one: write its file, implement this trait, and add its line to the list in `list.rs`.
@@ -144,12 +146,24 @@ pub enum PassError {
 pub struct PassCx {
     stats: IndexMap<&'static str, usize>,
     left: Option<usize>,
+    int8_pays: Option<Int8Pays>,
 }
 
 impl PassCx {
     /// A context in which at most `limit` rewrites are made.
     pub fn with_limit(limit: Option<usize>) -> PassCx {
         PassCx { left: limit, ..PassCx::default() }
+    }
+
+    /// The context with an estimate of where integers pay.
+    pub fn with_int8_pays(mut self, int8_pays: Option<Int8Pays>) -> PassCx {
+        self.int8_pays = int8_pays;
+        self
+    }
+
+    /// Whether a product is faster in 8-bit integers; true where nobody has an estimate.
+    pub fn int8_pays(&self, layer: &Layer) -> bool {
+        self.int8_pays.as_ref().is_none_or(|pays| (pays.0)(layer))
     }
 
     /// Whether one more rewrite by `rule` may be made; counts it. A pass that hears no leaves the place as it is.

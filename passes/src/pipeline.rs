@@ -28,6 +28,12 @@ pub static PIPELINES: &[Named] = &[
         // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
         passes: "O0,canonicalize,cse,dce",
     },
+    Named {
+        name: "integers",
+        summary: "integer ops for what stands between quantizations",
+        // Constants stay quantized until `fold-quant` has seen them.
+        passes: "infer-types,fold-constants{quantized=keep},infer-types,dce,fold-quant",
+    },
     Named { name: "O1", summary: "clean-ups, layouts and fusion", passes: "clean-up,assign-layout,fuse,schedule" },
     Named {
         name: "O2",
@@ -35,7 +41,7 @@ pub static PIPELINES: &[Named] = &[
         // Layouts before fusion, which only joins what lies alike.
         // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra` moves things into
         // them; the clean-up behind these computes what they made of constants.
-        passes: "clean-up,fold-batch-norm,recompose,simplify-algebra,clean-up,assign-layout{to=nhwc},fuse,schedule",
+        passes: "integers,clean-up,fold-batch-norm,recompose,simplify-algebra,clean-up,assign-layout{to=nhwc},fuse,schedule",
     },
     Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

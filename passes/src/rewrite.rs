@@ -90,7 +90,7 @@ impl Patch {
 
     /// Makes the changes. New nodes get inferred types, which keep what the replaced value's type knew, and the locations
     /// of the nodes that go. Returns `false`, with the graph as it was, when a use would change its encoding.
-    fn apply(self, graph: &mut Graph) -> Result<bool, OpError> {
+    pub(crate) fn apply(self, graph: &mut Graph) -> Result<bool, OpError> {
         let changes_encoding = |(old, new): &(Value, Ref)| match new {
             Ref::Old(new) => encoding(graph.ty(*old)) != encoding(graph.ty(*new)),
             Ref::New(..) => false,

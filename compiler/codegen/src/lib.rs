@@ -6,6 +6,7 @@ pub mod emit;
 pub mod expr;
 pub mod fold;
 pub mod gemm_peak;
+pub mod int8;
 pub mod lower;
 pub mod movement;
 pub mod nest;

@@ -22,6 +22,8 @@ pub struct Isa {
     pub emitter: Emitter,
     /// The contraction tile for f32: rows and *vectors* of columns.
     pub contract_f32: (usize, usize),
+    /// The contraction tile for 8-bit integers: pixels and *vectors* of results.
+    pub contract_i8: (usize, usize),
     /// Whether this machine can run it.
     pub detect: fn() -> bool,
 }
@@ -51,6 +53,7 @@ pub static ISAS: &[Isa] = &[
         vector_regs: 16,
         emitter: Emitter::X86,
         contract_f32: (6, 2),
+        contract_i8: (6, 2),
         detect: has_avx2,
     },
     Isa {
@@ -59,6 +62,7 @@ pub static ISAS: &[Isa] = &[
         vector_regs: 16,
         emitter: Emitter::Clif,
         contract_f32: (4, 2),
+        contract_i8: (4, 2),
         detect: || true,
     },
 ];

@@ -8,6 +8,7 @@ use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
 
@@ -44,13 +45,14 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
     c.operands = vec![
         Operand::per_column(n),
         Operand {
+            mem: Mem::F32,
             bytes: 4 * batch * m * n,
             offset: 0,
             batch_stride: c.c_batch_stride,
             row_stride: 4 * n as i64,
             col_stride: 4,
         },
-        Operand { bytes: 4 * m, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 },
+        Operand { mem: Mem::F32, bytes: 4 * m, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 },
     ];
     let of = Expr::Operand;
     c.epilogue = of(0).plus(of(1)).plus(of(2)).times(of(3)).relu();
@@ -212,7 +214,7 @@ fn results_may_be_strided_and_begin_anywhere() {
     // Every second row and column of an image twice as large, inside a buffer that begins earlier.
     let all = View::channels_last(2, [1, 12, 14], 5);
     let [n, d, h, w, ch] = all.strides;
-    c.dst = View { bytes: all.bytes + 64, offset: 64 + h + w, strides: [n, d, 2 * h, 2 * w, ch] };
+    c.dst = View { mem: Mem::F32, bytes: all.bytes + 64, offset: 64 + h + w, strides: [n, d, 2 * h, 2 * w, ch] };
     c.dst.bytes = all.bytes + 64;
     c.operands[1] = c.dst;
     convolve(&c, |s| s);

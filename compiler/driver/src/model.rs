@@ -14,7 +14,7 @@ use crate::region::Region;
 use crate::{Error, Options, Session};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
-const GENERIC_PASSES: &str = "infer-types,fold-constants,canonicalize,cse,dce";
+const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
 
 /// A graph input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub(super) fn role(g: &Graph, id: NodeId) -> Role {
     let plain = Role::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
     match &node.op {
         // Weights and bias are packed at compile time or read as they are.
-        Op::Conv(_) | Op::Pool(_) if has_planes(g, id) => {
+        Op::Conv(_) | Op::QuantConv(_) | Op::Pool(_) if has_planes(g, id) => {
             Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 }
         }
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
@@ -51,6 +51,7 @@ pub(super) fn role(g: &Graph, id: NodeId) -> Role {
         Op::Transpose(t) if t.perm == to_channels_last(t.perm.len()) => {
             Role::Fixed { operands: Wish::PlainCosts, results: Wish::Plain, reads: 1 }
         }
+        Op::QuantSum(r) if !r.keep_dims => Role::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
         Op::Reduce(r) if !r.keep_dims => Role::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
         op if follows(op) && agrees(g, id) => Role::Follows,
         _ => plain,
@@ -127,6 +128,11 @@ fn follows(op: &Op) -> bool {
         | Op::Pad(_)
         | Op::Slice(_)
         | Op::Reduce(_) => true,
+        Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::Requantize(_)
+        | Op::FakeQuant(_)
+        | Op::QuantSum(_) => true,
         // What kernels compute as an expression on elements, where they do so at all.
         Op::Pow(_) | Op::And(_) | Op::Or(_) | Op::Xor(_) | Op::Not(_) | Op::IsNan(_) => true,
         Op::Param(_)
@@ -232,10 +238,7 @@ fn follows(op: &Op) -> bool {
         | Op::GridSample(_)
         | Op::AffineGrid(_)
         | Op::NonMaxSuppression(_)
-        | Op::Quantize(_)
-        | Op::Dequantize(_)
         | Op::DynamicQuantize(_)
-        | Op::Requantize(_)
         | Op::QuantMatMul(_)
         | Op::QuantConv(_)
         | Op::DynamicLstm(_)

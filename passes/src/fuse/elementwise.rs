@@ -16,6 +16,8 @@ pub(crate) enum Class {
     Select,
     /// An integer or a mask becomes `f32`.
     Convert,
+    /// Between reals and 8-bit integers, or on the integers themselves.
+    Quantized,
 }
 
 /// The part that an op can take; `None` for ops that are not elementwise or have no kernel as such. Lowering follows this list.
@@ -62,6 +64,7 @@ pub(crate) fn class(op: &Op) -> Option<Class> {
         Op::Equal(_) | Op::Less(_) | Op::Greater(_) | Op::LessEqual(_) | Op::GreaterEqual(_) => Some(Class::Compare),
         Op::Where(_) => Some(Class::Select),
         Op::Cast(_) => Some(Class::Convert),
+        Op::Quantize(_) | Op::Dequantize(_) | Op::Requantize(_) | Op::FakeQuant(_) => Some(Class::Quantized),
         // Elementwise as well, but of other dtypes, with a kernel for some operands only, or with none.
         Op::Pow(_)
         | Op::Mod(_)
@@ -178,11 +181,9 @@ pub(crate) fn class(op: &Op) -> Option<Class> {
         | Op::GridSample(_)
         | Op::AffineGrid(_)
         | Op::NonMaxSuppression(_)
-        | Op::Quantize(_)
-        | Op::Dequantize(_)
         | Op::DynamicQuantize(_)
-        | Op::Requantize(_)
         | Op::QuantMatMul(_)
+        | Op::QuantSum(_)
         | Op::QuantConv(_)
         | Op::DynamicLstm(_)
         | Op::Fused(_)
@@ -194,9 +195,13 @@ pub(crate) fn class(op: &Op) -> Option<Class> {
 pub(crate) fn class_of(g: &Graph, id: NodeId) -> Option<Class> {
     let node = g.node(id);
     let class = class(&node.op)?;
+    if quantized(g, id) {
+        return Some(Class::Quantized);
+    }
     let operand = |v: &Value| dtype(g, *v);
     let floats = |values: &[Option<Value>]| values.iter().flatten().all(|v| operand(v) == Some(DType::F32));
     let fits = match class {
+        Class::Quantized => false,
         Class::Float | Class::Compare => floats(&node.operands),
         Class::Select => floats(&node.operands[1..]),
         Class::Convert => {
@@ -208,9 +213,39 @@ pub(crate) fn class_of(g: &Graph, id: NodeId) -> Option<Class> {
     (fits && dtype(g, result(id)) == Some(gives)).then_some(class)
 }
 
+/// Whether kernels compute an op of integers: a change between reals and 8-bit integers with one scale (any that broadcasts, from sums),
+/// an addition to a sum, an extremum of bytes.
+fn quantized(g: &Graph, id: NodeId) -> bool {
+    let node = g.node(id);
+    let operand = |slot: usize| g.operand(id, slot).and_then(|v| dtype(g, v));
+    let byte = |d: Option<DType>| matches!(d, Some(DType::U8 | DType::I8));
+    let one = |slot: usize| g.operand(id, slot).is_none_or(|v| g.constant(v).is_some_and(|t| t.len() == 1));
+    let gives = dtype(g, result(id));
+    match &node.op {
+        Op::Quantize(op) => {
+            op.block == 0
+                && op.precision == DType::F32
+                && operand(0) == Some(DType::F32)
+                && byte(gives)
+                && one(1)
+                && one(2)
+        }
+        Op::Dequantize(op) => op.block == 0 && byte(operand(0)) && gives == Some(DType::F32) && one(1) && one(2),
+        Op::FakeQuant(op) => op.low.len() <= 1,
+        Op::Requantize(_) => byte(gives) && one(2),
+        Op::Add(_) => operand(0) == Some(DType::I32) && gives == Some(DType::I32),
+        Op::Min(_) | Op::Max(_) => byte(gives) && node.operands.len() == 2,
+        Op::Cast(_) => operand(0) == Some(DType::I32) && gives == Some(DType::F32),
+        _ => false,
+    }
+}
+
 /// Whether a kernel computes the op and can apply an expression to each element of its result.
 pub(crate) fn is_anchor(g: &Graph, id: NodeId) -> bool {
     let node = g.node(id);
+    if matches!(node.op, Op::QuantConv(_) | Op::QuantMatMul(_) | Op::QuantSum(_)) {
+        return true;
+    }
     let op = matches!(
         &node.op,
         Op::Conv(_)

@@ -51,7 +51,10 @@ impl Builder {
     }
 
     fn value(&mut self, graph: &Graph, value: Value, as_parameter: bool) -> Value {
-        let scalar = graph.constant(value).filter(|t| t.len() == 1 && t.dtype() == DType::F32).cloned();
+        let scalar = graph
+            .constant(value)
+            .filter(|t| t.len() == 1 && matches!(t.dtype(), DType::F32 | DType::I32 | DType::U8 | DType::I8))
+            .cloned();
         if let Some(t) = scalar.filter(|_| !as_parameter) {
             let op = Op::Constant(optc_ir::ops::tensor::Constant { value: optc_ir::Const(t) });
             let ty = graph.ty(value).clone();

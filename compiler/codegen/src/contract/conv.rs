@@ -123,6 +123,7 @@ pub fn conv(c: &Conv, nr: usize) -> Contract {
         a_batch_stride: 4 * c.channels as i64,
         rows,
         b_batch_stride: 4 * super::packed_len(taps, k, c.filters, nr) as i64,
+        c_mem: c.dst.mem,
         c_bytes: c.dst.bytes,
         c_offset: c.dst.offset,
         c_batch_stride: c.filters as i64 * c.dst.strides[4],
@@ -135,6 +136,7 @@ pub fn conv(c: &Conv, nr: usize) -> Contract {
 
 fn operand(c: &Conv, view: &View) -> Operand {
     Operand {
+        mem: view.mem,
         bytes: view.bytes,
         offset: view.offset,
         batch_stride: c.filters as i64 * view.strides[4],

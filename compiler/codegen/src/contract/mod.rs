@@ -25,10 +25,13 @@ pub use rows::{Pixels, Rows, Taps};
 use crate::expr::Expr;
 use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
 use crate::target::{Isa, Machine};
+use crate::tile::Mem;
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operand {
+    /// What an element is.
+    pub mem: Mem,
     /// The length of its buffer.
     pub bytes: usize,
     /// Where it begins in the buffer.
@@ -37,14 +40,14 @@ pub struct Operand {
     pub batch_stride: i64,
     /// Bytes from one row to the next, 0 for a value per column.
     pub row_stride: i64,
-    /// Bytes from one column to the next: 4 for consecutive ones, 0 for a value per row, or any other.
+    /// Bytes from one column to the next: an element's for consecutive ones, 0 for a value per row, or any other.
     pub col_stride: i64,
 }
 
 impl Operand {
     /// A value per column: a bias.
     pub fn per_column(n: usize) -> Operand {
-        Operand { bytes: 4 * n, offset: 0, batch_stride: 0, row_stride: 0, col_stride: 4 }
+        Operand { mem: Mem::F32, bytes: 4 * n, offset: 0, batch_stride: 0, row_stride: 0, col_stride: 4 }
     }
 }
 
@@ -71,6 +74,8 @@ pub struct Contract {
     pub rows: Rows,
     /// From one batch of packed B to the next: 0, or [`packed_len`] times 4.
     pub b_batch_stride: i64,
+    /// What an element of C is.
+    pub c_mem: Mem,
     /// Length of the buffer of C.
     pub c_bytes: usize,
     /// Where C begins in it.
@@ -79,7 +84,7 @@ pub struct Contract {
     pub c_batch_stride: i64,
     /// From one row of C to the next.
     pub c_row_stride: i64,
-    /// From one column of C to the next; 4 is the fast one.
+    /// From one column of C to the next; that of an element is the fast one.
     pub c_col_stride: i64,
     /// Operands of the epilogue.
     pub operands: Vec<Operand>,
@@ -101,6 +106,7 @@ impl Contract {
             a_batch_stride: 4 * (m * k) as i64,
             rows: Rows::Stride(4 * k as i64),
             b_batch_stride: 0,
+            c_mem: Mem::F32,
             c_bytes: 4 * batch * m * n,
             c_offset: 0,
             c_batch_stride: 4 * (m * n) as i64,
@@ -232,7 +238,7 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, Co
     let rows = cut.buffer.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
     let operands =
         c.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
-    let whole = 4 * c.batch * c.m * c.n == c.c_bytes;
+    let whole = c.c_mem.bytes() as usize * c.batch * c.m * c.n == c.c_bytes;
     let dst = kernel.buf("c", c.c_bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [batch, block, p0, panel, tail] = [(); 5].map(|()| kernel.var());
     let [rows_of, a_at, table, c_at, first] = [(); 5].map(|()| kernel.var());

@@ -154,16 +154,12 @@ fn epilogue(b: &mut TileBuilder, c: &Contract, acc: &[Reg], rows: usize, cols: u
                     return reg;
                 }
                 let disp = r * o.row_stride + col * o.col_stride;
-                let reg = match o.col_stride {
-                    0 => b.broadcast(Mem::F32, operands[i], disp),
-                    4 => b.load_n(Mem::F32, operands[i], disp, n),
-                    stride => b.load_strided(Mem::F32, operands[i], disp, n, stride),
-                };
+                let reg = b.load_along(o.mem, operands[i], disp, n, o.col_stride);
                 per_column[i] = Some(reg);
                 reg
             });
             let disp = r * c.c_row_stride + col * c.c_col_stride;
-            b.store_strided(Mem::F32, dst, disp, n, c.c_col_stride, value);
+            b.store_strided(c.c_mem, dst, disp, n, c.c_col_stride, value);
         }
     }
 }

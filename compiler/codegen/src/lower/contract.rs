@@ -6,6 +6,7 @@ use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
+use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract::{Contract, Operand, PackB, Rows, Schedule, contract, pack_b, pack_b_kernel, packed_len};
 use crate::expr::Expr;
@@ -27,7 +28,7 @@ pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {
 }
 
 /// The dims `range` of a view.
-fn dims(view: &View, range: std::ops::Range<usize>) -> Vec<(usize, i64)> {
+pub(super) fn dims(view: &View, range: std::ops::Range<usize>) -> Vec<(usize, i64)> {
     range.map(|d| (view.shape[d], view.strides[d])).collect()
 }
 
@@ -122,7 +123,7 @@ impl Lowering {
         let dst = site.result()?.clone();
         let mut av = self.view(a)?;
         only_f32(&av)?;
-        only_f32(&dst)?;
+        let width = |v: &View| v.width() as i64;
         if !dst.is(Encoding::Plain) {
             return Err(Declined::new("the result of a product is not laid out plainly"));
         }
@@ -163,15 +164,15 @@ impl Lowering {
         let (c_batch, c_row) = strides(&dst).ok_or_else(irregular)?;
         let mut operands = Vec::new();
         for view in &epilogue.operands {
-            only_f32(view)?;
             let view = if strides(view).is_some() { view.clone() } else { self.plain_copy(view, &site.loc)? };
             let (batch_stride, row_stride) = strides(&view).ok_or_else(irregular)?;
-            let col_stride = 4 * if n == 1 { 0 } else { view.strides[rank - 1] };
+            let col_stride = width(&view) * if n == 1 { 0 } else { view.strides[rank - 1] };
             let operand = Operand {
+                mem: mem_of(view.dtype)?,
                 bytes: view.span_bytes(),
                 offset: 0,
-                batch_stride: 4 * batch_stride,
-                row_stride: 4 * row_stride,
+                batch_stride: width(&view) * batch_stride,
+                row_stride: width(&view) * row_stride,
                 col_stride,
             };
             operands.push(Placed { operand, at: view.at });
@@ -182,9 +183,11 @@ impl Lowering {
             a_batch_stride: 4 * a_batch,
             rows: Rows::Stride(4 * a_row),
             b_batch_stride: 4 * packed.batch_stride as i64,
+            c_mem: mem_of(dst.dtype)?,
             c_bytes: dst.span_bytes(),
-            c_batch_stride: 4 * c_batch,
-            c_row_stride: 4 * c_row,
+            c_batch_stride: width(&dst) * c_batch,
+            c_row_stride: width(&dst) * c_row,
+            c_col_stride: width(&dst),
             ..Contract::matmul(batch, m, n, k)
         };
         let call = Call {

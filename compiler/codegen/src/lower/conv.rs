@@ -6,6 +6,7 @@ use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
 use super::contract::{Call, Placed, only_f32};
+use super::elementwise::mem_of;
 use super::{Declined, Lowered, Lowering, Site, View};
 use crate::contract;
 use crate::expr::Expr;
@@ -14,11 +15,11 @@ use crate::window::{self, Axis, Reduce, Window};
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
-        only_f32(&dst)?;
         if dst.is_empty() {
             return Err(Declined::new("an empty convolution"));
         }
         let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
+        only_f32(&x)?;
         let weights = self.constant(site.operand(1)?).cloned();
         let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
         let w = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
@@ -26,15 +27,16 @@ impl Lowering {
         let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
         let shape = weights.shape();
-        let fused = self.epilogue(site, &dst)?;
+        let fused = self.epilogue(site, 2, &dst)?;
         if groups > 1 && shape[1] == 1 && shape[0] == groups {
             let problem = Window {
                 batch: x.shape[0],
                 channels: groups,
                 axes,
                 reduce: Reduce::Dot,
-                src: image(&x),
-                dst: image(&dst),
+                src: image(&x)?,
+                src_zero: 0,
+                dst: image(&dst)?,
                 operands: fused.operands,
                 epilogue: fused.expr,
             };
@@ -48,8 +50,8 @@ impl Lowering {
             filters: shape[0] / groups,
             groups,
             axes,
-            src: image(&x),
-            dst: image(&dst),
+            src: image(&x)?,
+            dst: image(&dst)?,
             operands: fused.operands,
             epilogue: fused.expr,
         };
@@ -101,10 +103,10 @@ impl Lowering {
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });
     }
 
-    /// The epilogue of a site over images, with the bias in operand 2 of an op that has one.
-    pub(super) fn epilogue(&mut self, site: &Site, dst: &View) -> Result<Fused, Declined> {
+    /// The epilogue of a site over images, with the bias in operand `slot` of an op that has one.
+    pub(super) fn epilogue(&mut self, site: &Site, slot: usize, dst: &View) -> Result<Fused, Declined> {
         let mut epilogue = site.epilogue.clone();
-        if let Some(bias) = site.optional(2) {
+        if let Some(bias) = site.optional(slot) {
             let bias = self.view(bias)?;
             let mut shape = vec![1; dst.shape.len()];
             shape[1] = dst.shape[1];
@@ -113,9 +115,12 @@ impl Lowering {
             let sum = Expr::Operand(0).plus(Expr::Operand(epilogue.operands.len()));
             epilogue.expr = epilogue.expr.with_operand(0, &sum);
         }
-        epilogue.operands.iter().try_for_each(only_f32)?;
         let places = epilogue.operands.iter().map(|v| v.at).collect();
-        Ok(Fused { expr: epilogue.expr, operands: epilogue.operands.iter().map(image).collect(), places })
+        Ok(Fused {
+            expr: epilogue.expr,
+            operands: epilogue.operands.iter().map(image).collect::<Result<_, _>>()?,
+            places,
+        })
     }
 }
 
@@ -132,13 +137,16 @@ pub(super) fn floats(values: &[f32]) -> Tensor {
 }
 
 /// A tensor `[images, channels, spatial…]` of up to three spatial axes as images.
-pub(super) fn image(view: &View) -> window::View {
+///
+/// # Errors
+/// Kernels do not compute with the dtype.
+pub(super) fn image(view: &View) -> Result<window::View, Declined> {
     let strides = view.byte_strides();
     let mut all = [0; 5];
     (all[0], all[4]) = (strides[0], strides[1]);
     let spatial = &strides[2..];
     all[4 - spatial.len()..4].copy_from_slice(spatial);
-    window::View { bytes: view.span_bytes(), offset: 0, strides: all }
+    Ok(window::View { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: all })
 }
 
 /// The axes of a window; attributes that are left out are ones or zeros.

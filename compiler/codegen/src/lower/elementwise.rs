@@ -8,7 +8,7 @@ use optc_ir::ops::nn::BatchNorm;
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::DType;
 
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::{Declined, Lowered, Lowering, Site, View, quantize};
 use crate::elementwise::{self as kernels, Elementwise};
 use crate::expr::{Expr, Func};
 use crate::space;
@@ -70,6 +70,9 @@ pub(super) fn halves(view: View) -> Vec<View> {
 
 /// Whether [`expr_of`] knows the op, for operands of the dtypes that it does know.
 pub(super) fn is_elementwise(op: &Op) -> bool {
+    if matches!(op, Op::Quantize(_) | Op::Dequantize(_) | Op::Requantize(_) | Op::FakeQuant(_)) {
+        return true;
+    }
     let args = [0, 1, 2].map(|i| Some(Arg::new(Expr::Const(i as f32), DType::F32)));
     expr_of(op, &args, DType::F32).is_ok()
 }
@@ -86,6 +89,9 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Ex
     if let Some(expr) = logic(op, args, &x)? {
         return Ok(expr);
     }
+    if let Some(expr) = quantize::expr_of(op, args, result)? {
+        return Ok(expr);
+    }
     if let Op::Cast(_) = op {
         return cast(first, result);
     }
@@ -96,6 +102,13 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Ex
         if let Some(expr) = float_operation(op, args, x)? {
             return Ok(expr);
         }
+    } else if matches!(dtype, DType::U8 | DType::I8) {
+        let second = || given(1).map(|arg| arg.expr.clone());
+        return Ok(match op {
+            Op::Min(_) => x.binary(Binary::Min, second()?),
+            Op::Max(_) => x.binary(Binary::Max, second()?),
+            _ => return Err(none()),
+        });
     } else if dtype == DType::I32 {
         let second = || given(1).map(|arg| arg.expr.clone());
         return Ok(match op {
@@ -263,20 +276,27 @@ fn float_operation(op: &Op, args: &[Option<Arg>], x: Expr) -> Result<Option<Expr
     }))
 }
 
-/// A view as kernels see it: from the place that it is given.
+/// What an element in memory is to kernels.
 ///
 /// # Errors
-/// Kernels do not compute with the dtype.
-pub(super) fn kernel_view(view: &View) -> Result<space::View, Declined> {
-    let mem = match view.dtype {
+/// They do not compute with the dtype.
+pub(super) fn mem_of(dtype: DType) -> Result<Mem, Declined> {
+    Ok(match dtype {
         DType::F32 => Mem::F32,
         DType::I32 => Mem::I32,
         DType::I64 => Mem::I64,
         DType::U8 | DType::Bool => Mem::U8,
         DType::I8 => Mem::I8,
         other => return Err(Declined::new(format!("kernels do not compute with {other}"))),
-    };
-    Ok(space::View { mem, bytes: view.span_bytes(), offset: 0, strides: view.byte_strides() })
+    })
+}
+
+/// A view as kernels see it: from the place that it is given.
+///
+/// # Errors
+/// Kernels do not compute with the dtype.
+pub(super) fn kernel_view(view: &View) -> Result<space::View, Declined> {
+    Ok(space::View { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: view.byte_strides() })
 }
 
 /// Lowers one elementwise op.

@@ -11,6 +11,9 @@ impl Lowering {
             Op::MatMul(op) => self.matmul(op, site),
             Op::Gemm(op) => self.gemm(op, site),
             Op::Conv(op) => self.conv(op, site),
+            Op::QuantConv(op) => self.quant_conv(op, site),
+            Op::QuantMatMul(op) => self.quant_matmul(op, site),
+            Op::QuantSum(op) => self.quant_sum(op, site),
             Op::ConvTranspose(op) => self.conv_transpose(op, site),
             Op::Pool(op) => self.pool(op, site),
             Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
@@ -28,7 +31,11 @@ impl Lowering {
             | Op::Slice(_)
             | Op::Split(_) => movement::op(self, op, site),
             Op::Gather(_) | Op::Tile(_) | Op::Resize(_) | Op::ScatterNd(_) => mapped::op(self, op, site),
-            Op::Abs(_)
+            Op::Quantize(_)
+            | Op::Dequantize(_)
+            | Op::Requantize(_)
+            | Op::FakeQuant(_)
+            | Op::Abs(_)
             | Op::Neg(_)
             | Op::Sign(_)
             | Op::Exp(_)
@@ -135,12 +142,7 @@ impl Lowering {
             Op::ArgReduce(_) | Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
                 host("there is no kernel that finds places of extremes")
             }
-            Op::Quantize(_)
-            | Op::Dequantize(_)
-            | Op::DynamicQuantize(_)
-            | Op::Requantize(_)
-            | Op::QuantMatMul(_)
-            | Op::QuantConv(_)
+            Op::DynamicQuantize(_)
             | Op::DynamicLstm(_) => host("there is no integer kernel for it"),
             Op::Cumulate(_)
             | Op::Einsum(_)

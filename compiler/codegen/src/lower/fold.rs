@@ -8,7 +8,7 @@ use optc_tensor::DType;
 use super::elementwise::kernel_view;
 use super::{Declined, Lowered, Lowering, Site, View};
 use crate::expr::Expr;
-use crate::fold::{Fold, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax};
+use crate::fold::{Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax};
 use crate::tile::Cmp;
 
 /// Lowers an op of this family.
@@ -57,9 +57,6 @@ impl Problem {
     ) -> Lowered {
         let own = self.operands.len();
         let operands: Vec<View> = self.operands.into_iter().chain(self.epilogue).collect();
-        if let Some(other) = operands.iter().chain([&self.result]).find(|view| view.dtype != DType::F32) {
-            return Err(Declined::new(format!("kernels do not fold with {}", other.dtype)));
-        }
         let first = operands.len();
         let (folds, value) = of(first);
         let value = then(value);
@@ -67,6 +64,9 @@ impl Problem {
             None => value.clone(),
             Some(i) => Expr::Operand(own + i),
         });
+        if self.result.dtype != DType::F32 && folds.iter().any(|fold| fold.keep) {
+            return Err(Declined::new("a result that is not f32 cannot hold what is folded"));
+        }
         let cost = folds.iter().map(|fold| fold.element.cost() + 1).sum::<usize>() + store.cost();
         let problem = Folding {
             shape: operands[0].shape.clone(),
@@ -98,9 +98,21 @@ fn reduce(lw: &mut Lowering, op: &math::Reduce, site: &Site, x: View) -> Lowered
     if site.operands.iter().skip(1).any(Option::is_some) {
         return Err(Declined::new("the axes are an operand"));
     }
+    over_axes(lw, &op.axes, op.keep_dims, site, x, |n, first| kind.folds(n, first))
+}
+
+/// A fold over axes, all where there are none; `of` gets the number of elements and the place of the first fold.
+fn over_axes(
+    lw: &mut Lowering,
+    axes: &[i64],
+    keep_dims: bool,
+    site: &Site,
+    x: View,
+    of: impl FnOnce(usize, usize) -> (Vec<Fold>, Expr),
+) -> Lowered {
     let rank = x.shape.len();
-    let mut reduced = vec![op.axes.is_empty(); rank];
-    for &a in &op.axes {
+    let mut reduced = vec![axes.is_empty(); rank];
+    for &a in axes {
         reduced[axis(a, rank)?] = true;
     }
     // The result and what is read beside it have a dim for each kept one, or for all.
@@ -108,7 +120,7 @@ fn reduce(lw: &mut Lowering, op: &math::Reduce, site: &Site, x: View) -> Lowered
         let mut own = view.strides.iter().copied();
         let mut strides = Vec::with_capacity(rank);
         for &gone in &reduced {
-            let stride = if gone && !op.keep_dims { 0 } else { own.next().unwrap_or(0) };
+            let stride = if gone && !keep_dims { 0 } else { own.next().unwrap_or(0) };
             strides.push(if gone { 0 } else { stride });
         }
         View { strides, shape: x.shape.clone(), ..view.clone() }
@@ -117,7 +129,24 @@ fn reduce(lw: &mut Lowering, op: &math::Reduce, site: &Site, x: View) -> Lowered
     let epilogue = site.epilogue.operands.iter().map(spread).collect();
     let result = spread(site.result()?);
     let problem = Problem { operands: vec![x.clone()], epilogue, result, every: false, reduced: reduced.clone() };
-    problem.emit(lw, site, |first| kind.folds(n, first), |value| value)
+    problem.emit(lw, site, |first| of(n, first), |value| value)
+}
+
+/// The sum of integers of a view without their zero point; exact where the caller has shown that `f32` holds it.
+pub(super) fn integer_sum(
+    lw: &mut Lowering,
+    axes: &[i64],
+    keep_dims: bool,
+    site: &Site,
+    x: View,
+    zero: i32,
+) -> Lowered {
+    let element = Expr::Operand(0).to_float();
+    let element = if zero == 0 { element } else { element.minus(Expr::Const(zero as f32)) };
+    over_axes(lw, axes, keep_dims, site, x, |_, first| {
+        let fold = Fold { op: FoldOp::Sum, element, finish: Expr::Operand(first), keep: false };
+        (vec![fold], Expr::Operand(first))
+    })
 }
 
 /// An op over the lines along one axis.

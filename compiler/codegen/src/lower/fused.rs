@@ -37,9 +37,6 @@ impl Lowering {
         let Some(anchor) = fusion.anchor else {
             return elementwise::elementwise(self, &fusion.expr, &views, &result, &site.loc);
         };
-        if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
-            return Err(Declined::new("an expression behind an op has an operand or a result that is not f32"));
-        }
         let node = region.node(anchor);
         let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(|t| t.static_shape());
         if between.as_ref() != Some(&result.shape) || node.results.len() != 1 {

@@ -21,6 +21,8 @@ mod mapped;
 mod memory;
 mod movement;
 mod pool;
+mod product;
+mod quantize;
 mod recurrent;
 mod report;
 mod shape;

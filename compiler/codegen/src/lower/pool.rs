@@ -1,6 +1,7 @@
 //! Pooling: windows over images in whatever layout they have.
 
 use optc_ir::ops::nn::Pool;
+use optc_tensor::DType;
 
 use super::contract::only_f32;
 use super::conv::{axes, image};
@@ -11,8 +12,10 @@ impl Lowering {
     pub(super) fn pool(&mut self, op: &Pool, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
         let x = self.view(site.operand(0)?)?;
-        only_f32(&x)?;
-        only_f32(&dst)?;
+        let integers = matches!(x.dtype, DType::U8 | DType::I8) && op.kind == "max";
+        if !integers {
+            only_f32(&x)?;
+        }
         if dst.is_empty() || x.is_empty() {
             return Err(Declined::new("an empty pooling"));
         }
@@ -23,14 +26,15 @@ impl Lowering {
         };
         let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
         let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;
-        let fused = self.epilogue(site, &dst)?;
+        let fused = self.epilogue(site, 2, &dst)?;
         let problem = Window {
             batch: x.shape[0],
             channels: x.shape[1],
             axes,
             reduce,
-            src: image(&x),
-            dst: image(&dst),
+            src: image(&x)?,
+            src_zero: 0,
+            dst: image(&dst)?,
             operands: fused.operands,
             epilogue: fused.expr,
         };

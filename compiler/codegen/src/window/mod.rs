@@ -20,6 +20,7 @@ pub use nest::window;
 
 use crate::expr::Expr;
 use crate::nest::Kernel;
+use crate::tile::Mem;
 use std::ops::Range;
 
 /// One spatial axis: how the window moves along it.
@@ -64,6 +65,8 @@ impl Axis {
 /// Where the elements of a stack of images are; all numbers are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
+    /// What an element is.
+    pub mem: Mem,
     /// The length of its buffer.
     pub bytes: usize,
     /// Where the first element is.
@@ -77,19 +80,19 @@ impl View {
     pub fn channels_last(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> View {
         let column = 4 * channels;
         let strides = [d * h * w * column, h * w * column, w * column, column, 4].map(|s| s as i64);
-        View { bytes: batch * d * h * w * column, offset: 0, strides }
+        View { mem: Mem::F32, bytes: batch * d * h * w * column, offset: 0, strides }
     }
 
     /// Channels first: `[batch, channels, planes, rows, columns]`, nothing between.
     pub fn channels_first(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> View {
         let area = 4 * d * h * w;
         let strides = [channels * area, 4 * h * w, 4 * w, 4, area].map(|s| s as i64);
-        View { bytes: batch * channels * area, offset: 0, strides }
+        View { mem: Mem::F32, bytes: batch * channels * area, offset: 0, strides }
     }
 
     /// A value for each channel: a bias.
     pub fn per_channel(channels: usize) -> View {
-        View { bytes: 4 * channels, offset: 0, strides: [0, 0, 0, 0, 4] }
+        View { mem: Mem::F32, bytes: 4 * channels, offset: 0, strides: [0, 0, 0, 0, 4] }
     }
 
     fn rotated(self) -> View {
@@ -123,8 +126,10 @@ pub struct Window {
     pub axes: [Axis; 3],
     /// What is computed.
     pub reduce: Reduce,
-    /// The images.
+    /// The images: `f32`, or 8-bit integers whose sums are exact in `f32`. Maxima of integers are integers, all else is `f32`.
     pub src: View,
+    /// What is taken off each integer.
+    pub src_zero: i32,
     /// The result.
     pub dst: View,
     /// Operands of the epilogue.
@@ -142,6 +147,7 @@ impl Window {
             axes,
             reduce,
             src: View::channels_last(batch, axes.map(|a| a.size), channels),
+            src_zero: 0,
             dst: View::channels_last(batch, axes.map(|a| a.out), channels),
             operands: Vec::new(),
             epilogue: Expr::Operand(0),

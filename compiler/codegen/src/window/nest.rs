@@ -4,6 +4,7 @@ use super::tile::{Column, Spec, build};
 use super::{Axis, Built, Reduce, Window};
 use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop};
 use crate::target::Isa;
+use crate::tile::Mem;
 
 /// Columns of a tile: so many sums, a row of weights, a pixel and a copy of it fit sixteen registers.
 const COLUMNS: usize = 8;
@@ -15,10 +16,13 @@ const TASK_TAPS: usize = 1 << 16;
 
 /// What the kernel and its tiles are called.
 pub(super) fn name(w: &Window) -> &'static str {
-    match w.reduce {
-        Reduce::Dot => "depthwise_f32",
-        Reduce::Max => "max_pool_f32",
-        Reduce::Mean { .. } => "mean_pool_f32",
+    match (w.reduce, w.src.mem) {
+        (Reduce::Dot, Mem::F32) => "depthwise_f32",
+        (Reduce::Max, Mem::F32) => "max_pool_f32",
+        (Reduce::Mean { .. }, Mem::F32) => "mean_pool_f32",
+        (Reduce::Dot, _) => "depthwise_i8",
+        (Reduce::Max, _) => "max_pool_i8",
+        (Reduce::Mean { .. }, _) => "mean_pool_i8",
     }
 }
 
@@ -93,7 +97,8 @@ pub fn window(problem: &Window, isa: &Isa) -> Built {
     let scales = table.as_ref().map(|t| kernel.buf("scales", t.len(), Access::Read));
     let operands =
         w.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
-    let whole = 4 * w.batch * planes * rows * w.axes[2].out * w.channels == w.dst.bytes;
+    let element = w.dst.mem.bytes() as usize;
+    let whole = element * w.batch * planes * rows * w.axes[2].out * w.channels == w.dst.bytes;
     let dst = kernel.buf("dst", w.dst.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, r0, c0, row, plane, line] = [(); 6].map(|()| kernel.var());
     let unrolled = taps * COLUMNS <= 2 * UNROLLED;

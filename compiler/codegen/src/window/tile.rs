@@ -1,7 +1,7 @@
 //! The tiles: the taps of a few columns in registers, for all vectors of a block of channels.
 
 use super::{Reduce, Window};
-use crate::tile::{Binary, Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use crate::tile::{Binary, Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::ops::Range;
 
 /// With more taps in a row than this, the weights of a row do not stay in registers beside the sums.
@@ -77,7 +77,12 @@ pub(super) fn build(spec: &Spec, full_lanes: usize) -> Tile {
 /// One vector of channels (or several) of all columns.
 fn turn(b: &mut TileBuilder, spec: &Spec, p: &Ptrs, counts: Option<[Count; 2]>) {
     let w = spec.window;
-    let start = b.f32(if w.reduce == Reduce::Max { f32::NEG_INFINITY } else { 0.0 });
+    let start = match (w.reduce, w.src.mem) {
+        (Reduce::Max, Mem::F32) => b.f32(f32::NEG_INFINITY),
+        (Reduce::Max, Mem::I8) => b.i32(i32::from(i8::MIN)),
+        (Reduce::Max, _) => b.i32(0),
+        _ => b.f32(0.0),
+    };
     let mut acc = vec![start; spec.columns.len() * spec.vectors];
     let step = |axis: usize| w.axes[axis].dilation as i64 * w.src.strides[axis + 1];
     let row_weights = (4 * w.channels * w.axes[2].kernel) as i64;
@@ -161,7 +166,16 @@ impl Spec<'_> {
     fn pixel(&self, b: &mut TileBuilder, (ptr, disp): (Ptr, i64), v: usize, column: usize) -> Reg {
         let [.., column_stride, stride] = self.window.src.strides;
         let disp = disp + column as i64 * column_stride + (v * self.lanes) as i64 * stride;
-        load(b, ptr, disp, self.lanes, stride)
+        let x = b.load_along(self.window.src.mem, ptr, disp, self.lanes, stride);
+        if self.window.src.mem == Mem::F32 || self.window.reduce == Reduce::Max {
+            return x;
+        }
+        let x = b.unary(Unary::ToFloat, x);
+        if self.window.src_zero == 0 {
+            return x;
+        }
+        let zero = b.f32(self.window.src_zero as f32);
+        b.sub(x, zero)
     }
 
     fn weight(&self, b: &mut TileBuilder, (ptr, disp): (Ptr, i64), v: usize, tap: usize) -> Reg {
@@ -185,11 +199,12 @@ impl Spec<'_> {
                     if let (0, Some(reg)) = (strides[3], known[operand]) {
                         return reg;
                     }
-                    let reg = load(b, p.operands[operand], at(strides), self.lanes, strides[4]);
+                    let view = w.operands[operand];
+                    let reg = b.load_along(view.mem, p.operands[operand], at(strides), self.lanes, strides[4]);
                     known[operand] = Some(reg);
                     reg
                 });
-                b.store_strided(Mem::F32, p.dst, at(w.dst.strides), self.lanes, w.dst.strides[4], result);
+                b.store_strided(w.dst.mem, p.dst, at(w.dst.strides), self.lanes, w.dst.strides[4], result);
             }
         }
     }
@@ -205,16 +220,11 @@ impl Spec<'_> {
     }
 }
 
-fn load(b: &mut TileBuilder, ptr: Ptr, disp: i64, lanes: usize, stride: i64) -> Reg {
-    match stride {
-        0 => b.broadcast(Mem::F32, ptr, disp),
-        4 => b.load_n(Mem::F32, ptr, disp, lanes),
-        stride => b.load_strided(Mem::F32, ptr, disp, lanes, stride),
-    }
-}
-
 /// The larger, NaN if either is: both orders agree but for a NaN, where one of them gives it and the other does not.
 fn max(b: &mut TileBuilder, x: Reg, y: Reg) -> Reg {
+    if b.elem(x) == Elem::I32 {
+        return b.max(x, y);
+    }
     let (xy, yx) = (b.max(x, y), b.max(y, x));
     let (xy, yx) = (b.unary(Unary::AsInt, xy), b.unary(Unary::AsInt, yx));
     let both = b.binary(Binary::Or, xy, yx);

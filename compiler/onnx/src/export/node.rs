@@ -272,6 +272,8 @@ impl Exporter {
             Op::DynamicQuantize(_) => spell("DynamicQuantizeLinear"),
             Op::Requantize(_) => return self.requantize(site),
             Op::QuantMatMul(_) => spell("MatMulInteger"),
+            Op::FakeQuant(op) => return self.fake_quant(op, site),
+            Op::QuantSum(op) => return self.quant_sum(op, site),
             Op::QuantConv(op) => return self.quant_conv(op, site),
             Op::DynamicLstm(op) => Recurrent {
                 activations: &op.activations,

@@ -44,6 +44,37 @@ impl Exporter {
         Ok(())
     }
 
+    /// A pair of `QuantizeLinear` and `DequantizeLinear`.
+    pub(super) fn fake_quant(&mut self, op: &quant::FakeQuant, site: &Site) -> Result<(), Diagnostic> {
+        if !op.is_calibrated() {
+            self.write(spell("Identity"), vec![site.operand(0)], site.results.clone(), &site.node.loc);
+            return Ok(());
+        }
+        let (scale, zero) = op.parameters().map_err(|e| Diagnostic::new("export", e.to_string()))?;
+        let (scale, zero) = (self.literal(&scale), self.literal(&zero));
+        let spelling = |name| spell(name).int_or("axis", op.axis, 1);
+        let operands = vec![site.operand(0), scale.clone(), zero.clone()];
+        let integers = self.step(spelling("QuantizeLinear"), operands, site);
+        let operands = vec![integers, scale, zero];
+        self.write(spelling("DequantizeLinear"), operands, site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
+    /// `reduce_sum(cast(x) − cast(zero))`.
+    pub(super) fn quant_sum(&mut self, op: &quant::QuantSum, site: &Site) -> Result<(), Diagnostic> {
+        let wide = || spell("Cast").dtype("to", DType::I32);
+        let mut sum = self.step(wide(), vec![site.operand(0)], site);
+        if !site.operand(1).is_empty() {
+            let zero = self.step(wide(), vec![site.operand(1)], site);
+            sum = self.step(spell("Sub"), vec![sum, zero], site);
+        }
+        let axes = self.ints(&op.axes)?;
+        let spelling = spell("ReduceSum").int_or("keepdims", i64::from(op.keep_dims), 1);
+        let operands = if op.axes.is_empty() { vec![sum] } else { vec![sum, axes] };
+        self.write(spelling, operands, site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
     /// The bias is added apart: `ConvInteger` has none.
     pub(super) fn quant_conv(&mut self, op: &quant::QuantConv, site: &Site) -> Result<(), Diagnostic> {
         let spelling = spell("ConvInteger")

@@ -10,7 +10,7 @@ use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op
 
 op! {
     /// `clamp(round(x / scale) + zero_point)`: rounded to nearest, ties to even, and clamped to the range of `to`. The
-    /// quotient is rounded to `precision` first.
+    /// quotient is rounded to `precision` first. NaN becomes the least value of `to`.
     ///
     /// - (C1) `x` is a float or `i32`, `scale` a float, `to` an integer dtype, `precision` a float dtype.
     /// - (C2) `scale` and `zero_point` have one element; or one for each index of `axis`; or, with `block`, the shape of `x`
@@ -127,7 +127,8 @@ fn bounds(dtype: DType) -> Result<(f64, f64), OpError> {
 
 /// `round(v) + zero`, clamped.
 fn saturate(v: f64, zero: i64, (low, high): (f64, f64)) -> i64 {
-    (v.round_ties_even() + zero as f64).clamp(low, high) as i64
+    // `max` takes the bound where the value is NaN.
+    (v.round_ties_even() + zero as f64).max(low).min(high) as i64
 }
 
 impl Semantics for Quantize {

@@ -1,0 +1,313 @@
+//! Products of 8-bit integers: convolutions over images and matrix products, summed exactly in `i32`.
+//!
+//! ```text
+//! task = (image, group, block of rows (of columns, where there is one row), block of panels)
+//! stage the source rows of the block: 16-bit integers with the zero point taken off, zeros for the padding
+//! for panel in block { for row in block { for tile of columns { sums in registers over all taps; epilogue; store } } }
+//! ```
+//!
+//! Weights are packed as pairs of 16-bit integers without their zero points: `[group][panel][row of taps][taps][pairs of k][nr]`,
+//! so that one `dot2` adds two products for each of its columns. The staged copy is small beside the work on it: it is made once
+//! for all panels of a task. Staged pixels are side by side, so that the taps of a row are one long run unless they are dilated. Where
+//! `k` is odd, the last pair reads one element more, which meets a weight of zero.
+
+mod pack;
+mod stage;
+mod tile;
+
+pub use pack::{PackPairs, pack_pairs, pack_pairs_kernel};
+
+use crate::expr::Expr;
+use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
+use crate::target::{Isa, Machine};
+use crate::window::{Axis, View};
+
+/// A product of integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    /// Images: independent, also in their weights with `own_weights`.
+    pub images: usize,
+    /// Groups of channels.
+    pub groups: usize,
+    /// Channels of a group.
+    pub channels: usize,
+    /// Results of a group for each pixel.
+    pub filters: usize,
+    /// Rows and columns.
+    pub axes: [Axis; 2],
+    /// The images: 8-bit integers, the channels of a group side by side.
+    pub src: View,
+    /// What stands for zero in `src`, and pads it.
+    pub src_zero: i32,
+    /// The result.
+    pub dst: View,
+    /// Operands of the epilogue.
+    pub operands: Vec<View>,
+    /// What is stored: operand 0 is the `i32` sum, operand `i + 1` is `operands[i]`.
+    pub epilogue: Expr,
+    /// Whether each image has packed weights of its own.
+    pub own_weights: bool,
+}
+
+impl Product {
+    /// Rows of taps, taps of a row, and elements of each tap: the taps of a row are one where they are side by side.
+    fn taps(&self) -> (usize, usize, usize) {
+        let [h, w] = self.axes;
+        if w.dilation == 1 { (h.kernel, 1, w.kernel * self.channels) } else { (h.kernel, w.kernel, self.channels) }
+    }
+
+    /// How weights `[groups * filters, channels, rows, columns]` (strides in elements) are packed.
+    pub fn pack(&self) -> PackPairs {
+        let (rows, taps, k) = self.taps();
+        PackPairs { rows, taps, k, n: self.filters }
+    }
+
+    /// Source columns that a row of results needs, padding included.
+    fn staged_columns(&self, columns: usize) -> usize {
+        let w = self.axes[1];
+        (columns - 1) * w.stride + (w.kernel - 1) * w.dilation + 1
+    }
+
+    /// Bytes of a staged row.
+    fn staged_row(&self, columns: usize) -> usize {
+        (2 * self.staged_columns(columns) * self.channels).next_multiple_of(16)
+    }
+
+    fn staged_rows(&self, rows: usize) -> usize {
+        let h = self.axes[0];
+        (rows - 1) * h.stride + (h.kernel - 1) * h.dilation + 1
+    }
+
+    /// Rows without a window are one row, where the strides of all views allow it; so are images that share weights.
+    pub fn merged(mut self) -> Product {
+        let point = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.pads == [0, 0] && a.out == a.size;
+        if !self.axes.iter().all(point) {
+            return self;
+        }
+        let [h, w] = self.axes.map(|a| a.out as i64);
+        let fits = |v: &View| h == 1 || v.strides[2] == w * v.strides[3];
+        let all =
+            |p: &Product, fits: &dyn Fn(&View) -> bool| fits(&p.src) && fits(&p.dst) && p.operands.iter().all(fits);
+        if all(&self, &fits) {
+            let n = self.axes[0].out * self.axes[1].out;
+            self.axes = [Axis::NONE, Axis { size: n, out: n, ..Axis::NONE }];
+            let whole = |v: &View| v.strides[0] == n as i64 * v.strides[3];
+            if self.images > 1 && !self.own_weights && all(&self, &whole) {
+                let n = n * self.images;
+                self.images = 1;
+                self.axes[1] = Axis { size: n, out: n, ..Axis::NONE };
+            }
+        }
+        self
+    }
+}
+
+/// How a product is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Columns of pixels in a tile.
+    pub mr: usize,
+    /// Results in a tile for each pixel, and in a panel.
+    pub nr: usize,
+    /// Rows of a block.
+    pub rows: usize,
+    /// Columns of a block: all, unless there is one row of points.
+    pub columns: usize,
+    /// Panels of a block.
+    pub panels: usize,
+}
+
+/// Tasks that balance a few threads.
+const TASKS: usize = 16;
+
+impl Schedule {
+    /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
+    pub fn choose(p: &Product, isa: &Isa, machine: &Machine) -> Schedule {
+        let (mr, vectors) = isa.contract_i8;
+        let nr = vectors * isa.lanes();
+        let [h, w] = p.axes.map(|a| a.out);
+        let parts = TASKS.div_ceil((p.images * p.groups).max(1));
+        let room = machine.l2 / 4;
+        let points = p.axes[0] == Axis::NONE && p.axes[1].kernel == 1 && p.axes[1].pads == [0, 0];
+        let (rows, columns) = if points {
+            let fit = (room / (2 * p.channels * p.axes[1].stride).max(1)).max(mr);
+            (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
+        } else {
+            let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);
+            (fit.min(h.div_ceil(parts)).max(1), w)
+        };
+        let all_panels = p.filters.div_ceil(nr);
+        let blocks = p.images * p.groups * h.div_ceil(rows) * w.div_ceil(columns);
+        let panels = if blocks >= TASKS { all_panels } else { all_panels.div_ceil(TASKS.div_ceil(blocks.max(1))) };
+        Schedule { mr, nr, rows, columns, panels: panels.max(1) }
+    }
+}
+
+/// Builds the kernel. Buffers: the images, packed weights, the operands of the epilogue, the result.
+pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
+    let Schedule { mr, nr, rows, columns, panels } = schedule;
+    let [h, w] = p.axes.map(|a| a.out);
+    let (row_blocks, column_blocks) = (h.div_ceil(rows), w.div_ceil(columns));
+    let all_panels = p.filters.div_ceil(nr);
+    let panel_blocks = all_panels.div_ceil(panels);
+    let tasks = p.images * p.groups * row_blocks * column_blocks * panel_blocks;
+    let mut kernel = Kernel::new(format!("contract_i8_{mr}x{nr}"), tasks as u64);
+    let src = kernel.buf("a", p.src.bytes, Access::Read);
+    let sets = p.groups * if p.own_weights { p.images } else { 1 };
+    let weights = kernel.buf("b", sets * p.pack().bytes(nr), Access::Read);
+    let operands =
+        p.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
+    let whole = p.images * h * w * p.groups * p.filters * p.dst.mem.bytes() as usize == p.dst.bytes;
+    let dst = kernel.buf("c", p.dst.bytes, if whole { Access::Write } else { Access::ReadWrite });
+    let [image, group, y0, x0, p0] = [(); 5].map(|()| kernel.var());
+    let nest = Nest { p, isa, schedule, src, weights, operands, dst, image, group, y0, x0 };
+    let task = Ix::var(TASK);
+    let spatial = (row_blocks * column_blocks) as i64;
+    let mut body = vec![
+        let_(p0, task.clone() % panel_blocks as i64 * panels as i64),
+        let_(y0, task.clone() / panel_blocks as i64 % spatial / column_blocks as i64 * rows as i64),
+        let_(x0, task.clone() / panel_blocks as i64 % spatial % column_blocks as i64 * columns as i64),
+        let_(group, task.clone() / (panel_blocks as i64 * spatial) % p.groups as i64),
+        let_(image, task / (panel_blocks as i64 * spatial * p.groups as i64)),
+    ];
+    body.extend(nest.stage(&mut kernel));
+    let full = p.filters / nr;
+    if full > 0 {
+        let panel = kernel.var();
+        let inner = nest.rows(&mut kernel, panel, nr);
+        body.push(for_loop(panel, p0, (Ix::var(p0) + panels).min(full), inner));
+    }
+    if !p.filters.is_multiple_of(nr) {
+        let panel = kernel.var();
+        let mut last = vec![let_(panel, full.into())];
+        last.extend(nest.rows(&mut kernel, panel, p.filters % nr));
+        let (a, b) = (Ix::var(p0) + panels, all_panels.into());
+        body.push(Stmt::If { a, rel: Rel::Ge, b, then: last, otherwise: vec![] });
+    }
+    kernel.body = body;
+    kernel
+}
+
+fn let_(var: Var, value: Ix) -> Stmt {
+    Stmt::Let { var, value }
+}
+
+/// What a call of a tile needs to know.
+struct Nest<'a> {
+    p: &'a Product,
+    isa: &'a Isa,
+    schedule: Schedule,
+    src: Base,
+    weights: Base,
+    operands: Vec<Base>,
+    dst: Base,
+    image: Var,
+    group: Var,
+    /// The first row and column of the block.
+    y0: Var,
+    x0: Var,
+}
+
+impl Nest<'_> {
+    /// Rows of the block at hand.
+    fn block_rows(&self) -> Ix {
+        (Ix::from(self.p.axes[0].out) - Ix::var(self.y0)).min(self.schedule.rows)
+    }
+
+    /// Copies the source rows of the block into the scratch.
+    fn stage(&self, kernel: &mut Kernel) -> Vec<Stmt> {
+        let (p, s) = (self.p, self.schedule);
+        let row_bytes = p.staged_row(s.columns);
+        // The last element of a row may be stored with one behind it.
+        kernel.scratch(p.staged_rows(s.rows) * row_bytes + 64);
+        let strides = p.src.strides;
+        let column = Ix::var(self.x0) * (p.axes[1].stride as i64 * strides[3]);
+        let from = Ix::var(self.image) * strides[0]
+            + Ix::var(self.group) * (p.channels as i64 * strides[4])
+            + column
+            + p.src.offset;
+        let tail = p.axes[1].out % s.columns;
+        let mut stmts = vec![];
+        let whole = self.stage_rows(kernel, from.clone(), s.columns, row_bytes);
+        if tail == 0 {
+            stmts.extend(whole);
+            return stmts;
+        }
+        let rest = self.stage_rows(kernel, from, tail, row_bytes);
+        let (a, b) = (Ix::var(self.x0) + s.columns, p.axes[1].out.into());
+        // Whole blocks end within the row.
+        stmts.push(Stmt::If { a: b, rel: Rel::Ge, b: a, then: whole, otherwise: rest });
+        stmts
+    }
+
+    /// The source rows for `columns` columns of results.
+    fn stage_rows(&self, kernel: &mut Kernel, from: Ix, columns: usize, row_bytes: usize) -> Vec<Stmt> {
+        let (p, h) = (self.p, self.p.axes[0]);
+        let copy = kernel.tile(stage::copy(p, columns, self.isa.lanes()));
+        let line = kernel.var();
+        let to = Base::Scratch.at(Ix::var(line) * row_bytes as i64);
+        if h == Axis::NONE {
+            return vec![let_(line, 0.into()), call(copy, [self.src.at(from), to])];
+        }
+        let y = Ix::var(self.y0) * h.stride as i64 + line - h.pads[0] as i64;
+        let copied = vec![call(copy, [self.src.at(from + y.clone() * p.src.strides[2]), to.clone()])];
+        let body = if h.pads == [0, 0] && h.inside() {
+            copied
+        } else {
+            let zero = kernel.tile(stage::zeros(p, columns, self.isa.lanes()));
+            let empty = || vec![call(zero, [to.clone()])];
+            let below = Stmt::If { a: y.clone(), rel: Rel::Lt, b: h.size.into(), then: copied, otherwise: empty() };
+            vec![Stmt::If { a: y, rel: Rel::Ge, b: 0.into(), then: vec![below], otherwise: empty() }]
+        };
+        let lines = (self.block_rows() - 1) * h.stride as i64 + ((h.kernel - 1) * h.dilation + 1) as i64;
+        vec![for_loop(line, 0, lines, body)]
+    }
+
+    /// A panel over the block.
+    fn rows(&self, kernel: &mut Kernel, panel: Var, cols: usize) -> Vec<Stmt> {
+        let (mr, w, columns) = (self.schedule.mr, self.p.axes[1].out, self.schedule.columns);
+        let [row, tile] = [(); 2].map(|()| kernel.var());
+        let mut body = Vec::new();
+        let here = || (Ix::from(w) - Ix::var(self.x0)).min(columns);
+        if columns >= mr {
+            let whole = self.call(kernel, (panel, row), mr, cols, Ix::var(tile) * mr as i64);
+            body.push(for_loop(tile, 0, here() / mr as i64, vec![whole]));
+        }
+        // Blocks but the last are whole tiles, or all columns.
+        if !w.is_multiple_of(mr) {
+            let rest = w % mr;
+            let at = Ix::from(w - rest) - Ix::var(self.x0);
+            let last = vec![self.call(kernel, (panel, row), rest, cols, at)];
+            let (a, b) = (Ix::var(self.x0) + columns, w.into());
+            body.push(Stmt::If { a, rel: Rel::Ge, b, then: last, otherwise: vec![] });
+        }
+        vec![for_loop(row, 0, self.block_rows(), body)]
+    }
+
+    /// The call of the tile for `pixels` by `cols` from column `at` of a row of the block on.
+    fn call(&self, kernel: &mut Kernel, (panel, row): (Var, Var), pixels: usize, cols: usize, at: Ix) -> Stmt {
+        let (p, s) = (self.p, self.schedule);
+        let row_bytes = p.staged_row(s.columns);
+        let tile = kernel.tile(tile::build(p, self.isa, row_bytes, s.nr, pixels, cols));
+        let a = Ix::var(row) * (p.axes[0].stride * row_bytes) as i64
+            + at.clone() * (2 * p.channels * p.axes[1].stride) as i64;
+        let pack = p.pack();
+        let mut set = Ix::var(self.group);
+        if p.own_weights {
+            set = set + Ix::var(self.image) * p.groups as i64;
+        }
+        let b = set * pack.bytes(s.nr) as i64 + Ix::var(panel) * pack.panel_bytes(s.nr) as i64;
+        let mut ptrs = vec![Base::Scratch.at(a), self.weights.at(b)];
+        let element = |v: &View| {
+            let [n, _, h, w, c] = v.strides;
+            Ix::var(self.image) * n
+                + (Ix::var(self.y0) + row) * h
+                + (Ix::var(self.x0) + at.clone()) * w
+                + (Ix::var(self.group) * p.filters as i64 + Ix::var(panel) * s.nr as i64) * c
+                + v.offset
+        };
+        ptrs.extend(self.operands.iter().zip(&p.operands).map(|(base, v)| base.at(element(v))));
+        ptrs.push(self.dst.at(element(&p.dst)));
+        call(tile, ptrs)
+    }
+}

@@ -1,0 +1,140 @@
+//! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
+
+use super::Product;
+use crate::target::Isa;
+use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use crate::window::View;
+
+/// Pairs of k in one turn of the loop.
+const UNROLL: usize = 4;
+
+/// So many pixels are broadcast from memory, once for each vector; the others load several pairs at once and broadcast
+/// from the register. See the tile of `f32` contractions.
+const REPEATED: usize = 1;
+
+/// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result.
+pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
+    let lanes = isa.lanes();
+    let mut b = TileBuilder::new(format!("contract_i8_{pixels}x{cols}"), lanes);
+    let (a, panel) = (b.ptr(), b.ptr());
+    let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
+    let dst = b.ptr();
+    let (rows, taps, k) = p.taps();
+    let shape = Shape {
+        pixels,
+        vectors: cols.div_ceil(lanes),
+        nr,
+        pairs: k.div_ceil(2),
+        step: (2 * p.channels * p.axes[1].stride) as i64,
+    };
+    let zero = b.i32(0);
+    let acc = vec![zero; shape.pixels * shape.vectors];
+    let tap_bytes = (4 * nr * shape.pairs) as i64;
+    let row_step = (p.axes[0].dilation * row_bytes) as i64;
+    let tap_step = (2 * p.axes[1].dilation * p.channels) as i64;
+    let turns = Count::Static(rows as u32);
+    let acc = shape.outer(&mut b, turns, [(a, row_step), (panel, tap_bytes * taps as i64)], &acc, |b, at, acc| {
+        let turns = Count::Static(taps as u32);
+        shape.outer(b, turns, [(at[0], tap_step), (at[1], tap_bytes)], acc, |b, at, acc| {
+            shape.accumulate(b, at[0], at[1], acc)
+        })
+    });
+    epilogue(&mut b, p, &acc, pixels, cols, &operands, dst);
+    b.finish()
+}
+
+struct Shape {
+    pixels: usize,
+    vectors: usize,
+    nr: usize,
+    pairs: usize,
+    /// Bytes from one staged pixel to the next.
+    step: i64,
+}
+
+impl Shape {
+    /// A loop over taps; none where there is one turn.
+    fn outer(
+        &self,
+        b: &mut TileBuilder,
+        count: Count,
+        advance: [(Ptr, i64); 2],
+        acc: &[Reg],
+        turn: impl FnOnce(&mut TileBuilder, &[Ptr], &[Reg]) -> Vec<Reg>,
+    ) -> Vec<Reg> {
+        if count == Count::Static(1) {
+            return turn(b, &advance.map(|(ptr, _)| ptr), acc);
+        }
+        b.for_each(count, &advance, acc, turn)
+    }
+
+    /// Adds one tap.
+    fn accumulate(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, acc: &[Reg]) -> Vec<Reg> {
+        let turns = self.pairs / UNROLL;
+        let advance = [(a, 4 * UNROLL as i64), (panel, (4 * UNROLL * self.nr) as i64)];
+        let (at, mut acc) = if turns == 0 {
+            (vec![a, panel], acc.to_vec())
+        } else {
+            b.for_each_ptrs(Count::Static(turns as u32), &advance, acc, |b, at, acc| {
+                let mut acc = acc.to_vec();
+                let whole: Vec<_> = (REPEATED..self.pixels)
+                    .map(|r| (b.lanes() == UNROLL).then(|| b.load(Mem::F32, at[0], r as i64 * self.step)))
+                    .collect();
+                (0..UNROLL).for_each(|u| self.pair(b, at[0], at[1], u, &whole, &mut acc));
+                acc
+            })
+        };
+        (0..self.pairs % UNROLL).for_each(|u| self.pair(b, at[0], at[1], u, &[], &mut acc));
+        acc
+    }
+
+    /// Adds pair `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those fold
+    /// into one load.
+    fn pair(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, whole: &[Option<Reg>], acc: &mut [Reg]) {
+        let lanes = b.lanes();
+        let columns: Vec<_> =
+            (0..self.vectors).map(|v| b.load(Mem::I32, panel, (4 * (u * self.nr + v * lanes)) as i64)).collect();
+        for r in 0..self.pixels {
+            let mut known = None;
+            for (v, &column) in columns.iter().enumerate() {
+                let x = match known {
+                    Some(x) if r >= REPEATED => x,
+                    _ => {
+                        let x = match r.checked_sub(REPEATED).and_then(|r| whole.get(r).copied().flatten()) {
+                            Some(whole) => b.permute(whole, whole, &vec![u as u8; lanes]),
+                            None => b.broadcast(Mem::F32, a, r as i64 * self.step + 4 * u as i64),
+                        };
+                        b.unary(Unary::AsInt, x)
+                    }
+                };
+                known = Some(x);
+                let sum = &mut acc[r * self.vectors + v];
+                *sum = b.dot2(x, column, *sum);
+            }
+        }
+    }
+}
+
+/// Applies the epilogue to each register and stores it.
+fn epilogue(b: &mut TileBuilder, p: &Product, acc: &[Reg], pixels: usize, cols: usize, operands: &[Ptr], dst: Ptr) {
+    let lanes = b.lanes();
+    let vectors = cols.div_ceil(lanes);
+    for v in 0..vectors {
+        let (col, n) = ((v * lanes) as i64, lanes.min(cols - v * lanes));
+        let mut per_column = vec![None; operands.len()];
+        for r in 0..pixels {
+            let at = |view: &View| r as i64 * view.strides[3] + col * view.strides[4];
+            let value = p.epilogue.emit(b, &mut |b, i| {
+                let Some(i) = i.checked_sub(1) else { return acc[r * vectors + v] };
+                let view = &p.operands[i];
+                if let (0, Some(reg)) = (view.strides[3], per_column[i]) {
+                    return reg;
+                }
+                let reg = b.load_along(view.mem, operands[i], at(view), n, view.strides[4]);
+                per_column[i] = Some(reg);
+                reg
+            });
+            b.store_strided(p.dst.mem, dst, at(&p.dst), n, p.dst.strides[4], value);
+        }
+    }
+}

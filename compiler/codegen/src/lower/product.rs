@@ -1,0 +1,365 @@
+//! Products of quantized integers: convolutions and matrix products as integer contractions, depthwise convolutions as
+//! windows, and sums as folds, the last two in `f32` where that is exact.
+
+use optc_ir::Encoding;
+use optc_ir::Value;
+use optc_ir::ops::quant::{QuantConv, QuantMatMul, QuantSum};
+use optc_runtime::plan::{BufRef, Info};
+use optc_tensor::{DType, Tensor};
+
+use super::contract::{collapse, dims};
+use super::conv::{axes, floats, image};
+use super::elementwise::mem_of;
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use crate::expr::{Expr, Func};
+use crate::int8::{PackPairs, Product, Schedule, pack_pairs, pack_pairs_kernel, product};
+use crate::tile::Unary;
+use crate::window::{self, Axis, Reduce, Window};
+
+/// Integers of a larger magnitude are not all `f32`.
+const EXACT: i64 = 1 << 24;
+
+/// A zero point that is one constant.
+fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
+    let Some(value) = value else { return Ok(0) };
+    match lw.constant(value) {
+        Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
+        _ => Err(Declined::new("a zero point that is not one constant")),
+    }
+}
+
+/// Constant weights without their zero points, of which there are one or one for each of `n` rows (or columns).
+fn centred(
+    lw: &Lowering,
+    w: Value,
+    zero: Option<Value>,
+    row_of: impl Fn(usize) -> usize,
+) -> Result<Vec<i16>, Declined> {
+    let weights = lw.constant(w).ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let zeros = match zero {
+        None => vec![0],
+        Some(zero) => {
+            lw.constant(zero).ok_or_else(|| Declined::new("the weights' zero points are not constant"))?.to_i64_vec()
+        }
+    };
+    let zero = |i: usize| if zeros.len() == 1 { zeros[0] } else { zeros.get(row_of(i)).copied().unwrap_or(0) };
+    Ok(weights.to_i64_vec().into_iter().enumerate().map(|(i, v)| (v - zero(i)) as i16).collect())
+}
+
+/// An epilogue whose operand 0, an integer, is in an `f32` that holds it exactly.
+fn of_float(expr: &Expr) -> Expr {
+    let integer = Expr::Operand(0).to_int();
+    match expr {
+        Expr::Func(Func::Lane(Unary::ToFloat), x) if **x == Expr::Operand(0) => Expr::Operand(0),
+        Expr::Operand(0) => integer,
+        Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => expr.clone(),
+        Expr::Func(f, x) => of_float(x).func(*f),
+        Expr::Binary(op, of) => of_float(&of[0]).binary(*op, of_float(&of[1])),
+        Expr::Cmp(cmp, of) => of_float(&of[0]).cmp(*cmp, of_float(&of[1])),
+        Expr::Select(of) => of_float(&of[0]).select(of_float(&of[1]), of_float(&of[2])),
+    }
+}
+
+impl Lowering {
+    pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
+        let dst = site.result()?.clone();
+        let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
+        if dst.is_empty() || x.is_empty() {
+            return Err(Declined::new("an empty convolution"));
+        }
+        let shape = self.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
+        let filter: usize = shape[1..].iter().product();
+        let w = centred(self, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
+        let src_zero = zero_point(self, site.optional(2))?;
+        let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
+        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+        if groups > 1 && shape[1] == 1 && shape[0] == groups {
+            return self.quant_depthwise(site, &x, src_zero, &w, axes, groups);
+        }
+        if axes[0] != Axis::NONE {
+            return Err(Declined::new("integer convolutions have at most two spatial axes"));
+        }
+        let fused = self.epilogue(site, 4, &dst)?;
+        let problem = Product {
+            images: x.shape[0],
+            groups,
+            channels: shape[1],
+            filters: shape[0] / groups,
+            axes: [axes[1], axes[2]],
+            src: image(&x)?,
+            src_zero,
+            dst: image(&dst)?,
+            operands: fused.operands,
+            epilogue: fused.expr,
+            own_weights: false,
+        };
+        let (pack, nr) = (problem.pack(), self.nr_i8());
+        let kernel = [axes[1].kernel, axes[2].kernel];
+        let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
+            let (column, channel) = (tap + k / shape[1], k % shape[1]);
+            let filter = group * problem.filters + n;
+            w[((filter * shape[1] + channel) * kernel[0] + row) * kernel[1] + column]
+        };
+        let packed: Vec<i16> =
+            (0..groups).flat_map(|g| pack_pairs(&pack, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+        let b = self.add_pairs(&packed)?;
+        self.integer_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
+    }
+
+    /// A depthwise convolution with `f32` sums.
+    fn quant_depthwise(
+        &mut self,
+        site: &Site,
+        x: &View,
+        src_zero: i32,
+        w: &[i16],
+        axes: [Axis; 3],
+        channels: usize,
+    ) -> Lowered {
+        let dst = site.result()?.clone();
+        let taps = w.len() / channels.max(1);
+        let sums = w.chunks(taps.max(1)).map(|of| 255 * of.iter().map(|&v| i64::from(v).abs()).sum::<i64>());
+        let largest = sums.max().unwrap_or(0);
+        let bias = self.small_bias(site.optional(4), EXACT - largest)?;
+        let fused = self.epilogue(site, 4, &dst)?;
+        // The bias is an operand behind those of the fused expression; as `f32` it adds to the sum exactly.
+        let expr = match bias {
+            true => float_sum(&fused.expr, fused.operands.len()),
+            false => of_float(&fused.expr),
+        };
+        let problem = Window {
+            batch: x.shape[0],
+            channels,
+            axes,
+            reduce: Reduce::Dot,
+            src: image(x)?,
+            src_zero,
+            dst: image(&dst)?,
+            operands: fused.operands,
+            epilogue: expr,
+        };
+        if largest >= EXACT {
+            return Err(Declined::new("the window's sums are not exact in f32"));
+        }
+        let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
+        let filters = self.add_constant(floats(&window::filters(&w, channels)));
+        self.window(&problem, x, Some(filters), &fused.places, &dst, &site.loc);
+        Ok(())
+    }
+
+    /// Whether there is a constant bias whose values are all below `bound`.
+    fn small_bias(&self, bias: Option<Value>, bound: i64) -> Result<bool, Declined> {
+        let Some(t) = bias.and_then(|v| self.constant(v)) else { return Ok(false) };
+        Ok(t.to_i64_vec().into_iter().all(|v| v.abs() < bound))
+    }
+
+    /// `quant.sum`: the fold of a plain sum in `f32`.
+    pub(super) fn quant_sum(&mut self, op: &QuantSum, site: &Site) -> Lowered {
+        let x = self.view(site.operand(0)?)?;
+        let zero = zero_point(self, site.optional(1))?;
+        let rank = x.shape.len() as i64;
+        let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);
+        let n: usize = (0..x.shape.len()).filter(|&d| reduced(d)).map(|d| x.shape[d]).product();
+        if n as i64 * 255 >= EXACT {
+            return Err(Declined::new("the sum is not exact in f32"));
+        }
+        let mut epilogue = site.epilogue.clone();
+        epilogue.expr = of_float(&epilogue.expr);
+        let site = Site {
+            epilogue,
+            operands: site.operands[..1].to_vec(),
+            results: site.results.clone(),
+            loc: site.loc.clone(),
+        };
+        super::fold::integer_sum(self, &op.axes, op.keep_dims, &site, x, zero)
+    }
+
+    pub(super) fn quant_matmul(&mut self, _: &QuantMatMul, site: &Site) -> Lowered {
+        let dst = site.result()?.clone();
+        let mut a = self.view(site.operand(0)?)?;
+        let b = site.operand(1)?;
+        let b_shape = self.ty(b)?.static_shape().unwrap_or_default();
+        let rank = dst.shape.len();
+        if a.shape.len() < 2 || b_shape.len() < 2 || !dst.is(Encoding::Plain) {
+            return Err(Declined::new("an operand of rank 1, or a result that is not laid out plainly"));
+        }
+        if a.strides[a.shape.len() - 1] != 1 && a.shape[a.shape.len() - 1] != 1 {
+            a = self.plain_copy(&a, &site.loc)?;
+        }
+        let (k, m, n) = (a.shape[a.shape.len() - 1], dst.shape[rank - 2], dst.shape[rank - 1]);
+        let batch: usize = dst.shape[..rank - 2].iter().product();
+        if batch * m * n * k == 0 {
+            return Err(Declined::new("an empty product"));
+        }
+        let mut lead = dst.shape[..rank - 2].to_vec();
+        lead.extend([m, k]);
+        let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
+        let (b_at, own) = self.packed_pairs(b, site.optional(3), &dst.shape[..rank - 2], &site.loc)?;
+        let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+        let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
+        let split = if merged { 0 } else { rank - 2 };
+        let fits = |v: &View| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
+        let place = |v: &View| -> Result<window::View, Declined> {
+            let width = v.width() as i64;
+            let irregular = || Declined::new("an operand's batches are not regular");
+            let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
+            let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
+            let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
+            let strides = [batch, 0, 0, row, column].map(|s| s * width);
+            Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
+        };
+        let a = if fits(&a) { a } else { self.plain_copy(&a, &site.loc)? };
+        let (mut operands, mut places) = (vec![], vec![]);
+        for view in &epilogue.operands {
+            let view = if fits(view) { view.clone() } else { self.plain_copy(view, &site.loc)? };
+            operands.push(place(&view)?);
+            places.push(view.at);
+        }
+        let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
+        let src = place(&a)?;
+        let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], 1], ..src };
+        let problem = Product {
+            images,
+            groups: 1,
+            channels: k,
+            filters: n,
+            axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
+            src,
+            src_zero,
+            dst: place(&dst)?,
+            operands,
+            epilogue: epilogue.expr,
+            own_weights: own,
+        };
+        self.integer_product(problem, a.at, b_at, places, dst.at, &site.loc)
+    }
+
+    /// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
+    fn a_zero(&mut self, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32, Epilogue), Declined> {
+        let mut epilogue = site.epilogue.clone();
+        let zero = match site.optional(2) {
+            Some(zero) if self.constant(zero).is_none() => zero,
+            zero => return Ok((zero_point(self, zero)?, epilogue)),
+        };
+        let zero = self.view(zero)?;
+        let w = centred(self, b, site.optional(3), |i| i % n)?;
+        if w.len() != k * n || zero.len() != 1 {
+            return Err(Declined::new("a computed zero point with weights of several batches, or of several values"));
+        }
+        let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
+        let sums = Tensor::from_slice(&[n], &sums).expect("as many elements as its length");
+        let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
+        let shape = site.result()?.shape.clone();
+        let one = View { shape: vec![], strides: vec![], ..zero };
+        let wide = |v: &View| v.broadcast(&shape).ok_or_else(|| Declined::new("a zero point does not broadcast"));
+        epilogue.operands.extend([wide(&one)?, wide(&sums)?]);
+        let last = epilogue.operands.len();
+        let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
+        epilogue.expr = epilogue.expr.with_operand(0, &Expr::Operand(0).minus(correction));
+        Ok((0, epilogue))
+    }
+
+    /// B in panels of pairs, and whether each batch has its own.
+    fn packed_pairs(
+        &mut self,
+        b: Value,
+        zero: Option<Value>,
+        lead: &[usize],
+        loc: &[String],
+    ) -> Result<(BufRef, bool), Declined> {
+        let (nr, batch) = (self.nr_i8(), lead.iter().product::<usize>());
+        let shape = self.ty(b)?.static_shape().unwrap_or_default();
+        let r = shape.len();
+        let (k, n) = (shape[r - 2], shape[r - 1]);
+        let own: usize = shape[..r - 2].iter().product();
+        let pack = PackPairs { rows: 1, taps: 1, k, n };
+        if self.constant(b).is_some() {
+            if own != 1 && own != batch {
+                return Err(Declined::new("a constant operand broadcasts some of its batches"));
+            }
+            let w = centred(self, b, zero, |i| i % n)?;
+            let matrices = w.chunks((k * n).max(1));
+            let packed: Vec<i16> =
+                matrices.flat_map(|w| pack_pairs(&pack, nr, |_, _, k, col| w[k * n + col])).collect();
+            return Ok((self.add_pairs(&packed)?, own != 1));
+        }
+        let zero = zero_point(self, zero)?;
+        let view = self.view(b)?;
+        let mut wide = if own == 1 { vec![1; lead.len()] } else { lead.to_vec() };
+        wide.extend([k, n]);
+        let flat = View { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
+        let from = if own == 1 { flat } else { view };
+        let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        let r = from.shape.len();
+        let from = if collapse(&dims(&from, 0..r - 2)).is_some() { from } else { self.plain_copy(&from, loc)? };
+        let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);
+        let count: usize = from.shape[..r - 2].iter().product();
+        let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
+        let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
+        let kernel = pack_pairs_kernel(count, &pack, &src, zero, nr, self.target.isa.lanes());
+        let at = self.temp(count * pack.bytes(nr));
+        let bytes = 3.0 * (count * k * n) as f64;
+        self.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
+        Ok((at, own != 1))
+    }
+
+    fn add_pairs(&mut self, packed: &[i16]) -> Result<BufRef, Declined> {
+        let tensor = Tensor::from_slice(&[packed.len()], packed).map_err(|e| Declined::new(e.to_string()))?;
+        Ok(self.add_constant(tensor))
+    }
+
+    /// Emits the kernel of a product.
+    fn integer_product(
+        &mut self,
+        problem: Product,
+        a: BufRef,
+        b: BufRef,
+        places: Vec<BufRef>,
+        dst: BufRef,
+        loc: &[String],
+    ) -> Lowered {
+        let schedule = Schedule::choose(&problem, self.target.isa, &self.target.machine);
+        let kernel = product(&problem, self.target.isa, schedule);
+        let taps = problem.axes[0].kernel * problem.axes[1].kernel;
+        let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
+        let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
+        let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+        let mut args = vec![a, b];
+        args.extend(places);
+        args.push(dst);
+        self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+        Ok(())
+    }
+
+    /// Columns of a panel of integers.
+    fn nr_i8(&self) -> usize {
+        self.target.isa.contract_i8.1 * self.target.isa.lanes()
+    }
+}
+
+/// Windows of one element that step over pixels read only those: the source's strides are longer instead.
+fn stepped(mut p: Product) -> Product {
+    for (d, axis) in p.axes.iter_mut().enumerate() {
+        if axis.kernel == 1 && axis.stride > 1 && axis.pads[0] == 0 {
+            p.src.strides[d + 2] *= axis.stride as i64;
+            *axis = Axis { size: axis.out, stride: 1, pads: [0, 0], ..*axis };
+        }
+    }
+    p
+}
+
+/// [`of_float`], where the sum has operand `bias` added, whose sum with it is exact as well.
+fn float_sum(expr: &Expr, bias: usize) -> Expr {
+    let biased = Expr::Operand(0).plus(Expr::Operand(bias));
+    let whole = Expr::Operand(0).plus(Expr::Operand(bias).to_float());
+    match expr {
+        Expr::Func(Func::Lane(Unary::ToFloat), x) if **x == biased => whole,
+        e if *e == biased => whole.to_int(),
+        Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => expr.clone(),
+        Expr::Func(f, x) => float_sum(x, bias).func(*f),
+        Expr::Binary(op, of) => float_sum(&of[0], bias).binary(*op, float_sum(&of[1], bias)),
+        Expr::Cmp(cmp, of) => float_sum(&of[0], bias).cmp(*cmp, float_sum(&of[1], bias)),
+        Expr::Select(of) => float_sum(&of[0], bias).select(float_sum(&of[1], bias), float_sum(&of[2], bias)),
+    }
+}

@@ -1,0 +1,241 @@
+//! Products and sums of integers, and the scales of their results.
+
+use optc_ir::ops::math::{Add, Cast, MatMul, Mul, Reduce};
+use optc_ir::ops::nn::{Conv, Gemm};
+use optc_ir::ops::quant::{QuantConv, QuantMatMul, QuantSum, Requantize};
+use optc_ir::ops::tensor::Transpose;
+use optc_ir::{Graph, NodeId, Value};
+use optc_tensor::{DType, Tensor};
+
+use super::evaluate;
+use super::matching::{Stored, Whole, quantizes, stored, stored_whole};
+use crate::matching::{has_one_use, positive_axes, producer, rank, result, shape};
+use crate::rewrite::{Patch, Ref};
+use crate::{Layer, PassCx, PassError};
+
+/// Folds the products for which integers are not slower.
+pub(super) fn fold(graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+    super::everywhere(graph, &mut |graph| {
+        for id in graph.topological_order().unwrap_or_default() {
+            if graph.get(id).is_none() {
+                continue;
+            }
+            let found = conv(graph, id).map(|patch| ("conv", patch));
+            let found = found.or_else(|| matmul(graph, id).map(|patch| ("matmul", patch)));
+            let found = found.or_else(|| gemm(graph, id).map(|patch| ("gemm", patch)));
+            let Some((rule, patch)) = found else { continue };
+            let pays = Layer::of(graph, id).is_none_or(|layer| cx.int8_pays(&layer));
+            if pays && cx.permit(rule) {
+                patch.apply(graph).map_err(|error| PassError::Rule { rule, error })?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Scales of the operands, multiplied for each result channel, and the bias in their steps.
+struct Scales {
+    /// What a step of the sum stands for.
+    steps: Vec<f64>,
+    bias: Option<Vec<i32>>,
+}
+
+/// A channel of zero weights has any step: one of which its bias is a multiple this large.
+const FREE: f64 = 65_536.0;
+
+impl Scales {
+    /// `alive` says whether a channel has a weight that is not zero.
+    fn new(x: Whole, w: &Stored, bias: Option<&[f64]>, n: usize, alive: impl Fn(usize) -> bool) -> Option<Scales> {
+        let of = |c: usize| f64::from(if w.scales.len() == 1 { w.scales[0] } else { w.scales[c] });
+        let mut steps: Vec<f64> = (0..n).map(|c| f64::from(x.scale) * of(c)).collect();
+        let Some(bias) = bias else { return Some(Scales { steps, bias: None }) };
+        if bias.len() != n || bias.iter().any(|b| !b.is_finite()) {
+            return None;
+        }
+        for (c, step) in steps.iter_mut().enumerate() {
+            if !alive(c) && bias[c] != 0.0 {
+                *step = (bias[c].abs() / FREE).max(f64::from(f32::MIN_POSITIVE));
+            }
+        }
+        let rounded = |(b, s): (&f64, &f64)| (b / s).round_ties_even().clamp(-2147483647.0, 2147483647.0) as i32;
+        let bias = bias.iter().zip(&steps).map(rounded).collect();
+        Some(Scales { steps, bias: Some(bias) })
+    }
+
+    /// The steps as a tensor that broadcasts over `behind` dims behind the channels; a scalar where all are equal.
+    fn tensor(&self, behind: usize) -> Option<Tensor> {
+        let steps: Vec<f32> = self.steps.iter().map(|&s| s as f32).collect();
+        let first = *steps.first()?;
+        if steps.iter().all(|&s| s == first) {
+            return Some(Tensor::scalar(first));
+        }
+        let mut shape = vec![1; behind + 1];
+        shape[0] = steps.len();
+        Tensor::from_slice(&shape, &steps).ok()
+    }
+}
+
+/// Sum and scale: `cast(sum) · steps`.
+fn real(patch: &mut Patch, sum: Ref, steps: Tensor) -> Ref {
+    let float = patch.add(Cast { to: DType::F32 }, &[sum]);
+    let steps = patch.constant(steps);
+    patch.add(Mul {}, &[float, steps])
+}
+
+/// The values of a bias: a constant vector, or dequantized integers.
+fn bias_values(g: &Graph, v: Value) -> Option<Vec<f64>> {
+    if let Some(t) = g.constant(v) {
+        return Some(t.to_f64_vec());
+    }
+    let stored = stored(g, v)?;
+    let integers = g.constant(stored.integers)?.to_i64_vec();
+    let at = |list: &[f64], i: usize| if list.len() == 1 { list[0] } else { list[i] };
+    let scales: Vec<f64> = stored.scales.iter().map(|&s| f64::from(s)).collect();
+    let zeros: Vec<f64> = stored.zeros.iter().map(|&z| z as f64).collect();
+    let fits = scales.len() == 1 || scales.len() == integers.len();
+    fits.then(|| integers.iter().enumerate().map(|(i, &v)| (v as f64 - at(&zeros, i)) * at(&scales, i)).collect())
+}
+
+/// The zero points of weights as an operand; none where all are 0.
+fn weight_zeros(patch: &mut Patch, w: &Stored) -> Option<Option<Ref>> {
+    if w.zeros.iter().all(|&z| z == 0) {
+        return Some(None);
+    }
+    let shape: &[usize] = if w.zeros.len() == 1 { &[] } else { &[w.zeros.len()] };
+    let zeros = Tensor::from_i64(w.dtype, shape, &w.zeros).ok()?;
+    Some(Some(patch.constant(zeros)))
+}
+
+fn operand_zero(patch: &mut Patch, x: Whole) -> Option<Option<Ref>> {
+    Some(if x.zero == 0 { None } else { Some(patch.constant(x.zero()?)) })
+}
+
+/// `conv(dequantize(x), dequantize(w), bias)`.
+fn conv(g: &Graph, node: NodeId) -> Option<Patch> {
+    let op = g.op::<Conv>(node)?;
+    let (x, from) = stored_whole(g, g.operand(node, 0)?)?;
+    let w = stored(g, g.operand(node, 1)?).filter(|w| w.dtype != DType::I32 && w.axis.is_none_or(|a| a == 0))?;
+    let weights = g.constant(w.integers)?;
+    let rank = weights.rank();
+    let filters = *weights.shape().first()?;
+    let bias = match g.operand(node, 2) {
+        Some(bias) => Some(bias_values(g, bias)?),
+        None => None,
+    };
+    let values = weights.to_i64_vec();
+    let size = (values.len() / filters.max(1)).max(1);
+    let zero = |c: usize| if w.zeros.len() == 1 { w.zeros[0] } else { w.zeros[c] };
+    let alive = |c: usize| values[c * size..(c + 1) * size].iter().any(|&v| v != zero(c));
+    let scales = Scales::new(from, &w, bias.as_deref(), filters, alive)?;
+    let mut patch = Patch::new();
+    let x_zero = operand_zero(&mut patch, from)?;
+    let w_zero = weight_zeros(&mut patch, &w)?;
+    let bias = match &scales.bias {
+        Some(bias) => Some(patch.constant(Tensor::from_slice(&[filters], bias).ok()?)),
+        None => None,
+    };
+    let (dilations, pads, strides) = (op.dilations.clone(), op.pads.clone(), op.strides.clone());
+    let integer = QuantConv { dilations, groups: op.groups, pads, strides };
+    let sum = patch.add_optional(integer, &[Some(x.into()), Some(w.integers.into()), x_zero, w_zero, bias]);
+    let y = real(&mut patch, sum, scales.tensor(rank - 2)?);
+    Some(patch.replacing(result(node), y))
+}
+
+/// `matmul(dequantize(a), dequantize(b))`, where `b` may be computed.
+fn matmul(g: &Graph, node: NodeId) -> Option<Patch> {
+    g.op::<MatMul>(node)?;
+    let (a, from) = stored_whole(g, g.operand(node, 0)?)?;
+    let w = stored(g, g.operand(node, 1)?).filter(|w| w.dtype != DType::I32)?;
+    let (ra, rb) = (rank(g, a)?, rank(g, w.integers)?);
+    if ra < 2 || rb < 2 || w.axis.is_some_and(|axis| axis + 1 != rb) {
+        return None;
+    }
+    let scales = Scales::new(from, &w, None, w.scales.len(), |_| true)?;
+    let mut patch = Patch::new();
+    let a_zero = operand_zero(&mut patch, from)?;
+    let b_zero = weight_zeros(&mut patch, &w)?;
+    let sum = patch.add_optional(QuantMatMul {}, &[Some(a.into()), Some(w.integers.into()), a_zero, b_zero]);
+    let y = real(&mut patch, sum, scales.tensor(0)?);
+    Some(patch.replacing(result(node), y))
+}
+
+/// `gemm(dequantize(a), dequantize(b), c)` with constant `b`.
+fn gemm(g: &Graph, node: NodeId) -> Option<Patch> {
+    let op = g.op::<Gemm>(node)?;
+    if op.trans_a || op.alpha.0 != 1.0 || op.beta.0 != 1.0 {
+        return None;
+    }
+    let (a, from) = stored_whole(g, g.operand(node, 0)?)?;
+    let column = usize::from(!op.trans_b);
+    let w = stored(g, g.operand(node, 1)?).filter(|w| w.dtype != DType::I32 && w.axis.is_none_or(|a| a == column))?;
+    let mut weights = g.constant(w.integers)?.clone();
+    if op.trans_b {
+        weights = evaluate(&Transpose { perm: vec![1, 0] }.into(), &[&weights])?;
+    }
+    let [_, n] = *weights.shape() else { return None };
+    let bias = match g.operand(node, 2) {
+        Some(c) => {
+            let values = bias_values(g, c)?;
+            Some(if values.len() == 1 { vec![values[0]; n] } else { values })
+        }
+        None => None,
+    };
+    let values = weights.to_i64_vec();
+    let zero = |c: usize| if w.zeros.len() == 1 { w.zeros[0] } else { w.zeros[c] };
+    let alive = |c: usize| values.iter().skip(c).step_by(n).any(|&v| v != zero(c));
+    let scales = Scales::new(from, &w, bias.as_deref(), n, alive)?;
+    let mut patch = Patch::new();
+    let a_zero = operand_zero(&mut patch, from)?;
+    let b_zero = weight_zeros(&mut patch, &w)?;
+    let weights = if op.trans_b { patch.constant(weights) } else { w.integers.into() };
+    let mut sum = patch.add_optional(QuantMatMul {}, &[Some(a.into()), Some(weights), a_zero, b_zero]);
+    if let Some(bias) = &scales.bias {
+        let bias = patch.constant(Tensor::from_slice(&[n], bias).ok()?);
+        sum = patch.add(Add {}, &[sum, bias]);
+    }
+    let y = real(&mut patch, sum, scales.tensor(0)?);
+    Some(patch.replacing(result(node), y))
+}
+
+/// `mean(dequantize(q))` → the sum of the integers, times the scale over their number.
+pub(super) fn mean_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
+    let op = g.op::<Reduce>(node).filter(|op| op.kind == "mean" && g.operand(node, 1).is_none())?;
+    let x = g.operand(node, 0)?;
+    let (q, from) = stored_whole(g, x)?;
+    let extents = shape(g, x)?;
+    let axes = if op.axes.is_empty() { (0..extents.len()).collect() } else { positive_axes(&op.axes, extents.len())? };
+    let n: usize = axes.iter().map(|&d| extents[d]).product();
+    // More could overflow the sum.
+    if n == 0 || n > 1 << 22 {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let zero = operand_zero(&mut patch, from)?;
+    let sum = QuantSum { axes: op.axes.clone(), keep_dims: op.keep_dims };
+    let sum = patch.add_optional(sum, &[Some(q.into()), zero]);
+    let y = real(&mut patch, sum, Tensor::scalar((f64::from(from.scale) / n as f64) as f32));
+    Some(patch.replacing(result(node), y))
+}
+
+/// `quantize(cast(sum) · steps)` → `requantize(sum)`.
+pub(super) fn requantize(g: &Graph, node: NodeId) -> Option<Patch> {
+    let to = quantizes(g, node)?;
+    let y = g.operand(node, 0)?;
+    let (product, _) = producer::<Mul>(g, y).filter(|_| has_one_use(g, y))?;
+    let (float, steps) = (g.operand(product, 0)?, g.constant(g.operand(product, 1)?)?);
+    let (cast, _) = producer::<Cast>(g, float).filter(|_| has_one_use(g, float))?;
+    let sum = g.operand(cast, 0)?;
+    if crate::matching::dtype(g, sum)? != DType::I32 || steps.dtype() != DType::F32 {
+        return None;
+    }
+    let steps: Vec<f32> = steps.to_f64_vec().iter().map(|s| (s / f64::from(to.scale)) as f32).collect();
+    let shape = g.constant(g.operand(product, 1)?)?.shape().to_vec();
+    if steps.iter().any(|s| !s.is_finite()) {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let scale = patch.constant(Tensor::from_slice(&shape, &steps).ok()?);
+    let zero = patch.constant(to.zero()?);
+    let new = patch.add(Requantize {}, &[sum.into(), scale, zero]);
+    Some(patch.replacing(result(node), new))
+}

@@ -1,0 +1,60 @@
+//! What passes know of a product when they ask whether another form of it is faster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use optc_ir::{Graph, NodeId, Op};
+
+use crate::matching::{result, shape};
+
+/// The extents of a product: a convolution, or matrices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Independent products: groups, or batches of matrices with weights of their own.
+    pub batch: usize,
+    /// Rows of each: pixels, or rows of the matrix.
+    pub m: usize,
+    /// Results of a row.
+    pub n: usize,
+    /// Summed elements.
+    pub k: usize,
+    /// Whether each channel is convolved by itself.
+    pub depthwise: bool,
+    /// Elements of the first operand.
+    pub inputs: usize,
+}
+
+impl Layer {
+    /// The product that a node computes, where its shapes are known.
+    pub fn of(g: &Graph, node: NodeId) -> Option<Layer> {
+        let dims = |slot: usize| shape(g, g.operand(node, slot)?);
+        let (a, b, y) = (dims(0)?, dims(1)?, shape(g, result(node))?);
+        let inputs = a.iter().product();
+        match &g.node(node).op {
+            Op::Conv(op) => {
+                let batch = usize::try_from(op.groups).ok()?;
+                let m = y[0] * y[2..].iter().product::<usize>();
+                let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
+                Some(Layer { batch, m, n: b[0] / batch.max(1), k: b[1..].iter().product(), depthwise, inputs })
+            }
+            Op::MatMul(_) | Op::Gemm(_) => {
+                let n = *y.last()?;
+                let k = b.iter().product::<usize>() / n.max(1);
+                let own: usize = b[..b.len().saturating_sub(2)].iter().product();
+                let m = y.iter().product::<usize>() / (n * own).max(1);
+                Some(Layer { batch: own, m, n, k: k / own.max(1), depthwise: false, inputs })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Says whether a product is faster in 8-bit integers than in `f32`.
+#[derive(Clone)]
+pub struct Int8Pays(pub Arc<dyn Fn(&Layer) -> bool + Send + Sync>);
+
+impl fmt::Debug for Int8Pays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Int8Pays")
+    }
+}
