@@ -137,6 +137,7 @@ fn run_passes(args: &Args, pipeline: &Pipeline, graph: &mut Graph) -> Outcome<Ve
             verify_each: args.verify_each,
             print_after: args.print_after.clone(),
             stop_after_rewrites: left,
+            ..PassOptions::default()
         };
         let step = Pipeline::parse(pass)?;
         match PassManager::new(options).run(&step, graph) {
