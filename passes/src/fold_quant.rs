@@ -50,6 +50,7 @@ static RULES: &[Rule] = &[
     ("split-fake-quant", split_fake_quant),
     ("quantize-of-dequantize", moves::quantize_of_dequantize),
     ("move-of-dequantize", moves::move_of_dequantize),
+    ("move-to-integers", moves::move_before_quantize),
     ("relu-to-integers", moves::relu_before_quantize),
     ("clip-to-integers", moves::clip_before_quantize),
     ("concat-of-dequantize", moves::concat_of_dequantize),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod assign_layout;
+pub mod calibrate;
 mod canonicalize;
 mod cse;
 mod dce;
@@ -14,6 +15,7 @@ mod fold_constants;
 mod fold_quant;
 mod fuse;
 mod infer_types;
+mod insert_fake_quant;
 mod layer;
 mod list;
 mod manager;

@@ -121,6 +121,12 @@ pub enum PassError {
         /// Why the op is refused.
         error: OpError,
     },
+    /// Constants or samples that a pass cannot work with.
+    #[error("{reason}")]
+    Data {
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// Rules undo each other: a bug in one of them.
     #[error("rule `{rule}` does not settle after {rewrites} rewrites")]
     DoesNotSettle {

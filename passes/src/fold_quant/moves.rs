@@ -59,6 +59,24 @@ pub(super) fn move_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), real))
 }
 
+/// `quantize(move(x))` → `move(quantize(x))`, where only the quantization reads what was moved: bytes are moved instead of reals.
+pub(super) fn move_before_quantize(g: &Graph, node: NodeId) -> Option<Patch> {
+    let to = quantizes(g, node)?;
+    let y = g.operand(node, 0).filter(|&y| y.result == 0 && has_one_use(g, y))?;
+    let mover = g.get(y.node)?;
+    if !moves(&mover.op) || mover.results.len() != 1 {
+        return None;
+    }
+    let parameters = [1, 2].map(|slot| g.operand(node, slot).map(Ref::Old));
+    let mut patch = Patch::new();
+    let x = Ref::Old(g.operand(y.node, 0)?);
+    let integers = patch.add_optional(quantize(to.dtype), &[Some(x), parameters[0], parameters[1]]);
+    let mut operands: Vec<Option<Ref>> = mover.operands.iter().map(|v| v.map(Ref::Old)).collect();
+    operands[0] = Some(integers);
+    let moved = patch.add_optional(mover.op.clone(), &operands);
+    Some(patch.replacing(result(node), moved))
+}
+
 /// The quantization of `x` with the parameters of `node`, at least `low` and at most `high` where those say anything.
 fn clamped(g: &Graph, node: NodeId, x: Value, to: Whole, low: Option<i64>, high: Option<i64>) -> Option<Patch> {
     let parameters = [1, 2].map(|slot| g.operand(node, slot).map(Ref::Old));
