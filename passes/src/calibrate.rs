@@ -9,7 +9,7 @@
 //! becomes
 //! ```optc
 //! given %x: tensor<1x2xf32>
-//! %0 = quant.fake_quant %x {high = [6], low = [0], name = "x"} : tensor<1x2xf32>
+//! %0 = quant.fake_quant %x {high = [0.98312706], low = [0.2662463], name = "x"} : tensor<1x2xf32>
 //! %1 = math.relu %0 : tensor<1x2xf32>
 //! ```
 //!

@@ -1,9 +1,9 @@
 //! `fold-quant`: compute with integers what stands between quantizations.
 //!
 //! ```optc
-//! given %x: tensor<1x2xu8>, %w: tensor<2x1xi8>
-//! %s = tensor.const {value = dense<0.5> : tensor<f32>} : tensor<f32>
-//! %z = tensor.const {value = dense<0> : tensor<u8>} : tensor<u8>
+//! given %x: tensor<1x2xu8>
+//! %s = tensor.const {value = dense<[0.5]> : tensor<f32>} : tensor<f32>
+//! %z = tensor.const {value = dense<[0]> : tensor<u8>} : tensor<u8>
 //! %k = tensor.const {value = dense<[4, -3]> : tensor<2x1xi8>} : tensor<2x1xi8>
 //! %0 = quant.dequantize %x, %s, %z : tensor<1x2xf32>
 //! %1 = quant.dequantize %k, %s : tensor<2x1xf32>
@@ -13,11 +13,11 @@
 //! ```
 //! becomes
 //! ```optc
-//! given %x: tensor<1x2xu8>, %w: tensor<2x1xi8>
+//! given %x: tensor<1x2xu8>
 //! %k = tensor.const {value = dense<[4, -3]> : tensor<2x1xi8>} : tensor<2x1xi8>
-//! %0 = quant.matmul %x, %k : tensor<1x1xi32>
-//! %s = tensor.const {value = dense<0.5> : tensor<f32>} : tensor<f32>
-//! %z = tensor.const {value = dense<0> : tensor<u8>} : tensor<u8>
+//! %s = tensor.const {value = dense<[0.5]> : tensor<f32>} : tensor<f32>
+//! %z = tensor.const {value = dense<[0]> : tensor<u8>} : tensor<u8>
+//! %0 = quant.matmul %x, %k, _, _ : tensor<1x1xi32>
 //! %4 = quant.requantize %0, %s, %z : tensor<1x1xu8>
 //! ```
 //!

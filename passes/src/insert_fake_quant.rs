@@ -9,8 +9,8 @@
 //! becomes
 //! ```optc
 //! given %x: tensor<1x2xf32>
-//! %0 = quant.fake_quant %x {name = "fc.x"} : tensor<1x2xf32> loc("fc")
 //! %w = tensor.const {value = dense<[127, -1.5]> : tensor<2x1xf32>} : tensor<2x1xf32>
+//! %0 = quant.fake_quant %x {name = "fc.x"} : tensor<1x2xf32> loc("fc")
 //! %1 = quant.fake_quant %w {high = [127], low = [-127], name = "fc.w", to = i8} : tensor<2x1xf32> loc("fc")
 //! %2 = math.matmul %0, %1 : tensor<1x1xf32> loc("fc")
 //! ```
@@ -20,7 +20,7 @@
 //! [`slots`]. All ops that read a marked value read it quantized, so that it is stored as bytes alone; what has no reader in the table
 //! (a sum before its activation, say) is not marked and stays in registers.
 //!
-//! Declines nodes named in `skip` (`{skip=conv1;fc}`), and convolutions whose weights are computed. Weights that are not finite are an error.
+//! Declines nodes named in `skip` (`{skip=conv1|fc}`), and convolutions whose weights are computed. Weights that are not finite are an error.
 //! A constant that two ops read is marked for each.
 
 use indexmap::IndexMap;
@@ -73,7 +73,7 @@ impl Pass for InsertFakeQuant {
 
     fn from_options(options: &mut Options) -> Result<InsertFakeQuant, OptionError> {
         let skip: String = options.take("skip", String::new())?;
-        Ok(InsertFakeQuant { skip: skip.split(';').filter(|s| !s.is_empty()).map(str::to_owned).collect() })
+        Ok(InsertFakeQuant { skip: skip.split('|').filter(|s| !s.is_empty()).map(str::to_owned).collect() })
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {

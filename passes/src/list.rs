@@ -53,7 +53,7 @@ pass_list! {
     crate::canonicalize::Canonicalize: "choose one spelling: drop identities, merge chains, constants to the right";
     crate::cse::Cse: "compute equal things once";
     crate::fold_batch_norm::FoldBatchNorm: "put factors and summands per channel into weights and biases";
-    crate::insert_fake_quant::InsertFakeQuant: "mark what products read for quantization: `{skip=conv1;fc}`";
+    crate::insert_fake_quant::InsertFakeQuant: "mark what products read for quantization: `{skip=conv1|fc}`";
     crate::calibrate::Calibrate: "give marks the ranges of their values on seeded inputs: `{method=percentile,percentile=99.9,samples=4}`";
     crate::fold_quant::FoldQuant: "compute with integers what stands between quantizations";
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";

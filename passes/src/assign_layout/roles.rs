@@ -128,11 +128,7 @@ fn follows(op: &Op) -> bool {
         | Op::Pad(_)
         | Op::Slice(_)
         | Op::Reduce(_) => true,
-        Op::Quantize(_)
-        | Op::Dequantize(_)
-        | Op::Requantize(_)
-        | Op::FakeQuant(_)
-        | Op::QuantSum(_) => true,
+        Op::Quantize(_) | Op::Dequantize(_) | Op::Requantize(_) | Op::FakeQuant(_) | Op::QuantSum(_) => true,
         // What kernels compute as an expression on elements, where they do so at all.
         Op::Pow(_) | Op::And(_) | Op::Or(_) | Op::Xor(_) | Op::Not(_) | Op::IsNan(_) => true,
         Op::Param(_)

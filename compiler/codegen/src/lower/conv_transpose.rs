@@ -92,7 +92,7 @@ impl Lowering {
             let (dilation, pad) = (at(&op.dilations, i, 1), at(&op.pads, i, 0));
             all[d] = phases(x.shape[2 + i], dst.shape[2 + i], kernel[d], strides[d], dilation, pad);
         }
-        let fused = self.epilogue(site, &dst)?;
+        let fused = self.epilogue(site, 2, &dst)?;
         let t = Transposed {
             weights: weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?,
             kernel,
@@ -118,16 +118,26 @@ impl Lowering {
     /// Emits the kernel of one phase of each axis.
     fn phase(&mut self, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
         let place = |view: &window::View| every(view, phases.map(|p| p.first), t.strides);
-        let (dst, operands) = (place(&image(&t.dst)), t.fused.operands.iter().map(place).collect::<Vec<_>>());
+        let (dst, operands) = (place(&image(&t.dst)?), t.fused.operands.iter().map(place).collect::<Vec<_>>());
         let axes = phases.map(|p| p.axis);
         if axes.iter().any(|a| a.kernel == 0) {
             return self.no_taps(t, axes, dst, operands);
         }
-        let src = every(&image(&t.x), phases.map(|p| p.skip), [1; 3]);
+        let src = every(&image(&t.x)?, phases.map(|p| p.skip), [1; 3]);
         let weights = t.weights_of(phases);
         let (batch, epilogue) = (t.x.shape[0], t.fused.expr.clone());
         if t.groups > 1 && t.filters == 1 && t.channels == 1 {
-            let problem = Window { batch, channels: t.groups, axes, reduce: Reduce::Dot, src, dst, operands, epilogue };
+            let problem = Window {
+                batch,
+                channels: t.groups,
+                axes,
+                reduce: Reduce::Dot,
+                src,
+                src_zero: 0,
+                dst,
+                operands,
+                epilogue,
+            };
             let filters = self.add_constant(floats(&window::filters(&weights, t.groups)));
             self.window(&problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc);
             return Ok(());

@@ -142,8 +142,7 @@ impl Lowering {
             Op::ArgReduce(_) | Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
                 host("there is no kernel that finds places of extremes")
             }
-            Op::DynamicQuantize(_)
-            | Op::DynamicLstm(_) => host("there is no integer kernel for it"),
+            Op::DynamicQuantize(_) | Op::DynamicLstm(_) => host("there is no integer kernel for it"),
             Op::Cumulate(_)
             | Op::Einsum(_)
             | Op::Det(_)
