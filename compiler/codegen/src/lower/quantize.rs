@@ -30,7 +30,11 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Op
         Op::Dequantize(Dequantize { block: 0, to: DType::F32, .. }) => {
             let (x, scale) = (given(0)?, given(1)?);
             only(scale, DType::F32)?;
-            if !matches!(x.dtype, DType::U8 | DType::I8) && !(x.dtype == DType::I32 && zero == Expr::Int(0)) {
+            let exact = match x.dtype {
+                DType::U8 | DType::I8 => true,
+                dtype => dtype == DType::I32 && zero == Expr::Int(0),
+            };
+            if !exact {
                 return Err(Declined::new(format!("kernels do not dequantize {}", x.dtype)));
             }
             let difference = if zero == Expr::Int(0) { x.expr.clone() } else { x.expr.clone().minus(zero) };
