@@ -5,7 +5,7 @@ use optc_codegen::expr::Expr;
 use optc_codegen::int8::{PackPairs, Product, Schedule, pack_pairs, pack_pairs_kernel, product};
 use optc_codegen::nest::{Kernel, parse_kernel};
 use optc_codegen::target::{Isa, Machine};
-use optc_codegen::testing::{random_floats, run_jit};
+use optc_codegen::testing::{isas, random_floats, run_jit};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
@@ -48,7 +48,22 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
 
 /// A product, its sums with a bias, checked.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2], mem: Mem, zero: i32) {
-    let isa = Isa::host();
+    for isa in isas() {
+        check_on(isa, images, groups, channels, filters, axes, mem, zero);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the numbers of a problem")]
+fn check_on(
+    isa: &Isa,
+    images: usize,
+    groups: usize,
+    channels: usize,
+    filters: usize,
+    axes: [Axis; 2],
+    mem: Mem,
+    zero: i32,
+) {
     let [h, w] = axes;
     let all = groups * filters;
     let bias = View { mem: Mem::I32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
@@ -106,12 +121,13 @@ fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [A
 
 #[test]
 fn every_tail_of_a_product() {
-    let isa = Isa::host();
-    let (mr, nr) = (isa.contract_i8.0, isa.contract_i8.1 * isa.lanes());
-    for m in [1, mr - 1, mr, mr + 1, 9 * mr + 2] {
-        for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
-            for k in [1, 2, 7, 8, 9, 33] {
-                check(1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])], Mem::U8, 3);
+    for isa in isas() {
+        let (mr, nr) = (isa.contract_i8.0, isa.contract_i8.1 * isa.lanes());
+        for m in [1, mr - 1, mr, mr + 1, 9 * mr + 2] {
+            for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
+                for k in [1, 2, 7, 8, 9, 33] {
+                    check_on(isa, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])], Mem::U8, 3);
+                }
             }
         }
     }
@@ -142,10 +158,14 @@ proptest! {
     }
 }
 
+/// Rows and columns of computed weights, and whether they are transposed.
+const SHAPES: [(usize, usize, bool); 5] = [(1, 1, false), (7, 9, true), (8, 16, false), (33, 21, true), (5, 8, false)];
+
 #[test]
 fn computed_weights_are_packed_as_constant_ones() {
-    let isa = Isa::host();
-    for (k, n, transposed) in [(1, 1, false), (7, 9, true), (8, 16, false), (33, 21, true), (5, 8, false)] {
+    let all = isas();
+    let shapes = all.iter().flat_map(|isa| SHAPES.map(|shape| (*isa, shape)));
+    for (isa, (k, n, transposed)) in shapes {
         for mem in [Mem::U8, Mem::I8] {
             let nr = isa.contract_i8.1 * isa.lanes();
             let pack = PackPairs { rows: 1, taps: 1, k, n };

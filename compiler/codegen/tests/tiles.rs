@@ -428,36 +428,37 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 
 #[test]
 fn dot_products_of_pairs_and_fours_match_the_interpreter() {
-    let src = bytes(320, 5);
-    for op in [TileBuilder::dot2, TileBuilder::dot4] {
-        let mut b = TileBuilder::new("dot", 4);
-        let (s, d) = (b.ptr(), b.ptr());
-        b.for_each(Count::Static(6), &[(s, 48), (d, 16)], &[], |b, p, _| {
-            let [x, y, z] = [0, 16, 32].map(|at| b.load(Mem::I32, p[0], at));
-            let y = op(b, x, y, z);
-            b.store(Mem::I32, p[1], 0, y);
-            vec![]
-        });
-        both(b.finish(), &src, 96);
+    for lanes in widths() {
+        let (step, src) = (4 * lanes as i64, bytes(640, 5));
+        for op in [TileBuilder::dot2, TileBuilder::dot4] {
+            let mut b = TileBuilder::new("dot", lanes);
+            let (s, d) = (b.ptr(), b.ptr());
+            b.for_each(Count::Static(6), &[(s, 3 * step), (d, step)], &[], |b, p, _| {
+                let [x, y, z] = [0, step, 2 * step].map(|at| b.load(Mem::I32, p[0], at));
+                let y = op(b, x, y, z);
+                b.store(Mem::I32, p[1], 0, y);
+                vec![]
+            });
+            both(b.finish(), &src, 6 * 4 * lanes);
+        }
     }
 }
 
 #[test]
 fn pairs_are_loaded_and_subtracted() {
     let src = bytes(64, 6);
-    for mem in [Mem::U8Pair, Mem::I8Pair] {
-        for n in 1..=4 {
-            let mut b = TileBuilder::new("pairs", 4);
-            let (s, d) = (b.ptr(), b.ptr());
-            let (x, zero) = (b.load_n(mem, s, 3, n), b.i32(0x0007_0007));
-            let y = b.binary(Binary::SubPairs, x, zero);
-            b.store(Mem::I32, d, 0, y);
-            let found = both(b.finish(), &src, 16);
-            for (i, half) in found.as_chunks::<2>().0[..2 * n].iter().enumerate() {
-                let byte = src[3 + i];
-                let value = if mem == Mem::U8Pair { i16::from(byte) } else { i16::from(byte as i8) };
-                assert_eq!(i16::from_le_bytes(*half), value - 7);
-            }
+    let all = widths().into_iter().flat_map(|lanes| (1..=lanes).map(move |n| (lanes, n)));
+    for ((lanes, n), mem) in all.flat_map(|of| [(of, Mem::U8Pair), (of, Mem::I8Pair)]) {
+        let mut b = TileBuilder::new("pairs", lanes);
+        let (s, d) = (b.ptr(), b.ptr());
+        let (x, zero) = (b.load_n(mem, s, 3, n), b.i32(0x0007_0007));
+        let y = b.binary(Binary::SubPairs, x, zero);
+        b.store(Mem::I32, d, 0, y);
+        let found = both(b.finish(), &src, 4 * lanes);
+        for (i, half) in found.as_chunks::<2>().0[..2 * n].iter().enumerate() {
+            let byte = src[3 + i];
+            let value = if mem == Mem::U8Pair { i16::from(byte) } else { i16::from(byte as i8) };
+            assert_eq!(i16::from_le_bytes(*half), value - 7);
         }
     }
 }

@@ -98,7 +98,8 @@ impl Shape {
             let mut known = None;
             for (v, &column) in columns.iter().enumerate() {
                 let x = match known {
-                    Some(x) if r >= REPEATED => x,
+                    // A whole vector of pairs is as long as the loop is unrolled on narrow vectors alone.
+                    Some(x) if r >= REPEATED || lanes != UNROLL => x,
                     _ => {
                         let x = match r.checked_sub(REPEATED).and_then(|r| whole.get(r).copied().flatten()) {
                             Some(whole) => b.permute(whole, whole, &vec![u as u8; lanes]),

@@ -36,6 +36,7 @@ impl Walk<'_> {
             Mem::I64 | Mem::F32 | Mem::I32 if stride == 8 && n == LANES => self.load_every_other(dst, &e),
             Mem::F32 | Mem::I32 | Mem::I64 => self.load_apart(dst, &e),
             Mem::U8 | Mem::I8 => self.load_bytes(dst, &e),
+            Mem::U8Pair | Mem::I8Pair => self.load_pairs(dst, &e),
         }
     }
 
@@ -44,7 +45,8 @@ impl Walk<'_> {
         let d = self.define(dst, &[])?;
         match mem {
             Mem::F32 | Mem::I32 | Mem::I64 => self.ins(Code::VEX_Vbroadcastss_ymm_m32, &[Op::R(d), at]),
-            Mem::U8 | Mem::I8 => {
+            // The verifier refuses broadcasts of pairs.
+            Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
                 self.ins(Code::VEX_Vpbroadcastb_ymm_xmmm8, &[Op::R(d), at]);
                 self.ins(widen(mem), &[Op::R(d), Op::R(low(d))]);
             }
@@ -149,6 +151,36 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Up to a vector of pairs of bytes, each byte widened to a half of a lane.
+    fn load_pairs(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let d = self.define(dst, &[])?;
+        let x = Op::R(low(d));
+        let widen = match e.mem {
+            Mem::I8Pair => Code::VEX_Vpmovsxbw_ymm_xmmm128,
+            _ => Code::VEX_Vpmovzxbw_ymm_xmmm128,
+        };
+        if e.n == LANES {
+            self.ins(widen, &[Op::R(d), at]);
+            return Ok(());
+        }
+        let mut i = 0;
+        if e.n >= HALF {
+            self.ins(Code::VEX_Vmovq_xmm_xmmm64, &[x, at]);
+            i = HALF;
+        } else {
+            self.ins(Code::VEX_Vpxor_xmm_xmm_xmmm128, &[x, x, x]);
+        }
+        self.general.let_go();
+        for i in i..e.n {
+            let at = Op::M(self.address(e.ptr, e.disp + 2 * i as i64)?);
+            self.ins(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, &[x, x, at, Op::I(i as u8)]);
+            self.general.let_go();
+        }
+        self.ins(widen, &[Op::R(d), x]);
+        Ok(())
+    }
+
     pub(super) fn store(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg) -> Result<(), Full> {
         let e = Elements { mem, ptr, disp, n: n as usize, stride };
         let x = self.reg(src)?;
@@ -160,7 +192,8 @@ impl Walk<'_> {
             }
             Mem::F32 | Mem::I32 => self.store_words(x, &e),
             Mem::I64 => self.store_longs(x, &e),
-            Mem::U8 | Mem::I8 => self.store_bytes(x, &e),
+            // The verifier refuses stores of pairs.
+            Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => self.store_bytes(x, &e),
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) fn binary(op: Binary, elem: Elem) -> Code {
         (Binary::And, _) => Code::VEX_Vpand_ymm_ymm_ymmm256,
         (Binary::Or, _) => Code::VEX_Vpor_ymm_ymm_ymmm256,
         (Binary::Xor, _) => Code::VEX_Vpxor_ymm_ymm_ymmm256,
+        (Binary::SubPairs, _) => Code::VEX_Vpsubw_ymm_ymm_ymmm256,
     }
 }
 
@@ -46,6 +47,8 @@ impl Walk<'_> {
             Inst::Unary(dst, op, x) => self.unary(*dst, *op, *x)?,
             Inst::Binary(dst, op, x, y) => self.binary(*dst, *op, *x, *y)?,
             Inst::Fma(dst, x, y, z) => self.fma(*dst, *x, *y, *z)?,
+            Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
+            Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
             Inst::Cmp(dst, op, x, y) => match self.elems[x] {
                 Elem::F32 => {
                     let (a, b) = (self.reg(*x)?, self.rm(*y)?);
@@ -174,7 +177,7 @@ impl Walk<'_> {
     fn binary(&mut self, dst: Reg, op: Binary, x: Reg, y: Reg) -> Result<(), Full> {
         let commutes = match op {
             Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor => true,
-            Binary::Sub | Binary::Div | Binary::Min | Binary::Max => false,
+            Binary::Sub | Binary::Div | Binary::Min | Binary::Max | Binary::SubPairs => false,
         };
         let (x, y) = if commutes && !self.in_register(x) { (y, x) } else { (x, y) };
         let (a, b) = (self.reg(x)?, self.rm(y)?);
@@ -227,6 +230,34 @@ impl Walk<'_> {
         let d = self.define_in(dst, &[], want)?;
         self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(d), c]);
         self.ins(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(a), b]);
+        Ok(())
+    }
+
+    /// The products of pairs, added to the sum.
+    fn dot2(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        let (a, b, products) = (self.reg(x)?, self.rm(y)?, self.temporary()?);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(products), Op::R(a), b]);
+        let c = self.rm(z)?;
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(products), c]);
+        Ok(())
+    }
+
+    /// The even bytes as pairs of 16 bits, then the odd ones: exact, as the saturating product of bytes is not.
+    fn dot4(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
+        let (even, odd, signed) = (self.temporary()?, self.temporary()?, self.temporary()?);
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(even), Op::R(a), bytes]);
+        self.ins(Code::VEX_Vpsllw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(signed), Op::I(8)]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(signed)]);
+        self.ins(Code::VEX_Vpsrlw_ymm_ymm_imm8, &[Op::R(odd), Op::R(a), Op::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(odd), Op::R(odd), Op::R(signed)]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(odd)]);
+        let c = self.rm(z)?;
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(even), c]);
         Ok(())
     }
 
