@@ -13,6 +13,7 @@ pub mod nest;
 pub mod peak;
 pub mod recurrent;
 pub mod space;
+pub mod spmm;
 pub mod target;
 pub mod testing;
 pub mod tile;

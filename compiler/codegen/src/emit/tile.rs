@@ -94,9 +94,11 @@ impl Emit<'_> {
             Inst::LoadPtr { dst, table, disp, base, other } => {
                 let (at, disp) = self.place(self.ptrs[table], *disp);
                 let offset = self.b.ins().sload32(flags(), at, disp);
-                let sum = self.b.ins().iadd(self.ptrs[base], offset);
-                let negative = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, offset, 0);
-                let value = self.b.ins().select(negative, self.ptrs[other], sum);
+                let mut value = self.b.ins().iadd(self.ptrs[base], offset);
+                if let Some(other) = other {
+                    let negative = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, offset, 0);
+                    value = self.b.ins().select(negative, self.ptrs[other], value);
+                }
                 self.ptrs.insert(*dst, value);
                 return;
             }

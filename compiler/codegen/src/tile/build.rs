@@ -252,7 +252,14 @@ impl TileBuilder {
     /// `base` plus the `i32` byte offset at `table + disp`, or `other` when that is negative.
     pub fn load_ptr(&mut self, table: Ptr, disp: i64, base: Ptr, other: Ptr) -> Ptr {
         let dst = self.fresh_ptr();
-        self.push(Inst::LoadPtr { dst, table, disp, base, other });
+        self.push(Inst::LoadPtr { dst, table, disp, base, other: Some(other) });
+        dst
+    }
+
+    /// `base` plus the `i32` byte offset at `table + disp`.
+    pub fn index_ptr(&mut self, table: Ptr, disp: i64, base: Ptr) -> Ptr {
+        let dst = self.fresh_ptr();
+        self.push(Inst::LoadPtr { dst, table, disp, base, other: None });
         dst
     }
 

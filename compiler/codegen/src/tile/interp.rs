@@ -146,8 +146,10 @@ impl State<'_> {
             Inst::LoadPtr { dst, table, disp, base, other } => {
                 let offset = self.read(Mem::I32, self.ptrs[table], *disp)? as i32;
                 let base = self.ptrs[base];
-                let at =
-                    if offset < 0 { self.ptrs[other] } else { Place { offset: base.offset + offset as i64, ..base } };
+                let at = match other {
+                    Some(other) if offset < 0 => self.ptrs[other],
+                    _ => Place { offset: base.offset + i64::from(offset), ..base },
+                };
                 self.ptrs.insert(*dst, at);
             }
             Inst::Loop(l) => self.turns(l)?,

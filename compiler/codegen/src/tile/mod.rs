@@ -260,8 +260,8 @@ pub enum Inst {
     Store { mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
     /// `dst = ptr + disp`.
     Offset { dst: Ptr, ptr: Ptr, disp: i64 },
-    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other` when the offset is negative.
-    LoadPtr { dst: Ptr, table: Ptr, disp: i64, base: Ptr, other: Ptr },
+    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other`, if there is one, when the offset is negative.
+    LoadPtr { dst: Ptr, table: Ptr, disp: i64, base: Ptr, other: Option<Ptr> },
     /// A counted loop.
     Loop(Loop),
 }

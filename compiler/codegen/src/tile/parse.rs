@@ -209,7 +209,9 @@ fn pointer(w: &mut Words<'_>) -> Result<Inst, TileError> {
         "offset" => Ok(Inst::Offset { dst, ptr: w.ptr()?, disp: w.number()? }),
         "load_ptr" => {
             let (table, disp) = (w.ptr()?, w.number()?);
-            Ok(Inst::LoadPtr { dst, table, disp, base: w.ptr()?, other: w.ptr()? })
+            let base = w.ptr()?;
+            let other = if w.peek().is_empty() { None } else { Some(w.ptr()?) };
+            Ok(Inst::LoadPtr { dst, table, disp, base, other })
         }
         _ => w.error("`offset` or `load_ptr`"),
     }

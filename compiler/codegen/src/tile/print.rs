@@ -86,7 +86,11 @@ fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
             }
             Inst::Offset { dst, ptr, disp } => writeln!(f, "p{} = offset p{} {}", dst.0, ptr.0, disp)?,
             Inst::LoadPtr { dst, table, disp, base, other } => {
-                writeln!(f, "p{} = load_ptr p{} {} p{} p{}", dst.0, table.0, disp, base.0, other.0)?
+                write!(f, "p{} = load_ptr p{} {} p{}", dst.0, table.0, disp, base.0)?;
+                match other {
+                    Some(other) => writeln!(f, " p{}", other.0)?,
+                    None => writeln!(f)?,
+                }
             }
             Inst::Loop(l) => {
                 match l.count {

@@ -190,7 +190,7 @@ impl Check<'_> {
                 self.def_ptr(*dst)
             }
             Inst::LoadPtr { dst, table, base, other, .. } => {
-                [table, base, other].into_iter().try_for_each(|p| self.ptr(*p))?;
+                [table, base].into_iter().chain(other).try_for_each(|p| self.ptr(*p))?;
                 self.def_ptr(*dst)
             }
             Inst::Loop(l) => self.turn(l, depth),

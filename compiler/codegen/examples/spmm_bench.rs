@@ -1,0 +1,85 @@
+//! Times sparse products beside the dense kernel of the same layer: milliseconds, per cent of the FMA peak, and the speed-up.
+//!
+//! `cargo run --release --workspace --example spmm_bench [PART]`
+
+use optc_codegen::contract::{Contract, Schedule, contract};
+use optc_codegen::emit::Code;
+use optc_codegen::expr::Expr;
+use optc_codegen::nest::Kernel;
+use optc_codegen::peak::FmaPeak;
+use optc_codegen::spmm::{Bcsr, Spmm, spmm};
+use optc_codegen::target::{Isa, Machine};
+use optc_codegen::testing::random_floats;
+use std::time::Instant;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A buffer aligned to 64 bytes.
+struct Aligned(Vec<u8>);
+
+impl Aligned {
+    fn new(bytes: usize) -> Self {
+        // Not zeros: fresh pages of zeros are all the same memory, which slows the loads down.
+        Aligned(vec![0x11; bytes + 64])
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        let skip = self.0.as_ptr().align_offset(64);
+        &mut self.0[skip..]
+    }
+}
+
+/// Milliseconds of all tasks by one thread: the best of many rounds.
+fn time(kernel: &Kernel, stream: Option<&[u8]>) -> Result<f64, Failure> {
+    let code = Code::compile(&[kernel], 1)?;
+    let mut bufs: Vec<_> = kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
+    if let Some(stream) = stream {
+        bufs[0].bytes()[..stream.len()].copy_from_slice(stream);
+    }
+    let args: Vec<_> = bufs.iter_mut().map(|b| b.bytes().as_mut_ptr()).collect();
+    let mut scratch = Aligned::new(kernel.scratch_bytes);
+    let mut best = f64::MAX;
+    for _ in 0..25 {
+        let start = Instant::now();
+        // SAFETY: buffers and scratch of the declared lengths, aligned to 64 bytes, distinct.
+        unsafe { code.entry(0)(args.as_ptr(), scratch.bytes().as_mut_ptr(), 0, kernel.tasks) };
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best * 1e3)
+}
+
+/// A matrix in which `zeros` of a hundred blocks are zero.
+fn sparse(rows: usize, cols: usize, block: usize, zeros: usize) -> Vec<f32> {
+    let kept = random_floats(rows / block * cols, 7);
+    let keep = |i: usize| (kept[i / cols / block * cols + i % cols] + 1.0) * 50.0 >= zeros as f32;
+    (0..rows * cols).map(|i| if keep(i) { 0.5 } else { 0.0 }).collect()
+}
+
+fn main() -> Result<(), Failure> {
+    let part = std::env::args().nth(1).unwrap_or_default();
+    let (isa, machine, peak) = (Isa::host(), Machine::host(), FmaPeak::new()?);
+    println!("{:24} {:>9} {:>9} {:>7} {:>8}", "layer", "dense ms", "sparse ms", "% peak", "speed-up");
+    let layers = [(64, 32, 112), (128, 64, 56), (128, 128, 56), (256, 256, 28), (512, 512, 14), (1024, 1024, 7)];
+    for (m, k, side) in layers {
+        for (zeros, block) in [(90, 4), (90, 2), (90, 1), (80, 1), (50, 4), (50, 1)] {
+            let name = format!("{m}x{k} {side}x{side} {zeros}% {block}x1");
+            if !name.contains(&part) {
+                continue;
+            }
+            let n = side * side;
+            let mut dense = Contract::matmul(1, n, m, k);
+            dense.epilogue = Expr::Operand(0).relu();
+            let dense = contract(&dense, isa, Schedule::choose(&dense, isa, &machine))?;
+            let dense = time(&dense.kernel, None)?;
+            let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block);
+            let mut product = Spmm::product(1, m, n, k);
+            product.epilogue = Expr::Operand(0).relu();
+            let built = spmm(&product, &weights, isa)?;
+            let ms = time(&built.kernel, Some(&built.stream))?;
+            let flops = 2.0 * (weights.blocks() * block * n) as f64;
+            let share = flops / (ms * 1e6) / peak.measure() * 100.0;
+            println!("{name:24} {dense:9.3} {ms:9.3} {share:7.1} {:8.2}", dense / ms);
+        }
+    }
+    Ok(())
+}
