@@ -127,6 +127,9 @@ impl Lowering {
         if !dst.is(Encoding::Plain) {
             return Err(Declined::new("the result of a product is not laid out plainly"));
         }
+        if let (Some(block), false) = (self.block_of(b), ta) {
+            return self.sparse_matmul(&av, (b, tb), block, site, epilogue);
+        }
         let swap = |v: &mut View| {
             let r = v.shape.len();
             v.shape.swap(r - 2, r - 1);

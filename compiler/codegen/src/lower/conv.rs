@@ -7,13 +7,16 @@ use optc_tensor::{DType, Tensor};
 
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
+        if let Some(block) = self.block_of(site.operand(1)?) {
+            return self.sparse_conv(op, site, block);
+        }
         let dst = site.result()?.clone();
         if dst.is_empty() {
             return Err(Declined::new("an empty convolution"));
@@ -103,8 +106,8 @@ impl Lowering {
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });
     }
 
-    /// The epilogue of a site over images, with the bias in operand `slot` of an op that has one.
-    pub(super) fn epilogue(&mut self, site: &Site, slot: usize, dst: &View) -> Result<Fused, Declined> {
+    /// The epilogue of a site, with the bias in operand `slot`, one value for each index of axis 1.
+    pub(super) fn biased(&mut self, site: &Site, slot: usize, dst: &View) -> Result<Epilogue, Declined> {
         let mut epilogue = site.epilogue.clone();
         if let Some(bias) = site.optional(slot) {
             let bias = self.view(bias)?;
@@ -115,6 +118,12 @@ impl Lowering {
             let sum = Expr::Operand(0).plus(Expr::Operand(epilogue.operands.len()));
             epilogue.expr = epilogue.expr.with_operand(0, &sum);
         }
+        Ok(epilogue)
+    }
+
+    /// The epilogue of a site over images, with the bias in operand `slot` of an op that has one.
+    pub(super) fn epilogue(&mut self, site: &Site, slot: usize, dst: &View) -> Result<Fused, Declined> {
+        let epilogue = self.biased(site, slot, dst)?;
         let places = epilogue.operands.iter().map(|v| v.at).collect();
         Ok(Fused {
             expr: epilogue.expr,

@@ -27,6 +27,7 @@ mod recurrent;
 mod report;
 mod shape;
 mod site;
+mod sparse;
 mod store;
 mod view;
 
