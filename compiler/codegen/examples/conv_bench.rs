@@ -59,11 +59,15 @@ fn time(layer: &Layer, peak: &FmaPeak) -> Result<(f64, f64), Failure> {
     Ok((times.iter().sum::<f64>() * 1e3, top))
 }
 
-fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: usize) -> Layer {
+fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: usize, planes: bool) -> Layer {
     let pad = (kernel - 1) / 2;
     let out = (size + 2 * pad - kernel) / stride + 1;
     let axis = Axis { size, out, kernel, stride, dilation: 1, pads: [pad; 2] };
     let mut w = Window::channels_last(1, channels, [Axis::NONE, axis, axis], reduce);
+    if planes {
+        w.src = View::channels_first(1, [1, size, size], channels);
+        w.dst = View::channels_first(1, [1, out, out], channels);
+    }
     w.operands = vec![View::per_channel(channels)];
     w.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let built = window(&w, Isa::host());
@@ -122,9 +126,10 @@ fn layers() -> Result<Vec<(String, Layer)>, Failure> {
         (56, 96, 7, 1),
     ] {
         let name = format!("depthwise {size}x{size}x{channels} {kernel}x{kernel} s{stride}");
-        layers.push((name, sliding(Reduce::Dot, size, channels, kernel, stride)));
+        layers.push((format!("{name} nchw"), sliding(Reduce::Dot, size, channels, kernel, stride, true)));
+        layers.push((name, sliding(Reduce::Dot, size, channels, kernel, stride, false)));
     }
-    layers.push(("max pool 112x112x64 3x3 s2".into(), sliding(Reduce::Max, 112, 64, 3, 2)));
+    layers.push(("max pool 112x112x64 3x3 s2".into(), sliding(Reduce::Max, 112, 64, 3, 2, false)));
     Ok(layers)
 }
 

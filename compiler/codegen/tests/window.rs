@@ -133,6 +133,44 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #[test]
+    fn depthwise_planes(batch in 1usize..3, channels in 2usize..7, h in axis(), x in axis(), epilogue: bool) {
+        let mut w = Window::channels_last(batch, channels, [Axis::NONE, h, x], Reduce::Dot);
+        w.src = View::channels_first(batch, [1, h.size, x.size], channels);
+        w.dst = View::channels_first(batch, [1, h.out, x.out], channels);
+        if epilogue {
+            w.operands = vec![View::per_channel(channels), w.dst];
+            w.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).times(Expr::Operand(2));
+        }
+        check(&w, false);
+    }
+}
+
+#[test]
+fn planes_of_many_columns() {
+    for (size, channels, kernel, stride) in [(70, 3, 3, 1), (70, 5, 3, 2), (41, 2, 5, 1), (64, 33, 3, 2), (7, 64, 3, 1)]
+    {
+        let mut axis = Axis { stride, ..same(size, kernel) };
+        axis.out = (size - 1) / stride + 1;
+        let mut w = Window::channels_last(1, channels, [Axis::NONE, axis, axis], Reduce::Dot);
+        w.src = View::channels_first(1, [1, size, size], channels);
+        w.dst = View::channels_first(1, [1, axis.out, axis.out], channels);
+        check(&w, false);
+    }
+}
+
+#[test]
+fn text_of_depthwise_planes() {
+    let mut w = Window::channels_last(1, 2, [Axis::NONE, same(2, 1), same(5, 3)], Reduce::Dot);
+    w.src = View::channels_first(1, [1, 2, 5], 2);
+    w.dst = View::channels_first(1, [1, 2, 5], 2);
+    let built = window(&w, Isa::by_name("portable").unwrap());
+    insta::assert_snapshot!(built.kernel);
+    assert_eq!(parse_kernel(&built.kernel.to_string()).as_ref(), Ok(&built.kernel));
+}
+
 /// An axis whose window moves by one over an image that keeps its extent.
 fn same(size: usize, kernel: usize) -> Axis {
     Axis { size, out: size, kernel, stride: 1, dilation: 1, pads: [kernel / 2, (kernel - 1) / 2] }

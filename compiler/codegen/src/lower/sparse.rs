@@ -67,11 +67,7 @@ impl Lowering {
         }
         let staged = conv.stage(&image(x).ok()?);
         let at = self.temp(staged.bytes);
-        let info = Info {
-            loc: loc.to_vec(),
-            bytes: (x.span_bytes() + staged.bytes) as f64,
-            ..Info::default()
-        };
+        let info = Info { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..Info::default() };
         self.kernel(movement(&staged.movement, self.target.isa), vec![x.at, at], None, info);
         (at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 })
     }
@@ -152,8 +148,7 @@ impl Lowering {
             operands,
             epilogue: epilogue.expr,
         };
-        let built =
-            spmm::spmm(&problem, &weights.sparse, self.target.isa).map_err(|e| Declined::new(e.to_string()))?;
+        let built = spmm::spmm(&problem, &weights.sparse, self.target.isa).map_err(|e| Declined::new(e.to_string()))?;
         let stream = Tensor::from_bytes(DType::U8, &[built.stream.len()], &built.stream);
         let stream = self.add_constant(stream.expect("a stream of bytes fits its length"));
         let mut args = vec![stream, x];

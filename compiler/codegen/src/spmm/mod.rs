@@ -64,11 +64,7 @@ pub struct Spmm {
 impl Spmm {
     /// The product of `m` by `k` weights and `batch` dense row-major matrices of `k` by `n`, without an epilogue.
     pub fn product(batch: usize, m: usize, n: usize, k: usize) -> Spmm {
-        let place = |rows: usize| Place {
-            bytes: 4 * batch * rows * n,
-            offset: 0,
-            batch_stride: 4 * (rows * n) as i64,
-        };
+        let place = |rows: usize| Place { bytes: 4 * batch * rows * n, offset: 0, batch_stride: 4 * (rows * n) as i64 };
         Spmm {
             batch,
             n,

@@ -45,8 +45,7 @@ pub fn spmm(p: &Spmm, weights: &Bcsr, isa: &Isa) -> Result<Built, SpmmError> {
     let row_tasks = TASKS.div_ceil((p.batch * pixel_tasks).max(1)).min(weights.block_rows().div_ceil(8)).max(1);
     let rows_of_task = weights.block_rows().div_ceil(row_tasks);
     let row_tasks = weights.block_rows().div_ceil(rows_of_task.max(1));
-    let mut kernel =
-        Kernel::new(format!("spmm_f32_{}x1", weights.block), (p.batch * pixel_tasks * row_tasks) as u64);
+    let mut kernel = Kernel::new(format!("spmm_f32_{}x1", weights.block), (p.batch * pixel_tasks * row_tasks) as u64);
     let stream_buf = kernel.buf("w", stream.len(), Access::Read);
     let x = kernel.buf("x", p.x.bytes, Access::Read);
     let operands =

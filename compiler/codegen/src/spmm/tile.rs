@@ -95,13 +95,7 @@ fn join(b: &mut TileBuilder, mut acc: Vec<Reg>, sums: usize) -> Vec<Reg> {
 }
 
 /// Applies the epilogue to each register and stores it.
-fn store(
-    b: &mut TileBuilder,
-    p: &Spmm,
-    acc: &[Reg],
-    vectors: &[(usize, usize)],
-    (operands, dst): (&[Ptr], Ptr),
-) {
+fn store(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, usize)], (operands, dst): (&[Ptr], Ptr)) {
     for row in 0..acc.len() / vectors.len() {
         let mut per_row = vec![None; operands.len()];
         for (v, &(first, n)) in vectors.iter().enumerate() {

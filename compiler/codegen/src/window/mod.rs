@@ -11,9 +11,11 @@
 //! lie outside of the image are left out of a tile's loop over rows.
 //!
 //! Everything is written for three spatial axes; images with fewer have leading axes of one. Memory is described by
-//! strides, so that any layout works; it is fast where channels are consecutive.
+//! strides, so that any layout works; it is fast where channels are consecutive. A depthwise convolution whose pixels are
+//! consecutive instead has a nest and tiles of its own ([`planes`]).
 
 mod nest;
+mod planes;
 mod tile;
 
 pub use nest::window;

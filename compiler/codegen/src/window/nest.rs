@@ -1,7 +1,7 @@
 //! The nest: blocks of rows and channels, and which tile does which columns.
 
 use super::tile::{Column, Spec, build};
-use super::{Axis, Built, Reduce, Window};
+use super::{Axis, Built, Reduce, Window, planes};
 use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop};
 use crate::target::Isa;
 use crate::tile::Mem;
@@ -81,6 +81,9 @@ fn row_counts(w: &Window) -> Counts {
 
 /// Builds the kernel.
 pub fn window(problem: &Window, isa: &Isa) -> Built {
+    if planes::takes(problem) {
+        return planes::build(problem, isa);
+    }
     let w = &problem.arranged();
     let lanes = isa.lanes();
     let [planes, rows] = [w.axes[0].out, w.axes[1].out];
@@ -121,6 +124,13 @@ fn let_(var: Var, value: Ix) -> Stmt {
     Stmt::Let { var, value }
 }
 
+/// How many tasks the work of a window is worth.
+pub(super) fn workload(w: &Window) -> usize {
+    let each = |of: fn(&Axis) -> usize| w.axes.iter().map(of).product::<usize>();
+    let work = w.batch * w.channels * each(|a| a.out) * each(|a| a.kernel);
+    (work / TASK_TAPS).clamp(1, TASKS)
+}
+
 /// How the work is cut into tasks.
 struct Blocks {
     rows: usize,
@@ -133,9 +143,7 @@ impl Blocks {
     /// Rows first, so that channels stay together; channels in pieces of several cache lines.
     fn choose(w: &Window, lanes: usize) -> Blocks {
         let rows = w.axes[0].out * w.axes[1].out;
-        let taps: usize = w.axes.iter().map(|a| a.kernel).product();
-        let work = w.batch * rows * w.axes[2].out * w.channels * taps;
-        let tasks = (work / TASK_TAPS).clamp(1, TASKS).div_ceil(w.batch.max(1));
+        let tasks = workload(w).div_ceil(w.batch.max(1));
         let rows_of_task = rows.div_ceil(tasks).max(1);
         let row_blocks = rows.div_ceil(rows_of_task);
         let wanted = tasks.div_ceil(row_blocks.max(1)).min(w.channels / (16 * lanes)).max(1);
