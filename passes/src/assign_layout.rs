@@ -18,7 +18,9 @@
 //!
 //! Why: with channels last each tap of a convolution's window is a matrix product on contiguous memory.
 //!
-//! Convolutions and pools want channels last ([`roles`] says what each op wants); elementwise ops take what their operands have; all
+//! Dense convolutions and pools want channels last ([`roles`] says what each op wants), the former may store their results plainly for
+//! half the cost of a conversion; sparse convolutions (`to-bcsr`) are plain, or dense again where that is cheaper with all conversions; depthwise
+//! convolutions come in both layouts; elementwise ops take what their operands have; all
 //! others, inputs and outputs are plain. A value that is read in the other layout is converted once, at the cost of its bytes; one whose
 //! bytes are the same in both (one channel, or one place) stays plain for all. A transpose that only renames the layout is free on that path. The cheapest choice
 //! for the whole graph is a minimum cut: plain on the source's side, channels last on the sink's (Boykov, Veksler and Zabih 2001).
@@ -36,6 +38,7 @@ use optc_ir::{Encoding, Graph, NodeId, Op, Type, Value};
 
 use crate::matching::result;
 use crate::rewrite::for_each_region;
+use crate::to_bcsr::set_encoding;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 use network::{Label, Network};
 use roles::{Role, role};
@@ -95,7 +98,7 @@ fn erase(graph: &mut Graph) {
 /// Chooses the layouts and puts the conversions in.
 fn assign(graph: &mut Graph, cx: &mut PassCx) {
     let order = graph.topological_order().unwrap_or_default();
-    let roles: BTreeMap<NodeId, Role> = order.iter().map(|&id| (id, role(graph, id))).collect();
+    let roles: BTreeMap<NodeId, Role> = order.iter().map(|&id| (id, role(graph, id, cx.costs()))).collect();
     let mut network = Network::default();
     let labels: HashMap<NodeId, (Label, Label)> =
         order.iter().map(|&id| (id, network.op(&roles[&id], graph, id))).collect();
@@ -113,6 +116,10 @@ fn assign(graph: &mut Graph, cx: &mut PassCx) {
     for &id in &order {
         if encoding(labels[&id].1) == Encoding::Nhwc && cx.permit("nhwc") {
             make_channels_last(graph, id);
+            // A convolution that has its channels last is a dense one.
+            if let (Op::Conv(_), Some(weights)) = (&graph.node(id).op, graph.operand(id, 1)) {
+                set_encoding(graph, weights, Encoding::Plain);
+            }
         }
     }
     for &id in &order {

@@ -8,6 +8,7 @@
 mod assign_layout;
 pub mod calibrate;
 mod canonicalize;
+pub mod cost;
 mod cse;
 mod dce;
 mod fold_batch_norm;
@@ -22,17 +23,23 @@ mod manager;
 mod matching;
 mod pass;
 mod pipeline;
+mod prune;
 mod recompose;
 mod rewrite;
 mod schedule;
 pub mod seeded;
 mod simplify_algebra;
 mod specialize_shapes;
+mod to_bcsr;
+mod weighted;
 
 pub use layer::{Int8Pays, Layer};
 pub use list::{PassInfo, list};
 pub use manager::{PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
 pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 pub use pipeline::{Named, PIPELINES, Pipeline};
+pub use prune::{
+    Block, Budget, Calibration, LayerReport, PruneError, PruneOptions, Run, Runner, Saliency, Spare, Verdict, prune,
+};
 pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};
 pub use specialize_shapes::{parse_shape, specialize};

@@ -1,10 +1,13 @@
 //! The pass manager: runs a pipeline, times it, and checks each pass where asked.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc_ir::{Graph, print, verify};
 
+use crate::cost::CostModel;
+use crate::matching::pruned;
 use crate::pipeline::Step;
 use crate::seeded::{self, SEED};
 use crate::{Int8Pays, PassCx, PassError, Pipeline};
@@ -45,6 +48,8 @@ pub struct PassOptions {
     pub stop_after_rewrites: Option<usize>,
     /// Says which products are faster in 8-bit integers; without it all that can be are folded.
     pub int8_pays: Option<Int8Pays>,
+    /// Estimates for the machine that is compiled for; without them passes decide alike everywhere.
+    pub costs: Option<Arc<dyn CostModel>>,
 }
 
 /// What one pass did.
@@ -92,8 +97,10 @@ impl PassManager {
     /// # Errors
     /// A pass fails, or breaks the graph where that is checked. The graph is then as the pass left it.
     pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, PassError> {
-        let mut cx =
-            PassCx::with_limit(self.options.stop_after_rewrites).with_int8_pays(self.options.int8_pays.clone());
+        let options = &self.options;
+        let mut cx = PassCx::with_limit(options.stop_after_rewrites)
+            .with_costs(options.costs.clone())
+            .with_int8_pays(options.int8_pays.clone());
         let mut report = Report::default();
         for step in &pipeline.steps {
             let before = (self.options.verify_each != VerifyEach::No).then(|| graph.clone());
@@ -113,6 +120,10 @@ impl PassManager {
     fn check(&self, step: &Step, before: &Graph, after: &Graph) -> Result<(), PassError> {
         let mut failures: Vec<String> =
             verify(after).into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
+        let (had, has) = (pruned_elements(before), pruned_elements(after));
+        if has < had {
+            failures.push(format!("{had} elements of weights were pruned, only {has} are still known to be zero"));
+        }
         if failures.is_empty() && self.options.verify_each == VerifyEach::Numerics {
             failures.extend(seeded::difference(before, after, SEED, step.numerics));
         }
@@ -122,6 +133,11 @@ impl PassManager {
         let reproducer = format!("// passes: {}\n{}", step.text, print(before).text);
         Err(PassError::Broken { pass: step.text.clone(), failures, reproducer })
     }
+}
+
+/// Elements that were pruned from the constants that ops read, once for each reader.
+fn pruned_elements(g: &Graph) -> i64 {
+    g.ids().flat_map(|id| g.node(id).operands.iter().flatten()).map(|&v| pruned(g, v)).sum()
 }
 
 /// Parses `text`, runs the pipeline `passes` on it with every check, and prints the result: what tests of passes,

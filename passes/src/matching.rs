@@ -58,6 +58,14 @@ pub(crate) fn ints(g: &Graph, node: NodeId, slot: usize) -> Option<Vec<i64>> {
     Some(g.constant(g.operand(node, slot)?)?.to_i64_vec())
 }
 
+/// How many elements of a constant were pruned.
+pub(crate) fn pruned(g: &Graph, v: Value) -> i64 {
+    match g.get(v.node).map(|n| &n.op) {
+        Some(Op::Constant(c)) => c.zeros,
+        _ => 0,
+    }
+}
+
 /// The one value that all elements of a constant have. Values that differ in bits differ.
 pub(crate) fn splat(t: &Tensor) -> Option<f64> {
     let width = t.dtype().bits() / 8;

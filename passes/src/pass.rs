@@ -1,8 +1,11 @@
 //! What a pass is, and what it works with: options, the count of rewrites, errors.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
 
+use crate::cost::{CostModel, Reference};
 use crate::{Int8Pays, Layer};
 
 /// A rewrite of the whole graph.
@@ -39,6 +42,8 @@ pub enum Numerics {
         /// The largest error, relative to the largest magnitude in the result.
         rtol: f64,
     },
+    /// Results change: the pass trades accuracy for size or speed.
+    Changes,
 }
 
 impl Numerics {
@@ -48,6 +53,7 @@ impl Numerics {
             Numerics::BitExact => 0.0,
             Numerics::Reassociates => 1e-4,
             Numerics::Approximates { rtol } => rtol.max(1e-4),
+            Numerics::Changes => f64::INFINITY,
         }
     }
 }
@@ -127,6 +133,9 @@ pub enum PassError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// A graph cannot be pruned as asked.
+    #[error(transparent)]
+    Prune(#[from] crate::PruneError),
     /// Rules undo each other: a bug in one of them.
     #[error("rule `{rule}` does not settle after {rewrites} rewrites")]
     DoesNotSettle {
@@ -153,6 +162,7 @@ pub struct PassCx {
     stats: IndexMap<&'static str, usize>,
     left: Option<usize>,
     int8_pays: Option<Int8Pays>,
+    costs: Option<Arc<dyn CostModel>>,
 }
 
 impl PassCx {
@@ -170,6 +180,16 @@ impl PassCx {
     /// Whether a product is faster in 8-bit integers; true where nobody has an estimate.
     pub fn int8_pays(&self, layer: &Layer) -> bool {
         self.int8_pays.as_ref().is_none_or(|pays| (pays.0)(layer))
+    }
+
+    /// The same context with estimates for a machine.
+    pub fn with_costs(self, costs: Option<Arc<dyn CostModel>>) -> PassCx {
+        PassCx { costs, ..self }
+    }
+
+    /// The estimates to decide by.
+    pub fn costs(&self) -> &dyn CostModel {
+        self.costs.as_deref().unwrap_or(&Reference)
     }
 
     /// Whether one more rewrite by `rule` may be made; counts it. A pass that hears no leaves the place as it is.

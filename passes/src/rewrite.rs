@@ -79,7 +79,12 @@ impl Patch {
 
     /// Makes a constant.
     pub fn constant(&mut self, value: optc_tensor::Tensor) -> Ref {
-        self.add(optc_ir::ops::tensor::Constant { value: optc_ir::Const(value) }, &[])
+        self.constant_of(value, 0)
+    }
+
+    /// Makes a constant of which `zeros` elements were pruned.
+    pub fn constant_of(&mut self, value: optc_tensor::Tensor, zeros: i64) -> Ref {
+        self.add(optc_ir::ops::tensor::Constant { value: optc_ir::Const(value), zeros }, &[])
     }
 
     /// Every use of `old` becomes a use of `new`.

@@ -96,7 +96,7 @@ impl Builder {
 
     /// Adds a constant.
     pub fn constant(&mut self, t: Tensor) -> Option<Value> {
-        self.op(Constant { value: Const(t) }, &[])
+        self.op(Constant { value: Const(t), zeros: 0 }, &[])
     }
 
     /// Adds a constant of random elements in `low..high`.

@@ -61,7 +61,8 @@ fn main() -> Result<(), Failure> {
     println!("{:24} {:>9} {:>9} {:>7} {:>8}", "layer", "dense ms", "sparse ms", "% peak", "speed-up");
     let layers = [(64, 32, 112), (128, 64, 56), (128, 128, 56), (256, 256, 28), (512, 512, 14), (1024, 1024, 7)];
     for (m, k, side) in layers {
-        for (zeros, block) in [(95, 4), (90, 4), (80, 4), (50, 4), (90, 2), (50, 2), (95, 1), (90, 1), (80, 1), (50, 1)] {
+        for (zeros, block) in [(95, 4), (90, 4), (80, 4), (50, 4), (90, 2), (50, 2), (95, 1), (90, 1), (80, 1), (50, 1)]
+        {
             let name = format!("{m}x{k} {side}x{side} {zeros}% {block}x1");
             if !name.contains(&part) {
                 continue;

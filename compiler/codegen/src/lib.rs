@@ -1,6 +1,7 @@
 //! Kernels and the machine code for them: nest and tile IR, targets, schedules and the emitters.
 
 pub mod contract;
+pub mod cost;
 pub mod elementwise;
 pub mod emit;
 pub mod expr;

@@ -32,7 +32,7 @@ fn check(op: impl Into<Op>, x: &Tensor, weights: Tensor, bias: Option<Tensor>, b
     let x_value = graph.add_input("x", TensorType::fixed(DType::F32, x.shape()).into());
     let mut constant = |t: Tensor, encoding: Encoding| {
         let ty = TensorType::fixed(DType::F32, t.shape()).with_encoding(encoding);
-        Value { node: graph.add(Constant { value: Const(t) }, &[], vec![ty.into()]), result: 0 }
+        Value { node: graph.add(Constant { value: Const(t), zeros: 0 }, &[], vec![ty.into()]), result: 0 }
     };
     let w = constant(weights, Encoding::Bcsr { rows: block, cols: 1 });
     let bias = bias.map(|b| constant(b, Encoding::Plain));

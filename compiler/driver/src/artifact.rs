@@ -6,7 +6,10 @@
 //!
 //! Numbers are little-endian. The header has the pipeline, the length of the text, and dtype, shape, offset and length of each
 //! constant; constants begin at multiples of 64 bytes of the file, so that they are used where the file is mapped. Offsets
-//! and lengths are checked before they are used, and a file is written whole or not at all.
+//! and lengths are checked before they are used, and a file is written whole or not at all. A constant with many zeros is stored as its
+//! blocks that are not zero ([`blocks`]), and is unpacked when it is read.
+
+mod blocks;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -21,7 +24,7 @@ use crate::Error;
 
 const MAGIC: &[u8; 8] = b"OPTCMODL";
 /// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Magic, version, checksum, length of the header.
 const PREFIX: usize = 24;
 
@@ -44,9 +47,21 @@ struct Entry {
     /// From the start of the constants, which is the first multiple of [`ALIGN`] behind the text.
     offset: usize,
     bytes: usize,
+    /// Rows of the blocks that are stored; 0 where all elements are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    block: usize,
     /// The elements of a string tensor, which has no bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     strings: Vec<String>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Bytes that an artifact stores of a constant.
+pub fn stored_bytes(t: &Tensor) -> usize {
+    blocks::pack(t).map_or(t.bytes().len(), |packed| packed.bytes.len())
 }
 
 /// What an artifact holds.
@@ -73,10 +88,12 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
     let printed = print(graph);
     let mut offset = 0;
     let mut entries = Vec::new();
-    for (symbol, t) in &printed.constants {
-        let (symbol, shape, bytes) = (symbol.clone(), t.shape().to_vec(), t.bytes().len());
+    let packed: Vec<Option<blocks::Packed>> = printed.constants.iter().map(|(_, t)| blocks::pack(t)).collect();
+    for ((symbol, t), packed) in printed.constants.iter().zip(&packed) {
+        let (symbol, shape) = (symbol.clone(), t.shape().to_vec());
+        let (block, bytes) = packed.as_ref().map_or((0, t.bytes().len()), |p| (p.block, p.bytes.len()));
         let strings = t.strings().map(<[String]>::to_vec).unwrap_or_default();
-        entries.push(Entry { symbol, dtype: t.dtype().name().to_owned(), shape, offset, bytes, strings });
+        entries.push(Entry { symbol, dtype: t.dtype().name().to_owned(), shape, offset, bytes, block, strings });
         offset += bytes.next_multiple_of(ALIGN);
     }
     let header = Header { passes: passes.to_owned(), specialised, text: printed.text.len(), constants: entries };
@@ -89,8 +106,8 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
         out.put(&header)?;
         out.put(printed.text.as_bytes())?;
         out.align(16)?;
-        for (_, t) in &printed.constants {
-            out.put(t.bytes())?;
+        for ((_, t), packed) in printed.constants.iter().zip(&packed) {
+            out.put(packed.as_ref().map_or(t.bytes(), |p| &p.bytes))?;
             out.align(16)?;
         }
         let crc = out.crc.finalize();
@@ -171,5 +188,8 @@ fn constant(entry: &Entry, owner: &Arc<dyn AsRef<[u8]> + Send + Sync>, start: us
     }
     let at = start.checked_add(entry.offset)?;
     let buffer = Buffer::shared(owner.clone(), at, entry.bytes)?;
+    if entry.block > 0 {
+        return blocks::unpack(dtype, &entry.shape, entry.block, buffer.as_slice());
+    }
     Tensor::from_buffer(dtype, &entry.shape, buffer).ok()
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use optc_codegen::lower::Target;
 use optc_ir::{Dim, Graph, Type};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
@@ -114,9 +115,10 @@ impl Compiler {
 }
 
 /// Runs a pipeline on a graph.
-pub(crate) fn run_passes(graph: &mut Graph, passes: &str) -> Result<(), Error> {
+pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target) -> Result<(), Error> {
     let pipeline = Pipeline::parse(passes)?;
-    PassManager::new(PassOptions::default()).run(&pipeline, graph)?;
+    let options = PassOptions { costs: Some(crate::costs::fitted(target)), ..PassOptions::default() };
+    PassManager::new(options).run(&pipeline, graph)?;
     Ok(())
 }
 

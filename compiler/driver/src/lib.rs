@@ -17,23 +17,27 @@
 mod artifact;
 mod cache;
 mod compiler;
+mod costs;
 mod error;
 mod model;
 mod options;
+mod prune;
 mod region;
 mod session;
 mod status;
 
-pub use artifact::is_artifact;
+pub use artifact::{is_artifact, stored_bytes};
 pub use cache::CacheStats;
 pub use compiler::Compiler;
 pub use error::Error;
 pub use model::{CompiledPlan, Model, ValueInfo};
 pub use options::Options;
+pub use prune::prune;
 pub use session::Session;
 pub use status::Status;
 
-pub use optc_codegen::lower::{Decision, NodeReport};
+pub use optc_codegen::lower::{Choice, Decision, NodeReport};
 pub use optc_ir::{Type, Val};
+pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};
 pub use optc_tensor::{DType, Tensor, npy};

@@ -1,7 +1,7 @@
 //! What kind of failure an error is: the exit codes of the command and the status codes of the C ABI.
 
 use optc_onnx::{Diagnostic, Kind};
-use optc_passes::PassError;
+use optc_passes::{PassError, PruneError};
 
 use crate::Error;
 
@@ -49,6 +49,9 @@ fn of_diagnostic(diagnostic: &Diagnostic) -> Status {
 fn of_pass(error: &PassError) -> Status {
     match error {
         PassError::UnknownPass { .. } | PassError::Syntax { .. } | PassError::Option { .. } => Status::Usage,
+        PassError::Prune(PruneError::Sparsity(_) | PruneError::NoLayer(..) | PruneError::Shared(..)) => Status::Usage,
+        PassError::Prune(PruneError::NotFinite(_)) => Status::BadModel,
+        PassError::Prune(PruneError::Calibration(_) | PruneError::Run(..)) => Status::Run,
         // Shapes that contradict each other show when a model is specialised to the inputs of a run.
         PassError::Input { .. } => Status::Run,
         _ => Status::Compile,

@@ -6,10 +6,12 @@
 //! - (V4) Every result has a type that accepts the inferred one, and there are as many as the op has.
 //! - (V5) Input and output names are not empty and not repeated.
 //! - (V6) Regions hold all of this as well.
+//! - (V7) A constant of which `zeros` elements were pruned has at least as many zeros.
 
 use std::collections::HashSet;
 
 use crate::infer::infer_node;
+use crate::ops::tensor::Constant;
 use crate::{Graph, NodeId, Op, Value};
 
 /// One thing that is wrong.
@@ -17,7 +19,7 @@ use crate::{Graph, NodeId, Op, Value};
 pub struct Failure {
     /// The node, where there is one.
     pub node: Option<NodeId>,
-    /// The invariant's number, `V1` to `V6`.
+    /// The invariant's number, `V1` to `V7`.
     pub rule: &'static str,
     /// What is wrong, with the op and its ONNX nodes.
     pub message: String,
@@ -88,6 +90,14 @@ fn check_node(graph: &Graph, id: NodeId, failures: &mut Vec<Failure>) {
             for (info, ty) in node.results.iter().zip(&types).filter(|(info, ty)| !info.ty.accepts(ty)) {
                 fail("V4", format!("`{}` gives {ty}, declared {}", node.op.name(), info.ty));
             }
+        }
+    }
+    if let Op::Constant(c) = &node.op
+        && c.zeros != 0
+    {
+        let found = Constant::count_zeros(&c.value.0);
+        if usize::try_from(c.zeros).map_or(true, |pruned| found < pruned) {
+            fail("V7", format!("`tensor.const` has {found} zeros, {} were pruned", c.zeros));
         }
     }
     for region in &node.regions {

@@ -95,7 +95,7 @@ impl MapError {
 
 fn add_constant(graph: &mut Graph, tensor: Tensor, name: &str) -> Value {
     let ty = optc_ir::TensorType::fixed(tensor.dtype(), tensor.shape());
-    let node = graph.add(Constant { value: Const(tensor) }, &[], vec![ty.into()]);
+    let node = graph.add(Constant { value: Const(tensor), zeros: 0 }, &[], vec![ty.into()]);
     if !name.is_empty() {
         graph.node_mut(node).loc.push(name.to_owned());
     }

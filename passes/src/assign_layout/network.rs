@@ -56,9 +56,10 @@ impl Network {
             Wish::Plain => Label::PLAIN,
             Wish::Last => Label::LAST,
             Wish::Either => self.label(),
-            Wish::PlainCosts => {
+            Wish::PlainCosts | Wish::PlainStores => {
                 let label = self.label();
-                self.edge(label, Label::LAST, super::bytes(graph, super::result(id)).max(1));
+                let share = if *wish == Wish::PlainCosts { 1 } else { 2 };
+                self.edge(label, Label::LAST, (super::bytes(graph, super::result(id)) / share).max(1));
                 label
             }
         };
@@ -66,6 +67,12 @@ impl Network {
             Role::Fixed { operands, results, .. } => (wish(operands), wish(results)),
             Role::Follows => {
                 let label = self.label();
+                (label, label)
+            }
+            Role::Both { plain, last } => {
+                let label = self.label();
+                self.edge(label, Label::LAST, *plain);
+                self.edge(Label::PLAIN, label, *last);
                 (label, label)
             }
         }

@@ -1,8 +1,10 @@
 //! What each op wants of its operands' and results' layouts.
 
-use optc_ir::{Graph, NodeId, Op, Value};
+use optc_ir::{Encoding, Graph, NodeId, Op, Value};
 
-use crate::matching::{dims, rank, result};
+use crate::cost::CostModel;
+use crate::matching::{dims, rank, result, tensor_type};
+use crate::weighted::{Weighted, blocks};
 
 /// The layout that an op wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(super) enum Wish {
     Either,
     /// Either; plain costs the bytes of the result, since the op then moves them.
     PlainCosts,
+    /// Either; plain costs half of that, since the op only stores them one by one.
+    PlainStores,
 }
 
 /// How an op takes part in the choice.
@@ -24,6 +28,8 @@ pub(super) enum Role {
     Fixed { operands: Wish, results: Wish, reads: usize },
     /// Operands and results have one layout, whichever.
     Follows,
+    /// The first operand and the results have one layout; what the op costs in each, in bytes that are converted meanwhile.
+    Both { plain: u64, last: u64 },
 }
 
 impl Role {
@@ -32,17 +38,23 @@ impl Role {
         match self {
             Role::Fixed { reads, .. } => slot < *reads,
             Role::Follows => true,
+            Role::Both { .. } => slot == 0,
         }
     }
 }
 
 /// The role of a node.
-pub(super) fn role(g: &Graph, id: NodeId) -> Role {
+pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
     let node = g.node(id);
     let plain = Role::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
     match &node.op {
         // Weights and bias are packed at compile time or read as they are.
-        Op::Conv(_) | Op::QuantConv(_) | Op::Pool(_) if has_planes(g, id) => {
+        Op::Conv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
+            // Depthwise kernels come for both layouts, about equally fast.
+            let dense = Role::Fixed { operands: Wish::Last, results: Wish::PlainStores, reads: 1 };
+            if is_depthwise(g, id) { Role::Both { plain: 0, last: 0 } } else { dense }
+        }),
+        Op::QuantConv(_) | Op::Pool(_) if has_planes(g, id) => {
             Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 }
         }
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
@@ -56,6 +68,27 @@ pub(super) fn role(g: &Graph, id: NodeId) -> Role {
         op if follows(op) && agrees(g, id) => Role::Follows,
         _ => plain,
     }
+}
+
+/// The role of a convolution whose weights are encoded as blocks: sparse where it is plain, dense where channels are last.
+fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
+    let layer = Weighted::of(g, id)?;
+    let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
+    let product = layer.product(g)?;
+    let count = blocks(&layer.matrix(g), layer.cols, usize::from(rows));
+    let bytes = |time: f64| (time / costs.copy(1 << 20) * f64::from(1 << 20)) as u64;
+    let (plain, last) = (costs.sparse(&product, usize::from(rows), count), costs.dense(&product));
+    Some(Role::Both { plain: bytes(plain), last: bytes(last) })
+}
+
+/// The most taps for which depthwise kernels come for pixels side by side.
+const MAX_TAPS: usize = 49;
+
+/// Whether a convolution has one constant filter for each channel.
+fn is_depthwise(g: &Graph, id: NodeId) -> bool {
+    let Some(layer) = Weighted::of(g, id) else { return false };
+    let channels = g.constant(layer.weights).is_some_and(|t| t.shape()[1] == 1);
+    channels && layer.groups > 1 && layer.groups == layer.rows && layer.cols <= MAX_TAPS
 }
 
 /// One or two spatial axes.

@@ -4,7 +4,7 @@ use optc_ir::ops::nn::Gemm;
 use optc_ir::{Graph, NodeId, Op, Real, Value};
 use optc_tensor::{DType, Tensor};
 
-use crate::matching::{dims, dtype, has_one_use, result};
+use crate::matching::{dims, dtype, has_one_use, pruned, result};
 use crate::rewrite::{Patch, Ref};
 
 /// A linear op and where its channels are.
@@ -54,7 +54,7 @@ impl Linear {
         let mut patch = Patch::new();
         let weights = match factor.iter().all(|&f| f == 1.0) {
             true => self.weights.into(),
-            false => patch.constant(self.scaled_weights(g, factor)?),
+            false => patch.constant_of(self.scaled_weights(g, factor)?, pruned(g, self.weights)),
         };
         let mut operands: Vec<Option<Ref>> = vec![Some(g.operand(self.node, 0)?.into()), Some(weights)];
         if takes_bias && (shifted || old_bias.is_some()) {

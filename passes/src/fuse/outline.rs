@@ -56,7 +56,7 @@ impl Builder {
             .filter(|t| t.len() == 1 && matches!(t.dtype(), DType::F32 | DType::I32 | DType::U8 | DType::I8))
             .cloned();
         if let Some(t) = scalar.filter(|_| !as_parameter) {
-            let op = Op::Constant(optc_ir::ops::tensor::Constant { value: optc_ir::Const(t) });
+            let op = Op::Constant(optc_ir::ops::tensor::Constant { value: optc_ir::Const(t), zeros: 0 });
             let ty = graph.ty(value).clone();
             return result(self.region.add(op, &[], vec![ty]));
         }

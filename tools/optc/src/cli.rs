@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, run,
+    bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, run,
 };
 use crate::exit::{self, Outcome};
 use crate::report::Format;
@@ -25,6 +25,7 @@ enum Command {
     Check(check::Args),
     Opt(opt::Args),
     Compile(compile::Args),
+    Prune(prune::Args),
     Run(run::Args),
     Bench(bench::Args),
     Compare(compare::Args),
@@ -44,6 +45,7 @@ impl Cli {
             Command::Check(args) => check::run(args, format),
             Command::Opt(args) => opt::run(args, format),
             Command::Compile(args) => compile::run(args, format),
+            Command::Prune(args) => prune::run(args, format),
             Command::Run(args) => run::run(args, format),
             Command::Bench(args) => bench::run(args, format),
             Command::Compare(args) => compare::run(args, format),

@@ -114,7 +114,7 @@ mod tests {
             let t = Tensor::from_i64(dtype, &[20], &[1; 20]).unwrap();
             let mut graph = Graph::new("g");
             let ty = TensorType::fixed(dtype, &[20]).into();
-            let node = graph.add(Constant { value: Const(t) }, &[], vec![ty]);
+            let node = graph.add(Constant { value: Const(t), zeros: 0 }, &[], vec![ty]);
             graph.outputs.push(Output { name: "y".into(), value: Value { node, result: 0 } });
             write(&path, &graph, "// a comment\n").unwrap();
             assert_eq!(print(&read(&path).unwrap()), print(&graph), "{dtype}");

@@ -9,6 +9,7 @@ use optc_tensor::{DType, Tensor};
 use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract::{Contract, Operand, PackB, Rows, Schedule, contract, pack_b, pack_b_kernel, packed_len};
+use crate::cost::Product;
 use crate::expr::Expr;
 use optc_ir::Value;
 
@@ -151,6 +152,18 @@ impl Lowering {
         let mut lead = dst.shape[..rank - 2].to_vec();
         lead.extend([m, k]);
         let av = av.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        if let (Some(t), false) = (self.constant(b).filter(|t| t.rank() == 2).cloned(), ta) {
+            let weights = t.as_slice::<f32>().unwrap_or(&[]);
+            let staged_bytes = if batch * m > 1 { 4 * batch * m * k } else { 0 };
+            let product = Product { m: n, k, n: batch * m, staged_bytes };
+            match tb {
+                true => self.weigh(weights, product, None),
+                false => {
+                    let rows: Vec<f32> = (0..weights.len()).map(|i| weights[i % k * n + i / k]).collect();
+                    self.weigh(&rows, product, None);
+                }
+            }
+        }
         let packed = self.packed(b, tb, &dst.shape[..rank - 2], &site.loc)?;
         let one_b = packed.batch_stride == 0;
         // With one B for all batches, the batches are more rows.

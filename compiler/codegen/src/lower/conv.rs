@@ -9,6 +9,7 @@ use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
+use crate::cost::Product;
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
 
@@ -21,17 +22,20 @@ impl Lowering {
         if dst.is_empty() {
             return Err(Declined::new("an empty convolution"));
         }
-        let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
-        only_f32(&x)?;
         let weights = self.constant(site.operand(1)?).cloned();
         let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
+        let depthwise = weights.shape()[1] == 1 && op.groups > 1 && weights.shape()[0] as i64 == op.groups;
+        // A depthwise kernel reads what it writes: channels last, or pixels side by side.
+        let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
+        let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
+        only_f32(&x)?;
         let w = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
         let kernel = &weights.shape()[2..];
         let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
         let shape = weights.shape();
         let fused = self.epilogue(site, 2, &dst)?;
-        if groups > 1 && shape[1] == 1 && shape[0] == groups {
+        if depthwise {
             let problem = Window {
                 batch: x.shape[0],
                 channels: groups,
@@ -58,6 +62,14 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
         };
+        if groups == 1
+            && let [Axis::NONE, h, x_axis] = axes
+        {
+            let conv = crate::spmm::Conv { batch: x.shape[0], channels: shape[1], axes: [h, x_axis] };
+            let staged_bytes = x.shape[0] * conv.staged_bytes();
+            let k = w.len() / shape[0];
+            self.weigh(w, Product { m: shape[0], k, n: dst.len() / shape[0], staged_bytes }, None);
+        }
         let packed = floats(&problem.pack_weights(w, self.nr()));
         let b = self.add_constant(packed);
         self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)

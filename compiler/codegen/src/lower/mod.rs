@@ -43,7 +43,7 @@ use crate::emit::EmitError;
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
-pub use report::{Decision, NodeReport};
+pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
 pub use view::{View, strides_in};
 
@@ -144,6 +144,8 @@ pub struct Lowering {
     report: Vec<NodeReport>,
     /// Kernels of the node at hand, for the report.
     names: Vec<String>,
+    /// Dense or sparse, for the node at hand.
+    choice: Option<Choice>,
 }
 
 impl Lowering {
@@ -162,6 +164,7 @@ impl Lowering {
             inputs: Vec::new(),
             report: Vec::new(),
             names: Vec::new(),
+            choice: None,
         };
         lowering.take_inputs()?;
         lowering.take_constants();
@@ -222,13 +225,14 @@ impl Lowering {
             return Ok(());
         }
         self.names.clear();
+        self.choice = None;
         match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
-            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision)),
+            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision, self.choice)),
             // No single kernel takes the region: its ops go their own ways.
             (Err(_), Op::Fused(_), [region]) => self.unfuse(id, &node, region, regions)?,
             (Err(Declined(reason)), ..) => {
                 self.host(id, &node, regions)?;
-                self.report.push(NodeReport::new(&node, Decision::Host { reason }));
+                self.report.push(NodeReport::new(&node, Decision::Host { reason }, None));
             }
         }
         self.release(&node);

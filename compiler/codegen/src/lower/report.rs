@@ -19,8 +19,23 @@ pub enum Decision {
     },
 }
 
+/// Dense or sparse, and the times that decided.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// The share of the weights that is zero.
+    pub zeros: f64,
+    /// Rows of the blocks in which it is fastest.
+    pub block: usize,
+    /// Whether the sparse form was taken.
+    pub sparse: bool,
+    /// Nanoseconds of the dense form, estimated.
+    pub dense_ns: f64,
+    /// Nanoseconds of the sparse form, estimated; with the conversions around it that form may still lose.
+    pub sparse_ns: f64,
+}
+
 /// What became of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeReport {
     /// The op, or for a fused one those in its region.
     pub ops: Vec<String>,
@@ -30,10 +45,12 @@ pub struct NodeReport {
     pub results: Vec<Type>,
     /// What became of it.
     pub decision: Decision,
+    /// Dense or sparse, for weights with zeros.
+    pub choice: Option<Choice>,
 }
 
 impl NodeReport {
-    pub(super) fn new(node: &Node, decision: Decision) -> NodeReport {
+    pub(super) fn new(node: &Node, decision: Decision, choice: Option<Choice>) -> NodeReport {
         let ops = match &node.regions[..] {
             [region] if matches!(node.op, optc_ir::Op::Fused(_)) => {
                 let order = region.topological_order().unwrap_or_default();
@@ -45,6 +62,6 @@ impl NodeReport {
             _ => vec![node.op.name().to_owned()],
         };
         let results = node.results.iter().map(|r| r.ty.clone()).collect();
-        NodeReport { ops, loc: node.loc.clone(), results, decision }
+        NodeReport { ops, loc: node.loc.clone(), results, decision, choice }
     }
 }

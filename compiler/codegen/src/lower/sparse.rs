@@ -7,9 +7,11 @@ use optc_tensor::{DType, Tensor};
 
 use super::contract::{collapse, dims, only_f32};
 use super::conv::{axes, image};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use super::{Choice, Declined, Epilogue, Lowered, Lowering, Site, View};
+use crate::cost::{Costs, Product};
 use crate::movement::movement;
 use crate::spmm::{self, Bcsr, Operand, Place, Spmm};
+use crate::tile::Mem;
 use crate::window::Axis;
 
 /// The weights of a product, transposed where needed: a row for each output channel.
@@ -48,8 +50,10 @@ impl Lowering {
         let epilogue = self.biased(site, 2, &dst)?;
         let floats = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
         let taps = channels * h.kernel * w.kernel;
+        let n = dst.len() / filters;
+        self.weigh(floats, Product { m: filters, k: taps, n, staged_bytes: batch * conv.staged_bytes() }, Some(block));
         let sparse = Bcsr::of(floats, filters, taps, block);
-        let from = self.staged(&conv, &x, &site.loc);
+        let from = self.staged(&conv, &x, &site.loc)?;
         let image_rows = |v: &View| {
             let strides = v.byte_strides();
             let pixels = collapse(&dims(v, 2..v.shape.len()));
@@ -60,16 +64,16 @@ impl Lowering {
     }
 
     /// The activations of a convolution with the taps laid out, if they must be.
-    fn staged(&mut self, conv: &spmm::Conv, x: &View, loc: &[String]) -> (BufRef, Place) {
+    fn staged(&mut self, conv: &spmm::Conv, x: &View, loc: &[String]) -> Result<(BufRef, Place), Declined> {
         let image_bytes = x.byte_strides()[0];
         if conv.is_direct() {
-            return (x.at, Place { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes });
+            return Ok((x.at, Place { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes }));
         }
-        let staged = conv.stage(&image(x).ok()?);
+        let staged = conv.stage(&image(x)?);
         let at = self.temp(staged.bytes);
         let info = Info { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..Info::default() };
         self.kernel(movement(&staged.movement, self.target.isa), vec![x.at, at], None, info);
-        (at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 })
+        Ok((at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 }))
     }
 
     /// `result = epilogue(a · b)` for constant `b` in blocks: the transposed product of `bᵀ` and `aᵀ`.
@@ -100,6 +104,8 @@ impl Lowering {
         let sparse = Bcsr::of(&matrix, rows, k, block);
         let rank = a.shape.len();
         let pixels: usize = a.shape[..rank - 1].iter().product();
+        let staged_bytes = if pixels > 1 { 4 * pixels * k } else { 0 };
+        self.weigh(&matrix, Product { m: rows, k, n: pixels, staged_bytes }, Some(block));
         let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
         let swapped = View { shape: vec![k, pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
         let x = if pixels == 1 || swapped.strides[1] == 1 { swapped } else { self.plain_copy(&swapped, &site.loc)? };
@@ -134,7 +140,8 @@ impl Lowering {
             only_f32(view)?;
             let view = if strides(view).is_some() { view.clone() } else { self.plain_copy(view, loc)? };
             let (batch_stride, row_stride, col_stride) = strides(&view).ok_or_else(irregular)?;
-            operands.push(Operand { bytes: view.span_bytes(), offset: 0, batch_stride, row_stride, col_stride });
+            let bytes = view.span_bytes();
+            operands.push(Operand { mem: Mem::F32, bytes, offset: 0, batch_stride, row_stride, col_stride });
             places.push(view.at);
         }
         let problem = Spmm {
@@ -165,5 +172,35 @@ impl Lowering {
         };
         self.kernel(built.kernel, args, None, info);
         Ok(())
+    }
+}
+
+/// Weights with fewer zeros than this are not worth a look.
+const SOME_ZEROS: f64 = 0.05;
+
+impl Lowering {
+    /// Notes what the forms of a layer would cost: `matrix` has a row for each of `m` output channels.
+    pub(super) fn weigh(&mut self, matrix: &[f32], product: Product, sparse: Option<usize>) {
+        let zeros = matrix.iter().filter(|&&w| w == 0.0).count() as f64 / matrix.len().max(1) as f64;
+        if zeros < SOME_ZEROS {
+            return;
+        }
+        let costs = Costs::of(self.target.isa);
+        let time = |block: usize| {
+            let blocks = Bcsr::count(matrix, product.k, block);
+            (block, costs.sparse(&product, block, blocks))
+        };
+        let candidates = match sparse {
+            Some(block) => vec![time(block)],
+            None => spmm::BLOCKS.map(time).to_vec(),
+        };
+        let best = candidates.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        self.choice = best.map(|(block, sparse_ns)| Choice {
+            zeros,
+            block,
+            sparse: sparse.is_some(),
+            dense_ns: costs.dense(&product),
+            sparse_ns,
+        });
     }
 }

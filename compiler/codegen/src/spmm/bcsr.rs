@@ -40,6 +40,12 @@ impl Bcsr {
         sparse
     }
 
+    /// The blocks of `block` rows of a row-major matrix of `cols` columns that are not all zero.
+    pub fn count(matrix: &[f32], cols: usize, block: usize) -> usize {
+        let strips = matrix.chunks(block * cols.max(1));
+        strips.map(|s| (0..cols).filter(|&c| s[c..].iter().step_by(cols).any(|&v| v != 0.0)).count()).sum()
+    }
+
     /// How many blocks there are.
     pub fn blocks(&self) -> usize {
         self.columns.len()

@@ -45,7 +45,7 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
             }
             Arg::Constant(t) => {
                 let ty = TensorType::fixed(t.dtype(), t.shape()).into();
-                let node = graph.add(Constant { value: Const(t.clone()) }, &[], vec![ty]);
+                let node = graph.add(Constant { value: Const(t.clone()), zeros: 0 }, &[], vec![ty]);
                 Some(Value { node, result: 0 })
             }
         });

@@ -1,6 +1,6 @@
 //! `optc explain`: what became of each node, and why.
 
-use optc::{Decision, NodeReport};
+use optc::{Choice, Decision, NodeReport};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -28,8 +28,51 @@ struct ExplainReport {
     host: usize,
 }
 
+/// Dense or sparse, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChoiceLine {
+    /// Whether the sparse form was taken.
+    pub sparse: bool,
+    /// The share of the weights that is zero.
+    pub zeros: f64,
+    /// Rows of the blocks in which sparse is fastest.
+    pub block: usize,
+    /// Milliseconds of the dense form.
+    pub dense_ms: f64,
+    /// Milliseconds of the sparse form.
+    pub sparse_ms: f64,
+}
+
+impl From<Choice> for ChoiceLine {
+    fn from(c: Choice) -> ChoiceLine {
+        let ms = |ns: f64| ns * 1e-6;
+        ChoiceLine {
+            sparse: c.sparse,
+            zeros: c.zeros,
+            block: c.block,
+            dense_ms: ms(c.dense_ns),
+            sparse_ms: ms(c.sparse_ns),
+        }
+    }
+}
+
+impl ChoiceLine {
+    /// The choice in words.
+    pub fn words(&self) -> String {
+        let taken = match (self.sparse, self.sparse_ms < self.dense_ms) {
+            (true, _) => "sparse",
+            // Within the margin, or conversions around it cost more.
+            (false, true) => "dense all the same",
+            (false, false) => "dense",
+        };
+        let zeros = (self.zeros * 100.0).round();
+        let (dense, sparse, block) = (self.dense_ms, self.sparse_ms, self.block);
+        format!("{taken}: {zeros} % zeros, {dense:.3} ms dense, {sparse:.3} ms sparse in {block}x1")
+    }
+}
+
 /// One node of the optimized graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeLine {
     /// Its op, or those in the fused kernel.
     pub ops: Vec<String>,
@@ -43,6 +86,9 @@ pub struct NodeLine {
     pub reason: Option<String>,
     /// The types of its results, their layout included.
     pub results: Vec<String>,
+    /// Dense or sparse, and the estimates that decided, where weights have zeros.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceLine>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
 }
@@ -55,7 +101,15 @@ impl From<&NodeReport> for NodeLine {
             Decision::Host { reason } => ("host", vec![], Some(reason.clone())),
         };
         let results = node.results.iter().map(ToString::to_string).collect();
-        NodeLine { ops: node.ops.clone(), decision, kernels, reason, results, nodes: node.loc.clone() }
+        NodeLine {
+            ops: node.ops.clone(),
+            decision,
+            kernels,
+            reason,
+            results,
+            choice: node.choice.map(Into::into),
+            nodes: node.loc.clone(),
+        }
     }
 }
 
@@ -89,6 +143,10 @@ impl Report for ExplainReport {
                 (Some(reason), _) => format!("host: {reason}"),
                 (None, "view") => "view".to_owned(),
                 (None, _) => n.kernels.join(", "),
+            };
+            let how = match &n.choice {
+                Some(c) => format!("{how} ({})", c.words()),
+                None => how,
             };
             vec![n.ops.join(" + "), how, n.results.join(", "), table::join(&n.nodes, NAMED)]
         };

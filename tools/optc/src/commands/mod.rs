@@ -11,4 +11,5 @@ pub mod inspect;
 pub mod opt;
 pub mod passes;
 pub mod profile;
+pub mod prune;
 pub mod run;

@@ -64,6 +64,7 @@ fn all() -> ListReport {
         Numerics::BitExact => "bit-exact",
         Numerics::Reassociates => "reassociates",
         Numerics::Approximates { .. } => "approximates",
+        Numerics::Changes => "changes results",
     };
     let passes = list().iter().map(|p| PassLine { name: p.name, summary: p.summary, numerics: numerics(p.numerics) });
     ListReport { pipelines: pipelines.collect(), passes: passes.collect() }

@@ -28,6 +28,18 @@ op! {
     "tensor.const" = Constant() {
         /// Its value.
         value: Const,
+        /// How many of its elements pruning made zero: as many at least are zero, now and after every pass (V7).
+        zeros: i64 = 0,
+    }
+}
+
+impl Constant {
+    /// How many elements of a tensor are zero.
+    pub fn count_zeros(t: &Tensor) -> usize {
+        match t.dtype() {
+            dtype if dtype.is_float() => t.to_f64_vec().into_iter().filter(|&v| v == 0.0).count(),
+            _ => t.to_i64_vec().into_iter().filter(|&v| v == 0).count(),
+        }
     }
 }
 

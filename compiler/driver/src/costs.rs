@@ -1,0 +1,33 @@
+//! The cost model of the code generator, as passes ask for it.
+
+use std::sync::Arc;
+
+use optc_codegen::cost::{Costs, Product};
+use optc_codegen::lower::Target;
+use optc_passes::cost::{self, CostModel};
+
+#[derive(Debug)]
+struct Fitted(Costs);
+
+/// Estimates for a target.
+pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
+    Arc::new(Fitted(Costs::of(target.isa)))
+}
+
+fn product(p: &cost::Product) -> Product {
+    Product { m: p.m, k: p.k, n: p.n, staged_bytes: p.staged_bytes }
+}
+
+impl CostModel for Fitted {
+    fn dense(&self, p: &cost::Product) -> f64 {
+        self.0.dense(&product(p))
+    }
+
+    fn sparse(&self, p: &cost::Product, block: usize, blocks: usize) -> f64 {
+        self.0.sparse(&product(p), block, blocks)
+    }
+
+    fn copy(&self, bytes: u64) -> f64 {
+        self.0.copy(bytes as usize)
+    }
+}

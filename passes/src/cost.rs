@@ -1,0 +1,47 @@
+//! What passes ask of a cost model. The compiler hands one in that is fitted to the machine; without one, [`Reference`]
+//! decides, the same everywhere.
+
+use std::fmt::Debug;
+
+/// A product of weights and activations: what a convolution without groups, or a product with constant weights, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Rows of the weights: channels of the result.
+    pub m: usize,
+    /// Columns of the weights: channels of the operand times taps.
+    pub k: usize,
+    /// Pixels of all images, or rows of a matrix.
+    pub n: usize,
+    /// Bytes that a sparse kernel must copy before, to lay taps out.
+    pub staged_bytes: usize,
+}
+
+/// Times of kernels in nanoseconds, as estimates.
+pub trait CostModel: Debug + Send + Sync {
+    /// A dense product.
+    fn dense(&self, p: &Product) -> f64;
+    /// A product whose weights are `blocks` blocks of `block` rows by one column; infinite where there is no kernel.
+    fn sparse(&self, p: &Product, block: usize, blocks: usize) -> f64;
+    /// A copy of so many bytes into another layout.
+    fn copy(&self, bytes: u64) -> f64;
+}
+
+/// A model of no machine in particular: a sparse multiply-add costs half as much again as a dense one, in
+/// blocks of one row three times as much.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference;
+
+impl CostModel for Reference {
+    fn dense(&self, p: &Product) -> f64 {
+        (p.m * p.k * p.n) as f64
+    }
+
+    fn sparse(&self, p: &Product, block: usize, blocks: usize) -> f64 {
+        let each = if block == 1 { 3.0 } else { 1.5 * block as f64 };
+        (each * blocks as f64 + (p.m.div_ceil(block)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
+    }
+
+    fn copy(&self, bytes: u64) -> f64 {
+        bytes as f64
+    }
+}

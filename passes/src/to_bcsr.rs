@@ -1,0 +1,104 @@
+//! `to-bcsr`: encode weights with many zeros as blocks, where a kernel that leaves the zeros out is faster.
+//!
+//! ```optc
+//! given %x: tensor<1x2x4x4xf32>
+//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]> : tensor<4x2x1x1xf32>} : tensor<4x2x1x1xf32>
+//! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
+//! ```
+//! becomes
+//! ```optc
+//! given %x: tensor<1x2x4x4xf32>
+//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]> : tensor<4x2x1x1xf32>} : tensor<4x2x1x1xf32, bcsr<2x1>>
+//! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
+//! ```
+//!
+//! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, whichever the
+//! cost model says is fastest; the dense form stays unless the sparse one takes at most `margin` of its time. Where zeros come
+//! from does not matter: a pruned model from elsewhere is found as well.
+//!
+//! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
+//! Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding back where the
+//! conversions around a sparse convolution would cost more than it saves.
+
+use optc_ir::ops::tensor::Constant;
+use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
+
+use crate::matching::{pruned, result};
+use crate::rewrite::for_each_region;
+use crate::weighted::{Weighted, blocks};
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+
+/// Rows of a block that kernels know.
+const BLOCKS: [u8; 3] = [4, 2, 1];
+
+/// See the module.
+pub struct ToBcsr {
+    margin: f64,
+}
+
+impl Pass for ToBcsr {
+    const NAME: &'static str = "to-bcsr";
+    const NUMERICS: Numerics = Numerics::BitExact;
+
+    fn from_options(options: &mut Options) -> Result<ToBcsr, OptionError> {
+        let margin = options.take("margin", 0.9)?;
+        if !(0.0..=f64::MAX).contains(&margin) {
+            return Err(OptionError {
+                key: "margin".to_owned(),
+                reason: format!("{margin} is negative or not a number"),
+            });
+        }
+        Ok(ToBcsr { margin })
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        for id in graph.topological_order().unwrap_or_default() {
+            let Some(layer) = Weighted::of(graph, id) else { continue };
+            set_encoding(graph, layer.weights, Encoding::Plain);
+            if let Some(block) = self.choose(graph, &layer, cx)
+                && cx.permit("sparse")
+            {
+                let own = own_weights(graph, &layer);
+                set_encoding(graph, own, Encoding::Bcsr { rows: block, cols: 1 });
+            }
+        }
+        for_each_region(graph, &mut |region| self.run(region, cx))
+    }
+}
+
+impl ToBcsr {
+    /// Rows of the fastest block, where it is faster than the dense form.
+    fn choose(&self, g: &Graph, layer: &Weighted, cx: &PassCx) -> Option<u8> {
+        let spatial = g.constant(layer.weights)?.rank().saturating_sub(2);
+        if layer.groups != 1 || spatial > 2 {
+            return None;
+        }
+        let product = layer.product(g)?;
+        let matrix = layer.matrix(g);
+        let time = |block: &u8| {
+            let blocks = blocks(&matrix, layer.cols, usize::from(*block));
+            cx.costs().sparse(&product, usize::from(*block), blocks)
+        };
+        let best = BLOCKS.iter().map(|block| (time(block), *block)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (best.0 <= self.margin * cx.costs().dense(&product)).then_some(best.1)
+    }
+}
+
+/// A constant that only this layer reads: its weights, or a copy of them.
+fn own_weights(g: &mut Graph, layer: &Weighted) -> Value {
+    if g.uses(layer.weights).len() == 1 && !g.is_output(layer.weights) {
+        return layer.weights;
+    }
+    let (Some(t), ty) = (g.constant(layer.weights).cloned(), g.ty(layer.weights).clone()) else { return layer.weights };
+    let own = result(g.add(Constant { value: Const(t), zeros: pruned(g, layer.weights) }, &[], vec![ty]));
+    g.set_operand(layer.node, 1, Some(own));
+    own
+}
+
+/// Sets how a constant lies.
+pub(crate) fn set_encoding(g: &mut Graph, constant: Value, encoding: Encoding) {
+    let node = g.node_mut(constant.node);
+    if let (Op::Constant(_), Type::Tensor(t)) = (&node.op, &mut node.results[constant.result as usize].ty) {
+        t.encoding = encoding;
+    }
+}
