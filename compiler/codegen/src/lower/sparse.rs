@@ -20,6 +20,9 @@ struct Weights {
     dense_macs: usize,
 }
 
+/// Bytes from one image, row (channel) and pixel of a view to the next.
+type Strides = dyn Fn(&View) -> Option<(i64, i64, i64)>;
+
 impl Lowering {
     /// Rows of a block, where a value is a constant that is to be read in blocks of one column.
     pub(super) fn block_of(&self, weights: Value) -> Option<usize> {
@@ -130,7 +133,7 @@ impl Lowering {
         dst: &View,
         epilogue: Epilogue,
         loc: &[String],
-        strides: &dyn Fn(&View) -> Option<(i64, i64, i64)>,
+        strides: &Strides,
     ) -> Lowered {
         let irregular = || Declined::new("pixels that are not regular");
         let (c_batch, c_row, c_col) = strides(dst).ok_or_else(irregular)?;
