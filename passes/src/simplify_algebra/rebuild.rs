@@ -120,7 +120,7 @@ fn add(graph: &mut Graph, head: &Head, operands: &[Value], ty: Option<TensorType
         Head::Reshape(to) => {
             if let Some(target) = shape_tensor(to) {
                 let ty = TensorType::fixed(target.dtype(), target.shape()).into();
-                operands.push(Some(result(graph.add(Constant { value: Const(target) }, &[], vec![ty]))));
+                operands.push(Some(result(graph.add(Constant { value: Const(target), zeros: 0 }, &[], vec![ty]))));
             }
             Reshape { allow_zero: to.contains(&0) }.into()
         }

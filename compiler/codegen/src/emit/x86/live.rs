@@ -231,7 +231,7 @@ impl Walk {
                     self.live.offsets.insert(*dst, root);
                 }
                 Inst::LoadPtr { dst, table, base, other, .. } => {
-                    [table, base, other].into_iter().for_each(|p| self.use_ptr(*p));
+                    [table, base].into_iter().chain(other).for_each(|p| self.use_ptr(*p));
                     self.ptr_depth.insert(*dst, self.loops.len());
                 }
                 Inst::Loop(l) => self.turns(l),

@@ -86,12 +86,15 @@ impl Walk<'_> {
                 let at = self.address(*table, *disp)?;
                 let offset = general(self.general.temporary(self.at)?);
                 self.ins(Code::Movsxd_r64_rm32, &[Op::R(offset), Op::M(at)]);
-                let (base, other) = (self.pointer(*base)?, self.pointer(*other)?);
+                let base = self.pointer(*base)?;
+                let other = other.map(|other| self.pointer(other)).transpose()?;
                 let d = general(self.general.define(self.live.ptr(*dst), None, self.at)?);
                 self.ins(Code::Mov_r64_rm64, &[Op::R(d), Op::R(base)]);
                 self.ins(Code::Add_r64_rm64, &[Op::R(d), Op::R(offset)]);
-                self.ins(Code::Test_rm64_r64, &[Op::R(offset), Op::R(offset)]);
-                self.ins(Code::Cmovs_r64_rm64, &[Op::R(d), Op::R(other)]);
+                if let Some(other) = other {
+                    self.ins(Code::Test_rm64_r64, &[Op::R(offset), Op::R(offset)]);
+                    self.ins(Code::Cmovs_r64_rm64, &[Op::R(d), Op::R(other)]);
+                }
             }
             Inst::Loop(l) => self.turns(l)?,
         }
