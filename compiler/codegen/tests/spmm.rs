@@ -6,6 +6,7 @@ use optc_codegen::nest::parse_kernel;
 use optc_codegen::spmm::{Bcsr, Operand, Spmm, spmm};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
+use optc_codegen::tile::Mem;
 use proptest::prelude::*;
 
 /// A matrix in which about `zeros` of a hundred blocks are zero.
@@ -56,8 +57,9 @@ proptest! {
             (p.c_row_stride, p.c_col_stride) = (4, 4 * rows as i64);
         }
         if epilogue {
-            let bias = Operand { bytes: 4 * rows, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 };
+            let bias = Operand { mem: Mem::F32, bytes: 4 * rows, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 };
             let residual = Operand {
+                mem: Mem::F32,
                 bytes: p.c.bytes,
                 offset: 0,
                 batch_stride: p.c.batch_stride,

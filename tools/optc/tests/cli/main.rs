@@ -2,5 +2,6 @@
 
 mod common;
 mod errors;
+mod prune;
 mod reports;
 mod run;
