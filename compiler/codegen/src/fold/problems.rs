@@ -90,6 +90,17 @@ pub fn softmax(first: usize) -> (Vec<Fold>, Expr) {
     (vec![fold(FoldOp::Max, x, top), exps], exp.times(sum))
 }
 
+/// [`softmax`], but zeros where every element is minus infinity.
+pub fn softmax_of_seen(first: usize) -> (Vec<Fold>, Expr) {
+    let (mut folds, expr) = softmax(first);
+    let (top, sum) = (Expr::Operand(first), Expr::Operand(first + 1));
+    let none = top.clone().cmp(Cmp::Eq, Expr::Const(f32::NEG_INFINITY));
+    folds[0].finish = none.select(Expr::Const(0.0), top);
+    let empty = sum.clone().cmp(Cmp::Eq, Expr::Const(0.0));
+    folds[1].finish = empty.select(Expr::Const(0.0), sum.reciprocal());
+    (folds, expr)
+}
+
 /// The logarithm of the softmax.
 pub fn log_softmax(first: usize) -> (Vec<Fold>, Expr) {
     let (x, top, sum) = (Expr::Operand(0), Expr::Operand(first), Expr::Operand(first + 1));

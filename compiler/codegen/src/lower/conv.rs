@@ -1,7 +1,7 @@
 //! Convolutions: dense and grouped ones are contractions, depthwise ones are windows.
 
-use optc_ir::Encoding;
 use optc_ir::ops::nn::Conv;
+use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
@@ -22,18 +22,16 @@ impl Lowering {
         if dst.is_empty() {
             return Err(Declined::new("an empty convolution"));
         }
-        let weights = self.constant(site.operand(1)?).cloned();
-        let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
-        let depthwise = weights.shape()[1] == 1 && op.groups > 1 && weights.shape()[0] as i64 == op.groups;
+        let weights = self.filters(site.operand(1)?)?;
+        let shape = weights.shape().to_vec();
+        let depthwise = shape[1] == 1 && op.groups > 1 && shape[0] as i64 == op.groups;
         // A depthwise kernel reads what it writes: channels last, or pixels side by side.
         let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
         let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
         only_f32(&x)?;
-        let w = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-        let kernel = &weights.shape()[2..];
+        let kernel = &shape[2..];
         let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        let shape = weights.shape();
         let fused = self.epilogue(site, 2, &dst)?;
         if depthwise {
             let problem = Window {
@@ -47,7 +45,7 @@ impl Lowering {
                 operands: fused.operands,
                 epilogue: fused.expr,
             };
-            let filters = self.add_constant(floats(&window::filters(w, groups)));
+            let filters = self.depthwise_filters(&weights, groups, &site.loc)?;
             self.window(&problem, &x, Some(filters), &fused.places, &dst, &site.loc);
             return Ok(());
         }
@@ -62,17 +60,60 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
         };
-        if groups == 1
-            && let [Axis::NONE, h, x_axis] = axes
-        {
+        if let (1, [Axis::NONE, h, x_axis], Filters::Constant(t)) = (groups, axes, &weights) {
             let conv = crate::spmm::Conv { batch: x.shape[0], channels: shape[1], axes: [h, x_axis] };
             let staged_bytes = x.shape[0] * conv.staged_bytes();
-            let k = w.len() / shape[0];
-            self.weigh(w, Product { m: shape[0], k, n: dst.len() / shape[0], staged_bytes }, None);
+            let (m, k) = (shape[0], t.len() / shape[0]);
+            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes }, None);
         }
-        let packed = floats(&problem.pack_weights(w, self.nr()));
-        let b = self.add_constant(packed);
+        let b = self.packed_filters(&weights, &problem, &site.loc)?;
         self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)
+    }
+
+    fn filters(&mut self, value: Value) -> Result<Filters, Declined> {
+        if let Some(tensor) = self.constant(value).cloned() {
+            tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            return Ok(Filters::Constant(tensor));
+        }
+        let view = self.view(value)?;
+        only_f32(&view)?;
+        Ok(Filters::Computed(view))
+    }
+
+    /// The filters of a depthwise convolution, `[taps…, channels]`.
+    fn depthwise_filters(&mut self, w: &Filters, channels: usize, loc: &[String]) -> Result<BufRef, Declined> {
+        match w {
+            Filters::Constant(t) => {
+                let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+                Ok(self.add_constant(floats(&window::filters(w, channels))))
+            }
+            Filters::Computed(view) => {
+                let rank = view.shape.len();
+                let taps_first: Vec<usize> = (2..rank).chain([1, 0]).collect();
+                Ok(self.plain_copy(&permuted(view, &taps_first), loc)?.at)
+            }
+        }
+    }
+
+    /// The filters of a dense convolution in panels; computed ones get their channels last before.
+    fn packed_filters(&mut self, w: &Filters, c: &contract::Conv, loc: &[String]) -> Result<BufRef, Declined> {
+        match w {
+            Filters::Constant(t) => {
+                let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+                let packed = floats(&c.pack_weights(w, self.nr()));
+                Ok(self.add_constant(packed))
+            }
+            Filters::Computed(view) => {
+                let rank = view.shape.len();
+                let channels_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
+                let from = self.plain_copy(&permuted(view, &channels_last), loc)?;
+                let p = c.pack();
+                // The elements of all taps lie side by side: one long tap.
+                let one = contract::PackB { taps: 1, k: p.taps * p.k, ..p };
+                Ok(self.packing(&from, c.groups, c.group_weights(1), &one, loc))
+            }
+        }
     }
 
     /// Emits the contraction of a convolution.
@@ -143,6 +184,26 @@ impl Lowering {
             places,
         })
     }
+}
+
+/// The weights of a convolution as ONNX has them.
+enum Filters {
+    Constant(Tensor),
+    Computed(View),
+}
+
+impl Filters {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Filters::Constant(t) => t.shape(),
+            Filters::Computed(view) => &view.shape,
+        }
+    }
+}
+
+fn permuted(view: &View, perm: &[usize]) -> View {
+    let shape = perm.iter().map(|&d| view.shape[d]).collect();
+    View { shape, strides: perm.iter().map(|&d| view.strides[d]).collect(), ..view.clone() }
 }
 
 /// An epilogue over images.

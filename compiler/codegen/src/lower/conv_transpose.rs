@@ -13,7 +13,6 @@ use super::conv::{Fused, floats, image};
 use super::{Declined, Lowered, Lowering, Site, View};
 use crate::elementwise::{Elementwise, elementwise};
 use crate::expr::Expr;
-use crate::tile::Mem;
 use crate::window::{self, Axis, Reduce, Window};
 use crate::{contract, space};
 
@@ -151,7 +150,7 @@ impl Lowering {
     /// Emits the kernel of elements that no tap reaches: their sum is zero.
     fn no_taps(&mut self, t: &Transposed, axes: [Axis; 3], dst: window::View, operands: Vec<window::View>) -> Lowered {
         let view = |v: &window::View| space::View {
-            mem: Mem::F32,
+            mem: v.mem,
             bytes: v.bytes,
             offset: v.offset,
             strides: v.strides.to_vec(),

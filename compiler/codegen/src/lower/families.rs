@@ -15,6 +15,7 @@ impl Lowering {
             Op::QuantMatMul(op) => self.quant_matmul(op, site),
             Op::QuantSum(op) => self.quant_sum(op, site),
             Op::ConvTranspose(op) => self.conv_transpose(op, site),
+            Op::Attention(op) => self.attention(op, site),
             Op::Pool(op) => self.pool(op, site),
             Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
             Op::Lstm(op) => self.lstm(op, site),
@@ -154,7 +155,6 @@ impl Lowering {
             | Op::MaxRoiPool(_)
             | Op::Lrn(_)
             | Op::NllLoss(_)
-            | Op::Attention(_)
             | Op::LinearAttention(_)
             | Op::RotaryEmbedding(_)
             | Op::GridSample(_) => host("there is no kernel for it"),

@@ -6,9 +6,11 @@ use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::DType;
 
 use super::elementwise::kernel_view;
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::expr::Expr;
-use crate::fold::{Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax};
+use crate::fold::{
+    Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax, softmax_of_seen,
+};
 use crate::tile::Cmp;
 
 /// Lowers an op of this family.
@@ -147,6 +149,14 @@ pub(super) fn integer_sum(
         let fold = Fold { op: FoldOp::Sum, element, finish: Expr::Operand(first), keep: false };
         (vec![fold], Expr::Operand(first))
     })
+}
+
+/// The softmax along the last dim; zeros where all elements are minus infinity.
+pub(super) fn attention_softmax(lw: &mut Lowering, x: View, dst: View, loc: &[String]) -> Lowered {
+    let last = x.shape.len() - 1;
+    let reduced = (0..x.shape.len()).map(|d| d == last).collect();
+    let site = Site { operands: Vec::new(), results: vec![dst], epilogue: Epilogue::default(), loc: loc.to_vec() };
+    every(&site, vec![x], reduced)?.emit(lw, &site, softmax_of_seen, |value| value)
 }
 
 /// An op over the lines along one axis.

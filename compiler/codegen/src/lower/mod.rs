@@ -8,6 +8,7 @@
 //! rolled back, and the op runs on the host. Which layout a result gets is its type's encoding; families look at views, never
 //! at the encoding of an operand's type.
 
+mod attention;
 mod contract;
 mod conv;
 mod conv_transpose;
@@ -18,6 +19,7 @@ mod fold;
 mod fused;
 mod host;
 mod mapped;
+mod matmul;
 mod memory;
 mod movement;
 mod pool;

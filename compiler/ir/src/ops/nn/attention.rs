@@ -108,7 +108,7 @@ impl Semantics for Attention {
 
 impl Attention {
     /// Whether a query at position `p` sees key `j`.
-    fn sees(&self, p: i64, j: i64) -> bool {
+    pub fn sees(&self, p: i64, j: i64) -> bool {
         (!self.causal || j <= p)
             && (self.left < 0 || j >= p.saturating_sub(self.left))
             && (self.right < 0 || j <= p.saturating_add(self.right))

@@ -1,0 +1,285 @@
+//! Matrix products: finds the strides, packs the right operand, and hands the epilogue on.
+
+use optc_ir::ops::{math::MatMul, nn::Gemm};
+use optc_ir::{Encoding, Value};
+use optc_runtime::plan::{BufRef, Info};
+use optc_tensor::Tensor;
+
+use super::contract::{Call, Placed, collapse, dims, only_f32};
+use super::elementwise::mem_of;
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use crate::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
+use crate::cost;
+use crate::expr::Expr;
+
+/// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
+pub(super) struct Product<'a> {
+    pub a: View,
+    pub b: Right,
+    pub dst: View,
+    pub epilogue: Epilogue,
+    pub loc: &'a [String],
+}
+
+/// The right operand of a product, `[batches…, k, n]`.
+pub(super) enum Right {
+    /// Known when compiling: `k` and `n` with their strides, one behind the other in `batches`.
+    Constant { tensor: Tensor, batches: usize, pack: PackB },
+    /// Computed.
+    View(View),
+}
+
+impl Right {
+    fn extents(&self) -> (usize, usize) {
+        match self {
+            Right::Constant { pack, .. } => (pack.k, pack.n),
+            Right::View(view) => (view.shape[view.shape.len() - 2], view.shape[view.shape.len() - 1]),
+        }
+    }
+}
+
+/// Where a packed B is.
+struct Packed {
+    at: BufRef,
+    /// Elements from one batch to the next, 0 for one that all batches share.
+    batch_stride: usize,
+}
+
+/// Batch and row strides of what a product reads or writes.
+struct Strides {
+    batch: i64,
+    row: i64,
+}
+
+impl Lowering {
+    pub(super) fn matmul(&mut self, _: &MatMul, site: &Site) -> Lowered {
+        let (mut a, mut dst) = (self.view(site.operand(0)?)?, site.result()?.clone());
+        if let Some(block) = self.block_of(site.operand(1)?)
+            && a.shape.len() >= 2
+        {
+            return self.in_blocks(&a, (site.operand(1)?, false), block, site, site.epilogue.clone());
+        }
+        let b = self.right(site.operand(1)?, false)?;
+        let b_is_vector = self.ty(site.operand(1)?)?.rank() == Some(1);
+        let mut epilogue = site.epilogue.clone();
+        // A vector is a matrix of one row or column, a dim that the result does not have.
+        let missing = usize::from(b_is_vector);
+        if a.shape.len() == 1 {
+            a = inserted(&a, 0);
+            for view in epilogue.operands.iter_mut().chain([&mut dst]) {
+                *view = inserted(view, view.shape.len() + missing - 1);
+            }
+        }
+        if b_is_vector {
+            for view in epilogue.operands.iter_mut().chain([&mut dst]) {
+                *view = inserted(view, view.shape.len());
+            }
+        }
+        self.product(Product { a, b, dst, epilogue, loc: &site.loc })
+    }
+
+    pub(super) fn gemm(&mut self, op: &Gemm, site: &Site) -> Lowered {
+        let mut epilogue = site.epilogue.clone();
+        let mut sum = Expr::Operand(0);
+        if op.alpha.0 != 1.0 {
+            sum = sum.times(Expr::Const(op.alpha.0));
+        }
+        if let Some(c) = site.optional(2) {
+            let view = self.view(c)?;
+            only_f32(&view)?;
+            let wide = view.broadcast(&site.result()?.shape);
+            epilogue.operands.push(wide.ok_or_else(|| Declined::new("`c` does not broadcast"))?);
+            let c = Expr::Operand(epilogue.operands.len());
+            sum = sum.plus(if op.beta.0 == 1.0 { c } else { c.times(Expr::Const(op.beta.0)) });
+        }
+        epilogue.expr = epilogue.expr.with_operand(0, &sum);
+        let a = self.view(site.operand(0)?)?;
+        if let (Some(block), false) = (self.block_of(site.operand(1)?), op.trans_a) {
+            return self.in_blocks(&a, (site.operand(1)?, op.trans_b), block, site, epilogue);
+        }
+        let a = if op.trans_a { turned(a) } else { a };
+        let b = self.right(site.operand(1)?, op.trans_b)?;
+        self.product(Product { a, b, dst: site.result()?.clone(), epilogue, loc: &site.loc })
+    }
+
+    fn in_blocks(&mut self, a: &View, b: (Value, bool), block: usize, site: &Site, epilogue: Epilogue) -> Lowered {
+        only_f32(a)?;
+        if !site.result()?.is(Encoding::Plain) {
+            return Err(Declined::new("the result of a product is not laid out plainly"));
+        }
+        self.sparse_matmul(a, b, block, site, epilogue)
+    }
+
+    /// Says what a sparse form of a constant right operand would take, for `rows` rows of the left one.
+    fn weigh_right(&mut self, b: &Right, rows: usize) {
+        let Right::Constant { tensor, pack, .. } = b else { return };
+        let Ok(src) = tensor.as_slice::<f32>() else { return };
+        if tensor.rank() == 2 {
+            let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
+            let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
+            let weights: Vec<f32> = (0..src.len()).map(at).collect();
+            self.weigh(&weights, cost::Product { m: pack.n, k, n: rows, staged_bytes }, None);
+        }
+    }
+
+    /// A value as the right operand of a product.
+    fn right(&mut self, b: Value, transposed: bool) -> Result<Right, Declined> {
+        let Some(t) = self.constant(b).cloned() else {
+            let view = self.view(b)?;
+            let view = if view.shape.len() == 1 { inserted(&view, 1) } else { view };
+            return Ok(Right::View(if transposed { turned(view) } else { view }));
+        };
+        let (k, n, lead) = match t.shape() {
+            [lead @ .., k, n] => (*k, *n, lead),
+            [k] => (*k, 1, &[][..]),
+            [] => return Err(Declined::new("an operand is a scalar")),
+        };
+        let batches = lead.iter().product();
+        let straight = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
+        let pack = if transposed { PackB { k: n, n: k, k_stride: 1, n_stride: n, ..straight } } else { straight };
+        Ok(Right::Constant { tensor: t, batches, pack })
+    }
+
+    /// Emits the kernels of a product.
+    pub(super) fn product(&mut self, p: Product) -> Lowered {
+        let Product { a, b, dst, epilogue, loc } = p;
+        only_f32(&a)?;
+        let width = |v: &View| v.width() as i64;
+        let rank = dst.shape.len();
+        if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
+            return Err(Declined::new("the result of a product is not laid out plainly"));
+        }
+        let (k, _) = b.extents();
+        let (m, n) = (dst.shape[rank - 2], dst.shape[rank - 1]);
+        let lead = dst.shape[..rank - 2].to_vec();
+        let batch: usize = lead.iter().product();
+        if batch * m * n * k == 0 {
+            return Err(Declined::new("an empty product"));
+        }
+        let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { self.plain_copy(&a, loc)? } else { a };
+        let a = a.broadcast(&[&lead[..], &[m, k]].concat());
+        let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        self.weigh_right(&b, batch * m);
+        let packed = self.packed(b, &lead, loc)?;
+        // With one B for all batches, the batches are more rows.
+        let rows = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+        let merged = packed.batch_stride == 0 && rows(&a) && epilogue.operands.iter().all(rows);
+        let split = if merged { 0 } else { rank - 2 };
+        let (a, of_a) = self.regular(a, split, loc)?;
+        let of_c = strides(&dst, split).ok_or_else(irregular)?;
+        let mut operands = Vec::new();
+        for view in epilogue.operands {
+            let (view, of) = self.regular(view, split, loc)?;
+            let operand = Operand {
+                mem: mem_of(view.dtype)?,
+                bytes: view.span_bytes(),
+                offset: 0,
+                batch_stride: width(&view) * of.batch,
+                row_stride: width(&view) * of.row,
+                col_stride: width(&view) * if n == 1 { 0 } else { view.strides[rank - 1] },
+            };
+            operands.push(Placed { operand, at: view.at });
+        }
+        let (batch, m) = if merged { (1, batch * m) } else { (batch, m) };
+        let contract = Contract {
+            a_bytes: a.span_bytes(),
+            a_batch_stride: 4 * of_a.batch,
+            rows: Rows::Stride(4 * of_a.row),
+            b_batch_stride: 4 * packed.batch_stride as i64,
+            c_mem: mem_of(dst.dtype)?,
+            c_bytes: dst.span_bytes(),
+            c_batch_stride: width(&dst) * of_c.batch,
+            c_row_stride: width(&dst) * of_c.row,
+            c_col_stride: width(&dst),
+            ..Contract::matmul(batch, m, n, k)
+        };
+        let (b, loc) = (packed.at, loc.to_vec());
+        self.contract(Call { contract, a: a.at, b, dst: dst.at, operands, epilogue: epilogue.expr, loc }, None)
+    }
+
+    /// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
+    fn regular(&mut self, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
+        if let Some(found) = strides(&view, split) {
+            return Ok((view, found));
+        }
+        let copy = self.plain_copy(&view, loc)?;
+        let found = strides(&copy, split).ok_or_else(irregular)?;
+        Ok((copy, found))
+    }
+
+    /// B in panels: at compile time where it is constant, else by a kernel.
+    fn packed(&mut self, b: Right, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
+        let batch: usize = lead.iter().product();
+        match b {
+            Right::Constant { tensor, batches, pack } => {
+                let src = tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+                if batches != 1 && batches != batch {
+                    return Err(Declined::new("a constant operand broadcasts some of its batches"));
+                }
+                let (nr, size) = (self.nr(), pack.k * pack.n);
+                let at = self.pack_constant(src, batches, size, &pack, nr);
+                Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
+            }
+            Right::View(view) => self.packed_view(view, lead, loc),
+        }
+    }
+
+    fn packed_view(&mut self, view: View, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
+        only_f32(&view)?;
+        let matrix = view.shape.len() - 2;
+        let one = view.shape[..matrix].iter().product::<usize>() == 1;
+        let from = if one {
+            View { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
+        } else {
+            let wide = [lead, &view.shape[matrix..]].concat();
+            view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
+        };
+        let matrix = from.shape.len() - 2;
+        let batch: usize = from.shape[..matrix].iter().product();
+        let stride_of = |from: &View| collapse(&dims(from, 0..matrix));
+        let from = if stride_of(&from).is_some() { from } else { self.plain_copy(&from, loc)? };
+        let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
+        let stride = positive(stride_of(&from).ok_or_else(irregular)?)?;
+        let (k, n) = (from.shape[matrix], from.shape[matrix + 1]);
+        let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
+        let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
+        let at = self.packing(&from, batch, stride, &pack, loc);
+        Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, self.nr()) } })
+    }
+
+    /// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart.
+    pub(super) fn packing(&mut self, from: &View, batch: usize, stride: usize, p: &PackB, loc: &[String]) -> BufRef {
+        let nr = self.nr();
+        let len = packed_len(1, p.k, p.n, nr);
+        let at = self.temp(4 * batch * len);
+        let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, self.target.isa.lanes());
+        let info = Info { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..Info::default() };
+        self.kernel(kernel, vec![from.at, at], None, info);
+        at
+    }
+}
+
+fn irregular() -> Declined {
+    Declined::new("an operand's batches are not regular")
+}
+
+fn strides(view: &View, split: usize) -> Option<Strides> {
+    let last = view.shape.len() - 1;
+    Some(Strides { batch: collapse(&dims(view, 0..split))?, row: collapse(&dims(view, split..last))? })
+}
+
+/// The view with its last two dims swapped.
+pub(super) fn turned(mut view: View) -> View {
+    let r = view.shape.len();
+    view.shape.swap(r - 2, r - 1);
+    view.strides.swap(r - 2, r - 1);
+    view
+}
+
+/// The view with a dim of extent 1 before dim `at`.
+fn inserted(view: &View, at: usize) -> View {
+    let mut view = view.clone();
+    view.shape.insert(at, 1);
+    view.strides.insert(at, 0);
+    view
+}

@@ -1,0 +1,64 @@
+//! Products, attention and convolutions with computed weights, lowered and run as compiled plans, against the interpreter.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
+mod lowered;
+
+use lowered::{Arg, check, constant, input, random};
+use optc_ir::Real;
+use optc_ir::ops::{math, nn};
+use optc_tensor::Tensor;
+
+fn attention() -> nn::Attention {
+    nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores: String::new(), softcap: Real(0.0) }
+}
+
+/// `q`, `k` and `v` of so many heads, sharing `shared`.
+fn heads(heads: usize, shared: usize, queries: usize, keys: usize) -> Vec<Arg> {
+    let arg = |h: usize, s: usize, width: usize, seed| Arg::Input(random(&[2, h, s, width], seed));
+    vec![arg(heads, queries, 8, 1), arg(shared, keys, 8, 2), arg(shared, keys, 6, 3)]
+}
+
+#[test]
+fn attention_of_any_heads_and_masks() {
+    for (count, shared, queries, keys) in [(3, 3, 5, 7), (4, 2, 1, 9), (6, 1, 4, 4), (1, 1, 17, 33)] {
+        let plain = || heads(count, shared, queries, keys);
+        check(attention(), &plain(), false);
+        check(nn::Attention { softcap: Real(0.5), scale: Real(2.0), ..attention() }, &plain(), false);
+        check(nn::Attention { causal: true, ..attention() }, &plain(), false);
+        check(nn::Attention { left: 1, right: 2, ..attention() }, &[plain(), vec![Arg::Absent]].concat(), false);
+        for shape in [vec![queries, keys], vec![2, 1, 1, keys], vec![count, queries, keys], vec![1, 1]] {
+            let float = [plain(), vec![Arg::Input(random(&shape, 4))]].concat();
+            check(nn::Attention { causal: true, ..attention() }, &float, false);
+            let seen: Vec<bool> = random(&shape, 5).to_f64_vec().iter().map(|x| *x > 0.0).collect();
+            let bools = [plain(), vec![Arg::Input(Tensor::from_bools(&shape, &seen).unwrap())]].concat();
+            check(attention(), &bools, false);
+        }
+    }
+}
+
+#[test]
+fn products_with_vectors() {
+    for (a, b) in [(vec![5], vec![5]), (vec![2, 3, 5], vec![5]), (vec![5], vec![5, 4]), (vec![5], vec![3, 5, 4])] {
+        check(math::MatMul {}, &[input(&a), Arg::Input(random(&b, 2))], false);
+        check(math::MatMul {}, &[input(&a), constant(&b, 2)], false);
+    }
+}
+
+#[test]
+fn convolutions_with_computed_weights() {
+    let conv = |strides: &[i64], pads: &[i64], dilations: &[i64], groups| nn::Conv {
+        strides: strides.to_vec(),
+        pads: pads.to_vec(),
+        dilations: dilations.to_vec(),
+        groups,
+    };
+    let weights = |shape: &[usize]| Arg::Input(random(shape, 2));
+    for nhwc in [false, true] {
+        let args = [input(&[2, 3, 9, 8]), weights(&[5, 3, 3, 2]), Arg::Input(random(&[5], 3))];
+        check(conv(&[2, 1], &[1, 0, 1, 2], &[1, 2], 1), &args, nhwc);
+        check(conv(&[], &[], &[], 2), &[input(&[1, 6, 5, 5]), weights(&[4, 3, 3, 3])], nhwc);
+        check(conv(&[], &[1, 1, 1, 1], &[], 6), &[input(&[1, 6, 5, 5]), weights(&[6, 1, 3, 3])], nhwc);
+        check(conv(&[], &[], &[], 1), &[input(&[1, 40, 4, 4]), weights(&[3, 40, 1, 1])], nhwc);
+    }
+    check(conv(&[2], &[2, 2], &[], 1), &[input(&[1, 20, 9]), weights(&[7, 20, 4])], false);
+}
