@@ -6,6 +6,7 @@ pub mod elementwise;
 pub mod emit;
 pub mod expr;
 pub mod fold;
+pub mod gather;
 pub mod gemm_peak;
 pub mod int8;
 pub mod lower;

@@ -5,8 +5,9 @@
 mod lowered;
 
 use lowered::{Arg, check, constant, input, random};
-use optc_ir::ops::{nn, tensor};
-use optc_tensor::Tensor;
+use optc_codegen::testing::isas;
+use optc_ir::ops::{math, nn, tensor};
+use optc_tensor::{DType, Tensor};
 
 fn ints(shape: &[usize], values: &[i64]) -> Arg {
     Arg::Constant(Tensor::from_slice(shape, values).unwrap())
@@ -66,6 +67,58 @@ fn constant_indices_pick_and_place() {
     check(scatter(), &[input(&[4, 3, 2]), ints(&[2, 1], &[3, -3]), input(&[2, 3, 2])], false);
     let places = ints(&[2, 2, 2], &[0, 1, 0, 2, 2, 1, 2, 2]);
     check(scatter(), &[input(&[4, 3, 2]), places, input(&[2, 2, 2])], false);
+}
+
+#[test]
+fn computed_indices_pick() {
+    for (axis, shape, indices) in
+        [(0, vec![3], vec![3, 0, -4]), (1, vec![2, 2], vec![1, -1, 2, 0]), (-1, vec![], vec![6])]
+    {
+        let x = || input(&[4, 3, 7]);
+        let wide = Tensor::from_slice(&shape, &indices).unwrap();
+        let narrow = Tensor::from_i64(DType::I32, &shape, &indices).unwrap();
+        for indices in [wide, narrow] {
+            check(tensor::Gather { axis }, &[x(), Arg::Input(indices.clone())], false);
+            check(tensor::Gather { axis }, &[constant(&[4, 3, 7], 2), Arg::Input(indices.clone())], false);
+            let bytes = Tensor::from_i64(DType::U8, &[4, 3, 7], &(0..84).collect::<Vec<_>>()).unwrap();
+            check(tensor::Gather { axis }, &[Arg::Input(bytes), Arg::Input(indices)], false);
+        }
+    }
+    let rows: Vec<i64> = (0..500).map(|i| i * 7 % 41 - 20).collect();
+    let rows = Arg::Input(Tensor::from_slice(&[500], &rows).unwrap());
+    check(tensor::Gather { axis: 0 }, &[constant(&[40, 30], 2), rows], false);
+}
+
+#[test]
+fn an_index_out_of_range_is_an_error() {
+    for index in [4i64, -5, i64::MAX, i64::MIN] {
+        let args = [input(&[4, 3]), Arg::Input(Tensor::from_slice(&[2], &[0, index]).unwrap())];
+        for isa in isas() {
+            let error = lowered::outcome(isa, &tensor::Gather { axis: 0 }.into(), &args, false).unwrap_err();
+            assert!(error.to_string().contains(&format!("index {index} is outside of -4..4")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn places_of_extremes() {
+    let with_nan = |values: &[f32]| Arg::Input(Tensor::from_slice(&[1, values.len()], values).unwrap());
+    let nan = f32::NAN;
+    for (kind, last, keep_dims) in
+        [("max", false, true), ("max", true, false), ("min", false, false), ("min", true, true)]
+    {
+        for axis in [0, 1, -1] {
+            let op = math::ArgReduce { axis, keep_dims, kind: kind.to_owned(), last };
+            check(op.clone(), &[input(&[3, 9, 13])], false);
+            let ties: Vec<f32> = (0..351).map(|i| (i * 7 % 5) as f32).collect();
+            check(op, &[Arg::Input(Tensor::from_slice(&[3, 9, 13], &ties).unwrap())], false);
+        }
+        let op = || math::ArgReduce { axis: 1, keep_dims, kind: kind.to_owned(), last };
+        for values in [&[1.0, nan, f32::INFINITY, nan, 3.0][..], &[nan, nan, nan], &[f32::INFINITY, nan], &[-0.0, 0.0]]
+        {
+            check(op(), &[with_nan(values)], false);
+        }
+    }
 }
 
 #[test]

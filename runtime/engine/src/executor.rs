@@ -166,6 +166,7 @@ impl Executor {
                 Ok(())
             }
             Step::Load { value, to, loc } => self.load(*value, to, loc),
+            Step::Check { indices, extent, loc } => self.check(indices, *extent, loc),
         }
     }
 
@@ -234,6 +235,27 @@ impl Executor {
             Some(other) => Err(mismatch(other.ty().to_string())),
             None => Err(mismatch("nothing".to_owned())),
         }
+    }
+
+    fn check(&self, indices: &Stored, extent: usize, loc: &str) -> Result<(), RunError> {
+        let (from, wide) = (self.address(indices.at), indices.dtype == DType::I64);
+        let n = extent as i64;
+        for i in 0..indices.shape.iter().product::<usize>() {
+            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so element `i`
+            // can be read.
+            let index = unsafe {
+                match wide {
+                    true => from.cast::<i64>().add(i).read_unaligned(),
+                    false => from.cast::<i32>().add(i).read_unaligned().into(),
+                }
+            };
+            if !(-n..n).contains(&index) {
+                let reason = format!("index {index} is outside of {}..{n}", -n);
+                let error = Box::new(OpError::Constraint { constraint: "index", reason });
+                return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
+            }
+        }
+        Ok(())
     }
 
     fn host(&mut self, step: &HostStep) -> Result<(), RunError> {

@@ -157,6 +157,15 @@ pub enum Step {
         /// For errors.
         loc: String,
     },
+    /// A check that indices, `i32` or `i64`, lie in `-extent..extent`; what they address comes after it.
+    Check {
+        /// The indices.
+        indices: Stored,
+        /// What they index.
+        extent: usize,
+        /// For errors.
+        loc: String,
+    },
 }
 
 /// Something that takes values and gives values: the compiled region of a control-flow op.

@@ -39,6 +39,7 @@ impl Plan {
             }
             Step::Host(h) => format!("host {}: {} -> {}", h.info.name, list(&h.operands), list(&h.results)),
             Step::Copy { src, dst, bytes } => format!("copy {bytes} bytes: {} -> {}", self.at(*src), self.at(*dst)),
+            Step::Check { indices, extent, .. } => format!("check {} < {extent}", self.stored(indices)),
             Step::Load { value, to, .. } => format!("load value{value} -> {}", self.stored(to)),
         }
     }

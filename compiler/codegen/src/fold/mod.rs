@@ -13,7 +13,7 @@
 mod problems;
 mod tile;
 
-pub use problems::{Reduction, log_softmax, normalised, root_mean_square, softmax, softmax_of_seen};
+pub use problems::{Reduction, log_softmax, normalised, place_of_extreme, root_mean_square, softmax, softmax_of_seen};
 
 use crate::expr::Expr;
 use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, call_counts, for_loop};

@@ -5,7 +5,7 @@
 
 use super::{Fold, FoldOp};
 use crate::expr::Expr;
-use crate::tile::Cmp;
+use crate::tile::{Binary, Cmp};
 
 /// What a reduction computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,24 @@ pub fn softmax(first: usize) -> (Vec<Fold>, Expr) {
     let mut exps = fold(FoldOp::Sum, exp.clone(), sum.clone().reciprocal());
     exps.keep = true;
     (vec![fold(FoldOp::Max, x, top), exps], exp.times(sum))
+}
+
+/// The first or last of the indices in operand 1 where operand 0, of `n` elements, is extreme. NaN is the largest.
+pub fn place_of_extreme(n: usize, largest: bool, last: bool) -> Vec<Fold> {
+    let (x, place) = (Expr::Operand(0), Expr::Operand(1));
+    let (top, found) = (Expr::Operand(2), Expr::Operand(3));
+    let nan = x.clone().cmp(Cmp::Ne, x.clone());
+    let same = x.clone().cmp(Cmp::Eq, top.clone());
+    let (extreme, hit) = if largest {
+        (fold(FoldOp::Max, x, top), same.binary(Binary::Or, nan))
+    } else {
+        // Below NaN are all others; where there are none, nothing is hit.
+        (fold(FoldOp::Min, nan.select(Expr::Const(f32::INFINITY), x), top), same)
+    };
+    let (op, miss, only_nan) = if last { (FoldOp::Max, -1.0, n as f32 - 1.0) } else { (FoldOp::Min, n as f32, 0.0) };
+    let missed = found.clone().cmp(Cmp::Eq, Expr::Const(miss));
+    let element = hit.select(place, Expr::Const(miss));
+    vec![extreme, fold(op, element, missed.select(Expr::Const(only_nan), found))]
 }
 
 /// [`softmax`], but zeros where every element is minus infinity.

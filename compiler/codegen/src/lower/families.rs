@@ -2,7 +2,7 @@
 
 use optc_ir::Op;
 
-use super::{Declined, Lowered, Lowering, Site, elementwise, fold, mapped, movement};
+use super::{Declined, Lowered, Lowering, Site, elementwise, fold, gather, mapped, movement};
 
 impl Lowering {
     /// Lowers an op that is no view of its operand. There is no wildcard: a new op does not compile before it is decided.
@@ -16,6 +16,7 @@ impl Lowering {
             Op::QuantSum(op) => self.quant_sum(op, site),
             Op::ConvTranspose(op) => self.conv_transpose(op, site),
             Op::Attention(op) => self.attention(op, site),
+            Op::ArgReduce(op) => fold::arg_reduce(self, op, site),
             Op::Pool(op) => self.pool(op, site),
             Op::BatchNorm(op) => elementwise::batch_norm(self, op, site),
             Op::Lstm(op) => self.lstm(op, site),
@@ -31,7 +32,8 @@ impl Lowering {
             | Op::Expand(_)
             | Op::Slice(_)
             | Op::Split(_) => movement::op(self, op, site),
-            Op::Gather(_) | Op::Tile(_) | Op::Resize(_) | Op::ScatterNd(_) => mapped::op(self, op, site),
+            Op::Gather(op) => gather::op(self, op, site),
+            Op::Tile(_) | Op::Resize(_) | Op::ScatterNd(_) => mapped::op(self, op, site),
             Op::Quantize(_)
             | Op::Dequantize(_)
             | Op::Requantize(_)
@@ -135,12 +137,12 @@ impl Lowering {
             | Op::MelWeights(_)
             | Op::AffineGrid(_) => host("it computes a constant unless shapes depend on data"),
             Op::Fused(_) => host("a fused region is lowered as a whole"),
-            Op::GatherElements(_) | Op::GatherNd(_) => host("kernels gather only at constant, even indices"),
+            Op::GatherElements(_) | Op::GatherNd(_) => host("there is no kernel that gathers single elements"),
             Op::ScatterElements(_) | Op::UpdateCache(_) | Op::MaxUnpool(_) => host("there is no kernel that scatters"),
             Op::Triangle(_) | Op::OneHot(_) | Op::ReverseSequence(_) | Op::CenterCropPad(_) | Op::Col2Im(_) => {
                 host("there is no kernel that moves elements so")
             }
-            Op::ArgReduce(_) | Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
+            Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
                 host("there is no kernel that finds places of extremes")
             }
             Op::DynamicQuantize(_) | Op::DynamicLstm(_) => host("there is no integer kernel for it"),

@@ -3,13 +3,14 @@
 use optc_ir::Op;
 use optc_ir::ops::{math, nn};
 use optc_runtime::plan::{BufRef, Info};
-use optc_tensor::DType;
+use optc_tensor::{DType, Tensor};
 
 use super::elementwise::kernel_view;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::expr::Expr;
 use crate::fold::{
-    Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax, softmax_of_seen,
+    Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, place_of_extreme, root_mean_square, softmax,
+    softmax_of_seen,
 };
 use crate::tile::Cmp;
 
@@ -149,6 +150,43 @@ pub(super) fn integer_sum(
         let fold = Fold { op: FoldOp::Sum, element, finish: Expr::Operand(first), keep: false };
         (vec![fold], Expr::Operand(first))
     })
+}
+
+/// The place of an extreme: the extreme itself, then the first or last index where it stands.
+pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -> Lowered {
+    site.without_epilogue()?;
+    let (x, mut result) = (lw.view(site.operand(0)?)?, site.result()?.clone());
+    let along = axis(op.axis, x.shape.len())?;
+    let n = x.shape[along];
+    // Indices are folded as floats.
+    if x.dtype != DType::F32 || x.is_empty() || n > 1 << 24 {
+        return Err(Declined::new(format!("kernels do not find places in {} elements of {}", n, x.dtype)));
+    }
+    if !op.keep_dims {
+        result.shape.insert(along, 1);
+        result.strides.insert(along, 0);
+    }
+    result.strides[along] = 0;
+    let places: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let at = lw.add_constant(Tensor::from_slice(&[n], &places).expect("as many elements as its length"));
+    let mut strides = vec![0; x.shape.len()];
+    strides[along] = 1;
+    let places = View { at, strides, ..x.clone() };
+    let problem = Folding {
+        shape: x.shape.clone(),
+        reduced: (0..x.shape.len()).map(|d| d == along).collect(),
+        operands: vec![kernel_view(&x)?, kernel_view(&places)?],
+        folds: place_of_extreme(n, op.kind == "max", op.last),
+        result: kernel_view(&result)?,
+        every: false,
+        store: Expr::Operand(3).to_int(),
+    };
+    let kernel = folding(&problem, lw.target.isa);
+    let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
+    let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+    let info = Info { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..Info::default() };
+    lw.kernel(kernel, vec![x.at, at, result.at], None, info);
+    Ok(())
 }
 
 /// The softmax along the last dim; zeros where all elements are minus infinity.

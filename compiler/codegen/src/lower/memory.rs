@@ -92,6 +92,7 @@ fn lives(buffers: usize, steps: &[Step], outputs: &[Port]) -> Vec<Life> {
             }
             Step::Copy { src, dst, .. } => [src, dst].into_iter().for_each(|a| touch(a.buf, i)),
             Step::Load { to, .. } => touch(to.at.buf, i),
+            Step::Check { indices, .. } => touch(indices.at.buf, i),
         }
     }
     for port in outputs {

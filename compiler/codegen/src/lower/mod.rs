@@ -17,6 +17,7 @@ mod families;
 mod finish;
 mod fold;
 mod fused;
+mod gather;
 mod host;
 mod mapped;
 mod matmul;

@@ -132,6 +132,11 @@ impl Lowering {
         self.steps.push(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, info }));
     }
 
+    /// Adds a step that is no kernel.
+    pub(super) fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
     pub(super) fn buffer(&mut self, bytes: usize, kind: Kind) -> BufRef {
         self.drafts.push(Draft { bytes, kind, in_place: None });
         BufRef { buf: self.drafts.len() - 1, offset: 0 }

@@ -7,7 +7,7 @@ use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, random_floats};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
-use optc_runtime::{Arena, Executor, Pool};
+use optc_runtime::{Arena, Executor, Pool, RunError};
 use optc_tensor::{DType, Tensor};
 
 /// An operand of the op under test.
@@ -62,24 +62,29 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
     (graph, inputs)
 }
 
-/// Runs the op through kernels (which it must have) and the interpreter.
-pub fn check(op: impl Into<Op>, args: &[Arg], nhwc: bool) {
-    let op = op.into();
-    let (graph, inputs) = graph_of(&op, args, nhwc);
-    let want = run(&graph, &inputs).unwrap();
-    for isa in isas() {
-        check_on(isa, &op, graph.clone(), &inputs, &want);
-    }
-}
-
-fn check_on(isa: &'static Isa, op: &Op, graph: Graph, inputs: &[Val], want: &[Val]) {
+/// What the kernels of the op give, which it must have, on an instruction set.
+pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, RunError> {
+    let (graph, inputs) = graph_of(op, args, nhwc);
     let target = Target { isa, ..Target::host() };
     let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }
     let mut executor = Executor::new(Arc::new(compiled.plan));
-    let found = executor.run(inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
+    executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None)
+}
+
+/// Runs the op through the kernels of every instruction set and the interpreter.
+pub fn check(op: impl Into<Op>, args: &[Arg], nhwc: bool) {
+    let op = op.into();
+    let (graph, inputs) = graph_of(&op, args, nhwc);
+    let want = run(&graph, &inputs).unwrap();
+    for isa in isas() {
+        compare(isa, &op, &outcome(isa, &op, args, nhwc).unwrap(), &want);
+    }
+}
+
+fn compare(isa: &Isa, op: &Op, found: &[Val], want: &[Val]) {
     for (i, (found, want)) in found.iter().zip(want).enumerate() {
         let (Val::Tensor(found), Val::Tensor(want)) = (found, want) else { panic!("results are tensors") };
         assert_eq!(found.shape(), want.shape());

@@ -131,6 +131,10 @@ fn describe(step: &Step) -> (&'static str, Info) {
         Step::Copy { bytes, .. } => {
             ("copy", Info { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..Info::default() })
         }
+        Step::Check { indices, loc, .. } => {
+            let bytes = indices.bytes() as f64;
+            ("check", Info { name: "check indices".into(), loc: vec![loc.clone()], bytes, flops: 0.0 })
+        }
         Step::Load { to, loc, .. } => {
             let bytes = 2.0 * to.bytes() as f64;
             ("load", Info { name: "load".into(), loc: vec![loc.clone()], bytes, flops: 0.0 })
