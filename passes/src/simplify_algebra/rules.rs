@@ -59,8 +59,9 @@ fn is_scalar(g: &Graph, class: Id, rank: usize) -> bool {
     g[class].data.shape().is_some_and(|s| element_count(&s) == Some(1) && s.len() <= rank)
 }
 
+/// Floats of 32 bits or more: narrower ones are rounded so coarsely that another order of operations shows.
 fn is_float(g: &Graph, class: Id) -> bool {
-    g[class].data.ty.as_ref().is_some_and(|t| t.dtype.is_float())
+    g[class].data.ty.as_ref().is_some_and(|t| t.dtype.is_float() && t.dtype.bits() >= 32)
 }
 
 fn class(id: Id) -> Spelling {
