@@ -5,7 +5,7 @@
 pub enum Emitter {
     /// Cranelift, 128-bit vectors.
     Clif,
-    /// Our own for x86: vectors of 256 bits.
+    /// Our own for x86: vectors of 256 or 512 bits.
     X86,
 }
 
@@ -48,6 +48,15 @@ impl Isa {
 /// The target table, best first.
 pub static ISAS: &[Isa] = &[
     Isa {
+        name: "avx512",
+        vector_bits: 512,
+        vector_regs: 32,
+        emitter: Emitter::X86,
+        contract_f32: (9, 3),
+        contract_i8: (8, 3),
+        detect: has_avx512,
+    },
+    Isa {
         name: "avx2",
         vector_bits: 256,
         vector_regs: 16,
@@ -73,9 +82,25 @@ fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
 
+/// AVX-512 as the first servers had it: F, BW, DQ and VL.
+#[cfg(all(target_arch = "x86_64", unix))]
+fn has_avx512() -> bool {
+    has_avx2()
+        && std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+}
+
 /// Another machine.
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 fn has_avx2() -> bool {
+    false
+}
+
+/// Another machine.
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+fn has_avx512() -> bool {
     false
 }
 

@@ -40,6 +40,32 @@ pub fn isas() -> Vec<&'static Isa> {
     here
 }
 
+/// All rows: kernels for those that this machine cannot run go through the interpreter ([`run_here`]).
+pub fn all_isas() -> Vec<&'static Isa> {
+    ISAS.iter().collect()
+}
+
+/// [`run_jit`] where this machine has the kernel's vectors, else the interpreter.
+///
+/// # Errors
+///
+/// What the compiler refuses, or an access out of bounds.
+///
+/// # Panics
+///
+/// As [`run_jit`] does.
+pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn std::error::Error>> {
+    let here = |lanes: usize| ISAS.iter().any(|isa| isa.lanes() == lanes && (isa.detect)());
+    if kernel.tiles.iter().all(|tile| here(tile.lanes)) {
+        run_jit(kernel, buffers)?;
+    } else {
+        let mut memory = buffers.to_vec();
+        kernel.interpret(&mut memory)?;
+        buffers.clone_from_slice(&memory);
+    }
+    Ok(())
+}
+
 /// The row whose kernels snapshots show: every machine has it.
 pub fn portable() -> &'static Isa {
     &ISAS[ISAS.len() - 1]

@@ -7,7 +7,7 @@ use optc_codegen::contract::{
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::{Isa, Machine};
-use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn run(built: &Built, a: &[f32], b: &[f32], operands: &[Vec<f32>], interpret: bo
     if interpret {
         built.kernel.interpret(&mut buffers).unwrap();
     } else {
-        run_jit(&built.kernel, &mut buffers).unwrap();
+        run_here(&built.kernel, &mut buffers).unwrap();
     }
     floats_of(&buffers.pop().unwrap())
 }
@@ -34,7 +34,7 @@ fn close(found: &[f32], want: &[f32], what: &str) {
 }
 
 fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
-    isas().into_iter().for_each(|isa| matmul_on(isa, batch, m, n, k, transposed));
+    all_isas().into_iter().for_each(|isa| matmul_on(isa, batch, m, n, k, transposed));
 }
 
 fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
@@ -69,7 +69,7 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
     let packed: Vec<f32> = b.chunks(k * n).flat_map(|b| pack_b(b, &p, nr)).collect();
     let pack = pack_b_kernel(batch, b.len(), k * n, &p, nr, isa.lanes());
     let mut buffers = vec![bytes_of(&b), vec![0; 4 * packed.len()]];
-    run_jit(&pack, &mut buffers).unwrap();
+    run_here(&pack, &mut buffers).unwrap();
     assert_eq!(floats_of(&buffers[1]), packed);
     let built = contract(&c, isa, schedule).unwrap();
     let what = format!("{batch} x {m}x{n}x{k}");
@@ -128,7 +128,7 @@ fn one(c: &Conv, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
 }
 
 fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
-    isas().into_iter().for_each(|isa| convolve_on(isa, c, &schedule));
+    all_isas().into_iter().for_each(|isa| convolve_on(isa, c, &schedule));
 }
 
 fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {

@@ -5,7 +5,7 @@ use optc_codegen::elementwise::{Elementwise, elementwise, in_place};
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::{Kernel, parse_kernel};
 use optc_codegen::space::View;
-use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use optc_codegen::tile::{Binary, Cmp, Mem};
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn run(kernel: &Kernel, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut buffers = operands.to_vec();
     buffers.extend(kernel.bufs[operands.len()..].iter().map(|b| vec![FILL; b.bytes]));
     let mut interpreted = buffers.clone();
-    run_jit(kernel, &mut buffers).unwrap();
+    run_here(kernel, &mut buffers).unwrap();
     if kernel.bufs.iter().all(|b| b.bytes < 20_000) {
         kernel.interpret(&mut interpreted).unwrap();
         assert_eq!(interpreted, buffers, "{kernel}");
@@ -26,7 +26,7 @@ fn run(kernel: &Kernel, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
 
 /// [`run`] on every target of this machine; all must agree.
 fn run_everywhere(p: &Elementwise, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let all: Vec<_> = isas().into_iter().map(|isa| run(&elementwise(p, isa), operands)).collect();
+    let all: Vec<_> = all_isas().into_iter().map(|isa| run(&elementwise(p, isa), operands)).collect();
     all.windows(2).for_each(|pair| assert_eq!(pair[0], pair[1], "targets disagree"));
     all.into_iter().next().unwrap()
 }
@@ -94,7 +94,7 @@ fn scalars_and_empty_tensors() {
     check(&[1, 1], vec![dense(&[1, 1])], dense(&[1, 1]), sum(1), sum_of);
     check(&[3, 0], vec![dense(&[3, 0])], dense(&[3, 0]), sum(1), sum_of);
     let p = Elementwise { shape: vec![0], operands: vec![], results: vec![(dense(&[0]), Expr::Const(1.0))] };
-    isas().into_iter().for_each(|isa| assert_eq!(elementwise(&p, isa).tasks, 0));
+    all_isas().into_iter().for_each(|isa| assert_eq!(elementwise(&p, isa).tasks, 0));
 }
 
 #[test]

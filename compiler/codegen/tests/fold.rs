@@ -7,13 +7,13 @@ use optc_codegen::fold::{Fold, Folding, Reduction, folding, log_softmax, normali
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::space::View;
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use proptest::prelude::*;
 
 /// Runs a kernel through machine code, and the interpreter if it is small, which must agree.
 fn run(p: &Folding, operands: &[Vec<f32>]) -> Vec<f32> {
-    let all: Vec<_> = isas().into_iter().map(|isa| run_on(isa, p, operands)).collect();
+    let all: Vec<_> = all_isas().into_iter().map(|isa| run_on(isa, p, operands)).collect();
     for pair in all.windows(2) {
         let mut both = pair[0].iter().zip(&pair[1]);
         let near = |x: f32, y: f32| x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= 1e-4 * (1.0 + y.abs());
@@ -27,7 +27,7 @@ fn run_on(isa: &Isa, p: &Folding, operands: &[Vec<f32>]) -> Vec<f32> {
     let mut buffers: Vec<_> = operands.iter().map(|x| bytes_of(x)).collect();
     buffers.push(vec![0xee; p.result.bytes]);
     let mut interpreted = buffers.clone();
-    run_jit(&kernel, &mut buffers).unwrap();
+    run_here(&kernel, &mut buffers).unwrap();
     if buffers.iter().all(|b| b.len() < 8_000) {
         kernel.interpret(&mut interpreted).unwrap();
         assert!(interpreted == buffers, "{kernel}");

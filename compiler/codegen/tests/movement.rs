@@ -3,7 +3,7 @@
 
 use optc_codegen::movement::{Movement, Piece, Place, Source, movement};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, portable, run_jit};
+use optc_codegen::testing::{all_isas, portable, run_here};
 use proptest::prelude::*;
 
 fn offsets(shape: &[usize], place: &Place) -> Vec<usize> {
@@ -31,7 +31,7 @@ fn check(m: &Movement) {
             }
         }
     }
-    isas().into_iter().for_each(|isa| check_on(isa, m, &sources, &want));
+    all_isas().into_iter().for_each(|isa| check_on(isa, m, &sources, &want));
 }
 
 fn check_on(isa: &Isa, m: &Movement, sources: &[Vec<u8>], want: &Vec<u8>) {
@@ -39,7 +39,7 @@ fn check_on(isa: &Isa, m: &Movement, sources: &[Vec<u8>], want: &Vec<u8>) {
     let mut buffers = sources.to_vec();
     buffers.push(vec![0xee; m.dst_bytes]);
     let mut interpreted = buffers.clone();
-    run_jit(&kernel, &mut buffers).unwrap();
+    run_here(&kernel, &mut buffers).unwrap();
     assert!(buffers.last() == Some(want), "{m:?}\n{kernel}");
     if m.dst_bytes < 20_000 {
         kernel.interpret(&mut interpreted).unwrap();

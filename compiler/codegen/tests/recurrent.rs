@@ -4,7 +4,7 @@
 use optc_codegen::expr::{Expr, Func};
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::recurrent::{Direction, Phase, Recurrent, gru, lstm, recurrent, rnn};
-use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 
 fn activations() -> [Expr; 3] {
     [Expr::Operand(0).func(Func::Sigmoid), Expr::Operand(0).func(Func::Tanh), Expr::Operand(0).func(Func::Tanh)]
@@ -25,7 +25,7 @@ fn kernels_match_the_interpreter() {
             problem(gru(&[gate.clone(), tanh.clone()], true), 3, 1, batch, hidden),
             problem(rnn(&tanh), 1, 0, batch, hidden),
         ];
-        for (r, isa) in problems.iter().flat_map(|r| isas().into_iter().map(move |isa| (r, isa))) {
+        for (r, isa) in problems.iter().flat_map(|r| all_isas().into_iter().map(move |isa| (r, isa))) {
             let kernel = recurrent(r, isa);
             let mut found: Vec<_> = (1..)
                 .zip(&kernel.bufs)
@@ -35,7 +35,7 @@ fn kernels_match_the_interpreter() {
                 })
                 .collect();
             let mut expected = found.clone();
-            run_jit(&kernel, &mut found).unwrap();
+            run_here(&kernel, &mut found).unwrap();
             kernel.interpret(&mut expected).unwrap();
             for (found, expected) in found.iter().zip(&expected) {
                 assert_eq!(floats_of(found), floats_of(expected));

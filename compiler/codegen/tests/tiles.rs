@@ -2,8 +2,13 @@
 //! trips; accuracy of the functions.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
+use optc_codegen::emit::tile_code;
 use optc_codegen::nest::{Access, Kernel, call};
+use optc_codegen::target::Isa;
 use optc_codegen::testing::{bytes_of, floats_of, isas, random_floats, run_jit};
+use std::io::Write as _;
+use std::path::Path;
+
 use optc_codegen::tile::{Binary, Cmp, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
@@ -17,13 +22,32 @@ fn both(tile: Tile, src: &[u8], dst_bytes: usize) -> Vec<u8> {
     let mut expected = vec![src.to_vec(), vec![7; dst_bytes]];
     let mut found = expected.clone();
     kernel.interpret(&mut expected).unwrap();
+    if let Some(path) = std::env::var_os("OPTC_EMULATE") {
+        record(Path::new(&path), &kernel.tiles[0], src, &expected[1]);
+        return expected.pop().unwrap();
+    }
     run_jit(&kernel, &mut found).unwrap();
     assert_eq!(expected[1], found[1], "{kernel}");
     found.pop().unwrap()
 }
 
-/// The vectors of this machine.
+/// Writes a case for the emulator of a machine that this one is not (`tools/emulate`).
+fn record(path: &Path, tile: &Tile, src: &[u8], expected: &[u8]) {
+    let code = tile_code(tile).unwrap();
+    let mut bytes: Vec<u8> = [code.len(), src.len(), expected.len()].iter().flat_map(|n| n.to_le_bytes()).collect();
+    for part in [&[], &code[..], src, expected] {
+        bytes.extend(part);
+        bytes.resize(bytes.len().next_multiple_of(64), 0);
+    }
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(&bytes).unwrap();
+}
+
+/// The vectors of this machine, or of the one that is emulated.
 fn widths() -> Vec<usize> {
+    if std::env::var_os("OPTC_EMULATE").is_some() {
+        return vec![Isa::by_name("avx512").unwrap().lanes()];
+    }
     isas().into_iter().map(|isa| isa.lanes()).collect()
 }
 
@@ -184,7 +208,7 @@ fn nested_loops_and_loaded_pointers_match_the_interpreter() {
         b.store(Mem::F32, d, 0, sum[0]);
         let mut src: Vec<u8> = [32i32, -1, 64, 0].iter().flat_map(|o| o.to_le_bytes()).collect();
         src.extend(bytes_of(&random_floats(60, 1)));
-        both(b.finish(), &src, 64);
+        both(b.finish(), &src, 128);
     }
 }
 
@@ -429,7 +453,7 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 #[test]
 fn dot_products_of_pairs_and_fours_match_the_interpreter() {
     for lanes in widths() {
-        let (step, src) = (4 * lanes as i64, bytes(640, 5));
+        let (step, src) = (4 * lanes as i64, bytes(1280, 5));
         for op in [TileBuilder::dot2, TileBuilder::dot4] {
             let mut b = TileBuilder::new("dot", lanes);
             let (s, d) = (b.ptr(), b.ptr());

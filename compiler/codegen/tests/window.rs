@@ -4,7 +4,7 @@
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, isas, portable, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use optc_codegen::window::{Axis, Reduce, View, Window, filters, window};
 use proptest::prelude::*;
 
@@ -46,7 +46,7 @@ fn one(w: &Window, src: &[f32], weights: &[f32], [n, d, h, x, c]: [usize; 5]) ->
 }
 
 fn check(w: &Window, nan: bool) {
-    isas().into_iter().for_each(|isa| check_on(isa, w, nan));
+    all_isas().into_iter().for_each(|isa| check_on(isa, w, nan));
 }
 
 fn check_on(isa: &Isa, w: &Window, nan: bool) {
@@ -68,7 +68,7 @@ fn check_on(isa: &Isa, w: &Window, nan: bool) {
     buffers.extend(operands.iter().map(|o| bytes_of(o)));
     buffers.push(vec![0xee; w.dst.bytes]);
     let mut again = buffers.clone();
-    run_jit(&built.kernel, &mut buffers).unwrap();
+    run_here(&built.kernel, &mut buffers).unwrap();
     built.kernel.interpret(&mut again).unwrap();
     let (found, interpreted) = (floats_of(buffers.last().unwrap()), floats_of(again.last().unwrap()));
     for index in indices(w) {

@@ -152,6 +152,18 @@ fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
     builder.finish(settings::Flags::new(flags)).map_err(|e| host(&e))
 }
 
+/// The machine code of a tile of 256 or 512 bits by itself, for tests that run it elsewhere.
+///
+/// # Errors
+///
+/// A tile that is not well formed, has other vectors, or does not fit the registers.
+pub fn tile_code(tile: &Tile) -> Result<Vec<u8>, EmitError> {
+    let row = ISAS.iter().find(|isa| isa.lanes() == tile.lanes && isa.emitter == Emitter::X86);
+    row.ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes))?;
+    let elems = verify::elems(tile).map_err(|e| EmitError::Encode(tile.name.clone(), e.to_string()))?;
+    x86::emit(tile, &elems)
+}
+
 /// The emitter for a tile's number of lanes, if this machine has such vectors.
 fn emitter(tile: &Tile) -> Result<Emitter, EmitError> {
     let row = ISAS.iter().find(|isa| isa.lanes() == tile.lanes && (isa.detect)());
@@ -254,10 +266,7 @@ fn compile_all(isa: &OwnedTargetIsa, jobs: Vec<Job>, threads: usize) -> Result<V
 fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<Compiled, EmitError> {
     let func = match job.work {
         Work::Clif(func) => func,
-        Work::X86(tile) => {
-            let elems = verify::elems(tile).map_err(|e| EmitError::Encode(job.name.clone(), e.to_string()))?;
-            return Ok((job.id, x86::emit(tile, &elems)?, Vec::new()));
-        }
+        Work::X86(tile) => return Ok((job.id, tile_code(tile)?, Vec::new())),
     };
     context.clear();
     context.func = *func;

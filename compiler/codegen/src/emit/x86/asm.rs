@@ -1,5 +1,6 @@
 //! Bytes of one function: instructions, jumps and the pool of constants behind the code.
 
+use super::avx512::widened;
 use iced_x86::{Code, Encoder, IcedError, Instruction, OpKind, Register};
 use indexmap::IndexMap;
 
@@ -21,6 +22,8 @@ pub(super) enum Mem {
 pub(super) enum Op {
     /// A register.
     R(Register),
+    /// The low 256 bits of a register, where it has 512.
+    Half(Register),
     /// Memory.
     M(Mem),
     /// An immediate of eight bits.
@@ -45,6 +48,8 @@ const LOOP_ALIGN: usize = 32;
 const POOL_ALIGN: usize = 64;
 
 pub(super) struct Asm {
+    /// Whether vector registers have 512 bits.
+    wide: bool,
     encoder: Encoder,
     at: usize,
     pool: IndexMap<Vec<u8>, ()>,
@@ -55,9 +60,9 @@ pub(super) struct Asm {
 }
 
 impl Asm {
-    pub fn new() -> Asm {
+    pub fn new(wide: bool) -> Asm {
         let (pool, fixups, patches) = (IndexMap::new(), Vec::new(), Vec::new());
-        Asm { encoder: Encoder::new(64), at: 0, pool, fixups, patches, failed: None }
+        Asm { wide, encoder: Encoder::new(64), at: 0, pool, fixups, patches, failed: None }
     }
 
     /// The constant with these bytes.
@@ -73,11 +78,25 @@ impl Asm {
     /// Adds an instruction.
     pub fn ins(&mut self, code: Code, ops: &[Op]) {
         let mut inst = Instruction::new();
+        inst.set_code(if self.wide { widened(code) } else { code });
+        self.add(inst, ops);
+    }
+
+    /// Adds an instruction under the mask `k1`: the other lanes stay, or become zero.
+    pub fn ins_masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
+        let mut inst = Instruction::new();
         inst.set_code(code);
+        inst.set_op_mask(Register::K1);
+        inst.set_zeroing_masking(zero);
+        self.add(inst, ops);
+    }
+
+    fn add(&mut self, mut inst: Instruction, ops: &[Op]) {
         let mut pooled = None;
         for (i, op) in (0u32..).zip(ops) {
             match *op {
-                Op::R(reg) => inst.set_op_register(i, reg),
+                Op::R(reg) if self.wide && reg.is_ymm() => inst.set_op_register(i, zmm(reg)),
+                Op::R(reg) | Op::Half(reg) => inst.set_op_register(i, reg),
                 Op::I(imm) => {
                     inst.set_op_kind(i, OpKind::Immediate8);
                     inst.set_immediate8(imm);
@@ -191,4 +210,9 @@ impl Asm {
         }
         Ok(bytes)
     }
+}
+
+/// The whole of a register of which this is half.
+fn zmm(ymm: Register) -> Register {
+    Register::ZMM0 + (ymm as u32 - Register::YMM0 as u32)
 }

@@ -266,9 +266,10 @@ impl Bank {
         Ok(())
     }
 
-    /// No register is an operand any more, but all stay as they are.
+    /// No register is an operand any more, and no temporary is in use; values stay where they are.
     pub fn let_go(&mut self) {
         self.pinned.fill(false);
+        self.holders.iter_mut().filter(|h| **h == Some(TEMPORARY)).for_each(|h| *h = None);
     }
 
     /// Opens a loop: `phis` end with the turn at `end`.

@@ -15,12 +15,12 @@ const PAIRS: u8 = 0xd8;
 
 /// Elements in memory.
 #[derive(Clone, Copy)]
-struct Elements {
-    mem: Mem,
-    ptr: Ptr,
-    disp: i64,
-    n: usize,
-    stride: i64,
+pub(super) struct Elements {
+    pub mem: Mem,
+    pub ptr: Ptr,
+    pub disp: i64,
+    pub n: usize,
+    pub stride: i64,
 }
 
 impl Walk<'_> {
@@ -31,6 +31,9 @@ impl Walk<'_> {
             Load::Strided(n, stride) => (n as usize, stride),
         };
         let e = Elements { mem, ptr, disp, n, stride };
+        if self.wide {
+            return self.load_wide(dst, &e);
+        }
         match mem {
             Mem::F32 | Mem::I32 if stride == mem.bytes() => self.load_words(dst, &e),
             Mem::I64 | Mem::F32 | Mem::I32 if stride == 8 && n == LANES => self.load_every_other(dst, &e),
@@ -59,7 +62,7 @@ impl Walk<'_> {
         let at = Op::M(self.address(e.ptr, e.disp)?);
         if matches!(e.n, 5..=7) {
             let mask = self.temporary()?;
-            let constant = self.asm.constant(lanes_of(|i| if i < e.n { u32::MAX } else { 0 }));
+            let constant = self.asm.constant(lanes_of(LANES, |i| if i < e.n { u32::MAX } else { 0 }));
             let d = self.define(dst, &[])?;
             self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(mask), Op::M(Place::Pool(constant))]);
             self.ins(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[Op::R(d), Op::R(mask), at]);
@@ -184,6 +187,9 @@ impl Walk<'_> {
     pub(super) fn store(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg) -> Result<(), Full> {
         let e = Elements { mem, ptr, disp, n: n as usize, stride };
         let x = self.reg(src)?;
+        if self.wide {
+            return self.store_wide(x, &e);
+        }
         match mem {
             Mem::F32 | Mem::I32 if e.n == LANES && stride == 4 => {
                 let at = Op::M(self.address(ptr, disp)?);
@@ -270,7 +276,7 @@ impl Walk<'_> {
     fn store_bytes(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let bytes = self.temporary()?;
         let lanes = |i: usize| if i.is_multiple_of(HALF) { 0x0c08_0400 } else { 0x8080_8080 };
-        let constant = self.asm.constant(lanes_of(lanes));
+        let constant = self.asm.constant(lanes_of(LANES, lanes));
         self.ins(Code::VEX_Vpshufb_ymm_ymm_ymmm256, &[Op::R(bytes), Op::R(x), Op::M(Place::Pool(constant))]);
         let high = self.high(bytes, e.n > HALF)?;
         let b = Op::R(low(bytes));

@@ -1,4 +1,5 @@
-//! The emitter of tiles for x86 with full-width vectors: AVX2 and FMA, registers of 256 bits.
+//! The emitter of tiles for x86 with full-width vectors: AVX2 and FMA with registers of 256 bits, AVX-512 (F, BW, DQ, VL)
+//! with 512, as many lanes as a tile has.
 //!
 //! ```text
 //! tile ──live──▶ uses of every value ──walk──▶ for each instruction: registers (bank), instructions (rules) ──▶ bytes
@@ -15,6 +16,7 @@
 //! Calling convention: System V; pointers, then counts, as 64-bit integers.
 
 mod asm;
+mod avx512;
 mod bank;
 mod live;
 mod memory;
@@ -30,10 +32,8 @@ use iced_x86::{Code, Register};
 use live::Live;
 use std::collections::{BTreeSet, HashMap};
 
-/// Lanes of a register.
-pub(super) const LANES: usize = 8;
-const VECTOR_BYTES: usize = 4 * LANES;
-const VECTORS: usize = 16;
+/// Lanes of a register of 256 bits.
+const LANES: usize = 8;
 
 /// General registers in the order in which they are taken: those that the caller saves first.
 const GENERAL: [Register; 15] = [
@@ -68,12 +68,7 @@ struct Frame {
     aside: Vec<(BTreeSet<usize>, BTreeSet<usize>)>,
 }
 
-impl Frame {
-    /// Bytes below the saved registers.
-    fn bytes(&self) -> i32 {
-        (VECTOR_BYTES as u32 * self.vectors + 8 * self.generals) as i32
-    }
-}
+impl Frame {}
 
 /// Walks until the frame is stable; the sets of a frame only grow.
 const WALKS: usize = 8;
@@ -96,6 +91,8 @@ pub(super) fn emit(tile: &Tile, elems: &HashMap<Reg, Elem>) -> Result<Vec<u8>, E
 
 struct Walk<'a> {
     tile: &'a Tile,
+    /// Whether registers have 512 bits.
+    wide: bool,
     elems: &'a HashMap<Reg, Elem>,
     live: Live,
     asm: Asm,
@@ -113,19 +110,20 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(tile: &'a Tile, elems: &'a HashMap<Reg, Elem>, frame: Frame) -> Self {
         let mut live = Live::of(tile);
-        let vectors = Bank::new(VECTORS, std::mem::take(&mut live.regs));
+        let wide = tile.lanes == avx512::LANES;
+        let vectors = Bank::new(if wide { 32 } else { 16 }, std::mem::take(&mut live.regs));
         let general = Bank::new(GENERAL.len(), std::mem::take(&mut live.general));
         let mut aside = frame.aside.clone();
         aside.resize(live.ends.len(), Default::default());
-        let (asm, heads) = (Asm::new(), HashMap::new());
-        Walk { tile, elems, live, asm, vectors, general, frame, at: 0, loops: 0, heads, aside }
+        let (asm, heads) = (Asm::new(wide), HashMap::new());
+        Walk { tile, wide, elems, live, asm, vectors, general, frame, at: 0, loops: 0, heads, aside }
     }
 
     fn function(&mut self) -> Result<(), Full> {
         for i in 0..self.frame.saved.len() {
             self.asm.ins(Code::Push_r64, &[Op::R(GENERAL[self.frame.saved[i]])]);
         }
-        let bytes = self.frame.bytes();
+        let bytes = self.frame_bytes();
         if bytes > 0 {
             self.asm.ins(Code::Sub_rm64_imm32, &[Op::R(Register::RSP), Op::L(bytes)]);
         }
@@ -148,6 +146,11 @@ impl<'a> Walk<'a> {
         self.asm.ins(Code::VEX_Vzeroupper, &[]);
         self.asm.ins(Code::Retnq, &[]);
         Ok(())
+    }
+
+    /// Bytes below the saved registers.
+    fn frame_bytes(&self) -> i32 {
+        (4 * self.tile.lanes as u32 * self.frame.vectors + 8 * self.frame.generals) as i32
     }
 
     /// What the next walk should begin with.
@@ -191,7 +194,7 @@ impl<'a> Walk<'a> {
         match at {
             At::Slot(i) => Mem::At(Register::RSP, (base + bytes as u32 * i) as i32),
             At::Param(i) => {
-                let above = self.frame.bytes() + 8 * (self.frame.saved.len() as i32 + 1);
+                let above = self.frame_bytes() + 8 * (self.frame.saved.len() as i32 + 1);
                 Mem::At(Register::RSP, above + 8 * (i as i32 - i32::from(PARAMETERS.end - PARAMETERS.start)))
             }
             At::Pool(constant) => Mem::Pool(constant),
@@ -200,11 +203,11 @@ impl<'a> Walk<'a> {
     }
 
     fn vector_slot(&self, at: At) -> Mem {
-        self.slot(at, VECTOR_BYTES, 0)
+        self.slot(at, 4 * self.tile.lanes, 0)
     }
 
     fn general_slot(&self, at: At) -> Mem {
-        self.slot(at, 8, VECTOR_BYTES as u32 * self.frame.vectors)
+        self.slot(at, 8, 4 * self.tile.lanes as u32 * self.frame.vectors)
     }
 
     fn move_general(&mut self, m: Move) {
@@ -237,7 +240,7 @@ impl<'a> Walk<'a> {
             (dst, At::Reg(s)) => {
                 self.asm.ins(Code::VEX_Vmovups_ymmm256_ymm, &[Op::M(self.vector_slot(dst)), Op::R(vector(s))]);
             }
-            (dst, src) => self.through_stack(self.vector_slot(dst), self.vector_slot(src), VECTOR_BYTES),
+            (dst, src) => self.through_stack(self.vector_slot(dst), self.vector_slot(src), 4 * self.tile.lanes),
         }
     }
 
@@ -309,8 +312,8 @@ fn low(register: Register) -> Register {
 }
 
 /// The bytes of a vector whose lanes are given.
-fn lanes_of(lane: impl Fn(usize) -> u32) -> Vec<u8> {
-    (0..LANES).flat_map(|i| lane(i).to_le_bytes()).collect()
+fn lanes_of(lanes: usize, lane: impl Fn(usize) -> u32) -> Vec<u8> {
+    (0..lanes).flat_map(|i| lane(i).to_le_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -349,20 +352,22 @@ mod tests {
                 let stack = (0..inst.op_count()).any(|i| inst.op_kind(i) == OpKind::Memory)
                     && inst.memory_base() == Register::RSP;
                 assert!(!stack, "{} has {:?} on the stack", tile.name, inst.code());
-                assert!(inst.code() != Code::VEX_Vmovaps_ymm_ymmm256, "{} moves a register", tile.name);
+                let moves = [Code::VEX_Vmovaps_ymm_ymmm256, Code::EVEX_Vmovaps_zmm_k1z_zmmm512];
+                assert!(!moves.contains(&inst.code()), "{} moves a register", tile.name);
             }
         }
     }
 
     #[test]
     fn contractions_fit_the_registers() {
-        let isa = Isa::by_name("avx2").unwrap();
-        let product = Contract::matmul(1, 100, 100, 100);
-        let schedule = Schedule::choose(&product, isa, &Machine::default());
-        fits(&contract(&product, isa, schedule).unwrap().kernel);
-        let axis = Axis { size: 20, kernel: 3, stride: 1, dilation: 1, pads: [1, 1], out: 20 };
-        let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
-        let schedule = Schedule::choose(&problem, isa, &Machine::default());
-        fits(&contract(&problem, isa, schedule).unwrap().kernel);
+        for isa in ["avx2", "avx512"].map(|name| Isa::by_name(name).unwrap()) {
+            let product = Contract::matmul(1, 100, 100, 100);
+            let schedule = Schedule::choose(&product, isa, &Machine::default());
+            fits(&contract(&product, isa, schedule).unwrap().kernel);
+            let axis = Axis { size: 20, kernel: 3, stride: 1, dilation: 1, pads: [1, 1], out: 20 };
+            let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
+            let schedule = Schedule::choose(&problem, isa, &Machine::default());
+            fits(&contract(&problem, isa, schedule).unwrap().kernel);
+        }
     }
 }

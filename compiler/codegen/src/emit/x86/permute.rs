@@ -2,7 +2,7 @@
 
 use super::asm::{Mem, Op};
 use super::bank::Full;
-use super::{LANES, Walk, lanes_of};
+use super::{Walk, lanes_of};
 use crate::tile::Reg;
 use iced_x86::Code;
 
@@ -19,13 +19,14 @@ struct Two {
 impl Walk<'_> {
     pub(super) fn permute(&mut self, dst: Reg, x: Reg, y: Reg, lanes: &[u8]) -> Result<(), Full> {
         let lanes: Vec<usize> = lanes.iter().map(|&l| l as usize).collect();
-        if x == y || lanes.iter().all(|&l| l < LANES) {
-            return self.permute_one(dst, x, &lanes.iter().map(|l| l % LANES).collect::<Vec<_>>());
+        let n = lanes.len();
+        if x == y || lanes.iter().all(|&l| l < n) {
+            return self.permute_one(dst, x, &lanes.iter().map(|l| l % n).collect::<Vec<_>>());
         }
-        if lanes.iter().all(|&l| l >= LANES) {
-            return self.permute_one(dst, y, &lanes.iter().map(|l| l - LANES).collect::<Vec<_>>());
+        if lanes.iter().all(|&l| l >= n) {
+            return self.permute_one(dst, y, &lanes.iter().map(|l| l - n).collect::<Vec<_>>());
         }
-        let exchanged: Vec<_> = lanes.iter().map(|l| (l + LANES) % (2 * LANES)).collect();
+        let exchanged: Vec<_> = lanes.iter().map(|l| (l + n) % (2 * n)).collect();
         if let Some(two) = two(&lanes, false).or_else(|| two(&exchanged, true)) {
             let (x, y) = if two.swapped { (y, x) } else { (x, y) };
             let (a, b) = (self.reg(x)?, self.rm(y)?);
@@ -35,14 +36,17 @@ impl Walk<'_> {
             self.ins(two.code, &ops);
             return Ok(());
         }
+        if self.wide {
+            return self.permute_any_wide(dst, x, y, &lanes);
+        }
         let index = self.temporary()?;
         let (a, b) = (self.rm(x)?, self.rm(y)?);
         let part = self.temporary()?;
-        let constant = self.asm.constant(lanes_of(|i| (lanes[i] % LANES) as u32));
+        let constant = self.asm.constant(lanes_of(n, |i| (lanes[i] % n) as u32));
         self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Mem::Pool(constant))]);
         self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(part), Op::R(index), a]);
         self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(index), Op::R(index), b]);
-        let second = (0..LANES).filter(|&i| lanes[i] >= LANES).map(|i| 1 << i).sum();
+        let second = (0..n).filter(|&i| lanes[i] >= n).map(|i| 1 << i).sum();
         let d = self.define(dst, &[x, y])?;
         self.ins(Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8, &[Op::R(d), Op::R(part), Op::R(index), Op::I(second)]);
         Ok(())
@@ -52,19 +56,21 @@ impl Walk<'_> {
         if lanes.iter().enumerate().all(|(i, &l)| i == l) {
             return self.copy(dst, x);
         }
-        let within = (0..LANES).all(|i| lanes[i] / BLOCK == i / BLOCK && lanes[i] % BLOCK == lanes[i % BLOCK] % BLOCK);
+        let within =
+            (0..lanes.len()).all(|i| lanes[i] / BLOCK == i / BLOCK && lanes[i] % BLOCK == lanes[i % BLOCK] % BLOCK);
         if within {
             let imm = (0..BLOCK).map(|i| (lanes[i] << (2 * i)) as u8).sum();
             return self.one(dst, x, Code::VEX_Vpermilps_ymm_ymmm256_imm8, imm);
         }
-        let pairs = (0..LANES).step_by(2).all(|i| lanes[i].is_multiple_of(2) && lanes[i + 1] == lanes[i] + 1);
+        let pairs = !self.wide
+            && (0..lanes.len()).step_by(2).all(|i| lanes[i].is_multiple_of(2) && lanes[i + 1] == lanes[i] + 1);
         if pairs {
             let imm = (0..BLOCK).map(|i| ((lanes[2 * i] / 2) << (2 * i)) as u8).sum();
             return self.one(dst, x, Code::VEX_Vpermpd_ymm_ymmm256_imm8, imm);
         }
         let index = self.temporary()?;
         let a = self.rm(x)?;
-        let constant = self.asm.constant(lanes_of(|i| lanes[i] as u32));
+        let constant = self.asm.constant(lanes_of(lanes.len(), |i| lanes[i] as u32));
         self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Mem::Pool(constant))]);
         let d = self.define(dst, &[x])?;
         self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(index), a]);
@@ -81,21 +87,22 @@ impl Walk<'_> {
 
 /// The instruction that takes these lanes of two registers, if there is one.
 fn two(lanes: &[usize], swapped: bool) -> Option<Two> {
+    let n = lanes.len();
     let found = |code, imm| Some(Two { code, swapped, imm });
-    if lanes.iter().enumerate().all(|(i, &l)| l % LANES == i) {
-        let second = (0..LANES).filter(|&i| lanes[i] >= LANES).map(|i| 1 << i).sum();
+    if n == 2 * BLOCK && lanes.iter().enumerate().all(|(i, &l)| l % n == i) {
+        let second = (0..n).filter(|&i| lanes[i] >= n).map(|i| 1 << i).sum();
         return found(Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8, Some(second));
     }
     let blocks: Vec<_> = lanes.chunks(BLOCK).map(|c| c[0] / BLOCK).collect();
-    if (0..LANES).all(|i| lanes[i] == blocks[i / BLOCK] * BLOCK + i % BLOCK) {
+    if n == 2 * BLOCK && (0..n).all(|i| lanes[i] == blocks[i / BLOCK] * BLOCK + i % BLOCK) {
         return found(Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, Some((blocks[0] | blocks[1] << 4) as u8));
     }
     // The same within each block: lanes of the second register count from `BLOCK`.
-    let within: Vec<_> = lanes[..BLOCK].iter().map(|&l| l % LANES + l / LANES * BLOCK).collect();
-    let repeats = (0..LANES).all(|i| {
+    let within: Vec<_> = lanes[..BLOCK].iter().map(|&l| l % n + l / n * BLOCK).collect();
+    let repeats = (0..n).all(|i| {
         let block = i / BLOCK * BLOCK;
         let (from, lane) = (within[i % BLOCK] / BLOCK, within[i % BLOCK] % BLOCK);
-        lanes[i] == from * LANES + block + lane
+        lanes[i] == from * n + block + lane
     });
     if !repeats || within.iter().any(|&w| w >= 2 * BLOCK) {
         return None;

@@ -7,7 +7,7 @@ use crate::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
 use iced_x86::{Code, Register};
 
 /// Conditions of `vcmpps`: quiet but for the equalities, which have always been.
-fn condition(op: Cmp) -> u8 {
+pub(super) fn condition(op: Cmp) -> u8 {
     match op {
         Cmp::Eq => 0x00,
         Cmp::Ne => 0x04,
@@ -49,6 +49,7 @@ impl Walk<'_> {
             Inst::Fma(dst, x, y, z) => self.fma(*dst, *x, *y, *z)?,
             Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
             Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
+            Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
             Inst::Cmp(dst, op, x, y) => match self.elems[x] {
                 Elem::F32 => {
                     let (a, b) = (self.reg(*x)?, self.rm(*y)?);
@@ -57,6 +58,7 @@ impl Walk<'_> {
                 }
                 Elem::I32 => self.compare_ints(*dst, *op, *x, *y)?,
             },
+            Inst::Select(dst, mask, x, y) if self.wide => self.select_wide(*dst, *mask, *x, *y)?,
             Inst::Select(dst, mask, x, y) => {
                 let (m, a, b) = (self.reg(*mask)?, self.rm(*x)?, self.reg(*y)?);
                 let d = self.define(*dst, &[*mask, *x, *y])?;
@@ -72,6 +74,7 @@ impl Walk<'_> {
                 let d = self.define(*dst, &[*x])?;
                 self.ins(code, &[Op::R(d), Op::R(a), Op::I(*by)]);
             }
+            Inst::Reduce(dst, op, x) if self.wide => self.reduce_wide(*dst, *op, *x)?,
             Inst::Reduce(dst, op, x) => self.reduce(*dst, *op, *x)?,
             Inst::Permute { dst, x, y, lanes } => self.permute(*dst, *x, *y, lanes)?,
             Inst::Load { dst, mem, ptr, disp, load } => {
@@ -116,7 +119,7 @@ impl Walk<'_> {
 
     /// A constant lives in the pool until it is wanted in a register.
     fn constant(&mut self, dst: Reg, bits: u32) {
-        let constant = self.asm.constant(lanes_of(|_| bits));
+        let constant = self.asm.constant(lanes_of(self.tile.lanes, |_| bits));
         self.vectors.in_memory(dst.0 as usize, At::Pool(constant));
     }
 
@@ -284,6 +287,7 @@ impl Walk<'_> {
             (Unary::Floor, _) => self.round(dst, x, 9),
             (Unary::Ceil, _) => self.round(dst, x, 10),
             (Unary::Trunc, _) => self.round(dst, x, 11),
+            (Unary::ToInt, _) if self.wide => self.convert_to_int_wide(dst, x),
             (Unary::ToInt, _) => self.convert_to_int(dst, x),
             (Unary::AsInt | Unary::AsFloat, _) => self.copy(dst, x),
         }
@@ -313,7 +317,7 @@ impl Walk<'_> {
 
     /// A constant of the pool with these bits in every lane.
     pub(super) fn lanes(&mut self, bits: u32) -> Op {
-        Op::M(super::asm::Mem::Pool(self.asm.constant(lanes_of(|_| bits))))
+        Op::M(super::asm::Mem::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
     }
 
     /// The same bits: the same register if that may be.
