@@ -26,6 +26,8 @@
 //! - That product of scales and a quantization behind it become one `quant.requantize`.
 //! - What only moves elements, maxima, `relu` and `clip` go to the integers ([`moves`]); a pair of quantizations that agree goes away.
 //!
+//! With `to=pairs` only the first is done: that is the form in which quantized models are exchanged.
+//!
 //! Why: a quarter of the bytes, and twice the products of an instruction or more.
 //! Declines scales and zero points that are not constant; activations with several scales; products for which the host of the pass says that
 //! integers are slower. What is left stays as it was written. Biases are rounded to the integers' scale, so results may differ from
@@ -44,7 +46,10 @@ use crate::rewrite::{Patch, Ref, Rule, for_each_region, rewrite_to_fixpoint};
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
 /// See the module.
-pub struct FoldQuant;
+pub struct FoldQuant {
+    /// Whether products are folded; else fake quantizations are split and that is all.
+    products: bool,
+}
 
 static RULES: &[Rule] = &[
     ("split-fake-quant", split_fake_quant),
@@ -63,11 +68,21 @@ impl Pass for FoldQuant {
     const NAME: &'static str = "fold-quant";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.02 };
 
-    fn from_options(_: &mut Options) -> Result<FoldQuant, OptionError> {
-        Ok(FoldQuant)
+    fn from_options(options: &mut Options) -> Result<FoldQuant, OptionError> {
+        match options.take("to", "integers".to_owned())?.as_str() {
+            "integers" => Ok(FoldQuant { products: true }),
+            "pairs" => Ok(FoldQuant { products: false }),
+            other => {
+                let reason = format!("`{other}` is not `integers` or `pairs`");
+                Err(OptionError { key: "to".to_owned(), reason })
+            }
+        }
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
+        if !self.products {
+            return rewrite_to_fixpoint(graph, &RULES[..1], cx);
+        }
         // Moves bring dequantizations to products; what products leave is requantized by another run of the rules.
         rewrite_to_fixpoint(graph, RULES, cx)?;
         products::fold(graph, cx)?;

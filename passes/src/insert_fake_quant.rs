@@ -86,11 +86,7 @@ impl Pass for InsertFakeQuant {
 ///
 /// # Errors
 /// Weights are not finite.
-pub(crate) fn insert(
-    graph: &mut Graph,
-    skip: &dyn Fn(&Graph, NodeId) -> bool,
-    cx: &mut PassCx,
-) -> Result<(), PassError> {
+pub fn insert(graph: &mut Graph, skip: &dyn Fn(&Graph, NodeId) -> bool, cx: &mut PassCx) -> Result<(), PassError> {
     let mut marked: IndexMap<(Value, Kind), Value> = IndexMap::new();
     for id in graph.topological_order().unwrap_or_default() {
         if skip(graph, id) {

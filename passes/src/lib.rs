@@ -16,7 +16,7 @@ mod fold_constants;
 mod fold_quant;
 mod fuse;
 mod infer_types;
-mod insert_fake_quant;
+pub mod insert_fake_quant;
 mod layer;
 mod list;
 mod manager;

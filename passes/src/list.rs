@@ -55,7 +55,7 @@ pass_list! {
     crate::fold_batch_norm::FoldBatchNorm: "put factors and summands per channel into weights and biases";
     crate::insert_fake_quant::InsertFakeQuant: "mark what products read for quantization: `{skip=conv1|fc}`";
     crate::calibrate::Calibrate: "give marks the ranges of their values on seeded inputs: `{method=percentile,percentile=99.9,samples=4}`";
-    crate::fold_quant::FoldQuant: "compute with integers what stands between quantizations";
+    crate::fold_quant::FoldQuant: "compute with integers what stands between quantizations, or only split fake ones: `{to=pairs}`";
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";
     crate::simplify_algebra::SimplifyAlgebra: "move transposes, reshapes and scales to where they cost least";
     crate::prune::Prune: "set the least salient weights to zero: `{sparsity=0.5,block=4x1,budget=uniform|global,saliency=magnitude,spare=ends|none}`";

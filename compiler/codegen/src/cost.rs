@@ -3,6 +3,8 @@
 //! The figures of a row are fitted to measurements on a Zen 3 core (`spmm_bench`, one thread); rows of other vector widths
 //! scale with what they can do in a cycle. Only ratios of estimates decide anything, so that clock rates do not matter.
 
+pub mod int8;
+
 use crate::target::Isa;
 
 /// A product of weights and activations: what a convolution without groups, or a product with constant weights, is.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use optc_codegen::cost::int8::Rates;
 use optc_codegen::lower::Target;
 use optc_ir::{Dim, Graph, Type};
-use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
+use optc_passes::{Int8Pays, Layer, PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
 use crate::artifact::Loaded;
@@ -114,11 +115,26 @@ impl Compiler {
     }
 }
 
-/// Runs a pipeline on a graph.
+/// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
 pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target) -> Result<(), Error> {
+    let isa = target.isa;
+    let pays = move |layer: &Layer| {
+        let times = Rates::of(isa).times(&crate::quantize::extents(layer), isa);
+        times.int8 < times.f32
+    };
+    let options = PassOptions {
+        costs: Some(crate::costs::fitted(target)),
+        int8_pays: Some(Int8Pays(Arc::new(pays))),
+        ..PassOptions::default()
+    };
     let pipeline = Pipeline::parse(passes)?;
-    let options = PassOptions { costs: Some(crate::costs::fitted(target)), ..PassOptions::default() };
     PassManager::new(options).run(&pipeline, graph)?;
+    Ok(())
+}
+
+/// Runs a pipeline on a graph, whatever the target.
+pub(crate) fn run_pipeline(graph: &mut Graph, passes: &str) -> Result<(), Error> {
+    PassManager::new(PassOptions::default()).run(&Pipeline::parse(passes)?, graph)?;
     Ok(())
 }
 

@@ -16,6 +16,12 @@ pub enum Error {
     /// A pass failed, or the pipeline is not one.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// A mark of a graph that is quantized has no range, or one that is none.
+    #[error("there is no usable range for `{name}`")]
+    Range {
+        /// The mark, or the range.
+        name: String,
+    },
     /// Kernels could not be made.
     #[error(transparent)]
     Lower(#[from] LowerError),

@@ -29,7 +29,7 @@ impl Error {
             Error::Import(d) => of_diagnostic(d),
             Error::Pass(e) => of_pass(e),
             Error::Lower(_) | Error::NoGraph => Status::Compile,
-            Error::Run(_) | Error::Threads(_) => Status::Run,
+            Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
             Error::Isa { .. } | Error::Shape { .. } => Status::Usage,
             Error::IsaMissing { .. } => Status::Unsupported,
             Error::Artifact { .. } => Status::BadModel,
@@ -53,7 +53,7 @@ fn of_pass(error: &PassError) -> Status {
         PassError::Prune(PruneError::NotFinite(_)) => Status::BadModel,
         PassError::Prune(PruneError::Calibration(_) | PruneError::Run(..)) => Status::Run,
         // Shapes that contradict each other show when a model is specialised to the inputs of a run.
-        PassError::Input { .. } => Status::Run,
+        PassError::Input { .. } | PassError::Data { .. } => Status::Run,
         _ => Status::Compile,
     }
 }

@@ -64,6 +64,21 @@ impl Observer {
         self.count
     }
 
+    /// The ratio, in decibels, of the values' power to that of the error that quantization to `steps` steps between `low` and `high`
+    /// makes: of values within, the twelfth of a squared step; of those outside, their distance. By the histogram.
+    pub fn sqnr(&self, [low, high]: [f32; 2], steps: f64) -> f64 {
+        let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
+        let within = ((high - low) / steps).powi(2) / 12.0;
+        let bin = 2.0 * self.width / BINS as f64;
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let v = (i as f64 + 0.5) * bin - self.width;
+            signal += n as f64 * v * v;
+            noise += n as f64 * (within + (v - v.clamp(low, high)).powi(2));
+        }
+        10.0 * (signal / noise).log10()
+    }
+
     /// The range by a method; `None` where there was no value.
     pub fn range(&self, method: Method) -> Option<[f32; 2]> {
         if self.count == 0 {

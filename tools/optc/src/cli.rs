@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, run,
+    bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, quantize, run,
 };
 use crate::exit::{self, Outcome};
 use crate::report::Format;
@@ -30,6 +30,7 @@ enum Command {
     Bench(bench::Args),
     Compare(compare::Args),
     Profile(profile::Args),
+    Quantize(quantize::Args),
     Explain(explain::Args),
     Passes(passes::Args),
     Hwbench(hwbench::Args),
@@ -50,6 +51,7 @@ impl Cli {
             Command::Bench(args) => bench::run(args, format),
             Command::Compare(args) => compare::run(args, format),
             Command::Profile(args) => profile::run(args, format),
+            Command::Quantize(args) => quantize::run(args, format),
             Command::Explain(args) => explain::run(args, format),
             Command::Passes(args) => passes::run(args, format),
             Command::Hwbench(args) => hwbench::run(args, format),

@@ -12,4 +12,5 @@ pub mod opt;
 pub mod passes;
 pub mod profile;
 pub mod prune;
+pub mod quantize;
 pub mod run;

@@ -94,7 +94,10 @@ fn adapt(t: Tensor, info: &ValueInfo) -> Outcome<Val> {
 }
 
 /// Named values in the order of the model's inputs; every one must be there, and no other.
-fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path) -> Outcome<Vec<Val>> {
+///
+/// # Errors
+/// One is missing, or is none of the inputs.
+pub fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path) -> Outcome<Vec<Val>> {
     let wrong = |what: String| Failure::new(Exit::Run, format!("`{}` {what}", path.display()));
     let values = infos.iter().map(|info| {
         let at = named.iter().position(|(name, _)| *name == info.name);
