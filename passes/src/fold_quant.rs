@@ -98,12 +98,15 @@ fn split_fake_quant(g: &Graph, node: NodeId) -> Option<Patch> {
     let (quantize, dequantize) = fake.halves();
     let mut patch = Patch::new();
     let constant = g.constant(x).and_then(|t| evaluate(&quantize.clone().into(), &[t, &scale, &zero]));
-    let (scale, zero) = (patch.constant(scale), patch.constant(zero));
+    // Symmetric constants need no zero points, which would be as many as their channels.
+    let none = constant.is_some() && zero.to_i64_vec().iter().all(|&z| z == 0);
+    let scale = Some(patch.constant(scale));
+    let zero = if none { None } else { Some(patch.constant(zero)) };
     let integers = match constant {
         Some(t) => patch.constant(t),
-        None => patch.add(quantize, &[Ref::Old(x), scale, zero]),
+        None => patch.add_optional(quantize, &[Some(Ref::Old(x)), scale, zero]),
     };
-    let real = patch.add(dequantize, &[integers, scale, zero]);
+    let real = patch.add_optional(dequantize, &[Some(integers), scale, zero]);
     Some(patch.replacing(crate::matching::result(node), real))
 }
 

@@ -3,5 +3,6 @@
 mod common;
 mod errors;
 mod prune;
+mod quantize;
 mod reports;
 mod run;
