@@ -116,12 +116,10 @@ impl Quantizer {
     /// # Errors
     /// A mark has no range.
     pub fn with_ranges(mut self, ranges: Ranges) -> Result<Quantized, Error> {
-        let missing = self.names.iter().find(|name| !ranges.contains_key(*name));
-        if let Some(name) = missing {
+        let usable = |[low, high]: &[f32; 2]| low.is_finite() && high.is_finite() && low <= high;
+        let bad = self.names.iter().find(|name| !ranges.get(*name).is_some_and(usable));
+        if let Some(name) = bad {
             return Err(Error::Range { name: name.clone() });
-        }
-        for range in ranges.values().filter(|[low, high]| !(low.is_finite() && high.is_finite() && low <= high)) {
-            return Err(Error::Range { name: format!("{range:?}") });
         }
         apply(&mut self.graph, &ranges, &mut PassCx::default());
         let mut layers = vec![];
