@@ -104,12 +104,12 @@ fn compiled_integers_are_those_of_the_interpreter() {
             !contains(&graph, &|op| matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))),
             "{name} has float products"
         );
-        let interpreted = run(&graph, &[pictures.clone()]).unwrap();
+        let interpreted = run(&graph, std::slice::from_ref(&pictures)).unwrap();
         for isa in optc_codegen::testing::isas() {
             let options =
                 Options { passes: "infer-types".to_owned(), isa: Some(isa.name.to_owned()), ..Options::default() };
             let model = Compiler::new(options).compile_graph(graph.clone()).unwrap();
-            let compiled = model.session().run_values(&[pictures.clone()]).unwrap();
+            let compiled = model.session().run_values(std::slice::from_ref(&pictures)).unwrap();
             assert_eq!(interpreted[0].as_tensor(), compiled[0].as_tensor(), "{name} on {}", isa.name);
         }
     }
@@ -171,8 +171,9 @@ func @shared(%x: tensor<1x2x3x3xf32>) {
     let mut quantizer = Quantizer::new(graph.clone(), &Options::default(), &[]).unwrap();
     quantizer.observe(std::slice::from_ref(&sample)).unwrap();
     let quantized = quantizer.finish(Method::MinMax).unwrap();
-    let [float, int8] = [graph, quantized.graph]
-        .map(|g| Compiler::default().compile_graph(g).unwrap().session().run_values(&[sample.clone()]).unwrap());
+    let [float, int8] = [graph, quantized.graph].map(|g| {
+        Compiler::default().compile_graph(g).unwrap().session().run_values(std::slice::from_ref(&sample)).unwrap()
+    });
     let pairs = float[0].as_tensor().unwrap().to_f64_vec().into_iter().zip(int8[0].as_tensor().unwrap().to_f64_vec());
     pairs.for_each(|(f, q)| assert!((f - q).abs() < 0.03, "{f} and {q}"));
 }
