@@ -18,8 +18,7 @@
 //!
 //! Why: with channels last each tap of a convolution's window is a matrix product on contiguous memory.
 //!
-//! Dense convolutions and pools want channels last ([`roles`] says what each op wants), the former may store their results plainly for
-//! half the cost of a conversion; sparse convolutions (`to-bcsr`) are plain, or dense again where that is cheaper with all conversions; depthwise
+//! Dense convolutions and pools want channels last ([`roles`] says what each op wants); sparse convolutions (`to-bcsr`) are plain, or dense again where that is cheaper with all conversions; depthwise
 //! convolutions come in both layouts; elementwise ops take what their operands have; all
 //! others, inputs and outputs are plain. A value that is read in the other layout is converted once, at the cost of its bytes; one whose
 //! bytes are the same in both (one channel, or one place) stays plain for all. A transpose that only renames the layout is free on that path. The cheapest choice
@@ -107,6 +106,9 @@ fn assign(graph: &mut Graph, cx: &mut PassCx) {
             if has_layout(graph, value) {
                 let readers: Vec<Label> = readers(graph, value, &roles).map(|(id, _)| labels[&id].0).collect();
                 let is_output = graph.is_output(value).then_some(Label::PLAIN);
+                for (reader, _) in self::readers(graph, value, &roles).filter(|(r, _)| roles[r] == Role::Follows) {
+                    network.prefer(labels[&id].1, labels[&reader].0);
+                }
                 network.value(labels[&id].1, &[readers, is_output.into_iter().collect()].concat(), bytes(graph, value));
             }
         }

@@ -31,6 +31,9 @@ use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 /// Rows of a block that kernels know.
 const BLOCKS: [u8; 3] = [4, 2, 1];
 
+/// A convolution is a candidate up to this share of the dense form's time: `assign-layout` knows what its surroundings save.
+const CANDIDATE: f64 = 1.5;
+
 /// See the module.
 pub struct ToBcsr {
     margin: f64,
@@ -80,7 +83,8 @@ impl ToBcsr {
             cx.costs().sparse(&product, usize::from(*block), blocks)
         };
         let best = BLOCKS.iter().map(|block| (time(block), *block)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (best.0 <= self.margin * cx.costs().dense(&product)).then_some(best.1)
+        let margin = if spatial > 0 { self.margin.max(CANDIDATE) } else { self.margin };
+        (best.0 <= margin * cx.costs().dense(&product)).then_some(best.1)
     }
 }
 

@@ -56,10 +56,9 @@ impl Network {
             Wish::Plain => Label::PLAIN,
             Wish::Last => Label::LAST,
             Wish::Either => self.label(),
-            Wish::PlainCosts | Wish::PlainStores => {
+            Wish::PlainCosts => {
                 let label = self.label();
-                let share = if *wish == Wish::PlainCosts { 1 } else { 2 };
-                self.edge(label, Label::LAST, (super::bytes(graph, super::result(id)) / share).max(1));
+                self.edge(label, Label::LAST, super::bytes(graph, super::result(id)).max(1));
                 label
             }
         };
@@ -87,6 +86,12 @@ impl Network {
             self.edge(to_last, reader, NEVER);
             self.edge(reader, to_plain, NEVER);
         }
+    }
+
+    /// Of equally cheap choices one in which an op has the layout of its operand: only that can be fused.
+    pub fn prefer(&mut self, operand: Label, op: Label) {
+        self.edge(operand, op, 1);
+        self.edge(op, operand, 1);
     }
 
     /// The cheapest choice; plain where both cost the same.

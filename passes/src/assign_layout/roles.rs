@@ -17,8 +17,6 @@ pub(super) enum Wish {
     Either,
     /// Either; plain costs the bytes of the result, since the op then moves them.
     PlainCosts,
-    /// Either; plain costs half of that, since the op only stores them one by one.
-    PlainStores,
 }
 
 /// How an op takes part in the choice.
@@ -51,7 +49,7 @@ pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
         // Weights and bias are packed at compile time or read as they are.
         Op::Conv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
             // Depthwise kernels come for both layouts, about equally fast.
-            let dense = Role::Fixed { operands: Wish::Last, results: Wish::PlainStores, reads: 1 };
+            let dense = Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
             if is_depthwise(g, id) { Role::Both { plain: 0, last: 0 } } else { dense }
         }),
         Op::QuantConv(_) | Op::Pool(_) if has_planes(g, id) => {
@@ -77,9 +75,12 @@ fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
     let product = layer.product(g)?;
     let count = blocks(&layer.matrix(g), layer.cols, usize::from(rows));
     let bytes = |time: f64| (time / costs.copy(1 << 20) * f64::from(1 << 20)) as u64;
-    let (plain, last) = (costs.sparse(&product, usize::from(rows), count), costs.dense(&product));
+    let (plain, last) = (costs.sparse(&product, usize::from(rows), count) / MARGIN, costs.dense(&product));
     Some(Role::Both { plain: bytes(plain), last: bytes(last) })
 }
+
+/// A sparse form must be faster by this much, since estimates err.
+const MARGIN: f64 = 0.9;
 
 /// The most taps for which depthwise kernels come for pixels side by side.
 const MAX_TAPS: usize = 49;
