@@ -59,7 +59,7 @@ pass_list! {
     crate::recompose::Recompose: "find normalisations and activations that are spelled out in many ops";
     crate::simplify_algebra::SimplifyAlgebra: "move transposes, reshapes and scales to where they cost least";
     crate::prune::Prune: "set the least salient weights to zero: `{sparsity=0.5,block=4x1,budget=uniform|global,saliency=magnitude,spare=ends|none}`";
-    crate::to_bcsr::ToBcsr: "encode weights of many zeros as blocks where their kernels are faster: `{margin=0.9}`";
+    crate::to_bcsr::ToBcsr: "encode weights of many zeros as blocks where their kernels are faster: `{margin=0.85}`";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";
     crate::fuse::Fuse: "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise ops";
     crate::schedule::Schedule: "choose an order of the ops in which fewer bytes are alive at once";

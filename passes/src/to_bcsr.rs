@@ -44,7 +44,7 @@ impl Pass for ToBcsr {
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<ToBcsr, OptionError> {
-        let margin = options.take("margin", 0.9)?;
+        let margin = options.take("margin", 0.85)?;
         if !(0.0..=f64::MAX).contains(&margin) {
             return Err(OptionError {
                 key: "margin".to_owned(),

@@ -80,7 +80,7 @@ fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
 }
 
 /// A sparse form must be faster by this much, since estimates err.
-const MARGIN: f64 = 0.9;
+const MARGIN: f64 = 0.85;
 
 /// The most taps for which depthwise kernels come for pixels side by side.
 const MAX_TAPS: usize = 49;
