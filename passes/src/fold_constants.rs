@@ -29,7 +29,7 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions};
 use optc_tensor::{Tensor, element_count};
 
-use crate::matching::{is_deterministic, pruned};
+use crate::matching::{is_deterministic, kept_zeros, pruned};
 use crate::rewrite::remove_unused;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -174,7 +174,8 @@ fn static_shape(graph: &Graph, id: NodeId) -> Option<Tensor> {
 fn replace_by_constants(graph: &mut Graph, id: NodeId, tensors: Vec<Tensor>) {
     for (result, tensor) in tensors.into_iter().enumerate() {
         let ty = TensorType::fixed(tensor.dtype(), tensor.shape()).into();
-        let zeros = kept_zeros(graph, id, &tensor);
+        let zeros = graph.node(id).operands.iter().flatten().map(|&v| pruned(graph, v)).max().unwrap_or(0);
+        let zeros = kept_zeros(zeros, &tensor);
         let new = graph.add(Constant { value: Const(tensor), zeros }, &[], vec![ty]);
         let old = Value { node: id, result: result as u32 };
         let used = graph.is_output(old) || !graph.uses(old).is_empty();
@@ -185,12 +186,4 @@ fn replace_by_constants(graph: &mut Graph, id: NodeId, tensors: Vec<Tensor>) {
         }
     }
     remove_unused(graph, id);
-}
-
-/// The pruned elements of an operand that the result has as well: all of them where a permutation, a cast or a scaling of
-/// that operand was folded, none where elements were added up.
-fn kept_zeros(graph: &Graph, id: NodeId, result: &Tensor) -> i64 {
-    let zeros = graph.node(id).operands.iter().flatten().map(|&v| pruned(graph, v)).max().unwrap_or(0);
-    let keeps = zeros > 0 && Constant::count_zeros(result) as i64 >= zeros;
-    if keeps { zeros } else { 0 }
 }

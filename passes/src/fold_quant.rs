@@ -42,6 +42,7 @@ use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Args, NodeId};
 use optc_tensor::Tensor;
 
+use crate::matching::{kept_zeros, pruned};
 use crate::rewrite::{Patch, Ref, Rule, for_each_region, rewrite_to_fixpoint};
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -103,7 +104,10 @@ fn split_fake_quant(g: &Graph, node: NodeId) -> Option<Patch> {
     let scale = Some(patch.constant(scale));
     let zero = if none { None } else { Some(patch.constant(zero)) };
     let integers = match constant {
-        Some(t) => patch.constant(t),
+        Some(t) => {
+            let kept = kept_zeros(pruned(g, x), &t);
+            patch.constant_of(t, kept)
+        }
         None => patch.add_optional(quantize, &[Some(Ref::Old(x)), scale, zero]),
     };
     let real = patch.add_optional(dequantize, &[Some(integers), scale, zero]);

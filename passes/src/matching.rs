@@ -1,5 +1,6 @@
 //! What rules ask of a graph, written so that `?` is the whole matching language.
 
+use optc_ir::ops::tensor::Constant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Value};
 use optc_tensor::{DType, Tensor};
 
@@ -64,6 +65,13 @@ pub(crate) fn pruned(g: &Graph, v: Value) -> i64 {
         Some(Op::Constant(c)) => c.zeros,
         _ => 0,
     }
+}
+
+/// The pruned elements of a constant that what was computed of it has as well: all of them where it was permuted, cast, scaled or
+/// quantized around zero, none where elements were added up.
+pub(crate) fn kept_zeros(pruned: i64, computed: &Tensor) -> i64 {
+    let keeps = pruned > 0 && Constant::count_zeros(computed) as i64 >= pruned;
+    if keeps { pruned } else { 0 }
 }
 
 /// The one value that all elements of a constant have. Values that differ in bits differ.

@@ -187,3 +187,16 @@ fn samples_that_do_not_fit_are_refused() {
     let nan = Tensor::from_slice(&[16, 8], &[f32::NAN; 128]).unwrap();
     assert!(refused(vec![vec![nan.into()]]).contains("not finite"));
 }
+
+#[test]
+fn quantization_keeps_the_zeros() {
+    let mut g = images();
+    prune(&mut g, &options(0.7, "4x1"), None).unwrap();
+    let pruned = |g: &Graph| g.ids().filter_map(|id| g.op::<Constant>(id)).map(|c| c.zeros).sum::<i64>();
+    let before = pruned(&g);
+    let pipeline = Pipeline::parse("infer-types,fold-batch-norm,insert-fake-quant,fold-quant{to=pairs}").unwrap();
+    let manager = PassManager::new(PassOptions { verify_each: VerifyEach::Structure, ..PassOptions::default() });
+    manager.run(&pipeline, &mut g).unwrap();
+    let integers = g.ids().filter_map(|id| g.op::<Constant>(id)).filter(|c| c.value.0.dtype() == DType::I8);
+    assert_eq!(integers.map(|c| c.zeros).sum::<i64>(), before);
+}

@@ -9,7 +9,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::evaluate;
 use super::matching::{Stored, Whole, quantizes, stored, stored_whole};
-use crate::matching::{has_one_use, positive_axes, producer, rank, result, shape};
+use crate::matching::{has_one_use, positive_axes, producer, pruned, rank, result, shape};
 use crate::rewrite::{Patch, Ref};
 use crate::{Layer, PassCx, PassError};
 
@@ -187,7 +187,7 @@ fn gemm(g: &Graph, node: NodeId) -> Option<Patch> {
     let mut patch = Patch::new();
     let a_zero = operand_zero(&mut patch, from)?;
     let b_zero = weight_zeros(&mut patch, &w)?;
-    let weights = if op.trans_b { patch.constant(weights) } else { w.integers.into() };
+    let weights = if op.trans_b { patch.constant_of(weights, pruned(g, w.integers)) } else { w.integers.into() };
     let mut sum = patch.add_optional(QuantMatMul {}, &[Some(a.into()), Some(weights), a_zero, b_zero]);
     if let Some(bias) = &scales.bias {
         let bias = patch.constant(Tensor::from_slice(&[n], bias).ok()?);

@@ -1,0 +1,140 @@
+//! Networks with sparse, dense and depthwise convolutions beside each other: compiled code gives what the interpreter gives, whatever
+//! layouts and forms were chosen, on every instruction set of this machine.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
+use optc::{Compiler, Decision, Options};
+use optc_codegen::target::ISAS;
+use optc_ir::ops::math::{Add, Relu};
+use optc_ir::ops::nn::Conv;
+use optc_ir::ops::tensor::Constant;
+use optc_ir::{Const, Graph, Op, Output, TensorType, Val, Value, infer_types, run};
+use optc_tensor::{DType, Tensor};
+use proptest::prelude::*;
+
+/// One layer: what it is, its extent of the window, its step.
+#[derive(Debug, Clone, Copy)]
+enum Layer {
+    Dense(usize, usize),
+    /// Zeros of a hundred, rows of a block, window, step.
+    Sparse(u32, usize, usize, usize),
+    Depthwise(usize, usize),
+    Relu,
+    /// Adds the value before the last convolution, where the shapes are equal.
+    Residual,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// Weights of which whole blocks of rows are zero.
+    fn weights(&mut self, shape: [usize; 4], zeros: u32, block: usize) -> Tensor {
+        let cols = shape[1..].iter().product::<usize>();
+        let keep: Vec<bool> =
+            (0..shape[0].div_ceil(block) * cols).map(|_| (self.next() + 1.0) * 50.0 >= zeros as f32).collect();
+        let values: Vec<f32> = (0..shape[0] * cols)
+            .map(|i| if keep[i / cols / block * cols + i % cols] { self.next() } else { 0.0 })
+            .collect();
+        Tensor::from_slice(&shape, &values).unwrap()
+    }
+}
+
+fn add(g: &mut Graph, op: impl Into<Op>, operands: &[Value]) -> Value {
+    let operands: Vec<Option<Value>> = operands.iter().copied().map(Some).collect();
+    let node = g.add(op, &operands, vec![TensorType::unranked(DType::F32).into()]);
+    Value { node, result: 0 }
+}
+
+fn network(layers: &[Layer], channels: usize, size: usize, seed: u64) -> Graph {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut g = Graph::new("network");
+    let mut x = g.add_input("x", TensorType::fixed(DType::F32, &[1, channels, size, size]).into());
+    let mut before = x;
+    let mut conv = |g: &mut Graph, x: Value, kernel: usize, step: usize, groups: usize, zeros: u32, block: usize| {
+        let weights = random.weights([channels, channels / groups, kernel, kernel], zeros, block);
+        let ty = TensorType::fixed(DType::F32, weights.shape());
+        let w = Value { node: g.add(Constant { value: Const(weights), zeros: 0 }, &[], vec![ty.into()]), result: 0 };
+        let pad = (kernel / 2) as i64;
+        let (pads, strides) = (vec![pad; 4], vec![step as i64; 2]);
+        add(g, Conv { dilations: vec![], groups: groups as i64, pads, strides }, &[x, w])
+    };
+    for layer in layers {
+        let last = x;
+        x = match *layer {
+            Layer::Dense(kernel, step) => conv(&mut g, x, kernel, step, 1, 0, 1),
+            Layer::Sparse(zeros, block, kernel, step) => conv(&mut g, x, kernel, step, 1, zeros, block),
+            Layer::Depthwise(kernel, step) => conv(&mut g, x, kernel, step, channels, 0, 1),
+            Layer::Relu => add(&mut g, Relu {}, &[x]),
+            Layer::Residual => {
+                infer_types(&mut g).unwrap();
+                if g.ty(before) == g.ty(x) { add(&mut g, Add {}, &[x, before]) } else { x }
+            }
+        };
+        if !matches!(layer, Layer::Relu | Layer::Residual) {
+            before = last;
+        }
+    }
+    g.outputs.push(Output { name: "y".to_owned(), value: x });
+    infer_types(&mut g).unwrap();
+    g
+}
+
+/// Runs a network compiled for each instruction set; returns how many sparse kernels there were.
+fn check(g: &Graph, seed: u64) -> usize {
+    let mut random = Random(seed | 1);
+    let shape = g.ty(g.inputs().next().unwrap()).as_tensor().unwrap().static_shape().unwrap();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.next()).collect();
+    let inputs = [Val::Tensor(Tensor::from_slice(&shape, &values).unwrap())];
+    let want = run(g, &inputs).unwrap()[0].as_tensor().unwrap().to_f64_vec();
+    let scale = want.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
+    let mut sparse = 0;
+    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+        let model = Compiler::new(options).compile_graph(g.clone()).unwrap();
+        let plan = model.plan_for(&[inputs[0].ty()]).unwrap();
+        let of = |d: &Decision| matches!(d, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm")));
+        sparse += plan.report.iter().filter(|r| of(&r.decision)).count();
+        let found = model.session().run_values(&inputs).unwrap()[0].as_tensor().unwrap().to_f64_vec();
+        for (i, (f, w)) in found.iter().zip(&want).enumerate() {
+            assert!((f - w).abs() <= 2e-5 * scale, "{}: element {i} is {f}, expected {w}", isa.name);
+        }
+    }
+    sparse
+}
+
+fn layer() -> impl Strategy<Value = Layer> {
+    let window = || prop::sample::select(vec![(1usize, 1usize), (1, 1), (3, 1), (3, 2), (1, 2)]);
+    prop_oneof![
+        window().prop_map(|(k, s)| Layer::Dense(k, s)),
+        (prop::sample::select(vec![50u32, 80, 95, 100]), prop::sample::select(vec![1usize, 2, 4]), window())
+            .prop_map(|(zeros, block, (k, s))| Layer::Sparse(zeros, block, k, s)),
+        (prop::sample::select(vec![3usize, 5]), 1usize..3).prop_map(|(k, s)| Layer::Depthwise(k, s)),
+        Just(Layer::Relu),
+        Just(Layer::Residual),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
+    #[test]
+    fn random_networks(
+        layers in prop::collection::vec(layer(), 1..7), channels in prop::sample::select(vec![4usize, 7, 12, 24]),
+        size in 5usize..20, seed in 0u64..1000,
+    ) {
+        check(&network(&layers, channels, size, seed), seed);
+    }
+}
+
+#[test]
+fn a_sparse_mobile_network_runs_sparse() {
+    let block = [Layer::Depthwise(3, 1), Layer::Relu, Layer::Sparse(90, 4, 1, 1), Layer::Relu];
+    let layers = [&[Layer::Dense(3, 1), Layer::Relu][..], &block, &block, &[Layer::Residual]].concat();
+    let isas = ISAS.iter().filter(|isa| (isa.detect)()).count();
+    assert_eq!(check(&network(&layers, 64, 20, 3), 5), 2 * isas);
+}
