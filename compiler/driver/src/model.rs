@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use optc_codegen::cost::int8::{Rates, Times};
 use optc_codegen::lower::{Compiled, NodeReport, Target, lower};
 use optc_ir::{Graph, Type, Val};
 use optc_runtime::{Plan, Pool};
@@ -126,6 +127,12 @@ impl Model {
 
     pub(crate) fn cached_plans(&self) -> usize {
         self.0.settings.options.cached_plans
+    }
+
+    /// Estimated times of a node that multiplies, in `f32` and in 8-bit integers, on the instruction set that the model is compiled for.
+    pub fn times(&self, node: &NodeReport) -> Option<Times> {
+        let isa = self.0.settings.target.isa;
+        node.product.map(|extents| Rates::of(isa).times(&extents, isa))
     }
 
     /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded.

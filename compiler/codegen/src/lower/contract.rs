@@ -6,6 +6,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::{Declined, Lowered, Lowering, View};
 use crate::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
+use crate::cost::int8::Extents;
 use crate::expr::Expr;
 
 /// Two dims of extents `outer` and `inner` are one dim when their strides fit. `None` when they do not.
@@ -71,6 +72,8 @@ impl Lowering {
         }
         args.extend(places);
         args.push(dst);
+        let (batch, k) = (c.batch, c.taps * c.k);
+        self.product = Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc, flops, bytes });

@@ -10,6 +10,7 @@ use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
 use crate::cost::Product;
+use crate::cost::int8::Extents;
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
 
@@ -155,6 +156,11 @@ impl Lowering {
         let taps: usize = problem.axes.iter().map(|a| a.kernel).product();
         let each = if problem.reduce == Reduce::Dot { 2.0 } else { 1.0 };
         let flops = each * (dst.len() * taps) as f64;
+        if problem.reduce == Reduce::Dot {
+            let pixels = problem.batch * problem.axes.iter().map(|a| a.out).product::<usize>();
+            let (batch, inputs) = (problem.channels, src.len());
+            self.product = Some(Extents { batch, m: pixels, n: 1, k: taps, inputs, depthwise: true });
+        }
         let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });
     }

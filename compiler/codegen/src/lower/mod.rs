@@ -42,6 +42,7 @@ use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
 use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
 use optc_tensor::{DType, Tensor, TensorError};
 
+use crate::cost::int8::Extents;
 use crate::emit::EmitError;
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
@@ -149,6 +150,8 @@ pub struct Lowering {
     names: Vec<String>,
     /// Dense or sparse, for the node at hand.
     choice: Option<Choice>,
+    /// What the node at hand multiplies.
+    product: Option<Extents>,
 }
 
 impl Lowering {
@@ -168,6 +171,7 @@ impl Lowering {
             report: Vec::new(),
             names: Vec::new(),
             choice: None,
+            product: None,
         };
         lowering.take_inputs()?;
         lowering.take_constants();
@@ -229,13 +233,14 @@ impl Lowering {
         }
         self.names.clear();
         self.choice = None;
+        self.product = None;
         match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
-            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision, self.choice)),
+            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision, self.choice, self.product)),
             // No single kernel takes the region: its ops go their own ways.
             (Err(_), Op::Fused(_), [region]) => self.unfuse(id, &node, region, regions)?,
             (Err(Declined(reason)), ..) => {
                 self.host(id, &node, regions)?;
-                self.report.push(NodeReport::new(&node, Decision::Host { reason }, None));
+                self.report.push(NodeReport::new(&node, Decision::Host { reason }, None, None));
             }
         }
         self.release(&node);

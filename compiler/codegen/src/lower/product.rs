@@ -11,6 +11,7 @@ use super::contract::{collapse, dims};
 use super::conv::{axes, floats, image};
 use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use crate::cost::int8::Extents;
 use crate::expr::{Expr, Func};
 use crate::int8::{PackPairs, Product, Schedule, pack_pairs, pack_pairs_kernel, product};
 use crate::tile::Unary;
@@ -323,6 +324,10 @@ impl Lowering {
         let kernel = product(&problem, self.target.isa, schedule);
         let taps = problem.axes[0].kernel * problem.axes[1].kernel;
         let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
+        let area: usize = problem.axes.iter().map(|a| a.size).product();
+        let inputs = problem.images * problem.groups * problem.channels * area;
+        let (batch, k) = (problem.groups, taps * problem.channels);
+        self.product = Some(Extents { batch, m: pixels, n: problem.filters, k, inputs, depthwise: false });
         let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let mut args = vec![a, b];

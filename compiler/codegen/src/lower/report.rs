@@ -2,6 +2,8 @@
 
 use optc_ir::{Node, Type};
 
+use crate::cost::int8::Extents;
+
 /// What became of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -47,10 +49,12 @@ pub struct NodeReport {
     pub decision: Decision,
     /// Dense or sparse, for weights with zeros.
     pub choice: Option<Choice>,
+    /// What the node multiplies, if it is a product.
+    pub product: Option<Extents>,
 }
 
 impl NodeReport {
-    pub(super) fn new(node: &Node, decision: Decision, choice: Option<Choice>) -> NodeReport {
+    pub(super) fn new(node: &Node, decision: Decision, choice: Option<Choice>, product: Option<Extents>) -> NodeReport {
         let ops = match &node.regions[..] {
             [region] if matches!(node.op, optc_ir::Op::Fused(_)) => {
                 let order = region.topological_order().unwrap_or_default();
@@ -62,6 +66,6 @@ impl NodeReport {
             _ => vec![node.op.name().to_owned()],
         };
         let results = node.results.iter().map(|r| r.ty.clone()).collect();
-        NodeReport { ops, loc: node.loc.clone(), results, decision, choice }
+        NodeReport { ops, loc: node.loc.clone(), results, decision, choice, product }
     }
 }

@@ -89,6 +89,9 @@ pub struct NodeLine {
     /// Dense or sparse, and the estimates that decided, where weights have zeros.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<ChoiceLine>,
+    /// Estimated microseconds of a product in `f32` and in 8-bit integers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f32_int8_us: Option<[f64; 2]>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
 }
@@ -108,6 +111,7 @@ impl From<&NodeReport> for NodeLine {
             reason,
             results,
             choice: node.choice.map(Into::into),
+            f32_int8_us: None,
             nodes: node.loc.clone(),
         }
     }
@@ -122,7 +126,11 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let model = load(&args.model.model, &args.model.how.compiler()?)?.model;
     let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
     drop(compiling);
-    let mut nodes: Vec<NodeLine> = compiled.report.iter().map(NodeLine::from).collect();
+    let line = |node: &NodeReport| {
+        let f32_int8_us = model.times(node).map(|t| [t.f32 * 1e6, t.int8 * 1e6]);
+        NodeLine { f32_int8_us, ..NodeLine::from(node) }
+    };
+    let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();
     if let Some(text) = &args.only {
         let has = |list: &[String]| list.iter().any(|item| item.contains(text.as_str()));
         nodes.retain(|n| has(&n.ops) || has(&n.kernels) || has(&n.nodes));
@@ -148,10 +156,11 @@ impl Report for ExplainReport {
                 Some(c) => format!("{how} ({})", c.words()),
                 None => how,
             };
-            vec![n.ops.join(" + "), how, n.results.join(", "), table::join(&n.nodes, NAMED)]
+            let times = n.f32_int8_us.map(|[f, i]| format!("{f:.1} / {i:.1}")).unwrap_or_default();
+            vec![n.ops.join(" + "), how, times, n.results.join(", "), table::join(&n.nodes, NAMED)]
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
-        table::render(&["ops", "runs as", "result", "ONNX nodes"], &rows) + &counts
+        table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows) + &counts
     }
 }

@@ -8,7 +8,7 @@ use optc_tensor::npy::write_npz;
 use crate::common::{code, files, json, line, stderr, stdout};
 
 fn samples(folder: &Path, name: &str, array: &str, tensor: Tensor) {
-    write_npz(&folder.join(name), [(array, &tensor)]).unwrap();
+    write_npz(&folder.join(name), [(array, &tensor)]).expect("the folder can be written to");
 }
 
 #[test]
