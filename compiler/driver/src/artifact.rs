@@ -1,7 +1,7 @@
 //! `.optc` artifacts: the optimized graph as text, and its constants.
 //!
 //! ```text
-//! "OPTCMODL" | version u32 | crc32 of all that follows u32 | length of the header u64 | header (JSON) | text | constants
+//! "OPTCMODL" | version u32 | crc32 of all that follows u32 | length of the header u64 | header (JSON) | deflated text | constants
 //! ```
 //!
 //! Numbers are little-endian. The header has the pipeline, the length of the text, and dtype, shape, offset and length of each
@@ -24,7 +24,7 @@ use crate::Error;
 
 const MAGIC: &[u8; 8] = b"OPTCMODL";
 /// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Magic, version, checksum, length of the header.
 const PREFIX: usize = 24;
 
@@ -34,8 +34,10 @@ struct Header {
     passes: String,
     /// Whether all passes have run.
     specialised: bool,
-    /// Bytes of the text, which follows the header.
+    /// Bytes of the deflated text, which follows the header.
     text: usize,
+    /// Bytes of the text itself.
+    text_len: usize,
     constants: Vec<Entry>,
 }
 
@@ -96,15 +98,17 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
         entries.push(Entry { symbol, dtype: t.dtype().name().to_owned(), shape, offset, bytes, block, strings });
         offset += bytes.next_multiple_of(ALIGN);
     }
-    let header = Header { passes: passes.to_owned(), specialised, text: printed.text.len(), constants: entries };
     let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
+    let text = deflated(printed.text.as_bytes()).map_err(io)?;
+    let (passes, text_len) = (passes.to_owned(), printed.text.len());
+    let header = Header { passes, specialised, text: text.len(), text_len, constants: entries };
     let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
     write_atomically(path, |file| {
         let mut out = Checked { out: std::io::BufWriter::new(file), crc: crc32fast::Hasher::new(), written: 0 };
         out.out.write_all(&[0; 16])?; // magic, version and checksum: written last
         out.put(&(header.len() as u64).to_le_bytes())?;
         out.put(&header)?;
-        out.put(printed.text.as_bytes())?;
+        out.put(&text)?;
         out.align(16)?;
         for ((_, t), packed) in printed.constants.iter().zip(&packed) {
             out.put(packed.as_ref().map_or(t.bytes(), |p| &p.bytes))?;
@@ -118,6 +122,29 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
         file.write_all(&crc.to_le_bytes())
     })
     .map_err(io)
+}
+
+fn deflated(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(text)?;
+    out.finish()
+}
+
+/// Deflate makes nothing shorter than by this factor: a header that says so lies.
+const MOST: usize = 1100;
+
+fn inflated(bytes: &[u8], len: usize) -> Result<String, String> {
+    use std::io::Read;
+    let damaged = || "the artifact's text is damaged".to_owned();
+    if len > bytes.len().saturating_mul(MOST) {
+        return Err(damaged());
+    }
+    let mut text = Vec::with_capacity(len);
+    let all = flate2::read::DeflateDecoder::new(bytes).take(len as u64 + 1).read_to_end(&mut text);
+    if all.is_err() || text.len() != len {
+        return Err(damaged());
+    }
+    String::from_utf8(text).map_err(|_| "the artifact's text is not UTF-8".to_owned())
 }
 
 /// A writer that sums up what goes through it.
@@ -167,14 +194,14 @@ pub(crate) fn parse(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Loaded,
     let header: Header =
         serde_json::from_slice(&rest[..header_len]).map_err(|e| format!("the artifact's header is damaged: {e}"))?;
     let text = rest.get(header_len..).and_then(|r| r.get(..header.text)).ok_or_else(damaged)?;
-    let text = std::str::from_utf8(text).map_err(|_| "the artifact's text is not UTF-8".to_owned())?;
+    let text = inflated(text, header.text_len)?;
     let start = (PREFIX + header_len + header.text).next_multiple_of(ALIGN);
     let mut constants = HashMap::new();
     for entry in header.constants {
         let tensor = constant(&entry, &owner, start).ok_or_else(damaged)?;
         constants.insert(entry.symbol, tensor);
     }
-    let graph = parse_with(text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
+    let graph = parse_with(&text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
     if let Some(failure) = verify(&graph).into_iter().next() {
         return Err(format!("the artifact's graph is not sound: {}", failure.message));
     }
