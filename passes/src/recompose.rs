@@ -16,6 +16,8 @@
 //!   quotient over the last axes; then the factor and the summand behind them.
 //! - `math.gelu` (Hendrycks and Gimpel 2016) by `erf` or by `tanh`; `math.swish`, SiLU and "quick GELU" among it (Ramachandran, Zoph and
 //!   Le 2017); `math.hard_sigmoid` and `math.hard_swish` (Howard et al. 2019), by clips or minima; `math.sigmoid` by `exp`.
+//! - `nn.attention` (Vaswani et al. 2017): `softmax(scale · q·kᵀ + mask) · v` with or without scale and mask, where the heads of all three
+//!   are the same and a transpose made `kᵀ`. A query whose keys are all masked by minus infinity gives zeros, not NaN.
 //!
 //! Why: a normalisation in one kernel reads its operand once instead of four times, an activation in one op fuses with whatever is
 //! before it, and what quantizes or differentiates a graph meets one op and not ten.
@@ -26,6 +28,7 @@
 //! uses the root or the mean square. Reassociates.
 
 mod activation;
+mod attention;
 mod norm;
 mod product;
 
@@ -42,6 +45,7 @@ static RULES: &[Rule] = &[
     ("rms-norm", norm::rms_norm),
     ("norm-scale", norm::scale),
     ("norm-bias", norm::bias),
+    ("attention", attention::attention),
     ("sigmoid", activation::sigmoid),
     ("gelu", activation::gelu),
     ("gelu-tanh", activation::gelu_tanh),
