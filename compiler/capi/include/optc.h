@@ -240,12 +240,6 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * What was wrong in the last call of this thread that did not return `OPTC_STATUS_OK`, as text; empty before the first.
- * Borrowed: good until the next call of this thread that fails.
- */
-const char *optc_last_error(void);
-
-/**
  * The version of the library, such as `0.1.0`; good for as long as the program runs. From any thread.
  */
 const char *optc_version(void);
@@ -255,126 +249,6 @@ const char *optc_version(void);
  * Borrowed: good until the next call of this thread that fails.
  */
 const char *optc_last_error(void);
-
-/**
- * Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the
- * defaults; nothing that it points at is needed after the call. `*model` is then the caller's, for `optc_model_free`.
- * From any thread.
- *
- * # Safety
- * `path` is a string, `options` is null or points at options, `model` may be written.
- */
-enum OptcStatus optc_compile_file(const char *path,
-                                  const struct OptcOptions *options,
-                                  struct OptcModel **model);
-
-/**
- * Compiles an ONNX model of `size` bytes in memory, which are not needed after the call; else as `optc_compile_file`.
- * From any thread.
- *
- * # Safety
- * `bytes` points at `size` bytes, `options` is null or points at options, `model` may be written.
- */
-enum OptcStatus optc_compile_bytes(const uint8_t *bytes,
-                                   size_t size,
-                                   const struct OptcOptions *options,
-                                   struct OptcModel **model);
-
-/**
- * Frees a model; null is allowed. Sessions of the model stay good: they keep what they need. From any thread, while no
- * other uses `model`.
- *
- * # Safety
- * `model` is null or came from `optc_compile_...`, and is not used again.
- */
-void optc_model_free(struct OptcModel *model);
-
-/**
- * How many inputs a model has; 0 for null. From any thread.
- *
- * # Safety
- * `model` is null or a model.
- */
-size_t optc_model_input_count(const struct OptcModel *model);
-
-/**
- * How many outputs a model has; 0 for null. From any thread.
- *
- * # Safety
- * `model` is null or a model.
- */
-size_t optc_model_output_count(const struct OptcModel *model);
-
-/**
- * Describes input `index` in `*port`, whose pointers are good until the model is freed. From any thread.
- *
- * # Safety
- * `model` is null or a model, `port` may be written.
- */
-enum OptcStatus optc_model_input(const struct OptcModel *model, size_t index, struct OptcPort *port);
-
-/**
- * Describes output `index` in `*port`, whose pointers are good until the model is freed. From any thread.
- *
- * # Safety
- * `model` is null or a model, `port` may be written.
- */
-enum OptcStatus optc_model_output(const struct OptcModel *model, size_t index, struct OptcPort *port);
-
-/**
- * Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model is
- * freed. From any thread.
- *
- * # Safety
- * `model` is null or a model, `session` may be written.
- */
-enum OptcStatus optc_session_new(const struct OptcModel *model,
-                                 struct OptcSession **session);
-
-/**
- * Frees a session, and with it the outputs that were borrowed from it; null is allowed. From any thread, while no other
- * uses `session`.
- *
- * # Safety
- * `session` is null or came from `optc_session_new`, and is not used again.
- */
-void optc_session_free(struct OptcSession *session);
-
-/**
- * Sets input `index` for the runs that follow: elements of type `dtype` (an `OptcDtype`), row-major, in the shape of the
- * `rank` dims. `size` is the length of `data` in bytes and must fit dtype and shape. The data is copied: `dims` and `data`
- * are not needed after the call. Whether the shape fits the model shows when it is run. From one thread at a time.
- *
- * # Safety
- * `session` is null or a session, `dims` points at `rank` values, `data` at `size` bytes.
- */
-enum OptcStatus optc_session_set_input(struct OptcSession *session,
-                                       size_t index,
-                                       uint32_t dtype,
-                                       const size_t *dims,
-                                       size_t rank,
-                                       const uint8_t *data,
-                                       size_t size);
-
-/**
- * Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread at a
- * time.
- *
- * # Safety
- * `session` is null or a session.
- */
-enum OptcStatus optc_session_run(struct OptcSession *session);
-
-/**
- * Describes output `index` of the last run in `*tensor`, whose pointers are good until the session runs again or is freed.
- * From one thread at a time.
- *
- * # Safety
- * `session` is null or a session, `tensor` may be written.
- */
-enum OptcStatus optc_session_output(const struct OptcSession *session,
-                                    size_t index,
-                                    struct OptcTensor *tensor);
 
 /**
  * Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the

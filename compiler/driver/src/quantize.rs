@@ -1,15 +1,14 @@
 //! Post-training quantization: a graph is marked, run on samples, and given ranges.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), optc::Error> {
-//! # let (graph, samples): (optc_ir::Graph, Vec<Vec<optc::Val>>) = unimplemented!();
+//! # fn quantized(graph: optc_ir::Graph, samples: Vec<Vec<optc::Val>>) -> Result<optc::Model, optc::Error> {
 //! let mut quantizer = optc::Quantizer::new(graph, &optc::Options::default(), &[])?;
 //! for sample in &samples {
 //!     quantizer.observe(sample)?;
 //! }
 //! let quantized = quantizer.finish(optc::Method::MinMax)?;
 //! let model = optc::Compiler::default().compile_graph(quantized.graph)?;
-//! # Ok(())
+//! # Ok(model)
 //! # }
 //! ```
 

@@ -7,7 +7,7 @@ use optc_ir::{Dim, Graph, NodeId, Op, Real, Value};
 use optc_tensor::DType;
 
 use super::product::inner;
-use crate::matching::{broadcasts_into, dims, dtype, has_one_use, producer, result, splat_of};
+use crate::matching::{broadcasts_into, dims, dtype, has_one_use, producer, result, same_shape, splat_of};
 use crate::rewrite::{Patch, Ref};
 
 /// `softmax(scale · q·kᵀ + mask) · v` → `attention(q, k, v, mask)`, for `q`, `kᵀ` and `v` of rank 4 with the same batches and heads.
@@ -49,7 +49,7 @@ fn masked(g: &Graph, scores: Value) -> (Value, Option<Value>) {
         let is_scores = |v: Value| {
             has_one_use(g, v)
                 && matches!(g.node(v.node).op, Op::MatMul(_) | Op::Mul(_) | Op::Div(_))
-                && fits(g, v, scores)
+                && same_shape(g, v, scores)
         };
         let is_mask = |v: Value| dtype(g, v) == Some(DType::F32) && broadcasts_into(g, v, scores);
         [(a, b), (b, a)].into_iter().find(|&(s, m)| is_scores(s) && is_mask(m))
@@ -57,17 +57,12 @@ fn masked(g: &Graph, scores: Value) -> (Value, Option<Value>) {
     parts().map_or((scores, None), |(scores, mask)| (scores, Some(mask)))
 }
 
-/// Whether a value has the shape of the scores.
-fn fits(g: &Graph, v: Value, scores: Value) -> bool {
-    crate::matching::same_shape(g, v, scores)
-}
-
 /// The product of which `scores` is a multiple, and the factor.
 fn scaled(g: &Graph, scores: Value) -> (Value, f64) {
     let parts = || {
         let (node, op) = inner(g, scores)?;
         let (a, b) = (g.operand(node, 0)?, g.operand(node, 1)?);
-        let c = splat_of(g, b).filter(|_| fits(g, a, scores))?;
+        let c = splat_of(g, b).filter(|_| same_shape(g, a, scores))?;
         match op {
             Op::Mul(Mul {}) => Some((a, c)),
             Op::Div(Div {}) if c != 0.0 => Some((a, 1.0 / c)),
