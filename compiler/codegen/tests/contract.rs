@@ -66,7 +66,9 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
         *w = ((sum + operands[0][col] + operands[1][i]) * operands[2][row]).max(0.0);
     }
     let p = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
-    let packed: Vec<f32> = b.chunks(k * n).flat_map(|b| pack_b(b, &p, nr)).collect();
+    let len = packed_len(1, k, n, nr);
+    let mut packed = vec![0.0; batch * len];
+    b.chunks(k * n).zip(packed.chunks_mut(len)).for_each(|(b, packed)| pack_b(b, &p, nr, packed));
     let pack = pack_b_kernel(batch, b.len(), k * n, &p, nr, isa.lanes());
     let mut buffers = vec![bytes_of(&b), vec![0; 4 * packed.len()]];
     run_here(&pack, &mut buffers).unwrap();
@@ -137,7 +139,8 @@ fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
     let w = random_floats(c.groups * c.filters * c.channels * area, 2);
-    let packed = c.pack_weights(&w, nr);
+    let mut packed = vec![0.0; c.packed_len(nr)];
+    c.pack_weights(&w, nr, &mut packed);
     let operands: Vec<_> = c.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
     let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
     let built = contract(&problem, isa, schedule).unwrap();

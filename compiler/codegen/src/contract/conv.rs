@@ -83,18 +83,40 @@ impl Conv {
         PackB { taps, k, n: self.filters, tap_stride: k, k_stride: 1, n_stride: taps * k }
     }
 
+    /// How the weights of one group are packed from where ONNX has them, `[filters, channels, planes, rows, columns]`.
+    /// `None` where the taps of a row are summed with their channels, which do not lie so.
+    fn pack_in_place(&self) -> Option<PackB> {
+        let (taps, k) = self.taps();
+        let straight = PackB { taps, k, n: self.filters, tap_stride: 1, k_stride: taps, n_stride: taps * k };
+        (self.kind() == Taps::Each).then_some(straight)
+    }
+
     /// `[filters, channels, planes, rows, columns]` as `[filters, planes, rows, columns, channels]`.
-    pub fn to_channels_last(&self, weights: &[f32]) -> Vec<f32> {
+    fn to_channels_last(&self, weights: &[f32]) -> Vec<f32> {
         let area: usize = self.axes.iter().map(|a| a.kernel).product();
         let filter = self.channels * area;
         let of = |i: usize| i / filter * filter + i % self.channels * area + i % filter / self.channels;
         (0..weights.len()).map(|i| weights[of(i)]).collect()
     }
 
-    /// The weights of all groups as ONNX has them, packed for panels of `nr` columns.
-    pub fn pack_weights(&self, weights: &[f32], nr: usize) -> Vec<f32> {
-        let last = self.to_channels_last(weights);
-        (0..self.groups).flat_map(|g| super::pack_b(&last[self.group_weights(g)..], &self.pack(), nr)).collect()
+    /// Elements of the packed weights of all groups.
+    pub fn packed_len(&self, nr: usize) -> usize {
+        let (taps, k) = self.taps();
+        self.groups * super::packed_len(taps, k, self.filters, nr)
+    }
+
+    /// Packs the weights of all groups as ONNX has them for panels of `nr` columns into `packed`, which holds
+    /// [`Conv::packed_len`] zeros.
+    pub fn pack_weights(&self, weights: &[f32], nr: usize, packed: &mut [f32]) {
+        let turned = if self.pack_in_place().is_none() { self.to_channels_last(weights) } else { Vec::new() };
+        let (from, pack) = match self.pack_in_place() {
+            Some(pack) => (weights, pack),
+            None => (&turned[..], self.pack()),
+        };
+        let group = packed.len() / self.groups.max(1);
+        for (g, packed) in packed.chunks_exact_mut(group.max(1)).enumerate() {
+            super::pack_b(&from[self.group_weights(g)..], &pack, nr, packed);
+        }
     }
 }
 

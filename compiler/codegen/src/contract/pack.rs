@@ -25,23 +25,58 @@ pub struct PackB {
     pub n_stride: usize,
 }
 
-/// Packs constant weights. `src` must hold every element that `p` names.
-pub fn pack_b(src: &[f32], p: &PackB, nr: usize) -> Vec<f32> {
-    let mut packed = vec![0.0; packed_len(p.taps, p.k, p.n, nr)];
-    for (panel, dst) in packed.chunks_exact_mut((p.taps * p.k * nr).max(1)).enumerate() {
+/// Elements of a column that are moved in one go: those of a cache line.
+const LINE: usize = 16;
+
+/// Packs constant weights into `packed`, which holds [`packed_len`] zeros. `src` must hold every element that `p` names.
+pub fn pack_b(src: &[f32], p: &PackB, nr: usize, packed: &mut [f32]) {
+    let size = p.taps * p.k * nr;
+    let column = column_order(p);
+    for (panel, dst) in packed.chunks_exact_mut(size.max(1)).enumerate() {
         let (n0, cols) = (panel * nr, nr.min(p.n - panel * nr));
-        for (tap, dst) in dst.chunks_exact_mut(p.k * nr).enumerate() {
-            for (k, dst) in dst.chunks_exact_mut(nr).enumerate() {
-                let from = tap * p.tap_stride + k * p.k_stride + n0 * p.n_stride;
-                if p.n_stride == 1 {
-                    dst[..cols].copy_from_slice(&src[from..from + cols]);
-                } else {
-                    dst.iter_mut().take(cols).enumerate().for_each(|(n, d)| *d = src[from + n * p.n_stride]);
-                }
+        let src = &src[n0 * p.n_stride..];
+        match &column {
+            Some(rows) => pack_columns(src, (cols, p.n_stride), rows, nr, dst),
+            None => pack_rows(src, p, cols, nr, dst),
+        }
+    }
+}
+
+/// Where the elements of a column belong (the row of the panel for each), if they lie one behind the other in memory.
+fn column_order(p: &PackB) -> Option<Vec<usize>> {
+    let len = p.taps * p.k;
+    if p.n_stride < len || len == 0 {
+        return None;
+    }
+    let mut rows = vec![usize::MAX; len];
+    for row in 0..len {
+        *rows.get_mut(row / p.k * p.tap_stride + row % p.k * p.k_stride)? = row;
+    }
+    rows.iter().all(|&row| row != usize::MAX).then_some(rows)
+}
+
+/// Columns that are one behind the other: a line of each in turn, so that every line of `src` is read once.
+fn pack_columns(src: &[f32], (cols, n_stride): (usize, usize), rows: &[usize], nr: usize, dst: &mut [f32]) {
+    for (chunk, rows) in rows.chunks(LINE).enumerate() {
+        for n in 0..cols {
+            let from = n * n_stride + chunk * LINE;
+            for (&row, &value) in rows.iter().zip(&src[from..from + rows.len()]) {
+                dst[row * nr + n] = value;
             }
         }
     }
-    packed
+}
+
+/// Rows of `cols` elements with any strides.
+fn pack_rows(src: &[f32], p: &PackB, cols: usize, nr: usize, dst: &mut [f32]) {
+    for (row, dst) in dst.chunks_exact_mut(nr).enumerate() {
+        let from = row / p.k * p.tap_stride + row % p.k * p.k_stride;
+        if p.n_stride == 1 {
+            dst[..cols].copy_from_slice(&src[from..from + cols]);
+        } else {
+            dst.iter_mut().take(cols).enumerate().for_each(|(n, d)| *d = src[from + n * p.n_stride]);
+        }
+    }
 }
 
 /// A kernel that packs a batch of computed matrices (one tap): buffers `src` of `src_len` elements and `dst`, a task for

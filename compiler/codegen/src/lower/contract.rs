@@ -82,11 +82,12 @@ impl Lowering {
 
     /// Packs a constant B: one packed matrix for each of `batch`, which are `stride` elements apart.
     pub(super) fn pack_constant(&mut self, src: &[f32], batch: usize, stride: usize, p: &PackB, nr: usize) -> BufRef {
-        let mut packed = Vec::with_capacity(batch * packed_len(p.taps, p.k, p.n, nr));
-        for i in 0..batch {
-            packed.extend(pack_b(&src[i * stride..], p, nr));
-        }
-        self.add_constant(Tensor::from_slice(&[packed.len()], &packed).expect("as many elements as its length"))
+        let len = packed_len(p.taps, p.k, p.n, nr);
+        self.constant_floats(batch * len, |packed| {
+            for (i, packed) in packed.chunks_exact_mut(len.max(1)).enumerate() {
+                pack_b(&src[i * stride..], p, nr, packed);
+            }
+        })
     }
 
     /// A dense plain copy of a view that is not a value's own.

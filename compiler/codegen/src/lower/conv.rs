@@ -102,8 +102,8 @@ impl Lowering {
         match w {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                let packed = floats(&c.pack_weights(w, self.nr()));
-                Ok(self.add_constant(packed))
+                let nr = self.nr();
+                Ok(self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, packed)))
             }
             Filters::Computed(view) => {
                 let rank = view.shape.len();

@@ -143,7 +143,8 @@ impl Lowering {
         }
         let (channels, filters, groups) = (t.channels, t.filters, t.groups);
         let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-        let b = self.add_constant(floats(&problem.pack_weights(&weights, self.nr())));
+        let nr = self.nr();
+        let b = self.constant_floats(problem.packed_len(nr), |packed| problem.pack_weights(&weights, nr, packed));
         self.convolution(&problem, t.x.at, b, &t.fused.places, t.dst.at, t.loc)
     }
 

@@ -7,6 +7,7 @@ use optc_tensor::Tensor;
 
 use super::contract::{Call, Placed, collapse, dims, only_f32};
 use super::elementwise::mem_of;
+use super::sparse::some_zeros;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
 use crate::cost;
@@ -114,7 +115,7 @@ impl Lowering {
     fn weigh_right(&mut self, b: &Right, rows: usize) {
         let Right::Constant { tensor, pack, .. } = b else { return };
         let Ok(src) = tensor.as_slice::<f32>() else { return };
-        if tensor.rank() == 2 {
+        if tensor.rank() == 2 && some_zeros(src) {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();

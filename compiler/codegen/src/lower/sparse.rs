@@ -181,10 +181,19 @@ impl Lowering {
 /// Weights with fewer zeros than this are not worth a look.
 const SOME_ZEROS: f64 = 0.05;
 
+/// Whether so many weights are zero that blocks may pay.
+pub(super) fn some_zeros(weights: &[f32]) -> bool {
+    share_of_zeros(weights) >= SOME_ZEROS
+}
+
+fn share_of_zeros(weights: &[f32]) -> f64 {
+    weights.iter().filter(|&&w| w == 0.0).count() as f64 / weights.len().max(1) as f64
+}
+
 impl Lowering {
     /// Notes what the forms of a layer would cost: `matrix` has a row for each of `m` output channels.
     pub(super) fn weigh(&mut self, matrix: &[f32], product: Product, sparse: Option<usize>) {
-        let zeros = matrix.iter().filter(|&&w| w == 0.0).count() as f64 / matrix.len().max(1) as f64;
+        let zeros = share_of_zeros(matrix);
         if zeros < SOME_ZEROS {
             return;
         }

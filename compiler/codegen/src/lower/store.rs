@@ -3,7 +3,7 @@
 
 use optc_ir::{Encoding, TensorType, Value};
 use optc_runtime::plan::{BufRef, Info, KernelStep, Step};
-use optc_tensor::{Tensor, TensorError, element_count};
+use optc_tensor::{DType, Tensor, TensorError, element_count};
 
 use super::memory::{Draft, Kind};
 use super::{Declined, Loc, LowerError, Lowering, View, buffered, movement, stored, strides_in};
@@ -99,6 +99,13 @@ impl Lowering {
         let bytes = tensor.bytes().len();
         self.constants.push(tensor);
         self.buffer(bytes, Kind::Constant(self.constants.len() - 1))
+    }
+
+    /// A buffer with `len` constant floats, which `fill` writes over zeros.
+    pub(super) fn constant_floats(&mut self, len: usize, fill: impl FnOnce(&mut [f32])) -> BufRef {
+        let mut tensor = Tensor::zeros(DType::F32, &[len]).expect("weights in memory, padded to a panel, fit again");
+        fill(tensor.as_mut_slice().expect("a new tensor of floats"));
+        self.add_constant(tensor)
     }
 
     /// A buffer for intermediate bytes of the op at hand.
