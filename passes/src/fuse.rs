@@ -21,7 +21,8 @@
 //! Why: the loads and stores of everything in between go away.
 //!
 //! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those whose
-//! results have its result's shape and encoding, as long as nothing but the region reads what lies in between. Then each elementwise op that is
+//! results have its result's shape and encoding, as long as nothing but the region reads what lies in between; an anchor of integers also takes
+//! the dequantizations of what these ops read. Then each elementwise op that is
 //! left takes the elementwise ops before it on the same terms. What is elementwise is said in one place,
 //! [`elementwise::class`]: lowering must be able to put it in an expression.
 //!

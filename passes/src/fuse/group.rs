@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use optc_ir::{Graph, NodeId, Value};
+use optc_ir::{Graph, NodeId, Op, Value};
 
 use super::elementwise::{Class, class_of};
 use crate::matching::{result, same_shape, tensor_type};
@@ -25,7 +25,25 @@ pub(super) fn with_epilogue(g: &Graph, anchor: NodeId, position: &Position, take
         }
         group = longer;
     }
-    group
+    with_dequantizations(g, group, taken)
+}
+
+/// The group with the dequantizations that it alone reads, right behind its anchor: bytes are loaded instead of reals. Kernels of integers
+/// load epilogue operands of any dtype.
+fn with_dequantizations(g: &Graph, group: Vec<NodeId>, taken: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    let Some((&anchor, epilogue)) = group.split_first() else { return group };
+    if !matches!(g.node(anchor).op, Op::QuantConv(_) | Op::QuantMatMul(_) | Op::QuantSum(_)) {
+        return group;
+    }
+    let fits = |id: &NodeId| {
+        let dequantize = matches!(g.node(*id).op, Op::Dequantize(_)) && class_of(g, *id).is_some();
+        let alone = !g.is_output(result(*id)) && g.uses(result(*id)).iter().all(|(user, _)| epilogue.contains(user));
+        dequantize && alone && !group.contains(id) && !taken.contains(id) && same_place(g, anchor, *id)
+    };
+    let read = epilogue.iter().flat_map(|&id| &g.node(id).operands).flatten().map(|v| v.node);
+    let found: BTreeSet<NodeId> = read.filter(fits).collect();
+    let longer: Vec<NodeId> = [anchor].into_iter().chain(found).chain(epilogue.iter().copied()).collect();
+    if longer.len() > MAX_OPS || operands(g, &longer).len() > MAX_OPERANDS { group } else { longer }
 }
 
 /// The group with the next ops behind it, up to a point where one value leaves it again.
