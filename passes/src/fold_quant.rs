@@ -24,6 +24,7 @@
 //! - A calibrated `quant.fake_quant` is split into `quant.quantize` and `quant.dequantize`; a constant is quantized now.
 //! - Products ([`products`]) of dequantized operands become products of the integers, times their scales.
 //! - That product of scales and a quantization behind it become one `quant.requantize`.
+//! - Means ([`means`]) become sums of the integers, those under a window convolutions with ones.
 //! - What only moves elements, maxima, `relu` and `clip` go to the integers ([`moves`]); a pair of quantizations that agree goes away.
 //!
 //! With `to=pairs` only the first is done: that is the form in which quantized models are exchanged.
@@ -34,6 +35,7 @@
 //! those of the pairs by a step.
 
 mod matching;
+mod means;
 mod moves;
 mod products;
 
@@ -61,7 +63,8 @@ static RULES: &[Rule] = &[
     ("clip-to-integers", moves::clip_before_quantize),
     ("concat-of-dequantize", moves::concat_of_dequantize),
     ("concat-to-integers", moves::concat_before_quantize),
-    ("mean-of-integers", products::mean_of_integers),
+    ("mean-of-integers", means::mean_of_integers),
+    ("pool-of-integers", means::pool_of_integers),
     ("requantize", products::requantize),
 ];
 

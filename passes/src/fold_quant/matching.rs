@@ -21,6 +21,11 @@ impl Whole {
         ((v / self.scale).round_ties_even() as f64 + self.zero as f64).max(low as f64).min(high as f64) as i64
     }
 
+    /// The real that an integer stands for.
+    pub fn real(&self, v: i64) -> f32 {
+        (v - self.zero) as f32 * self.scale
+    }
+
     /// The range of the integers.
     pub fn bounds(&self) -> (i64, i64) {
         if self.dtype == DType::I8 { (-128, 127) } else { (0, 255) }

@@ -30,10 +30,43 @@ pub(super) fn quantize_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
 fn moves(op: &Op) -> bool {
     match op {
         Op::Reshape(_) | Op::Transpose(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Slice(_) => true,
-        Op::Expand(_) | Op::Gather(_) => true,
+        Op::Expand(_) | Op::Gather(_) | Op::Pad(_) => true,
         Op::Pool(Pool { kind, .. }) => kind == "max",
         _ => false,
     }
+}
+
+/// The operands of a mover of integers in the place of reals: `x` is the first one, what is new around it becomes an integer by `whole`.
+fn moved(
+    g: &Graph,
+    node: NodeId,
+    x: Ref,
+    whole: Option<Whole>,
+    exact: Exact,
+    patch: &mut Patch,
+) -> Option<Vec<Option<Ref>>> {
+    let mut operands: Vec<Option<Ref>> = g.node(node).operands.iter().map(|v| v.map(Ref::Old)).collect();
+    operands[0] = Some(x);
+    if let Op::Pad(pad) = &g.node(node).op
+        && pad.mode == "constant"
+    {
+        let around = match g.operand(node, 1) {
+            Some(value) => *g.constant(value)?.to_f64_vec().first()? as f32,
+            None => 0.0,
+        };
+        let whole =
+            whole.filter(|w| !around.is_nan() && (exact == Exact::No || w.real(w.quantized(around)) == around))?;
+        operands.resize(operands.len().max(2), None);
+        operands[1] = Some(patch.constant(whole.integer(whole.quantized(around))?));
+    }
+    Some(operands)
+}
+
+/// Whether an integer must stand for the very real that it replaces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exact {
+    Yes,
+    No,
 }
 
 /// `move(dequantize(q))` → `dequantize(move(q))`, for one scale; a transpose takes several with it.
@@ -51,8 +84,7 @@ pub(super) fn move_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
     };
     let (source, _) = producer::<Dequantize>(g, x)?;
     let mut patch = Patch::new();
-    let mut operands: Vec<Option<Ref>> = g.node(node).operands.iter().map(|v| v.map(Ref::Old)).collect();
-    operands[0] = Some(Ref::Old(from.integers));
+    let operands = moved(g, node, from.integers.into(), from.whole(), Exact::Yes, &mut patch)?;
     let moved = patch.add_optional(op.clone(), &operands);
     let parameters = [1, 2].map(|slot| g.operand(source, slot).map(Ref::Old));
     let real = patch.add_optional(Dequantize { axis, ..dequantize() }, &[Some(moved), parameters[0], parameters[1]]);
@@ -71,8 +103,7 @@ pub(super) fn move_before_quantize(g: &Graph, node: NodeId) -> Option<Patch> {
     let mut patch = Patch::new();
     let x = Ref::Old(g.operand(y.node, 0)?);
     let integers = patch.add_optional(quantize(to.dtype), &[Some(x), parameters[0], parameters[1]]);
-    let mut operands: Vec<Option<Ref>> = mover.operands.iter().map(|v| v.map(Ref::Old)).collect();
-    operands[0] = Some(integers);
+    let operands = moved(g, y.node, integers, Some(to), Exact::No, &mut patch)?;
     let moved = patch.add_optional(mover.op.clone(), &operands);
     Some(patch.replacing(result(node), moved))
 }
@@ -133,13 +164,13 @@ pub(super) fn concat_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), real))
 }
 
-/// `quantize(concat(…))` → the concatenation of the parts' quantizations, where one of them is dequantized.
+/// `quantize(concat(…))` → the concatenation of the parts' quantizations, where one of them is dequantized or nothing else reads it.
 pub(super) fn concat_before_quantize(g: &Graph, node: NodeId) -> Option<Patch> {
     let to = quantizes(g, node)?;
     let y = g.operand(node, 0)?;
     let (concat, op) = producer::<Concat>(g, y).filter(|_| has_one_use(g, y))?;
     let parts: Vec<Value> = g.node(concat).operands.iter().copied().collect::<Option<_>>()?;
-    if !parts.iter().any(|&v| stored_whole(g, v).is_some()) {
+    if !parts.iter().any(|&v| stored_whole(g, v).is_some() || has_one_use(g, v)) {
         return None;
     }
     let parameters = [1, 2].map(|slot| g.operand(node, slot).map(Ref::Old));

@@ -1,15 +1,15 @@
-//! Products and sums of integers, and the scales of their results.
+//! Products of integers, and the scales of their results.
 
-use optc_ir::ops::math::{Add, Cast, MatMul, Mul, Reduce};
+use optc_ir::ops::math::{Add, Cast, MatMul, Mul};
 use optc_ir::ops::nn::{Conv, Gemm};
-use optc_ir::ops::quant::{QuantConv, QuantMatMul, QuantSum, Requantize};
+use optc_ir::ops::quant::{QuantConv, QuantMatMul, Requantize};
 use optc_ir::ops::tensor::Transpose;
 use optc_ir::{Graph, NodeId, Value};
 use optc_tensor::{DType, Tensor};
 
 use super::evaluate;
 use super::matching::{Stored, Whole, quantizes, stored, stored_whole};
-use crate::matching::{has_one_use, positive_axes, producer, pruned, rank, result, shape};
+use crate::matching::{has_one_use, producer, pruned, rank, result};
 use crate::rewrite::{Patch, Ref};
 use crate::{Layer, PassCx, PassError};
 
@@ -76,7 +76,7 @@ impl Scales {
 }
 
 /// Sum and scale: `cast(sum) · steps`.
-fn real(patch: &mut Patch, sum: Ref, steps: Tensor) -> Ref {
+pub(super) fn real(patch: &mut Patch, sum: Ref, steps: Tensor) -> Ref {
     let float = patch.add(Cast { to: DType::F32 }, &[sum]);
     let steps = patch.constant(steps);
     patch.add(Mul {}, &[float, steps])
@@ -106,7 +106,7 @@ fn weight_zeros(patch: &mut Patch, w: &Stored) -> Option<Option<Ref>> {
     Some(Some(patch.constant(zeros)))
 }
 
-fn operand_zero(patch: &mut Patch, x: Whole) -> Option<Option<Ref>> {
+pub(super) fn operand_zero(patch: &mut Patch, x: Whole) -> Option<Option<Ref>> {
     Some(if x.zero == 0 { None } else { Some(patch.constant(x.zero()?)) })
 }
 
@@ -194,26 +194,6 @@ fn gemm(g: &Graph, node: NodeId) -> Option<Patch> {
         sum = patch.add(Add {}, &[sum, bias]);
     }
     let y = real(&mut patch, sum, scales.tensor(0)?);
-    Some(patch.replacing(result(node), y))
-}
-
-/// `mean(dequantize(q))` → the sum of the integers, times the scale over their number.
-pub(super) fn mean_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
-    let op = g.op::<Reduce>(node).filter(|op| op.kind == "mean" && g.operand(node, 1).is_none())?;
-    let x = g.operand(node, 0)?;
-    let (q, from) = stored_whole(g, x)?;
-    let extents = shape(g, x)?;
-    let axes = if op.axes.is_empty() { (0..extents.len()).collect() } else { positive_axes(&op.axes, extents.len())? };
-    let n: usize = axes.iter().map(|&d| extents[d]).product();
-    // More could overflow the sum.
-    if n == 0 || n > 1 << 22 {
-        return None;
-    }
-    let mut patch = Patch::new();
-    let zero = operand_zero(&mut patch, from)?;
-    let sum = QuantSum { axes: op.axes.clone(), keep_dims: op.keep_dims };
-    let sum = patch.add_optional(sum, &[Some(q.into()), zero]);
-    let y = real(&mut patch, sum, Tensor::scalar((f64::from(from.scale) / n as f64) as f32));
     Some(patch.replacing(result(node), y))
 }
 
