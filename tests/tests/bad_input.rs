@@ -78,7 +78,7 @@ fn artifacts_with_a_byte_changed() {
     let (_folder, path) = artifact();
     let good = std::fs::read(&path).unwrap();
     assert!(compiler().compile_bytes(&good).is_ok());
-    let header = 24 + u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
+    let header = 32 + u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
     let far = (header..good.len()).step_by(good.len() / 97);
     for at in (0..header).chain(far) {
         for flip in [0x01, 0x80] {

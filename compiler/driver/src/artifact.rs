@@ -1,10 +1,12 @@
 //! `.optc` artifacts: the optimized graph as text, and its constants.
 //!
 //! ```text
-//! "OPTCMODL" | version u32 | crc32 of all that follows u32 | length of the header u64 | header (JSON) | deflated text | constants
+//! "OPTCMODL" | version u32 | crc32 of all that follows u32 | length of the next part u64 | its length inflated u64
+//! deflated: length of the header u64 | header (JSON) | text
+//! constants
 //! ```
 //!
-//! Numbers are little-endian. The header has the pipeline, the length of the text, and dtype, shape, offset and length of each
+//! Numbers are little-endian. The header has the pipeline, and dtype, shape, offset and length of each
 //! constant; constants begin at multiples of 64 bytes of the file, so that they are used where the file is mapped. Offsets
 //! and lengths are checked before they are used, and a file is written whole or not at all. A constant with many zeros is stored as its
 //! blocks that are not zero ([`blocks`]), and is unpacked when it is read.
@@ -24,9 +26,9 @@ use crate::Error;
 
 const MAGIC: &[u8; 8] = b"OPTCMODL";
 /// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 3;
-/// Magic, version, checksum, length of the header.
-const PREFIX: usize = 24;
+pub const VERSION: u32 = 4;
+/// Magic, version, checksum, lengths of what is deflated.
+const PREFIX: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -34,10 +36,6 @@ struct Header {
     passes: String,
     /// Whether all passes have run.
     specialised: bool,
-    /// Bytes of the deflated text, which follows the header.
-    text: usize,
-    /// Bytes of the text itself.
-    text_len: usize,
     constants: Vec<Entry>,
 }
 
@@ -99,16 +97,17 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
         offset += bytes.next_multiple_of(ALIGN);
     }
     let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
-    let text = deflated(printed.text.as_bytes()).map_err(io)?;
-    let (passes, text_len) = (passes.to_owned(), printed.text.len());
-    let header = Header { passes, specialised, text: text.len(), text_len, constants: entries };
+    let header = Header { passes: passes.to_owned(), specialised, constants: entries };
     let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
+    let length = (header.len() as u64).to_le_bytes();
+    let whole = [&length, &header[..], printed.text.as_bytes()].concat();
+    let front = deflated(&whole).map_err(io)?;
     write_atomically(path, |file| {
         let mut out = Checked { out: std::io::BufWriter::new(file), crc: crc32fast::Hasher::new(), written: 0 };
         out.out.write_all(&[0; 16])?; // magic, version and checksum: written last
-        out.put(&(header.len() as u64).to_le_bytes())?;
-        out.put(&header)?;
-        out.put(&text)?;
+        out.put(&(front.len() as u64).to_le_bytes())?;
+        out.put(&(whole.len() as u64).to_le_bytes())?;
+        out.put(&front)?;
         out.align(16)?;
         for ((_, t), packed) in printed.constants.iter().zip(&packed) {
             out.put(packed.as_ref().map_or(t.bytes(), |p| &p.bytes))?;
@@ -133,18 +132,21 @@ fn deflated(text: &[u8]) -> std::io::Result<Vec<u8>> {
 /// Deflate makes nothing shorter than by this factor: a header that says so lies.
 const MOST: usize = 1100;
 
-fn inflated(bytes: &[u8], len: usize) -> Result<String, String> {
+fn inflated(bytes: &[u8], len: usize) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let damaged = || "the artifact's text is damaged".to_owned();
     if len > bytes.len().saturating_mul(MOST) {
         return Err(damaged());
     }
-    let mut text = Vec::with_capacity(len);
-    let all = flate2::read::DeflateDecoder::new(bytes).take(len as u64 + 1).read_to_end(&mut text);
-    if all.is_err() || text.len() != len {
-        return Err(damaged());
-    }
-    String::from_utf8(text).map_err(|_| "the artifact's text is not UTF-8".to_owned())
+    let mut whole = Vec::with_capacity(len);
+    let all = flate2::read::DeflateDecoder::new(bytes).take(len as u64 + 1).read_to_end(&mut whole);
+    if all.is_err() || whole.len() != len { Err(damaged()) } else { Ok(whole) }
+}
+
+/// The number in the eight bytes at `at`; beyond the end, or where it does not fit, more than any length.
+fn length(bytes: &[u8], at: usize) -> usize {
+    let eight = bytes.get(at..).and_then(|b| b.first_chunk::<8>());
+    eight.and_then(|b| usize::try_from(u64::from_le_bytes(*b)).ok()).unwrap_or(usize::MAX)
 }
 
 /// A writer that sums up what goes through it.
@@ -187,21 +189,21 @@ pub(crate) fn parse(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Loaded,
     if crc32fast::hash(&bytes[16..]) != number(12) {
         return Err("the artifact is damaged: its checksum does not fit".to_owned());
     }
-    let header_len = u64::from(number(16)) | u64::from(number(20)) << 32;
     let damaged = || "the artifact is damaged: an offset lies outside of it".to_owned();
-    let rest = &bytes[PREFIX..];
-    let header_len = usize::try_from(header_len).ok().filter(|&n| n <= rest.len()).ok_or_else(damaged)?;
+    let front = bytes.get(PREFIX..).and_then(|rest| rest.get(..length(bytes, 16))).ok_or_else(damaged)?;
+    let whole = inflated(front, length(bytes, 24))?;
+    let rest = whole.get(8..).ok_or_else(damaged)?;
+    let (header, text) = rest.split_at_checked(length(&whole, 0)).ok_or_else(damaged)?;
     let header: Header =
-        serde_json::from_slice(&rest[..header_len]).map_err(|e| format!("the artifact's header is damaged: {e}"))?;
-    let text = rest.get(header_len..).and_then(|r| r.get(..header.text)).ok_or_else(damaged)?;
-    let text = inflated(text, header.text_len)?;
-    let start = (PREFIX + header_len + header.text).next_multiple_of(ALIGN);
+        serde_json::from_slice(header).map_err(|e| format!("the artifact's header is damaged: {e}"))?;
+    let text = std::str::from_utf8(text).map_err(|_| "the artifact's text is not UTF-8".to_owned())?;
+    let start = (PREFIX + front.len()).next_multiple_of(ALIGN);
     let mut constants = HashMap::new();
     for entry in header.constants {
         let tensor = constant(&entry, &owner, start).ok_or_else(damaged)?;
         constants.insert(entry.symbol, tensor);
     }
-    let graph = parse_with(&text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
+    let graph = parse_with(text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
     if let Some(failure) = verify(&graph).into_iter().next() {
         return Err(format!("the artifact's graph is not sound: {}", failure.message));
     }

@@ -1,13 +1,20 @@
 //! Mutations: a few steps from a seed, each by a mutator that fits the format or by one that knows nothing.
 
+use std::io::Read;
+
+use flate2::Compression;
+use flate2::bufread::{DeflateDecoder, DeflateEncoder};
+
 use crate::random::Random;
 use crate::targets::Target;
 use crate::{protobuf, text};
 
-/// Where an artifact's header begins, and where its checksum and its summed bytes do.
-const HEADER: usize = 24;
+/// Where an artifact's deflated part begins, and where its checksum and its summed bytes do.
+const HEADER: usize = 32;
 const CHECKSUM: usize = 12;
 const SUMMED: usize = 16;
+/// More than the text of any seed.
+const LARGEST: u64 = 1 << 20;
 
 /// One input.
 pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
@@ -50,21 +57,32 @@ fn bytes(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     }
 }
 
-/// Mutates header and text of an artifact by token, keeping the lengths that the file says in step with them.
+/// Mutates header and text of an artifact by token, in its deflated part, keeping the lengths that the file says in step with them.
 fn artifact(input: &[u8], random: &mut Random) -> Vec<u8> {
     let parts = (|| {
-        let len = u64::from_le_bytes(input.get(SUMMED..HEADER)?.try_into().ok()?);
+        let len = u64::from_le_bytes(input.get(SUMMED..SUMMED + 8)?.try_into().ok()?);
         let end = HEADER.checked_add(usize::try_from(len).ok()?)?;
-        Some((input.get(HEADER..end)?, input.get(end..)?))
+        let mut front = Vec::new();
+        DeflateDecoder::new(input.get(HEADER..end)?).take(LARGEST).read_to_end(&mut front).ok()?;
+        let len = u64::from_le_bytes(front.get(..8)?.try_into().ok()?);
+        let (header, text) = front.get(8..)?.split_at_checked(usize::try_from(len).ok()?)?;
+        Some((header.to_vec(), text.to_vec(), input.get(end..)?))
     })();
-    let Some((header, rest)) = parts else { return input.to_vec() };
-    let header = if random.one_in(2) { text::mutate(header, random) } else { header.to_vec() };
-    let rest = if random.one_in(2) { text::mutate(rest, random) } else { rest.to_vec() };
-    let mut out = input[..SUMMED].to_vec();
-    out.extend_from_slice(&(header.len() as u64).to_le_bytes());
-    out.extend(header);
-    out.extend(rest);
-    out
+    let Some((mut header, mut text, rest)) = parts else { return input.to_vec() };
+    if random.one_in(2) {
+        header = text::mutate(&header, random);
+    }
+    if random.one_in(2) {
+        text = text::mutate(&text, random);
+    }
+    let front = [&(header.len() as u64).to_le_bytes(), &header[..], &text[..]].concat();
+    let mut deflated = DeflateEncoder::new(&front[..], Compression::fast());
+    let mut packed = Vec::new();
+    if deflated.read_to_end(&mut packed).is_err() {
+        return input.to_vec();
+    }
+    let lengths = [packed.len(), front.len()].map(|n| (n as u64).to_le_bytes());
+    [&input[..SUMMED], &lengths.concat(), &packed, rest].concat()
 }
 
 fn fix_checksum(input: &mut [u8]) {
