@@ -18,18 +18,23 @@
 //! Activations become `u8` with one range, which `calibrate` finds; until then they stay what they are. Constant weights become `i8`,
 //! symmetric, with a range for each output channel, known at once. Which operands of which ops are marked is said in one table,
 //! [`slots`]. All ops that read a marked value read it quantized, so that it is stored as bytes alone; what has no reader in the table
-//! (a sum before its activation, say) is not marked and stays in registers.
+//! (a sum before its activation, say) is not marked and stays in registers; of two convolutions that are added, one is marked, since it must be
+//! stored.
+//!
+//! Weights of recurrent layers and tables of embeddings (constants that rows are gathered from, or that are added before a layer normalisation,
+//! without outliers) are marked as well, although no kernel computes with their integers: they are stored in a quarter of the bytes.
 //!
 //! Declines nodes named in `skip` (`{skip=conv1|fc}`), and convolutions whose weights are computed. Weights that are not finite are an error.
 //! A constant that two ops read is marked for each.
 
 use indexmap::IndexMap;
 
+use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Graph, NodeId, Op, Real, ResultInfo, Value, infer_node};
-use optc_tensor::DType;
+use optc_tensor::{DType, Tensor};
 
-use crate::matching::{dtype, rank, result};
+use crate::matching::{dtype, has_one_use, producer, rank, result};
 use crate::rewrite::for_each_region;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -47,10 +52,12 @@ enum Kind {
     Weights(usize),
 }
 
-/// The operands of a node that are quantized: slot and kind.
-fn slots(g: &Graph, node: NodeId) -> Vec<(usize, Kind)> {
+/// The operands of a node that are quantized: slot and kind. `quantized` holds for nodes that take part.
+fn slots(g: &Graph, node: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Vec<(usize, Kind)> {
     let constant = |slot: usize| g.operand(node, slot).is_some_and(|v| g.constant(v).is_some());
-    let last = || g.operand(node, 1).and_then(|v| rank(g, v)).unwrap_or(1) - 1;
+    let axes = |slot: usize| g.operand(node, slot).and_then(|v| rank(g, v)).unwrap_or(1).max(1);
+    let last = || axes(1) - 1;
+    let table = |slot: usize| g.operand(node, slot).and_then(|v| g.constant(v)).is_some_and(is_table);
     match &g.node(node).op {
         Op::Conv(_) if constant(1) => vec![(0, Kind::Activation), (1, Kind::Weights(0))],
         Op::Gemm(op) if constant(1) && !op.trans_a => {
@@ -59,12 +66,58 @@ fn slots(g: &Graph, node: NodeId) -> Vec<(usize, Kind)> {
         // A vector has no columns.
         Op::MatMul(_) if constant(1) && last() > 0 => vec![(0, Kind::Activation), (1, Kind::Weights(last()))],
         Op::MatMul(_) if !constant(0) => vec![(0, Kind::Activation), (1, Kind::Activation)],
-        // A mean over images: what it reads then stays in integers.
+        // Both kinds of weights; a direction shares the ranges of the other. Kernels read them as reals, so only their storage shrinks.
+        Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => {
+            [1, 2].into_iter().filter(|&slot| constant(slot)).map(|slot| (slot, Kind::Weights(1))).collect()
+        }
+        // A mean over images, or under a window: what it reads then stays in integers.
         Op::Reduce(op) if op.kind == "mean" && g.operand(node, 0).and_then(|v| rank(g, v)) == Some(4) => {
             vec![(0, Kind::Activation)]
         }
+        Op::Pool(op) if op.kind == "mean" => vec![(0, Kind::Activation)],
+        Op::Gather(op) if op.axis == 0 && table(0) => vec![(0, Kind::Weights(axes(0) - 1))],
+        Op::Add(_) if table(1) && is_normalised(g, node) => vec![(1, Kind::Weights(axes(1) - 1))],
+        Op::Add(_) => stored_summand(g, node, quantized).map(|slot| (slot, Kind::Activation)).into_iter().collect(),
         _ => vec![],
     }
+}
+
+/// Whether a layer normalisation reads the result.
+fn is_normalised(g: &Graph, node: NodeId) -> bool {
+    g.uses(result(node)).iter().any(|(user, _)| matches!(g.node(*user).op, Op::LayerNorm(_) | Op::RmsNorm(_)))
+}
+
+/// Elements, and channels, below which a constant stays as it is.
+const TABLE: (usize, usize) = (1024, 32);
+/// How many times as large as the median of its channel an element of a table may be.
+const SPREAD: f64 = 24.0;
+
+/// Whether a constant is a table of numbers alike in each of the many channels of the last axis, as embeddings are: 8 bits hold them well
+/// enough. What has outliers (a mask, with its large negative numbers) is not one, nor are coordinates, of which there are few.
+fn is_table(t: &Tensor) -> bool {
+    let wide = |c: &&usize| t.dtype() == DType::F32 && t.rank() > 1 && t.len() >= TABLE.0 && **c >= TABLE.1;
+    let Some(&channels) = t.shape().last().filter(wide) else { return false };
+    let values = t.to_f64_vec();
+    let alike = |c: usize| {
+        let mut sizes: Vec<f64> = values.iter().skip(c).step_by(channels).map(|v| v.abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        let (median, largest) = (sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
+        largest.is_finite() && largest <= SPREAD * median
+    };
+    (0..channels).all(alike)
+}
+
+/// Of two convolutions whose sum alone is read, the one that must be stored: the other one computes the sum in its kernel.
+fn stored_summand(g: &Graph, add: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Option<usize> {
+    let conv = |slot: usize| {
+        let v = g.operand(add, slot).filter(|&v| has_one_use(g, v) && quantized(v.node))?;
+        producer::<Conv>(g, v).map(|(id, _)| id)
+    };
+    let (a, b) = (conv(0)?, conv(1)?);
+    // The later one in the order that `fuse` goes through: what the other one does not wait for.
+    let order = g.topological_order()?;
+    let at = |id: NodeId| order.iter().position(|&o| o == id);
+    Some(usize::from(at(b) < at(a)))
 }
 
 impl Pass for InsertFakeQuant {
@@ -92,7 +145,7 @@ pub fn insert(graph: &mut Graph, skip: &dyn Fn(&Graph, NodeId) -> bool, cx: &mut
         if skip(graph, id) {
             continue;
         }
-        for (slot, kind) in slots(graph, id) {
+        for (slot, kind) in slots(graph, id, &|id| !skip(graph, id)) {
             let Some(x) = graph.operand(id, slot) else { continue };
             if dtype(graph, x) != Some(DType::F32) || graph.op::<FakeQuant>(x.node).is_some() {
                 continue;
@@ -106,7 +159,11 @@ pub fn insert(graph: &mut Graph, skip: &dyn Fn(&Graph, NodeId) -> bool, cx: &mut
                 continue;
             }
             let name = graph.node(id).loc.first().cloned().unwrap_or_else(|| format!("node{}", id.index()));
-            let suffix = if slot == 1 && kind == Kind::Activation { "y" } else { suffix };
+            let suffix = match (slot, kind) {
+                (1, Kind::Activation) => "y",
+                (2, Kind::Weights(_)) => "r",
+                _ => suffix,
+            };
             let op = fake_quant(graph, x, kind, format!("{name}.{suffix}"))?;
             let new = add(graph, op, x, id)?;
             match kind {

@@ -75,7 +75,8 @@ impl Quantizer {
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
         run_passes(&mut graph, PREPARE, &options.target()?)?;
         let layers = decide(&graph, &options.target()?, skip)?;
-        let float: Vec<NodeId> = layers.iter().filter(|(_, l)| !l.int8).map(|(id, _)| *id).collect();
+        let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);
+        let float: Vec<NodeId> = layers.iter().filter(|(id, l)| !l.int8 && !stored(*id)).map(|(id, _)| *id).collect();
         insert(&mut graph, &|_, id| float.contains(&id), &mut PassCx::default())?;
         let (probe, names) = observed(&graph);
         let session = Compiler::new(options.clone()).compile_graph(probe)?.session();
@@ -145,15 +146,15 @@ fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId
         let node = graph.node(id);
         if !matches!(
             node.op,
-            Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::ConvTranspose(_) | Op::Lstm(_) | Op::Gru(_)
+            Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_) | Op::ConvTranspose(_) | Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_)
         ) {
             continue;
         }
         let times = Layer::of(&closed, id).map(|l| rates.times(&extents(&l), target.isa));
-        let named = node.loc.iter().find(|name| skip.contains(name));
-        let (int8, reason) = match (&node.op, named, times) {
-            (Op::ConvTranspose(_) | Op::Lstm(_) | Op::Gru(_), ..) => (false, "it has no integer kernel".to_owned()),
-            (_, Some(_), _) => (false, "it was asked to stay".to_owned()),
+        let (int8, reason) = match (&node.op, asked(graph, id, skip), times) {
+            (_, true, _) => (false, "it was asked to stay".to_owned()),
+            (Op::ConvTranspose(_), ..) => (false, "it has no integer kernel".to_owned()),
+            _ if stores(graph, id) => (false, "it has no integer kernel; its weights are stored in 8 bits".to_owned()),
             (_, _, Some(t)) if t.int8 >= t.f32 => (false, "integers are not faster".to_owned()),
             (Op::Conv(_), ..) if graph.operand(id, 1).is_none_or(|w| graph.constant(w).is_none()) => {
                 (false, "its weights are computed".to_owned())
@@ -166,6 +167,16 @@ fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId
         layers.push((id, QuantizedLayer { name, op, int8, reason, range: None, sqnr: None, times }));
     }
     Ok(layers)
+}
+
+/// Whether a node computes with reals all the same when its weights are quantized.
+fn stores(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id).op, Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_))
+}
+
+/// Whether a node is to stay as it is.
+fn asked(graph: &Graph, id: NodeId, skip: &[String]) -> bool {
+    graph.node(id).loc.iter().any(|name| skip.contains(name))
 }
 
 /// A type with every open dim set to 1.
