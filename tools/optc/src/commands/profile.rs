@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use optc::{Compiler, Timings};
+use optc::{Compiler, Decision, NodeReport, Timings, Val};
 use optc_runtime::plan::{Info, Step};
 use serde::Serialize;
 use serde_json::json;
@@ -52,6 +52,8 @@ struct StepLine {
     /// `kernel`, `host`, `copy` or `load`.
     kind: &'static str,
     name: String,
+    /// The dtype of what the node gives that the step is for; `null` where that is not known.
+    gives: Option<String>,
     ms: f64,
     /// Part of all time, 0 to 1.
     share: f64,
@@ -88,8 +90,9 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     for _ in 0..args.runs {
         session.run_timed(&values, Some(&mut timings))?;
     }
-    let plan = session.plan(&values)?;
-    let mut steps = lines(&plan.steps, &timings);
+    let compiled = model.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())?;
+    let mut steps = lines(&compiled.plan.steps, &timings);
+    name_results(&mut steps, &compiled.report);
     if let Some(path) = &args.trace {
         write_text(path, &trace(&steps, &timings))?;
     }
@@ -113,6 +116,7 @@ fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
         StepLine {
             index,
             kind,
+            gives: None,
             ms: seconds * 1e3,
             share: time.as_secs_f64() / total,
             gflops: rate(info.flops),
@@ -122,6 +126,22 @@ fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
         }
     };
     steps.iter().zip(&timings.steps).enumerate().map(line).collect()
+}
+
+/// Notes what each kernel gives: those of the report's nodes are the kernels of the steps, in the same order.
+fn name_results(steps: &mut [StepLine], report: &[NodeReport]) {
+    let dtype = |node: &NodeReport| node.results.first().and_then(|t| t.as_tensor()).map(|t| t.dtype.to_string());
+    let kernels = report.iter().filter_map(|node| match &node.decision {
+        Decision::Kernel { names } => Some(names.iter().map(move |name| (name, dtype(node)))),
+        Decision::View | Decision::Host { .. } => None,
+    });
+    let kernels: Vec<_> = kernels.flatten().collect();
+    let mut at = 0;
+    for step in steps.iter_mut().filter(|s| s.kind == "kernel") {
+        let Some(found) = kernels[at..].iter().position(|(name, _)| **name == step.name) else { continue };
+        step.gives.clone_from(&kernels[at + found].1);
+        at += found + 1;
+    }
 }
 
 fn describe(step: &Step) -> (&'static str, Info) {
@@ -188,10 +208,11 @@ impl Report for ProfileReport {
             let (time, share) = (format!("{:.4}", s.ms), percent(s.share));
             let (gflops, gb) = (rate(s.gflops), rate(s.gb_per_s));
             let nodes = table::join(&s.nodes, NAMED);
-            vec![s.index.to_string(), s.kind.into(), s.name.clone(), time, share, gflops, gb, nodes]
+            let gives = s.gives.clone().unwrap_or_else(|| "-".to_owned());
+            vec![s.index.to_string(), s.kind.into(), s.name.clone(), gives, time, share, gflops, gb, nodes]
         };
         let steps: Vec<Vec<String>> = self.steps.iter().map(step).collect();
-        let headers = ["#>", "kind", "name", "ms>", "%>", "GFLOP/s>", "GB/s>", "ONNX nodes"];
+        let headers = ["#>", "kind", "name", "gives", "ms>", "%>", "GFLOP/s>", "GB/s>", "ONNX nodes"];
         let row = |s: &SummaryLine| {
             vec![s.kind.into(), s.name.clone(), s.count.to_string(), format!("{:.4}", s.ms), percent(s.share)]
         };
@@ -217,6 +238,7 @@ mod tests {
             index: 0,
             kind: "kernel",
             name: name.into(),
+            gives: None,
             ms,
             share: ms / 10.0,
             gflops: None,

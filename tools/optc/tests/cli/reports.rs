@@ -73,6 +73,7 @@ fn profile_times_every_step_and_writes_a_trace() {
     let steps = report["steps"].as_array().unwrap();
     assert_eq!(report["runs"], 2);
     assert!(steps.iter().any(|s| s["nodes"].as_array().unwrap().iter().any(|n| n == "/c1/Conv")), "{report}");
+    assert!(steps.iter().filter(|s| s["kind"] == "kernel").all(|s| s["gives"] == "f32"), "{report}");
     let share: f64 = steps.iter().map(|s| s["share"].as_f64().unwrap()).sum();
     assert!((share - 1.0).abs() < 1e-6);
     let trace = std::fs::read_to_string(folder.path().join("trace.json")).unwrap();
