@@ -1,5 +1,6 @@
 //! What rules ask of a graph, written so that `?` is the whole matching language.
 
+use optc_ir::ops::nn::Pool;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Value};
 use optc_tensor::{DType, Tensor};
@@ -120,4 +121,10 @@ pub(crate) fn shape_tensor(shape: &[usize]) -> Option<Tensor> {
 /// Whether the op gives the same results each time.
 pub(crate) fn is_deterministic(op: &Op) -> bool {
     !op.name().starts_with("random.")
+}
+
+/// Whether a pool is a maximum, of one element of its operand at least.
+pub(crate) fn picks_elements(pool: &Pool) -> bool {
+    let padding = pool.pads.iter().max().copied().unwrap_or(0);
+    pool.kind == "max" && pool.kernel.iter().all(|&k| k > padding)
 }

@@ -1,4 +1,4 @@
-//! `simplify-algebra`: find the cheapest of many equal spellings, with transposes, reshapes and scales moved past other ops.
+//! `simplify-algebra`: find the cheapest of many equal spellings, with transposes, reshapes, scales and quantizations moved past other ops.
 //!
 //! ```optc
 //! given %x: tensor<2x3x4xf32>
@@ -24,6 +24,7 @@
 //! concrete shape or with a layout of their own. Ops that stay keep their locations, new ones get those of the ops whose
 //! values they compute, or whose work they do. Reassociates: products of constants are rounded anew.
 
+mod quant;
 mod rebuild;
 mod rules;
 mod terms;

@@ -1,14 +1,13 @@
 //! Ops that do on the integers what they do on the reals.
 
 use optc_ir::ops::math::{Clip, Max, Min, Relu};
-use optc_ir::ops::nn::Pool;
 use optc_ir::ops::quant::{Dequantize, Quantize};
 use optc_ir::ops::tensor::Concat;
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::DType;
 
 use super::matching::{Whole, quantizes, stored, stored_whole};
-use crate::matching::{has_one_use, producer, result, splat_of};
+use crate::matching::{has_one_use, picks_elements, producer, result, splat_of};
 use crate::rewrite::{Patch, Ref};
 
 fn dequantize() -> Dequantize {
@@ -31,7 +30,7 @@ fn moves(op: &Op) -> bool {
     match op {
         Op::Reshape(_) | Op::Transpose(_) | Op::Flatten(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Slice(_) => true,
         Op::Expand(_) | Op::Gather(_) | Op::Pad(_) => true,
-        Op::Pool(Pool { kind, .. }) => kind == "max",
+        Op::Pool(pool) => picks_elements(pool),
         _ => false,
     }
 }

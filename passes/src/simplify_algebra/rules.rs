@@ -5,6 +5,7 @@
 //!   constant of the full rank is transposed the other way. A reshape likewise, where all operands have the result's shape or are scalars.
 //! - `(x ∘ a) ∘ b = x ∘ (a ∘ b)` for constants `a`, `b` and `∘` a sum or a product of floats; `(x + a) · s = x · s + a · s`.
 //! - A scalar factor goes to either operand of a product of matrices, or behind it.
+//! - Those on quantizations are in [`super::quant`].
 //!
 //! Both sides of each have the same value up to rounding, and the same type, which the e-graph checks.
 
@@ -16,7 +17,7 @@ use optc_tensor::element_count;
 
 use super::terms::{Head, Heads, Spelling, Term};
 
-type Graph = EGraph<Term, Heads>;
+pub(super) type Graph = EGraph<Term, Heads>;
 
 /// Ops that compute each element of the result from one element of each operand.
 pub(super) fn is_elementwise(op: &Op) -> bool {
@@ -30,16 +31,18 @@ pub(super) fn equal(g: &Graph, term: &Term) -> Vec<Spelling> {
         Head::Reshape(to) => reshape(g, to, term.children[0]),
         Head::Op(Op::Transpose(t)) => transpose(g, &t.perm, term.children[0]),
         Head::Op(Op::MatMul(_)) => matmul(g, &term.children),
+        Head::Op(op @ Op::Pool(_)) => super::quant::equal(g, op, &term.children),
         Head::Op(op) => {
             let mut found = out_of_elementwise(g, op, &term.children);
             found.extend(constants(g, op, &term.children));
+            found.extend(super::quant::equal(g, op, &term.children));
             found
         }
     }
 }
 
 /// The ops in a class that `f` makes something of, with their children.
-fn ops<'a, T: 'a>(
+pub(super) fn ops<'a, T: 'a>(
     g: &'a Graph,
     class: Id,
     f: impl Fn(&'a Op, &'a [Id]) -> Option<T> + 'a,
@@ -55,7 +58,7 @@ fn rank(g: &Graph, class: Id) -> Option<usize> {
 }
 
 /// Whether a class has one element and no more axes than it takes.
-fn is_scalar(g: &Graph, class: Id, rank: usize) -> bool {
+pub(super) fn is_scalar(g: &Graph, class: Id, rank: usize) -> bool {
     g[class].data.shape().is_some_and(|s| element_count(&s) == Some(1) && s.len() <= rank)
 }
 
@@ -64,11 +67,11 @@ fn is_float(g: &Graph, class: Id) -> bool {
     g[class].data.ty.as_ref().is_some_and(|t| t.dtype.is_float() && t.dtype.bits() >= 32)
 }
 
-fn class(id: Id) -> Spelling {
+pub(super) fn class(id: Id) -> Spelling {
     Spelling::Class(id)
 }
 
-fn op(op: impl Into<Op>, children: Vec<Spelling>) -> Spelling {
+pub(super) fn op(op: impl Into<Op>, children: Vec<Spelling>) -> Spelling {
     Spelling::Of(Head::Op(op.into()), children)
 }
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use egg::{Analysis, CostFunction, DidMerge, EGraph, Extractor, Id, Language};
 use indexmap::IndexSet;
 use optc_ir::{Encoding, Graph, InferCx, NodeId, Op, TensorType, Type, Value};
-use optc_tensor::element_count;
+use optc_tensor::{DType, element_count};
 
 use super::rebuild::Rebuild;
 use crate::PassCx;
-use crate::matching::result;
+use crate::matching::{picks_elements, result};
 
 /// What a term applies to its children.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,6 +71,8 @@ impl Info {
 pub(super) struct Heads {
     pub heads: IndexSet<Head>,
     leaves: HashMap<Value, Info>,
+    /// The values of the leaves that are constants of one element.
+    pub scalars: HashMap<Value, f64>,
 }
 
 impl Analysis<Term> for Heads {
@@ -161,6 +163,9 @@ impl Algebra {
         let ty = graph.ty(value).as_tensor().filter(|t| t.static_shape().is_some()).cloned();
         let info = Info { ty, constant: graph.constant(value).is_some() };
         self.egraph.analysis.leaves.insert(value, info);
+        if let Some(t) = graph.constant(value).filter(|t| t.len() == 1 && t.dtype() != DType::Str) {
+            self.egraph.analysis.scalars.insert(value, t.to_f64_vec()[0]);
+        }
         let class = self.term(Head::Leaf(value), vec![]);
         self.classes.insert(value, class);
         class
@@ -268,23 +273,26 @@ impl Algebra {
     }
 }
 
-/// The head of a node that the rules know: of plain values with concrete shapes.
+/// The head of a node that the rules know: of plain values with concrete shapes, absent ones at the end alone.
 fn head_of(graph: &Graph, id: NodeId) -> Option<Head> {
     let node = graph.node(id);
     let plain = |v: &Value| {
         let t = graph.ty(*v).as_tensor();
         t.is_some_and(|t| t.encoding == Encoding::Plain && t.static_shape().is_some())
     };
+    let given = node.operands.iter().take_while(|v| v.is_some()).count();
     let known = node.results.len() == 1
         && plain(&result(id))
-        && node.operands.iter().all(|v| v.as_ref().is_some_and(plain))
-        && !node.operands.is_empty();
+        && node.operands.iter().flatten().all(plain)
+        && node.operands.iter().flatten().count() == given
+        && given > 0;
     if !known {
         return None;
     }
     match &node.op {
         Op::Reshape(_) => Some(Head::Reshape(graph.ty(result(id)).as_tensor()?.static_shape()?)),
         Op::Transpose(_) | Op::MatMul(_) => Some(Head::Op(node.op.clone())),
+        Op::Pool(pool) => picks_elements(pool).then(|| Head::Op(node.op.clone())),
         op => super::rules::is_elementwise(op).then(|| Head::Op(op.clone())),
     }
 }
