@@ -325,6 +325,21 @@ fn samples_that_do_not_fit_are_refused() {
     assert!(found.contains("NaN") && found.contains("/c1/Conv.x"), "{found}");
     let nothing = quantizer("lenet").finish(Method::MinMax).unwrap_err();
     assert!(matches!(nothing, Error::Range { .. }), "{nothing}");
+    let mut empty = quantizer("lenet");
+    empty.observe(&[Tensor::from_slice::<f32>(&[0, 1, 28, 28], &[]).unwrap().into()]).unwrap();
+    let nothing = empty.finish(Method::Percentile(99.0)).unwrap_err();
+    assert!(matches!(nothing, Error::Range { .. }), "{nothing}");
+}
+
+#[test]
+fn ranges_that_are_none_are_refused() {
+    let ranges = quantized("mlp").ranges;
+    for bad in [[f32::NAN, 1.0], [0.0, f32::INFINITY], [2.0, 1.0]] {
+        let mut ranges = ranges.clone();
+        *ranges.values_mut().next().unwrap() = bad;
+        let error = quantizer("mlp").with_ranges(ranges).unwrap_err();
+        assert!(matches!(error, Error::Range { .. }), "{bad:?}: {error}");
+    }
 }
 
 #[test]

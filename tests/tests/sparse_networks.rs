@@ -138,3 +138,30 @@ fn a_sparse_mobile_network_runs_sparse() {
     let isas = ISAS.iter().filter(|isa| (isa.detect)()).count();
     assert_eq!(check(&network(&layers, 64, 20, 3), 5), 2 * isas);
 }
+
+/// Too few zeros to gain from: what runs is what runs without any, to the last kernel and byte of the arena, and the report says why.
+#[test]
+fn too_few_zeros_run_as_none_do() {
+    let layers = |zeros: u32| {
+        let sparse = Layer::Sparse(zeros, 1, 1, 1);
+        [Layer::Dense(3, 1), Layer::Relu, sparse, Layer::Relu, Layer::Depthwise(3, 1), sparse, Layer::Residual]
+    };
+    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+        let compiled = |zeros: u32| {
+            let g = network(&layers(zeros), 64, 20, 3);
+            let inputs: Vec<_> = g.inputs().map(|v| g.ty(v).clone()).collect();
+            Compiler::new(options.clone()).compile_graph(g).unwrap().plan_for(&inputs).unwrap()
+        };
+        let (none, half) = (compiled(0), compiled(50));
+        assert_eq!(none.plan.to_string(), half.plan.to_string(), "on {}", isa.name);
+        let choices: Vec<_> = half.report.iter().filter_map(|r| r.choice).collect();
+        assert_eq!(choices.len(), 2);
+        for c in choices {
+            // Sparse is taken where it takes less than 0.85 of the time.
+            let few = (0.4..0.6).contains(&c.zeros) && !c.sparse && 0.85 * c.dense_ns < c.sparse_ns;
+            assert!(few, "on {}: {c:?}", isa.name);
+        }
+        assert!(none.report.iter().all(|r| r.choice.is_none()));
+    }
+}
