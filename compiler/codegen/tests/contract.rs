@@ -68,7 +68,7 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
     let p = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
     let len = packed_len(1, k, n, nr);
     let mut packed = vec![0.0; batch * len];
-    b.chunks(k * n).zip(packed.chunks_mut(len)).for_each(|(b, packed)| pack_b(b, &p, nr, packed));
+    b.chunks(k * n).zip(packed.chunks_mut(len)).for_each(|(b, packed)| pack_b(b, &p, nr, 1, packed));
     let pack = pack_b_kernel(batch, b.len(), k * n, &p, nr, isa.lanes());
     let mut buffers = vec![bytes_of(&b), vec![0; 4 * packed.len()]];
     run_here(&pack, &mut buffers).unwrap();
@@ -140,7 +140,7 @@ fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
     let w = random_floats(c.groups * c.filters * c.channels * area, 2);
     let mut packed = vec![0.0; c.packed_len(nr)];
-    c.pack_weights(&w, nr, &mut packed);
+    c.pack_weights(&w, nr, 2, &mut packed);
     let operands: Vec<_> = c.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
     let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
     let built = contract(&problem, isa, schedule).unwrap();

@@ -106,8 +106,8 @@ impl Conv {
     }
 
     /// Packs the weights of all groups as ONNX has them for panels of `nr` columns into `packed`, which holds
-    /// [`Conv::packed_len`] zeros.
-    pub fn pack_weights(&self, weights: &[f32], nr: usize, packed: &mut [f32]) {
+    /// [`Conv::packed_len`] zeros, on up to `threads` threads.
+    pub fn pack_weights(&self, weights: &[f32], nr: usize, threads: usize, packed: &mut [f32]) {
         let turned = if self.pack_in_place().is_none() { self.to_channels_last(weights) } else { Vec::new() };
         let (from, pack) = match self.pack_in_place() {
             Some(pack) => (weights, pack),
@@ -115,7 +115,7 @@ impl Conv {
         };
         let group = packed.len() / self.groups.max(1);
         for (g, packed) in packed.chunks_exact_mut(group.max(1)).enumerate() {
-            super::pack_b(&from[self.group_weights(g)..], &pack, nr, packed);
+            super::pack_b(&from[self.group_weights(g)..], &pack, nr, threads, packed);
         }
     }
 }

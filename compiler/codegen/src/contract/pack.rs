@@ -28,18 +28,35 @@ pub struct PackB {
 /// Elements of a column that are moved in one go: those of a cache line.
 const LINE: usize = 16;
 
-/// Packs constant weights into `packed`, which holds [`packed_len`] zeros. `src` must hold every element that `p` names.
-pub fn pack_b(src: &[f32], p: &PackB, nr: usize, packed: &mut [f32]) {
-    let size = p.taps * p.k * nr;
+/// Elements that are worth a thread of their own.
+const SHARE: usize = 1 << 17;
+
+/// Packs constant weights into `packed`, which holds [`packed_len`] zeros, on up to `threads` threads. `src` must hold every
+/// element that `p` names.
+pub fn pack_b(src: &[f32], p: &PackB, nr: usize, threads: usize, packed: &mut [f32]) {
+    let size = (p.taps * p.k * nr).max(1);
     let column = column_order(p);
-    for (panel, dst) in packed.chunks_exact_mut(size.max(1)).enumerate() {
-        let (n0, cols) = (panel * nr, nr.min(p.n - panel * nr));
-        let src = &src[n0 * p.n_stride..];
-        match &column {
-            Some(rows) => pack_columns(src, (cols, p.n_stride), rows, nr, dst),
-            None => pack_rows(src, p, cols, nr, dst),
+    let panels = |first: usize, packed: &mut [f32]| {
+        for (panel, dst) in packed.chunks_exact_mut(size).enumerate() {
+            let n0 = (first + panel) * nr;
+            let (src, cols) = (&src[n0 * p.n_stride..], nr.min(p.n - n0));
+            match &column {
+                Some(rows) => pack_columns(src, (cols, p.n_stride), rows, nr, dst),
+                None => pack_rows(src, p, cols, nr, dst),
+            }
         }
-    }
+    };
+    let shares = threads.min(packed.len() / SHARE).max(1);
+    let share = (packed.len() / size).div_ceil(shares).max(1);
+    let panels = &panels;
+    std::thread::scope(|scope| {
+        let mut shares = packed.chunks_mut(share * size).enumerate();
+        let own = shares.next();
+        for (i, packed) in shares {
+            scope.spawn(move || panels(i * share, packed));
+        }
+        own.into_iter().for_each(|(_, packed)| panels(0, packed));
+    });
 }
 
 /// Where the elements of a column belong (the row of the panel for each), if they lie one behind the other in memory.
@@ -121,4 +138,33 @@ fn tile(p: &PackB, nr: usize, cols: usize, lanes: usize) -> Tile {
         vec![]
     });
     b.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_of_memory_packs_alike_on_any_threads() {
+        let (taps, k, n, nr) = (9, 70, 403, 16);
+        let value = |tap: usize, k: usize, n: usize| ((n * 1000 + k) * 10 + tap) as f32;
+        let strides = [(1, taps, taps * k), (k, 1, taps * k), (k * n, n, 1), (n, taps * n, 1)];
+        for (tap_stride, k_stride, n_stride) in strides {
+            let p = PackB { taps, k, n, tap_stride, k_stride, n_stride };
+            let mut src = vec![0.0; taps * k * n];
+            for i in 0..src.len() {
+                let (t, row, col) = (i / (k * n), i / n % k, i % n);
+                src[t * tap_stride + row * k_stride + col * n_stride] = value(t, row, col);
+            }
+            for threads in [1, 3] {
+                let mut packed = vec![0.0; packed_len(taps, k, n, nr)];
+                pack_b(&src, &p, nr, threads, &mut packed);
+                for (i, &found) in packed.iter().enumerate() {
+                    let (panel, t, row) = (i / (nr * k * taps), i / (nr * k) % taps, i / nr % k);
+                    let col = panel * nr + i % nr;
+                    assert_eq!(found, if col < n { value(t, row, col) } else { 0.0 }, "{p:?} {threads}");
+                }
+            }
+        }
+    }
 }

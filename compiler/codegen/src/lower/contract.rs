@@ -83,9 +83,10 @@ impl Lowering {
     /// Packs a constant B: one packed matrix for each of `batch`, which are `stride` elements apart.
     pub(super) fn pack_constant(&mut self, src: &[f32], batch: usize, stride: usize, p: &PackB, nr: usize) -> BufRef {
         let len = packed_len(p.taps, p.k, p.n, nr);
+        let threads = self.target.threads;
         self.constant_floats(batch * len, |packed| {
             for (i, packed) in packed.chunks_exact_mut(len.max(1)).enumerate() {
-                pack_b(&src[i * stride..], p, nr, packed);
+                pack_b(&src[i * stride..], p, nr, threads, packed);
             }
         })
     }

@@ -102,8 +102,8 @@ impl Lowering {
         match w {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                let nr = self.nr();
-                Ok(self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, packed)))
+                let (nr, threads) = (self.nr(), self.target.threads);
+                Ok(self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed)))
             }
             Filters::Computed(view) => {
                 let rank = view.shape.len();

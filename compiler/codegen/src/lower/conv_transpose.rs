@@ -143,8 +143,9 @@ impl Lowering {
         }
         let (channels, filters, groups) = (t.channels, t.filters, t.groups);
         let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-        let nr = self.nr();
-        let b = self.constant_floats(problem.packed_len(nr), |packed| problem.pack_weights(&weights, nr, packed));
+        let (nr, threads) = (self.nr(), self.target.threads);
+        let pack = |packed: &mut [f32]| problem.pack_weights(&weights, nr, threads, packed);
+        let b = self.constant_floats(problem.packed_len(nr), pack);
         self.convolution(&problem, t.x.at, b, &t.fused.places, t.dst.at, t.loc)
     }
 
