@@ -20,3 +20,4 @@ pub mod target;
 pub mod testing;
 pub mod tile;
 pub mod window;
+pub mod winograd;
