@@ -14,6 +14,9 @@ pub struct Product {
     pub n: usize,
     /// Bytes that a sparse kernel must copy before, to lay taps out.
     pub staged_bytes: usize,
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
+    /// faster forms for it.
+    pub three_by_three: Option<[usize; 3]>,
 }
 
 /// Times of kernels in nanoseconds, as estimates.

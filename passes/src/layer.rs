@@ -22,6 +22,9 @@ pub struct Layer {
     pub depthwise: bool,
     /// Elements of the first operand.
     pub inputs: usize,
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
+    /// faster forms for it.
+    pub three_by_three: Option<[usize; 3]>,
 }
 
 impl Layer {
@@ -35,18 +38,30 @@ impl Layer {
                 let batch = usize::try_from(op.groups).ok()?;
                 let m = y[0] * y[2..].iter().product::<usize>();
                 let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
-                Some(Layer { batch, m, n: b[0] / batch.max(1), k: b[1..].iter().product(), depthwise, inputs })
+                let (n, k, three_by_three) = (b[0] / batch.max(1), b[1..].iter().product(), three_by_three(g, node));
+                Some(Layer { batch, m, n, k, depthwise, inputs, three_by_three })
             }
             Op::MatMul(_) | Op::Gemm(_) => {
                 let n = *y.last()?;
                 let k = b.iter().product::<usize>() / n.max(1);
                 let own: usize = b[..b.len().saturating_sub(2)].iter().product();
                 let m = y.iter().product::<usize>() / (n * own).max(1);
-                Some(Layer { batch: own, m, n, k: k / own.max(1), depthwise: false, inputs })
+                Some(Layer { batch: own, m, n, k: k / own.max(1), depthwise: false, inputs, three_by_three: None })
             }
             _ => None,
         }
     }
+}
+
+/// Images, rows and columns of the result of a 3x3 convolution over two axes without groups, strides and dilations.
+pub(crate) fn three_by_three(g: &Graph, node: NodeId) -> Option<[usize; 3]> {
+    let Op::Conv(op) = &g.node(node).op else { return None };
+    let ones = |v: &[i64]| v.iter().all(|&v| v == 1);
+    let weights = shape(g, g.operand(node, 1)?)?;
+    let (&[_, _, 3, 3], &[images, _, rows, columns]) = (&weights[..], &shape(g, result(node))?[..]) else {
+        return None;
+    };
+    (op.groups == 1 && ones(&op.strides) && ones(&op.dilations)).then_some([images, rows, columns])
 }
 
 /// Says whether a product is faster in 8-bit integers than in `f32`.

@@ -4,6 +4,7 @@ use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
 use crate::cost::Product;
+use crate::layer::three_by_three;
 use crate::matching::{result, shape};
 
 /// A convolution, `nn.gemm` or `math.matmul` whose second operand is a constant of `f32`.
@@ -80,7 +81,8 @@ impl Weighted {
             // The activations are transposed.
             _ => 4 * n * self.cols * usize::from(n > 1),
         };
-        Some(Product { m: self.rows, k: self.cols, n, staged_bytes })
+        let three_by_three = three_by_three(g, self.node);
+        Some(Product { m: self.rows, k: self.cols, n, staged_bytes, three_by_three })
     }
 }
 

@@ -4,6 +4,7 @@
 //! vectors scale with what they can do in a cycle. Only ratios of estimates decide anything, so that clock rates do not matter.
 
 pub mod int8;
+pub mod winograd;
 
 use crate::target::Isa;
 
@@ -18,6 +19,9 @@ pub struct Product {
     pub n: usize,
     /// Bytes that a sparse kernel must copy before, to lay taps out.
     pub staged_bytes: usize,
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
+    /// faster forms for it.
+    pub three_by_three: Option<[usize; 3]>,
 }
 
 /// Figures in nanoseconds for one instruction set.
@@ -52,8 +56,15 @@ impl Costs {
 
     /// The dense product.
     pub fn dense(&self, p: &Product) -> f64 {
-        let macs = p.m as f64 * p.k as f64 * p.n as f64;
-        (macs / self.dense_rate).max(4.0 * p.m as f64 * p.k as f64 / self.weight_rate)
+        let direct = self.direct(p.m, p.k, p.n);
+        let Some(pixels) = p.three_by_three else { return direct };
+        self.filtered(pixels, p.k / 9, p.m).map_or(direct, |(_, time)| time)
+    }
+
+    /// A dense product of `m` rows of `k` weights by `n` pixels.
+    fn direct(&self, m: usize, k: usize, n: usize) -> f64 {
+        let macs = m as f64 * k as f64 * n as f64;
+        (macs / self.dense_rate).max(4.0 * m as f64 * k as f64 / self.weight_rate)
     }
 
     /// The product with weights in `blocks` blocks of `block` rows; infinite for blocks that there is no kernel for.
@@ -84,7 +95,7 @@ mod tests {
     #[test]
     fn sparse_products_pay_where_zeros_are_many() {
         let costs = Costs::of(Isa::by_name("portable").unwrap_or_else(|| Isa::host()));
-        let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0 };
+        let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0, three_by_three: None };
         let gain = |block: usize, density: f64| {
             let blocks = (layer.m / block * layer.k) as f64 * density;
             costs.dense(&layer) / costs.sparse(&layer, block, blocks as usize)
@@ -97,7 +108,7 @@ mod tests {
     #[test]
     fn laying_taps_out_counts() {
         let costs = Costs::of(Isa::host());
-        let direct = Product { m: 64, k: 576, n: 3136, staged_bytes: 0 };
+        let direct = Product { m: 64, k: 576, n: 3136, staged_bytes: 0, three_by_three: None };
         let staged = Product { staged_bytes: 3 << 20, ..direct };
         assert!(costs.sparse(&staged, 4, 1000) > costs.sparse(&direct, 4, 1000));
         assert_eq!(costs.dense(&staged), costs.dense(&direct));

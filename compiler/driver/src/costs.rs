@@ -15,7 +15,8 @@ pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
 }
 
 fn product(p: &cost::Product) -> Product {
-    Product { m: p.m, k: p.k, n: p.n, staged_bytes: p.staged_bytes }
+    let cost::Product { m, k, n, staged_bytes, three_by_three } = *p;
+    Product { m, k, n, staged_bytes, three_by_three }
 }
 
 impl CostModel for Fitted {

@@ -192,7 +192,8 @@ fn closed_type(ty: &Type) -> Type {
 
 /// What the cost model wants to know of a layer.
 pub(crate) fn extents(l: &Layer) -> Extents {
-    Extents { batch: l.batch, m: l.m, n: l.n, k: l.k, inputs: l.inputs, depthwise: l.depthwise }
+    let Layer { batch, m, n, k, inputs, depthwise, three_by_three } = *l;
+    Extents { batch, m, n, k, inputs, depthwise, three_by_three }
 }
 
 /// Fills in what is known of a quantized layer once its operands have ranges.

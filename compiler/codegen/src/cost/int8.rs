@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::Costs;
 use crate::contract::{self, Contract, contract};
 use crate::emit::{Code, EmitError};
 use crate::expr::Expr;
@@ -33,6 +34,9 @@ pub struct Extents {
     pub inputs: usize,
     /// Whether each channel is convolved by itself.
     pub depthwise: bool,
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
+    /// faster forms for it.
+    pub three_by_three: Option<[usize; 3]>,
 }
 
 /// Estimated seconds.
@@ -74,8 +78,9 @@ impl Rates {
             return Times { f32, int8: 0.9 * f32 };
         }
         let staged = e.inputs as f64 / self.staged;
-        let f32 = macs * padded(isa.contract_f32.1) / self.f32;
-        Times { f32, int8: macs * padded(isa.contract_i8.1) / self.int8 + staged }
+        let direct = macs * padded(isa.contract_f32.1) / self.f32;
+        let share = e.three_by_three.map_or(1.0, |pixels| Costs::of(isa).filtered_share(pixels, e.k / 9, e.n));
+        Times { f32: share * direct, int8: macs * padded(isa.contract_i8.1) / self.int8 + staged }
     }
 }
 
@@ -156,7 +161,7 @@ mod tests {
         let rates = Rates::of(isa);
         assert_eq!(rates, Rates::of(isa));
         assert!([rates.f32, rates.int8, rates.staged].iter().all(|r| r.is_finite() && *r > 0.0), "{rates:?}");
-        let small = Extents { batch: 1, m: 49, n: 64, k: 64, inputs: 49 * 64, depthwise: false };
+        let small = Extents { batch: 1, m: 49, n: 64, k: 64, inputs: 49 * 64, depthwise: false, three_by_three: None };
         let (a, b) = (rates.times(&small, isa), rates.times(&Extents { n: 640, ..small }, isa));
         assert!(a.f32 < b.f32 && a.int8 < b.int8);
     }
@@ -165,7 +170,7 @@ mod tests {
     fn one_column_is_not_worth_staging() {
         let isa = Isa::host();
         let rates = Rates { f32: 1e10, int8: 2e10, staged: 1e8 };
-        let column = Extents { batch: 1, m: 1000, n: 1, k: 64, inputs: 64_000, depthwise: false };
+        let column = Extents { batch: 1, m: 1000, n: 1, k: 64, inputs: 64_000, depthwise: false, three_by_three: None };
         let times = rates.times(&column, isa);
         assert!(times.int8 > times.f32, "{times:?}");
     }

@@ -7,6 +7,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
+use super::winograd::three_by_three;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
 use crate::cost::Product;
@@ -66,7 +67,14 @@ impl Lowering {
             let staged_bytes = x.shape[0] * conv.staged_bytes();
             let (m, k) = (shape[0], t.len() / shape[0]);
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes }, None);
+            let three_by_three = three_by_three(&problem);
+            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes, three_by_three }, None);
+        }
+        if let Filters::Constant(t) = &weights
+            && let Some(winograd) = self.winograd_of(&problem)
+        {
+            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            return self.winograd(&winograd, w, x.at, &fused.places, dst.at, &site.loc);
         }
         let b = self.packed_filters(&weights, &problem, &site.loc)?;
         self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)
@@ -159,7 +167,8 @@ impl Lowering {
         if problem.reduce == Reduce::Dot {
             let pixels = problem.batch * problem.axes.iter().map(|a| a.out).product::<usize>();
             let (batch, inputs) = (problem.channels, src.len());
-            self.product = Some(Extents { batch, m: pixels, n: 1, k: taps, inputs, depthwise: true });
+            self.product =
+                Some(Extents { batch, m: pixels, n: 1, k: taps, inputs, depthwise: true, three_by_three: None });
         }
         let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
         self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });

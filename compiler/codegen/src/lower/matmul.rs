@@ -119,7 +119,7 @@ impl Lowering {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            self.weigh(&weights, cost::Product { m: pack.n, k, n: rows, staged_bytes }, None);
+            self.weigh(&weights, cost::Product { m: pack.n, k, n: rows, staged_bytes, three_by_three: None }, None);
         }
     }
 

@@ -33,6 +33,7 @@ mod site;
 mod sparse;
 mod store;
 mod view;
+mod winograd;
 
 use std::collections::HashMap;
 use std::sync::Arc;

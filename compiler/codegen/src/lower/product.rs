@@ -327,7 +327,10 @@ impl Lowering {
         let area: usize = problem.axes.iter().map(|a| a.size).product();
         let inputs = problem.images * problem.groups * problem.channels * area;
         let (batch, k) = (problem.groups, taps * problem.channels);
-        self.product = Some(Extents { batch, m: pixels, n: problem.filters, k, inputs, depthwise: false });
+        let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
+        let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
+        self.product =
+            Some(Extents { batch, m: pixels, n: problem.filters, k, inputs, depthwise: false, three_by_three });
         let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let mut args = vec![a, b];

@@ -54,7 +54,10 @@ impl Lowering {
         let floats = weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
         let taps = channels * h.kernel * w.kernel;
         let n = dst.len() / filters;
-        self.weigh(floats, Product { m: filters, k: taps, n, staged_bytes: batch * conv.staged_bytes() }, Some(block));
+        let pixels = [batch, h.out, w.out];
+        let three_by_three = (h.is_simple(3) && w.is_simple(3)).then_some(pixels);
+        let staged_bytes = batch * conv.staged_bytes();
+        self.weigh(floats, Product { m: filters, k: taps, n, staged_bytes, three_by_three }, Some(block));
         let sparse = Bcsr::of(floats, filters, taps, block);
         let from = self.staged(&conv, &x, &site.loc)?;
         let image_rows = |v: &View| {
@@ -108,7 +111,7 @@ impl Lowering {
         let rank = a.shape.len();
         let pixels: usize = a.shape[..rank - 1].iter().product();
         let staged_bytes = if pixels > 1 { 4 * pixels * k } else { 0 };
-        self.weigh(&matrix, Product { m: rows, k, n: pixels, staged_bytes }, Some(block));
+        self.weigh(&matrix, Product { m: rows, k, n: pixels, staged_bytes, three_by_three: None }, Some(block));
         let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
         let swapped = View { shape: vec![k, pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
         let x = if pixels == 1 || swapped.strides[1] == 1 { swapped } else { self.plain_copy(&swapped, &site.loc)? };

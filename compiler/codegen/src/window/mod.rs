@@ -46,6 +46,11 @@ impl Axis {
     /// The axis that an image does not have.
     pub const NONE: Axis = Axis { size: 1, out: 1, kernel: 1, stride: 1, dilation: 1, pads: [0, 0] };
 
+    /// Whether a window of `kernel` neighbours moves by one.
+    pub(crate) fn is_simple(&self, kernel: usize) -> bool {
+        (self.kernel, self.stride, self.dilation) == (kernel, 1, 1)
+    }
+
     /// The taps of output `i` that are not in the padding.
     pub(crate) fn taps(&self, i: usize) -> Range<usize> {
         let before = |end: usize| end.saturating_sub(i * self.stride).div_ceil(self.dilation).min(self.kernel);

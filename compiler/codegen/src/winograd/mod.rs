@@ -90,13 +90,17 @@ impl<'a> Winograd<'a> {
     /// A convolution that can be computed so: 3x3 over two axes, without groups, strides and dilations, of `f32` with
     /// channels side by side in the source.
     pub fn of(conv: &'a Conv, form: &'static Form) -> Option<Winograd<'a>> {
-        let small = |a: &Axis| a.kernel == 3 && a.stride == 1 && a.dilation == 1 && a.out > 0;
         let fits = conv.groups == 1
             && conv.axes[0] == Axis::NONE
-            && conv.axes[1..].iter().all(small)
+            && conv.axes[1..].iter().all(|a| a.is_simple(3) && a.out > 0)
             && (conv.src.mem, conv.src.strides[4]) == (Mem::F32, 4)
             && i32::try_from(conv.src.bytes).is_ok();
         fits.then_some(Winograd { conv, form })
+    }
+
+    /// The convolution.
+    pub fn conv(&self) -> &'a Conv {
+        self.conv
     }
 
     /// Tiles down and across an image.
