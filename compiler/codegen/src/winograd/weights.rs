@@ -54,9 +54,15 @@ impl Winograd<'_> {
     }
 }
 
-/// The sum of three rows of elements, each by its factor.
+/// The sum of three rows of elements, each by its factor. Plain loops: they become vector instructions.
 fn combine<const N: usize>(factors: &[f32; 3], rows: [&[Wide]; 3]) -> [Wide; N] {
-    std::array::from_fn(|x| {
-        std::array::from_fn(|lane| rows.iter().zip(factors).map(|(row, f)| row[x][lane] * f).sum::<f32>())
-    })
+    let mut sums = [[0.0; COLUMNS]; N];
+    for (factor, row) in factors.iter().zip(rows) {
+        for (sum, elements) in sums.iter_mut().zip(row) {
+            for lane in 0..COLUMNS {
+                sum[lane] += factor * elements[lane];
+            }
+        }
+    }
+    sums
 }
