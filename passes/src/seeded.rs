@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use optc_ir::{Dim, Graph, TensorType, Type, Val, run};
-use optc_tensor::{DType, Tensor, TensorError, element_count};
+use optc_tensor::{DType, Random, Tensor, TensorError, element_count};
 
 use crate::Numerics;
 
@@ -13,28 +13,10 @@ pub(crate) const SEED: u64 = 1;
 /// Inputs with more elements than this are not made up.
 const MAX_ELEMENTS: usize = 1 << 24;
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in −1..1.
-    fn real(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-}
-
 /// One value for each input of `graph`: floats in −2..2, integers 0 or 1 (so that they serve as indices), booleans. Named
 /// and unknown extents are 2 or 3, equal names equal. `None` when an input has no rank, is no tensor, or is very large.
 pub fn inputs(graph: &Graph, seed: u64) -> Option<Vec<Val>> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut names = BTreeMap::new();
     graph.inputs().map(|v| input(graph.ty(v), &mut random, &mut names)).collect()
 }
@@ -43,8 +25,8 @@ fn input(ty: &Type, random: &mut Random, names: &mut BTreeMap<String, usize>) ->
     let Type::Tensor(TensorType { dtype, shape: Some(dims), .. }) = ty else { return None };
     let mut extent = |dim: &Dim| match dim {
         Dim::Known(n) => *n,
-        Dim::Unknown => 2 + (random.next() % 2) as usize,
-        Dim::Named(name) => *names.entry(name.to_string()).or_insert_with(|| 2 + (random.next() % 2) as usize),
+        Dim::Unknown => 2 + random.below(2),
+        Dim::Named(name) => *names.entry(name.to_string()).or_insert_with(|| 2 + random.below(2)),
     };
     let shape: Vec<usize> = dims.iter().map(&mut extent).collect();
     let n = element_count(&shape).filter(|&n| n <= MAX_ELEMENTS)?;
@@ -56,10 +38,10 @@ fn tensor(dtype: DType, shape: &[usize], n: usize, random: &mut Random) -> Resul
         return Tensor::from_strings(shape, (0..n).map(|i| format!("s{i}")).collect());
     }
     if dtype.is_float() {
-        let values: Vec<f64> = (0..n).map(|_| 2.0 * random.real()).collect();
+        let values: Vec<f64> = (0..n).map(|_| random.real(-2.0, 2.0)).collect();
         return Tensor::from_f64(dtype, shape, &values);
     }
-    let values: Vec<i64> = (0..n).map(|_| (random.next() % 2) as i64).collect();
+    let values: Vec<i64> = (0..n).map(|_| random.below(2) as i64).collect();
     Tensor::from_i64(dtype, shape, &values)
 }
 

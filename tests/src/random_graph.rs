@@ -9,46 +9,7 @@ mod pieces;
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, infer_node};
-use optc_tensor::{DType, Tensor, element_count};
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-pub struct Random(u64);
-
-impl Random {
-    /// A generator whose numbers `seed` settles.
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `0..n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n.max(1) as u64) as usize
-    }
-
-    /// True once in `n` times.
-    pub fn once_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    /// One of `items`.
-    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-
-    /// Uniform in `low..high`.
-    pub fn real(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
+use optc_tensor::{DType, Random, Tensor, element_count};
 
 /// A graph that grows.
 pub(crate) struct Builder {

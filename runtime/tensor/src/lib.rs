@@ -8,12 +8,14 @@ mod compare;
 mod dtype;
 mod mmap;
 pub mod npy;
+mod random;
 mod tensor;
 
 pub use buffer::{ALIGN, Buffer};
 pub use compare::Difference;
 pub use dtype::{DType, Element};
 pub use mmap::{MappedFile, evict};
+pub use random::Random;
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
 
 pub use half::{bf16, f16};

@@ -2,39 +2,16 @@
 
 use optc::ValueInfo;
 use optc_ir::{Dim, TensorType, Type, Val};
-use optc_tensor::{DType, Tensor, element_count};
+use optc_tensor::{DType, Random, Tensor, element_count};
 
 use crate::exit::{Exit, Failure, Outcome};
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in 0..1, never 0.
-    fn uniform(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Normal with mean 0 and variance 1 (Box and Muller 1958).
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
 
 /// One value for each input.
 ///
 /// # Errors
 /// An input is no tensor of numbers, its rank is unknown, or it is too large.
 pub fn values(infos: &[ValueInfo], seed: u64) -> Outcome<Vec<Val>> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     infos.iter().map(|info| Ok(value(info, &mut random)?.into())).collect()
 }
 
@@ -67,7 +44,7 @@ fn value(info: &ValueInfo, random: &mut Random) -> Outcome<Tensor> {
         }
         // 0 or 1: safe as indices, lengths and masks.
         d => {
-            let values: Vec<i64> = (0..n).map(|_| (random.next() >> 63) as i64).collect();
+            let values: Vec<i64> = (0..n).map(|_| (random.bits() >> 63) as i64).collect();
             Ok(Tensor::from_i64(d, &shape, &values)?)
         }
     }
