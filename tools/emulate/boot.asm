@@ -1,4 +1,5 @@
-; The boot sector of an emulated machine: enters 64-bit mode with AVX-512 enabled and calls the runner at 2 MiB.
+; The boot sector of an emulated machine: enters 64-bit mode with all vector and matrix registers enabled, and calls the runner
+; at 2 MiB.
 ; nasm -f bin boot.asm -o boot.bin
         bits 16
         org 0x7c00
@@ -52,9 +53,12 @@ long_mode:
         mov es, ax
         mov ss, ax
         mov esp, 0x1f0000
-        xor ecx, ecx            ; x87, SSE, AVX, masks and all of the 512-bit registers
+        mov eax, 0xd            ; of x87, SSE, AVX, masks, the 512-bit registers and the matrices, what there is
+        xor ecx, ecx
+        cpuid
+        and eax, 0x600e7
         xor edx, edx
-        mov eax, 0xe7
+        xor ecx, ecx
         xsetbv
         mov eax, 0x200000
         call rax

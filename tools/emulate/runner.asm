@@ -1,81 +1,107 @@
 ; Runs the cases of the disk and prints to the debug port how each went: failures by number and first byte that differs.
-; The disk: how many sectors follow the first one; cases. A case: 64-bit words of the lengths of code, source and destination
-; (0 ends the list), then, each padded to 64 bytes, the code, the source and what the destination must be. The tile is called
-; with the source and a destination at 128 MiB that is filled with 7s and has guards on both sides.
+; The disk: how many sectors follow the first one; cases, as `compiler/codegen/src/testing/emulate.rs` writes them; zeros.
+; Each case's memory is copied to 256 MiB, its calls are made, and the memory is compared with what it must be.
 ; nasm -f bin runner.asm -o runner.bin
         bits 64
         org 0x200000
-        mov rdi, 0x400000       ; the cases come from the disk, as many sectors as the first word says
+memory  equ 0x10000000
+        mov rdi, 0x20000000     ; the cases come from the disk, as many sectors as the first word says
         xor ebx, ebx
         call sector
-        mov rbp, [0x400000]
+        mov rax, 0x20000000
+        mov rbp, [rax]
 more:   inc ebx
         call sector
         cmp rbx, rbp
         jb more
-        mov r12, 0x400200       ; the case
+        mov r12, 0x20000200     ; the case
         xor r13d, r13d          ; its number
         xor r14d, r14d          ; how many failed
-next:   mov rax, [r12]
+next:   mov rax, [r12]          ; its length
         test rax, rax
         jz end
-        mov rcx, [r12 + 16]     ; the destination: 64 bytes of 0xc3 around it
-        mov rdi, 0x8000000
-        mov al, 0xc3
-        push rcx
-        add rcx, 128
-        rep stosb
-        pop rcx
-        mov rdi, 0x8000040
-        mov al, 7
-        rep stosb
-        lea rbx, [r12 + 64]     ; code, source, expected
-        mov rbp, [r12]
-        add rbp, 63
-        and rbp, -64
-        add rbp, rbx
-        mov r15, [r12 + 8]
-        add r15, 63
-        and r15, -64
-        add r15, rbp
-        mov rdi, rbp
-        mov rsi, 0x8000040
+        lea r15, [r12 + 64]     ; the code
+        mov rsi, r15
+        add rsi, [r12 + 8]
+        mov rcx, [r12 + 16]
+        mov rdi, memory
+        rep movsb
+        mov rbx, [r12 + 16]     ; the calls are behind the memory after them
+        add rbx, rsi
+        mov rbp, [r12 + 24]     ; how many there are left
+calls:  test rbp, rbp
+        jz compare
         push rbx
         push rbp
+        push r12
+        push r13
+        push r14
+        push r15
         mov [saved], rsp
-        call rbx
-        mov rcx, rsp            ; the stack and the saved registers must be as before
-        cmp rcx, [saved]
-        jne bad_stack
-        pop rcx
-        cmp rcx, rbp
-        jne bad_regs
-        pop rcx
-        cmp rcx, rbx
-        jne bad_regs
+        mov rax, [rbx + 8]      ; arguments behind the sixth go to the stack, the last one first
+.more:  cmp rax, 6
+        jbe .rest
+        push qword [rbx + 8 + rax * 8]
+        dec rax
+        jmp .more
+.rest:  add r15, [rbx]
+        mov rdi, [rbx + 16]
+        mov rsi, [rbx + 24]
+        mov rdx, [rbx + 32]
+        mov rcx, [rbx + 40]
+        mov r8, [rbx + 48]
+        mov r9, [rbx + 56]
+        mov [stack], rsp
+        mov rax, r15
+        mov ebx, 0xb1           ; what must be the same after the call
+        mov ebp, 0xb2
+        mov r12d, 0xb3
+        mov r13d, 0xb4
+        mov r14d, 0xb5
+        mov r15d, 0xb6
+        call rax
+        mov rax, rsp
+        mov rsp, [saved]
+        cmp rax, [stack]
+        jne bad
+        lea rax, [rbx - 0xb1]
+        lea rcx, [rbp - 0xb2]
+        or rax, rcx
+        lea rcx, [r12 - 0xb3]
+        or rax, rcx
+        lea rcx, [r13 - 0xb4]
+        or rax, rcx
+        lea rcx, [r14 - 0xb5]
+        or rax, rcx
+        lea rcx, [r15 - 0xb6]
+        or rax, rcx
+        jnz bad
+        pop r15
+        pop r14
+        pop r13
+        pop r12
+        pop rbp
+        pop rbx
+        add rbx, 128
+        dec rbp
+        jmp calls
+compare:
         mov rsi, r15
-        mov rdi, 0x8000040
+        add rsi, [r12 + 8]
+        add rsi, [r12 + 16]
+        mov rdi, memory
         mov rcx, [r12 + 16]
         repe cmpsb
-        jne differs
-        mov rcx, 64
-        mov rdi, 0x8000000
-        mov al, 0xc3
-        repe scasb
-        jne bad
-        mov rdi, 0x8000040
-        add rdi, [r12 + 16]
-        mov rcx, 64
-        repe scasb
-        jne bad
-        jmp done
-bad_stack:
-        mov rsp, [saved]
-bad_regs:
-bad:    xor edi, edi
+        je done
+        sub rdi, memory + 1     ; the first byte that differs
         jmp report
-differs:
-        sub rdi, 0x8000041      ; the first byte that differs
+bad:    pop r15
+        pop r14
+        pop r13
+        pop r12
+        pop rbp
+        pop rbx
+        mov rdi, -1             ; the stack or a register that the callee saves
 report: inc r14
         mov al, '!'
         call put
@@ -88,10 +114,7 @@ report: inc r14
         mov al, 10
         call put
 done:   inc r13
-        mov rax, [r12 + 16]
-        add rax, 63
-        and rax, -64
-        lea r12, [r15 + rax]
+        add r12, [r12]
         jmp next
 end:    mov rax, r13
         call number
@@ -152,3 +175,4 @@ cases:  db " cases, ", 0
 failed: db " failed", 10, 0
         align 8
 saved:  dq 0
+stack:  dq 0

@@ -8,7 +8,7 @@ use std::time::Instant;
 use optc_codegen::contract::{self, contract};
 use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
-use optc_codegen::int8::{Product, Schedule, product};
+use optc_codegen::int8::{Form, Product, Schedule, product};
 use optc_codegen::nest::Kernel;
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::isas;
@@ -72,6 +72,7 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         operands: vec![],
         epilogue: Expr::Operand(0),
         own_weights: false,
+        form: Form::choose(isa, &[]),
     };
     let problem = problem.merged();
     let schedule = Schedule::choose(&problem, isa, &Machine::host());

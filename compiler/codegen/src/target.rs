@@ -9,6 +9,31 @@ pub enum Emitter {
     X86,
 }
 
+/// What a row has beyond plain vector instructions; each level has those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// Sums of four products of bytes in one instruction (`vpdpbusd`).
+    Vnni,
+}
+
+impl Level {
+    /// The word for it in the text form of tiles.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Plain => "plain",
+            Level::Vnni => "vnni",
+        }
+    }
+
+    /// What the word stands for.
+    pub fn from_word(word: &str) -> Option<Level> {
+        [Level::Plain, Level::Vnni].into_iter().find(|level| level.word() == word)
+    }
+}
+
 /// One instruction set level: a row of the target table.
 #[derive(Debug)]
 pub struct Isa {
@@ -18,6 +43,8 @@ pub struct Isa {
     pub vector_bits: usize,
     /// How many vector registers there are.
     pub vector_regs: usize,
+    /// What it has beyond that.
+    pub level: Level,
     /// The emitter of its tiles.
     pub emitter: Emitter,
     /// The contraction tile for f32: rows and *vectors* of columns.
@@ -34,6 +61,11 @@ impl Isa {
         self.vector_bits / 32
     }
 
+    /// Whether tiles of `lanes` lanes at `level` are its own, or of rows that it includes.
+    pub fn runs(&self, lanes: usize, level: Level) -> bool {
+        self.lanes() == lanes && self.level >= level
+    }
+
     /// The row called `name`.
     pub fn by_name(name: &str) -> Option<&'static Isa> {
         ISAS.iter().find(|isa| isa.name == name)
@@ -48,18 +80,40 @@ impl Isa {
 /// The target table, best first.
 pub static ISAS: &[Isa] = &[
     Isa {
+        name: "avx512-vnni",
+        vector_bits: 512,
+        vector_regs: 32,
+        level: Level::Vnni,
+        emitter: Emitter::X86,
+        contract_f32: (9, 3),
+        contract_i8: (9, 3),
+        detect: has_avx512_vnni,
+    },
+    Isa {
         name: "avx512",
         vector_bits: 512,
         vector_regs: 32,
+        level: Level::Plain,
         emitter: Emitter::X86,
         contract_f32: (9, 3),
         contract_i8: (8, 3),
         detect: has_avx512,
     },
     Isa {
+        name: "avx2-vnni",
+        vector_bits: 256,
+        vector_regs: 16,
+        level: Level::Vnni,
+        emitter: Emitter::X86,
+        contract_f32: (6, 2),
+        contract_i8: (6, 2),
+        detect: has_avx_vnni,
+    },
+    Isa {
         name: "avx2",
         vector_bits: 256,
         vector_regs: 16,
+        level: Level::Plain,
         emitter: Emitter::X86,
         contract_f32: (6, 2),
         contract_i8: (6, 2),
@@ -69,6 +123,7 @@ pub static ISAS: &[Isa] = &[
         name: "portable",
         vector_bits: 128,
         vector_regs: 16,
+        level: Level::Plain,
         emitter: Emitter::Clif,
         contract_f32: (4, 2),
         contract_i8: (4, 2),
@@ -92,17 +147,30 @@ fn has_avx512() -> bool {
         && std::arch::is_x86_feature_detected!("avx512vl")
 }
 
-/// Another machine.
-#[cfg(not(all(target_arch = "x86_64", unix)))]
-fn has_avx2() -> bool {
-    false
+/// AVX2 with the sums of products of bytes in their VEX form.
+#[cfg(all(target_arch = "x86_64", unix))]
+fn has_avx_vnni() -> bool {
+    has_avx2() && std::arch::is_x86_feature_detected!("avxvnni")
 }
 
-/// Another machine.
-#[cfg(not(all(target_arch = "x86_64", unix)))]
-fn has_avx512() -> bool {
-    false
+/// AVX-512 with the sums of products of bytes.
+#[cfg(all(target_arch = "x86_64", unix))]
+fn has_avx512_vnni() -> bool {
+    has_avx512() && std::arch::is_x86_feature_detected!("avx512vnni")
 }
+
+/// Other machines have none of the rows of x86.
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+mod other {
+    pub(super) fn has_avx2() -> bool {
+        false
+    }
+    pub(super) use has_avx2 as has_avx_vnni;
+    pub(super) use has_avx2 as has_avx512;
+    pub(super) use has_avx2 as has_avx512_vnni;
+}
+#[cfg(not(all(target_arch = "x86_64", unix)))]
+use other::*;
 
 /// Sizes of the caches that blocking depends on, in bytes for one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

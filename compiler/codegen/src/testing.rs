@@ -1,8 +1,12 @@
 //! Helpers for tests of kernels: run one through machine code with guard bytes around every buffer.
 
+mod emulate;
+
 use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel};
 use crate::target::{ISAS, Isa};
+use crate::tile::Tile;
+use std::path::Path;
 
 /// Bytes before and after each buffer; a multiple of the alignment of buffers.
 const GUARD: usize = 256;
@@ -45,23 +49,25 @@ pub fn all_isas() -> Vec<&'static Isa> {
     ISAS.iter().collect()
 }
 
-/// [`run_jit`] where this machine has the kernel's vectors, else the interpreter.
+/// [`run_jit`] where this machine has the kernel's vectors, else the interpreter; if the environment variable `OPTC_EMULATE`
+/// names a file, the case is then also written for an emulator of a machine that has them (`tools/emulate`).
 ///
 /// # Errors
 ///
-/// What the compiler refuses, or an access out of bounds.
+/// What the compiler refuses, an access out of bounds, or a file that cannot be written.
 ///
 /// # Panics
 ///
 /// As [`run_jit`] does.
 pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn std::error::Error>> {
-    let here = |lanes: usize| ISAS.iter().any(|isa| isa.lanes() == lanes && (isa.detect)());
-    if kernel.tiles.iter().all(|tile| here(tile.lanes)) {
+    let here = |tile: &Tile| ISAS.iter().any(|isa| isa.runs(tile.lanes, tile.level) && (isa.detect)());
+    if kernel.tiles.iter().all(here) {
         run_jit(kernel, buffers)?;
     } else {
-        let mut memory = buffers.to_vec();
-        kernel.interpret(&mut memory)?;
-        buffers.clone_from_slice(&memory);
+        match std::env::var_os("OPTC_EMULATE") {
+            Some(path) => emulate::record(Path::new(&path), kernel, buffers)?,
+            None => kernel.interpret(buffers)?,
+        }
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::expr::Expr;
-use optc_codegen::int8::{PackPairs, Product, Schedule, pack_pairs, pack_pairs_kernel, product};
+use optc_codegen::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use optc_codegen::nest::{Kernel, parse_kernel};
 use optc_codegen::target::{Isa, Machine};
-use optc_codegen::testing::{isas, random_floats, run_jit};
+use optc_codegen::testing::{all_isas, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn value(mem: Mem, byte: u8) -> i32 {
 fn run(kernel: &Kernel, buffers: Vec<Vec<u8>>, interpret: bool) -> Vec<u8> {
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(kernel));
     let mut compiled = buffers.clone();
-    run_jit(kernel, &mut compiled).unwrap();
+    run_here(kernel, &mut compiled).unwrap();
     if interpret {
         let mut interpreted = buffers;
         kernel.interpret(&mut interpreted).unwrap();
@@ -48,7 +48,7 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
 
 /// A product, its sums with a bias, checked.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2], mem: Mem, zero: i32) {
-    for isa in isas() {
+    for isa in all_isas() {
         check_on(isa, images, groups, channels, filters, axes, mem, zero);
     }
 }
@@ -79,6 +79,7 @@ fn check_on(
         operands: vec![bias],
         epilogue: Expr::Operand(0).plus(Expr::Operand(1)),
         own_weights: false,
+        form: if zero % 2 == 0 { Form::Fours } else { Form::choose(isa, &[]) },
     };
     let (x, weights) = (bytes(problem.src.bytes, 1), bytes(all * channels * h.kernel * w.kernel, 2));
     let weight = |f: usize, c: usize, y: usize, x: usize| {
@@ -102,16 +103,15 @@ fn check_on(
         want.extend(sum.to_le_bytes());
     }
     let schedule = Schedule::choose(&problem, isa, &Machine::default());
-    let pack = problem.pack();
-    let packed: Vec<i16> = (0..groups)
+    let packing = problem.pack();
+    let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
-            pack_pairs(&pack, schedule.nr, |row, tap, k, n| {
+            pack(&packing, schedule.nr, |row, tap, k, n| {
                 weight(g * filters + n, k % channels, row, tap + k / channels) as i16
             })
         })
         .collect();
     let biases = (0..all as i32).flat_map(|f| (f * 1000 - 7).to_le_bytes()).collect();
-    let packed: Vec<u8> = packed.iter().flat_map(|v| v.to_le_bytes()).collect();
     let problem = problem.merged();
     let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Machine::default()) };
     let kernel = product(&problem, isa, schedule);
@@ -121,7 +121,7 @@ fn check_on(
 
 #[test]
 fn every_tail_of_a_product() {
-    for isa in isas() {
+    for isa in all_isas() {
         let (mr, nr) = (isa.contract_i8.0, isa.contract_i8.1 * isa.lanes());
         for m in [1, mr - 1, mr, mr + 1, 9 * mr + 2] {
             for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
@@ -163,25 +163,28 @@ const SHAPES: [(usize, usize, bool); 5] = [(1, 1, false), (7, 9, true), (8, 16, 
 
 #[test]
 fn computed_weights_are_packed_as_constant_ones() {
-    let all = isas();
+    let all = all_isas();
     let shapes = all.iter().flat_map(|isa| SHAPES.map(|shape| (*isa, shape)));
     for (isa, (k, n, transposed)) in shapes {
         for mem in [Mem::U8, Mem::I8] {
             let nr = isa.contract_i8.1 * isa.lanes();
-            let pack = PackPairs { rows: 1, taps: 1, k, n };
+            let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
             let src = bytes(2 * k * n, 9);
             let (k_stride, n_stride) = if transposed { (1, k) } else { (n, 1) };
             let strides = [k * n, 0, 0, k_stride, n_stride].map(|s| s as i64);
             let of = View { mem, bytes: src.len(), offset: 0, strides };
-            let kernel = pack_pairs_kernel(2, &pack, &of, 11, nr, isa.lanes());
-            let found = run(&kernel, vec![src.clone(), vec![0; 2 * pack.bytes(nr)]], true);
-            let mut want = vec![];
+            let kernel = pack_pairs_kernel(2, &packing, &of, 11, nr, isa.lanes());
+            let found = run(&kernel, vec![src.clone(), vec![0; 2 * packing.bytes(nr)]], true);
+            let mut want: Vec<u8> = vec![];
             for matrix in src.chunks(k * n) {
                 let at = |k: usize, n: usize| (value(mem, matrix[k * k_stride + n * n_stride]) - 11) as i16;
-                want.extend(pack_pairs(&pack, nr, |_, _, k, n| at(k, n)));
+                want.extend(pack(&packing, nr, |_, _, k, n| at(k, n)));
             }
             // Columns behind the last one may hold anything.
-            let found: Vec<i16> = found.as_chunks::<2>().0.iter().map(|v| i16::from_le_bytes(*v)).collect();
+            let pairs = |bytes: &[u8]| -> Vec<i16> {
+                bytes.as_chunks::<2>().0.iter().map(|v| i16::from_le_bytes(*v)).collect()
+            };
+            let (found, want) = (pairs(&found), pairs(&want));
             let panels = n.div_ceil(nr);
             for (i, (f, w)) in found.iter().zip(&want).enumerate() {
                 let panel = i / 2 / nr / k.div_ceil(2) % panels;

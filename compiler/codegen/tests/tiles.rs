@@ -2,13 +2,8 @@
 //! trips; accuracy of the functions.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::emit::tile_code;
 use optc_codegen::nest::{Access, Kernel, call};
-use optc_codegen::target::Isa;
-use optc_codegen::testing::{bytes_of, floats_of, isas, random_floats, run_jit};
-use std::io::Write as _;
-use std::path::Path;
-
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use optc_codegen::tile::{Binary, Cmp, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
@@ -22,33 +17,16 @@ fn both(tile: Tile, src: &[u8], dst_bytes: usize) -> Vec<u8> {
     let mut expected = vec![src.to_vec(), vec![7; dst_bytes]];
     let mut found = expected.clone();
     kernel.interpret(&mut expected).unwrap();
-    if let Some(path) = std::env::var_os("OPTC_EMULATE") {
-        record(Path::new(&path), &kernel.tiles[0], src, &expected[1]);
-        return expected.pop().unwrap();
-    }
-    run_jit(&kernel, &mut found).unwrap();
+    run_here(&kernel, &mut found).unwrap();
     assert_eq!(expected[1], found[1], "{kernel}");
     found.pop().unwrap()
 }
 
-/// Writes a case for the emulator of a machine that this one is not (`tools/emulate`).
-fn record(path: &Path, tile: &Tile, src: &[u8], expected: &[u8]) {
-    let code = tile_code(tile).unwrap();
-    let mut bytes: Vec<u8> = [code.len(), src.len(), expected.len()].iter().flat_map(|n| n.to_le_bytes()).collect();
-    for part in [&[], &code[..], src, expected] {
-        bytes.extend(part);
-        bytes.resize(bytes.len().next_multiple_of(64), 0);
-    }
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all(&bytes).unwrap();
-}
-
-/// The vectors of this machine, or of the one that is emulated.
+/// The vectors of all targets.
 fn widths() -> Vec<usize> {
-    if std::env::var_os("OPTC_EMULATE").is_some() {
-        return vec![Isa::by_name("avx512").unwrap().lanes()];
-    }
-    isas().into_iter().map(|isa| isa.lanes()).collect()
+    let mut all: Vec<_> = all_isas().into_iter().map(|isa| isa.lanes()).collect();
+    all.dedup();
+    all
 }
 
 fn map(src: &[f32], f: impl Fn(&mut TileBuilder, Reg) -> Reg) -> Vec<f32> {
@@ -452,18 +430,23 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 
 #[test]
 fn dot_products_of_pairs_and_fours_match_the_interpreter() {
-    for lanes in widths() {
-        let (step, src) = (4 * lanes as i64, bytes(1280, 5));
+    for isa in all_isas() {
+        let (step, src) = (4 * isa.lanes() as i64, bytes(2560, 5));
         for op in [TileBuilder::dot2, TileBuilder::dot4] {
-            let mut b = TileBuilder::new("dot", lanes);
+            let mut b = TileBuilder::with_isa("dot", isa);
             let (s, d) = (b.ptr(), b.ptr());
-            b.for_each(Count::Static(6), &[(s, 3 * step), (d, step)], &[], |b, p, _| {
+            b.for_each(Count::Static(6), &[(s, 3 * step), (d, 3 * step)], &[], |b, p, _| {
                 let [x, y, z] = [0, step, 2 * step].map(|at| b.load(Mem::I32, p[0], at));
-                let y = op(b, x, y, z);
-                b.store(Mem::I32, p[1], 0, y);
+                let once = op(b, x, y, z);
+                // The sum stays in use, and is a factor as well.
+                let twice = op(b, once, x, once);
+                let again = op(b, y, y, once);
+                for (i, value) in [once, twice, again].into_iter().enumerate() {
+                    b.store(Mem::I32, p[1], step * i as i64, value);
+                }
                 vec![]
             });
-            both(b.finish(), &src, 6 * 4 * lanes);
+            both(b.finish(), &src, 3 * 6 * 4 * isa.lanes());
         }
     }
 }

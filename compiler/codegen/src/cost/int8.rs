@@ -12,12 +12,9 @@ use std::time::Instant;
 use super::Costs;
 use crate::contract::{self, Contract, contract};
 use crate::emit::{Code, EmitError};
-use crate::expr::Expr;
-use crate::int8::{Product, Schedule, product};
+use crate::int8::{Form, Product, Schedule, product};
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
-use crate::tile::Mem;
-use crate::window::{Axis, View};
 
 /// The extents of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +92,7 @@ fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &machine));
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
     let integer = |n: usize| {
-        let problem = integers(m, n, k);
+        let problem = Product::points(m, n, k, Form::choose(isa, &[]));
         product(&problem, isa, Schedule::choose(&problem, isa, &machine))
     };
     // One panel's results for as many rows: what is left of the time is staging.
@@ -107,26 +104,6 @@ fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let int8 = (macs(n) - macs(narrow)) / (wide - one).max(wide / 4.0);
     let staging = (one - macs(narrow) / int8).max(one / 8.0);
     Ok(Rates { f32, int8, staged: (m * k) as f64 / staging })
-}
-
-fn integers(m: usize, n: usize, k: usize) -> Product {
-    let view = |mem: Mem, columns: usize| {
-        let row = columns as i64 * mem.bytes();
-        View { mem, bytes: m * row as usize, offset: 0, strides: [m as i64 * row, 0, 0, row, mem.bytes()] }
-    };
-    Product {
-        images: 1,
-        groups: 1,
-        channels: k,
-        filters: n,
-        axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
-        src: view(Mem::U8, k),
-        src_zero: 0,
-        dst: view(Mem::I32, n),
-        operands: vec![],
-        epilogue: Expr::Operand(0),
-        own_weights: false,
-    }
 }
 
 /// Seconds of the fastest run of all tasks of a kernel on this thread.

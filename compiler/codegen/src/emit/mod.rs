@@ -15,7 +15,7 @@ mod tile;
 mod x86;
 
 use crate::nest::{Kernel, NestError};
-use crate::target::{Emitter, ISAS};
+use crate::target::{Emitter, ISAS, Level};
 use crate::tile::{Tile, verify};
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
@@ -37,9 +37,9 @@ pub enum EmitError {
     /// A kernel is not well formed: a bug of its builder.
     #[error("kernel `{0}` is not well formed: {1}")]
     Kernel(String, NestError),
-    /// No emitter has a tile's number of lanes on this machine.
-    #[error("tile `{0}` has {1} lanes, which no vectors of this machine have")]
-    Lanes(String, usize),
+    /// No emitter has a tile's number of lanes, or its level, on this machine.
+    #[error("tile `{0}` has {1} lanes at level `{level}`, which no vectors of this machine have", level = .2.word())]
+    Lanes(String, usize, Level),
     /// A tile needs more registers at once than there are.
     #[error("tile `{0}` does not fit the registers")]
     Registers(String),
@@ -158,16 +158,16 @@ fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
 ///
 /// A tile that is not well formed, has other vectors, or does not fit the registers.
 pub fn tile_code(tile: &Tile) -> Result<Vec<u8>, EmitError> {
-    let row = ISAS.iter().find(|isa| isa.lanes() == tile.lanes && isa.emitter == Emitter::X86);
-    row.ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes))?;
+    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && isa.emitter == Emitter::X86);
+    row.ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes, tile.level))?;
     let elems = verify::elems(tile).map_err(|e| EmitError::Encode(tile.name.clone(), e.to_string()))?;
     x86::emit(tile, &elems)
 }
 
-/// The emitter for a tile's number of lanes, if this machine has such vectors.
+/// The emitter for a tile's number of lanes and level, if this machine has such a row.
 fn emitter(tile: &Tile) -> Result<Emitter, EmitError> {
-    let row = ISAS.iter().find(|isa| isa.lanes() == tile.lanes && (isa.detect)());
-    row.map(|isa| isa.emitter).ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes))
+    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && (isa.detect)());
+    row.map(|isa| isa.emitter).ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes, tile.level))
 }
 
 /// A function to be compiled.
@@ -197,7 +197,7 @@ fn declare<'a>(kernels: &[&'a Kernel], module: &mut JITModule) -> Result<Jobs<'a
         kernel.verify().map_err(|e| EmitError::Kernel(kernel.name.clone(), e))?;
         let mut tiles = Vec::new();
         for tile in &kernel.tiles {
-            let key = (tile.lanes, tile.ptrs, tile.counts, &tile.body);
+            let key = (tile.lanes, tile.level, tile.ptrs, tile.counts, &tile.body);
             if let Some(&id) = known.get(&key) {
                 tiles.push(id);
                 continue;

@@ -2,25 +2,71 @@
 //!
 //! ```text
 //! task = (image, group, block of rows (of columns, where there is one row), block of panels)
-//! stage the source rows of the block: 16-bit integers with the zero point taken off, zeros for the padding
+//! stage the source rows of the block in the form that is multiplied, zeros for the padding
 //! for panel in block { for row in block { for tile of columns { sums in registers over all taps; epilogue; store } } }
 //! ```
 //!
-//! Weights are packed as pairs of 16-bit integers without their zero points: `[group][panel][row of taps][taps][pairs of k][nr]`,
-//! so that one `dot2` adds two products for each of its columns. The staged copy is small beside the work on it: it is made once
-//! for all panels of a task. Staged pixels are side by side, so that the taps of a row are one long run unless they are dilated. Where
-//! `k` is odd, the last pair reads one element more, which meets a weight of zero.
+//! Weights are packed in the form that one instruction multiplies and adds for each of its columns
+//! (`[group][panel][row of taps][taps][groups of k][nr]`): pairs of 16-bit integers without their zero points for `dot2`, or,
+//! where the target has an instruction for it, fours of bytes for `dot4`. Fours are `u8` by `i8`: signed pixels are staged with
+//! their sign bit turned over, the zero point stays in them, and each panel begins with what this adds to its columns' sums,
+//! negated. The staged copy is small beside the work on it: it is made once for all panels of a task, or not at all where bytes
+//! can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are one long run unless they
+//! are dilated. Where `k` is no multiple of the group, the last one reads more elements, which meet weights of zero.
 
 mod pack;
 mod stage;
 mod tile;
 
-pub use pack::{PackPairs, pack_pairs, pack_pairs_kernel};
+pub use pack::{Pack, pack, pack_pairs_kernel};
 
 use crate::expr::Expr;
 use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
-use crate::target::{Isa, Machine};
+use crate::target::{Isa, Level, Machine};
+use crate::tile::Mem;
 use crate::window::{Axis, View};
+
+/// How pixels are staged and weights packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Pairs of 16-bit integers without their zero points; any weights.
+    Pairs,
+    /// Fours of `u8` by `i8`.
+    Fours,
+}
+
+impl Form {
+    /// The fastest form of a target for constant weights without their zero points.
+    pub fn choose(isa: &Isa, weights: &[i16]) -> Form {
+        let fit = isa.level >= Level::Vnni && weights.iter().all(|&w| i8::try_from(w).is_ok());
+        if fit { Form::Fours } else { Form::Pairs }
+    }
+
+    /// Elements that are multiplied and added at once.
+    pub fn group(self) -> usize {
+        match self {
+            Form::Pairs => 2,
+            Form::Fours => 4,
+        }
+    }
+
+    /// What stands for zero in staged pixels that are `mem` with the zero point `zero`.
+    pub fn staged_zero(self, mem: Mem, zero: i32) -> i32 {
+        match (self, mem) {
+            (Form::Pairs, _) => 0,
+            (Form::Fours, Mem::I8) => zero + 128,
+            (Form::Fours, _) => zero,
+        }
+    }
+
+    /// Bytes of a staged element, and of a packed one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Form::Pairs => 2,
+            Form::Fours => 1,
+        }
+    }
+}
 
 /// A product of integers.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +93,33 @@ pub struct Product {
     pub epilogue: Expr,
     /// Whether each image has packed weights of its own.
     pub own_weights: bool,
+    /// How pixels are staged and weights packed.
+    pub form: Form,
 }
 
 impl Product {
+    /// `m` rows of `k` unsigned bytes side by side by `n` columns, the sums as they are.
+    pub fn points(m: usize, n: usize, k: usize, form: Form) -> Product {
+        let view = |mem: Mem, columns: usize| {
+            let row = columns as i64 * mem.bytes();
+            View { mem, bytes: m * row as usize, offset: 0, strides: [m as i64 * row, 0, 0, row, mem.bytes()] }
+        };
+        Product {
+            images: 1,
+            groups: 1,
+            channels: k,
+            filters: n,
+            axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
+            src: view(Mem::U8, k),
+            src_zero: 0,
+            dst: view(Mem::I32, n),
+            operands: vec![],
+            epilogue: Expr::Operand(0),
+            own_weights: false,
+            form,
+        }
+    }
+
     /// Rows of taps, taps of a row, and elements of each tap: the taps of a row are one where they are side by side.
     fn taps(&self) -> (usize, usize, usize) {
         let [h, w] = self.axes;
@@ -57,9 +127,26 @@ impl Product {
     }
 
     /// How weights `[groups * filters, channels, rows, columns]` (strides in elements) are packed.
-    pub fn pack(&self) -> PackPairs {
+    pub fn pack(&self) -> Pack {
         let (rows, taps, k) = self.taps();
-        PackPairs { rows, taps, k, n: self.filters }
+        Pack { form: self.form, rows, taps, k, n: self.filters, zero: self.staged_zero() }
+    }
+
+    fn staged_zero(&self) -> i32 {
+        self.form.staged_zero(self.src.mem, self.src_zero)
+    }
+
+    /// Whether the source's bytes are multiplied from where they are: points without padding in whole groups.
+    fn direct(&self) -> bool {
+        let [h, w] = self.axes;
+        let points = h == Axis::NONE && w.kernel == 1 && w.pads == [0, 0] && w.inside();
+        points && self.form == Form::Fours && self.src.mem == Mem::U8 && self.channels.is_multiple_of(4)
+    }
+
+    /// Bytes from the pixel of one result to that of the next, in what is multiplied.
+    fn pixel_step(&self) -> i64 {
+        let stride = self.axes[1].stride as i64;
+        if self.direct() { stride * self.src.strides[3] } else { stride * (self.form.bytes() * self.channels) as i64 }
     }
 
     /// Source columns that a row of results needs, padding included.
@@ -70,7 +157,7 @@ impl Product {
 
     /// Bytes of a staged row.
     fn staged_row(&self, columns: usize) -> usize {
-        (2 * self.staged_columns(columns) * self.channels).next_multiple_of(16)
+        (self.form.bytes() * self.staged_columns(columns) * self.channels).next_multiple_of(16)
     }
 
     fn staged_rows(&self, rows: usize) -> usize {
@@ -130,7 +217,7 @@ impl Schedule {
         let room = machine.l2 / 4;
         let points = p.axes[0] == Axis::NONE && p.axes[1].kernel == 1 && p.axes[1].pads == [0, 0];
         let (rows, columns) = if points {
-            let fit = (room / (2 * p.channels * p.axes[1].stride).max(1)).max(mr);
+            let fit = (room / (p.form.bytes() * p.channels * p.axes[1].stride).max(1)).max(mr);
             (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
         } else {
             let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);
@@ -170,7 +257,9 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
         let_(group, task.clone() / (panel_blocks as i64 * spatial) % p.groups as i64),
         let_(image, task / (panel_blocks as i64 * spatial * p.groups as i64)),
     ];
-    body.extend(nest.stage(&mut kernel));
+    if !p.direct() {
+        body.extend(nest.stage(&mut kernel));
+    }
     let full = p.filters / nr;
     if full > 0 {
         let panel = kernel.var();
@@ -218,14 +307,9 @@ impl Nest<'_> {
     fn stage(&self, kernel: &mut Kernel) -> Vec<Stmt> {
         let (p, s) = (self.p, self.schedule);
         let row_bytes = p.staged_row(s.columns);
-        // The last element of a row may be stored with one behind it.
+        // The last element of a row may be stored with more behind it.
         kernel.scratch(p.staged_rows(s.rows) * row_bytes + 64);
-        let strides = p.src.strides;
-        let column = Ix::var(self.x0) * (p.axes[1].stride as i64 * strides[3]);
-        let from = Ix::var(self.image) * strides[0]
-            + Ix::var(self.group) * (p.channels as i64 * strides[4])
-            + column
-            + p.src.offset;
+        let from = self.source();
         let tail = p.axes[1].out % s.columns;
         let mut stmts = vec![];
         let whole = self.stage_rows(kernel, from.clone(), s.columns, row_bytes);
@@ -238,6 +322,15 @@ impl Nest<'_> {
         // Whole blocks end within the row.
         stmts.push(Stmt::If { a: b, rel: Rel::Ge, b: a, then: whole, otherwise: rest });
         stmts
+    }
+
+    /// Where the first source pixel of the block's columns is, in row 0.
+    fn source(&self) -> Ix {
+        let (p, strides) = (self.p, self.p.src.strides);
+        Ix::var(self.image) * strides[0]
+            + Ix::var(self.group) * (p.channels as i64 * strides[4])
+            + Ix::var(self.x0) * (p.axes[1].stride as i64 * strides[3])
+            + p.src.offset
     }
 
     /// The source rows for `columns` columns of results.
@@ -289,15 +382,18 @@ impl Nest<'_> {
         let (p, s) = (self.p, self.schedule);
         let row_bytes = p.staged_row(s.columns);
         let tile = kernel.tile(tile::build(p, self.isa, row_bytes, s.nr, pixels, cols));
-        let a = Ix::var(row) * (p.axes[0].stride * row_bytes) as i64
-            + at.clone() * (2 * p.channels * p.axes[1].stride) as i64;
+        let column = at.clone() * p.pixel_step();
+        let a = match p.direct() {
+            true => self.src.at(self.source() + column),
+            false => Base::Scratch.at(Ix::var(row) * (p.axes[0].stride * row_bytes) as i64 + column),
+        };
         let pack = p.pack();
         let mut set = Ix::var(self.group);
         if p.own_weights {
             set = set + Ix::var(self.image) * p.groups as i64;
         }
         let b = set * pack.bytes(s.nr) as i64 + Ix::var(panel) * pack.panel_bytes(s.nr) as i64;
-        let mut ptrs = vec![Base::Scratch.at(a), self.weights.at(b)];
+        let mut ptrs = vec![a, self.weights.at(b)];
         let element = |v: &View| {
             let [n, _, h, w, c] = v.strides;
             Ix::var(self.image) * n

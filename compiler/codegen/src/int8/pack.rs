@@ -1,12 +1,15 @@
-//! Packs weights as pairs of 16-bit integers: at compile time where they are constant, else by a kernel.
+//! Packs weights in the form that is multiplied: at compile time where they are constant, else as pairs by a kernel.
 
+use super::Form;
 use crate::nest::{Access, Ix, Kernel, Rel, Stmt, TASK, call};
 use crate::tile::{Binary, Count, Mem, Reg, Shift, Tile, TileBuilder};
 use crate::window::View;
 
-/// The extents of packed weights.
+/// The extents and the form of packed weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackPairs {
+pub struct Pack {
+    /// What is multiplied.
+    pub form: Form,
     /// Rows of taps.
     pub rows: usize,
     /// Taps of a row.
@@ -15,12 +18,27 @@ pub struct PackPairs {
     pub k: usize,
     /// Columns: results for each pixel.
     pub n: usize,
+    /// What stands for zero in staged pixels.
+    pub zero: i32,
 }
 
-impl PackPairs {
+impl Pack {
+    /// Bytes of the first values of a panel's sums.
+    pub fn head_bytes(&self, nr: usize) -> usize {
+        match self.form {
+            Form::Pairs => 0,
+            Form::Fours => 4 * nr,
+        }
+    }
+
+    /// Bytes of a tap in a panel.
+    pub fn tap_bytes(&self, nr: usize) -> usize {
+        4 * self.k.div_ceil(self.form.group()) * nr
+    }
+
     /// Bytes of a panel of `nr` columns.
     pub fn panel_bytes(&self, nr: usize) -> usize {
-        4 * self.rows * self.taps * self.k.div_ceil(2) * nr
+        self.head_bytes(nr) + self.rows * self.taps * self.tap_bytes(nr)
     }
 
     /// Bytes of all panels.
@@ -30,14 +48,25 @@ impl PackPairs {
 }
 
 /// Packs constant weights; `at(row, tap, k, n)` is a weight without its zero point.
-pub fn pack_pairs(p: &PackPairs, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16) -> Vec<i16> {
-    let mut packed = Vec::with_capacity(p.bytes(nr) / 2);
+pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(p.bytes(nr));
+    let group = p.form.group();
+    let value = |row: usize, tap: usize, k: usize, n: usize| if k < p.k && n < p.n { at(row, tap, k, n) } else { 0 };
+    let taps = || (0..p.rows).flat_map(|row| (0..p.taps).map(move |tap| (row, tap)));
     for panel in 0..p.n.div_ceil(nr) {
-        for (row, tap) in (0..p.rows).flat_map(|row| (0..p.taps).map(move |tap| (row, tap))) {
-            for pair in 0..p.k.div_ceil(2) {
-                for n in panel * nr..(panel + 1) * nr {
-                    let value = |k: usize| if k < p.k && n < p.n { at(row, tap, k, n) } else { 0 };
-                    packed.extend([value(2 * pair), value(2 * pair + 1)]);
+        let columns = panel * nr..(panel + 1) * nr;
+        if p.form == Form::Fours {
+            packed.extend(columns.clone().flat_map(|n| {
+                let all = taps().flat_map(|(row, tap)| (0..p.k).map(move |k| (row, tap, k)));
+                let sum: i32 = all.map(|(row, tap, k)| i32::from(value(row, tap, k, n))).sum();
+                sum.wrapping_mul(-p.zero).to_le_bytes()
+            }));
+        }
+        for (row, tap) in taps() {
+            for first in (0..p.k).step_by(group) {
+                for (n, k) in columns.clone().flat_map(|n| (first..first + group).map(move |k| (n, k))) {
+                    let bytes = value(row, tap, k, n).to_le_bytes();
+                    packed.extend_from_slice(&bytes[..p.form.bytes()]);
                 }
             }
         }
@@ -45,9 +74,9 @@ pub fn pack_pairs(p: &PackPairs, nr: usize, at: impl Fn(usize, usize, usize, usi
     packed
 }
 
-/// A kernel that packs a batch of computed matrices: element `(batch, k, n)` is at strides 0, 3 and 4 of the view, which are bytes.
+/// A kernel that packs a batch of computed matrices as pairs: element `(batch, k, n)` is at strides 0, 3 and 4 of the view, which are bytes.
 /// Buffers: the matrices, the packed ones; a task for each panel of each batch.
-pub fn pack_pairs_kernel(batch: usize, p: &PackPairs, src: &View, zero: i32, nr: usize, lanes: usize) -> Kernel {
+pub fn pack_pairs_kernel(batch: usize, p: &Pack, src: &View, zero: i32, nr: usize, lanes: usize) -> Kernel {
     let panels = p.n.div_ceil(nr);
     let mut kernel = Kernel::new("pack_b_i8", (batch * panels) as u64);
     let from = kernel.buf("src", src.bytes, Access::Read);
@@ -71,7 +100,7 @@ pub fn pack_pairs_kernel(batch: usize, p: &PackPairs, src: &View, zero: i32, nr:
 }
 
 /// Packs `cols` columns of all k; the vectors behind them are zeros.
-fn tile(p: &PackPairs, src: &View, zero: i32, nr: usize, cols: usize, lanes: usize) -> Tile {
+fn tile(p: &Pack, src: &View, zero: i32, nr: usize, cols: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new(format!("pack_b_i8_{cols}"), lanes);
     let (from, to) = (b.ptr(), b.ptr());
     let [.., k_stride, n_stride] = src.strides;

@@ -1,7 +1,7 @@
-//! The staged copy of source rows: 16-bit integers without their zero point, between zeros for the padding.
+//! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point, or unsigned bytes.
 
-use super::Product;
-use crate::tile::{Binary, Count, Mem, Ptr, Tile, TileBuilder};
+use super::{Form, Product};
+use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
 fn parts(p: &Product, columns: usize) -> [usize; 3] {
@@ -17,20 +17,21 @@ pub(super) fn copy(p: &Product, columns: usize, lanes: usize) -> Tile {
     let [before, within, after] = parts(p, columns);
     let mut b = TileBuilder::new(format!("stage_i8_{columns}"), lanes);
     let (src, dst) = (b.ptr(), b.ptr());
-    // Stores may reach one element too far: what is there is written after them.
-    fill(&mut b, dst, 0, before);
-    let inner = b.offset(dst, 2 * before as i64);
+    // Stores may reach a few elements too far: what is there is written after them.
+    let width = p.form.bytes() as i64;
+    fill(&mut b, p, dst, 0, before);
+    let inner = b.offset(dst, width * before as i64);
     if p.src.strides[3] == p.channels as i64 || p.channels == 0 {
         run(&mut b, p, src, inner, within);
     } else {
         let pixels = (within / p.channels) as u32;
-        let steps = [(src, p.src.strides[3]), (inner, 2 * p.channels as i64)];
+        let steps = [(src, p.src.strides[3]), (inner, width * p.channels as i64)];
         b.for_each(Count::Static(pixels), &steps, &[], |b, at, _| {
             run(b, p, at[0], at[1], p.channels);
             vec![]
         });
     }
-    fill(&mut b, dst, before + within, after);
+    fill(&mut b, p, dst, before + within, after);
     b.finish()
 }
 
@@ -38,7 +39,7 @@ pub(super) fn copy(p: &Product, columns: usize, lanes: usize) -> Tile {
 pub(super) fn zeros(p: &Product, columns: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new("stage_i8_zeros", lanes);
     let dst = b.ptr();
-    fill(&mut b, dst, 0, parts(p, columns).iter().sum());
+    fill(&mut b, p, dst, 0, parts(p, columns).iter().sum());
     b.finish()
 }
 
@@ -47,44 +48,76 @@ const UNROLL: usize = 4;
 
 /// `n` elements that are side by side.
 fn run(b: &mut TileBuilder, p: &Product, src: Ptr, dst: Ptr, n: usize) {
-    let lanes = b.lanes();
-    let (pairs, one) = if p.src.mem == Mem::I8 { (Mem::I8Pair, Mem::I8) } else { (Mem::U8Pair, Mem::U8) };
-    let zero = b.i32((p.src_zero & 0xffff) | p.src_zero << 16);
+    let (lanes, group) = (b.lanes(), p.form.group());
+    let step = group as i64;
     let part = |b: &mut TileBuilder, src: Ptr, dst: Ptr, at: usize, n: usize| {
-        let mut x = b.load_n(pairs, src, 2 * at as i64, n);
-        if p.src_zero != 0 {
-            x = b.binary(Binary::SubPairs, x, zero);
-        }
+        let x = words(b, p, src, step * at as i64, n);
         b.store_n(Mem::I32, dst, 4 * at as i64, n, x);
     };
     let turn = UNROLL * lanes;
-    let steps = [(src, 2 * turn as i64), (dst, 4 * turn as i64)];
-    let turns = n / 2 / turn;
+    let steps = [(src, step * turn as i64), (dst, 4 * turn as i64)];
+    let turns = n / group / turn;
     let (at, _) = b.for_each_ptrs(Count::Static(turns as u32), &steps, &[], |b, at, _| {
         (0..UNROLL).for_each(|v| part(b, at[0], at[1], v * lanes, lanes));
         vec![]
     });
-    let rest = n / 2 % turn;
+    let rest = n / group % turn;
     for v in (0..rest).step_by(lanes) {
         part(b, at[0], at[1], v, lanes.min(rest - v));
     }
-    if !n.is_multiple_of(2) {
-        let x = b.load_n(one, at[0], 2 * rest as i64, 1);
-        let zero = b.i32(p.src_zero);
-        let mask = b.i32(0xffff);
-        let x = b.binary(Binary::Sub, x, zero);
-        let x = b.binary(Binary::And, x, mask);
+    if !n.is_multiple_of(group) {
+        let x = last(b, p, at[0], step * rest as i64, n % group);
         b.store_n(Mem::I32, at[1], 4 * rest as i64, 1, x);
     }
 }
 
-/// `n` zeros from element `from` on, and one more where `n` is odd.
-fn fill(b: &mut TileBuilder, dst: Ptr, from: usize, n: usize) {
+/// `n` groups of elements as they are staged, one in each lane.
+fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+    let zero = (p.src_zero & 0xffff) | p.src_zero << 16;
+    let (mem, op, with) = match (p.form, p.src.mem) {
+        (Form::Pairs, Mem::I8) => (Mem::I8Pair, Binary::SubPairs, zero),
+        (Form::Pairs, _) => (Mem::U8Pair, Binary::SubPairs, zero),
+        (Form::Fours, Mem::I8) => (Mem::I32, Binary::Xor, SIGNS),
+        (Form::Fours, _) => (Mem::I32, Binary::Xor, 0),
+    };
+    let x = b.load_n(mem, src, at, n);
+    if with == 0 {
+        return x;
+    }
+    let with = b.i32(with);
+    b.binary(op, x, with)
+}
+
+/// The sign bits of the bytes of a word.
+const SIGNS: i32 = 0x8080_8080_u32 as i32;
+
+/// The last elements, fewer than a group, as they are staged: in lane 0.
+fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+    let (mem, bits) = (if p.src.mem == Mem::I8 { Mem::I8 } else { Mem::U8 }, 8 * p.form.bytes());
+    // The difference between an element and what is staged for it.
+    let less = if p.form == Form::Pairs { p.src_zero } else { p.src_zero - p.staged_zero() };
+    let (less, mask) = (b.i32(less), b.i32((1 << bits) - 1));
+    let mut word = b.i32(0);
+    for i in 0..n {
+        let x = b.load_n(mem, src, at + i as i64, 1);
+        let x = b.binary(Binary::Sub, x, less);
+        let x = b.binary(Binary::And, x, mask);
+        let x = b.shift(Shift::Left, x, (bits * i) as u8);
+        word = b.binary(Binary::Or, word, x);
+    }
+    word
+}
+
+/// `n` elements that stand for zero from element `from` on, and more where `n` is no multiple of a group.
+fn fill(b: &mut TileBuilder, p: &Product, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
-    let zero = b.i32(0);
-    let at = b.offset(dst, 2 * from as i64);
-    let pairs = n.div_ceil(2);
-    let (turns, rest) = (pairs / lanes, pairs % lanes);
+    let zero = match p.form {
+        Form::Pairs => b.i32(0),
+        Form::Fours => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
+    };
+    let at = b.offset(dst, (p.form.bytes() * from) as i64);
+    let words = n.div_ceil(p.form.group());
+    let (turns, rest) = (words / lanes, words % lanes);
     let (end, _) = b.for_each_ptrs(Count::Static(turns as u32), &[(at, 4 * lanes as i64)], &[], |b, q, _| {
         b.store(Mem::I32, q[0], 0, zero);
         vec![]

@@ -1,21 +1,21 @@
 //! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
 
-use super::Product;
+use super::{Form, Product};
 use crate::target::Isa;
 use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use crate::window::View;
 
-/// Pairs of k in one turn of the loop.
+/// Groups of k in one turn of the loop.
 const UNROLL: usize = 4;
 
-/// So many pixels are broadcast from memory, once for each vector; the others load several pairs at once and broadcast
+/// So many pixels are broadcast from memory, once for each vector; the others load several groups at once and broadcast
 /// from the register. See the tile of `f32` contractions.
 const REPEATED: usize = 1;
 
 /// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result.
 pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
     let lanes = isa.lanes();
-    let mut b = TileBuilder::new(format!("contract_i8_{pixels}x{cols}"), lanes);
+    let mut b = TileBuilder::with_isa(format!("contract_i8_{pixels}x{cols}"), isa);
     let (a, panel) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
@@ -24,14 +24,16 @@ pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels:
         pixels,
         vectors: cols.div_ceil(lanes),
         nr,
-        pairs: k.div_ceil(2),
-        step: (2 * p.channels * p.axes[1].stride) as i64,
+        form: p.form,
+        groups: k.div_ceil(p.form.group()),
+        step: p.pixel_step(),
     };
-    let zero = b.i32(0);
-    let acc = vec![zero; shape.pixels * shape.vectors];
-    let tap_bytes = (4 * nr * shape.pairs) as i64;
+    let first = shape.first(&mut b, panel);
+    let panel = b.offset(panel, p.pack().head_bytes(nr) as i64);
+    let acc: Vec<_> = (0..pixels).flat_map(|_| first.iter().copied()).collect();
+    let tap_bytes = p.pack().tap_bytes(nr) as i64;
     let row_step = (p.axes[0].dilation * row_bytes) as i64;
-    let tap_step = (2 * p.axes[1].dilation * p.channels) as i64;
+    let tap_step = (p.form.bytes() * p.axes[1].dilation * p.channels) as i64;
     let turns = Count::Static(rows as u32);
     let acc = shape.outer(&mut b, turns, [(a, row_step), (panel, tap_bytes * taps as i64)], &acc, |b, at, acc| {
         let turns = Count::Static(taps as u32);
@@ -47,12 +49,23 @@ struct Shape {
     pixels: usize,
     vectors: usize,
     nr: usize,
-    pairs: usize,
-    /// Bytes from one staged pixel to the next.
+    form: Form,
+    groups: usize,
+    /// Bytes from one pixel to the next.
     step: i64,
 }
 
 impl Shape {
+    /// What the sums of each vector of columns begin with.
+    fn first(&self, b: &mut TileBuilder, panel: Ptr) -> Vec<Reg> {
+        let lanes = b.lanes();
+        let load = |v: usize| match self.form {
+            Form::Pairs => b.i32(0),
+            Form::Fours => b.load(Mem::I32, panel, (4 * v * lanes) as i64),
+        };
+        (0..self.vectors).map(load).collect()
+    }
+
     /// A loop over taps; none where there is one turn.
     fn outer(
         &self,
@@ -70,7 +83,7 @@ impl Shape {
 
     /// Adds one tap.
     fn accumulate(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, acc: &[Reg]) -> Vec<Reg> {
-        let turns = self.pairs / UNROLL;
+        let turns = self.groups / UNROLL;
         let advance = [(a, 4 * UNROLL as i64), (panel, (4 * UNROLL * self.nr) as i64)];
         let (at, mut acc) = if turns == 0 {
             (vec![a, panel], acc.to_vec())
@@ -80,17 +93,17 @@ impl Shape {
                 let whole: Vec<_> = (REPEATED..self.pixels)
                     .map(|r| (b.lanes() == UNROLL).then(|| b.load(Mem::F32, at[0], r as i64 * self.step)))
                     .collect();
-                (0..UNROLL).for_each(|u| self.pair(b, at[0], at[1], u, &whole, &mut acc));
+                (0..UNROLL).for_each(|u| self.group(b, at[0], at[1], u, &whole, &mut acc));
                 acc
             })
         };
-        (0..self.pairs % UNROLL).for_each(|u| self.pair(b, at[0], at[1], u, &[], &mut acc));
+        (0..self.groups % UNROLL).for_each(|u| self.group(b, at[0], at[1], u, &[], &mut acc));
         acc
     }
 
-    /// Adds pair `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those fold
+    /// Adds group `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those fold
     /// into one load.
-    fn pair(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, whole: &[Option<Reg>], acc: &mut [Reg]) {
+    fn group(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, whole: &[Option<Reg>], acc: &mut [Reg]) {
         let lanes = b.lanes();
         let columns: Vec<_> =
             (0..self.vectors).map(|v| b.load(Mem::I32, panel, (4 * (u * self.nr + v * lanes)) as i64)).collect();
@@ -98,7 +111,7 @@ impl Shape {
             let mut known = None;
             for (v, &column) in columns.iter().enumerate() {
                 let x = match known {
-                    // A whole vector of pairs is as long as the loop is unrolled on narrow vectors alone.
+                    // A whole vector of groups is as long as the loop is unrolled on narrow vectors alone.
                     Some(x) if r >= REPEATED || lanes != UNROLL => x,
                     _ => {
                         let x = match r.checked_sub(REPEATED).and_then(|r| whole.get(r).copied().flatten()) {
@@ -110,7 +123,10 @@ impl Shape {
                 };
                 known = Some(x);
                 let sum = &mut acc[r * self.vectors + v];
-                *sum = b.dot2(x, column, *sum);
+                *sum = match self.form {
+                    Form::Pairs => b.dot2(x, column, *sum),
+                    Form::Fours => b.dot4(x, column, *sum),
+                };
             }
         }
     }

@@ -13,8 +13,8 @@ use super::elementwise::mem_of;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::cost::int8::Extents;
 use crate::expr::{Expr, Func};
-use crate::int8::{PackPairs, Product, Schedule, pack_pairs, pack_pairs_kernel, product};
-use crate::tile::Unary;
+use crate::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
+use crate::tile::{Mem, Unary};
 use crate::window::{self, Axis, Reduce, Window};
 
 /// Integers of a larger magnitude are not all `f32`.
@@ -61,6 +61,14 @@ fn of_float(expr: &Expr) -> Expr {
     }
 }
 
+/// A packed right operand.
+struct PackedRight {
+    at: BufRef,
+    /// Whether each batch has its own.
+    own: bool,
+    form: Form,
+}
+
 impl Lowering {
     pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
@@ -93,17 +101,18 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
             own_weights: false,
+            form: Form::choose(self.target.isa, &w),
         };
-        let (pack, nr) = (problem.pack(), self.nr_i8());
+        let (packing, nr) = (problem.pack(), self.nr_i8());
         let kernel = [axes[1].kernel, axes[2].kernel];
         let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
             let (column, channel) = (tap + k / shape[1], k % shape[1]);
             let filter = group * problem.filters + n;
             w[((filter * shape[1] + channel) * kernel[0] + row) * kernel[1] + column]
         };
-        let packed: Vec<i16> =
-            (0..groups).flat_map(|g| pack_pairs(&pack, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
-        let b = self.add_pairs(&packed)?;
+        let packed: Vec<u8> =
+            (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+        let b = self.add_packed(&packed)?;
         self.integer_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
     }
 
@@ -196,7 +205,9 @@ impl Lowering {
         lead.extend([m, k]);
         let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
         let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
-        let (b_at, own) = self.packed_pairs(b, site.optional(3), &dst.shape[..rank - 2], &site.loc)?;
+        let staged = (mem_of(a.dtype)?, src_zero);
+        let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
+        let (b_at, own) = (right.at, right.own);
         let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
         let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
         let split = if merged { 0 } else { rank - 2 };
@@ -232,6 +243,7 @@ impl Lowering {
             operands,
             epilogue: epilogue.expr,
             own_weights: own,
+            form: right.form,
         };
         self.integer_product(problem, a.at, b_at, places, dst.at, &site.loc)
     }
@@ -261,29 +273,31 @@ impl Lowering {
         Ok((0, epilogue))
     }
 
-    /// B in panels of pairs, and whether each batch has its own.
-    fn packed_pairs(
+    /// B in panels; `staged` is what A is in memory, and its zero point.
+    fn packed_right(
         &mut self,
         b: Value,
         zero: Option<Value>,
+        staged: (Mem, i32),
         lead: &[usize],
         loc: &[String],
-    ) -> Result<(BufRef, bool), Declined> {
+    ) -> Result<PackedRight, Declined> {
         let (nr, batch) = (self.nr_i8(), lead.iter().product::<usize>());
         let shape = self.ty(b)?.static_shape().unwrap_or_default();
         let r = shape.len();
         let (k, n) = (shape[r - 2], shape[r - 1]);
         let own: usize = shape[..r - 2].iter().product();
-        let pack = PackPairs { rows: 1, taps: 1, k, n };
+        let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
         if self.constant(b).is_some() {
             if own != 1 && own != batch {
                 return Err(Declined::new("a constant operand broadcasts some of its batches"));
             }
             let w = centred(self, b, zero, |i| i % n)?;
             let matrices = w.chunks((k * n).max(1));
-            let packed: Vec<i16> =
-                matrices.flat_map(|w| pack_pairs(&pack, nr, |_, _, k, col| w[k * n + col])).collect();
-            return Ok((self.add_pairs(&packed)?, own != 1));
+            let form = Form::choose(self.target.isa, &w);
+            let packing = Pack { form, zero: form.staged_zero(staged.0, staged.1), ..packing };
+            let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
+            return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
         }
         let zero = zero_point(self, zero)?;
         let view = self.view(b)?;
@@ -298,14 +312,14 @@ impl Lowering {
         let count: usize = from.shape[..r - 2].iter().product();
         let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
         let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
-        let kernel = pack_pairs_kernel(count, &pack, &src, zero, nr, self.target.isa.lanes());
-        let at = self.temp(count * pack.bytes(nr));
+        let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, self.target.isa.lanes());
+        let at = self.temp(count * packing.bytes(nr));
         let bytes = 3.0 * (count * k * n) as f64;
         self.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
-        Ok((at, own != 1))
+        Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
     }
 
-    fn add_pairs(&mut self, packed: &[i16]) -> Result<BufRef, Declined> {
+    fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
         let tensor = Tensor::from_slice(&[packed.len()], packed).map_err(|e| Declined::new(e.to_string()))?;
         Ok(self.add_constant(tensor))
     }

@@ -12,6 +12,16 @@ impl Kernel {
     ///
     /// A kernel that is not well formed, buffers of the wrong size, and any access out of bounds.
     pub fn interpret(&self, buffers: &mut [Vec<u8>]) -> Result<(), InterpError> {
+        self.interpret_with(buffers, &mut |_, _, _| {}).map(|_| ())
+    }
+
+    /// As [`Kernel::interpret`]; `watch` sees every call of a tile with its arguments, where the buffer behind the last one is
+    /// the scratch. Returns the scratch, which begins as bytes of 0xa5.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Kernel::interpret`].
+    pub fn interpret_with(&self, buffers: &mut [Vec<u8>], watch: Watch) -> Result<Vec<u8>, InterpError> {
         self.verify().map_err(|_| InterpError::Nest("the kernel does not verify"))?;
         if buffers.len() != self.bufs.len() || self.bufs.iter().zip(&*buffers).any(|(b, have)| have.len() != b.bytes) {
             return Err(InterpError::Nest("the buffers are not those that the kernel declares"));
@@ -19,15 +29,19 @@ impl Kernel {
         let mut memory: Vec<Vec<u8>> = buffers.iter_mut().map(std::mem::take).collect();
         memory.push(vec![0xa5; self.scratch_bytes]);
         let elems = self.tiles.iter().map(verify::elems).collect::<Result<Vec<_>, _>>()?;
-        let mut state = State { kernel: self, elems, vars: vec![0; self.vars as usize], memory };
+        let mut state = State { kernel: self, elems, vars: vec![0; self.vars as usize], memory, watch };
         let result = (0..self.tasks).try_for_each(|task| {
             state.vars[0] = task as i64;
             state.body(&self.body)
         });
+        let scratch = state.memory.pop().unwrap_or_default();
         buffers.iter_mut().zip(state.memory).for_each(|(buffer, bytes)| *buffer = bytes);
-        result
+        result.map(|()| scratch)
     }
 }
+
+/// Sees a call: the tile's number, its pointers, its counts.
+pub type Watch<'a> = &'a mut dyn FnMut(usize, &[Place], &[i64]);
 
 struct State<'a> {
     kernel: &'a Kernel,
@@ -35,6 +49,7 @@ struct State<'a> {
     vars: Vec<i64>,
     /// The buffers, then the scratch.
     memory: Vec<Vec<u8>>,
+    watch: Watch<'a>,
 }
 
 impl State<'_> {
@@ -73,6 +88,7 @@ impl State<'_> {
             Stmt::Call { tile, ptrs, counts } => {
                 let places: Vec<_> = ptrs.iter().map(|addr| self.place(addr)).collect();
                 let counts: Vec<_> = counts.iter().map(|ix| self.ix(ix)).collect();
+                (self.watch)(*tile, &places, &counts);
                 run_verified(&self.kernel.tiles[*tile], &self.elems[*tile], &places, &counts, &mut self.memory)
             }
         }

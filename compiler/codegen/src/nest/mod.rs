@@ -32,6 +32,7 @@ mod parse;
 mod print;
 mod verify;
 
+pub use interp::Watch;
 pub use parse::parse_kernel;
 pub use verify::NestError;
 

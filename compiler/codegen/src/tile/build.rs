@@ -17,13 +17,14 @@
 //! ```
 
 use super::{Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary};
-
+use crate::target::{Isa, Level};
 use std::collections::HashMap;
 
 /// Builds one tile, instruction after instruction.
 pub struct TileBuilder {
     name: String,
     lanes: usize,
+    level: Level,
     ptrs: u32,
     params: usize,
     counts: usize,
@@ -37,8 +38,14 @@ pub struct TileBuilder {
 impl TileBuilder {
     /// Starts a tile of `lanes` lanes (those of the target's row).
     pub fn new(name: impl Into<String>, lanes: usize) -> Self {
+        let (name, level, elems) = (name.into(), Level::Plain, Vec::new());
         let (bodies, constants) = (vec![Vec::new()], vec![HashMap::new()]);
-        TileBuilder { name: name.into(), lanes, ptrs: 0, params: 0, counts: 0, elems: Vec::new(), bodies, constants }
+        TileBuilder { name, lanes, level, ptrs: 0, params: 0, counts: 0, elems, bodies, constants }
+    }
+
+    /// Starts a tile whose machine code may use all that a row of the target table has.
+    pub fn with_isa(name: impl Into<String>, isa: &Isa) -> Self {
+        TileBuilder { level: isa.level, ..TileBuilder::new(name, isa.lanes()) }
     }
 
     /// Lanes of a register.
@@ -62,7 +69,8 @@ impl TileBuilder {
     /// Ends the tile.
     pub fn finish(mut self) -> Tile {
         let body = self.bodies.pop().unwrap_or_default();
-        Tile { name: self.name, lanes: self.lanes, ptrs: self.params, counts: self.counts, body }
+        let TileBuilder { name, lanes, level, params, counts, .. } = self;
+        Tile { name, lanes, level, ptrs: params, counts, body }
     }
 
     /// What a register holds.

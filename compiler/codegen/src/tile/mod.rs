@@ -12,6 +12,8 @@
 //!
 //! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
 
+use crate::target::Level;
+
 pub mod build;
 pub mod interp;
 mod math;
@@ -273,6 +275,8 @@ pub struct Tile {
     pub name: String,
     /// Lanes of every register.
     pub lanes: usize,
+    /// What its machine code may use beyond plain vector instructions; what the tile means does not depend on it.
+    pub level: Level,
     /// How many pointer parameters: they are `Ptr(0)..Ptr(ptrs)`.
     pub ptrs: usize,
     /// How many trip-count parameters.

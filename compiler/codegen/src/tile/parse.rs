@@ -2,6 +2,7 @@
 
 use super::verify::{TileError, verify};
 use super::{Binary, Carry, Cmp, Count, Induct, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary};
+use crate::target::Level;
 
 /// Parses one tile and verifies it.
 ///
@@ -79,13 +80,18 @@ fn tile(lines: &mut Lines<'_>) -> Result<Tile, TileError> {
     let Some(name) = w.word().strip_prefix('@') else { return w.error("a name") };
     w.expect("lanes")?;
     let lanes = w.number()?;
+    let mut level = Level::Plain;
+    if w.peek() == "level" {
+        w.at += 1;
+        level = w.named(Level::from_word, "a level")?;
+    }
     w.expect("ptrs")?;
     let ptrs = w.number()?;
     w.expect("counts")?;
     let counts = w.number()?;
     w.expect("{")?;
     w.end()?;
-    Ok(Tile { name: name.to_owned(), lanes, ptrs, counts, body: body(lines, 0)? })
+    Ok(Tile { name: name.to_owned(), lanes, level, ptrs, counts, body: body(lines, 0)? })
 }
 
 fn body(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<Inst>, TileError> {

@@ -31,6 +31,7 @@ pub(super) fn widened(code: Code) -> Code {
         Code::VEX_Vpminsd_ymm_ymm_ymmm256 => Code::EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpmaxsd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpmaddwd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
+        Code::VEX_Vpdpbusd_ymm_ymm_ymmm256 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpand_ymm_ymm_ymmm256 => Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpor_ymm_ymm_ymmm256 => Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpxor_ymm_ymm_ymmm256 => Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,

@@ -4,6 +4,7 @@
 //! A value that is defined outside of a loop and used in it is used at the loop's end as well: the next turn needs it. The
 //! same numbering is made again by the emitter as it walks along.
 
+use crate::target::Level;
 use crate::tile::{Binary, Count, Inst, Load, Loop, Mem, Ptr, Reg, Tile};
 use std::collections::HashMap;
 
@@ -60,7 +61,7 @@ fn defined(inst: &Inst) -> Option<Reg> {
 }
 
 /// Whether an instruction can take its operand `reg` from memory.
-fn takes_memory(inst: &Inst, reg: Reg) -> bool {
+fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
     match inst {
         Inst::Binary(_, op, x, y) => {
             let commutes = matches!(op, Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor);
@@ -68,9 +69,11 @@ fn takes_memory(inst: &Inst, reg: Reg) -> bool {
         }
         Inst::Fma(_, x, y, z) => [x, y, z].into_iter().filter(|&&r| r == reg).count() == 1,
         Inst::Dot2(_, x, y, z) => x != y && *y == reg && *z != reg,
+        // Without an instruction of its own, both factors are taken apart in registers.
+        Inst::Dot4(_, x, y, z) => level >= Level::Vnni && x != y && *y == reg && *z != reg,
         Inst::Cmp(_, _, x, y) => x != y && *y == reg,
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
-        Inst::Dot4(..) | Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,
+        Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,
         Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => false,
     }
 }
@@ -94,6 +97,7 @@ impl Live {
             ptr_depth: (0..tile.ptrs).map(|p| (Ptr(p as u32), 0)).collect(),
             uses: Vec::new(),
             lanes: tile.lanes,
+            level: tile.level,
         };
         let sizes = sizes(&tile.body);
         walk.live.ptrs = sizes.ptrs.max(tile.ptrs);
@@ -185,6 +189,7 @@ struct Walk {
     /// How often each register is used.
     uses: Vec<usize>,
     lanes: usize,
+    level: Level,
 }
 
 impl Walk {
@@ -311,7 +316,7 @@ impl Walk {
                     for r in operands(inst) {
                         if let Some(folded) = open.remove(&r)
                             && !one
-                            && takes_memory(inst, r)
+                            && takes_memory(inst, r, self.level)
                         {
                             one = true;
                             self.live.folded.insert(r, folded);

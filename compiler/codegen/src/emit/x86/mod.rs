@@ -320,8 +320,9 @@ fn lanes_of(lanes: usize, lane: impl Fn(usize) -> u32) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::contract::{Contract, Conv, Schedule, contract, conv};
+    use crate::int8::{self, Form};
     use crate::nest::Kernel;
-    use crate::target::{Isa, Machine};
+    use crate::target::{Emitter, ISAS, Machine};
     use crate::tile::verify::elems;
     use crate::window::Axis;
     use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
@@ -360,7 +361,7 @@ mod tests {
 
     #[test]
     fn contractions_fit_the_registers() {
-        for isa in ["avx2", "avx512"].map(|name| Isa::by_name(name).unwrap()) {
+        for isa in ISAS.iter().filter(|isa| isa.emitter == Emitter::X86) {
             let product = Contract::matmul(1, 100, 100, 100);
             let schedule = Schedule::choose(&product, isa, &Machine::default());
             fits(&contract(&product, isa, schedule).unwrap().kernel);
@@ -368,6 +369,10 @@ mod tests {
             let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
             let schedule = Schedule::choose(&problem, isa, &Machine::default());
             fits(&contract(&problem, isa, schedule).unwrap().kernel);
+            for form in [Form::Pairs, Form::choose(isa, &[])] {
+                let problem = int8::Product::points(100, 100, 100, form);
+                fits(&int8::product(&problem, isa, int8::Schedule::choose(&problem, isa, &Machine::default())));
+            }
         }
     }
 }

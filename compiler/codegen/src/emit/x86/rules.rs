@@ -3,6 +3,7 @@
 use super::asm::Op;
 use super::bank::{At, Full};
 use super::{Walk, general, lanes_of, vector};
+use crate::target::Level;
 use crate::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
 use iced_x86::{Code, Register};
 
@@ -222,12 +223,17 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+        self.accumulate(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, dst, [x, y, z])
+    }
+
+    /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if `z` dies.
+    fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
         let a = self.reg(x)?;
         if self.dies(z) {
             let (c, b) = (self.reg(z)?, self.rm(y)?);
-            let d = self.replace(dst, z, &all)?;
+            let d = self.replace(dst, z, &[x, y, z])?;
             debug_assert_eq!(d, c);
-            self.ins(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(a), b]);
+            self.ins(code, &[Op::R(d), Op::R(a), b]);
             return Ok(());
         }
         // Nothing may be overwritten: the sum is a copy, in a register that is not a factor's.
@@ -235,7 +241,7 @@ impl Walk<'_> {
         let want = self.live.wants[dst.0 as usize].and_then(|phi| self.heads.get(&phi).copied());
         let d = self.define_in(dst, &[], want)?;
         self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(d), c]);
-        self.ins(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(a), b]);
+        self.ins(code, &[Op::R(d), Op::R(a), b]);
         Ok(())
     }
 
@@ -249,8 +255,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The even bytes as pairs of 16 bits, then the odd ones: exact, as the saturating product of bytes is not.
+    /// One instruction where there is one. Else the even bytes as pairs of 16 bits, then the odd ones: exact, as the
+    /// saturating product of bytes is not.
     fn dot4(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        if self.tile.level >= Level::Vnni {
+            return self.accumulate(Code::VEX_Vpdpbusd_ymm_ymm_ymmm256, dst, [x, y, z]);
+        }
         let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
         let (even, odd, signed) = (self.temporary()?, self.temporary()?, self.temporary()?);
         self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(even), Op::R(a), bytes]);
