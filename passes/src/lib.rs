@@ -31,6 +31,7 @@ pub mod seeded;
 mod simplify_algebra;
 mod specialize_shapes;
 mod to_bcsr;
+mod to_bf16;
 mod weighted;
 
 pub use layer::{Int8Pays, Layer};

@@ -52,14 +52,14 @@ fn finish(mut g: Graph, y: Value) -> Graph {
 }
 
 fn gemm() -> Gemm {
-    Gemm { alpha: Real(1.0), beta: Real(1.0), trans_a: false, trans_b: true }
+    Gemm { alpha: Real(1.0), beta: Real(1.0), trans_a: false, trans_b: true, precision: DType::F32 }
 }
 
 /// `x → gemm → batch-normalised convolution` would need images; here: convolution, batch norm, convolution.
 fn images() -> Graph {
     let mut g = Graph::new("images");
     let x = g.add_input("x", TensorType::fixed(DType::F32, &[4, 3, 6, 6]).into());
-    let conv = || Conv { dilations: vec![], groups: 1, pads: vec![1, 1, 1, 1], strides: vec![] };
+    let conv = || Conv { pads: vec![1, 1, 1, 1], ..Conv::default() };
     let w = constant(&mut g, random(&[8, 3, 3, 3], 1));
     let y = add(&mut g, conv(), &[x, w], "first");
     let ones: Vec<f32> = (0..8).map(|i| 1.0 + i as f32 / 8.0).collect();

@@ -62,7 +62,7 @@ fn network(layers: &[Layer], channels: usize, size: usize, seed: u64) -> Graph {
         let w = Value { node: g.add(Constant { value: Const(weights), zeros: 0 }, &[], vec![ty.into()]), result: 0 };
         let pad = (kernel / 2) as i64;
         let (pads, strides) = (vec![pad; 4], vec![step as i64; 2]);
-        add(g, Conv { dilations: vec![], groups: groups as i64, pads, strides }, &[x, w])
+        add(g, Conv { groups: groups as i64, pads, strides, ..Conv::default() }, &[x, w])
     };
     for layer in layers {
         let last = x;

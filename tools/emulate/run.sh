@@ -18,7 +18,7 @@ nasm -f bin "$here/boot.asm" -o "$work/boot.bin"
 nasm -f bin "$here/runner.asm" -o "$work/runner.bin"
 truncate -s 1474560 "$work/boot.bin"
 (cd "$here/../.." && OPTC_EMULATE="$work/cases.bin" \
-    cargo test --release --workspace ${TESTS:---test tiles --test int8} -- --test-threads=1 >&2)
+    cargo test --release --workspace ${TESTS:---test tiles --test int8 --test bf16} -- --test-threads=1 >&2)
 head -c 512 /dev/zero >> "$work/cases.bin"
 sectors=$((($(stat -c %s "$work/cases.bin") + 511) / 512))
 cylinders=$(((sectors + 1 + 1007) / 1008))

@@ -17,6 +17,8 @@ pub enum Level {
     Plain,
     /// Sums of four products of bytes in one instruction (`vpdpbusd`).
     Vnni,
+    /// Sums of two products of bfloat16 in one instruction (`vdpbf16ps`).
+    Bf16,
 }
 
 impl Level {
@@ -25,12 +27,13 @@ impl Level {
         match self {
             Level::Plain => "plain",
             Level::Vnni => "vnni",
+            Level::Bf16 => "bf16",
         }
     }
 
     /// What the word stands for.
     pub fn from_word(word: &str) -> Option<Level> {
-        [Level::Plain, Level::Vnni].into_iter().find(|level| level.word() == word)
+        [Level::Plain, Level::Vnni, Level::Bf16].into_iter().find(|level| level.word() == word)
     }
 }
 
@@ -79,6 +82,16 @@ impl Isa {
 
 /// The target table, best first.
 pub static ISAS: &[Isa] = &[
+    Isa {
+        name: "avx512-bf16",
+        vector_bits: 512,
+        vector_regs: 32,
+        level: Level::Bf16,
+        emitter: Emitter::X86,
+        contract_f32: (9, 3),
+        contract_i8: (9, 3),
+        detect: has_avx512_bf16,
+    },
     Isa {
         name: "avx512-vnni",
         vector_bits: 512,
@@ -159,6 +172,12 @@ fn has_avx512_vnni() -> bool {
     has_avx512() && std::arch::is_x86_feature_detected!("avx512vnni")
 }
 
+/// AVX-512 with the sums of products of bytes and of bfloat16.
+#[cfg(all(target_arch = "x86_64", unix))]
+fn has_avx512_bf16() -> bool {
+    has_avx512_vnni() && std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
 /// Other machines have none of the rows of x86.
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 mod other {
@@ -168,6 +187,7 @@ mod other {
     pub(super) use has_avx2 as has_avx_vnni;
     pub(super) use has_avx2 as has_avx512;
     pub(super) use has_avx2 as has_avx512_vnni;
+    pub(super) use has_avx2 as has_avx512_bf16;
 }
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 use other::*;

@@ -7,7 +7,13 @@ use lowered::{Arg, check, constant, input, random};
 use optc_ir::ops::nn;
 
 fn conv(strides: &[i64], pads: &[i64], dilations: &[i64], groups: i64) -> nn::Conv {
-    nn::Conv { strides: strides.to_vec(), pads: pads.to_vec(), dilations: dilations.to_vec(), groups }
+    nn::Conv {
+        strides: strides.to_vec(),
+        pads: pads.to_vec(),
+        dilations: dilations.to_vec(),
+        groups,
+        ..nn::Conv::default()
+    }
 }
 
 #[test]

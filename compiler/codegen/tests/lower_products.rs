@@ -6,7 +6,7 @@ mod lowered;
 use lowered::{Arg, check, constant, input, random};
 use optc_ir::Real;
 use optc_ir::ops::{math, nn};
-use optc_tensor::Tensor;
+use optc_tensor::{DType, Tensor};
 
 fn attention() -> nn::Attention {
     nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores: String::new(), softcap: Real(0.0) }
@@ -39,8 +39,8 @@ fn attention_of_any_heads_and_masks() {
 #[test]
 fn products_with_vectors() {
     for (a, b) in [(vec![5], vec![5]), (vec![2, 3, 5], vec![5]), (vec![5], vec![5, 4]), (vec![5], vec![3, 5, 4])] {
-        check(math::MatMul {}, &[input(&a), Arg::Input(random(&b, 2))], false);
-        check(math::MatMul {}, &[input(&a), constant(&b, 2)], false);
+        check(math::MatMul::default(), &[input(&a), Arg::Input(random(&b, 2))], false);
+        check(math::MatMul::default(), &[input(&a), constant(&b, 2)], false);
     }
 }
 
@@ -51,6 +51,7 @@ fn convolutions_with_computed_weights() {
         pads: pads.to_vec(),
         dilations: dilations.to_vec(),
         groups,
+        ..nn::Conv::default()
     };
     let weights = |shape: &[usize]| Arg::Input(random(shape, 2));
     for nhwc in [false, true] {
@@ -61,4 +62,30 @@ fn convolutions_with_computed_weights() {
         check(conv(&[], &[], &[], 1), &[input(&[1, 40, 4, 4]), weights(&[3, 40, 1, 1])], nhwc);
     }
     check(conv(&[2], &[2, 2], &[], 1), &[input(&[1, 20, 9]), weights(&[7, 20, 4])], false);
+}
+
+#[test]
+fn products_in_bfloat16() {
+    let conv = |strides: &[i64], pads: &[i64], groups| nn::Conv {
+        strides: strides.to_vec(),
+        pads: pads.to_vec(),
+        groups,
+        precision: DType::BF16,
+        ..nn::Conv::default()
+    };
+    for nhwc in [false, true] {
+        let args = [input(&[2, 3, 9, 8]), constant(&[5, 3, 3, 2], 2), constant(&[5], 3)];
+        check(conv(&[2, 1], &[1, 0, 1, 2], 1), &args, nhwc);
+        check(conv(&[], &[], 2), &[input(&[1, 6, 5, 5]), constant(&[4, 3, 3, 3], 2)], nhwc);
+        check(conv(&[2, 2], &[], 1), &[input(&[1, 40, 5, 4]), constant(&[3, 40, 1, 1], 2)], nhwc);
+    }
+    check(conv(&[2], &[2, 2], 1), &[input(&[1, 20, 9]), constant(&[7, 20, 4], 2)], false);
+    let matmul = math::MatMul { precision: DType::BF16 };
+    for (a, b) in [(vec![2, 3, 5], vec![5, 40]), (vec![5], vec![5, 4]), (vec![7, 65], vec![65])] {
+        check(matmul.clone(), &[input(&a), constant(&b, 2)], false);
+    }
+    for (trans_a, trans_b, a, b) in [(false, true, [3, 70], [9, 70]), (true, false, [70, 3], [70, 9])] {
+        let gemm = nn::Gemm { alpha: Real(0.5), beta: Real(2.0), precision: DType::BF16, trans_a, trans_b };
+        check(gemm, &[input(&a), constant(&b, 2), constant(&[9], 3)], false);
+    }
 }

@@ -76,6 +76,7 @@ proptest! {
             groups: 1,
             pads: [h[3], w[3], h[4], w[4]].map(|v| v as i64).to_vec(),
             strides: vec![h[1] as i64, w[1] as i64],
+            ..Conv::default()
         };
         let to = if nhwc { Encoding::Nhwc } else { Encoding::Plain };
         let weights = sparse(&[filters, channels, h[0], w[0]], zeros, 3);
@@ -88,7 +89,7 @@ proptest! {
         m in 1usize..20, n in 1usize..30, k in 1usize..30, zeros in 0u64..101, trans_b: bool, bias: bool,
         block in prop::sample::select(vec![1u8, 2, 4]),
     ) {
-        let op = Gemm { trans_b, trans_a: false, alpha: Real(0.5), beta: Real(2.0) };
+        let op = Gemm { trans_b, trans_a: false, alpha: Real(0.5), beta: Real(2.0), precision: DType::F32 };
         let shape = if trans_b { [n, k] } else { [k, n] };
         let bias = bias.then(|| random(&[n], 5));
         check(op, &random(&[m, k], 1), sparse(&shape, zeros, 3), bias, block, Encoding::Plain);
@@ -96,12 +97,12 @@ proptest! {
 
     #[test]
     fn products_of_batches(batch in 1usize..4, m in 1usize..9, n in 1usize..30, k in 1usize..30, zeros in 0u64..101) {
-        check(MatMul {}, &random(&[batch, m, k], 1), sparse(&[k, n], zeros, 3), None, 2, Encoding::Plain);
+        check(MatMul::default(), &random(&[batch, m, k], 1), sparse(&[k, n], zeros, 3), None, 2, Encoding::Plain);
     }
 }
 
 #[test]
 fn one_spatial_axis() {
-    let op = Conv { dilations: vec![], groups: 1, pads: vec![1, 1], strides: vec![2] };
+    let op = Conv { pads: vec![1, 1], strides: vec![2], ..Conv::default() };
     check(op, &random(&[2, 5, 17], 1), sparse(&[6, 5, 3], 60, 3), None, 2, Encoding::Plain);
 }

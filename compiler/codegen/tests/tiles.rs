@@ -429,9 +429,24 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn dot_products_of_pairs_and_fours_match_the_interpreter() {
+fn dot_products_match_the_interpreter() {
     for isa in all_isas() {
         let (step, src) = (4 * isa.lanes() as i64, bytes(2560, 5));
+        let halves: Vec<u8> = random_floats(640, 8).iter().map(|x| x + 2.0).flat_map(f32::to_le_bytes).collect();
+        let mut b = TileBuilder::with_isa("dot_bf16", isa);
+        let (s, d) = (b.ptr(), b.ptr());
+        b.for_each(Count::Static(6), &[(s, 3 * step), (d, 3 * step)], &[], |b, p, _| {
+            let [x, y] = [0, step].map(|at| b.load(Mem::I32, p[0], at));
+            let z = b.load(Mem::F32, p[0], 2 * step);
+            let once = b.dot_bf16(x, y, z);
+            let twice = b.dot_bf16(x, x, once);
+            let rounded = b.round_bf16(twice);
+            b.store(Mem::F32, p[1], 0, once);
+            b.store(Mem::F32, p[1], step, twice);
+            b.store(Mem::I32, p[1], 2 * step, rounded);
+            vec![]
+        });
+        both(b.finish(), &halves, 3 * 6 * 4 * isa.lanes());
         for op in [TileBuilder::dot2, TileBuilder::dot4] {
             let mut b = TileBuilder::with_isa("dot", isa);
             let (s, d) = (b.ptr(), b.ptr());
@@ -449,6 +464,23 @@ fn dot_products_of_pairs_and_fours_match_the_interpreter() {
             both(b.finish(), &src, 3 * 6 * 4 * isa.lanes());
         }
     }
+}
+
+#[test]
+fn floats_are_rounded_to_bfloat16() {
+    let cases =
+        [(1.0, 1.0), (1.003_906_3, 1.0), (1.011_718_8, 1.015_625), (-3.02, -3.015_625), (3.4e38, f32::INFINITY)];
+    let mut src: Vec<f32> = cases.iter().map(|c| c.0).collect();
+    src.extend([f32::NAN, f32::from_bits(0x7f80_0001), f32::NEG_INFINITY, -0.0]);
+    let found = map(&src, |b, x| {
+        let bits = b.round_bf16(x);
+        b.unary(Unary::AsFloat, bits)
+    });
+    for ((x, want), found) in cases.iter().zip(&found) {
+        assert_eq!(want, found, "{x}");
+    }
+    let [nan, signaling, infinite, zero] = found[cases.len()..] else { panic!("one result for each") };
+    assert!(nan.is_nan() && signaling.is_nan() && infinite == f32::NEG_INFINITY && zero.to_bits() == 1 << 31);
 }
 
 #[test]

@@ -81,15 +81,10 @@ impl Compiler {
     }
 
     fn settings(&self, passes: &str) -> Result<Arc<Settings>, Error> {
-        let target = self.options.target()?;
-        Pipeline::parse(passes)?;
+        let (target, passes) = (self.options.target()?, self.options.pipeline(passes));
+        Pipeline::parse(&passes)?;
         let pool = Pool::new(self.options.run_threads()).map_err(Error::Threads)?;
-        Ok(Arc::new(Settings {
-            options: self.options.clone(),
-            passes: passes.to_owned(),
-            target,
-            pool: Arc::new(pool),
-        }))
+        Ok(Arc::new(Settings { options: self.options.clone(), passes, target, pool: Arc::new(pool) }))
     }
 
     /// Gives inputs the shapes of the options.

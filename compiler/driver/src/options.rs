@@ -5,6 +5,16 @@ use optc_codegen::target::{ISAS, Isa, Machine};
 
 use crate::Error;
 
+/// What products with constant weights compute in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Factors are rounded to bfloat16, sums are `f32`; the rest stays `f32`.
+    Bf16,
+}
+
 /// Options of a [`Compiler`](crate::Compiler).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -14,6 +24,8 @@ pub struct Options {
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
     pub isa: Option<String>,
+    /// The precision of products.
+    pub precision: Precision,
     /// Shapes of inputs whose dims the model leaves open, by input name.
     pub shapes: Vec<(String, Vec<usize>)>,
     /// How many sets of input shapes keep their compiled plan.
@@ -29,6 +41,7 @@ impl Default for Options {
             passes: "O2".to_owned(),
             threads: 1,
             isa: None,
+            precision: Precision::F32,
             shapes: Vec::new(),
             cached_plans: 8,
             keep_graph: false,
@@ -54,6 +67,14 @@ impl Options {
             }
         };
         Ok(Target { isa, machine: Machine::host(), threads: cores() })
+    }
+
+    /// A pipeline, and behind it what the precision asks for.
+    pub(crate) fn pipeline(&self, passes: &str) -> String {
+        match self.precision {
+            Precision::F32 => passes.to_owned(),
+            Precision::Bf16 => format!("{passes},to-bf16"),
+        }
     }
 
     /// Threads that run the model.

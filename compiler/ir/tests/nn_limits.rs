@@ -18,7 +18,7 @@ fn eval(op: impl Into<Op>, values: &[Option<Val>]) -> Result<Vec<Tensor>, OpErro
 }
 
 fn conv(pads: Vec<i64>, groups: i64) -> nn::Conv {
-    nn::Conv { dilations: vec![], groups, pads, strides: vec![] }
+    nn::Conv { groups, pads, ..nn::Conv::default() }
 }
 
 fn pool(kernel: Vec<i64>, pads: Vec<i64>) -> nn::Pool {

@@ -44,7 +44,8 @@ fn matrix(rows: usize, cols: usize, values: &[f32]) -> Result<Tensor, String> {
 /// `aᵀ b / n` for `a` of `[n, p]` and `b` of `[n, q]`.
 pub(super) fn gram(runner: &dyn Runner, n: usize, a: &[f32], b: &[f32]) -> Result<Vec<f32>, String> {
     let (p, q) = (a.len() / n, b.len() / n);
-    let op = Gemm { alpha: Real(1.0 / n as f32), beta: Real(1.0), trans_a: true, trans_b: false };
+    let op =
+        Gemm { alpha: Real(1.0 / n as f32), beta: Real(1.0), trans_a: true, trans_b: false, precision: DType::F32 };
     let mut run = runner.prepare(&product(op, [n, p], [n, q])?)?;
     multiply(&mut run, matrix(n, p, a)?, matrix(n, q, b)?)
 }
@@ -69,7 +70,7 @@ pub(super) fn fit(runner: &dyn Runner, n: Normal, weights: &mut [f32], keep: &[b
     let damping = (DAMPING * mean) as f32;
     (0..cols).for_each(|i| h[i * cols + i] += damping);
     let h = matrix(cols, cols, &h)?;
-    let mut run = runner.prepare(&product(MatMul {}, [rows, cols], [cols, cols])?)?;
+    let mut run = runner.prepare(&product(MatMul::default(), [rows, cols], [cols, cols])?)?;
     let mut times_h = |v: &[f32]| multiply(&mut run, matrix(rows, cols, v)?, h.clone());
     let masked = |v: f32, i: usize| if keep[i] { v } else { 0.0 };
     // The damping pulls towards the weights as they are.

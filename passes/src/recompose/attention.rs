@@ -12,7 +12,7 @@ use crate::rewrite::{Patch, Ref};
 
 /// `softmax(scale · q·kᵀ + mask) · v` → `attention(q, k, v, mask)`, for `q`, `kᵀ` and `v` of rank 4 with the same batches and heads.
 pub(super) fn attention(g: &Graph, node: NodeId) -> Option<Patch> {
-    let Op::MatMul(_) = &g.node(node).op else { return None };
+    let Op::MatMul(MatMul { precision: DType::F32 }) = &g.node(node).op else { return None };
     let (softmax, v) = (g.operand(node, 0)?, g.operand(node, 1)?);
     let (soft, Op::Softmax(Softmax { axis, log: false })) = inner(g, softmax)? else { return None };
     let scores = g.operand(soft, 0)?;
@@ -22,7 +22,7 @@ pub(super) fn attention(g: &Graph, node: NodeId) -> Option<Patch> {
     }
     let (masked, mask) = masked(g, scores);
     let (product, scale) = scaled(g, masked);
-    let (product, Op::MatMul(MatMul {})) = inner(g, product)? else { return None };
+    let (product, Op::MatMul(MatMul { precision: DType::F32 })) = inner(g, product)? else { return None };
     let (q, kt) = (g.operand(product, 0)?, g.operand(product, 1)?);
     if scale == 0.0 || ![q, kt, v].into_iter().all(|x| same_heads(g, x, heads)) {
         return None;
@@ -48,7 +48,7 @@ fn masked(g: &Graph, scores: Value) -> (Value, Option<Value>) {
         let (a, b) = (g.operand(add, 0)?, g.operand(add, 1)?);
         let is_scores = |v: Value| {
             has_one_use(g, v)
-                && matches!(g.node(v.node).op, Op::MatMul(_) | Op::Mul(_) | Op::Div(_))
+                && matches!(g.node(v.node).op, Op::MatMul(MatMul { precision: DType::F32 }) | Op::Mul(_) | Op::Div(_))
                 && same_shape(g, v, scores)
         };
         let is_mask = |v: Value| dtype(g, v) == Some(DType::F32) && broadcasts_into(g, v, scores);

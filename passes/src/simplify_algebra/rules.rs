@@ -214,7 +214,7 @@ fn constants(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
         }
         (Op::Mul(_), Op::MatMul(_), &[a, b]) if is_scalar(g, c, 0) => {
             let scaled = op(Mul {}, vec![class(b), class(c)]);
-            g[b].data.constant.then(|| op(MatMul {}, vec![class(a), scaled]))
+            g[b].data.constant.then(|| op(MatMul::default(), vec![class(a), scaled]))
         }
         _ => None,
     });
@@ -230,7 +230,7 @@ fn matmul(g: &Graph, children: &[Id]) -> Vec<Spelling> {
             _ => None,
         })
     };
-    let behind = |x: Id, y: Id, s: Id| op(Mul {}, vec![op(MatMul {}, vec![class(x), class(y)]), class(s)]);
+    let behind = |x: Id, y: Id, s: Id| op(Mul {}, vec![op(MatMul::default(), vec![class(x), class(y)]), class(s)]);
     let left = factor(a).map(|(x, s)| behind(x, b, s));
     let right = factor(b).map(|(y, s)| behind(a, y, s));
     left.chain(right).collect()

@@ -93,10 +93,10 @@ pub(super) fn attention(b: &mut Builder) -> Option<Value> {
     let x = b.op(Tanh {}, &[x])?;
     let scale = b.scalar(0.5)?;
     let keys = b.op(Transpose { perm: vec![0, 2, 1] }, &[x])?;
-    let scores = b.op(MatMul {}, &[x, keys])?;
+    let scores = b.op(MatMul::default(), &[x, keys])?;
     let scaled = b.op(Mul {}, &[scores, scale])?;
     let weights = b.op(Softmax { axis: -1, log: false }, &[scaled])?;
-    b.step(MatMul {}, &[weights, x])
+    b.step(MatMul::default(), &[weights, x])
 }
 
 /// Ops that do nothing.

@@ -4,6 +4,7 @@ use optc_ir::ops::math::*;
 use optc_ir::ops::nn::*;
 use optc_ir::ops::tensor::*;
 use optc_ir::{Op, Real, Value};
+use optc_tensor::DType;
 
 use super::{Builder, compound};
 
@@ -139,6 +140,7 @@ fn conv(b: &mut Builder) -> Option<Value> {
         groups: groups as i64,
         pads: (0..2 * axes).map(|_| b.random.below(kernel) as i64).collect(),
         strides: vec![b.random.pick(&[1, 1, 2]); axes],
+        ..Conv::default()
     };
     if b.random.once_in(2) {
         let bias = b.weights(&[out], -1.0, 1.0)?;
@@ -175,7 +177,7 @@ fn matmul(b: &mut Builder) -> Option<Value> {
     let k = *b.shape(x).last()?;
     let n = b.random.pick(&[1, 4, 7]);
     let w = b.weights(&[k, n], -0.5, 0.5)?;
-    b.step(MatMul {}, &[x, w])
+    b.step(MatMul::default(), &[x, w])
 }
 
 /// `x · xᵀ`.
@@ -185,7 +187,7 @@ fn product_of_values(b: &mut Builder) -> Option<Value> {
     let rank = b.shape(x).len() as i64;
     let perm = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
     let t = b.op(Transpose { perm }, &[x])?;
-    b.step(MatMul {}, &[x, t])
+    b.step(MatMul::default(), &[x, t])
 }
 
 fn gemm(b: &mut Builder) -> Option<Value> {
@@ -194,7 +196,7 @@ fn gemm(b: &mut Builder) -> Option<Value> {
     let trans_b = b.random.once_in(2);
     let w = b.weights(&if trans_b { [n, k] } else { [k, n] }, -0.5, 0.5)?;
     let c = b.weights(&[n], -1.0, 1.0)?;
-    b.step(Gemm { alpha: Real(0.5), beta: Real(2.0), trans_a: false, trans_b }, &[x, w, c])
+    b.step(Gemm { alpha: Real(0.5), beta: Real(2.0), precision: DType::F32, trans_a: false, trans_b }, &[x, w, c])
 }
 
 fn softmax(b: &mut Builder) -> Option<Value> {

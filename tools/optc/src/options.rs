@@ -6,8 +6,6 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use optc::{Compiler, Options};
 
-use crate::exit::{Exit, Failure, Outcome};
-
 /// The model and how it is compiled.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
@@ -32,17 +30,17 @@ pub struct CompileArgs {
     /// The instruction set to compile for, instead of the best of this machine
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
-    /// The precision of contractions
+    /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
 }
 
-/// What contractions compute in.
+/// What products with constant weights compute in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// Single precision.
     F32,
-    /// Inputs rounded to bfloat16.
+    /// Factors rounded to bfloat16, single-precision sums.
     Bf16,
 }
 
@@ -70,36 +68,28 @@ impl FromStr for Shape {
 
 impl CompileArgs {
     /// The library's options; `threads` where none are asked for.
-    ///
-    /// # Errors
-    /// The precision is not supported.
-    pub fn options(&self, threads: usize) -> Outcome<Options> {
-        if self.precision == Precision::Bf16 {
-            return Err(Failure::new(Exit::Unsupported, "precision `bf16` is not supported yet; `f32` is"));
-        }
-        Ok(Options {
+    pub fn options(&self, threads: usize) -> Options {
+        Options {
             passes: self.passes.clone(),
             threads: self.threads.unwrap_or(threads),
             isa: self.isa.clone(),
+            precision: match self.precision {
+                Precision::F32 => optc::Precision::F32,
+                Precision::Bf16 => optc::Precision::Bf16,
+            },
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
             ..Options::default()
-        })
+        }
     }
 
     /// A compiler that runs models on all cores unless told otherwise.
-    ///
-    /// # Errors
-    /// As [`CompileArgs::options`].
-    pub fn compiler(&self) -> Outcome<Compiler> {
-        Ok(Compiler::new(self.options(0)?))
+    pub fn compiler(&self) -> Compiler {
+        Compiler::new(self.options(0))
     }
 
     /// A compiler whose models can be saved and their graphs looked at.
-    ///
-    /// # Errors
-    /// As [`CompileArgs::options`].
-    pub fn keeping_compiler(&self) -> Outcome<Compiler> {
-        Ok(Compiler::new(Options { keep_graph: true, ..self.options(0)? }))
+    pub fn keeping_compiler(&self) -> Compiler {
+        Compiler::new(Options { keep_graph: true, ..self.options(0) })
     }
 }
 

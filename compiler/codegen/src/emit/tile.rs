@@ -65,6 +65,7 @@ impl Emit<'_> {
             Inst::Fma(dst, x, y, z) => (dst, self.b.ins().fma(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Dot2(dst, x, y, z) => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Dot4(dst, x, y, z) => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::DotBf16(dst, x, y, z) => (dst, self.dot_bf16(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Cmp(dst, op, x, y) => (dst, self.compare(*op, self.elem(*x), self.regs[x], self.regs[y])),
             Inst::Select(dst, mask, x, y) => {
                 let (mask, x, y) = (self.regs[mask], self.regs[x], self.regs[y]);
@@ -229,6 +230,21 @@ impl Emit<'_> {
         });
         let fours = self.b.ins().iadd_pairwise(pairs[0], pairs[1]);
         self.b.ins().iadd(fours, z)
+    }
+
+    /// The halves as `f32`, and two FMAs.
+    fn dot_bf16(&mut self, x: Value, y: Value, z: Value) -> Value {
+        let (mask, sixteen) = (self.constant(types::I32X4, 0xffff_0000), self.b.ins().iconst(types::I32, 16));
+        let high = [x, y].map(|v| {
+            let high = self.b.ins().band(v, mask);
+            self.cast(types::F32X4, high)
+        });
+        let low = [x, y].map(|v| {
+            let low = self.b.ins().ishl(v, sixteen);
+            self.cast(types::F32X4, low)
+        });
+        let sum = self.b.ins().fma(high[0], high[1], z);
+        self.b.ins().fma(low[0], low[1], sum)
     }
 
     fn compare(&mut self, op: Cmp, elem: Elem, x: Value, y: Value) -> Value {

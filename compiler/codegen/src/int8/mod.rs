@@ -1,4 +1,5 @@
-//! Products of 8-bit integers: convolutions over images and matrix products, summed exactly in `i32`.
+//! Products of narrow numbers: convolutions over images and matrix products of 8-bit integers, summed exactly in `i32`, or of
+//! bfloat16, summed in `f32`.
 //!
 //! ```text
 //! task = (image, group, block of rows (of columns, where there is one row), block of panels)
@@ -13,6 +14,9 @@
 //! negated. The staged copy is small beside the work on it: it is made once for all panels of a task, or not at all where bytes
 //! can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are one long run unless they
 //! are dilated. Where `k` is no multiple of the group, the last one reads more elements, which meet weights of zero.
+//!
+//! Products of bfloat16 round pixels when they are staged. Where there is no instruction for pairs of them, pixels stay `f32`
+//! and the weights, half as long in memory as those of an `f32` contraction, are widened in registers.
 
 mod pack;
 mod stage;
@@ -33,6 +37,10 @@ pub enum Form {
     Pairs,
     /// Fours of `u8` by `i8`.
     Fours,
+    /// Pairs of bfloat16 with `f32` sums; pixels are `f32`, which are rounded.
+    Halves,
+    /// `f32` that were rounded to bfloat16 by weights that are bfloat16: the same products as those of `Halves`.
+    Widened,
 }
 
 impl Form {
@@ -42,33 +50,59 @@ impl Form {
         if fit { Form::Fours } else { Form::Pairs }
     }
 
-    /// Elements that are multiplied and added at once.
+    /// The form of a target for products of bfloat16.
+    pub fn bf16(isa: &Isa) -> Form {
+        if isa.level >= Level::Bf16 { Form::Halves } else { Form::Widened }
+    }
+
+    /// Whether sums are `f32`.
+    pub fn is_float(self) -> bool {
+        matches!(self, Form::Halves | Form::Widened)
+    }
+
+    /// What is multiplied, in names of kernels.
+    fn word(self) -> &'static str {
+        if self.is_float() { "bf16" } else { "i8" }
+    }
+
+    /// The tile of a target: pixels, and vectors of results.
+    pub fn tile(self, isa: &Isa) -> (usize, usize) {
+        if self.is_float() { isa.contract_f32 } else { isa.contract_i8 }
+    }
+
+    /// Weights that are packed together: as many as 32 bits hold.
     pub fn group(self) -> usize {
-        match self {
-            Form::Pairs => 2,
-            Form::Fours => 4,
-        }
+        4 / self.packed_bytes()
     }
 
     /// What stands for zero in staged pixels that are `mem` with the zero point `zero`.
     pub fn staged_zero(self, mem: Mem, zero: i32) -> i32 {
         match (self, mem) {
-            (Form::Pairs, _) => 0,
+            (Form::Pairs | Form::Halves | Form::Widened, _) => 0,
             (Form::Fours, Mem::I8) => zero + 128,
             (Form::Fours, _) => zero,
         }
     }
 
-    /// Bytes of a staged element, and of a packed one.
-    pub fn bytes(self) -> usize {
+    /// Bytes of a packed weight.
+    pub fn packed_bytes(self) -> usize {
         match self {
-            Form::Pairs => 2,
+            Form::Pairs | Form::Halves | Form::Widened => 2,
+            Form::Fours => 1,
+        }
+    }
+
+    /// Bytes of a staged element.
+    pub fn staged_bytes(self) -> usize {
+        match self {
+            Form::Widened => 4,
+            Form::Pairs | Form::Halves => 2,
             Form::Fours => 1,
         }
     }
 }
 
-/// A product of integers.
+/// A product of integers, or of bfloat16.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     /// Images: independent, also in their weights with `own_weights`.
@@ -81,7 +115,7 @@ pub struct Product {
     pub filters: usize,
     /// Rows and columns.
     pub axes: [Axis; 2],
-    /// The images: 8-bit integers, the channels of a group side by side.
+    /// The images: 8-bit integers or `f32`, the channels of a group side by side.
     pub src: View,
     /// What stands for zero in `src`, and pads it.
     pub src_zero: i32,
@@ -89,7 +123,7 @@ pub struct Product {
     pub dst: View,
     /// Operands of the epilogue.
     pub operands: Vec<View>,
-    /// What is stored: operand 0 is the `i32` sum, operand `i + 1` is `operands[i]`.
+    /// What is stored: operand 0 is the sum, operand `i + 1` is `operands[i]`.
     pub epilogue: Expr,
     /// Whether each image has packed weights of its own.
     pub own_weights: bool,
@@ -98,7 +132,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// `m` rows of `k` unsigned bytes side by side by `n` columns, the sums as they are.
+    /// `m` rows of `k` elements side by side (unsigned bytes or `f32`) by `n` columns, the sums as they are.
     pub fn points(m: usize, n: usize, k: usize, form: Form) -> Product {
         let view = |mem: Mem, columns: usize| {
             let row = columns as i64 * mem.bytes();
@@ -110,9 +144,9 @@ impl Product {
             channels: k,
             filters: n,
             axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
-            src: view(Mem::U8, k),
+            src: view(if form.is_float() { Mem::F32 } else { Mem::U8 }, k),
             src_zero: 0,
-            dst: view(Mem::I32, n),
+            dst: view(if form.is_float() { Mem::F32 } else { Mem::I32 }, n),
             operands: vec![],
             epilogue: Expr::Operand(0),
             own_weights: false,
@@ -146,7 +180,11 @@ impl Product {
     /// Bytes from the pixel of one result to that of the next, in what is multiplied.
     fn pixel_step(&self) -> i64 {
         let stride = self.axes[1].stride as i64;
-        if self.direct() { stride * self.src.strides[3] } else { stride * (self.form.bytes() * self.channels) as i64 }
+        if self.direct() {
+            stride * self.src.strides[3]
+        } else {
+            stride * (self.form.staged_bytes() * self.channels) as i64
+        }
     }
 
     /// Source columns that a row of results needs, padding included.
@@ -157,7 +195,7 @@ impl Product {
 
     /// Bytes of a staged row.
     fn staged_row(&self, columns: usize) -> usize {
-        (self.form.bytes() * self.staged_columns(columns) * self.channels).next_multiple_of(16)
+        (self.form.staged_bytes() * self.staged_columns(columns) * self.channels).next_multiple_of(16)
     }
 
     fn staged_rows(&self, rows: usize) -> usize {
@@ -210,14 +248,14 @@ const TASKS: usize = 16;
 impl Schedule {
     /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
     pub fn choose(p: &Product, isa: &Isa, machine: &Machine) -> Schedule {
-        let (mr, vectors) = isa.contract_i8;
+        let (mr, vectors) = p.form.tile(isa);
         let nr = vectors * isa.lanes();
         let [h, w] = p.axes.map(|a| a.out);
         let parts = TASKS.div_ceil((p.images * p.groups).max(1));
         let room = machine.l2 / 4;
         let points = p.axes[0] == Axis::NONE && p.axes[1].kernel == 1 && p.axes[1].pads == [0, 0];
         let (rows, columns) = if points {
-            let fit = (room / (p.form.bytes() * p.channels * p.axes[1].stride).max(1)).max(mr);
+            let fit = (room / (p.form.staged_bytes() * p.channels * p.axes[1].stride).max(1)).max(mr);
             (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
         } else {
             let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);
@@ -238,7 +276,7 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     let all_panels = p.filters.div_ceil(nr);
     let panel_blocks = all_panels.div_ceil(panels);
     let tasks = p.images * p.groups * row_blocks * column_blocks * panel_blocks;
-    let mut kernel = Kernel::new(format!("contract_i8_{mr}x{nr}"), tasks as u64);
+    let mut kernel = Kernel::new(format!("contract_{}_{mr}x{nr}", p.form.word()), tasks as u64);
     let src = kernel.buf("a", p.src.bytes, Access::Read);
     let sets = p.groups * if p.own_weights { p.images } else { 1 };
     let weights = kernel.buf("b", sets * p.pack().bytes(nr), Access::Read);

@@ -26,7 +26,7 @@ impl Pack {
     /// Bytes of the first values of a panel's sums.
     pub fn head_bytes(&self, nr: usize) -> usize {
         match self.form {
-            Form::Pairs => 0,
+            Form::Pairs | Form::Halves | Form::Widened => 0,
             Form::Fours => 4 * nr,
         }
     }
@@ -47,7 +47,7 @@ impl Pack {
     }
 }
 
-/// Packs constant weights; `at(row, tap, k, n)` is a weight without its zero point.
+/// Packs constant weights; `at(row, tap, k, n)` is a weight without its zero point, or the bits of a bfloat16.
 pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16) -> Vec<u8> {
     let mut packed = Vec::with_capacity(p.bytes(nr));
     let group = p.form.group();
@@ -66,7 +66,7 @@ pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16)
             for first in (0..p.k).step_by(group) {
                 for (n, k) in columns.clone().flat_map(|n| (first..first + group).map(move |k| (n, k))) {
                     let bytes = value(row, tap, k, n).to_le_bytes();
-                    packed.extend_from_slice(&bytes[..p.form.bytes()]);
+                    packed.extend_from_slice(&bytes[..p.form.packed_bytes()]);
                 }
             }
         }

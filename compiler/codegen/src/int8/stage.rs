@@ -1,4 +1,5 @@
-//! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point, or unsigned bytes.
+//! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point,
+//! unsigned bytes, or what was rounded to bfloat16.
 
 use super::{Form, Product};
 use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
@@ -15,13 +16,14 @@ fn parts(p: &Product, columns: usize) -> [usize; 3] {
 /// Copies one row. Pointers: the first source pixel, the staged row.
 pub(super) fn copy(p: &Product, columns: usize, lanes: usize) -> Tile {
     let [before, within, after] = parts(p, columns);
+    let of = p.src.mem.bytes();
     let mut b = TileBuilder::new(format!("stage_i8_{columns}"), lanes);
     let (src, dst) = (b.ptr(), b.ptr());
     // Stores may reach a few elements too far: what is there is written after them.
-    let width = p.form.bytes() as i64;
+    let width = p.form.staged_bytes() as i64;
     fill(&mut b, p, dst, 0, before);
     let inner = b.offset(dst, width * before as i64);
-    if p.src.strides[3] == p.channels as i64 || p.channels == 0 {
+    if p.src.strides[3] == of * p.channels as i64 || p.channels == 0 {
         run(&mut b, p, src, inner, within);
     } else {
         let pixels = (within / p.channels) as u32;
@@ -48,8 +50,8 @@ const UNROLL: usize = 4;
 
 /// `n` elements that are side by side.
 fn run(b: &mut TileBuilder, p: &Product, src: Ptr, dst: Ptr, n: usize) {
-    let (lanes, group) = (b.lanes(), p.form.group());
-    let step = group as i64;
+    let (lanes, group) = (b.lanes(), 4 / p.form.staged_bytes());
+    let step = group as i64 * p.src.mem.bytes();
     let part = |b: &mut TileBuilder, src: Ptr, dst: Ptr, at: usize, n: usize| {
         let x = words(b, p, src, step * at as i64, n);
         b.store_n(Mem::I32, dst, 4 * at as i64, n, x);
@@ -73,12 +75,15 @@ fn run(b: &mut TileBuilder, p: &Product, src: Ptr, dst: Ptr, n: usize) {
 
 /// `n` groups of elements as they are staged, one in each lane.
 fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+    if p.form.is_float() {
+        return rounded(b, p, src, at, n);
+    }
     let zero = (p.src_zero & 0xffff) | p.src_zero << 16;
     let (mem, op, with) = match (p.form, p.src.mem) {
-        (Form::Pairs, Mem::I8) => (Mem::I8Pair, Binary::SubPairs, zero),
-        (Form::Pairs, _) => (Mem::U8Pair, Binary::SubPairs, zero),
         (Form::Fours, Mem::I8) => (Mem::I32, Binary::Xor, SIGNS),
         (Form::Fours, _) => (Mem::I32, Binary::Xor, 0),
+        (_, Mem::I8) => (Mem::I8Pair, Binary::SubPairs, zero),
+        (_, _) => (Mem::U8Pair, Binary::SubPairs, zero),
     };
     let x = b.load_n(mem, src, at, n);
     if with == 0 {
@@ -88,12 +93,40 @@ fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
     b.binary(op, x, with)
 }
 
+/// `f32` rounded to bfloat16: in `n` lanes as they are, or in pairs.
+fn rounded(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+    let lanes = b.lanes();
+    if p.form == Form::Widened {
+        let x = b.load_n(Mem::F32, src, at, n);
+        return b.round_bf16(x);
+    }
+    let first = b.load_n(Mem::F32, src, at, lanes.min(2 * n));
+    let second = match (2 * n).checked_sub(lanes) {
+        Some(more) if more > 0 => b.load_n(Mem::F32, src, at + 4 * lanes as i64, more),
+        _ => first,
+    };
+    let mut half = |odd: usize| {
+        let every_other: Vec<u8> = (0..lanes).map(|i| (2 * i + odd) as u8).collect();
+        let x = b.permute(first, second, &every_other);
+        b.round_bf16(x)
+    };
+    let (low, high) = (half(0), half(1));
+    let low = b.shift(Shift::Logical, low, 16);
+    b.binary(Binary::Or, low, high)
+}
+
 /// The sign bits of the bytes of a word.
 const SIGNS: i32 = 0x8080_8080_u32 as i32;
 
 /// The last elements, fewer than a group, as they are staged: in lane 0.
 fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
-    let (mem, bits) = (if p.src.mem == Mem::I8 { Mem::I8 } else { Mem::U8 }, 8 * p.form.bytes());
+    if p.form == Form::Halves {
+        // One is left.
+        let x = b.load_n(Mem::F32, src, at, 1);
+        let x = b.round_bf16(x);
+        return b.shift(Shift::Logical, x, 16);
+    }
+    let (mem, bits) = (if p.src.mem == Mem::I8 { Mem::I8 } else { Mem::U8 }, 8 * p.form.staged_bytes());
     // The difference between an element and what is staged for it.
     let less = if p.form == Form::Pairs { p.src_zero } else { p.src_zero - p.staged_zero() };
     let (less, mask) = (b.i32(less), b.i32((1 << bits) - 1));
@@ -112,11 +145,11 @@ fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
 fn fill(b: &mut TileBuilder, p: &Product, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
     let zero = match p.form {
-        Form::Pairs => b.i32(0),
         Form::Fours => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
+        Form::Pairs | Form::Halves | Form::Widened => b.i32(0),
     };
-    let at = b.offset(dst, (p.form.bytes() * from) as i64);
-    let words = n.div_ceil(p.form.group());
+    let at = b.offset(dst, (p.form.staged_bytes() * from) as i64);
+    let words = n.div_ceil(4 / p.form.staged_bytes());
     let (turns, rest) = (words / lanes, words % lanes);
     let (end, _) = b.for_each_ptrs(Count::Static(turns as u32), &[(at, 4 * lanes as i64)], &[], |b, q, _| {
         b.store(Mem::I32, q[0], 0, zero);

@@ -2,7 +2,7 @@
 
 use super::{Form, Product};
 use crate::target::Isa;
-use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 use crate::window::View;
 
 /// Groups of k in one turn of the loop.
@@ -15,25 +15,18 @@ const REPEATED: usize = 1;
 /// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result.
 pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
     let lanes = isa.lanes();
-    let mut b = TileBuilder::with_isa(format!("contract_i8_{pixels}x{cols}"), isa);
+    let mut b = TileBuilder::with_isa(format!("contract_{}_{pixels}x{cols}", p.form.word()), isa);
     let (a, panel) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
     let (rows, taps, k) = p.taps();
-    let shape = Shape {
-        pixels,
-        vectors: cols.div_ceil(lanes),
-        nr,
-        form: p.form,
-        groups: k.div_ceil(p.form.group()),
-        step: p.pixel_step(),
-    };
+    let shape = Shape { pixels, vectors: cols.div_ceil(lanes), nr, form: p.form, k, step: p.pixel_step() };
     let first = shape.first(&mut b, panel);
     let panel = b.offset(panel, p.pack().head_bytes(nr) as i64);
     let acc: Vec<_> = (0..pixels).flat_map(|_| first.iter().copied()).collect();
     let tap_bytes = p.pack().tap_bytes(nr) as i64;
     let row_step = (p.axes[0].dilation * row_bytes) as i64;
-    let tap_step = (p.form.bytes() * p.axes[1].dilation * p.channels) as i64;
+    let tap_step = (p.form.staged_bytes() * p.axes[1].dilation * p.channels) as i64;
     let turns = Count::Static(rows as u32);
     let acc = shape.outer(&mut b, turns, [(a, row_step), (panel, tap_bytes * taps as i64)], &acc, |b, at, acc| {
         let turns = Count::Static(taps as u32);
@@ -50,7 +43,8 @@ struct Shape {
     vectors: usize,
     nr: usize,
     form: Form,
-    groups: usize,
+    /// Elements of a tap.
+    k: usize,
     /// Bytes from one pixel to the next.
     step: i64,
 }
@@ -61,6 +55,7 @@ impl Shape {
         let lanes = b.lanes();
         let load = |v: usize| match self.form {
             Form::Pairs => b.i32(0),
+            Form::Halves | Form::Widened => b.f32(0.0),
             Form::Fours => b.load(Mem::I32, panel, (4 * v * lanes) as i64),
         };
         (0..self.vectors).map(load).collect()
@@ -83,27 +78,80 @@ impl Shape {
 
     /// Adds one tap.
     fn accumulate(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, acc: &[Reg]) -> Vec<Reg> {
-        let turns = self.groups / UNROLL;
-        let advance = [(a, 4 * UNROLL as i64), (panel, (4 * UNROLL * self.nr) as i64)];
+        // Sums of integers may read more elements than there are, which meet weights of zero; a NaN would stay one.
+        let (group, exact) = (self.form.group(), self.form.is_float());
+        let groups = if exact { self.k / group } else { self.k.div_ceil(group) };
+        let turns = groups / UNROLL;
+        let advance = [(a, UNROLL as i64 * self.group_bytes()), (panel, (4 * UNROLL * self.nr) as i64)];
         let (at, mut acc) = if turns == 0 {
             (vec![a, panel], acc.to_vec())
         } else {
             b.for_each_ptrs(Count::Static(turns as u32), &advance, acc, |b, at, acc| {
                 let mut acc = acc.to_vec();
                 let whole: Vec<_> = (REPEATED..self.pixels)
-                    .map(|r| (b.lanes() == UNROLL).then(|| b.load(Mem::F32, at[0], r as i64 * self.step)))
+                    .map(|r| self.whole(b).then(|| b.load(Mem::F32, at[0], r as i64 * self.step)))
                     .collect();
                 (0..UNROLL).for_each(|u| self.group(b, at[0], at[1], u, &whole, &mut acc));
                 acc
             })
         };
-        (0..self.groups % UNROLL).for_each(|u| self.group(b, at[0], at[1], u, &[], &mut acc));
+        let rest = groups % UNROLL;
+        (0..rest).for_each(|u| self.group(b, at[0], at[1], u, &[], &mut acc));
+        if exact && !self.k.is_multiple_of(group) {
+            self.half(b, at[0], at[1], rest, false, &mut acc);
+        }
         acc
+    }
+
+    /// Bytes of a group of staged elements.
+    fn group_bytes(&self) -> i64 {
+        (self.form.group() * self.form.staged_bytes()) as i64
+    }
+
+    /// Whether the groups of a turn are loaded as one vector.
+    fn whole(&self, b: &TileBuilder) -> bool {
+        b.lanes() == UNROLL && self.group_bytes() == 4
+    }
+
+    /// Adds the products of the upper or the lower elements of group `u`, as `f32`.
+    fn half(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, upper: bool, acc: &mut [Reg]) {
+        let lanes = b.lanes();
+        let of_word = |b: &mut TileBuilder, x: Reg| {
+            let x = if upper {
+                let mask = b.i32(-0x1_0000);
+                b.binary(Binary::And, x, mask)
+            } else {
+                b.shift(Shift::Left, x, 16)
+            };
+            b.unary(Unary::AsFloat, x)
+        };
+        let at = |v: usize| (4 * (u * self.nr + v * lanes)) as i64;
+        let columns: Vec<_> = (0..self.vectors)
+            .map(|v| {
+                let words = b.load(Mem::I32, panel, at(v));
+                of_word(b, words)
+            })
+            .collect();
+        for (r, sums) in acc.chunks_mut(self.vectors).enumerate() {
+            let at = r as i64 * self.step + u as i64 * self.group_bytes();
+            let x = if self.form == Form::Widened {
+                b.broadcast(Mem::F32, a, at + 4 * i64::from(upper))
+            } else {
+                let words = b.broadcast(Mem::I32, a, at);
+                of_word(b, words)
+            };
+            for (sum, &column) in sums.iter_mut().zip(&columns) {
+                *sum = b.fma(x, column, *sum);
+            }
+        }
     }
 
     /// Adds group `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those fold
     /// into one load.
     fn group(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, whole: &[Option<Reg>], acc: &mut [Reg]) {
+        if self.form == Form::Widened {
+            return [true, false].into_iter().for_each(|upper| self.half(b, a, panel, u, upper, acc));
+        }
         let lanes = b.lanes();
         let columns: Vec<_> =
             (0..self.vectors).map(|v| b.load(Mem::I32, panel, (4 * (u * self.nr + v * lanes)) as i64)).collect();
@@ -126,6 +174,7 @@ impl Shape {
                 *sum = match self.form {
                     Form::Pairs => b.dot2(x, column, *sum),
                     Form::Fours => b.dot4(x, column, *sum),
+                    Form::Halves | Form::Widened => b.dot_bf16(x, column, *sum),
                 };
             }
         }

@@ -55,12 +55,14 @@ impl Lowering {
         let size = q.shape[3];
         let a = self.grouped(q, &sizes, size, loc)?;
         let scores = self.scores(&sizes);
-        self.product(Product { a, b: Right::View(turned(k)), dst: scores.clone(), epilogue, loc })?;
+        let precision = DType::F32;
+        self.product(Product { a, b: Right::View(turned(k)), dst: scores.clone(), epilogue, precision, loc })?;
         let probabilities = self.scores(&sizes);
         fold::attention_softmax(self, scores, probabilities.clone(), loc)?;
         let width = v.shape[3];
         let dst = dst.reshaped(&sizes.matrices(width)).ok_or_else(|| Declined::new("the heads are not regular"))?;
-        self.product(Product { a: probabilities, b: Right::View(v), dst, epilogue: Epilogue::default(), loc })
+        let epilogue = Epilogue::default();
+        self.product(Product { a: probabilities, b: Right::View(v), dst, epilogue, precision, loc })
     }
 
     /// A buffer for a score of each query and key.

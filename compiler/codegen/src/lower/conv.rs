@@ -5,6 +5,7 @@ use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
+use super::bf16::only_f32_precision;
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
 use super::winograd::three_by_three;
@@ -18,6 +19,7 @@ use crate::window::{self, Axis, Reduce, Window};
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
         if let Some(block) = self.block_of(site.operand(1)?) {
+            only_f32_precision(op.precision)?;
             return self.sparse_conv(op, site, block);
         }
         let dst = site.result()?.clone();
@@ -34,6 +36,10 @@ impl Lowering {
         let kernel = &shape[2..];
         let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+        if !depthwise && op.precision == DType::BF16 {
+            return self.bf16_conv(op, site, &x, axes);
+        }
+        only_f32_precision(op.precision)?;
         let fused = self.epilogue(site, 2, &dst)?;
         if depthwise {
             let problem = Window {

@@ -3,8 +3,9 @@
 use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
-use optc_tensor::Tensor;
+use optc_tensor::{DType, Tensor};
 
+use super::bf16::only_f32_precision;
 use super::contract::{Call, Placed, collapse, dims, only_f32};
 use super::elementwise::mem_of;
 use super::sparse::some_zeros;
@@ -19,6 +20,8 @@ pub(super) struct Product<'a> {
     pub b: Right,
     pub dst: View,
     pub epilogue: Epilogue,
+    /// What the operands are rounded to.
+    pub precision: DType,
     pub loc: &'a [String],
 }
 
@@ -53,11 +56,12 @@ struct Strides {
 }
 
 impl Lowering {
-    pub(super) fn matmul(&mut self, _: &MatMul, site: &Site) -> Lowered {
+    pub(super) fn matmul(&mut self, op: &MatMul, site: &Site) -> Lowered {
         let (mut a, mut dst) = (self.view(site.operand(0)?)?, site.result()?.clone());
         if let Some(block) = self.block_of(site.operand(1)?)
             && a.shape.len() >= 2
         {
+            only_f32_precision(op.precision)?;
             return self.in_blocks(&a, (site.operand(1)?, false), block, site, site.epilogue.clone());
         }
         let b = self.right(site.operand(1)?, false)?;
@@ -76,7 +80,7 @@ impl Lowering {
                 *view = inserted(view, view.shape.len());
             }
         }
-        self.product(Product { a, b, dst, epilogue, loc: &site.loc })
+        self.product(Product { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
     }
 
     pub(super) fn gemm(&mut self, op: &Gemm, site: &Site) -> Lowered {
@@ -96,11 +100,13 @@ impl Lowering {
         epilogue.expr = epilogue.expr.with_operand(0, &sum);
         let a = self.view(site.operand(0)?)?;
         if let (Some(block), false) = (self.block_of(site.operand(1)?), op.trans_a) {
+            only_f32_precision(op.precision)?;
             return self.in_blocks(&a, (site.operand(1)?, op.trans_b), block, site, epilogue);
         }
         let a = if op.trans_a { turned(a) } else { a };
         let b = self.right(site.operand(1)?, op.trans_b)?;
-        self.product(Product { a, b, dst: site.result()?.clone(), epilogue, loc: &site.loc })
+        let dst = site.result()?.clone();
+        self.product(Product { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
     }
 
     fn in_blocks(&mut self, a: &View, b: (Value, bool), block: usize, site: &Site, epilogue: Epilogue) -> Lowered {
@@ -143,8 +149,9 @@ impl Lowering {
 
     /// Emits the kernels of a product.
     pub(super) fn product(&mut self, p: Product) -> Lowered {
-        let Product { a, b, dst, epilogue, loc } = p;
-        only_f32(&a)?;
+        only_f32(&p.a)?;
+        let bf16 = p.precision == DType::BF16;
+        let Product { a, b, dst, epilogue, loc, .. } = p;
         let width = |v: &View| v.width() as i64;
         let rank = dst.shape.len();
         if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
@@ -156,6 +163,9 @@ impl Lowering {
         let batch: usize = lead.iter().product();
         if batch * m * n * k == 0 {
             return Err(Declined::new("an empty product"));
+        }
+        if bf16 {
+            return self.bf16_product(Product { a, b, dst, epilogue, precision: DType::BF16, loc });
         }
         let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { self.plain_copy(&a, loc)? } else { a };
         let a = a.broadcast(&[&lead[..], &[m, k]].concat());

@@ -9,6 +9,7 @@
 //! at the encoding of an operand's type.
 
 mod attention;
+mod bf16;
 mod contract;
 mod conv;
 mod conv_transpose;

@@ -62,11 +62,21 @@ fn of_float(expr: &Expr) -> Expr {
 }
 
 /// A packed right operand.
-struct PackedRight {
-    at: BufRef,
+pub(super) struct PackedRight {
+    pub at: BufRef,
     /// Whether each batch has its own.
-    own: bool,
-    form: Form,
+    pub own: bool,
+    pub form: Form,
+}
+
+/// `dst = epilogue(a · right)` over the last two dims.
+pub(super) struct Matrices {
+    pub a: View,
+    pub right: PackedRight,
+    pub dst: View,
+    pub epilogue: Epilogue,
+    /// The zero point of A.
+    pub src_zero: i32,
 }
 
 impl Lowering {
@@ -103,7 +113,7 @@ impl Lowering {
             own_weights: false,
             form: Form::choose(self.target.isa, &w),
         };
-        let (packing, nr) = (problem.pack(), self.nr_i8());
+        let (packing, nr) = (problem.pack(), self.narrow_nr(problem.form));
         let kernel = [axes[1].kernel, axes[2].kernel];
         let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
             let (column, channel) = (tap + k / shape[1], k % shape[1]);
@@ -113,7 +123,7 @@ impl Lowering {
         let packed: Vec<u8> =
             (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
-        self.integer_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
+        self.narrow_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
     }
 
     /// A depthwise convolution with `f32` sums.
@@ -207,7 +217,15 @@ impl Lowering {
         let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
         let staged = (mem_of(a.dtype)?, src_zero);
         let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
-        let (b_at, own) = (right.at, right.own);
+        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
+    }
+
+    /// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
+    pub(super) fn matrix_product(&mut self, p: Matrices, loc: &[String]) -> Lowered {
+        let Matrices { a, right, dst, epilogue, src_zero } = p;
+        let (rank, own) = (dst.shape.len(), right.own);
+        let [m, n] = [dst.shape[rank - 2], dst.shape[rank - 1]];
+        let (batch, k): (usize, usize) = (dst.shape[..rank - 2].iter().product(), a.shape[rank - 1]);
         let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
         let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
         let split = if merged { 0 } else { rank - 2 };
@@ -221,16 +239,16 @@ impl Lowering {
             let strides = [batch, 0, 0, row, column].map(|s| s * width);
             Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
         };
-        let a = if fits(&a) { a } else { self.plain_copy(&a, &site.loc)? };
+        let a = if fits(&a) { a } else { self.plain_copy(&a, loc)? };
         let (mut operands, mut places) = (vec![], vec![]);
         for view in &epilogue.operands {
-            let view = if fits(view) { view.clone() } else { self.plain_copy(view, &site.loc)? };
+            let view = if fits(view) { view.clone() } else { self.plain_copy(view, loc)? };
             operands.push(place(&view)?);
             places.push(view.at);
         }
         let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
         let src = place(&a)?;
-        let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], 1], ..src };
+        let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
         let problem = Product {
             images,
             groups: 1,
@@ -245,7 +263,7 @@ impl Lowering {
             own_weights: own,
             form: right.form,
         };
-        self.integer_product(problem, a.at, b_at, places, dst.at, &site.loc)
+        self.narrow_product(problem, a.at, right.at, places, dst.at, loc)
     }
 
     /// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
@@ -282,7 +300,7 @@ impl Lowering {
         lead: &[usize],
         loc: &[String],
     ) -> Result<PackedRight, Declined> {
-        let (nr, batch) = (self.nr_i8(), lead.iter().product::<usize>());
+        let (nr, batch) = (self.narrow_nr(Form::Pairs), lead.iter().product::<usize>());
         let shape = self.ty(b)?.static_shape().unwrap_or_default();
         let r = shape.len();
         let (k, n) = (shape[r - 2], shape[r - 1]);
@@ -319,13 +337,13 @@ impl Lowering {
         Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
     }
 
-    fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
+    pub(super) fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
         let tensor = Tensor::from_slice(&[packed.len()], packed).map_err(|e| Declined::new(e.to_string()))?;
         Ok(self.add_constant(tensor))
     }
 
     /// Emits the kernel of a product.
-    fn integer_product(
+    pub(super) fn narrow_product(
         &mut self,
         problem: Product,
         a: BufRef,
@@ -354,14 +372,14 @@ impl Lowering {
         Ok(())
     }
 
-    /// Columns of a panel of integers.
-    fn nr_i8(&self) -> usize {
-        self.target.isa.contract_i8.1 * self.target.isa.lanes()
+    /// Columns of a panel.
+    pub(super) fn narrow_nr(&self, form: Form) -> usize {
+        form.tile(self.target.isa).1 * self.target.isa.lanes()
     }
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead.
-fn stepped(mut p: Product) -> Product {
+pub(super) fn stepped(mut p: Product) -> Product {
     for (d, axis) in p.axes.iter_mut().enumerate() {
         if axis.kernel == 1 && axis.stride > 1 && axis.pads[0] == 0 {
             p.src.strides[d + 2] *= axis.stride as i64;

@@ -181,6 +181,11 @@ impl TileBuilder {
         self.def(Elem::I32, |dst| Inst::Dot4(dst, x, y, z))
     }
 
+    /// `z` plus the two products of bfloat16 halves; see [`Inst::DotBf16`].
+    pub fn dot_bf16(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
+        self.def(Elem::F32, |dst| Inst::DotBf16(dst, x, y, z))
+    }
+
     /// The mask of `x cmp y`.
     pub fn cmp(&mut self, cmp: Cmp, x: Reg, y: Reg) -> Reg {
         self.def(Elem::I32, |dst| Inst::Cmp(dst, cmp, x, y))

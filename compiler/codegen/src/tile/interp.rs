@@ -103,6 +103,10 @@ impl State<'_> {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| dot4(x[i], y[i], z[i]));
             }
+            Inst::DotBf16(dst, x, y, z) => {
+                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
+                self.map(*dst, |i| dot_bf16(x[i], y[i], z[i]));
+            }
             Inst::Cmp(dst, op, x, y) => {
                 let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
                 self.map(*dst, |i| if compare(*op, elem, x[i], y[i]) { u32::MAX } else { 0 });
@@ -284,6 +288,12 @@ fn dot2(x: u32, y: u32, z: u32) -> u32 {
 fn dot4(x: u32, y: u32, z: u32) -> u32 {
     let product = |byte: usize| i32::from(x.to_le_bytes()[byte]) * i32::from(y.to_le_bytes()[byte] as i8);
     (z as i32).wrapping_add((0..4).map(product).sum()) as u32
+}
+
+/// `z` plus the product of the upper bfloat16 halves, then that of the lower ones.
+fn dot_bf16(x: u32, y: u32, z: u32) -> u32 {
+    let (high, low) = (|v: u32| f32::from_bits(v & 0xffff_0000), |v: u32| f32::from_bits(v << 16));
+    low(x).mul_add(low(y), high(x).mul_add(high(y), f32::from_bits(z))).to_bits()
 }
 
 fn pick(first: bool, x: u32, y: u32) -> u32 {

@@ -16,6 +16,21 @@ const LN2_LO: f32 = -2.121_944_4e-4;
 const EXP: [f32; 6] = [1.987_569_2e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 impl TileBuilder {
+    /// The bits of `x` (`f32`) rounded to the nearest bfloat16, ties to even; the lower half of each lane is zero. NaN stays NaN.
+    pub fn round_bf16(&mut self, x: Reg) -> Reg {
+        let bits = self.unary(Unary::AsInt, x);
+        let (one, half, high) = (self.i32(1), self.i32(0x7fff), self.i32(-0x1_0000));
+        let odd = self.shift(Shift::Logical, bits, 16);
+        let odd = self.binary(Binary::And, odd, one);
+        let up = self.add(odd, half);
+        let rounded = self.add(bits, up);
+        let quiet = self.i32(0x0040_0000);
+        let nan = self.binary(Binary::Or, bits, quiet);
+        let number = self.cmp(Cmp::Eq, x, x);
+        let all = self.select(number, rounded, nan);
+        self.binary(Binary::And, all, high)
+    }
+
     /// The polynomial with these coefficients, highest power first.
     pub fn poly(&mut self, x: Reg, coefficients: &[f32]) -> Reg {
         let mut sum = self.f32(coefficients[0]);

@@ -246,6 +246,9 @@ pub enum Inst {
     Dot2(Reg, Reg, Reg, Reg),
     /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (`i32`, wrapping).
     Dot4(Reg, Reg, Reg, Reg),
+    /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` (`i32`) are bfloat16 (`f32`). Numbers
+    /// that are not normal may count as zeros.
+    DotBf16(Reg, Reg, Reg, Reg),
     /// All ones where `x cmp y`, else all zeros.
     Cmp(Reg, Cmp, Reg, Reg),
     /// `mask ? x : y` where the mask is all ones or all zeros in each lane.

@@ -135,6 +135,11 @@ impl Check<'_> {
                 [x, y, z].into_iter().try_for_each(|r| self.want(*r, Elem::I32))?;
                 self.def(*dst, Elem::I32)
             }
+            Inst::DotBf16(dst, x, y, z) => {
+                [x, y].into_iter().try_for_each(|r| self.want(*r, Elem::I32))?;
+                self.want(*z, Elem::F32)?;
+                self.def(*dst, Elem::F32)
+            }
             Inst::Cmp(dst, _, x, y) => {
                 self.want(*y, self.elem(*x)?)?;
                 self.def(*dst, Elem::I32)

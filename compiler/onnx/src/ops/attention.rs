@@ -124,7 +124,7 @@ fn causal_conv(cx: &mut NodeCx) -> Mapped {
         }
     };
     let bias = cx.optional(2);
-    let op = nn::Conv { dilations: vec![], groups, pads: vec![], strides: vec![] };
+    let op = nn::Conv { groups, ..nn::Conv::default() };
     let mut y = cx.emit(op, &[Some(whole), Some(w), bias])?[0];
     match activation.as_str() {
         "none" => (),

@@ -15,7 +15,7 @@ pub(super) fn conv_attrs(cx: &NodeCx, x: Value, w: Value) -> Result<nn::Conv, Ma
     let kernel = weights_kernel(cx, w)?;
     let Window { strides, dilations, pads, .. } = window(cx, x, &kernel)?;
     let groups = cx.attrs.int_or("group", 1)?;
-    Ok(nn::Conv { dilations, groups, pads, strides })
+    Ok(nn::Conv { dilations, groups, pads, strides, ..nn::Conv::default() })
 }
 
 fn conv(cx: &mut NodeCx) -> Mapped {

@@ -2,6 +2,7 @@
 
 use optc_ir::Real;
 use optc_ir::ops::nn;
+use optc_tensor::DType;
 
 use super::{Mapped, Table};
 use crate::import::NodeCx;
@@ -12,5 +13,5 @@ fn gemm(cx: &mut NodeCx) -> Mapped {
     let (alpha, beta) = (Real(cx.attrs.float_or("alpha", 1.0)?), Real(cx.attrs.float_or("beta", 1.0)?));
     let (trans_a, trans_b) = (cx.attrs.flag("transA", false)?, cx.attrs.flag("transB", false)?);
     let operands = [Some(cx.input(0)?), Some(cx.input(1)?), cx.optional(2)];
-    cx.emit(nn::Gemm { alpha, beta, trans_a, trans_b }, &operands)
+    cx.emit(nn::Gemm { alpha, beta, precision: DType::F32, trans_a, trans_b }, &operands)
 }

@@ -1,5 +1,7 @@
 //! Matrix products.
 
-use super::{Table, plain};
+use optc_ir::ops::math::MatMul;
 
-pub(crate) const TABLE: Table = &[plain!("MatMul", MatMul, 2)];
+use super::{Table, direct};
+
+pub(crate) const TABLE: Table = &[("", "MatMul", |cx| direct(cx, MatMul::default(), 2))];

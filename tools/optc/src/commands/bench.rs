@@ -69,7 +69,7 @@ struct BenchReport {
 /// # Errors
 /// The model or an input cannot be used, or a run fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let options = args.model.how.options(1)?;
+    let options = args.model.how.options(1);
     let isa = options.target()?.isa.name;
     let loaded = load(&args.model.model, &optc::Compiler::new(options))?;
     let values = args.input.values(&loaded.model)?;

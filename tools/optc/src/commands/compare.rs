@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use optc::{Compiler, Model, Options};
+use optc::{Compiler, Model, Options, Precision};
 use optc_ir::Val;
 use optc_tensor::Difference;
 use serde::Serialize;
@@ -113,7 +113,7 @@ struct Figures {
 /// A model or an input cannot be used, or a run fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
-    let compiler = args.model.how.compiler()?;
+    let compiler = args.model.how.compiler();
     let model = load(&args.model.model, &compiler)?.model;
     drop(compiling);
     let input = match &args.data {
@@ -148,6 +148,10 @@ fn computed(args: &Args, compiler: &Compiler, model: &Model, values: &[Val]) -> 
     }
     let mut options: Options = compiler.options().clone();
     let mut reference = vec![];
+    if how.against.is_some() || how.against_passes.is_some() {
+        // What another precision costs is to be seen.
+        options.precision = Precision::F32;
+    }
     if let Some(other) = &how.against {
         reference.push(other.display().to_string());
     }

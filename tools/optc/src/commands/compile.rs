@@ -38,7 +38,7 @@ struct CompileReport {
 pub fn run(args: &Args, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
     let compiling = Spinner::new("compiling");
-    let loaded = load(model, &args.model.how.keeping_compiler()?)?;
+    let loaded = load(model, &args.model.how.keeping_compiler())?;
     drop(compiling);
     loaded.model.save(output)?;
     let bytes = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Failure::io(path, &e));

@@ -123,7 +123,7 @@ impl From<&NodeReport> for NodeLine {
 /// The model cannot be used or compiled.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
-    let model = load(&args.model.model, &args.model.how.compiler()?)?.model;
+    let model = load(&args.model.model, &args.model.how.compiler())?.model;
     let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
     drop(compiling);
     let line = |node: &NodeReport| {

@@ -77,7 +77,7 @@ struct SummaryLine {
 /// # Errors
 /// The model or an input cannot be used, a run fails, or the trace cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let model = load(&args.model.model, &Compiler::new(args.model.how.options(1)?))?.model;
+    let model = load(&args.model.model, &Compiler::new(args.model.how.options(1)))?.model;
     let values = args.input.values(&model)?;
     let mut session = model.session();
     let start = Instant::now();

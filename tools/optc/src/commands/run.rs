@@ -84,7 +84,7 @@ struct Accuracy {
 /// The model or an input cannot be used, the run fails, or the outputs cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
-    let model = load(&args.model.model, &args.model.how.compiler()?)?.model;
+    let model = load(&args.model.model, &args.model.how.compiler())?.model;
     drop(compiling);
     let values = args.input.values(&model)?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;

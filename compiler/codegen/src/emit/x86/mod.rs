@@ -369,7 +369,7 @@ mod tests {
             let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
             let schedule = Schedule::choose(&problem, isa, &Machine::default());
             fits(&contract(&problem, isa, schedule).unwrap().kernel);
-            for form in [Form::Pairs, Form::choose(isa, &[])] {
+            for form in [Form::Pairs, Form::choose(isa, &[]), Form::bf16(isa)] {
                 let problem = int8::Product::points(100, 100, 100, form);
                 fits(&int8::product(&problem, isa, int8::Schedule::choose(&problem, isa, &Machine::default())));
             }

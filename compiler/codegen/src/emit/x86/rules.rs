@@ -50,6 +50,7 @@ impl Walk<'_> {
             Inst::Fma(dst, x, y, z) => self.fma(*dst, *x, *y, *z)?,
             Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
             Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
+            Inst::DotBf16(dst, x, y, z) => self.dot_bf16(*dst, *x, *y, *z)?,
             Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
             Inst::Cmp(dst, op, x, y) => match self.elems[x] {
                 Elem::F32 => {
@@ -274,6 +275,28 @@ impl Walk<'_> {
         let c = self.rm(z)?;
         let d = self.define(dst, &[x, y, z])?;
         self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(even), c]);
+        Ok(())
+    }
+
+    /// One instruction where there is one. Else the halves as `f32`, and two FMAs.
+    fn dot_bf16(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        if self.tile.level >= Level::Bf16 {
+            return self.accumulate(Code::EVEX_Vdpbf16ps_zmm_k1z_zmm_zmmm512b32, dst, [x, y, z]);
+        }
+        let (a, b, high) = (self.reg(x)?, self.reg(y)?, self.lanes(0xffff_0000));
+        let (c, sum, f, g) = (self.rm(z)?, self.temporary()?, self.temporary()?, self.temporary()?);
+        let fma = Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256;
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(sum), c]);
+        for (half, from) in [(f, a), (g, b)] {
+            self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(half), Op::R(from), high]);
+        }
+        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        for (half, from) in [(f, a), (g, b)] {
+            self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[Op::R(half), Op::R(from), Op::I(16)]);
+        }
+        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(sum)]);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::num::Wrapping;
 use std::ops::{AddAssign, Mul};
 
-use optc_tensor::{DType, Tensor, broadcast_shapes};
+use optc_tensor::{DType, Tensor, bf16, broadcast_shapes};
 
 use super::broadcast::{broadcast_indices, broadcast_types};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -14,13 +14,24 @@ op! {
     /// - (C1) The inner extents are equal.
     /// - (C2) The operands have one dtype.
     /// - (C3) No operand is a scalar.
-    "math.matmul" = MatMul(a, b) {}
+    /// - (C4) A `precision` of bf16 is for operands of `f32`.
+    "math.matmul" = MatMul(a, b) {
+        /// What `f32` operands are rounded to before they are multiplied: `bf16`, or as they are.
+        precision: DType = DType::F32,
+    }
+}
+
+impl Default for MatMul {
+    fn default() -> MatMul {
+        MatMul { precision: DType::F32 }
+    }
 }
 
 impl Semantics for MatMul {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
+        ensure!(fits(self.precision, a.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, a.dtype);
         let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
         ensure!(!x.is_empty() && !y.is_empty(), "C3", "operands are {a} and {b}, expected rank 1 or more");
         let inner = (&x[x.len() - 1], &y[y.len().saturating_sub(2)]);
@@ -55,7 +66,7 @@ impl Semantics for MatMul {
         shape.extend((x.len() > 1).then_some(m));
         shape.extend((y.len() > 1).then_some(n));
         let t = if a.dtype().is_float() {
-            let (av, bv) = (a.to_f64_vec(), b.to_f64_vec());
+            let (av, bv) = (factors(a, self.precision), factors(b, self.precision));
             let out = ia.iter().zip(&ib).flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
             Tensor::from_f64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
         } else {
@@ -67,6 +78,20 @@ impl Semantics for MatMul {
         };
         Ok(vec![t.into()])
     }
+}
+
+/// Whether products of this dtype can be computed in a precision.
+pub(crate) fn fits(precision: DType, dtype: DType) -> bool {
+    precision == DType::F32 || (precision == DType::BF16 && dtype == DType::F32)
+}
+
+/// The values of an operand as they are multiplied in a precision.
+pub(crate) fn factors(t: &Tensor, precision: DType) -> Vec<f64> {
+    let all = t.to_f64_vec();
+    if precision != DType::BF16 {
+        return all;
+    }
+    all.into_iter().map(|v| bf16::from_f32(v as f32).to_f64()).collect()
 }
 
 /// `a·b` for row-major `a: m×k`, `b: k×n`.

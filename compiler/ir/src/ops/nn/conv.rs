@@ -2,10 +2,11 @@
 
 use std::ops::{AddAssign, Mul};
 
-use optc_tensor::{Tensor, for_each_index};
+use optc_tensor::{DType, Tensor, for_each_index};
 
 use super::window::Window;
 use crate::ops::eval::result_shapes;
+use crate::ops::math::{factors, fits};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -15,6 +16,7 @@ op! {
     /// - (C2) `C = groups · w[1]`, and `groups` divides `M`.
     /// - (C3) The window fits the padded extents.
     /// - (C4) `x`, `w` and `bias` have one float dtype; `bias` has `M` elements.
+    /// - (C5) A `precision` of bf16 is for operands of `f32`.
     "nn.conv" = Conv(x, w, bias: optional) {
         /// Steps of the window's elements, one an axis; empty for 1.
         dilations: Vec<i64> = vec![],
@@ -22,8 +24,17 @@ op! {
         groups: i64 = 1,
         /// Zeros around `x`: begins, then ends; empty for none.
         pads: Vec<i64> = vec![],
+        /// What `f32` factors are rounded to before they are multiplied: `bf16`, or as they are.
+        precision: DType = DType::F32,
         /// Steps of the window, one an axis; empty for 1.
         strides: Vec<i64> = vec![],
+    }
+}
+
+impl Default for Conv {
+    fn default() -> Conv {
+        let (dilations, pads, strides) = (vec![], vec![], vec![]);
+        Conv { dilations, groups: 1, pads, precision: DType::F32, strides }
     }
 }
 
@@ -110,6 +121,7 @@ impl Semantics for Conv {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
+        ensure!(fits(self.precision, x.dtype), "C5", "`precision` is {}, the operands are {}", self.precision, x.dtype);
         Ok(vec![TensorType::of(x.dtype, self.dims(x, w)?).into()])
     }
 
@@ -117,7 +129,8 @@ impl Semantics for Conv {
         let (x, w) = (args.tensor(0)?, args.tensor(1)?);
         let shape = &result_shapes(self, args)?[0];
         let start = bias_planes(args.optional(2).map(Tensor::to_f64_vec), 0.0, shape)?;
-        let y = self.correlate((&x.to_f64_vec(), x.shape()), (&w.to_f64_vec(), w.shape()), shape, start);
+        let (xv, wv) = (factors(x, self.precision), factors(w, self.precision));
+        let y = self.correlate((&xv, x.shape()), (&wv, w.shape()), shape, start);
         Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
     }
 }

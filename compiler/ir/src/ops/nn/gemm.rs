@@ -1,8 +1,8 @@
 //! General matrix product.
 
-use optc_tensor::Tensor;
+use optc_tensor::{DType, Tensor};
 
-use crate::ops::math::{broadcast_indices, product};
+use crate::ops::math::{broadcast_indices, factors, fits, product};
 use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -11,11 +11,14 @@ op! {
     /// - (C1) `a` and `b` are matrices with equal inner extents.
     /// - (C2) One float dtype.
     /// - (C3) `c` broadcasts to the result.
+    /// - (C4) A `precision` of bf16 is for operands of `f32`.
     "nn.gemm" = Gemm(a, b, c: optional) {
         /// Factor of the product.
         alpha: Real = Real(1.0),
         /// Factor of `c`.
         beta: Real = Real(1.0),
+        /// What `f32` factors are rounded to before they are multiplied: `bf16`, or as they are.
+        precision: DType = DType::F32,
         /// Whether `a` is transposed.
         trans_a: bool = false,
         /// Whether `b` is transposed.
@@ -27,6 +30,7 @@ impl Semantics for Gemm {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(a.dtype == b.dtype && a.dtype.is_float(), "C2", "operands are {} and {}", a.dtype, b.dtype);
+        ensure!(fits(self.precision, a.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, a.dtype);
         let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
         ensure!(x.len() == 2 && y.len() == 2, "C1", "operands are {a} and {b}, expected matrices");
         let (ta, tb) = (self.trans_a as usize, self.trans_b as usize);
@@ -40,8 +44,8 @@ impl Semantics for Gemm {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         ensure!(a.rank() == 2 && b.rank() == 2, "C1", "shapes are {:?} and {:?}", a.shape(), b.shape());
         ensure!(a.dtype() == b.dtype() && a.dtype().is_float(), "C2", "{} and {}", a.dtype(), b.dtype());
-        let (av, m, k) = matrix(a, self.trans_a);
-        let (bv, inner, n) = matrix(b, self.trans_b);
+        let (av, m, k) = matrix(a, self.precision, self.trans_a);
+        let (bv, inner, n) = matrix(b, self.precision, self.trans_b);
         ensure!(inner == k, "C1", "inner extents are {k} and {inner}");
         let mut y: Vec<f64> = product(&av, &bv, m, k, n).into_iter().map(|v| v * self.alpha.0 as f64).collect();
         if let Some(c) = args.optional(2) {
@@ -56,9 +60,9 @@ impl Semantics for Gemm {
     }
 }
 
-/// The values, rows and columns of a matrix, transposed where asked.
-fn matrix(t: &Tensor, transposed: bool) -> (Vec<f64>, usize, usize) {
-    let (rows, cols, v) = (t.shape()[0], t.shape()[1], t.to_f64_vec());
+/// The factors, rows and columns of a matrix, transposed where asked.
+fn matrix(t: &Tensor, precision: DType, transposed: bool) -> (Vec<f64>, usize, usize) {
+    let (rows, cols, v) = (t.shape()[0], t.shape()[1], factors(t, precision));
     if !transposed {
         return (v, rows, cols);
     }

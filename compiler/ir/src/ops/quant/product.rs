@@ -74,7 +74,7 @@ impl Semantics for QuantMatMul {
             [0, 1].map(|slot| cx.tensor(slot).map(|t| Type::Tensor(TensorType::of(DType::I32, t.shape.clone()))));
         let [a, b] = types;
         let (a, b) = (a?, b?);
-        MatMul {}.infer(&InferCx { types: &[Some(&a), Some(&b)], consts: &[], regions: &[] })
+        MatMul::default().infer(&InferCx { types: &[Some(&a), Some(&b)], consts: &[], regions: &[] })
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -103,7 +103,7 @@ impl QuantConv {
     /// The convolution of the differences.
     fn conv(&self) -> Conv {
         let (dilations, pads, strides) = (self.dilations.clone(), self.pads.clone(), self.strides.clone());
-        Conv { dilations, groups: self.groups, pads, strides }
+        Conv { dilations, groups: self.groups, pads, strides, ..Conv::default() }
     }
 }
 

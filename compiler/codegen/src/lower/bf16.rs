@@ -1,0 +1,85 @@
+//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are staged.
+
+use optc_ir::ops::nn::Conv;
+use optc_tensor::{DType, Tensor, bf16};
+
+use super::conv::image;
+use super::matmul::{Product as MatrixProduct, Right};
+use super::product::{Matrices, PackedRight, stepped};
+use super::{Declined, Lowered, Lowering, Site, View};
+use crate::int8::{Form, Pack, Product, pack};
+use crate::window::Axis;
+
+/// The bits of the bfloat16 that is nearest to a weight.
+fn rounded(weight: f32) -> i16 {
+    bf16::from_f32(weight).to_bits() as i16
+}
+
+fn floats(t: &Tensor) -> Result<&[f32], Declined> {
+    t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))
+}
+
+/// Refuses a precision that a family has no kernel for.
+pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
+    match precision {
+        DType::F32 => Ok(()),
+        other => Err(Declined::new(format!("no kernel of this kind rounds its operands to {other}"))),
+    }
+}
+
+impl Lowering {
+    /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
+    pub(super) fn bf16_conv(&mut self, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
+        let dst = site.result()?.clone();
+        let weights = self.constant(site.operand(1)?).cloned();
+        let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
+        if axes[0] != Axis::NONE {
+            return Err(Declined::new("convolutions in bfloat16 have at most two spatial axes"));
+        }
+        let (shape, w) = (weights.shape(), floats(&weights)?);
+        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+        let fused = self.epilogue(site, 2, &dst)?;
+        let problem = Product {
+            images: x.shape[0],
+            groups,
+            channels: shape[1],
+            filters: shape[0] / groups,
+            axes: [axes[1], axes[2]],
+            src: image(x)?,
+            src_zero: 0,
+            dst: image(&dst)?,
+            operands: fused.operands,
+            epilogue: fused.expr,
+            own_weights: false,
+            form: Form::bf16(self.target.isa),
+        };
+        let (packing, nr, kernel) = (problem.pack(), self.narrow_nr(problem.form), [axes[1].kernel, axes[2].kernel]);
+        let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
+            let (column, channel) = (tap + k / shape[1], k % shape[1]);
+            let filter = group * problem.filters + n;
+            rounded(w[((filter * shape[1] + channel) * kernel[0] + row) * kernel[1] + column])
+        };
+        let packed: Vec<u8> =
+            (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+        let b = self.add_packed(&packed)?;
+        self.narrow_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
+    }
+
+    /// A matrix product with one constant right operand.
+    pub(super) fn bf16_product(&mut self, p: MatrixProduct) -> Lowered {
+        let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
+        let Right::Constant { tensor, batches: 1, pack: of } = b else {
+            return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
+        };
+        let w = floats(&tensor)?;
+        let form = Form::bf16(self.target.isa);
+        let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
+        let packed = pack(&packing, self.narrow_nr(form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
+        let right = PackedRight { at: self.add_packed(&packed)?, own: false, form };
+        let rank = dst.shape.len();
+        let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { self.plain_copy(&a, loc)? } else { a };
+        let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
+        let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero: 0 }, loc)
+    }
+}

@@ -1,0 +1,168 @@
+//! Products of what is rounded to bfloat16, through machine code and the interpreter against plain loops.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
+use optc_codegen::expr::Expr;
+use optc_codegen::int8::{Form, Product, Schedule, pack, product};
+use optc_codegen::nest::parse_kernel;
+use optc_codegen::target::{Isa, Machine};
+use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
+use optc_codegen::tile::Mem;
+use optc_codegen::window::{Axis, View};
+use proptest::prelude::*;
+
+/// The nearest bfloat16, ties to even.
+fn rounded(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+fn view(images: usize, rows: usize, columns: usize, channels: usize) -> View {
+    let pixel = 4 * channels as i64;
+    let row = pixel * columns as i64;
+    let strides = [row * rows as i64, row * rows as i64, row, pixel, 4];
+    View { mem: Mem::F32, bytes: (images * rows) * row as usize, offset: 0, strides }
+}
+
+fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize; 2]) -> Axis {
+    let reach = (kernel - 1) * dilation + 1;
+    let size = size.max(reach);
+    Axis { size, out: (size + pads[0] + pads[1] - reach) / stride + 1, kernel, stride, dilation, pads }
+}
+
+/// A product with a bias in `forms`, which must agree to the bit and be near what loops in `f64` give.
+fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2]) {
+    for isa in all_isas() {
+        let found: Vec<_> = [Form::Halves, Form::Widened]
+            .map(|form| run(isa, form, images, groups, channels, filters, axes))
+            .into_iter()
+            .collect();
+        assert_eq!(bytes_of(&found[0]), bytes_of(&found[1]), "{} {axes:?}", isa.name);
+    }
+}
+
+fn run(
+    isa: &Isa,
+    form: Form,
+    images: usize,
+    groups: usize,
+    channels: usize,
+    filters: usize,
+    axes: [Axis; 2],
+) -> Vec<f32> {
+    let [h, w] = axes;
+    let all = groups * filters;
+    let bias = View { mem: Mem::F32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
+    let problem = Product {
+        images,
+        groups,
+        channels,
+        filters,
+        axes,
+        src: view(images, h.size, w.size, groups * channels),
+        src_zero: 0,
+        dst: view(images, h.out, w.out, all),
+        operands: vec![bias],
+        epilogue: Expr::Operand(0).plus(Expr::Operand(1)),
+        own_weights: false,
+        form,
+    };
+    let x = random_floats(problem.src.bytes / 4, 1);
+    let weights: Vec<f32> = random_floats(all * channels * h.kernel * w.kernel, 2).into_iter().map(rounded).collect();
+    let weight = |f: usize, c: usize, y: usize, x: usize| weights[((f * channels + c) * h.kernel + y) * w.kernel + x];
+    let biases = random_floats(all, 3);
+    let schedule = Schedule::choose(&problem, isa, &Machine::default());
+    let packed: Vec<u8> = (0..groups)
+        .flat_map(|g| {
+            pack(&problem.pack(), schedule.nr, |row, tap, k, n| {
+                (weight(g * filters + n, k % channels, row, tap + k / channels).to_bits() >> 16) as i16
+            })
+        })
+        .collect();
+    let problem = problem.merged();
+    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Machine::default()) };
+    let kernel = product(&problem, isa, schedule);
+    assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
+    let mut buffers = vec![bytes_of(&x), packed, bytes_of(&biases), vec![0xee; problem.dst.bytes]];
+    let mut interpreted = buffers.clone();
+    run_here(&kernel, &mut buffers).unwrap();
+    if problem.dst.bytes < 20_000 {
+        kernel.interpret(&mut interpreted).unwrap();
+        assert_eq!(interpreted, buffers);
+    }
+    let found = floats_of(&buffers[3]);
+    let at = |n: usize, y: usize, x: usize, c: usize| ((n * h.size + y) * w.size + x) * groups * channels + c;
+    for (i, &found) in found.iter().enumerate() {
+        let (n, oy, ox, f) = (i / all / w.out / h.out, i / all / w.out % h.out, i / all % w.out, i % all);
+        let (mut sum, mut scale) = (f64::from(biases[f]), 1.0);
+        for t in 0..h.kernel * w.kernel {
+            let y = (oy * h.stride + t / w.kernel * h.dilation).wrapping_sub(h.pads[0]);
+            let col = (ox * w.stride + t % w.kernel * w.dilation).wrapping_sub(w.pads[0]);
+            if y < h.size && col < w.size {
+                for c in 0..channels {
+                    let from = at(n, y, col, f / filters * channels + c);
+                    let term = f64::from(rounded(x[from])) * f64::from(weight(f, c, t / w.kernel, t % w.kernel));
+                    sum += term;
+                    scale += term.abs();
+                }
+            }
+        }
+        assert!((f64::from(found) - sum).abs() <= 1e-6 * scale, "{} {form:?} {axes:?} at {i}: {found} {sum}", isa.name);
+    }
+    found
+}
+
+#[test]
+fn every_tail_of_a_product() {
+    for isa in all_isas() {
+        let (mr, nr) = (isa.contract_f32.0, isa.contract_f32.1 * isa.lanes());
+        for m in [1, mr - 1, mr, 2 * mr + 1] {
+            for n in [1, nr - 1, nr, nr + 1] {
+                for k in [1, 2, 7, 8, 33] {
+                    for form in [Form::Halves, Form::Widened] {
+                        run(isa, form, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
+                    }
+                }
+            }
+        }
+    }
+    check(2, 1, 130, 33, [axis(7, 1, 1, 1, [0, 0]), axis(9, 1, 1, 1, [0, 0])]);
+    check(1, 1, 35, 20, [axis(9, 3, 1, 1, [1, 1]), axis(11, 3, 1, 1, [1, 1])]);
+}
+
+#[test]
+fn what_is_not_a_number_stays_where_it_is() {
+    for isa in all_isas() {
+        for form in [Form::Halves, Form::Widened] {
+            // Three elements a row: the last pair of a row ends in the next one, which is not a number.
+            let problem = Product::points(2, 1, 3, form);
+            let schedule = Schedule::choose(&problem, isa, &Machine::default());
+            let kernel = product(&problem, isa, schedule);
+            let packed = pack(&problem.pack(), schedule.nr, |_, _, _, _| 0x3f80);
+            let nan = f32::NAN;
+            let mut buffers = vec![bytes_of(&[1.0, 2.0, 3.0, nan, nan, nan]), packed, vec![0; 8]];
+            run_here(&kernel, &mut buffers).unwrap();
+            let found = floats_of(&buffers[2]);
+            assert!(found[0] == 6.0 && found[1].is_nan(), "{} {form:?}: {found:?}", isa.name);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn convolutions(
+        (images, groups, channels, filters) in (1usize..3, 1usize..4, 1usize..10, 1usize..14),
+        (high, wide) in (1usize..8, 1usize..10),
+        kernel in (1usize..4, 1usize..4),
+        stride in (1usize..3, 1usize..3),
+        dilation in (1usize..3, 1usize..3),
+        pads in (0usize..2, 0usize..3),
+    ) {
+        let axes = [
+            axis(high, kernel.0, stride.0, dilation.0, [pads.0, pads.1.min(1)]),
+            axis(wide, kernel.1, stride.1, dilation.1, [pads.1, pads.0]),
+        ];
+        check(images, groups, channels, filters, axes);
+    }
+}
