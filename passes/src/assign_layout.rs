@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, HashMap};
 use optc_ir::ops::kernel::ConvertLayout;
 use optc_ir::{Encoding, Graph, NodeId, Op, Type, Value};
 
-use crate::matching::result;
+use crate::matching::{result, tensor_type};
 use crate::rewrite::for_each_region;
 use crate::to_bcsr::set_encoding;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
@@ -118,8 +118,10 @@ fn assign(graph: &mut Graph, cx: &mut PassCx) {
     for &id in &order {
         if encoding(labels[&id].1) == Encoding::Nhwc && cx.permit("nhwc") {
             make_channels_last(graph, id);
-            // A convolution that has its channels last is a dense one.
-            if let (Op::Conv(_), Some(weights)) = (&graph.node(id).op, graph.operand(id, 1)) {
+            // A convolution that has its channels last is a dense one, or in blocks of several columns.
+            if let (Op::Conv(_) | Op::QuantConv(_), Some(weights)) = (&graph.node(id).op, graph.operand(id, 1))
+                && let Some(Encoding::Bcsr { cols: 1, .. }) = tensor_type(graph, weights).map(|t| t.encoding)
+            {
                 set_encoding(graph, weights, Encoding::Plain);
             }
         }

@@ -17,14 +17,25 @@ pub struct Product {
     /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
     /// faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
+    /// What is multiplied.
+    pub numbers: Numbers,
+}
+
+/// What a product multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// `f32`.
+    Floats,
+    /// 8-bit integers.
+    Bytes,
 }
 
 /// Times of kernels in nanoseconds, as estimates.
 pub trait CostModel: Debug + Send + Sync {
     /// A dense product.
     fn dense(&self, p: &Product) -> f64;
-    /// A product whose weights are `blocks` blocks of `block` rows by one column; infinite where there is no kernel.
-    fn sparse(&self, p: &Product, block: usize, blocks: usize) -> f64;
+    /// A product whose weights are `blocks` blocks of so many rows and columns; infinite where there is no kernel.
+    fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64;
     /// A copy of so many bytes into another layout.
     fn copy(&self, bytes: u64) -> f64;
 }
@@ -39,9 +50,12 @@ impl CostModel for Reference {
         (p.m * p.k * p.n) as f64
     }
 
-    fn sparse(&self, p: &Product, block: usize, blocks: usize) -> f64 {
-        let each = if block == 1 { 3.0 } else { 1.5 * block as f64 };
-        (each * blocks as f64 + (p.m.div_ceil(block)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
+    fn sparse(&self, p: &Product, (rows, cols): (usize, usize), blocks: usize) -> f64 {
+        if p.numbers == Numbers::Floats && cols > 1 {
+            return f64::INFINITY;
+        }
+        let each = if rows == 1 { 3.0 } else { 1.5 * rows as f64 };
+        (each * (cols * blocks) as f64 + (p.m.div_ceil(rows)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
     }
 
     fn copy(&self, bytes: u64) -> f64 {

@@ -12,8 +12,8 @@
 //! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
 //! ```
 //!
-//! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, whichever the
-//! cost model says is fastest; the dense form stays unless the sparse one takes at most `margin` of its time. Where zeros come
+//! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by four input channels
+//! where the weights are integers, whichever the cost model says is fastest; the dense form stays unless the sparse one takes at most `margin` of its time. Where zeros come
 //! from does not matter: a pruned model from elsewhere is found as well.
 //!
 //! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
@@ -25,11 +25,11 @@ use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
 
 use crate::matching::{pruned, result};
 use crate::rewrite::for_each_region;
-use crate::weighted::{Weighted, blocks};
+use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
-/// Rows of a block that kernels know.
-const BLOCKS: [u8; 3] = [4, 2, 1];
+/// Rows and columns of a block that kernels may know; the cost model says which they do.
+const BLOCKS: [(u8, u8); 6] = [(4, 1), (2, 1), (1, 1), (4, 4), (2, 4), (1, 4)];
 
 /// A convolution is a candidate up to this share of the dense form's time: `assign-layout` knows what its surroundings save.
 const CANDIDATE: f64 = 1.5;
@@ -56,13 +56,13 @@ impl Pass for ToBcsr {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         for id in graph.topological_order().unwrap_or_default() {
-            let Some(layer) = Weighted::of(graph, id) else { continue };
+            let Some(layer) = Weighted::of(graph, id).or_else(|| Weighted::of_integers(graph, id)) else { continue };
             set_encoding(graph, layer.weights, Encoding::Plain);
             if let Some(block) = self.choose(graph, &layer, cx)
                 && cx.permit("sparse")
             {
                 let own = own_weights(graph, &layer);
-                set_encoding(graph, own, Encoding::Bcsr { rows: block, cols: 1 });
+                set_encoding(graph, own, Encoding::Bcsr { rows: block.0, cols: block.1 });
             }
         }
         for_each_region(graph, &mut |region| self.run(region, cx))
@@ -70,21 +70,23 @@ impl Pass for ToBcsr {
 }
 
 impl ToBcsr {
-    /// Rows of the fastest block, where it is faster than the dense form.
-    fn choose(&self, g: &Graph, layer: &Weighted, cx: &PassCx) -> Option<u8> {
+    /// The fastest block, where it is faster than the dense form.
+    fn choose(&self, g: &Graph, layer: &Weighted, cx: &PassCx) -> Option<(u8, u8)> {
         let spatial = g.constant(layer.weights)?.rank().saturating_sub(2);
         if layer.groups != 1 || spatial > 2 {
             return None;
         }
-        let product = layer.product(g)?;
-        let matrix = layer.matrix(g);
-        let time = |block: &u8| {
-            let blocks = blocks(&matrix, layer.cols, usize::from(*block));
-            cx.costs().sparse(&product, usize::from(*block), blocks)
+        let time = |&(rows, cols): &(u8, u8)| {
+            let block = (usize::from(rows), usize::from(cols));
+            let product = layer.product(g, block.1)?;
+            let known = cx.costs().sparse(&product, block, 0).is_finite();
+            let time = known.then(|| Some(cx.costs().sparse(&product, block, layer.blocks(g, block)?)))?;
+            // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
+            let candidate = spatial > 0 && cols == 1;
+            Some((time?, (rows, cols), if candidate { self.margin.max(CANDIDATE) } else { self.margin }))
         };
-        let best = BLOCKS.iter().map(|block| (time(block), *block)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-        let margin = if spatial > 0 { self.margin.max(CANDIDATE) } else { self.margin };
-        (best.0 <= margin * cx.costs().dense(&product)).then_some(best.1)
+        let (best, block, margin) = BLOCKS.iter().filter_map(time).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (best <= margin * cx.costs().dense(&layer.product(g, 1)?)).then_some(block)
     }
 }
 

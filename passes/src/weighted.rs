@@ -1,9 +1,11 @@
 //! Layers: ops that multiply activations by constant weights, with the weights as a matrix of a row for each output channel.
 
+use optc_ir::ops::nn::Conv;
+use optc_ir::ops::quant::QuantConv;
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
-use crate::cost::Product;
+use crate::cost::{Numbers, Product};
 use crate::layer::three_by_three;
 use crate::matching::{result, shape};
 
@@ -40,14 +42,73 @@ impl Weighted {
         Some(Weighted { node, weights, rows, cols, transposed, groups })
     }
 
-    /// The weights as a row-major matrix.
-    pub fn matrix(&self, g: &Graph) -> Vec<f32> {
-        let values = g.constant(self.weights).and_then(|t| t.as_slice::<f32>().ok()).unwrap_or(&[]);
-        let (rows, cols) = (self.rows, self.cols);
-        match self.transposed {
-            false => values.to_vec(),
-            true => (0..values.len()).map(|i| values[i % cols * rows + i / cols]).collect(),
+    /// The layer of integers that a node is: a quantized product whose weights and their zero points are constant.
+    pub fn of_integers(g: &Graph, node: NodeId) -> Option<Weighted> {
+        let weights = g.operand(node, 1)?;
+        let t = g.constant(weights).filter(|t| matches!(t.dtype(), DType::I8 | DType::U8) && !t.is_empty())?;
+        let (transposed, groups) = match &g.node(node).op {
+            Op::QuantConv(conv) => (false, usize::try_from(conv.groups).ok()?),
+            Op::QuantMatMul(_) if t.rank() == 2 => (true, 1),
+            _ => return None,
+        };
+        if let Some(zero) = g.operand(node, 3) {
+            g.constant(zero)?;
         }
+        let rows = *t.shape().get(if transposed { 1 } else { 0 })?;
+        Some(Weighted { node, weights, rows, cols: t.len() / rows, transposed, groups })
+    }
+
+    /// The weights as a row-major matrix; integers without their zero points.
+    pub fn matrix(&self, g: &Graph) -> Vec<f32> {
+        let (rows, cols) = (self.rows, self.cols);
+        let Some(t) = g.constant(self.weights) else { return Vec::new() };
+        let values = match t.as_slice::<f32>() {
+            Ok(floats) => floats.to_vec(),
+            Err(_) => t.to_f64_vec().into_iter().map(|v| v as f32).collect(),
+        };
+        let mut matrix = match self.transposed {
+            false => values,
+            true => (0..values.len()).map(|i| values[i % cols * rows + i / cols]).collect(),
+        };
+        if let (Numbers::Bytes, Some(zero)) = (self.numbers(g), g.operand(self.node, 3).and_then(|z| g.constant(z))) {
+            let zeros = zero.to_f64_vec();
+            let zero = |row: usize| zeros.get(if zeros.len() == 1 { 0 } else { row }).copied().unwrap_or(0.0) as f32;
+            matrix.iter_mut().enumerate().for_each(|(i, v)| *v -= zero(i / cols));
+        }
+        matrix
+    }
+
+    /// What is multiplied.
+    pub fn numbers(&self, g: &Graph) -> Numbers {
+        let floats = g.constant(self.weights).is_none_or(|t| t.dtype() == DType::F32);
+        if floats { Numbers::Floats } else { Numbers::Bytes }
+    }
+
+    /// The blocks of so many rows and columns that are not all zero. Those of four columns have four channels under one tap; `None`
+    /// where the channels are no multiple of that.
+    pub fn blocks(&self, g: &Graph, (rows, cols): (usize, usize)) -> Option<usize> {
+        let matrix = self.matrix(g);
+        if cols == 1 {
+            return Some(blocks(&matrix, self.cols, rows));
+        }
+        let taps = self.taps(g)?;
+        let channels = self.cols / taps;
+        let quads = channels / cols;
+        let at = |row: usize, quad: usize, tap: usize, c: usize| {
+            matrix.get((row * channels + quad * cols + c) * taps + tap).is_some_and(|&v| v != 0.0)
+        };
+        let holds = |first: usize, quad: usize, tap: usize| {
+            (first..self.rows.min(first + rows)).any(|row| (0..cols).any(|c| at(row, quad, tap, c)))
+        };
+        let strips = (0..self.rows).step_by(rows);
+        let of = |first: usize| (0..quads * taps).filter(|i| holds(first, i / taps, i % taps)).count();
+        channels.is_multiple_of(cols).then(|| strips.map(of).sum())
+    }
+
+    /// Elements of the window.
+    fn taps(&self, g: &Graph) -> Option<usize> {
+        let matrices = matches!(g.node(self.node).op, Op::Gemm(_) | Op::MatMul(_) | Op::QuantMatMul(_));
+        Some(if matrices { 1 } else { g.constant(self.weights)?.shape().get(2..)?.iter().product() })
     }
 
     /// A row-major matrix as a tensor of the weights' shape.
@@ -63,26 +124,27 @@ impl Weighted {
         }
     }
 
-    /// What costs see of it; `None` where shapes are open.
-    pub fn product(&self, g: &Graph) -> Option<Product> {
+    /// What costs see of it in blocks of `width` columns; `None` where shapes are open.
+    pub fn product(&self, g: &Graph, width: usize) -> Option<Product> {
         let out = shape(g, result(self.node))?;
         let n = out.iter().product::<usize>() / self.rows;
-        let staged_bytes = match &g.node(self.node).op {
-            Op::Conv(conv) => {
+        let numbers = self.numbers(g);
+        let element = if numbers == Numbers::Floats { 4 } else { 1 };
+        let copies = match &g.node(self.node).op {
+            Op::Conv(Conv { strides, pads, .. }) | Op::QuantConv(QuantConv { strides, pads, .. }) => {
                 let window = &g.constant(self.weights)?.shape()[2..];
                 let all = |v: &[i64], x: i64| v.iter().all(|&v| v == x);
-                let direct = window.iter().all(|&k| k == 1) && all(&conv.strides, 1) && all(&conv.pads, 0);
+                let direct = width == 1 && window.iter().all(|&k| k == 1) && all(strides, 1) && all(pads, 0);
                 // With a stride along the rows each row of the window has a copy of its own.
-                let rows = conv.strides.len() > 1 && conv.strides[0] != 1;
-                let copies = window.last().copied()? * if rows { window[0] } else { 1 };
-                let taps: usize = window.iter().product();
-                if direct { 0 } else { 4 * n * (self.cols / taps) * copies }
+                let rows = strides.len() > 1 && strides[0] != 1;
+                if direct { 0 } else { window.last().copied()? * if rows { window[0] } else { 1 } }
             }
             // The activations are transposed.
-            _ => 4 * n * self.cols * usize::from(n > 1),
+            _ => usize::from(n > 1),
         };
+        let staged_bytes = element * n * (self.cols / self.taps(g)?) * copies;
         let three_by_three = three_by_three(g, self.node);
-        Some(Product { m: self.rows, k: self.cols, n, staged_bytes, three_by_three })
+        Some(Product { m: self.rows, k: self.cols, n, staged_bytes, three_by_three, numbers })
     }
 }
 

@@ -2,13 +2,15 @@
 //! layouts and forms were chosen, on every instruction set of this machine.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc::{Compiler, Decision, Options};
+use optc::{Compiler, Decision, Method, Options, Quantizer};
 use optc_codegen::target::ISAS;
 use optc_ir::ops::math::{Add, Relu};
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Val, Value, infer_types, run};
+use optc_passes::{PassManager, PassOptions, Pipeline, VerifyEach};
 use optc_tensor::{DType, Tensor};
+use optc_tests::data;
 use proptest::prelude::*;
 
 /// One layer: what it is, its extent of the window, its step.
@@ -87,10 +89,7 @@ fn network(layers: &[Layer], channels: usize, size: usize, seed: u64) -> Graph {
 
 /// Runs a network compiled for each instruction set; returns how many sparse kernels there were.
 fn check(g: &Graph, seed: u64) -> usize {
-    let mut random = Random(seed | 1);
-    let shape = g.ty(g.inputs().next().unwrap()).as_tensor().unwrap().static_shape().unwrap();
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.next()).collect();
-    let inputs = [Val::Tensor(Tensor::from_slice(&shape, &values).unwrap())];
+    let inputs = [input_of(g, seed)];
     let want = run(g, &inputs).unwrap()[0].as_tensor().unwrap().to_f64_vec();
     let scale = want.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
     let mut sparse = 0;
@@ -106,6 +105,39 @@ fn check(g: &Graph, seed: u64) -> usize {
         }
     }
     sparse
+}
+
+/// The network quantized, with the passes' own costs, so that zeros of many layers make them sparse: compiled code of every instruction set
+/// gives the interpreter's bits. Returns how many sparse kernels of integers there were.
+fn check_integers(g: Graph, input: &Val) -> usize {
+    let mut quantizer = Quantizer::new(g, &Options::default(), &[]).unwrap();
+    quantizer.observe(std::slice::from_ref(input)).unwrap();
+    let mut g = quantizer.finish(Method::MinMax).unwrap().graph;
+    optc_passes::specialize(&mut g, &[input.ty()]).unwrap();
+    PassManager::new(PassOptions { verify_each: VerifyEach::Structure, ..PassOptions::default() })
+        .run(&Pipeline::parse("O2").unwrap(), &mut g)
+        .unwrap();
+    let want = run(&g, std::slice::from_ref(input)).unwrap();
+    let mut sparse = 0;
+    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        let options =
+            Options { isa: Some(isa.name.to_owned()), passes: "infer-types".to_owned(), ..Options::default() };
+        let model = Compiler::new(options).compile_graph(g.clone()).unwrap();
+        let plan = model.plan_for(&[input.ty()]).unwrap();
+        let of =
+            |d: &Decision| matches!(d, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm_i8")));
+        sparse += plan.report.iter().filter(|r| of(&r.decision)).count();
+        let found = model.session().run_values(std::slice::from_ref(input)).unwrap();
+        assert_eq!(found[0].as_tensor(), want[0].as_tensor(), "{}", isa.name);
+    }
+    sparse
+}
+
+fn input_of(g: &Graph, seed: u64) -> Val {
+    let mut random = Random(seed | 1);
+    let shape = g.ty(g.inputs().next().unwrap()).as_tensor().unwrap().static_shape().unwrap();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.next()).collect();
+    Tensor::from_slice(&shape, &values).unwrap().into()
 }
 
 fn layer() -> impl Strategy<Value = Layer> {
@@ -127,7 +159,10 @@ proptest! {
         layers in prop::collection::vec(layer(), 1..7), channels in prop::sample::select(vec![4usize, 7, 12, 24]),
         size in 5usize..20, seed in 0u64..1000,
     ) {
-        check(&network(&layers, channels, size, seed), seed);
+        let g = network(&layers, channels, size, seed);
+        check(&g, seed);
+        let input = input_of(&g, seed);
+        check_integers(g, &input);
     }
 }
 
@@ -137,6 +172,24 @@ fn a_sparse_mobile_network_runs_sparse() {
     let layers = [&[Layer::Dense(3, 1), Layer::Relu][..], &block, &block, &[Layer::Residual]].concat();
     let isas = ISAS.iter().filter(|isa| (isa.detect)()).count();
     assert_eq!(check(&network(&layers, 64, 20, 3), 5), 2 * isas);
+    let g = network(&layers, 64, 20, 3);
+    let input = input_of(&g, 5);
+    assert_eq!(check_integers(g, &input), 2 * isas);
+}
+
+/// Pruned, then quantized: every zero is kept (the passes verify that), layers run in blocks of integers, to the bit.
+#[test]
+fn pruned_networks_run_sparse_in_integers() {
+    for (name, least) in [("mlp", 2), ("lenet", 2), ("resnet8", 4), ("mobilenetv2", 6)] {
+        let mut g = optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap();
+        let pictures = data::array("fashion_100.npz", "input").unwrap();
+        let two = Tensor::from_slice(&[2, 1, 28, 28], &pictures.as_slice::<f32>().unwrap()[..2 * 28 * 28]).unwrap();
+        let prune = Pipeline::parse("O0,fold-batch-norm,prune{sparsity=0.9,block=4x1,spare=none}").unwrap();
+        PassManager::new(PassOptions::default()).run(&prune, &mut g).unwrap();
+        let isas = ISAS.iter().filter(|isa| (isa.detect)()).count();
+        let sparse = check_integers(g, &two.into());
+        assert!(sparse >= least * isas, "{name}: {sparse} sparse kernels on {isas} instruction sets");
+    }
 }
 
 /// Too few zeros to gain from: what runs is what runs without any, to the last kernel and byte of the arena, and the report says why.

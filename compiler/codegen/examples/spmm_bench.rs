@@ -1,15 +1,19 @@
-//! Times sparse products beside the dense kernel of the same layer: milliseconds, per cent of the FMA peak, and the speed-up.
+//! Times sparse products of floats and of bytes beside the dense kernels of the same layer: milliseconds, the speed-up over dense of the
+//! same numbers, and how long a block took beside what the cost model says.
 //!
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 
-use optc_codegen::contract::{Contract, Schedule, contract};
+use optc_codegen::contract::{self, Contract, contract};
+use optc_codegen::cost::{Costs, Numbers, Product};
 use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
+use optc_codegen::int8;
 use optc_codegen::nest::Kernel;
-use optc_codegen::peak::FmaPeak;
-use optc_codegen::spmm::{Bcsr, Spmm, spmm};
+use optc_codegen::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::random_floats;
+use optc_codegen::tile::{Binary, Mem};
+use optc_codegen::window::{Axis, View};
 use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
@@ -64,39 +68,128 @@ fn times(a: &mut Ready, b: &mut Ready) -> (f64, f64) {
 }
 
 /// A matrix in which `zeros` of a hundred blocks are zero.
-fn sparse(rows: usize, cols: usize, block: usize, zeros: usize) -> Vec<f32> {
+fn sparse(rows: usize, cols: usize, (block, width): (usize, usize), zeros: usize) -> Vec<f32> {
     let kept = random_floats(rows / block * cols, 7);
-    let keep = |i: usize| (kept[i / cols / block * cols + i % cols] + 1.0) * 50.0 >= zeros as f32;
+    let keep = |i: usize| (kept[i / cols / block * cols + i % cols / width] + 1.0) * 50.0 >= zeros as f32;
     (0..rows * cols).map(|i| if keep(i) { 0.5 } else { 0.0 }).collect()
+}
+
+/// A product to be timed.
+struct Layer {
+    m: usize,
+    k: usize,
+    n: usize,
+    zeros: usize,
+    block: (usize, usize),
+}
+
+impl Layer {
+    /// The dense kernel and the sparse one with its stream and blocks.
+    fn floats(&self, isa: &'static Isa) -> Result<Pair, Failure> {
+        let Layer { m, k, n, zeros, block } = *self;
+        let mut dense = Contract::matmul(1, n, m, k);
+        dense.epilogue = Expr::Operand(0).relu();
+        let dense = contract(&dense, isa, contract::Schedule::choose(&dense, isa, &Machine::host()))?.kernel;
+        let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block.0);
+        let mut product = Spmm::product(1, m, n, k);
+        product.epilogue = Expr::Operand(0).relu();
+        let blocks = weights.blocks();
+        let built = spmm(&product, &Weights::Floats(weights), isa)?;
+        Ok(Pair { dense, sparse: built.kernel, stream: built.stream, blocks })
+    }
+
+    /// The same for bytes, which are requantized.
+    fn bytes(&self, isa: &'static Isa) -> Result<Pair, Failure> {
+        let Layer { m, k, n, zeros, block: (block, width) } = *self;
+        let scaled = Expr::Operand(0).to_float().times(Expr::Operand(1));
+        let epilogue = scaled.binary(Binary::Max, Expr::Const(0.0)).binary(Binary::Min, Expr::Const(255.0)).to_int();
+        let view = |columns: usize| View {
+            mem: Mem::U8,
+            bytes: n * columns,
+            offset: 0,
+            strides: [(n * columns) as i64, 0, 0, columns as i64, 1],
+        };
+        let scales = View { mem: Mem::F32, bytes: 4 * m, offset: 0, strides: [0, 0, 0, 0, 4] };
+        let dense = int8::Product {
+            images: 1,
+            groups: 1,
+            channels: k,
+            filters: m,
+            axes: [Axis::NONE, Axis { size: n, out: n, ..Axis::NONE }],
+            src: view(k),
+            src_zero: 0,
+            dst: view(m),
+            operands: vec![scales],
+            epilogue: epilogue.clone(),
+            own_weights: false,
+            form: int8::Form::Pairs,
+        };
+        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &Machine::host()));
+        let matrix: Vec<i16> = sparse(m, k, (block, width), zeros).iter().map(|v| (v * 200.0) as i16).collect();
+        let weights = Bcsr::with_blocks(&matrix, (m, k), (block, width));
+        let place = |rows: usize| Place { bytes: rows * n, offset: 0, batch_stride: 0 };
+        // Quads are stored as they are in the network: with their channels last.
+        let (c_row_stride, c_col_stride) = if width == 1 { (n as i64, 1) } else { (1, m as i64) };
+        let product = Spmm {
+            x: place(k),
+            form: Form::of_bytes(width, false),
+            x_rows: (0..k / width).map(|c| (c * width * n) as i64).collect(),
+            c: place(m),
+            c_mem: Mem::U8,
+            c_row_stride,
+            c_col_stride,
+            operands: vec![Operand {
+                mem: Mem::F32,
+                bytes: 4 * m,
+                offset: 0,
+                batch_stride: 0,
+                row_stride: 4,
+                col_stride: 0,
+            }],
+            epilogue,
+            ..Spmm::product(1, m, n, k)
+        };
+        let blocks = weights.blocks();
+        let built = spmm(&product, &Weights::Integers { weights, zero: 0 }, isa)?;
+        Ok(Pair { dense, sparse: built.kernel, stream: built.stream, blocks })
+    }
+}
+
+/// Kernels of one layer.
+struct Pair {
+    dense: Kernel,
+    sparse: Kernel,
+    stream: Vec<u8>,
+    blocks: usize,
 }
 
 fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let isa = args.next().and_then(|name| Isa::by_name(&name)).unwrap_or_else(Isa::host);
     let part = args.next().unwrap_or_default();
-    let (machine, peak) = (Machine::host(), FmaPeak::of(isa)?);
-    println!("{:24} {:>9} {:>9} {:>7} {:>8}", "layer", "dense ms", "sparse ms", "% peak", "speed-up");
+    let costs = Costs::of(isa);
+    println!("{:30} {:>9} {:>9} {:>9} {:>9} {:>8}", "layer", "dense ms", "model", "sparse ms", "model", "speed-up");
     let layers = [(64, 32, 112), (128, 64, 56), (128, 128, 56), (256, 256, 28), (512, 512, 14), (1024, 1024, 7)];
+    let columns = [(95, 4), (90, 4), (80, 4), (50, 4), (90, 2), (50, 2), (95, 1), (90, 1), (80, 1), (50, 1)];
     for (m, k, side) in layers {
-        for (zeros, block) in [(95, 4), (90, 4), (80, 4), (50, 4), (90, 2), (50, 2), (95, 1), (90, 1), (80, 1), (50, 1)]
-        {
-            let name = format!("{m}x{k} {side}x{side} {zeros}% {block}x1");
-            if !name.contains(&part) {
-                continue;
+        for numbers in [Numbers::Floats, Numbers::Bytes] {
+            let quads = [(95, 4), (90, 4), (50, 4), (90, 2), (90, 1)].map(|(zeros, rows)| (zeros, rows, 4));
+            let wide = if numbers == Numbers::Floats { &[][..] } else { &quads };
+            let all = columns.iter().map(|&(zeros, rows)| (zeros, rows, 1)).chain(wide.iter().copied());
+            for (zeros, rows, width) in all {
+                let name = format!("{numbers:?} {m}x{k} {side}x{side} {zeros}% {rows}x{width}");
+                if !name.contains(&part) {
+                    continue;
+                }
+                let layer = Layer { m, k, n: side * side, zeros, block: (rows, width) };
+                let pair = if numbers == Numbers::Floats { layer.floats(isa)? } else { layer.bytes(isa)? };
+                let (dense, ms) =
+                    times(&mut Ready::new(&pair.dense, None)?, &mut Ready::new(&pair.sparse, Some(&pair.stream))?);
+                let product = Product { m, k, n: layer.n, staged_bytes: 0, three_by_three: None, numbers };
+                let (dense_model, model) =
+                    (costs.dense(&product) * 1e-6, costs.sparse(&product, layer.block, pair.blocks) * 1e-6);
+                println!("{name:30} {dense:9.3} {dense_model:9.3} {ms:9.3} {model:9.3} {:8.2}", dense / ms);
             }
-            let n = side * side;
-            let mut dense = Contract::matmul(1, n, m, k);
-            dense.epilogue = Expr::Operand(0).relu();
-            let dense = contract(&dense, isa, Schedule::choose(&dense, isa, &machine))?;
-            let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block);
-            let mut product = Spmm::product(1, m, n, k);
-            product.epilogue = Expr::Operand(0).relu();
-            let built = spmm(&product, &weights, isa)?;
-            let (dense, ms) =
-                times(&mut Ready::new(&dense.kernel, None)?, &mut Ready::new(&built.kernel, Some(&built.stream))?);
-            let flops = 2.0 * (weights.blocks() * block * n) as f64;
-            let share = flops / (ms * 1e6) / peak.measure() * 100.0;
-            println!("{name:24} {dense:9.3} {ms:9.3} {share:7.1} {:8.2}", dense / ms);
         }
     }
     Ok(())

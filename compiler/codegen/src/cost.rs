@@ -6,7 +6,8 @@
 pub mod int8;
 pub mod winograd;
 
-use crate::target::Isa;
+use crate::spmm::Form;
+use crate::target::{Isa, Level};
 
 /// A product of weights and activations: what a convolution without groups, or a product with constant weights, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +23,26 @@ pub struct Product {
     /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
     /// faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
+    /// What is multiplied.
+    pub numbers: Numbers,
+}
+
+/// What a product multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Numbers {
+    /// `f32`.
+    Floats,
+    /// 8-bit integers.
+    Bytes,
 }
 
 /// Figures in nanoseconds for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Costs {
-    /// Multiply-adds of a dense contraction in a nanosecond.
-    dense_rate: f64,
+    /// Multiply-adds of a dense contraction in a nanosecond, of floats and of bytes.
+    dense_rate: [f64; 2],
+    /// Nanoseconds for a result of a dense contraction of bytes beside its multiply-adds: that of staging and requantization.
+    result_bytes: f64,
     /// Bytes of weights that a nanosecond brings from memory, where each is used for few pixels.
     weight_rate: f64,
     /// Bytes of a value that a nanosecond copies into another layout.
@@ -37,25 +51,54 @@ pub struct Costs {
     lanes: usize,
 }
 
-/// Rows of a block, vectors of pixels of a tile, and the time of a call and of a block.
-type Sparse = (usize, usize, f64, f64);
+/// Rows and columns of a block, vectors of pixels of a tile, and the time of a call and of a block.
+type Sparse = ((usize, usize), usize, f64, f64);
 
-/// Sparse kernels of 128-bit vectors, and of wider ones.
-const SPARSE: [[Sparse; 3]; 2] = [
-    [(4, 2, 9.0, 1.85), (2, 4, 10.0, 1.75), (1, 8, 12.0, 3.3)],
-    [(4, 2, 14.0, 1.9), (2, 4, 10.0, 2.35), (1, 8, 11.0, 3.3)],
+/// Sparse kernels of floats, of 128-bit vectors and of wider ones.
+const FLOATS: [&[Sparse]; 2] = [
+    &[((4, 1), 2, 9.0, 1.85), ((2, 1), 4, 10.0, 1.75), ((1, 1), 8, 12.0, 3.3)],
+    &[((4, 1), 2, 14.0, 1.9), ((2, 1), 4, 10.0, 2.35), ((1, 1), 8, 11.0, 3.3)],
+];
+
+/// The same of bytes.
+const BYTES: [&[Sparse]; 2] = [
+    &[
+        ((4, 1), 2, 21.0, 2.0),
+        ((2, 1), 4, 22.0, 2.85),
+        ((1, 1), 8, 18.0, 5.45),
+        ((4, 4), 2, 22.0, 4.0),
+        ((2, 4), 4, 24.0, 4.0),
+        ((1, 4), 8, 24.0, 5.0),
+    ],
+    &[
+        ((4, 1), 2, 14.5, 1.35),
+        ((2, 1), 4, 14.0, 1.5),
+        ((1, 1), 8, 14.5, 2.4),
+        ((4, 4), 2, 20.0, 3.75),
+        ((2, 4), 4, 30.0, 3.75),
+        ((1, 4), 8, 36.0, 4.5),
+    ],
 ];
 
 impl Costs {
     /// The figures for an instruction set.
     pub fn of(isa: &Isa) -> Costs {
         let lanes = isa.lanes();
-        // A vector twice as wide does twice the work in the same time, in both forms.
-        Costs { dense_rate: 21.5 * lanes as f64 / 4.0, weight_rate: 13.0, copy_rate: 8.0, lanes }
+        // A vector twice as wide does twice the work in the same time, in all forms.
+        let bytes = if isa.level >= Level::Vnni { 2.0 * 36.0 } else { 36.0 };
+        let dense_rate = [21.5, bytes].map(|rate| rate * lanes as f64 / 4.0);
+        let result_bytes = if lanes > 4 { 0.18 * 8.0 / lanes as f64 } else { 0.56 };
+        Costs { dense_rate, result_bytes, weight_rate: 13.0, copy_rate: 8.0, lanes }
     }
 
     /// The dense product.
     pub fn dense(&self, p: &Product) -> f64 {
+        if p.numbers == Numbers::Bytes {
+            // Packed as 16-bit integers.
+            let macs = p.m as f64 * p.k as f64 * p.n as f64;
+            let work = macs / self.dense_rate[1] + self.result_bytes * (p.m * p.n) as f64;
+            return work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate);
+        }
         let direct = self.direct(p.m, p.k, p.n);
         let Some(pixels) = p.three_by_three else { return direct };
         self.filtered(pixels, p.k / 9, p.m).map_or(direct, |(_, time)| time)
@@ -64,21 +107,26 @@ impl Costs {
     /// A dense product of `m` rows of `k` weights by `n` pixels.
     fn direct(&self, m: usize, k: usize, n: usize) -> f64 {
         let macs = m as f64 * k as f64 * n as f64;
-        (macs / self.dense_rate).max(4.0 * m as f64 * k as f64 / self.weight_rate)
+        (macs / self.dense_rate[0]).max(4.0 * m as f64 * k as f64 / self.weight_rate)
     }
 
-    /// The product with weights in `blocks` blocks of `block` rows; infinite for blocks that there is no kernel for.
-    pub fn sparse(&self, p: &Product, block: usize, blocks: usize) -> f64 {
-        let Some((_, vectors, call, each)) = SPARSE[usize::from(self.lanes > 4)].into_iter().find(|row| row.0 == block)
+    /// The product with weights in `blocks` blocks of so many rows and columns; infinite for blocks that there is no kernel for.
+    pub fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64 {
+        let table = if p.numbers == Numbers::Floats { FLOATS } else { BYTES };
+        let Some(&(_, vectors, call, each)) = table[usize::from(self.lanes > 4)].iter().find(|row| row.0 == block)
         else {
             return f64::INFINITY;
         };
         // The last tile of pixels takes the time of its vectors, a call at least.
         let tiles = p.n.div_ceil(vectors * self.lanes) as f64;
         let full = p.n.div_ceil(self.lanes) as f64 / vectors as f64;
-        let rows = p.m.div_ceil(block) as f64;
-        let work = tiles * rows * call + full.max(0.5) * blocks as f64 * each;
-        let stream = (blocks * (4 + 4 * block)) as f64 / self.weight_rate;
+        let rows = p.m.div_ceil(block.0);
+        let form = match p.numbers {
+            Numbers::Floats => Form::Float,
+            Numbers::Bytes => Form::of_bytes(block.1, false),
+        };
+        let work = tiles * rows as f64 * call + full.max(0.5) * blocks as f64 * each;
+        let stream = form.stream_bytes(rows, blocks, block.0) as f64 / self.weight_rate;
         work.max(stream) + self.copy(p.staged_bytes)
     }
 
@@ -95,22 +143,23 @@ mod tests {
     #[test]
     fn sparse_products_pay_where_zeros_are_many() {
         let costs = Costs::of(Isa::by_name("portable").unwrap_or_else(|| Isa::host()));
-        let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0, three_by_three: None };
+        let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
         let gain = |block: usize, density: f64| {
             let blocks = (layer.m / block * layer.k) as f64 * density;
-            costs.dense(&layer) / costs.sparse(&layer, block, blocks as usize)
+            costs.dense(&layer) / costs.sparse(&layer, (block, 1), blocks as usize)
         };
         assert!(gain(4, 0.1) > 4.5 && gain(1, 0.1) > 2.5, "{} {}", gain(4, 0.1), gain(1, 0.1));
         assert!(gain(1, 0.5) < 1.0 && gain(1, 1.0) < 0.6);
-        assert_eq!(costs.sparse(&layer, 3, 1), f64::INFINITY);
+        assert_eq!(costs.sparse(&layer, (3, 1), 1), f64::INFINITY);
     }
 
     #[test]
     fn laying_taps_out_counts() {
         let costs = Costs::of(Isa::host());
-        let direct = Product { m: 64, k: 576, n: 3136, staged_bytes: 0, three_by_three: None };
+        let direct =
+            Product { m: 64, k: 576, n: 3136, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
         let staged = Product { staged_bytes: 3 << 20, ..direct };
-        assert!(costs.sparse(&staged, 4, 1000) > costs.sparse(&direct, 4, 1000));
+        assert!(costs.sparse(&staged, (4, 1), 1000) > costs.sparse(&direct, (4, 1), 1000));
         assert_eq!(costs.dense(&staged), costs.dense(&direct));
     }
 }

@@ -3,8 +3,8 @@
 
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
-use optc_codegen::spmm::{Bcsr, Operand, Spmm, spmm};
-use optc_codegen::target::Isa;
+use optc_codegen::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
+use optc_codegen::target::{ISAS, Isa};
 use optc_codegen::testing::{bytes_of, floats_of, random_floats, run_jit};
 use optc_codegen::tile::Mem;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn sparse(rows: usize, cols: usize, block: usize, zeros: u64, seed: u64) -> Vec<
 
 fn check(p: &Spmm, weights: &[f32], rows: usize, block: usize) {
     let k = p.x_rows.len();
-    let packed = Bcsr::of(weights, rows, k, block);
+    let packed = Weights::Floats(Bcsr::of(weights, rows, k, block));
     let x = random_floats(p.x.bytes / 4, 5);
     let operands: Vec<_> = p.operands.iter().map(|o| random_floats(o.bytes / 4, 6)).collect();
     let built = spmm(p, &packed, Isa::host()).unwrap();
@@ -86,7 +86,84 @@ fn many_tasks() {
 fn text_of_a_sparse_product() {
     let mut p = Spmm::product(1, 3, 5, 3);
     p.epilogue = Expr::Operand(0).relu();
-    let built = spmm(&p, &Bcsr::of(&sparse(3, 3, 2, 50, 1), 3, 3, 2), Isa::by_name("portable").unwrap()).unwrap();
+    let built =
+        spmm(&p, &Weights::Floats(Bcsr::of(&sparse(3, 3, 2, 50, 1), 3, 3, 2)), Isa::by_name("portable").unwrap())
+            .unwrap();
     insta::assert_snapshot!(built.kernel);
     assert_eq!(parse_kernel(&built.kernel.to_string()).as_ref(), Ok(&built.kernel));
+}
+
+/// A product of bytes: rows, pixels and columns, the zero point, and whether pixels are signed.
+#[derive(Clone, Copy, Debug)]
+struct Bytes {
+    rows: usize,
+    n: usize,
+    k: usize,
+    zero: i32,
+    signed: bool,
+}
+
+/// Blocks of integers through machine code of every instruction set and the interpreter: equal to plain loops. Weights take all of 9 bits,
+/// as those with zero points do.
+fn check_bytes(of: Bytes, (block, width): (usize, usize), zeros: u64, seed: u64) {
+    let Bytes { rows, n, k, zero, signed } = of;
+    let floats = sparse(rows, k, block, zeros, seed);
+    let weights: Vec<i16> = floats.iter().map(|v| (v * 255.0) as i16).collect();
+    let pixels: Vec<u8> = random_floats(k * n, seed + 2).iter().map(|v| (v * 1e4) as i32 as u8).collect();
+    let value = |b: u8| if signed { i32::from(b as i8) } else { i32::from(b) };
+    // Columns lie in planes; quads have the four channels of a pixel in a word.
+    let place = |c: usize, i: usize| if width == 1 { c * n + i } else { (c / 4 * n + i) * 4 + c % 4 };
+    let mut x = vec![0x5a; k.next_multiple_of(width) * n];
+    (0..k * n).for_each(|i| x[place(i / n, i % n)] = pixels[i]);
+    let form = Form::of_bytes(width, signed);
+    let stride = (n * width) as i64;
+    let p = Spmm {
+        x: Place { bytes: x.len(), offset: 0, batch_stride: 0 },
+        form,
+        x_rows: (0..k.div_ceil(width) as i64).map(|c| c * stride).collect(),
+        c_mem: Mem::I32,
+        ..Spmm::product(1, rows, n, k)
+    };
+    // The same sums modulo 256, the rows of a pixel side by side.
+    let transposed = Spmm {
+        c: Place { bytes: rows * n, offset: 0, batch_stride: 0 },
+        c_mem: Mem::U8,
+        c_row_stride: 1,
+        c_col_stride: rows as i64,
+        ..p.clone()
+    };
+    let packed = Weights::Integers { weights: Bcsr::with_blocks(&weights, (rows, k), (block, width)), zero };
+    let want = |at: usize| -> i32 {
+        (0..k).map(|c| i32::from(weights[at / n * k + c]) * (value(pixels[c * n + at % n]) - zero)).sum()
+    };
+    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        let built = spmm(&p, &packed, isa).unwrap();
+        let mut buffers = vec![built.stream.clone(), x.clone(), vec![0xee; p.c.bytes]];
+        let mut again = buffers.clone();
+        run_jit(&built.kernel, &mut buffers).unwrap();
+        built.kernel.interpret(&mut again).unwrap();
+        for (found, how) in [(&buffers[2], "compiled"), (&again[2], "interpreted")] {
+            for (at, bytes) in found.chunks(4).enumerate() {
+                let found = i32::from_le_bytes(bytes.try_into().unwrap());
+                assert_eq!(found, want(at), "{how} {}: element {at} of {of:?} in {block}x{width}", isa.name);
+            }
+        }
+        let mut buffers = vec![built.stream.clone(), x.clone(), vec![0xee; rows * n]];
+        run_jit(&spmm(&transposed, &packed, isa).unwrap().kernel, &mut buffers).unwrap();
+        for (at, &found) in buffers[2].iter().enumerate() {
+            let index = at % rows * n + at / rows;
+            assert_eq!(found, want(index) as u8, "{}: byte {at} of {of:?} in {block}x{width}", isa.name);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+    #[test]
+    fn products_of_bytes(
+        rows in 1usize..23, n in 1usize..45, k in 1usize..40, zeros in 0u64..101, zero in -128i32..256, signed: bool,
+        block in prop::sample::select(vec![1usize, 2, 4]), width in prop::sample::select(vec![1usize, 4]), seed in 0u64..1000,
+    ) {
+        check_bytes(Bytes { rows, n, k, zero, signed }, (block, width), zeros, seed);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use optc_codegen::cost::{Costs, Product};
+use optc_codegen::cost::{Costs, Numbers, Product};
 use optc_codegen::lower::Target;
 use optc_passes::cost::{self, CostModel};
 
@@ -15,8 +15,12 @@ pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
 }
 
 fn product(p: &cost::Product) -> Product {
-    let cost::Product { m, k, n, staged_bytes, three_by_three } = *p;
-    Product { m, k, n, staged_bytes, three_by_three }
+    let cost::Product { m, k, n, staged_bytes, three_by_three, numbers } = *p;
+    let numbers = match numbers {
+        cost::Numbers::Floats => Numbers::Floats,
+        cost::Numbers::Bytes => Numbers::Bytes,
+    };
+    Product { m, k, n, staged_bytes, three_by_three, numbers }
 }
 
 impl CostModel for Fitted {
@@ -24,7 +28,7 @@ impl CostModel for Fitted {
         self.0.dense(&product(p))
     }
 
-    fn sparse(&self, p: &cost::Product, block: usize, blocks: usize) -> f64 {
+    fn sparse(&self, p: &cost::Product, block: (usize, usize), blocks: usize) -> f64 {
         self.0.sparse(&product(p), block, blocks)
     }
 

@@ -4,7 +4,7 @@ use optc_ir::{Encoding, Graph, NodeId, Op, Value};
 
 use crate::cost::CostModel;
 use crate::matching::{dims, rank, result, tensor_type};
-use crate::weighted::{Weighted, blocks};
+use crate::weighted::Weighted;
 
 /// The layout that an op wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +47,12 @@ pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
     let plain = Role::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
     match &node.op {
         // Weights and bias are packed at compile time or read as they are.
-        Op::Conv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
+        Op::Conv(_) | Op::QuantConv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
             // Depthwise kernels come for both layouts, about equally fast.
             let dense = Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
             if is_depthwise(g, id) { Role::Both { plain: 0, last: 0 } } else { dense }
         }),
-        Op::QuantConv(_) | Op::Pool(_) if has_planes(g, id) => {
-            Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 }
-        }
+        Op::Pool(_) if has_planes(g, id) => Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
             Role::Fixed { operands: Wish::Plain, results: Wish::PlainCosts, reads: 1 }
         }
@@ -68,15 +66,20 @@ pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
     }
 }
 
-/// The role of a convolution whose weights are encoded as blocks: sparse where it is plain, dense where channels are last.
+/// A layer of either kind of number.
+fn layer(g: &Graph, id: NodeId) -> Option<Weighted> {
+    Weighted::of(g, id).or_else(|| Weighted::of_integers(g, id))
+}
+
+/// The role of a convolution whose weights are encoded as blocks of one column: sparse where it is plain, dense where channels are last.
+/// Blocks of four columns are read with the channels last.
 fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
-    let layer = Weighted::of(g, id)?;
+    let layer = layer(g, id)?;
     let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
-    let product = layer.product(g)?;
-    let count = blocks(&layer.matrix(g), layer.cols, usize::from(rows));
+    let (product, block) = (layer.product(g, 1)?, (usize::from(rows), 1));
     let bytes = |time: f64| (time / costs.copy(1 << 20) * f64::from(1 << 20)) as u64;
-    let (plain, last) = (costs.sparse(&product, usize::from(rows), count) / MARGIN, costs.dense(&product));
-    Some(Role::Both { plain: bytes(plain), last: bytes(last) })
+    let plain = costs.sparse(&product, block, layer.blocks(g, block)?) / MARGIN;
+    Some(Role::Both { plain: bytes(plain), last: bytes(costs.dense(&product)) })
 }
 
 /// A sparse form must be faster by this much, since estimates err.
@@ -87,7 +90,7 @@ const MAX_TAPS: usize = 49;
 
 /// Whether a convolution has one constant filter for each channel.
 fn is_depthwise(g: &Graph, id: NodeId) -> bool {
-    let Some(layer) = Weighted::of(g, id) else { return false };
+    let Some(layer) = layer(g, id) else { return false };
     let channels = g.constant(layer.weights).is_some_and(|t| t.shape()[1] == 1);
     channels && layer.groups > 1 && layer.groups == layer.rows && layer.cols <= MAX_TAPS
 }

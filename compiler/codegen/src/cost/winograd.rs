@@ -28,7 +28,7 @@ impl Costs {
         let tiles = images * rows.div_ceil(form.outputs) * columns.div_ceil(form.outputs);
         let weights = (form.products() * channels * filters) as f64;
         let values = 4 * form.products() * tiles * (channels + filters);
-        weights * tiles as f64 / self.dense_rate + 4.0 * weights / self.weight_rate + self.copy(values)
+        weights * tiles as f64 / self.dense_rate[0] + 4.0 * weights / self.weight_rate + self.copy(values)
     }
 }
 

@@ -8,11 +8,12 @@ use optc_tensor::{DType, Tensor};
 use super::bf16::only_f32_precision;
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
+use super::sparse::{self, Block, Geometry, Matrix};
 use super::winograd::three_by_three;
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
-use crate::cost::Product;
 use crate::cost::int8::Extents;
+use crate::cost::{Numbers, Product};
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
 
@@ -20,7 +21,7 @@ impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
         if let Some(block) = self.block_of(site.operand(1)?) {
             only_f32_precision(op.precision)?;
-            return self.sparse_conv(op, site, block);
+            return self.conv_in_blocks(op, site, block);
         }
         let dst = site.result()?.clone();
         if dst.is_empty() {
@@ -69,12 +70,11 @@ impl Lowering {
             epilogue: fused.expr,
         };
         if let (1, [Axis::NONE, h, x_axis], Filters::Constant(t)) = (groups, axes, &weights) {
-            let conv = crate::spmm::Conv { batch: x.shape[0], channels: shape[1], axes: [h, x_axis] };
-            let staged_bytes = x.shape[0] * conv.staged_bytes();
+            let staged_bytes = sparse::staged_bytes(&x, [h, x_axis]);
             let (m, k) = (shape[0], t.len() / shape[0]);
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             let three_by_three = three_by_three(&problem);
-            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes, three_by_three }, None);
+            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes, three_by_three, numbers: Numbers::Floats });
         }
         if let Filters::Constant(t) = &weights
             && let Some(winograd) = self.winograd_of(&problem)
@@ -84,6 +84,16 @@ impl Lowering {
         }
         let b = self.packed_filters(&weights, &problem, &site.loc)?;
         self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)
+    }
+
+    fn conv_in_blocks(&mut self, op: &Conv, site: &Site, block: Block) -> Lowered {
+        let Filters::Constant(t) = self.filters(site.operand(1)?)? else {
+            return Err(Declined::new("the weights are not constant"));
+        };
+        let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?.to_vec();
+        let filters = sparse::Filters { matrix: Matrix::Floats(floats), shape: t.shape().to_vec(), block };
+        let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
+        self.sparse_conv(&Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 2)
     }
 
     fn filters(&mut self, value: Value) -> Result<Filters, Declined> {

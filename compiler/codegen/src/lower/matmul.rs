@@ -8,7 +8,7 @@ use optc_tensor::{DType, Tensor};
 use super::bf16::only_f32_precision;
 use super::contract::{Call, Placed, collapse, dims, only_f32};
 use super::elementwise::mem_of;
-use super::sparse::some_zeros;
+use super::sparse::{Block, Filters, Matrix, columns, some_zeros};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
 use crate::cost;
@@ -109,12 +109,23 @@ impl Lowering {
         self.product(Product { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
     }
 
-    fn in_blocks(&mut self, a: &View, b: (Value, bool), block: usize, site: &Site, epilogue: Epilogue) -> Lowered {
+    fn in_blocks(&mut self, a: &View, b: (Value, bool), block: Block, site: &Site, epilogue: Epilogue) -> Lowered {
         only_f32(a)?;
         if !site.result()?.is(Encoding::Plain) {
             return Err(Declined::new("the result of a product is not laid out plainly"));
         }
-        self.sparse_matmul(a, b, block, site, epilogue)
+        let t = self.constant(b.0).cloned().ok_or_else(|| Declined::new("the weights are not constant"))?;
+        let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+        let &[first, second] = t.shape() else {
+            return Err(Declined::new("sparse weights of another rank than 2"));
+        };
+        let filters = match b.1 {
+            true => Filters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
+            false => {
+                Filters { matrix: Matrix::Floats(columns(floats, first, second)), shape: vec![second, first], block }
+            }
+        };
+        self.sparse_matmul(a, &filters, site, epilogue)
     }
 
     /// Says what a sparse form of a constant right operand would take, for `rows` rows of the left one.
@@ -125,7 +136,15 @@ impl Lowering {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            self.weigh(&weights, cost::Product { m: pack.n, k, n: rows, staged_bytes, three_by_three: None }, None);
+            let product = cost::Product {
+                m: pack.n,
+                k,
+                n: rows,
+                staged_bytes,
+                three_by_three: None,
+                numbers: cost::Numbers::Floats,
+            };
+            self.weigh(&weights, product);
         }
     }
 

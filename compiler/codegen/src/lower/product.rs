@@ -10,8 +10,10 @@ use optc_tensor::{DType, Tensor};
 use super::contract::{collapse, dims};
 use super::conv::{axes, floats, image};
 use super::elementwise::mem_of;
+use super::sparse::{self, Filters, Geometry, Matrix, columns};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::cost::int8::Extents;
+use crate::cost::{self, Numbers};
 use crate::expr::{Expr, Func};
 use crate::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use crate::tile::{Mem, Unary};
@@ -82,21 +84,33 @@ pub(super) struct Matrices {
 impl Lowering {
     pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
-        let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
-        if dst.is_empty() || x.is_empty() {
-            return Err(Declined::new("an empty convolution"));
-        }
         let shape = self.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
         let filter: usize = shape[1..].iter().product();
         let w = centred(self, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
         let src_zero = zero_point(self, site.optional(2))?;
+        if let Some(block) = self.block_of(site.operand(1)?) {
+            let filters = Filters { matrix: Matrix::Integers(w, src_zero), shape, block };
+            let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
+            return self.sparse_conv(&Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
+        }
+        let depthwise = op.groups > 1 && shape[1] == 1 && shape[0] as i64 == op.groups;
+        // A depthwise kernel reads what it writes: channels last, or pixels side by side.
+        let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
+        let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
+        if dst.is_empty() || x.is_empty() {
+            return Err(Declined::new("an empty convolution"));
+        }
         let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        if groups > 1 && shape[1] == 1 && shape[0] == groups {
+        if depthwise {
             return self.quant_depthwise(site, &x, src_zero, &w, axes, groups);
         }
         if axes[0] != Axis::NONE {
             return Err(Declined::new("integer convolutions have at most two spatial axes"));
+        }
+        if groups == 1 {
+            let (staged_bytes, m) = (sparse::staged_bytes(&x, [axes[1], axes[2]]), shape[0]);
+            self.weigh(&w, weighed(m, filter, dst.len() / m, staged_bytes));
         }
         let fused = self.epilogue(site, 4, &dst)?;
         let problem = Product {
@@ -215,6 +229,17 @@ impl Lowering {
         lead.extend([m, k]);
         let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
         let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
+        if b_shape.len() == 2 && self.constant(b).is_some() {
+            let w = centred(self, b, site.optional(3), |i| i % n)?;
+            if let Some(block) = self.block_of(b) {
+                let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
+                return self.sparse_matmul(&a, &Filters { matrix, shape: vec![n, k], block }, site, epilogue);
+            }
+            let pixels = batch * m;
+            if sparse::some_zeros(&w) {
+                self.weigh(&columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
+            }
+        }
         let staged = (mem_of(a.dtype)?, src_zero);
         let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
         self.matrix_product(Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
@@ -376,6 +401,11 @@ impl Lowering {
     pub(super) fn narrow_nr(&self, form: Form) -> usize {
         form.tile(self.target.isa).1 * self.target.isa.lanes()
     }
+}
+
+/// A product of integers as costs see it.
+fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost::Product {
+    cost::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead.

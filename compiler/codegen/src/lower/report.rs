@@ -26,8 +26,8 @@ pub enum Decision {
 pub struct Choice {
     /// The share of the weights that is zero.
     pub zeros: f64,
-    /// Rows of the blocks in which it is fastest.
-    pub block: usize,
+    /// Rows and columns of the blocks in which it is fastest.
+    pub block: (usize, usize),
     /// Whether the sparse form was taken.
     pub sparse: bool,
     /// Nanoseconds of the dense form, estimated.

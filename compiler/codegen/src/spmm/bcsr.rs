@@ -1,49 +1,56 @@
-//! Block compressed sparse rows, and the stream that kernels walk.
+//! Block compressed sparse rows, and the streams that kernels walk.
 
-/// A matrix as blocks of `block` rows by one column that are not all zero, row of blocks after row of blocks.
+use super::form::Form;
+
+/// A matrix as blocks that are not all zero, row of blocks after row of blocks. Blocks are of `block` rows by `width` columns;
+/// column `c` of blocks has the columns from `c * width` on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bcsr {
+pub struct Bcsr<T = f32> {
     /// Rows of the matrix.
     pub rows: usize,
     /// Columns of the matrix.
     pub cols: usize,
     /// Rows of a block.
     pub block: usize,
+    /// Columns of a block.
+    pub width: usize,
     /// Where each row of blocks begins in `columns`, and their end.
     pub starts: Vec<usize>,
     /// The column of each block, ascending in a row.
     pub columns: Vec<u32>,
-    /// The elements of each block; zeros below the last row.
-    pub values: Vec<f32>,
+    /// The elements of each block, row after row; zeros below the last row and behind the last column.
+    pub values: Vec<T>,
 }
 
-/// Bytes of a row's entry in the index at the head of a stream: where its blocks begin, and the two counts of them.
+/// Bytes of a row's entry in the index at the head of a stream: where its blocks begin, and the two counts of steps.
 pub(super) const ENTRY: usize = 24;
-/// Blocks that a turn of a tile's loop takes.
+/// Steps that a turn of a tile's loop takes.
 pub(super) const UNROLL: usize = 4;
 
-impl Bcsr {
-    /// The blocks of a row-major matrix of `rows` by `cols`.
-    pub fn of(matrix: &[f32], rows: usize, cols: usize, block: usize) -> Bcsr {
-        let mut sparse = Bcsr { rows, cols, block, starts: vec![0], columns: Vec::new(), values: Vec::new() };
+impl<T: Copy + Default + PartialEq> Bcsr<T> {
+    /// The blocks of `block` rows by one column of a row-major matrix of `rows` by `cols`.
+    pub fn of(matrix: &[T], rows: usize, cols: usize, block: usize) -> Bcsr<T> {
+        Bcsr::with_blocks(matrix, (rows, cols), (block, 1))
+    }
+
+    /// The blocks of `block` rows by `width` columns of a row-major matrix.
+    pub fn with_blocks(matrix: &[T], (rows, cols): (usize, usize), (block, width): (usize, usize)) -> Bcsr<T> {
+        let mut sparse = Bcsr { rows, cols, block, width, starts: vec![0], columns: Vec::new(), values: Vec::new() };
         for first in (0..rows).step_by(block) {
-            for col in 0..cols {
-                let element = |r: usize| if first + r < rows { matrix[(first + r) * cols + col] } else { 0.0 };
+            for col in (0..cols).step_by(width) {
+                let element = |i: usize| {
+                    let (r, c) = (first + i / width, col + i % width);
+                    if r < rows && c < cols { matrix[r * cols + c] } else { T::default() }
+                };
                 // A NaN is not zero: it is kept, as a dense kernel would.
-                if (0..block).any(|r| element(r) != 0.0) {
-                    sparse.columns.push(col as u32);
-                    sparse.values.extend((0..block).map(element));
+                if (0..block * width).any(|i| element(i) != T::default()) {
+                    sparse.columns.push((col / width) as u32);
+                    sparse.values.extend((0..block * width).map(element));
                 }
             }
             sparse.starts.push(sparse.columns.len());
         }
         sparse
-    }
-
-    /// The blocks of `block` rows of a row-major matrix of `cols` columns that are not all zero.
-    pub fn count(matrix: &[f32], cols: usize, block: usize) -> usize {
-        let strips = matrix.chunks(block * cols.max(1));
-        strips.map(|s| (0..cols).filter(|&c| s[c..].iter().step_by(cols).any(|&v| v != 0.0)).count()).sum()
     }
 
     /// How many blocks there are.
@@ -56,34 +63,107 @@ impl Bcsr {
         self.starts.len() - 1
     }
 
-    /// Bytes of a block in the stream: the place of its column, then its elements.
-    pub(super) fn block_bytes(block: usize) -> usize {
-        4 + 4 * block
-    }
-
-    /// Bytes of the stream.
-    pub fn stream_bytes(&self) -> usize {
-        ENTRY * self.block_rows() + Bcsr::block_bytes(self.block) * self.blocks()
-    }
-
-    /// The stream: for each row of blocks where it begins and how many turns and single blocks it has (`i64`), then the
-    /// blocks, each the byte offset of its column (`offsets[column]`, as `i32`) and its elements. `None` when an offset does
-    /// not fit.
-    pub fn stream(&self, offsets: &[i64]) -> Option<Vec<u8>> {
-        let block = Bcsr::block_bytes(self.block);
-        let mut bytes = Vec::with_capacity(self.stream_bytes());
-        for pair in self.starts.windows(2) {
-            let count = pair[1] - pair[0];
-            let fields = [ENTRY * self.block_rows() + block * pair[0], count / UNROLL, count % UNROLL];
-            bytes.extend(fields.iter().flat_map(|&v| (v as i64).to_le_bytes()));
-        }
-        for (&column, values) in self.columns.iter().zip(self.values.chunks(self.block)) {
-            let offset = i32::try_from(*offsets.get(column as usize)?).ok().filter(|&o| o >= 0)?;
-            bytes.extend(offset.to_le_bytes());
-            bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    /// The stream of a form: for each row of blocks where it begins and how many turns and single steps it has (`i64`), then the rows of
+    /// blocks. Each is its starting sums, if the form has them, and its steps. `offset` is where a column of blocks lies. `None` where
+    /// that does not fit.
+    pub(super) fn stream(
+        &self,
+        form: Form,
+        offsets: &[i64],
+        start: impl Fn(usize) -> i32,
+        step: impl Fn(&mut Vec<u8>, &[&[T]]),
+    ) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; ENTRY * self.block_rows()];
+        for (row, pair) in self.starts.windows(2).enumerate() {
+            let steps = (pair[1] - pair[0]).div_ceil(form.columns());
+            let fields = [bytes.len(), steps / UNROLL, steps % UNROLL].map(|v| (v as i64).to_le_bytes());
+            bytes[ENTRY * row..ENTRY * (row + 1)].copy_from_slice(fields.as_flattened());
+            if form.starts() {
+                let row = |r: usize| self.block * row + r;
+                bytes.extend((0..self.block).flat_map(|r| start(row(r)).to_le_bytes()));
+            }
+            let blocks: Vec<usize> = (pair[0]..pair[1]).collect();
+            for of in blocks.chunks(form.columns()) {
+                // A place that is left over reads the pixels of the one before.
+                for i in 0..form.columns() {
+                    let column = self.columns[*of.get(i).or(of.last())?];
+                    let offset = i32::try_from(*offsets.get(column as usize)?).ok().filter(|&o| o >= 0)?;
+                    bytes.extend(offset.to_le_bytes());
+                }
+                let len = self.block * self.width;
+                let values: Vec<&[T]> = of.iter().map(|&b| &self.values[b * len..(b + 1) * len]).collect();
+                step(&mut bytes, &values);
+            }
         }
         Some(bytes)
     }
+}
+
+impl Bcsr<f32> {
+    /// The stream of [`Form::Float`].
+    pub fn floats(&self, offsets: &[i64]) -> Option<Vec<u8>> {
+        self.stream(
+            Form::Float,
+            offsets,
+            |_| 0,
+            |bytes, of| {
+                bytes.extend(of.iter().flat_map(|b| b.iter()).flat_map(|v| v.to_le_bytes()));
+            },
+        )
+    }
+}
+
+impl Bcsr<i16> {
+    /// The stream of a form of integers, whose pixels have `zero` added as the kernel reads them.
+    pub fn integers(&self, form: Form, zero: i32, offsets: &[i64]) -> Option<Vec<u8>> {
+        let mut sums = vec![0i32; self.block_rows() * self.block];
+        for (row, pair) in self.starts.windows(2).enumerate() {
+            for (i, &v) in
+                self.values[pair[0] * self.block * self.width..pair[1] * self.block * self.width].iter().enumerate()
+            {
+                let sum = &mut sums[row * self.block + i / self.width % self.block];
+                *sum = sum.wrapping_add(i32::from(v));
+            }
+        }
+        let (block, width) = (self.block, self.width);
+        self.stream(
+            form,
+            offsets,
+            |row| sums[row].wrapping_mul(-zero),
+            |bytes, of| {
+                for row in 0..block {
+                    let at = |i: usize, c: usize| of.get(i).map_or(0, |b| b[row * width + c]);
+                    let pairs = if width == 1 {
+                        vec![[at(0, 0), at(1, 0)]]
+                    } else {
+                        vec![[at(0, 0), at(0, 2)], [at(0, 1), at(0, 3)]]
+                    };
+                    bytes.extend(pairs.as_flattened().iter().flat_map(|v| v.to_le_bytes()));
+                }
+            },
+        )
+    }
+}
+
+/// The blocks of `block` rows by `width` columns of a row-major matrix of `cols` columns that are not all zero.
+pub fn count_blocks<T: Copy + Default + PartialEq>(matrix: &[T], cols: usize, (block, width): (usize, usize)) -> usize {
+    let strips = matrix.chunks(block * cols.max(1));
+    let in_strip = |strip: &[T]| {
+        let holds = |first: usize| {
+            strip.chunks(cols).any(|row| row[first..cols.min(first + width)].iter().any(|&v| v != T::default()))
+        };
+        (0..cols).step_by(width).filter(|&first| holds(first)).count()
+    };
+    strips.map(in_strip).sum()
+}
+
+/// A row-major matrix of columns `(channel, tap)` with columns `(four channels, tap, channel of the four)` instead.
+pub fn quads_of_taps<T: Copy>(matrix: &[T], channels: usize, taps: usize) -> Vec<T> {
+    let from = |i: usize| {
+        let (row, quad, tap, c) = (i / (channels * taps), i / (4 * taps) % (channels / 4), i / 4 % taps, i % 4);
+        (row * channels + 4 * quad + c) * taps + tap
+    };
+    (0..matrix.len()).map(|i| matrix[from(i)]).collect()
 }
 
 #[cfg(test)]
@@ -96,15 +176,29 @@ mod tests {
         let sparse = Bcsr::of(&m, 3, 3, 2);
         assert_eq!((sparse.starts.as_slice(), sparse.columns.as_slice()), (&[0, 2, 2][..], &[1, 2][..]));
         assert_eq!(sparse.values, [1.0, 0.0, 0.0, 2.0]);
-        let stream = sparse.stream(&[0, 100, 200]).unwrap();
-        assert_eq!(stream.len(), sparse.stream_bytes());
+        assert_eq!((count_blocks(&m, 3, (2, 1)), count_blocks(&m, 3, (1, 1)), count_blocks(&m, 3, (2, 2))), (2, 2, 2));
+        let stream = sparse.floats(&[0, 100, 200]).unwrap();
+        assert_eq!(stream.len(), 2 * ENTRY + 2 * 12);
         assert_eq!(stream[48..52], 100i32.to_le_bytes());
-        assert_eq!(sparse.stream(&[0, -1, 0]), None);
-        assert_eq!(sparse.stream(&[0, 1 << 40, 0]), None);
+        assert_eq!(sparse.floats(&[0, -1, 0]), None);
+        assert_eq!(sparse.floats(&[0, 1 << 40, 0]), None);
     }
 
     #[test]
     fn a_nan_is_not_zero() {
         assert_eq!(Bcsr::of(&[f32::NAN, 0.0], 1, 2, 1).blocks(), 1);
+    }
+
+    #[test]
+    fn two_columns_are_a_step_and_rows_begin_with_their_sums() {
+        let sparse = Bcsr::of(&[3i16, 0, -1, 5], 1, 4, 1);
+        let stream = sparse.integers(Form::Columns { signed: false }, 10, &[0, 1, 2, 3]).unwrap();
+        let words: Vec<i32> = stream[ENTRY..].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
+        // The third block has no partner: a weight of zero for the same pixels.
+        assert_eq!(words, [-70, 0, 2, 3 | (-1 << 16), 3, 3, 5]);
+        let quads = Bcsr::with_blocks(&[1i16, 2, 3, 4, 5], (1, 5), (1, 4));
+        let stream = quads.integers(Form::Quads { signed: false }, 1, &[0, 8]).unwrap();
+        let words: Vec<i32> = stream[ENTRY..].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(words, [-15, 0, 1 | 3 << 16, 2 | 4 << 16, 8, 5, 0]);
     }
 }

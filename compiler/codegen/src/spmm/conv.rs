@@ -20,6 +20,12 @@ pub struct Conv {
     pub channels: usize,
     /// Rows and columns.
     pub axes: [Axis; 2],
+    /// Bytes of a pixel of a channel.
+    pub width: usize,
+    /// Whether the pixels of a channel already lie side by side.
+    pub planes: bool,
+    /// What stands in the padding.
+    pub fill: [u8; 8],
 }
 
 /// The laid-out taps.
@@ -36,7 +42,7 @@ pub struct Staged {
 impl Conv {
     /// Whether the channels can be read as they are.
     pub fn is_direct(&self) -> bool {
-        self.axes.iter().all(|a| a.kernel == 1 && a.stride == 1 && a.pads == [0, 0] && a.out == a.size)
+        self.planes && self.axes.iter().all(|a| a.kernel == 1 && a.stride == 1 && a.pads == [0, 0] && a.out == a.size)
     }
 
     /// Copies of a channel for the rows of the window, and the rows of each copy.
@@ -48,7 +54,8 @@ impl Conv {
     /// Bytes that laying the taps out writes for each image; 0 where nothing is to be laid out.
     pub fn staged_bytes(&self) -> usize {
         let (copies, rows) = self.row_copies();
-        if self.is_direct() { 0 } else { 4 * self.channels * copies * self.axes[1].kernel * rows * self.axes[1].out }
+        let all = self.width * self.channels * copies * self.axes[1].kernel * rows * self.axes[1].out;
+        if self.is_direct() { 0 } else { all }
     }
 
     /// Where the pixels of each column `(channel, row, column)` of the weights begin, in bytes; `channel_stride` is that of
@@ -61,7 +68,7 @@ impl Conv {
         let (copies, rows) = self.row_copies();
         let place = |c: usize, kh: usize, kw: usize| {
             let (copy, row) = if copies == 1 { (0, kh * h.dilation) } else { (kh, 0) };
-            4 * ((((c * copies + copy) * w.kernel + kw) * rows + row) * w.out) as i64
+            self.width as i64 * ((((c * copies + copy) * w.kernel + kw) * rows + row) * w.out) as i64
         };
         let taps = |c: usize| (0..h.kernel * w.kernel).map(move |t| place(c, t / w.kernel, t % w.kernel));
         (0..self.channels).flat_map(taps).collect()
@@ -71,7 +78,7 @@ impl Conv {
     pub fn stage(&self, src: &View) -> Staged {
         let [h, w] = self.axes;
         let (copies, rows) = self.row_copies();
-        let image_bytes = self.staged_bytes();
+        let (image_bytes, element) = (self.staged_bytes(), self.width as i64);
         let mut pieces = Vec::new();
         for copy in 0..copies {
             for kw in 0..w.kernel {
@@ -79,14 +86,14 @@ impl Conv {
                 let row_axis = Axis { out: rows, ..h };
                 let ys = inside(&row_axis, if copies == 1 { 0 } else { copy * h.dilation });
                 let xs = inside(&w, kw * w.dilation);
-                let plane = 4 * ((copy * w.kernel + kw) * rows * w.out) as i64;
-                let channel = 4 * (copies * w.kernel * rows * w.out) as i64;
+                let plane = element * ((copy * w.kernel + kw) * rows * w.out) as i64;
+                let channel = element * (copies * w.kernel * rows * w.out) as i64;
                 let outer = |y: usize, x: usize, height: usize, width: usize| Piece {
                     shape: vec![self.batch, self.channels, height, width],
-                    source: Source::Fill([0; 8]),
+                    source: Source::Fill(self.fill),
                     dst: Place {
-                        offset: plane + 4 * (y * w.out + x) as i64,
-                        strides: vec![image_bytes as i64, channel, 4 * w.out as i64, 4],
+                        offset: plane + element * (y * w.out + x) as i64,
+                        strides: vec![image_bytes as i64, channel, element * w.out as i64, element],
                     },
                 };
                 let [n, _, row, column, c] = src.strides;
@@ -113,7 +120,7 @@ impl Conv {
         }
         pieces.retain(|p| !p.shape.contains(&0));
         let bytes = self.batch * image_bytes;
-        let movement = Movement { width: 4, sources: vec![src.bytes], dst_bytes: bytes, pieces };
+        let movement = Movement { width: self.width, sources: vec![src.bytes], dst_bytes: bytes, pieces };
         Staged { bytes, image_bytes, movement }
     }
 }

@@ -1,7 +1,7 @@
 //! Sparse weights times dense activations: `C[m, n] = epilogue(sum over blocks of W[m, k] * X[k, n])`, after "Fast Sparse
 //! ConvNets" (Elsen, Dukhan, Gale and Simonyan 2020).
 //!
-//! W is [`Bcsr`] with blocks of `r` rows by one column. X has its `n` pixels side by side, the pixels of column `k` at a byte
+//! W is [`Bcsr`] with blocks of `r` rows by one column, or four in the form [`Form::Quads`]. X has its `n` pixels side by side, the pixels of column `k` at a byte
 //! offset that stands in the stream of blocks: channels of an image, or of one whose taps were laid out ([`stage`]).
 //!
 //! ```text
@@ -14,15 +14,20 @@
 
 mod bcsr;
 mod conv;
+mod form;
 mod nest;
 mod tile;
+mod weights;
 
-pub use bcsr::Bcsr;
+pub use bcsr::{Bcsr, count_blocks, quads_of_taps};
 pub use conv::{Conv, Staged};
+pub use form::Form;
 pub use nest::{SpmmError, spmm};
+pub use weights::{Extents, Weights};
 
 pub use crate::contract::Operand;
 use crate::expr::Expr;
+use crate::tile::Mem;
 
 /// The longest block: rows whose weights a tile broadcasts for one column.
 pub const BLOCKS: [usize; 3] = [4, 2, 1];
@@ -45,15 +50,19 @@ pub struct Spmm {
     pub batch: usize,
     /// Pixels: columns of the activations and of the result.
     pub n: usize,
-    /// The activations; the elements of a row are consecutive.
+    /// The activations; the pixels of a row are consecutive.
     pub x: Place,
-    /// Where each row of the activations is in its matrix.
+    /// What is multiplied, and how.
+    pub form: Form,
+    /// Where each column of blocks has its pixels in its matrix.
     pub x_rows: Vec<i64>,
     /// The result.
     pub c: Place,
+    /// What an element of the result is.
+    pub c_mem: Mem,
     /// From one row of the result to the next.
     pub c_row_stride: i64,
-    /// From one column of the result to the next; 4 is the fast one.
+    /// From one column of the result to the next; the fast one is that of an element.
     pub c_col_stride: i64,
     /// Operands of the epilogue: rows are those of the weights, columns are pixels.
     pub operands: Vec<Operand>,
@@ -69,12 +78,19 @@ impl Spmm {
             batch,
             n,
             x: place(k),
+            form: Form::Float,
             x_rows: (0..k).map(|k| 4 * (k * n) as i64).collect(),
             c: place(m),
+            c_mem: Mem::F32,
             c_row_stride: 4 * n as i64,
             c_col_stride: 4,
             operands: Vec::new(),
             epilogue: Expr::Operand(0),
         }
+    }
+
+    /// What its kernels are called, without the blocks.
+    fn name(&self) -> &'static str {
+        if self.form == Form::Float { "spmm_f32" } else { "spmm_i8" }
     }
 }

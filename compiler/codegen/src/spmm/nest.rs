@@ -1,7 +1,8 @@
 //! The nest: tiles of pixels over rows of blocks.
 
-use super::bcsr::{Bcsr, ENTRY};
+use super::bcsr::ENTRY;
 use super::tile::{Shape, build};
+use super::weights::{Extents, Weights};
 use super::{Place, Spmm};
 use crate::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop};
 use crate::target::Isa;
@@ -33,8 +34,9 @@ pub struct Built {
 /// # Errors
 ///
 /// Activations so large that the offset of a row does not fit the stream.
-pub fn spmm(p: &Spmm, weights: &Bcsr, isa: &Isa) -> Result<Built, SpmmError> {
-    let stream = weights.stream(&p.x_rows).ok_or(SpmmError::Reach)?;
+pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<Built, SpmmError> {
+    let stream = weights.stream(p).ok_or(SpmmError::Reach)?;
+    let weights = weights.extents();
     let lanes = isa.lanes();
     let width = (SUMS / weights.block).max(1) * lanes;
     let (tiles, tail) = (p.n / width, p.n % width);
@@ -45,15 +47,19 @@ pub fn spmm(p: &Spmm, weights: &Bcsr, isa: &Isa) -> Result<Built, SpmmError> {
     let row_tasks = TASKS.div_ceil((p.batch * pixel_tasks).max(1)).min(weights.block_rows().div_ceil(8)).max(1);
     let rows_of_task = weights.block_rows().div_ceil(row_tasks);
     let row_tasks = weights.block_rows().div_ceil(rows_of_task.max(1));
-    let mut kernel = Kernel::new(format!("spmm_f32_{}x1", weights.block), (p.batch * pixel_tasks * row_tasks) as u64);
+    let mut kernel = Kernel::new(
+        format!("{}_{}x{}", p.name(), weights.block, weights.width),
+        (p.batch * pixel_tasks * row_tasks) as u64,
+    );
     let stream_buf = kernel.buf("w", stream.len(), Access::Read);
     let x = kernel.buf("x", p.x.bytes, Access::Read);
     let operands =
         p.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
-    let whole = 4 * p.batch * weights.rows * p.n == p.c.bytes;
+    let whole = p.c_mem.bytes() as usize * p.batch * weights.rows * p.n == p.c.bytes;
     let dst = kernel.buf("c", p.c.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, t0, r0, tile] = [(); 4].map(|()| kernel.var());
-    let nest = Nest { p, weights, lanes, stream: stream_buf, x, operands, dst, image, r0, rows_of_task, whole_rows };
+    let nest =
+        Nest { p, weights: &weights, lanes, stream: stream_buf, x, operands, dst, image, r0, rows_of_task, whole_rows };
     let task = Ix::var(TASK);
     let mut body = vec![
         let_(image, task.clone() / (pixel_tasks * row_tasks) as i64),
@@ -80,7 +86,7 @@ fn let_(var: Var, value: Ix) -> Stmt {
 /// What a call of a tile needs to know.
 struct Nest<'a> {
     p: &'a Spmm,
-    weights: &'a Bcsr,
+    weights: &'a Extents,
     lanes: usize,
     stream: Base,
     x: Base,
@@ -136,7 +142,8 @@ impl Nest<'_> {
         let element = |row_stride: i64, col_stride: i64| {
             row.clone() * (self.weights.block as i64 * row_stride) + first.clone() * col_stride
         };
-        let mut ptrs = vec![self.stream.at(blocks), self.x.at(place(&self.p.x) + first.clone() * 4)];
+        let mut ptrs =
+            vec![self.stream.at(blocks), self.x.at(place(&self.p.x) + first.clone() * self.p.form.pixel() as i64)];
         for (base, o) in self.operands.iter().zip(&self.p.operands) {
             ptrs.push(base.at(image() * o.batch_stride + element(o.row_stride, o.col_stride) + o.offset));
         }

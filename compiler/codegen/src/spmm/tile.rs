@@ -1,11 +1,9 @@
 //! The micro-kernel: one row of blocks over a few vectors of pixels.
 
 use super::Spmm;
-use super::bcsr::{Bcsr, UNROLL};
-use crate::tile::{Mem, Ptr, Reg, Tile, TileBuilder};
-
-/// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
-const CHAINS: usize = 8;
+use super::bcsr::UNROLL;
+use super::form::{Form, Row};
+use crate::tile::{Binary, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
 
 /// What a tile covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,29 +17,29 @@ pub(super) struct Shape {
 }
 
 /// Builds the tile. Pointers: the blocks of the row, the first pixel of the activations, the operands of the epilogue, the
-/// result. Counts: turns of [`UNROLL`] blocks, then single ones.
+/// result. Counts: turns of [`UNROLL`] steps, then single ones.
 pub(super) fn build(p: &Spmm, lanes: usize, shape: Shape) -> Tile {
     let Shape { block, rows, cols } = shape;
-    let mut b = TileBuilder::new(format!("spmm_f32_{rows}x{cols}"), lanes);
+    let mut b = TileBuilder::new(format!("{}_{rows}x{cols}", p.name()), lanes);
     let (stream, x) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
     let (turns, rest) = (b.count(), b.count());
     let vectors = vectors(lanes, cols);
     let sums = rows * vectors.len();
-    let chains = CHAINS.div_ceil(sums).min(UNROLL);
-    let zero = b.f32(0.0);
-    let step = Step { rows, vectors: &vectors, x };
-    let bytes = Bcsr::block_bytes(block) as i64;
-    let (at, acc) =
-        b.for_each_ptrs(turns, &[(stream, UNROLL as i64 * bytes)], &vec![zero; sums * chains], |b, p, acc| {
-            let mut acc = acc.to_vec();
-            for u in 0..UNROLL {
-                let chain = u % chains * sums;
-                step.add(b, p[0], u as i64 * bytes, &mut acc[chain..chain + sums]);
-            }
-            acc
-        });
+    let chains = p.form.chains().div_ceil(sums).min(UNROLL);
+    let (first, stream) = p.form.start(&mut b, stream, block, rows);
+    let acc: Vec<Reg> = (0..sums * chains).map(|i| first[i % sums / vectors.len()]).collect();
+    let step = Step { form: p.form, rows, vectors: &vectors, x };
+    let bytes = p.form.step_bytes(block) as i64;
+    let (at, acc) = b.for_each_ptrs(turns, &[(stream, UNROLL as i64 * bytes)], &acc, |b, p, acc| {
+        let mut acc = acc.to_vec();
+        for u in 0..UNROLL {
+            let chain = u % chains * sums;
+            step.add(b, p[0], u as i64 * bytes, &mut acc[chain..chain + sums]);
+        }
+        acc
+    });
     let acc = join(&mut b, acc, sums);
     let acc = b.for_each(rest, &[(at[0], bytes)], &acc, |b, p, acc| {
         let mut acc = acc.to_vec();
@@ -60,25 +58,19 @@ fn vectors(lanes: usize, cols: usize) -> Vec<(usize, usize)> {
 }
 
 struct Step<'a> {
+    form: Form,
     rows: usize,
     vectors: &'a [(usize, usize)],
     x: Ptr,
 }
 
 impl Step<'_> {
-    /// Adds the block at `stream + disp`.
+    /// Adds the step at `stream + disp`.
     fn add(&self, b: &mut TileBuilder, stream: Ptr, disp: i64, acc: &mut [Reg]) {
-        let x = b.index_ptr(stream, disp, self.x);
-        let pixels: Vec<Reg> =
-            self.vectors.iter().map(|&(first, n)| b.load_n(Mem::F32, x, 4 * first as i64, n)).collect();
-        for row in 0..self.rows {
-            let weight = b.broadcast(Mem::F32, stream, disp + 4 + 4 * row as i64);
-            for (v, &pixel) in pixels.iter().enumerate() {
-                let sum = &mut acc[row * pixels.len() + v];
-                // The first factor's register is overwritten: best one that is not needed again.
-                let pixel_dies = row + 1 == self.rows;
-                *sum = if pixel_dies { b.fma(pixel, weight, *sum) } else { b.fma(weight, pixel, *sum) };
-            }
+        let pixels = self.form.pixels(b, stream, disp, self.x, self.vectors);
+        for (number, sums) in acc.chunks_mut(pixels.len()).enumerate() {
+            let row = Row { stream, disp, number, is_last: number + 1 == self.rows };
+            self.form.add(b, &row, &pixels, sums);
         }
     }
 }
@@ -96,22 +88,54 @@ fn join(b: &mut TileBuilder, mut acc: Vec<Reg>, sums: usize) -> Vec<Reg> {
 
 /// Applies the epilogue to each register and stores it.
 fn store(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, usize)], (operands, dst): (&[Ptr], Ptr)) {
-    for row in 0..acc.len() / vectors.len() {
+    let rows = acc.len() / vectors.len();
+    if p.c_mem.bytes() == 1 && p.c_row_stride == 1 && rows == 4 {
+        return store_words(b, p, acc, vectors, (operands, dst));
+    }
+    for row in 0..rows {
         let mut per_row = vec![None; operands.len()];
-        for (v, &(first, n)) in vectors.iter().enumerate() {
-            let value = p.epilogue.emit(b, &mut |b, i| {
-                let Some(i) = i.checked_sub(1) else { return acc[row * vectors.len() + v] };
-                let o = &p.operands[i];
-                if let (0, Some(reg)) = (o.col_stride, per_row[i]) {
-                    return reg;
-                }
-                let disp = row as i64 * o.row_stride + first as i64 * o.col_stride;
-                let reg = b.load_along(Mem::F32, operands[i], disp, n, o.col_stride);
-                per_row[i] = Some(reg);
-                reg
-            });
-            let disp = row as i64 * p.c_row_stride + first as i64 * p.c_col_stride;
-            b.store_strided(Mem::F32, dst, disp, n, p.c_col_stride, value);
+        for (v, &vector) in vectors.iter().enumerate() {
+            let value = result(b, p, acc[row * vectors.len() + v], (row, vector), (operands, &mut per_row));
+            let disp = row as i64 * p.c_row_stride + vector.0 as i64 * p.c_col_stride;
+            b.store_strided(p.c_mem, dst, disp, vector.1, p.c_col_stride, value);
         }
     }
+}
+
+/// Stores bytes of which those of four rows lie side by side: a word for each pixel.
+fn store_words(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, usize)], (operands, dst): (&[Ptr], Ptr)) {
+    let mut per_row = vec![vec![None; operands.len()]; 4];
+    for (v, &vector) in vectors.iter().enumerate() {
+        let mut word = None;
+        for (row, known) in per_row.iter_mut().enumerate() {
+            let value = result(b, p, acc[row * vectors.len() + v], (row, vector), (operands, known));
+            let mask = b.i32(0xff);
+            let byte = if row < 3 { b.binary(Binary::And, value, mask) } else { value };
+            let byte = if row > 0 { b.shift(Shift::Left, byte, 8 * row as u8) } else { byte };
+            word = Some(word.map_or(byte, |word| b.binary(Binary::Or, word, byte)));
+        }
+        let disp = vector.0 as i64 * p.c_col_stride;
+        b.store_strided(Mem::I32, dst, disp, vector.1, p.c_col_stride, word.expect("there are four rows"));
+    }
+}
+
+/// The epilogue of a row's sums for one vector of pixels; `known` are the operands of the row that all its pixels share.
+fn result(
+    b: &mut TileBuilder,
+    p: &Spmm,
+    sum: Reg,
+    (row, (first, n)): (usize, (usize, usize)),
+    (operands, known): (&[Ptr], &mut [Option<Reg>]),
+) -> Reg {
+    p.epilogue.emit(b, &mut |b, i| {
+        let Some(i) = i.checked_sub(1) else { return sum };
+        let o = &p.operands[i];
+        if let (0, Some(reg)) = (o.col_stride, known[i]) {
+            return reg;
+        }
+        let disp = row as i64 * o.row_stride + first as i64 * o.col_stride;
+        let reg = b.load_along(o.mem, operands[i], disp, n, o.col_stride);
+        known[i] = Some(reg);
+        reg
+    })
 }

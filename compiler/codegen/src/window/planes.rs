@@ -13,7 +13,7 @@ use super::nest::{name, workload};
 use super::{Built, View, Window};
 use crate::nest::{Access, Base, Ix, Kernel, Stmt, TASK, Var, call_counts, for_loop};
 use crate::target::Isa;
-use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ const MAX_UNROLLED: usize = 512;
 /// Whether this schedule takes a problem: pixels of source and result are consecutive, channels are not, and the taps are few.
 pub(super) fn takes(w: &Window) -> bool {
     let [d, h, x] = w.axes;
-    let pixels = |v: &View| v.strides[3] == 4 && v.strides[4] != 4;
+    let pixels = |v: &View| v.strides[3] == v.mem.bytes() && v.strides[4] != v.mem.bytes();
     let taps = h.kernel * x.kernel;
     w.reduce == super::Reduce::Dot && d == super::Axis::NONE && pixels(&w.src) && pixels(&w.dst) && taps <= 49
 }
@@ -70,7 +70,7 @@ pub(super) fn build(w: &Window, isa: &Isa) -> Built {
     let weights = kernel.buf("weights", 4 * taps * w.channels, Access::Read);
     let operands: Vec<Base> =
         w.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
-    let whole = 4 * w.batch * w.axes[1].out * w.axes[2].out * w.channels == w.dst.bytes;
+    let whole = w.dst.mem.bytes() as usize * w.batch * w.axes[1].out * w.axes[2].out * w.channels == w.dst.bytes;
     let dst = kernel.buf("dst", w.dst.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, c0, count] = [(); 3].map(|()| kernel.var());
     let mut body = vec![
@@ -102,7 +102,8 @@ fn let_(var: Var, value: Ix) -> Stmt {
 /// One tile: rows with these taps, all columns, for as many channels as its count says. Pointers: the first row under the
 /// first tap (be it in the padding) and the first column of the image, the weights, the operands, the result.
 fn tile(w: &Window, lanes: usize, rows: &[Range<usize>]) -> Tile {
-    let mut b = TileBuilder::new(format!("depthwise_planes_f32_{}", rows.len()), lanes);
+    let numbers = if w.src.mem == Mem::F32 { "f32" } else { "i8" };
+    let mut b = TileBuilder::new(format!("depthwise_planes_{numbers}_{}", rows.len()), lanes);
     let (src, weights) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = w.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
@@ -228,10 +229,10 @@ impl Turn<'_> {
         let at = |s: &[i64; 5]| row as i64 * s[2] + (v.first - v.origin) as i64 * s[3];
         let result = self.w.epilogue.emit(b, &mut |b, i| {
             let Some(i) = i.checked_sub(1) else { return sum };
-            let strides = &self.w.operands[i].strides;
-            b.load_along(Mem::F32, p.operands[i], at(strides), v.n, strides[3])
+            let View { mem, strides, .. } = &self.w.operands[i];
+            b.load_along(*mem, p.operands[i], at(strides), v.n, strides[3])
         });
-        b.store_n(Mem::F32, p.dst, at(&self.w.dst.strides), v.n, result);
+        b.store_n(self.w.dst.mem, p.dst, at(&self.w.dst.strides), v.n, result);
     }
 }
 
@@ -293,8 +294,11 @@ impl Line<'_> {
             return None;
         }
         let origin = (self.v.origin * self.turn.w.axes[2].stride) as i64;
-        let disp = self.disp + 4 * (first + lanes.start * stride - origin);
-        let x = b.load_along(Mem::F32, self.p, disp, n as usize, 4 * stride);
+        let src = &self.turn.w.src;
+        let element = src.mem.bytes();
+        let disp = self.disp + element * (first + lanes.start * stride - origin);
+        let x = b.load_along(src.mem, self.p, disp, n as usize, element * stride);
+        let x = if src.mem == Mem::F32 { x } else { self.floats(b, x, n as usize) };
         if lanes.start == 0 {
             return Some(x);
         }
@@ -303,5 +307,21 @@ impl Line<'_> {
         let all = self.turn.lanes as i64;
         let shift: Vec<u8> = (0..all).map(|i| if i < lanes.start { all } else { i - lanes.start } as u8).collect();
         Some(b.permute(x, zero, &shift))
+    }
+
+    /// Integers without their zero point, as floats; zeros stay in the lanes behind the first `n`.
+    fn floats(&self, b: &mut TileBuilder, x: Reg, n: usize) -> Reg {
+        let zero = self.turn.w.src_zero;
+        if zero == 0 {
+            return b.unary(Unary::ToFloat, x);
+        }
+        let zeros = b.i32(zero);
+        let mut x = b.sub(x, zeros);
+        if n < self.turn.lanes {
+            let (none, all) = (b.i32(0), self.turn.lanes);
+            let kept: Vec<u8> = (0..all).map(|i| if i < n { i } else { all } as u8).collect();
+            x = b.permute(x, none, &kept);
+        }
+        b.unary(Unary::ToFloat, x)
     }
 }

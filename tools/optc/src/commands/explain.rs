@@ -35,8 +35,8 @@ pub struct ChoiceLine {
     pub sparse: bool,
     /// The share of the weights that is zero.
     pub zeros: f64,
-    /// Rows of the blocks in which sparse is fastest.
-    pub block: usize,
+    /// Rows and columns of the blocks in which sparse is fastest.
+    pub block: (usize, usize),
     /// Milliseconds of the dense form.
     pub dense_ms: f64,
     /// Milliseconds of the sparse form.
@@ -66,8 +66,8 @@ impl ChoiceLine {
             (false, false) => "dense",
         };
         let zeros = (self.zeros * 100.0).round();
-        let (dense, sparse, block) = (self.dense_ms, self.sparse_ms, self.block);
-        format!("{taken}: {zeros} % zeros, {dense:.3} ms dense, {sparse:.3} ms sparse in {block}x1")
+        let (dense, sparse, (rows, cols)) = (self.dense_ms, self.sparse_ms, self.block);
+        format!("{taken}: {zeros} % zeros, {dense:.3} ms dense, {sparse:.3} ms sparse in {rows}x{cols}")
     }
 }
 
