@@ -1,5 +1,6 @@
 //! Kernels and the machine code for them: nest and tile IR, targets, schedules and the emitters.
 
+pub mod attention;
 pub mod contract;
 pub mod cost;
 pub mod elementwise;

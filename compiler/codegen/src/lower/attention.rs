@@ -4,17 +4,21 @@
 //! scores = cap(scale · q·kᵀ) + mask; probabilities = softmax(scores); y = probabilities · v
 //! ```
 //!
-//! Scale, cap and mask are the epilogue of the first product. Heads of `q` that share one of `k` are more rows of its matrix.
-//! The products' tasks are heads, and blocks of rows of them.
+//! One kernel does all of it, a block of queries at a time ([`crate::attention`]). Scale, cap and mask are the epilogue of the
+//! first product. Heads of `q` that share one of `k` are more rows of its matrix.
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::Attention;
+use optc_runtime::plan::Info;
 use optc_tensor::{DType, Tensor};
 
 use super::contract::only_f32;
-use super::matmul::{Product, Right, turned};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, fold, strides_in};
+use super::matmul::{Right, Strides, strides, turned};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, strides_in};
+use crate::attention::{self, Matrices};
+use crate::contract::Operand;
 use crate::expr::{Expr, Func};
+use crate::tile::Mem;
 
 /// Extents of an attention.
 struct Sizes {
@@ -30,6 +34,10 @@ impl Sizes {
     fn matrices(&self, columns: usize) -> [usize; 4] {
         [self.batch, self.shared, self.heads / self.shared * self.queries, columns]
     }
+}
+
+fn matrices(view: &View, of: &Strides) -> Matrices {
+    Matrices { bytes: view.span_bytes(), head_stride: 4 * of.batch, row_stride: 4 * of.row }
 }
 
 impl Lowering {
@@ -54,22 +62,52 @@ impl Lowering {
         let epilogue = self.score(op, scale, &sizes, site)?;
         let size = q.shape[3];
         let a = self.grouped(q, &sizes, size, loc)?;
-        let scores = self.scores(&sizes);
-        let precision = DType::F32;
-        self.product(Product { a, b: Right::View(turned(k)), dst: scores.clone(), epilogue, precision, loc })?;
-        let probabilities = self.scores(&sizes);
-        fold::attention_softmax(self, scores, probabilities.clone(), loc)?;
-        let width = v.shape[3];
-        let dst = dst.reshaped(&sizes.matrices(width)).ok_or_else(|| Declined::new("the heads are not regular"))?;
-        let epilogue = Epilogue::default();
-        self.product(Product { a: probabilities, b: Right::View(v), dst, epilogue, precision, loc })
+        let dst =
+            dst.reshaped(&sizes.matrices(v.shape[3])).ok_or_else(|| Declined::new("the heads are not regular"))?;
+        self.attend(&sizes, [a, k, v, dst], epilogue, loc)
     }
 
-    /// A buffer for a score of each query and key.
-    fn scores(&mut self, sizes: &Sizes) -> View {
-        let shape = sizes.matrices(sizes.keys).to_vec();
-        let at = self.temp(4 * shape.iter().product::<usize>());
-        View { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape }
+    /// Emits the kernel for `[q, k, v, y]`, with the heads of `q` and `y` grouped.
+    fn attend(&mut self, sizes: &Sizes, [q, k, v, dst]: [View; 4], score: Epilogue, loc: &[String]) -> Lowered {
+        let lead = [sizes.batch, sizes.shared];
+        let (size, width) = (q.shape[3], v.shape[3]);
+        let q = if q.strides[3] == 1 { q } else { self.plain_copy(&q, loc)? };
+        let (q, of_q) = self.regular(q, 2, loc)?;
+        let of_dst = strides(&dst, 2).ok_or_else(|| Declined::new("the heads are not regular"))?;
+        let keys = self.packed(Right::View(turned(k)), &lead, loc)?;
+        let values = self.packed(Right::View(v), &lead, loc)?;
+        let mut problem = attention::Attention {
+            heads: sizes.batch * sizes.shared,
+            queries: sizes.heads / sizes.shared * sizes.queries,
+            keys: sizes.keys,
+            size,
+            width,
+            q: matrices(&q, &of_q),
+            packed_strides: [&keys, &values].map(|p| 4 * p.batch_stride as i64),
+            operands: Vec::new(),
+            score: score.expr,
+            dst: matrices(&dst, &of_dst),
+        };
+        let mut args = vec![q.at, keys.at, values.at];
+        for view in score.operands {
+            let (view, of) = self.regular(view, 2, loc)?;
+            problem.operands.push(Operand {
+                mem: Mem::F32,
+                bytes: view.span_bytes(),
+                offset: 0,
+                batch_stride: 4 * of.batch,
+                row_stride: 4 * of.row,
+                col_stride: if sizes.keys == 1 { 0 } else { 4 * view.strides[3] },
+            });
+            args.push(view.at);
+        }
+        args.push(dst.at);
+        let kernel = attention::attention(&problem, self.target.isa, &self.target.machine);
+        let kernel = kernel.map_err(|e| Declined::new(e.to_string()))?;
+        let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+        let info = Info { name: String::new(), loc: loc.to_vec(), flops: problem.flops(), bytes };
+        self.kernel(kernel, args, None, info);
+        Ok(())
     }
 
     /// `[batch, heads, queries, columns]` with the heads that share one of `k` as rows of one matrix.

@@ -6,11 +6,10 @@ use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
 use super::elementwise::kernel_view;
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use super::{Declined, Lowered, Lowering, Site, View};
 use crate::expr::Expr;
 use crate::fold::{
     Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, place_of_extreme, root_mean_square, softmax,
-    softmax_of_seen,
 };
 use crate::tile::Cmp;
 
@@ -187,14 +186,6 @@ pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -
     let info = Info { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..Info::default() };
     lw.kernel(kernel, vec![x.at, at, result.at], None, info);
     Ok(())
-}
-
-/// The softmax along the last dim; zeros where all elements are minus infinity.
-pub(super) fn attention_softmax(lw: &mut Lowering, x: View, dst: View, loc: &[String]) -> Lowered {
-    let last = x.shape.len() - 1;
-    let reduced = (0..x.shape.len()).map(|d| d == last).collect();
-    let site = Site { operands: Vec::new(), results: vec![dst], epilogue: Epilogue::default(), loc: loc.to_vec() };
-    every(&site, vec![x], reduced)?.emit(lw, &site, softmax_of_seen, |value| value)
 }
 
 /// An op over the lines along one axis.

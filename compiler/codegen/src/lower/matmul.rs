@@ -43,16 +43,16 @@ impl Right {
 }
 
 /// Where a packed B is.
-struct Packed {
-    at: BufRef,
+pub(super) struct Packed {
+    pub at: BufRef,
     /// Elements from one batch to the next, 0 for one that all batches share.
-    batch_stride: usize,
+    pub batch_stride: usize,
 }
 
 /// Batch and row strides of what a product reads or writes.
-struct Strides {
-    batch: i64,
-    row: i64,
+pub(super) struct Strides {
+    pub batch: i64,
+    pub row: i64,
 }
 
 impl Lowering {
@@ -228,7 +228,7 @@ impl Lowering {
     }
 
     /// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
-    fn regular(&mut self, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
+    pub(super) fn regular(&mut self, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
         if let Some(found) = strides(&view, split) {
             return Ok((view, found));
         }
@@ -238,7 +238,7 @@ impl Lowering {
     }
 
     /// B in panels: at compile time where it is constant, else by a kernel.
-    fn packed(&mut self, b: Right, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
+    pub(super) fn packed(&mut self, b: Right, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
         let batch: usize = lead.iter().product();
         match b {
             Right::Constant { tensor, batches, pack } => {
@@ -293,7 +293,8 @@ fn irregular() -> Declined {
     Declined::new("an operand's batches are not regular")
 }
 
-fn strides(view: &View, split: usize) -> Option<Strides> {
+/// Batch and row strides of a view whose dims before and behind `split` are one dim each.
+pub(super) fn strides(view: &View, split: usize) -> Option<Strides> {
     let last = view.shape.len() - 1;
     Some(Strides { batch: collapse(&dims(view, 0..split))?, row: collapse(&dims(view, split..last))? })
 }

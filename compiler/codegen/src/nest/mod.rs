@@ -27,6 +27,7 @@
 //! assert!(kernel.verify().is_ok());
 //! ```
 
+mod inline;
 mod interp;
 mod parse;
 mod print;
