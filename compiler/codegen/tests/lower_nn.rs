@@ -32,6 +32,34 @@ fn convolutions() {
     }
 }
 
+/// Few channels, whose rows are copied between their padding, several of them for a task: where pixels of the result are not evenly apart
+/// across its rows (every other one of a transposed convolution, one of a column), each row is a task's.
+#[test]
+fn rows_of_few_channels_that_are_not_evenly_apart() {
+    let transposed = nn::ConvTranspose {
+        dilations: vec![2, 1],
+        groups: 1,
+        output_padding: vec![],
+        pads: vec![0, 2, 0, 0],
+        strides: vec![1, 2],
+    };
+    check(transposed, &[input(&[2, 13, 9, 9]), constant(&[13, 5, 5, 3], 2), constant(&[5], 3)], true);
+    check(conv(&[1, 2], &[0, 1, 2, 1], &[], 1), &[input(&[1, 13, 17, 1]), constant(&[25, 13, 3, 3], 2)], true);
+}
+
+/// Four channels of bytes are as far apart as reals are, but are none.
+#[test]
+fn depthwise_convolutions_of_four_channels_of_bytes() {
+    let bytes = |shape: &[usize], seed: i64| {
+        let n = shape.iter().product::<usize>() as i64;
+        let values: Vec<i64> = (0..n).map(|i| (i * 37 + seed) % 251 - 125).collect();
+        optc_tensor::Tensor::from_i64(optc_tensor::DType::I8, shape, &values).unwrap()
+    };
+    let op =
+        optc_ir::ops::quant::QuantConv { dilations: vec![], groups: 4, pads: vec![1, 1, 1, 1], strides: vec![2, 1] };
+    check(op, &[Arg::Input(bytes(&[1, 4, 11, 13], 1)), Arg::Constant(bytes(&[4, 1, 3, 3], 2))], true);
+}
+
 fn pool(kind: &str, kernel: &[i64], strides: &[i64], pads: &[i64], ceil_mode: bool) -> nn::Pool {
     nn::Pool {
         ceil_mode,

@@ -322,7 +322,7 @@ impl Nest<'_> {
         let mut stmts: Vec<_> =
             vars.enumerate().map(|(i, var)| Stmt::LoadIndex { var, mem: IndexMem::I64, at: at(i) }).collect();
         if pixels.taps == Taps::Staged {
-            let rows = pixels.staged_rows((self.schedule.mc / pixels.axes[2].out).clamp(1, pixels.axes[1].out));
+            let rows = pixels.staged_rows(pixels.whole_rows(self.schedule.mc).min(pixels.axes[1].out));
             let to = kernel.scratch(rows * pixels.staged_row());
             let image = Ix::var(p.a) + c.a_offset;
             stmts.push(stage::stage(kernel, pixels, rows, self.isa.lanes(), (self.a, image), p.first, to));

@@ -98,13 +98,20 @@ impl Pixels {
         uniform(&self.c) && self.operands.iter().all(uniform)
     }
 
+    /// Whole rows of the result that a block of about `mc` pixels has: a staged one has one row where pixels are not evenly apart across rows.
+    pub(super) fn whole_rows(&self, mc: usize) -> usize {
+        let width = self.axes[2].out.max(1);
+        let even = [&self.c].into_iter().chain(&self.operands).all(|s| s[2] == width as i64 * s[3]);
+        if even || self.taps != Taps::Staged { (mc / width).max(1) } else { 1 }
+    }
+
     /// Cuts the pixels into blocks of about `mc`, and writes their table.
     pub(super) fn blocks(&self, mc: usize, mr: usize) -> Result<Blocks, ContractError> {
         let width = self.axes[2].out;
         let rows = self.images * self.axes[0].out * self.axes[1].out;
         let total = rows * width;
         let mut cuts = Vec::new();
-        let whole_rows = (mc / width.max(1)).max(1);
+        let whole_rows = self.whole_rows(mc);
         if self.taps == Taps::Staged {
             let high = self.axes[1].out;
             for image in 0..rows / high.max(1) {
