@@ -1,0 +1,64 @@
+//! Recurrent layers and attention.
+
+use optc_ir::ops::nn::{Attention, Gru, Lstm, Rnn};
+use optc_ir::{NodeId, Real, Value};
+use optc_tensor::{DType, Tensor};
+
+use super::Maker;
+
+pub(super) fn recurrent(m: &mut Maker) -> Option<NodeId> {
+    let direction = m.random.pick(&["forward", "reverse", "bidirectional"]);
+    let directions = 1 + usize::from(direction == "bidirectional");
+    let (steps, batch, inputs, hidden) = (m.few(6), m.random.pick(&[1, 1, 2, 3, 5, 8]), m.few(20), m.extent());
+    let gates = m.random.pick(&[4, 3, 1]);
+    let x = m.input(&[steps, batch, inputs]);
+    let (w, r) = (m.constant(&[directions, gates * hidden, inputs]), m.constant(&[directions, gates * hidden, hidden]));
+    let bias = m.once_in(2).then(|| m.constant(&[directions, 2 * gates * hidden]));
+    let h0 = m.once_in(2).then(|| m.input(&[directions, batch, hidden]));
+    let (direction, clip) = (direction.to_owned(), Real(0.0));
+    let operands = [Some(x), Some(w), Some(r), bias, None, h0];
+    let (activation_alpha, activation_beta, activations) = (vec![], vec![], vec![]);
+    match gates {
+        4 => {
+            let c0 = h0.map(|_| m.input(&[directions, batch, hidden]));
+            let op = Lstm { activation_alpha, activation_beta, activations, clip, direction, input_forget: false };
+            m.op(op, &[&operands[..], &[c0, None]].concat())
+        }
+        3 => {
+            let linear_before_reset = m.once_in(2);
+            m.op(
+                Gru { activation_alpha, activation_beta, activations, clip, direction, linear_before_reset },
+                &operands,
+            )
+        }
+        _ => m.op(Rnn { activation_alpha, activation_beta, activations, clip, direction }, &operands),
+    }
+}
+
+pub(super) fn attention(m: &mut Maker) -> Option<NodeId> {
+    let (shared, each, batch) = (m.few(3), m.few(2), m.few(2));
+    let (queries, keys) = (m.extent().min(33), m.extent().min(33));
+    let (depth, width) = (m.extent().min(33), m.extent().min(33));
+    let q = m.input(&[batch, shared * each, queries, depth]);
+    let (k, v) = (m.input(&[batch, shared, keys, depth]), m.input(&[batch, shared, keys, width]));
+    let mask: Option<Value> = match m.random.below(3) {
+        0 => None,
+        1 => Some(m.either(&[queries, keys])),
+        _ => {
+            // Each query sees a key at least.
+            let seen: Vec<i64> = (0..queries * keys).map(|i| i64::from(i % keys == 0 || m.once_in(2))).collect();
+            let t = Tensor::from_i64(DType::Bool, &[queries, keys], &seen).ok()?;
+            Some(m.input_of(t))
+        }
+    };
+    let scale = Real(if m.once_in(2) { 0.0 } else { 0.3 });
+    let op = Attention {
+        causal: m.once_in(3),
+        left: -1,
+        right: -1,
+        scale,
+        scores: String::new(),
+        softcap: Real(if m.once_in(4) { 2.0 } else { 0.0 }),
+    };
+    m.op(op, &[Some(q), Some(k), Some(v), mask])
+}

@@ -1,0 +1,106 @@
+//! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine.
+//!
+//! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take turns, and for each the
+//! instruction sets. A failure names the seed and the instruction set, and prints the graph.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::target::Isa;
+use optc_codegen::testing::isas;
+use optc_ir::{Graph, Val, print};
+use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_runtime::{Arena, Executor, Pool};
+use optc_tensor::{DType, Difference};
+use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
+
+/// Largest error of a float, relative to the range of the whole output.
+const FLOAT: f64 = 1e-4;
+
+/// How many cases a kind had, and how many of them ran in kernels of that kind.
+type Counts = BTreeMap<&'static str, [usize; 2]>;
+
+/// What a case gives on an instruction set; with whether a kernel of the kind took part.
+fn outcome(kind: &Kind, case: &Case, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
+    let mut graph: Graph = case.graph.clone();
+    if !case.passes.is_empty() {
+        let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
+        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+    }
+    let target = Target { isa, ..Target::host() };
+    let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).map_err(|e| e.to_string())?;
+    let of_kind = compiled.report.iter().any(|r| match &r.decision {
+        Decision::Kernel { names } => names.iter().any(|n| kind.kernels.iter().any(|k| n.contains(k))),
+        Decision::View => kind.kernels.contains(&"view"),
+        Decision::Host { .. } => false,
+    });
+    let mut executor = Executor::new(Arc::new(compiled.plan));
+    let (mut arena, pool) = (Arena::default(), Pool::new(case.threads).map_err(|e| e.to_string())?);
+    // Twice: the second run finds the arena as the first one left it.
+    executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?;
+    Ok((executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?, of_kind))
+}
+
+/// How a result differs from the interpreter's.
+fn difference(found: &Val, expected: &Val) -> Option<String> {
+    let (Val::Tensor(a), Val::Tensor(b)) = (found, expected) else { return Some("no tensor".to_owned()) };
+    let tolerance = if b.dtype() == DType::F32 { FLOAT } else { 0.0 };
+    let Some(exact) = Difference::between(a, b, 0.0, 0.0) else { return Some(format!("found {a:?}, expected {b:?}")) };
+    let d = Difference::between(a, b, tolerance, tolerance * exact.range.max(1.0))?;
+    (!d.within_tolerance()).then(|| format!("off by {:.3e} of {:.3e}", d.max_abs, exact.range))
+}
+
+/// What a case gets wrong on an instruction set.
+fn failure(kind: &Kind, case: &Case, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
+    let expected = optc_ir::run(&case.graph, &case.inputs).unwrap();
+    let (found, of_kind) = match outcome(kind, case, isa) {
+        Ok(found) => found,
+        Err(e) => return Some(e),
+    };
+    let mut counts = counts.lock().unwrap();
+    let [all, some] = counts.entry(kind.name).or_default();
+    *all += 1;
+    *some += usize::from(of_kind);
+    drop(counts);
+    found.iter().zip(&expected).find_map(|(a, b)| difference(a, b))
+}
+
+#[test]
+fn kernels_of_every_kind_hold_over_shapes() {
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let (cases, first) = (number("OPTC_SHAPES", 5000), number("OPTC_FIRST", 0));
+    let isas = isas();
+    let (next, failures, counts) = (AtomicU64::new(first), Mutex::new(vec![]), Mutex::new(Counts::new()));
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed < first + cases) {
+            let kind = &KINDS[seed as usize % KINDS.len()];
+            let isa = isas[seed as usize / KINDS.len() % isas.len()];
+            let case = case(kind, seed);
+            if let Some(how) = failure(kind, &case, isa, &counts) {
+                let graph = print(&case.graph).text;
+                let text = format!("{}, seed {seed}, {} after `{}`: {how}\n{graph}", kind.name, isa.name, case.passes);
+                failures.lock().unwrap().push((seed, text));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(work);
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    let some = failures.iter().take(5).map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n\n");
+    assert!(failures.is_empty(), "{} of {cases} cases fail; the first:\n{some}", failures.len());
+    // The cases are what they say: most of each kind run in its kernels. (Products in bfloat16 have some of these on the host.)
+    let counts = counts.into_inner().unwrap();
+    println!("cases and kernels of the kind: {counts:?}");
+    if cases >= 1000 {
+        for (name, [all, of_kind]) in counts {
+            assert!(of_kind * 10 >= all * 7, "{name}: {of_kind} of {all} cases ran in its kernels");
+        }
+    }
+}
