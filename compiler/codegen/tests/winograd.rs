@@ -1,5 +1,7 @@
 //! Winograd convolutions: the three kernels together beside the sum in `f64`, within the stated error.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
 use optc_codegen::contract::{Conv, Schedule, contract};
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
