@@ -7,7 +7,7 @@ use optc_codegen::contract::{Conv, Schedule, contract, conv};
 use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
-use optc_codegen::peak::FmaPeak;
+use optc_codegen::peak::Peak;
 use optc_codegen::target::{Isa, Machine};
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::time::Instant;
@@ -38,7 +38,7 @@ impl Aligned {
 
 /// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed by itself, the best of many rounds:
 /// what else runs on the machine disturbs only some of them.
-fn time(layer: &Layer, peak: &FmaPeak) -> Result<(f64, f64), Failure> {
+fn time(layer: &Layer, peak: &Peak) -> Result<(f64, f64), Failure> {
     let code = Code::compile(&[&layer.kernel], 1)?;
     let mut bufs: Vec<_> = layer.kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
     for (i, bytes) in &layer.constants {
@@ -135,7 +135,7 @@ fn layers() -> Result<Vec<(String, Layer)>, Failure> {
 
 fn main() -> Result<(), Failure> {
     let part = std::env::args().nth(1).unwrap_or_default();
-    let peak = FmaPeak::new()?;
+    let peak = Peak::new()?;
     for (name, layer) in layers()?.into_iter().filter(|(name, _)| name.contains(&part)) {
         let (ms, top) = time(&layer, &peak)?;
         let (rate, tasks) = (layer.flops as f64 / ms / 1e6, layer.kernel.tasks);

@@ -4,7 +4,7 @@
 
 use optc_codegen::contract::{Contract, Schedule, contract};
 use optc_codegen::emit::Code;
-use optc_codegen::peak::FmaPeak;
+use optc_codegen::peak::Peak;
 use optc_codegen::target::{Isa, Machine};
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ impl Aligned {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let isa = Isa::host();
-    let peak = FmaPeak::new()?;
+    let peak = Peak::new()?;
     let mut tiles: Vec<(usize, usize)> = std::env::args()
         .skip(1)
         .filter_map(|arg| arg.split_once('x').and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?))))

@@ -72,7 +72,7 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         operands: vec![],
         epilogue: Expr::Operand(0),
         own_weights: false,
-        form: Form::choose(isa, &[]),
+        form: Form::choose(isa, size, &[]),
     };
     let problem = problem.merged();
     let schedule = Schedule::choose(&problem, isa, &Machine::host());

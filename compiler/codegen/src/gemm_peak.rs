@@ -1,4 +1,4 @@
-//! A square matrix product of compiled code, to be timed beside [`FmaPeak`](crate::peak::FmaPeak).
+//! A square matrix product of compiled code, to be timed beside [`Peak`](crate::peak::Peak).
 
 use std::time::Instant;
 

@@ -19,6 +19,8 @@ pub enum Level {
     Vnni,
     /// Sums of two products of bfloat16 in one instruction (`vdpbf16ps`).
     Bf16,
+    /// Products of matrices in registers of their own (AMX), of bytes and of bfloat16.
+    Amx,
 }
 
 impl Level {
@@ -28,12 +30,13 @@ impl Level {
             Level::Plain => "plain",
             Level::Vnni => "vnni",
             Level::Bf16 => "bf16",
+            Level::Amx => "amx",
         }
     }
 
     /// What the word stands for.
     pub fn from_word(word: &str) -> Option<Level> {
-        [Level::Plain, Level::Vnni, Level::Bf16].into_iter().find(|level| level.word() == word)
+        [Level::Plain, Level::Vnni, Level::Bf16, Level::Amx].into_iter().find(|level| level.word() == word)
     }
 }
 
@@ -82,6 +85,16 @@ impl Isa {
 
 /// The target table, best first.
 pub static ISAS: &[Isa] = &[
+    Isa {
+        name: "amx",
+        vector_bits: 512,
+        vector_regs: 32,
+        level: Level::Amx,
+        emitter: Emitter::X86,
+        contract_f32: (9, 3),
+        contract_i8: (9, 3),
+        detect: has_amx,
+    },
     Isa {
         name: "avx512-bf16",
         vector_bits: 512,
@@ -178,6 +191,29 @@ fn has_avx512_bf16() -> bool {
     has_avx512_vnni() && std::arch::is_x86_feature_detected!("avx512bf16")
 }
 
+/// AVX-512 with all of the above, and matrices that the system lets this process use: it has to ask once.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn has_amx() -> bool {
+    use std::arch::x86_64::{__cpuid_count, __get_cpuid_max};
+    use std::sync::LazyLock;
+    /// In register `edx` of leaf 7: products of bfloat16, the matrices, products of bytes.
+    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    /// `ARCH_REQ_XCOMP_PERM`, and the state of the matrices.
+    const REQUEST: (libc::c_long, libc::c_long) = (0x1023, 18);
+    static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+        let has = __get_cpuid_max(0).0 >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES;
+        // SAFETY: the call takes two integers, and touches no memory of ours; it fails where the system does not know it.
+        has && has_avx512_bf16() && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST.0, REQUEST.1) } == 0
+    });
+    *ALLOWED
+}
+
+/// Only Linux is asked for the matrices.
+#[cfg(all(target_arch = "x86_64", unix, not(target_os = "linux")))]
+fn has_amx() -> bool {
+    false
+}
+
 /// Other machines have none of the rows of x86.
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 mod other {
@@ -188,6 +224,7 @@ mod other {
     pub(super) use has_avx2 as has_avx512;
     pub(super) use has_avx2 as has_avx512_vnni;
     pub(super) use has_avx2 as has_avx512_bf16;
+    pub(super) use has_avx2 as has_amx;
 }
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 use other::*;

@@ -29,9 +29,13 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
     Axis { size, out: (size + pads[0] + pads[1] - reach) / stride + 1, kernel, stride, dilation, pads }
 }
 
-/// A product with a bias in `forms`, which must agree to the bit and be near what loops in `f64` give.
+/// A product with a bias in both forms, which must agree to the bit, and all be near what loops in `f64` give.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2]) {
     for isa in all_isas() {
+        let best = Form::bf16(isa, 32, 32);
+        if best.is_blocked() {
+            run(isa, best, images, groups, 32 * channels.div_ceil(8), filters, axes);
+        }
         let found: Vec<_> = [Form::Halves, Form::Widened]
             .map(|form| run(isa, form, images, groups, channels, filters, axes))
             .into_iter()
@@ -120,6 +124,10 @@ fn every_tail_of_a_product() {
                 for k in [1, 2, 7, 8, 33] {
                     for form in [Form::Halves, Form::Widened] {
                         run(isa, form, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
+                    }
+                    let best = Form::bf16(isa, 32, 32);
+                    if best.is_blocked() {
+                        run(isa, best, 1, 1, 32 * k.div_ceil(8), n, [Axis::NONE, axis(4 * m - 3, 1, 1, 1, [0, 0])]);
                     }
                 }
             }

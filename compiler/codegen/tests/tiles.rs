@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_codegen::nest::{Access, Kernel, call};
+use optc_codegen::target::Level;
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
-use optc_codegen::tile::{Binary, Cmp, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
+use optc_codegen::tile::{
+    Binary, Cmp, Count, Mat, Mem, Product, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile,
+};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
 fn both(tile: Tile, src: &[u8], dst_bytes: usize) -> Vec<u8> {
@@ -463,6 +466,36 @@ fn dot_products_match_the_interpreter() {
             });
             both(b.finish(), &src, 3 * 6 * 4 * isa.lanes());
         }
+    }
+}
+
+#[test]
+fn matrices_match_the_interpreter() {
+    for isa in all_isas().into_iter().filter(|isa| isa.level >= Level::Amx) {
+        let mut src = bytes(16 * 64 + 16 * 80, 5);
+        // Small whole numbers, so that no order of the sums is rounded.
+        let whole = (0..2048).flat_map(|i| (((((i * 7 % 13) as f32 - 6.0).to_bits()) >> 16) as u16).to_le_bytes());
+        src.extend(whole);
+        let mut b = TileBuilder::with_isa("matrices", isa);
+        let (s, d) = (b.ptr(), b.ptr());
+        b.mat_configure();
+        let [x, y, sum, other] = [0, 3, 5, 7].map(Mat);
+        b.mat_zero(sum);
+        b.mat_zero(other);
+        b.mat_load(x, s, 0, 64);
+        b.mat_load(y, s, 16 * 64, 80);
+        b.mat_dot(sum, Product::Bytes, x, y);
+        b.mat_dot(sum, Product::Bytes, x, y);
+        b.for_each(Count::Static(2), &[(s, 1024)], &[], |b, p, _| {
+            b.mat_load(x, p[0], 16 * 144, 64);
+            b.mat_load(y, p[0], 16 * 144 + 1024, 64);
+            b.mat_dot(other, Product::Bf16, x, y);
+            vec![]
+        });
+        b.mat_store(d, 0, 64, sum);
+        b.mat_store(d, 1024, 72, other);
+        b.mat_release();
+        both(b.finish(), &src, 1024 + 16 * 72);
     }
 }
 

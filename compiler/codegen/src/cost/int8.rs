@@ -91,12 +91,13 @@ fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let float = Contract::matmul(1, m, n, k);
     let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &machine));
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
+    let form = Form::choose(isa, m, &[]);
     let integer = |n: usize| {
-        let problem = Product::points(m, n, k, Form::choose(isa, &[]));
+        let problem = Product::points(m, n, k, form);
         product(&problem, isa, Schedule::choose(&problem, isa, &machine))
     };
     // One panel's results for as many rows: what is left of the time is staging.
-    let narrow = isa.contract_i8.1 * isa.lanes();
+    let narrow = form.tile(isa).1 * isa.lanes();
     let macs = |n: usize| (m * n * k) as f64;
     let f32 = macs(n) / fastest(&built.kernel)?;
     let (wide, one) = (fastest(&integer(n))?, fastest(&integer(narrow))?);

@@ -44,6 +44,11 @@ fn flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
+/// The verifier refuses matrices in tiles of a level that lacks them, and no row of this emitter has it.
+fn no_matrices() -> ! {
+    unreachable!("tiles for Cranelift have no matrices")
+}
+
 impl Emit<'_> {
     fn body(&mut self, body: &[Inst]) {
         body.iter().for_each(|inst| self.inst(inst));
@@ -83,6 +88,8 @@ impl Emit<'_> {
             }
             Inst::Reduce(dst, op, x) => (dst, self.reduce(*op, self.elem(*x), self.regs[x])),
             Inst::Permute { dst, x, y, lanes } => (dst, self.shuffle(self.regs[x], self.regs[y], lanes)),
+            Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatLoad { .. } => no_matrices(),
+            Inst::MatStore { .. } | Inst::MatDot(..) => no_matrices(),
             Inst::Load { dst, mem, ptr, disp, load } => (dst, self.load(*mem, self.ptrs[ptr], *disp, *load)),
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 return self.store(*mem, self.ptrs[ptr], *disp, *n, *stride, self.regs[src]);

@@ -15,9 +15,13 @@
 //! can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are one long run unless they
 //! are dilated. Where `k` is no multiple of the group, the last one reads more elements, which meet weights of zero.
 //!
+//! Where there are matrix registers, tiles are two by two of them: 32 pixels by 32 columns. Taps are filled up with weights of
+//! zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the registers.
+//!
 //! Products of bfloat16 round pixels when they are staged. Where there is no instruction for pairs of them, pixels stay `f32`
 //! and the weights, half as long in memory as those of an `f32` contraction, are widened in registers.
 
+mod blocks;
 mod pack;
 mod stage;
 mod tile;
@@ -27,7 +31,7 @@ pub use pack::{Pack, pack, pack_pairs_kernel};
 use crate::expr::Expr;
 use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
 use crate::target::{Isa, Level, Machine};
-use crate::tile::Mem;
+use crate::tile::{MATRIX_ROWS, Mem};
 use crate::window::{Axis, View};
 
 /// How pixels are staged and weights packed.
@@ -39,25 +43,49 @@ pub enum Form {
     Fours,
     /// Pairs of bfloat16 with `f32` sums; pixels are `f32`, which are rounded.
     Halves,
+    /// As `Fours`, in matrix registers: 16 groups of each tap side by side.
+    ByteBlocks,
+    /// As `Halves`, in matrix registers.
+    HalfBlocks,
     /// `f32` that were rounded to bfloat16 by weights that are bfloat16: the same products as those of `Halves`.
     Widened,
 }
 
+/// Rows of a matrix register, and groups of 32 bits in a row.
+const BLOCK: usize = MATRIX_ROWS;
+
+/// Fewer pixels side by side than this leave too much of a matrix register empty.
+const FEW_PIXELS: usize = 4;
+
 impl Form {
-    /// The fastest form of a target for constant weights without their zero points.
-    pub fn choose(isa: &Isa, weights: &[i16]) -> Form {
-        let fit = isa.level >= Level::Vnni && weights.iter().all(|&w| i8::try_from(w).is_ok());
-        if fit { Form::Fours } else { Form::Pairs }
+    /// The fastest form of a target for constant weights without their zero points, and so many pixels side by side.
+    pub fn choose(isa: &Isa, pixels: usize, weights: &[i16]) -> Form {
+        match isa.level {
+            Level::Plain => Form::Pairs,
+            _ if weights.iter().any(|&w| i8::try_from(w).is_err()) => Form::Pairs,
+            Level::Amx if pixels >= FEW_PIXELS => Form::ByteBlocks,
+            Level::Vnni | Level::Bf16 | Level::Amx => Form::Fours,
+        }
     }
 
-    /// The form of a target for products of bfloat16.
-    pub fn bf16(isa: &Isa) -> Form {
-        if isa.level >= Level::Bf16 { Form::Halves } else { Form::Widened }
+    /// The form of a target for products of bfloat16 of taps of `k` elements.
+    pub fn bf16(isa: &Isa, pixels: usize, k: usize) -> Form {
+        match isa.level {
+            Level::Plain | Level::Vnni => Form::Widened,
+            // What is behind a tap may be no number, which no weight of zero takes out.
+            Level::Amx if pixels >= FEW_PIXELS && k.is_multiple_of(2 * BLOCK) => Form::HalfBlocks,
+            Level::Bf16 | Level::Amx => Form::Halves,
+        }
     }
 
     /// Whether sums are `f32`.
     pub fn is_float(self) -> bool {
-        matches!(self, Form::Halves | Form::Widened)
+        matches!(self, Form::Halves | Form::Widened | Form::HalfBlocks)
+    }
+
+    /// Whether sums are in matrix registers.
+    pub fn is_blocked(self) -> bool {
+        matches!(self, Form::ByteBlocks | Form::HalfBlocks)
     }
 
     /// What is multiplied, in names of kernels.
@@ -67,7 +95,17 @@ impl Form {
 
     /// The tile of a target: pixels, and vectors of results.
     pub fn tile(self, isa: &Isa) -> (usize, usize) {
-        if self.is_float() { isa.contract_f32 } else { isa.contract_i8 }
+        match self {
+            Form::ByteBlocks | Form::HalfBlocks => (2 * BLOCK, 2),
+            Form::Halves | Form::Widened => isa.contract_f32,
+            Form::Pairs | Form::Fours => isa.contract_i8,
+        }
+    }
+
+    /// Groups of a tap of `k` elements.
+    pub fn groups(self, k: usize) -> usize {
+        let groups = k.div_ceil(self.group());
+        if self.is_blocked() { groups.next_multiple_of(BLOCK) } else { groups }
     }
 
     /// Weights that are packed together: as many as 32 bits hold.
@@ -78,17 +116,17 @@ impl Form {
     /// What stands for zero in staged pixels that are `mem` with the zero point `zero`.
     pub fn staged_zero(self, mem: Mem, zero: i32) -> i32 {
         match (self, mem) {
-            (Form::Pairs | Form::Halves | Form::Widened, _) => 0,
-            (Form::Fours, Mem::I8) => zero + 128,
-            (Form::Fours, _) => zero,
+            (Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened, _) => 0,
+            (Form::Fours | Form::ByteBlocks, Mem::I8) => zero + 128,
+            (Form::Fours | Form::ByteBlocks, _) => zero,
         }
     }
 
     /// Bytes of a packed weight.
     pub fn packed_bytes(self) -> usize {
         match self {
-            Form::Pairs | Form::Halves | Form::Widened => 2,
-            Form::Fours => 1,
+            Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => 2,
+            Form::Fours | Form::ByteBlocks => 1,
         }
     }
 
@@ -96,8 +134,8 @@ impl Form {
     pub fn staged_bytes(self) -> usize {
         match self {
             Form::Widened => 4,
-            Form::Pairs | Form::Halves => 2,
-            Form::Fours => 1,
+            Form::Pairs | Form::Halves | Form::HalfBlocks => 2,
+            Form::Fours | Form::ByteBlocks => 1,
         }
     }
 }
@@ -158,6 +196,11 @@ impl Product {
     fn taps(&self) -> (usize, usize, usize) {
         let [h, w] = self.axes;
         if w.dilation == 1 { (h.kernel, 1, w.kernel * self.channels) } else { (h.kernel, w.kernel, self.channels) }
+    }
+
+    /// Elements of a tap.
+    pub fn run(&self) -> usize {
+        self.taps().2
     }
 
     /// How weights `[groups * filters, channels, rows, columns]` (strides in elements) are packed.
@@ -285,7 +328,14 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     let whole = p.images * h * w * p.groups * p.filters * p.dst.mem.bytes() as usize == p.dst.bytes;
     let dst = kernel.buf("c", p.dst.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, group, y0, x0, p0] = [(); 5].map(|()| kernel.var());
-    let nest = Nest { p, isa, schedule, src, weights, operands, dst, image, group, y0, x0 };
+    if !p.direct() {
+        // The last element of a row may be stored with more behind it; matrices are loaded whole.
+        let behind = if p.form.is_blocked() { mr * p.pixel_step() as usize } else { 0 };
+        kernel.scratch(p.staged_rows(rows) * p.staged_row(columns) + behind + 64);
+    }
+    // What leaves matrix registers passes through memory.
+    let sums = if p.form.is_blocked() { kernel.scratch(4 * mr * nr) } else { 0 };
+    let nest = Nest { p, isa, schedule, src, weights, operands, dst, image, group, y0, x0, sums };
     let task = Ix::var(TASK);
     let spatial = (row_blocks * column_blocks) as i64;
     let mut body = vec![
@@ -295,6 +345,10 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
         let_(group, task.clone() / (panel_blocks as i64 * spatial) % p.groups as i64),
         let_(image, task / (panel_blocks as i64 * spatial * p.groups as i64)),
     ];
+    if p.form.is_blocked() {
+        let configure = kernel.tile(tile::matrices(isa, true));
+        body.push(call(configure, []));
+    }
     if !p.direct() {
         body.extend(nest.stage(&mut kernel));
     }
@@ -310,6 +364,10 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
         last.extend(nest.rows(&mut kernel, panel, p.filters % nr));
         let (a, b) = (Ix::var(p0) + panels, all_panels.into());
         body.push(Stmt::If { a, rel: Rel::Ge, b, then: last, otherwise: vec![] });
+    }
+    if p.form.is_blocked() {
+        let release = kernel.tile(tile::matrices(isa, false));
+        body.push(call(release, []));
     }
     kernel.body = body;
     kernel
@@ -330,6 +388,8 @@ struct Nest<'a> {
     dst: Base,
     image: Var,
     group: Var,
+    /// Where the scratch has the sums of a tile.
+    sums: usize,
     /// The first row and column of the block.
     y0: Var,
     x0: Var,
@@ -341,12 +401,10 @@ impl Nest<'_> {
         (Ix::from(self.p.axes[0].out) - Ix::var(self.y0)).min(self.schedule.rows)
     }
 
-    /// Copies the source rows of the block into the scratch.
+    /// Copies the source rows of the block to the start of the scratch.
     fn stage(&self, kernel: &mut Kernel) -> Vec<Stmt> {
         let (p, s) = (self.p, self.schedule);
         let row_bytes = p.staged_row(s.columns);
-        // The last element of a row may be stored with more behind it.
-        kernel.scratch(p.staged_rows(s.rows) * row_bytes + 64);
         let from = self.source();
         let tail = p.axes[1].out % s.columns;
         let mut stmts = vec![];
@@ -442,6 +500,9 @@ impl Nest<'_> {
         };
         ptrs.extend(self.operands.iter().zip(&p.operands).map(|(base, v)| base.at(element(v))));
         ptrs.push(self.dst.at(element(&p.dst)));
+        if p.form.is_blocked() {
+            ptrs.push(Base::Scratch.at(self.sums as i64));
+        }
         call(tile, ptrs)
     }
 }

@@ -26,14 +26,14 @@ impl Pack {
     /// Bytes of the first values of a panel's sums.
     pub fn head_bytes(&self, nr: usize) -> usize {
         match self.form {
-            Form::Pairs | Form::Halves | Form::Widened => 0,
-            Form::Fours => 4 * nr,
+            Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => 0,
+            Form::Fours | Form::ByteBlocks => 4 * nr,
         }
     }
 
     /// Bytes of a tap in a panel.
     pub fn tap_bytes(&self, nr: usize) -> usize {
-        4 * self.k.div_ceil(self.form.group()) * nr
+        4 * self.form.groups(self.k) * nr
     }
 
     /// Bytes of a panel of `nr` columns.
@@ -55,7 +55,7 @@ pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16)
     let taps = || (0..p.rows).flat_map(|row| (0..p.taps).map(move |tap| (row, tap)));
     for panel in 0..p.n.div_ceil(nr) {
         let columns = panel * nr..(panel + 1) * nr;
-        if p.form == Form::Fours {
+        if p.head_bytes(nr) > 0 {
             packed.extend(columns.clone().flat_map(|n| {
                 let all = taps().flat_map(|(row, tap)| (0..p.k).map(move |k| (row, tap, k)));
                 let sum: i32 = all.map(|(row, tap, k)| i32::from(value(row, tap, k, n))).sum();
@@ -63,7 +63,7 @@ pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16)
             }));
         }
         for (row, tap) in taps() {
-            for first in (0..p.k).step_by(group) {
+            for first in (0..p.form.groups(p.k)).map(|i| i * group) {
                 for (n, k) in columns.clone().flat_map(|n| (first..first + group).map(move |k| (n, k))) {
                     let bytes = value(row, tap, k, n).to_le_bytes();
                     packed.extend_from_slice(&bytes[..p.form.packed_bytes()]);

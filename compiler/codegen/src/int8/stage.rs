@@ -80,8 +80,8 @@ fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
     }
     let zero = (p.src_zero & 0xffff) | p.src_zero << 16;
     let (mem, op, with) = match (p.form, p.src.mem) {
-        (Form::Fours, Mem::I8) => (Mem::I32, Binary::Xor, SIGNS),
-        (Form::Fours, _) => (Mem::I32, Binary::Xor, 0),
+        (Form::Fours | Form::ByteBlocks, Mem::I8) => (Mem::I32, Binary::Xor, SIGNS),
+        (Form::Fours | Form::ByteBlocks, _) => (Mem::I32, Binary::Xor, 0),
         (_, Mem::I8) => (Mem::I8Pair, Binary::SubPairs, zero),
         (_, _) => (Mem::U8Pair, Binary::SubPairs, zero),
     };
@@ -120,7 +120,7 @@ const SIGNS: i32 = 0x8080_8080_u32 as i32;
 
 /// The last elements, fewer than a group, as they are staged: in lane 0.
 fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
-    if p.form == Form::Halves {
+    if p.form.is_float() {
         // One is left.
         let x = b.load_n(Mem::F32, src, at, 1);
         let x = b.round_bf16(x);
@@ -145,8 +145,8 @@ fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
 fn fill(b: &mut TileBuilder, p: &Product, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
     let zero = match p.form {
-        Form::Fours => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
-        Form::Pairs | Form::Halves | Form::Widened => b.i32(0),
+        Form::Fours | Form::ByteBlocks => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
+        Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => b.i32(0),
     };
     let at = b.offset(dst, (p.form.staged_bytes() * from) as i64);
     let words = n.div_ceil(4 / p.form.staged_bytes());

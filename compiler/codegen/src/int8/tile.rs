@@ -1,6 +1,6 @@
 //! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
 
-use super::{Form, Product};
+use super::{Form, Product, blocks};
 use crate::target::Isa;
 use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 use crate::window::View;
@@ -12,13 +12,40 @@ const UNROLL: usize = 4;
 /// from the register. See the tile of `f32` contractions.
 const REPEATED: usize = 1;
 
-/// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result.
+/// A tile that makes the matrix registers ready, or releases them.
+pub(super) fn matrices(isa: &Isa, ready: bool) -> Tile {
+    let mut b = TileBuilder::with_isa(if ready { "configure" } else { "release" }, isa);
+    if ready {
+        b.mat_configure()
+    } else {
+        b.mat_release()
+    }
+    b.finish()
+}
+
+/// The parameters of a tile of matrix registers.
+pub(super) struct Pointers {
+    pub a: Ptr,
+    pub panel: Ptr,
+    pub operands: Vec<Ptr>,
+    pub dst: Ptr,
+    /// Where the sums pass.
+    pub sums: Ptr,
+}
+
+/// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result, and, for matrix
+/// registers, the place of the sums.
 pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
     let lanes = isa.lanes();
     let mut b = TileBuilder::with_isa(format!("contract_{}_{pixels}x{cols}", p.form.word()), isa);
     let (a, panel) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
+    if p.form.is_blocked() {
+        let sums = b.ptr();
+        blocks::build(&mut b, p, (pixels, cols), (row_bytes, nr), &Pointers { a, panel, operands, dst, sums });
+        return b.finish();
+    }
     let (rows, taps, k) = p.taps();
     let shape = Shape { pixels, vectors: cols.div_ceil(lanes), nr, form: p.form, k, step: p.pixel_step() };
     let first = shape.first(&mut b, panel);
@@ -55,8 +82,8 @@ impl Shape {
         let lanes = b.lanes();
         let load = |v: usize| match self.form {
             Form::Pairs => b.i32(0),
-            Form::Halves | Form::Widened => b.f32(0.0),
-            Form::Fours => b.load(Mem::I32, panel, (4 * v * lanes) as i64),
+            Form::Halves | Form::HalfBlocks | Form::Widened => b.f32(0.0),
+            Form::Fours | Form::ByteBlocks => b.load(Mem::I32, panel, (4 * v * lanes) as i64),
         };
         (0..self.vectors).map(load).collect()
     }
@@ -173,8 +200,8 @@ impl Shape {
                 let sum = &mut acc[r * self.vectors + v];
                 *sum = match self.form {
                     Form::Pairs => b.dot2(x, column, *sum),
-                    Form::Fours => b.dot4(x, column, *sum),
-                    Form::Halves | Form::Widened => b.dot_bf16(x, column, *sum),
+                    Form::Fours | Form::ByteBlocks => b.dot4(x, column, *sum),
+                    Form::Halves | Form::HalfBlocks | Form::Widened => b.dot_bf16(x, column, *sum),
                 };
             }
         }

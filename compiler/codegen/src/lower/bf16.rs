@@ -51,8 +51,10 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
             own_weights: false,
-            form: Form::bf16(self.target.isa),
+            form: Form::Widened,
         };
+        let mut problem = stepped(problem).merged();
+        problem.form = Form::bf16(self.target.isa, problem.axes[1].out, problem.run());
         let (packing, nr, kernel) = (problem.pack(), self.narrow_nr(problem.form), [axes[1].kernel, axes[2].kernel]);
         let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
             let (column, channel) = (tap + k / shape[1], k % shape[1]);
@@ -62,7 +64,7 @@ impl Lowering {
         let packed: Vec<u8> =
             (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
-        self.narrow_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
+        self.narrow_product(problem, x.at, b, fused.places, dst.at, &site.loc)
     }
 
     /// A matrix product with one constant right operand.
@@ -72,11 +74,11 @@ impl Lowering {
             return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
         };
         let w = floats(&tensor)?;
-        let form = Form::bf16(self.target.isa);
+        let rank = dst.shape.len();
+        let form = Form::bf16(self.target.isa, dst.shape[rank - 2], of.k);
         let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
         let packed = pack(&packing, self.narrow_nr(form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
         let right = PackedRight { at: self.add_packed(&packed)?, own: false, form };
-        let rank = dst.shape.len();
         let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { self.plain_copy(&a, loc)? } else { a };
         let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
         let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;

@@ -125,8 +125,10 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
             own_weights: false,
-            form: Form::choose(self.target.isa, &w),
+            form: Form::Pairs,
         };
+        let mut problem = stepped(problem).merged();
+        problem.form = Form::choose(self.target.isa, problem.axes[1].out, &w);
         let (packing, nr) = (problem.pack(), self.narrow_nr(problem.form));
         let kernel = [axes[1].kernel, axes[2].kernel];
         let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
@@ -137,7 +139,7 @@ impl Lowering {
         let packed: Vec<u8> =
             (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
-        self.narrow_product(stepped(problem).merged(), x.at, b, fused.places, dst.at, &site.loc)
+        self.narrow_product(problem, x.at, b, fused.places, dst.at, &site.loc)
     }
 
     /// A depthwise convolution with `f32` sums.
@@ -240,7 +242,7 @@ impl Lowering {
                 self.weigh(&columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
             }
         }
-        let staged = (mem_of(a.dtype)?, src_zero);
+        let staged = (mem_of(a.dtype)?, src_zero, m);
         let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
         self.matrix_product(Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
     }
@@ -316,12 +318,12 @@ impl Lowering {
         Ok((0, epilogue))
     }
 
-    /// B in panels; `staged` is what A is in memory, and its zero point.
+    /// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
     fn packed_right(
         &mut self,
         b: Value,
         zero: Option<Value>,
-        staged: (Mem, i32),
+        (mem, zero_of_a, pixels): (Mem, i32, usize),
         lead: &[usize],
         loc: &[String],
     ) -> Result<PackedRight, Declined> {
@@ -337,8 +339,8 @@ impl Lowering {
             }
             let w = centred(self, b, zero, |i| i % n)?;
             let matrices = w.chunks((k * n).max(1));
-            let form = Form::choose(self.target.isa, &w);
-            let packing = Pack { form, zero: form.staged_zero(staged.0, staged.1), ..packing };
+            let form = Form::choose(self.target.isa, pixels, &w);
+            let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
             let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
             return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
         }

@@ -16,7 +16,9 @@
 //! assert!(optc_codegen::tile::verify(&tile).is_ok());
 //! ```
 
-use super::{Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary};
+use super::{
+    Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary,
+};
 use crate::target::{Isa, Level};
 use std::collections::HashMap;
 
@@ -253,6 +255,36 @@ impl TileBuilder {
     /// Stores lanes `0..n` to elements `stride` bytes apart.
     pub fn store_strided(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, stride: i64, src: Reg) {
         self.push(Inst::Store { mem, ptr, disp, n: n as u8, stride, src });
+    }
+
+    /// Makes the matrix registers ready on this thread.
+    pub fn mat_configure(&mut self) {
+        self.push(Inst::MatConfigure);
+    }
+
+    /// Ends the use of the matrix registers on this thread.
+    pub fn mat_release(&mut self) {
+        self.push(Inst::MatRelease);
+    }
+
+    /// Zeros in a matrix register.
+    pub fn mat_zero(&mut self, dst: Mat) {
+        self.push(Inst::MatZero(dst));
+    }
+
+    /// Reads a matrix register from rows `stride` bytes apart.
+    pub fn mat_load(&mut self, dst: Mat, ptr: Ptr, disp: i64, stride: i64) {
+        self.push(Inst::MatLoad { dst, ptr, disp, stride });
+    }
+
+    /// Writes a matrix register to rows `stride` bytes apart.
+    pub fn mat_store(&mut self, ptr: Ptr, disp: i64, stride: i64, src: Mat) {
+        self.push(Inst::MatStore { ptr, disp, stride, src });
+    }
+
+    /// `sum += x · y`; see [`Inst::MatDot`].
+    pub fn mat_dot(&mut self, sum: Mat, of: Product, x: Mat, y: Mat) {
+        self.push(Inst::MatDot(sum, of, x, y));
     }
 
     /// `ptr + disp`.

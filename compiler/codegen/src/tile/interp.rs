@@ -2,7 +2,10 @@
 //!
 //! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
 
-use super::{Binary, Carry, Cmp, Count, Elem, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary, verify};
+use super::{
+    Binary, Carry, Cmp, Count, Elem, Inst, Load, Loop, MATRICES, MATRIX_BYTES, MATRIX_ROWS, Mem, Product, Ptr, Reg,
+    Shift, Tile, Unary, verify,
+};
 use std::collections::HashMap;
 
 /// A place in memory: a buffer's number and an offset in bytes.
@@ -54,7 +57,8 @@ pub(crate) fn run_verified(
         return Err(InterpError::Nest("a tile is called with the wrong number of arguments"));
     }
     let ptrs = ptrs.iter().enumerate().map(|(i, &p)| (Ptr(i as u32), p)).collect();
-    let mut state = State { lanes: tile.lanes, elems, regs: HashMap::new(), ptrs, counts, memory };
+    let mats = [[0; MATRIX_ROWS * LANES]; MATRICES as usize];
+    let mut state = State { lanes: tile.lanes, elems, regs: HashMap::new(), ptrs, counts, memory, mats };
     state.body(&tile.body)
 }
 
@@ -66,6 +70,7 @@ struct State<'a> {
     ptrs: HashMap<Ptr, Place>,
     counts: &'a [i64],
     memory: &'a mut [Vec<u8>],
+    mats: [Matrix; MATRICES as usize],
 }
 
 impl State<'_> {
@@ -135,6 +140,26 @@ impl State<'_> {
             Inst::Permute { dst, x, y, lanes } => {
                 let both: Vec<u32> = self.regs[x].iter().chain(&self.regs[y]).copied().collect();
                 self.map(*dst, |i| both[lanes[i] as usize]);
+            }
+            Inst::MatConfigure | Inst::MatRelease => {}
+            Inst::MatZero(m) => self.mats[m.0 as usize] = [0; MATRIX_ROWS * LANES],
+            Inst::MatLoad { dst, ptr, disp, stride } => {
+                let base = self.ptrs[ptr];
+                for i in 0..MATRIX_ROWS * LANES {
+                    let at = disp + stride * (i / LANES) as i64 + 4 * (i % LANES) as i64;
+                    self.mats[dst.0 as usize][i] = self.read(Mem::I32, base, at)?;
+                }
+            }
+            Inst::MatStore { ptr, disp, stride, src } => {
+                let base = self.ptrs[ptr];
+                for (i, bits) in self.mats[src.0 as usize].into_iter().enumerate() {
+                    let at = disp + stride * (i / LANES) as i64 + 4 * (i % LANES) as i64;
+                    self.write(Mem::I32, base, at, bits)?;
+                }
+            }
+            Inst::MatDot(m, of, x, y) => {
+                let [sum, x, y] = [m, x, y].map(|m| self.mats[m.0 as usize]);
+                self.mats[m.0 as usize] = product(*of, sum, x, y);
             }
             Inst::Load { dst, mem, ptr, disp, load } => self.load(*dst, *mem, self.ptrs[ptr], *disp, *load)?,
             Inst::Store { mem, ptr, disp, n, stride, src } => {
@@ -276,6 +301,30 @@ fn binary(op: Binary, elem: Elem, x: u32, y: u32) -> u32 {
             low | (((x >> 16) as u16).wrapping_sub((y >> 16) as u16) as u32) << 16
         }
     }
+}
+
+/// Lanes of 32 bits in a row of a matrix.
+const LANES: usize = MATRIX_BYTES / 4;
+
+type Matrix = [u32; MATRIX_ROWS * LANES];
+
+/// `sum` plus the product of two matrices of groups.
+fn product(of: Product, sum: Matrix, x: Matrix, y: Matrix) -> Matrix {
+    std::array::from_fn(|i| {
+        let (row, column) = (i / LANES, i % LANES);
+        let groups = (0..LANES).map(|k| (x[row * LANES + k], y[k * LANES + column]));
+        match of {
+            Product::Bytes => groups.fold(sum[i], |sum, (x, y)| dot4(x, y, sum)),
+            Product::Bf16 => {
+                let float = |bits: u32| f32::from_bits(bits);
+                let (low, high) = groups.fold((0f32, 0f32), |(low, high), (x, y)| {
+                    let upper = |v: u32| float(v & 0xffff_0000);
+                    (float(x << 16).mul_add(float(y << 16), low), upper(x).mul_add(upper(y), high))
+                });
+                (float(sum[i]) + (low + high)).to_bits()
+            }
+        }
+    })
 }
 
 /// `z` plus the products of signed halves.

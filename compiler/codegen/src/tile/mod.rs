@@ -36,6 +36,28 @@ pub struct Reg(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ptr(pub u32);
 
+/// How many matrix registers there are.
+pub const MATRICES: u8 = 8;
+/// Rows of a matrix register, and bytes of each.
+pub const MATRIX_ROWS: usize = 16;
+/// Bytes of a row of a matrix register.
+pub const MATRIX_BYTES: usize = 64;
+
+/// A matrix register of a target that has them ([`Level::Amx`]): 16 rows of 64 bytes. They are written again and again, unlike
+/// all else in a tile; between a call that configures them and one that releases them they keep their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mat(pub u8);
+
+/// What is multiplied in matrix registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// Fours of `u8` by fours of `i8`, summed as `i32`.
+    Bytes,
+    /// Pairs of bfloat16, summed as `f32`: the upper ones and the lower ones apart, with one rounding each, then both. Numbers
+    /// that are not normal may count as zeros.
+    Bf16,
+}
+
 /// What a lane of a register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Elem {
@@ -259,6 +281,18 @@ pub enum Inst {
     Reduce(Reg, Binary, Reg),
     /// Lane `i` is lane `lanes[i]` of `x` followed by `y`.
     Permute { dst: Reg, x: Reg, y: Reg, lanes: Vec<u8> },
+    /// Makes the matrix registers ready for use on this thread, all zeros.
+    MatConfigure,
+    /// The matrix registers are no longer used on this thread.
+    MatRelease,
+    /// All zeros.
+    MatZero(Mat),
+    /// Reads rows `stride` bytes apart from `ptr + disp` on.
+    MatLoad { dst: Mat, ptr: Ptr, disp: i64, stride: i64 },
+    /// Writes rows `stride` bytes apart from `ptr + disp` on.
+    MatStore { ptr: Ptr, disp: i64, stride: i64, src: Mat },
+    /// Adds the matrix product of `x` and `y`, whose elements are groups of 32 bits that are multiplied and added, to the first.
+    MatDot(Mat, Product, Mat, Mat),
     /// Reads elements at `ptr + disp`.
     Load { dst: Reg, mem: Mem, ptr: Ptr, disp: i64, load: Load },
     /// Writes lanes `0..n` to elements `stride` bytes apart from `ptr + disp` on.

@@ -1,7 +1,7 @@
 //! Reads the text form of tiles back.
 
 use super::verify::{TileError, verify};
-use super::{Binary, Carry, Cmp, Count, Induct, Inst, Load, Loop, Mem, Ptr, Reg, Shift, Tile, Unary};
+use super::{Binary, Carry, Cmp, Count, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary};
 use crate::target::Level;
 
 /// Parses one tile and verifies it.
@@ -63,6 +63,11 @@ impl<'a> Words<'a> {
     fn ptr(&mut self) -> Result<Ptr, TileError> {
         let number = self.word().strip_prefix('p').and_then(|n| n.parse().ok());
         number.map(Ptr).map_or_else(|| self.error("a pointer"), Ok)
+    }
+
+    fn mat(&mut self) -> Result<Mat, TileError> {
+        let number = self.word().strip_prefix('m').and_then(|n| n.parse().ok());
+        number.map(Mat).map_or_else(|| self.error("a matrix"), Ok)
     }
 
     fn named<T>(&mut self, from: impl Fn(&str) -> Option<T>, expected: &'static str) -> Result<T, TileError> {
@@ -142,6 +147,9 @@ fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
     if w.peek() == "store" {
         return store(w);
     }
+    if w.peek().starts_with("mat_") {
+        return matrix(w);
+    }
     if w.peek().starts_with('p') {
         return pointer(w);
     }
@@ -207,6 +215,26 @@ fn store(w: &mut Words<'_>) -> Result<Inst, TileError> {
     let n = w.number()?;
     w.expect("stride")?;
     Ok(Inst::Store { mem, ptr, disp, n, stride: w.number()?, src: w.reg()? })
+}
+
+fn matrix(w: &mut Words<'_>) -> Result<Inst, TileError> {
+    Ok(match w.word() {
+        "mat_configure" => Inst::MatConfigure,
+        "mat_release" => Inst::MatRelease,
+        "mat_zero" => Inst::MatZero(w.mat()?),
+        "mat_load" => {
+            let (dst, ptr, disp) = (w.mat()?, w.ptr()?, w.number()?);
+            w.expect("stride")?;
+            Inst::MatLoad { dst, ptr, disp, stride: w.number()? }
+        }
+        "mat_store" => {
+            let (ptr, disp) = (w.ptr()?, w.number()?);
+            w.expect("stride")?;
+            Inst::MatStore { ptr, disp, stride: w.number()?, src: w.mat()? }
+        }
+        "mat_dot" => Inst::MatDot(w.mat()?, w.named(Product::from_word, "what is multiplied")?, w.mat()?, w.mat()?),
+        _ => return w.error("an operation on matrices"),
+    })
 }
 
 fn pointer(w: &mut Words<'_>) -> Result<Inst, TileError> {

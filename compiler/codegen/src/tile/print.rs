@@ -33,6 +33,7 @@ words! {
         Xor = "xor", SubPairs = "sub_pairs",
     }
     Cmp { Eq = "eq", Ne = "ne", Lt = "lt", Le = "le", Gt = "gt", Ge = "ge" }
+    Product { Bytes = "bytes", Bf16 = "bf16" }
     Shift { Left = "shl", Logical = "shr", Arithmetic = "sar" }
 }
 
@@ -79,6 +80,16 @@ fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
                 lanes.iter().try_for_each(|l| write!(f, " {l}"))?;
                 writeln!(f)?;
             }
+            Inst::MatConfigure => writeln!(f, "mat_configure")?,
+            Inst::MatRelease => writeln!(f, "mat_release")?,
+            Inst::MatZero(m) => writeln!(f, "mat_zero m{}", m.0)?,
+            Inst::MatLoad { dst, ptr, disp, stride } => {
+                writeln!(f, "mat_load m{} p{} {} stride {}", dst.0, ptr.0, disp, stride)?
+            }
+            Inst::MatStore { ptr, disp, stride, src } => {
+                writeln!(f, "mat_store p{} {} stride {} m{}", ptr.0, disp, stride, src.0)?
+            }
+            Inst::MatDot(m, of, x, y) => writeln!(f, "mat_dot m{} {} m{} m{}", m.0, of.word(), x.0, y.0)?,
             Inst::Load { dst, mem, ptr, disp, load } => {
                 write!(f, "v{} = load {} p{} {}", dst.0, mem.word(), ptr.0, disp)?;
                 match load {

@@ -4,9 +4,11 @@
 //! - operand element types fit the operation, `next` of a carried register fits its `init`;
 //! - lane counts are `1..=lanes`, permutations name lanes below `2 * lanes`, shifts are below 32;
 //! - pairs of bytes are only loaded, and only side by side;
+//! - matrices are those of a level that has them; what is multiplied or stored was written before, in the same body or around it;
 //! - count parameters exist; loops nest at most [`MAX_DEPTH`] deep.
 
-use super::{Binary, Count, Elem, Inst, Load, Loop, MAX_DEPTH, Ptr, Reg, Tile, Unary};
+use super::{Binary, Count, Elem, Inst, Load, Loop, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, Unary};
+use crate::target::Level;
 use std::collections::HashMap;
 
 /// Why a tile is not well formed.
@@ -55,7 +57,13 @@ pub fn elems(tile: &Tile) -> Result<HashMap<Reg, Elem>, TileError> {
     if tile.lanes == 0 || tile.lanes > 64 || !tile.lanes.is_power_of_two() {
         return Err(TileError::Range("the number of lanes"));
     }
-    let mut check = Check { tile, all: HashMap::new(), regs: HashMap::new(), ptrs: HashMap::new() };
+    let mut check = Check {
+        tile,
+        all: HashMap::new(),
+        regs: HashMap::new(),
+        ptrs: HashMap::new(),
+        mats: [false; MATRICES as usize],
+    };
     for p in 0..tile.ptrs {
         check.def_ptr(Ptr(p as u32))?;
     }
@@ -69,6 +77,8 @@ struct Check<'a> {
     /// Whether the register is visible at this place.
     regs: HashMap<Reg, bool>,
     ptrs: HashMap<Ptr, bool>,
+    /// Whether a matrix register holds something at this place.
+    mats: [bool; MATRICES as usize],
 }
 
 impl Check<'_> {
@@ -102,6 +112,25 @@ impl Check<'_> {
         match self.ptrs.get(&ptr) {
             Some(true) => Ok(()),
             _ => Err(TileError::UndefinedPtr(ptr.0)),
+        }
+    }
+
+    fn level(&self) -> Result<(), TileError> {
+        if self.tile.level >= Level::Amx { Ok(()) } else { Err(TileError::Range("the level of a tile with matrices")) }
+    }
+
+    fn def_mat(&mut self, mat: Mat) -> Result<(), TileError> {
+        self.level()?;
+        let known = self.mats.get_mut(mat.0 as usize).ok_or(TileError::Range("a matrix"))?;
+        *known = true;
+        Ok(())
+    }
+
+    fn mat(&self, mat: Mat) -> Result<(), TileError> {
+        self.level()?;
+        match self.mats.get(mat.0 as usize) {
+            Some(true) => Ok(()),
+            _ => Err(TileError::Range("a matrix")),
         }
     }
 
@@ -172,6 +201,22 @@ impl Check<'_> {
                 }
                 self.def(*dst, elem)
             }
+            Inst::MatConfigure | Inst::MatRelease => self.level(),
+            Inst::MatZero(m) => self.def_mat(*m),
+            Inst::MatLoad { dst, ptr, .. } => {
+                self.ptr(*ptr)?;
+                self.def_mat(*dst)
+            }
+            Inst::MatStore { ptr, src, .. } => {
+                self.ptr(*ptr)?;
+                self.mat(*src)
+            }
+            Inst::MatDot(m, _, x, y) => {
+                if m == x || m == y || x == y {
+                    return Err(TileError::Range("a matrix"));
+                }
+                [m, x, y].into_iter().try_for_each(|m| self.mat(*m))
+            }
             Inst::Load { dst, mem, ptr, load, .. } => {
                 self.ptr(*ptr)?;
                 if let Load::Contiguous(n) | Load::Strided(n, _) = load {
@@ -221,8 +266,9 @@ impl Check<'_> {
         for carry in &l.carries {
             self.def(carry.phi, self.all[&carry.init])?;
         }
-        let (regs, ptrs) = (self.regs.clone(), self.ptrs.clone());
+        let (regs, ptrs, mats) = (self.regs.clone(), self.ptrs.clone(), self.mats);
         self.body(&l.body, depth + 1)?;
+        self.mats = mats;
         for carry in &l.carries {
             self.want(carry.next, self.all[&carry.init])?;
         }

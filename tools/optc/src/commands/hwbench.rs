@@ -2,7 +2,7 @@
 
 use optc_codegen::emit::EmitError;
 use optc_codegen::gemm_peak::GemmPeak;
-use optc_codegen::peak::{FmaPeak, bandwidth};
+use optc_codegen::peak::{Peak, Work, bandwidth};
 use optc_codegen::target::{ISAS, Isa, Machine};
 use serde::Serialize;
 
@@ -50,11 +50,20 @@ struct IsaLine {
 #[derive(Debug, Serialize)]
 struct Measured {
     fma_peak_gflops: f64,
+    /// 10^9 operations a second of the instructions for narrow numbers that the set has.
+    narrow_peaks: Vec<NarrowPeak>,
     gemm_gflops: f64,
     /// The median over the rounds of the product's speed in per cent of the peak measured right before it.
     gemm_percent_of_peak: f64,
     /// The best round's product in per cent of the best peak: what other work on the machine disturbs least.
     best_percent_of_peak: f64,
+}
+
+/// How fast a loop of one instruction on registers is.
+#[derive(Debug, Serialize)]
+struct NarrowPeak {
+    of: &'static str,
+    gops: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,17 +106,25 @@ fn isa_line(isa: &'static Isa, machine: &Machine, args: &Args) -> Result<IsaLine
 
 /// Peak and product in turn, so that a change in the machine's speed hits both.
 fn measure(isa: &Isa, machine: &Machine, args: &Args) -> Result<Measured, EmitError> {
-    let peak = FmaPeak::of(isa)?;
+    let peak = Peak::of(isa, Work::Fma)?;
     let mut gemm = GemmPeak::new(args.size as usize, isa, machine)?;
     gemm.measure(); // touches the memory
     let rounds: Vec<(f64, f64)> = (0..args.rounds).map(|_| (peak.measure(), gemm.measure())).collect();
     let best = |of: fn(&(f64, f64)) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
+    let narrow = Work::ALL.into_iter().filter(|&work| work != Work::Fma && isa.level >= work.level());
+    let narrow_peaks = narrow.map(|work| narrow_peak(isa, work, args.rounds)).collect::<Result<_, _>>()?;
     Ok(Measured {
+        narrow_peaks,
         best_percent_of_peak: 100.0 * best(|r| r.1) / best(|r| r.0).max(f64::MIN_POSITIVE),
         fma_peak_gflops: median(rounds.iter().map(|r| r.0).collect()),
         gemm_gflops: median(rounds.iter().map(|r| r.1).collect()),
         gemm_percent_of_peak: median(rounds.iter().map(|r| 100.0 * r.1 / r.0).collect()),
     })
+}
+
+fn narrow_peak(isa: &Isa, work: Work, rounds: u32) -> Result<NarrowPeak, EmitError> {
+    let peak = Peak::of(isa, work)?;
+    Ok(NarrowPeak { of: work.name(), gops: median((0..rounds).map(|_| peak.measure()).collect()) })
 }
 
 impl Report for HwbenchReport {
@@ -133,6 +150,16 @@ impl Report for HwbenchReport {
         } else {
             format!("\n{}", table::render(&["loads from", "bytes>", "GB/s>"], &levels))
         };
-        format!("{pairs}\n{isas}{levels}")
+        let mut narrow = vec![];
+        for isa in &self.isas {
+            let peaks = isa.measured.iter().flat_map(|m| &m.narrow_peaks);
+            narrow.extend(peaks.map(|p| vec![isa.name.to_owned(), p.of.to_owned(), format!("{:.1}", p.gops)]));
+        }
+        let narrow = if narrow.is_empty() {
+            String::new()
+        } else {
+            format!("\n{}", table::render(&["isa", "instruction", "peak GOP/s>"], &narrow))
+        };
+        format!("{pairs}\n{isas}{narrow}{levels}")
     }
 }

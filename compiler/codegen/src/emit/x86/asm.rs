@@ -13,6 +13,8 @@ pub(super) struct Pooled(pub usize);
 pub(super) enum Mem {
     /// A displacement from a register.
     At(Register, i32),
+    /// A displacement from the sum of two registers.
+    Indexed(Register, Register, i32),
     /// A constant.
     Pool(Pooled),
 }
@@ -109,11 +111,10 @@ impl Asm {
                     inst.set_op_kind(i, OpKind::Immediate8to64);
                     inst.set_immediate8to64(i64::from(imm));
                 }
-                Op::M(Mem::At(base, disp)) => {
-                    inst.set_op_kind(i, OpKind::Memory);
-                    inst.set_memory_base(base);
-                    inst.set_memory_displacement64(disp as u64);
-                    inst.set_memory_displ_size(u32::from(disp != 0));
+                Op::M(Mem::At(base, disp)) => place(&mut inst, i, base, disp),
+                Op::M(Mem::Indexed(base, index, disp)) => {
+                    place(&mut inst, i, base, disp);
+                    inst.set_memory_index(index);
                 }
                 Op::M(Mem::Pool(constant)) => {
                     inst.set_op_kind(i, OpKind::Memory);
@@ -210,6 +211,14 @@ impl Asm {
         }
         Ok(bytes)
     }
+}
+
+/// Makes operand `i` the memory at a displacement from a register.
+fn place(inst: &mut Instruction, i: u32, base: Register, disp: i32) {
+    inst.set_op_kind(i, OpKind::Memory);
+    inst.set_memory_base(base);
+    inst.set_memory_displacement64(disp as u64);
+    inst.set_memory_displ_size(u32::from(disp != 0));
 }
 
 /// The whole of a register of which this is half.

@@ -44,7 +44,8 @@ pub(super) fn operands(inst: &Inst) -> Vec<Reg> {
         Inst::Fma(_, x, y, z) | Inst::Select(_, x, y, z) => vec![*x, *y, *z],
         Inst::Dot2(_, x, y, z) | Inst::Dot4(_, x, y, z) | Inst::DotBf16(_, x, y, z) => vec![*x, *y, *z],
         Inst::Store { src, .. } => vec![*src],
-        Inst::Loop(_) => vec![],
+        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => vec![],
+        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Loop(_) => vec![],
     }
 }
 
@@ -55,6 +56,8 @@ fn defined(inst: &Inst) -> Option<Reg> {
         Inst::Fma(d, ..) | Inst::Dot2(d, ..) | Inst::Dot4(d, ..) | Inst::DotBf16(d, ..) => Some(*d),
         Inst::Cmp(d, ..) | Inst::Select(d, ..) | Inst::Shift(d, ..) | Inst::Reduce(d, ..) => Some(*d),
         Inst::Permute { dst, .. } | Inst::Load { dst, .. } => Some(*dst),
+        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => None,
+        Inst::MatLoad { .. } | Inst::MatStore { .. } => None,
         Inst::Store { .. } | Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => None,
     }
 }
@@ -75,6 +78,8 @@ fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
         Inst::Cmp(_, _, x, y) => x != y && *y == reg,
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
         Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,
+        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => false,
+        Inst::MatLoad { .. } | Inst::MatStore { .. } => false,
         Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => false,
     }
 }
@@ -231,7 +236,7 @@ impl Walk {
             }
             match inst {
                 Inst::Load { dst, ptr, .. } if !self.live.folded.contains_key(dst) => self.use_ptr(*ptr),
-                Inst::Store { ptr, .. } => self.use_ptr(*ptr),
+                Inst::Store { ptr, .. } | Inst::MatLoad { ptr, .. } | Inst::MatStore { ptr, .. } => self.use_ptr(*ptr),
                 Inst::Offset { dst, ptr, disp } => {
                     let root = self.live.resolve(*ptr, *disp);
                     self.live.offsets.insert(*dst, root);
@@ -313,7 +318,7 @@ impl Walk {
                         open.insert(*dst, Folded { ptr: *ptr, disp: *disp });
                     }
                 }
-                Inst::Store { .. } | Inst::Loop(_) => open.clear(),
+                Inst::Store { .. } | Inst::MatStore { .. } | Inst::Loop(_) => open.clear(),
                 _ => {
                     let mut one = false;
                     for r in operands(inst) {

@@ -19,6 +19,7 @@ mod asm;
 mod avx512;
 mod bank;
 mod live;
+mod matrix;
 mod memory;
 mod permute;
 mod rules;
@@ -249,6 +250,7 @@ impl<'a> Walk<'a> {
         for at in (0..bytes as i32).step_by(8) {
             let part = |mem: Mem| match mem {
                 Mem::At(base, disp) => Mem::At(base, disp + at),
+                Mem::Indexed(base, index, disp) => Mem::Indexed(base, index, disp + at),
                 Mem::Pool(constant) => Mem::Pool(constant),
             };
             self.asm.ins(Code::Push_rm64, &[Op::M(part(src))]);
@@ -369,8 +371,8 @@ mod tests {
             let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
             let schedule = Schedule::choose(&problem, isa, &Machine::default());
             fits(&contract(&problem, isa, schedule).unwrap().kernel);
-            for form in [Form::Pairs, Form::choose(isa, &[]), Form::bf16(isa)] {
-                let problem = int8::Product::points(100, 100, 100, form);
+            for form in [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128)] {
+                let problem = int8::Product::points(100, 100, 128, form);
                 fits(&int8::product(&problem, isa, int8::Schedule::choose(&problem, isa, &Machine::default())));
             }
         }

@@ -2,6 +2,7 @@
 
 use super::asm::Op;
 use super::bank::{At, Full};
+use super::matrix::matrix;
 use super::{Walk, general, lanes_of, vector};
 use crate::target::Level;
 use crate::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
@@ -85,6 +86,12 @@ impl Walk<'_> {
                 }
             }
             Inst::Store { mem, ptr, disp, n, stride, src } => self.store(*mem, *ptr, *disp, *n, *stride, *src)?,
+            Inst::MatConfigure => self.mat_configure(),
+            Inst::MatRelease => self.ins(Code::VEX_Tilerelease, &[]),
+            Inst::MatZero(m) => self.ins(Code::VEX_Tilezero_tmm, &[matrix(*m)]),
+            Inst::MatLoad { dst, ptr, disp, stride } => self.mat_load(*dst, *ptr, *disp, *stride)?,
+            Inst::MatStore { ptr, disp, stride, src } => self.mat_store(*ptr, *disp, *stride, *src)?,
+            Inst::MatDot(m, of, x, y) => self.mat_dot(*m, *of, *x, *y),
             // Pointers are resolved where they are used.
             Inst::Offset { .. } => {}
             Inst::LoadPtr { dst, table, disp, base, other } => {
