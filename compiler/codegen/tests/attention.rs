@@ -1,5 +1,7 @@
 //! The attention kernel beside its definition, with blocks of queries and without.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
+
 use optc_codegen::attention::{Attention, Matrices, attention};
 use optc_codegen::contract::{Operand, PackB, pack_b, packed_len};
 use optc_codegen::expr::Expr;
