@@ -30,6 +30,13 @@ pub enum Numbers {
     Bytes,
 }
 
+impl Numbers {
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
+        if self == Numbers::Floats { 4 } else { 1 }
+    }
+}
+
 /// Times of kernels in nanoseconds, as estimates.
 pub trait CostModel: Debug + Send + Sync {
     /// A dense product.
@@ -55,7 +62,9 @@ impl CostModel for Reference {
             return f64::INFINITY;
         }
         let each = if rows == 1 { 3.0 } else { 1.5 * rows as f64 };
-        (each * (cols * blocks) as f64 + (p.m.div_ceil(rows)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
+        // Several columns at once take less than one after the other.
+        let columns = if cols == 1 { 1.0 } else { 0.7 * cols as f64 };
+        (each * columns * blocks as f64 + (p.m.div_ceil(rows)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
     }
 
     fn copy(&self, bytes: u64) -> f64 {

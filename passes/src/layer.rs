@@ -6,6 +6,7 @@ use std::sync::Arc;
 use optc_ir::{Graph, NodeId, Op};
 
 use crate::matching::{result, shape};
+use crate::weighted::{Weighted, blocks};
 
 /// The extents of a product: a convolution, or matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,17 @@ pub struct Layer {
     /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
     /// faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
+    /// Its weights in blocks, if they have zeros that a sparse kernel may leave out.
+    pub blocks: Option<Blocks>,
+}
+
+/// Weights in blocks that are not all zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// Blocks of 4, 2 and 1 output channels by one column.
+    pub counts: [(usize, usize); 3],
+    /// Activations that a sparse kernel copies before.
+    pub staged: usize,
 }
 
 impl Layer {
@@ -39,18 +51,36 @@ impl Layer {
                 let m = y[0] * y[2..].iter().product::<usize>();
                 let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
                 let (n, k, three_by_three) = (b[0] / batch.max(1), b[1..].iter().product(), three_by_three(g, node));
-                Some(Layer { batch, m, n, k, depthwise, inputs, three_by_three })
+                let blocks = sparse_blocks(g, node);
+                Some(Layer { batch, m, n, k, depthwise, inputs, three_by_three, blocks })
             }
             Op::MatMul(_) | Op::Gemm(_) => {
                 let n = *y.last()?;
                 let k = b.iter().product::<usize>() / n.max(1);
                 let own: usize = b[..b.len().saturating_sub(2)].iter().product();
                 let m = y.iter().product::<usize>() / (n * own).max(1);
-                Some(Layer { batch: own, m, n, k: k / own.max(1), depthwise: false, inputs, three_by_three: None })
+                let (k, blocks) = (k / own.max(1), sparse_blocks(g, node));
+                Some(Layer { batch: own, m, n, k, depthwise: false, inputs, three_by_three: None, blocks })
             }
             _ => None,
         }
     }
+}
+
+/// Weights with fewer zeros than this are not looked at.
+const SOME_ZEROS: f64 = 0.05;
+
+/// The blocks of a layer whose weights are known, be they quantized.
+fn sparse_blocks(g: &Graph, node: NodeId) -> Option<Blocks> {
+    let layer = Weighted::of(g, node).or_else(|| Weighted::of_dequantized(g, node)).filter(|l| l.groups == 1)?;
+    let matrix = layer.matrix(g);
+    let zeros = matrix.iter().filter(|&&w| w == 0.0).count();
+    if (zeros as f64) < SOME_ZEROS * matrix.len() as f64 {
+        return None;
+    }
+    let product = layer.product(g, 1)?;
+    let counts = [4, 2, 1].map(|rows| (rows, blocks(&matrix, layer.cols, rows)));
+    Some(Blocks { counts, staged: product.staged_bytes / product.numbers.bytes() })
 }
 
 /// Images, rows and columns of the result of a 3x3 convolution over two axes without groups, strides and dilations.

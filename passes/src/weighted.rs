@@ -1,13 +1,13 @@
 //! Layers: ops that multiply activations by constant weights, with the weights as a matrix of a row for each output channel.
 
 use optc_ir::ops::nn::Conv;
-use optc_ir::ops::quant::QuantConv;
+use optc_ir::ops::quant::{Dequantize, QuantConv};
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
 use crate::cost::{Numbers, Product};
 use crate::layer::three_by_three;
-use crate::matching::{result, shape};
+use crate::matching::{producer, result, shape};
 
 /// A convolution, `nn.gemm` or `math.matmul` whose second operand is a constant of `f32`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,30 +30,41 @@ impl Weighted {
     /// The layer that a node is.
     pub fn of(g: &Graph, node: NodeId) -> Option<Weighted> {
         let weights = g.operand(node, 1)?;
-        let t = g.constant(weights).filter(|t| t.dtype() == DType::F32 && !t.is_empty())?;
-        let (transposed, groups) = match &g.node(node).op {
-            Op::Conv(conv) => (false, usize::try_from(conv.groups).ok()?),
-            Op::Gemm(gemm) if !gemm.trans_a => (!gemm.trans_b, 1),
-            Op::MatMul(_) if t.rank() == 2 => (true, 1),
-            _ => return None,
-        };
-        let rows = *t.shape().get(if transposed { 1 } else { 0 })?;
-        let cols = t.len() / rows;
-        Some(Weighted { node, weights, rows, cols, transposed, groups })
+        g.constant(weights).filter(|t| t.dtype() == DType::F32)?;
+        Weighted::with_weights(g, node, weights)
     }
 
     /// The layer of integers that a node is: a quantized product whose weights and their zero points are constant.
     pub fn of_integers(g: &Graph, node: NodeId) -> Option<Weighted> {
-        let weights = g.operand(node, 1)?;
-        let t = g.constant(weights).filter(|t| matches!(t.dtype(), DType::I8 | DType::U8) && !t.is_empty())?;
-        let (transposed, groups) = match &g.node(node).op {
-            Op::QuantConv(conv) => (false, usize::try_from(conv.groups).ok()?),
-            Op::QuantMatMul(_) if t.rank() == 2 => (true, 1),
-            _ => return None,
-        };
+        if !matches!(g.node(node).op, Op::QuantConv(_) | Op::QuantMatMul(_)) {
+            return None;
+        }
         if let Some(zero) = g.operand(node, 3) {
             g.constant(zero)?;
         }
+        Weighted::with_weights(g, node, g.operand(node, 1)?)
+    }
+
+    /// The layer that a node is whose weights are dequantized, without zero points.
+    pub fn of_dequantized(g: &Graph, node: NodeId) -> Option<Weighted> {
+        let (dequantize, _) = producer::<Dequantize>(g, g.operand(node, 1)?)?;
+        if let Some(zero) = g.operand(dequantize, 2) {
+            g.constant(zero).filter(|t| t.to_i64_vec().iter().all(|&z| z == 0))?;
+        }
+        Weighted::with_weights(g, node, g.operand(dequantize, 0)?)
+    }
+
+    /// The layer with these constant weights.
+    fn with_weights(g: &Graph, node: NodeId, weights: Value) -> Option<Weighted> {
+        let known = |dtype: DType| matches!(dtype, DType::F32 | DType::I8 | DType::U8);
+        let t = g.constant(weights).filter(|t| known(t.dtype()) && !t.is_empty())?;
+        let (transposed, groups) = match &g.node(node).op {
+            Op::Conv(conv) => (false, usize::try_from(conv.groups).ok()?),
+            Op::QuantConv(conv) => (false, usize::try_from(conv.groups).ok()?),
+            Op::Gemm(gemm) if !gemm.trans_a => (!gemm.trans_b, 1),
+            Op::MatMul(_) | Op::QuantMatMul(_) if t.rank() == 2 => (true, 1),
+            _ => return None,
+        };
         let rows = *t.shape().get(if transposed { 1 } else { 0 })?;
         Some(Weighted { node, weights, rows, cols: t.len() / rows, transposed, groups })
     }
@@ -129,7 +140,6 @@ impl Weighted {
         let out = shape(g, result(self.node))?;
         let n = out.iter().product::<usize>() / self.rows;
         let numbers = self.numbers(g);
-        let element = if numbers == Numbers::Floats { 4 } else { 1 };
         let copies = match &g.node(self.node).op {
             Op::Conv(Conv { strides, pads, .. }) | Op::QuantConv(QuantConv { strides, pads, .. }) => {
                 let window = &g.constant(self.weights)?.shape()[2..];
@@ -142,7 +152,7 @@ impl Weighted {
             // The activations are transposed.
             _ => usize::from(n > 1),
         };
-        let staged_bytes = element * n * (self.cols / self.taps(g)?) * copies;
+        let staged_bytes = numbers.bytes() * n * (self.cols / self.taps(g)?) * copies;
         let three_by_three = three_by_three(g, self.node);
         Some(Product { m: self.rows, k: self.cols, n, staged_bytes, three_by_three, numbers })
     }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_codegen::cost::int8::Rates;
 use optc_codegen::lower::Target;
 use optc_ir::{Dim, Graph, Type};
 use optc_passes::{Int8Pays, Layer, PassError, PassManager, PassOptions, Pipeline};
@@ -114,7 +113,7 @@ impl Compiler {
 pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target) -> Result<(), Error> {
     let isa = target.isa;
     let pays = move |layer: &Layer| {
-        let times = Rates::of(isa).times(&crate::quantize::extents(layer), isa);
+        let times = crate::quantize::times(layer, isa);
         times.int8 < times.f32
     };
     let options = PassOptions {

@@ -13,7 +13,9 @@
 //! ```
 
 use optc_codegen::cost::int8::{Extents, Rates, Times};
+use optc_codegen::cost::{Costs, Numbers, Product};
 use optc_codegen::lower::Target;
+use optc_codegen::target::Isa;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
@@ -140,7 +142,6 @@ fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId
     let mut closed = graph.clone();
     let types: Vec<Type> = graph.inputs().map(|v| closed_type(graph.ty(v))).collect();
     optc_passes::specialize(&mut closed, &types)?;
-    let rates = Rates::of(target.isa);
     let mut layers = vec![];
     for id in graph.topological_order().unwrap_or_default() {
         let node = graph.node(id);
@@ -150,7 +151,7 @@ fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId
         ) {
             continue;
         }
-        let times = Layer::of(&closed, id).map(|l| rates.times(&extents(&l), target.isa));
+        let times = Layer::of(&closed, id).map(|l| times(&l, target.isa));
         let (int8, reason) = match (&node.op, asked(graph, id, skip), times) {
             (_, true, _) => (false, "it was asked to stay".to_owned()),
             (Op::ConvTranspose(_), ..) => (false, "it has no integer kernel".to_owned()),
@@ -190,9 +191,24 @@ fn closed_type(ty: &Type) -> Type {
     }
 }
 
+/// The times of a layer, in its sparse forms where those are faster than the dense ones.
+pub(crate) fn times(l: &Layer, isa: &'static Isa) -> Times {
+    let dense = Rates::of(isa).times(&extents(l), isa);
+    let Some(blocks) = &l.blocks else { return dense };
+    let share = |numbers: Numbers, bytes: usize| {
+        let staged_bytes = blocks.staged * bytes;
+        let (m, n, three_by_three) = (l.n, l.m, l.three_by_three);
+        let product = Product { m, k: l.k, n, staged_bytes, three_by_three, numbers };
+        let costs = Costs::of(isa);
+        let sparse = blocks.counts.iter().map(|&(rows, count)| costs.sparse(&product, (rows, 1), count));
+        (sparse.fold(f64::INFINITY, f64::min) / costs.dense(&product)).min(1.0)
+    };
+    Times { f32: dense.f32 * share(Numbers::Floats, 4), int8: dense.int8 * share(Numbers::Bytes, 1) }
+}
+
 /// What the cost model wants to know of a layer.
-pub(crate) fn extents(l: &Layer) -> Extents {
-    let Layer { batch, m, n, k, inputs, depthwise, three_by_three } = *l;
+fn extents(l: &Layer) -> Extents {
+    let Layer { batch, m, n, k, inputs, depthwise, three_by_three, .. } = *l;
     Extents { batch, m, n, k, inputs, depthwise, three_by_three }
 }
 

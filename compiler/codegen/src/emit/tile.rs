@@ -354,8 +354,9 @@ impl Emit<'_> {
 
     /// Four bytes at once, widened in registers.
     fn load_bytes(&mut self, mem: Mem, ptr: Value, disp: i64) -> Value {
-        let word = self.load_one(Mem::I32, ptr, disp);
-        let word = self.b.ins().scalar_to_vector(types::I32X4, word);
+        // As a float the word goes to a vector register at once.
+        let word = self.load_one(Mem::F32, ptr, disp);
+        let word = self.b.ins().scalar_to_vector(types::F32X4, word);
         let bytes = self.cast(types::I8X16, word);
         if mem == Mem::U8 {
             let wide = self.b.ins().uwiden_low(bytes);
@@ -369,19 +370,28 @@ impl Emit<'_> {
     /// So many pairs of bytes, each byte widened to 16 bits.
     fn load_pairs(&mut self, mem: Mem, ptr: Value, disp: i64, n: u8) -> Value {
         let (at, low_disp) = self.place(ptr, disp);
+        if n == 4 {
+            let bytes = self.b.ins().load(types::F64, flags(), at, low_disp);
+            let bytes = self.b.ins().scalar_to_vector(types::F64X2, bytes);
+            return self.widen_pairs(mem, bytes);
+        }
         let bytes = match n {
             1 => self.b.ins().uload16(types::I64, flags(), at, low_disp),
             2 => self.b.ins().uload32(flags(), at, low_disp),
-            3 => {
+            _ => {
                 let low = self.b.ins().uload32(flags(), at, low_disp);
                 let (at, high_disp) = self.place(ptr, disp + 4);
                 let high = self.b.ins().uload16(types::I64, flags(), at, high_disp);
                 let high = self.b.ins().ishl_imm_s(high, 32);
                 self.b.ins().bor(low, high)
             }
-            _ => self.b.ins().load(types::I64, flags(), at, low_disp),
         };
         let bytes = self.b.ins().scalar_to_vector(types::I64X2, bytes);
+        self.widen_pairs(mem, bytes)
+    }
+
+    /// The low eight bytes of a vector, each widened to 16 bits.
+    fn widen_pairs(&mut self, mem: Mem, bytes: Value) -> Value {
         let bytes = self.cast(types::I8X16, bytes);
         let pairs = match mem {
             Mem::I8Pair => self.b.ins().swiden_low(bytes),
