@@ -96,6 +96,8 @@ pub struct Info {
     pub flops: f64,
     /// Bytes read and written at least once.
     pub bytes: f64,
+    /// How a product is cut into tiles and blocks, in words; empty where nothing is chosen.
+    pub schedule: String,
 }
 
 /// The call of a kernel.

@@ -15,6 +15,7 @@ mod options;
 mod progress;
 mod report;
 mod stats;
+mod steps;
 mod text_form;
 
 use std::process::ExitCode;

@@ -105,7 +105,7 @@ impl Lowering {
         let kernel = attention::attention(&problem, self.target.isa, &self.target.machine);
         let kernel = kernel.map_err(|e| Declined::new(e.to_string()))?;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
-        let info = Info { name: String::new(), loc: loc.to_vec(), flops: problem.flops(), bytes };
+        let info = Info { loc: loc.to_vec(), flops: problem.flops(), bytes, ..Info::default() };
         self.kernel(kernel, args, None, info);
         Ok(())
     }

@@ -77,7 +77,9 @@ impl Lowering {
             Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false, three_by_three: None });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
-        self.kernel(built.kernel, args, None, Info { name: String::new(), loc, flops, bytes });
+        let Schedule { mr, nr, mc, panels } = schedule;
+        let schedule = format!("tiles {mr}x{nr}, blocks of {mc} rows by {panels} panels");
+        self.kernel(built.kernel, args, None, Info { loc, flops, bytes, schedule, ..Info::default() });
         Ok(())
     }
 

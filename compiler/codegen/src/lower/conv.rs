@@ -187,7 +187,7 @@ impl Lowering {
                 Some(Extents { batch, m: pixels, n: 1, k: taps, inputs, depthwise: true, three_by_three: None });
         }
         let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
-        self.kernel(built.kernel, args, None, Info { name: String::new(), loc: loc.to_vec(), flops, bytes });
+        self.kernel(built.kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
     }
 
     /// The epilogue of a site, with the bias in operand `slot`, one value for each index of axis 1.

@@ -32,7 +32,7 @@ impl Lowering {
             self.locs.insert(Value { node: id, result: i as u32 }, loc);
             results.push(Some(slot));
         }
-        let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), flops: 0.0, bytes: 0.0 };
+        let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
         let types = node.results.iter().map(|r| r.ty.clone()).collect();
         let regions = node.regions.iter().map(regions).collect();
         self.steps.push(Step::Host(HostStep { op: node.op.clone(), operands, results, types, regions, info }));

@@ -395,7 +395,9 @@ impl Lowering {
         let mut args = vec![a, b];
         args.extend(places);
         args.push(dst);
-        self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+        let Schedule { mr, nr, rows, columns, panels } = schedule;
+        let schedule = format!("tiles {mr}x{nr}, blocks of {rows} rows of {columns} by {panels} panels");
+        self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
         Ok(())
     }
 

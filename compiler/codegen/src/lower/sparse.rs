@@ -249,11 +249,11 @@ impl Lowering {
         args.extend(places);
         args.push(dst.at);
         let info = Info {
-            name: String::new(),
             loc: sparse.loc.to_vec(),
             // What is multiplied: the zeros that were left out do not count.
             flops: 2.0 * sparse.macs as f64 * extents.density(),
             bytes: (problem.x.bytes + built.stream.len() + problem.c.bytes) as f64,
+            ..Info::default()
         };
         self.kernel(built.kernel, args, None, info);
         Ok(())

@@ -1,10 +1,11 @@
 //! `optc explain`: what became of each node, and why.
 
-use optc::{Choice, Decision, NodeReport};
+use optc::{Choice, Compiler, Decision, NodeReport, Val};
 use serde::Serialize;
 
+use super::roofline::{self, KernelLine};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::closed_types;
+use crate::inputs::{InputArgs, closed_types};
 use crate::load::load;
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
@@ -18,11 +19,20 @@ pub struct Args {
     /// Show only nodes whose op, kernel or ONNX node contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Run the model, and show for each kernel its schedule, the time that is predicted for it and the time that it took, and how near
+    /// it comes to what the machine can do
+    #[arg(long)]
+    measure: bool,
+    #[command(flatten)]
+    input: InputArgs,
 }
 
 #[derive(Debug, Serialize)]
 struct ExplainReport {
     nodes: Vec<NodeLine>,
+    /// The kernels in the order in which they run, where they were measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    measured: Vec<KernelLine>,
     kernels: usize,
     views: usize,
     host: usize,
@@ -123,9 +133,20 @@ impl From<&NodeReport> for NodeLine {
 /// The model cannot be used or compiled.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
-    let model = load(&args.model.model, &args.model.how.compiler())?.model;
-    let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
+    // One thread where kernels are timed: what the machine can do is known of one.
+    let compiler = if args.measure { Compiler::new(args.model.how.options(1)) } else { args.model.how.compiler() };
+    let model = load(&args.model.model, &compiler)?.model;
+    let values = if args.measure { Some(args.input.values(&model)?) } else { None };
+    let types = match &values {
+        Some(values) => values.iter().map(Val::ty).collect(),
+        None => closed_types(model.inputs())?,
+    };
+    let compiled = model.plan_for(&types).map_err(Failure::from)?;
     drop(compiling);
+    let mut measured = match &values {
+        Some(values) => roofline::kernels(&model, &compiled, values, &args.model.how.options(1))?,
+        None => vec![],
+    };
     let line = |node: &NodeReport| {
         let f32_int8_us = model.times(node).map(|t| [t.f32 * 1e6, t.int8 * 1e6]);
         NodeLine { f32_int8_us, ..NodeLine::from(node) }
@@ -134,9 +155,10 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(text) = &args.only {
         let has = |list: &[String]| list.iter().any(|item| item.contains(text.as_str()));
         nodes.retain(|n| has(&n.ops) || has(&n.kernels) || has(&n.nodes));
+        measured.retain(|k| k.kernel.contains(text.as_str()) || has(&k.nodes));
     }
     let count = |decision: &str| nodes.iter().filter(|n| n.decision == decision).count();
-    let report = ExplainReport { kernels: count("kernel"), views: count("view"), host: count("host"), nodes };
+    let report = ExplainReport { kernels: count("kernel"), views: count("view"), host: count("host"), nodes, measured };
     emit(&report, format)?;
     Ok(Exit::Ok)
 }
@@ -161,6 +183,11 @@ impl Report for ExplainReport {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
-        table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows) + &counts
+        let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
+        if self.measured.is_empty() {
+            return nodes + &counts;
+        }
+        let measured: Vec<Vec<String>> = self.measured.iter().map(KernelLine::row).collect();
+        format!("{nodes}{counts}\n{}", table::render(&roofline::HEADERS, &measured))
     }
 }

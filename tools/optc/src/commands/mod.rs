@@ -13,4 +13,5 @@ pub mod passes;
 pub mod profile;
 pub mod prune;
 pub mod quantize;
+mod roofline;
 pub mod run;

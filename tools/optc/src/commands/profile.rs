@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use optc::{Compiler, Decision, NodeReport, Timings, Val};
+use optc::{Compiler, NodeReport, Timings, Val};
 use optc_runtime::plan::{Info, Step};
 use serde::Serialize;
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::inputs::InputArgs;
 use crate::load::load;
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table};
+use crate::steps;
 use crate::text_form::write_text;
 
 /// Show the time, GFLOP/s and share of each kernel, and the ONNX nodes in it
@@ -92,7 +93,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     }
     let compiled = model.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())?;
     let mut steps = lines(&compiled.plan.steps, &timings);
-    name_results(&mut steps, &compiled.report);
+    name_results(&mut steps, &compiled.plan.steps, &compiled.report);
     if let Some(path) = &args.trace {
         write_text(path, &trace(&steps, &timings))?;
     }
@@ -128,19 +129,11 @@ fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
     steps.iter().zip(&timings.steps).enumerate().map(line).collect()
 }
 
-/// Notes what each kernel gives: those of the report's nodes are the kernels of the steps, in the same order.
-fn name_results(steps: &mut [StepLine], report: &[NodeReport]) {
-    let dtype = |node: &NodeReport| node.results.first().and_then(|t| t.as_tensor()).map(|t| t.dtype.to_string());
-    let kernels = report.iter().filter_map(|node| match &node.decision {
-        Decision::Kernel { names } => Some(names.iter().map(move |name| (name, dtype(node)))),
-        Decision::View | Decision::Host { .. } => None,
-    });
-    let kernels: Vec<_> = kernels.flatten().collect();
-    let mut at = 0;
-    for step in steps.iter_mut().filter(|s| s.kind == "kernel") {
-        let Some(found) = kernels[at..].iter().position(|(name, _)| **name == step.name) else { continue };
-        step.gives.clone_from(&kernels[at + found].1);
-        at += found + 1;
+/// Notes what each kernel gives.
+fn name_results(lines: &mut [StepLine], steps: &[Step], report: &[NodeReport]) {
+    for (line, node) in lines.iter_mut().zip(steps::nodes(steps, report)) {
+        let ty = node.and_then(|at| report[at].results.first()).and_then(|t| t.as_tensor());
+        line.gives = ty.map(|t| t.dtype.to_string());
     }
 }
 
@@ -153,11 +146,11 @@ fn describe(step: &Step) -> (&'static str, Info) {
         }
         Step::Check { indices, loc, .. } => {
             let bytes = indices.bytes() as f64;
-            ("check", Info { name: "check indices".into(), loc: vec![loc.clone()], bytes, flops: 0.0 })
+            ("check", Info { name: "check indices".into(), loc: vec![loc.clone()], bytes, ..Info::default() })
         }
         Step::Load { to, loc, .. } => {
             let bytes = 2.0 * to.bytes() as f64;
-            ("load", Info { name: "load".into(), loc: vec![loc.clone()], bytes, flops: 0.0 })
+            ("load", Info { name: "load".into(), loc: vec![loc.clone()], bytes, ..Info::default() })
         }
     }
 }

@@ -121,3 +121,24 @@ fn completions_and_help_are_printed() {
     }
     assert!(stdout(&line(folder.path(), "--help"), 0).contains("7  a file could not be read or written"));
 }
+
+#[test]
+fn explain_measures_kernels_beside_what_the_machine_can_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "explain {lenet.onnx} --measure --json"), 0);
+    let kernels = report["measured"].as_array().unwrap();
+    let conv = kernels.iter().find(|k| k["schedule"].as_str().unwrap().contains("tiles")).unwrap();
+    assert!(conv["schedule"].as_str().unwrap().contains("panels") && conv["tasks"].as_u64().unwrap() > 0, "{conv}");
+    for kernel in kernels {
+        for figure in ["predicted_us", "measured_us", "roofline"] {
+            assert!(kernel[figure].as_f64().is_some_and(|v| v >= 0.0 && v.is_finite()), "{figure} of {kernel}");
+        }
+        assert!(["compute", "L1", "L2", "L3", "DRAM"].contains(&kernel["bound_by"].as_str().unwrap()), "{kernel}");
+    }
+    let only = json(&line(folder.path(), "explain {lenet.onnx} --measure --only /c2/Conv --json"), 0);
+    assert!(only["measured"].as_array().unwrap().len() < kernels.len());
+    let text = stdout(&line(folder.path(), "explain {mlp.onnx} --measure"), 0);
+    assert!(["predicted us", "measured us", "bound by", "tiles"].iter().all(|part| text.contains(part)), "{text}");
+    let plain = json(&line(folder.path(), "explain {mlp.onnx} --json"), 0);
+    assert!(plain.get("measured").is_none());
+}
