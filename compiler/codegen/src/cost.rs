@@ -85,7 +85,12 @@ impl Costs {
     pub fn of(isa: &Isa) -> Costs {
         let lanes = isa.lanes();
         // A vector twice as wide does twice the work in the same time, in all forms.
-        let bytes = if isa.level >= Level::Vnni { 2.0 * 36.0 } else { 36.0 };
+        // Of hand-written prototypes: four times the rate of vectors in matrix registers.
+        let bytes = match isa.level {
+            Level::Plain => 36.0,
+            Level::Vnni | Level::Bf16 => 2.0 * 36.0,
+            Level::Amx => 8.0 * 36.0,
+        };
         let dense_rate = [21.5, bytes].map(|rate| rate * lanes as f64 / 4.0);
         let result_bytes = if lanes > 4 { 0.18 * 8.0 / lanes as f64 } else { 0.56 };
         Costs { dense_rate, result_bytes, weight_rate: 13.0, copy_rate: 8.0, lanes }
