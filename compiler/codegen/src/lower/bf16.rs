@@ -3,11 +3,10 @@
 use optc_ir::ops::nn::Conv;
 use optc_tensor::{DType, Tensor, bf16};
 
-use super::conv::image;
 use super::matmul::{Product as MatrixProduct, Right};
-use super::product::{Matrices, PackedRight, stepped};
+use super::product::{Matrices, NarrowConv, PackedRight};
 use super::{Declined, Lowered, Lowering, Site, View};
-use crate::int8::{Form, Pack, Product, pack};
+use crate::int8::{Form, Pack, pack};
 use crate::window::Axis;
 
 /// The bits of the bfloat16 that is nearest to a weight.
@@ -30,7 +29,6 @@ pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
 impl Lowering {
     /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
     pub(super) fn bf16_conv(&mut self, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
-        let dst = site.result()?.clone();
         let weights = self.constant(site.operand(1)?).cloned();
         let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
         if axes[0] != Axis::NONE {
@@ -38,33 +36,9 @@ impl Lowering {
         }
         let (shape, w) = (weights.shape(), floats(&weights)?);
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        let fused = self.epilogue(site, 2, &dst)?;
-        let problem = Product {
-            images: x.shape[0],
-            groups,
-            channels: shape[1],
-            filters: shape[0] / groups,
-            axes: [axes[1], axes[2]],
-            src: image(x)?,
-            src_zero: 0,
-            dst: image(&dst)?,
-            operands: fused.operands,
-            epilogue: fused.expr,
-            own_weights: false,
-            form: Form::Widened,
-        };
-        let mut problem = stepped(problem).merged();
-        problem.form = Form::bf16(self.target.isa, problem.axes[1].out, problem.run());
-        let (packing, nr, kernel) = (problem.pack(), self.narrow_nr(problem.form), [axes[1].kernel, axes[2].kernel]);
-        let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
-            let (column, channel) = (tap + k / shape[1], k % shape[1]);
-            let filter = group * problem.filters + n;
-            rounded(w[((filter * shape[1] + channel) * kernel[0] + row) * kernel[1] + column])
-        };
-        let packed: Vec<u8> =
-            (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
-        let b = self.add_packed(&packed)?;
-        self.narrow_product(problem, x.at, b, fused.places, dst.at, &site.loc)
+        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
+        let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
+        self.narrow_conv(conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run()))
     }
 
     /// A matrix product with one constant right operand.

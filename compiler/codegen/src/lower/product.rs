@@ -81,6 +81,21 @@ pub(super) struct Matrices {
     pub src_zero: i32,
 }
 
+/// A convolution over two axes whose constant weights are narrower than `f32`.
+pub(super) struct NarrowConv<'a> {
+    pub site: &'a Site,
+    /// The operand that is the bias.
+    pub bias: usize,
+    /// The images, channels last.
+    pub x: &'a View,
+    /// The zero point of the images.
+    pub src_zero: i32,
+    pub axes: [Axis; 2],
+    pub groups: usize,
+    /// The weights' shape, as in ONNX.
+    pub shape: &'a [usize],
+}
+
 impl Lowering {
     pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
@@ -112,34 +127,48 @@ impl Lowering {
             let (staged_bytes, m) = (sparse::staged_bytes(&x, [axes[1], axes[2]]), shape[0]);
             self.weigh(&w, weighed(m, filter, dst.len() / m, staged_bytes));
         }
-        let fused = self.epilogue(site, 4, &dst)?;
+        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
+        let conv = NarrowConv { site, bias: 4, x: &x, src_zero, axes, groups, shape: &shape };
+        self.narrow_conv(conv, |i| w[i], |p| Form::choose(isa, p.axes[1].out, &w))
+    }
+
+    /// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
+    /// problem, and emits its kernels.
+    pub(super) fn narrow_conv(
+        &mut self,
+        c: NarrowConv,
+        weight: impl Fn(usize) -> i16,
+        form: impl Fn(&Product) -> Form,
+    ) -> Lowered {
+        let dst = c.site.result()?.clone();
+        let fused = self.epilogue(c.site, c.bias, &dst)?;
         let problem = Product {
-            images: x.shape[0],
-            groups,
-            channels: shape[1],
-            filters: shape[0] / groups,
-            axes: [axes[1], axes[2]],
-            src: image(&x)?,
-            src_zero,
+            images: c.x.shape[0],
+            groups: c.groups,
+            channels: c.shape[1],
+            filters: c.shape[0] / c.groups,
+            axes: c.axes,
+            src: image(c.x)?,
+            src_zero: c.src_zero,
             dst: image(&dst)?,
             operands: fused.operands,
             epilogue: fused.expr,
             own_weights: false,
-            form: Form::Pairs,
+            form: Form::Widened,
         };
         let mut problem = stepped(problem).merged();
-        problem.form = Form::choose(self.target.isa, problem.axes[1].out, &w);
+        problem.form = form(&problem);
         let (packing, nr) = (problem.pack(), self.narrow_nr(problem.form));
-        let kernel = [axes[1].kernel, axes[2].kernel];
+        let (channels, kernel) = (c.shape[1], c.axes.map(|a| a.kernel));
         let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
-            let (column, channel) = (tap + k / shape[1], k % shape[1]);
+            let (column, channel) = (tap + k / channels, k % channels);
             let filter = group * problem.filters + n;
-            w[((filter * shape[1] + channel) * kernel[0] + row) * kernel[1] + column]
+            weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
         };
         let packed: Vec<u8> =
-            (0..groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+            (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
-        self.narrow_product(problem, x.at, b, fused.places, dst.at, &site.loc)
+        self.narrow_product(problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
     }
 
     /// A depthwise convolution with `f32` sums.
@@ -413,7 +442,7 @@ fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost::Product {
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead.
-pub(super) fn stepped(mut p: Product) -> Product {
+fn stepped(mut p: Product) -> Product {
     for (d, axis) in p.axes.iter_mut().enumerate() {
         if axis.kernel == 1 && axis.stride > 1 && axis.pads[0] == 0 {
             p.src.strides[d + 2] *= axis.stride as i64;
