@@ -108,10 +108,13 @@ impl Conv {
     /// Packs the weights of all groups as ONNX has them for panels of `nr` columns into `packed`, which holds
     /// [`Conv::packed_len`] zeros, on up to `threads` threads.
     pub fn pack_weights(&self, weights: &[f32], nr: usize, threads: usize, packed: &mut [f32]) {
-        let turned = if self.pack_in_place().is_none() { self.to_channels_last(weights) } else { Vec::new() };
+        let turned;
         let (from, pack) = match self.pack_in_place() {
             Some(pack) => (weights, pack),
-            None => (&turned[..], self.pack()),
+            None => {
+                turned = self.to_channels_last(weights);
+                (&turned[..], self.pack())
+            }
         };
         let group = packed.len() / self.groups.max(1);
         for (g, packed) in packed.chunks_exact_mut(group.max(1)).enumerate() {

@@ -38,29 +38,17 @@ impl Inlined<'_> {
     }
 
     fn ix(&self, ix: &Ix) -> Ix {
-        let both = |a: &Ix, b: &Ix| (Box::new(self.ix(a)), Box::new(self.ix(b)));
+        let both = |of: fn(Box<Ix>, Box<Ix>) -> Ix, a: &Ix, b: &Ix| of(Box::new(self.ix(a)), Box::new(self.ix(b)));
         match ix {
             Ix::Const(value) => Ix::Const(*value),
             Ix::Var(var) => Ix::Var(self.var(*var)),
             Ix::Mul(a, c) => Ix::Mul(Box::new(self.ix(a)), *c),
             Ix::Div(a, c) => Ix::Div(Box::new(self.ix(a)), *c),
             Ix::Rem(a, c) => Ix::Rem(Box::new(self.ix(a)), *c),
-            Ix::Add(a, b) => {
-                let (a, b) = both(a, b);
-                Ix::Add(a, b)
-            }
-            Ix::Sub(a, b) => {
-                let (a, b) = both(a, b);
-                Ix::Sub(a, b)
-            }
-            Ix::Min(a, b) => {
-                let (a, b) = both(a, b);
-                Ix::Min(a, b)
-            }
-            Ix::Max(a, b) => {
-                let (a, b) = both(a, b);
-                Ix::Max(a, b)
-            }
+            Ix::Add(a, b) => both(Ix::Add, a, b),
+            Ix::Sub(a, b) => both(Ix::Sub, a, b),
+            Ix::Min(a, b) => both(Ix::Min, a, b),
+            Ix::Max(a, b) => both(Ix::Max, a, b),
         }
     }
 
