@@ -96,6 +96,23 @@ fn every_tail_of_a_product() {
     matmul(2, 200, 33, 300, false);
 }
 
+/// A softmax of large equal numbers is uniform only if they are equal to the bit.
+#[test]
+fn equal_columns_have_equal_sums_wherever_they_are() {
+    for isa in all_isas() {
+        let (nr, k) = (isa.contract_f32.1 * isa.lanes(), 37);
+        let (m, n) = (isa.contract_f32.0 + 1, nr + nr / 2);
+        let column = random_floats(k, 1);
+        let b: Vec<f32> = (0..k * n).map(|i| column[i / n]).collect();
+        let mut packed = vec![0.0; packed_len(1, k, n, nr)];
+        pack_b(&b, &PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 }, nr, 1, &mut packed);
+        let c = Contract::matmul(1, m, n, k);
+        let built = contract(&c, isa, Schedule::choose(&c, isa, &Machine::default())).unwrap();
+        let found = run(&built, &random_floats(m * k, 2), &packed, &[], false);
+        assert!(found.chunks(n).all(|row| row.iter().all(|v| v == &row[0])), "{}", isa.name);
+    }
+}
+
 /// All indices `[image, plane, row, column, channel]` of the result.
 fn indices(c: &Conv) -> Vec<[usize; 5]> {
     let [d, h, w] = c.axes.map(|a| a.out);

@@ -21,7 +21,8 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
     let sums = rows * vectors;
-    let chains = CHAINS.div_ceil(sums).min(UNROLL).min(c.k.max(1));
+    // As many as in a whole panel: equal columns have equal sums, wherever they are.
+    let chains = CHAINS.div_ceil(rows * nr / isa.lanes()).min(UNROLL).min(c.k.max(1));
     let zero = b.f32(0.0);
     let acc = vec![zero; sums * chains];
     let shape = Shape { rows, vectors, nr, k: c.k, chains };
