@@ -1,4 +1,5 @@
-//! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine.
+//! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every other case takes
+//! any of the options that there are at each choice point, as tuning may.
 //!
 //! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take turns, and for each the
 //! instruction sets. A failure names the seed and the instruction set, and prints the graph.
@@ -8,13 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::lower::{Decision, Point, Target, Tuning, lower_tuned};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::isas;
 use optc_ir::{Graph, Val, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, Pool};
-use optc_tensor::{DType, Difference};
+use optc_tensor::{DType, Difference, Random};
 use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
 
 /// Largest error of a float, relative to the range of the whole output.
@@ -24,14 +25,23 @@ const FLOAT: f64 = 1e-4;
 type Counts = BTreeMap<&'static str, [usize; 2]>;
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.
-fn outcome(kind: &Kind, case: &Case, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
+fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
     let mut graph: Graph = case.graph.clone();
     if !case.passes.is_empty() {
         let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
     let target = Target { isa, ..Target::host() };
-    let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).map_err(|e| e.to_string())?;
+    let compile = |tuning: &Tuning| {
+        let regions = |_: &Graph| panic!("the op has no regions");
+        lower_tuned(graph.clone(), &target, tuning, &regions).map_err(|e| e.to_string())
+    };
+    let mut compiled = compile(&Tuning::default())?;
+    if seed / KINDS.len() as u64 % 4 >= 2 && !compiled.points.is_empty() {
+        let mut random = Random::new(seed);
+        let any = |p: &Point| (p.key.clone(), p.options[random.below(p.options.len())].clone());
+        compiled = compile(&Tuning(compiled.points.iter().map(any).collect()))?;
+    }
     let of_kind = compiled.report.iter().any(|r| match &r.decision {
         Decision::Kernel { names } => names.iter().any(|n| kind.kernels.iter().any(|k| n.contains(k))),
         Decision::View => kind.kernels.contains(&"view"),
@@ -54,9 +64,9 @@ fn difference(found: &Val, expected: &Val) -> Option<String> {
 }
 
 /// What a case gets wrong on an instruction set.
-fn failure(kind: &Kind, case: &Case, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
+fn failure(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
     let expected = optc_ir::run(&case.graph, &case.inputs).unwrap();
-    let (found, of_kind) = match outcome(kind, case, isa) {
+    let (found, of_kind) = match outcome(kind, case, seed, isa) {
         Ok(found) => found,
         Err(e) => return Some(e),
     };
@@ -79,7 +89,7 @@ fn kernels_of_every_kind_hold_over_shapes() {
             let kind = &KINDS[seed as usize % KINDS.len()];
             let isa = isas[seed as usize / KINDS.len() % isas.len()];
             let case = case(kind, seed);
-            if let Some(how) = failure(kind, &case, isa, &counts) {
+            if let Some(how) = failure(kind, &case, seed, isa, &counts) {
                 let graph = print(&case.graph).text;
                 let text = format!("{}, seed {seed}, {} after `{}`: {how}\n{graph}", kind.name, isa.name, case.passes);
                 failures.lock().unwrap().push((seed, text));

@@ -83,7 +83,7 @@ fn dense(size: usize, channels: usize, filters: usize, kernel: usize, stride: us
     c.operands = vec![View::per_channel(filters)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let isa = Isa::host();
-    let problem = conv(&c, isa.contract_f32.1 * isa.lanes());
+    let problem = conv(&c);
     let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::host()))?;
     let constants = built.table.into_iter().map(|t| (2, t)).collect();
     Ok(Layer { kernel: built.kernel, constants, flops: 2 * out * out * filters * channels * kernel * kernel })

@@ -85,8 +85,7 @@ fn main() {
             let (size, channels, filters, kernel) = shape;
             let axis = Axis { size, out: size, kernel, stride: 1, dilation: 1, pads: [kernel / 2; 2] };
             let conv = contract::Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
-            let nr = isa.contract_f32.1 * isa.lanes();
-            let problem = contract::conv(&conv, nr);
+            let problem = contract::conv(&conv);
             let built = contract(&problem, isa, contract::Schedule::choose(&problem, isa, &Machine::host()));
             let built = built.expect("the images are small");
             let mut all = vec![Timed::new(built.kernel, built.table)];

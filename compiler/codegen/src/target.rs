@@ -258,6 +258,34 @@ impl Machine {
     }
 }
 
+/// What the CPU calls itself; the architecture's name where it does not say.
+pub fn cpu_name() -> String {
+    let name = brand();
+    let words: Vec<&str> = name.split([' ', '\0']).filter(|w| !w.is_empty()).collect();
+    if words.is_empty() { std::env::consts::ARCH.to_owned() } else { words.join(" ") }
+}
+
+/// The 48 bytes of the brand string in CPUID.
+#[cfg(target_arch = "x86_64")]
+fn brand() -> String {
+    use std::arch::x86_64::{__cpuid, __get_cpuid_max};
+    const LEAVES: std::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
+    if __get_cpuid_max(0x8000_0000).0 < *LEAVES.end() {
+        return String::new();
+    }
+    let registers = LEAVES.map(__cpuid).flat_map(|r| [r.eax, r.ebx, r.ecx, r.edx]);
+    String::from_utf8_lossy(&registers.flat_map(u32::to_le_bytes).collect::<Vec<_>>()).into_owned()
+}
+
+/// The part number that the system shows.
+#[cfg(not(target_arch = "x86_64"))]
+fn brand() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim()));
+    let known = ["CPU implementer", "CPU part"].into_iter().filter_map(field);
+    known.collect::<Vec<_>>().join(" ")
+}
+
 fn cache_size(name: libc::c_int) -> Option<usize> {
     // SAFETY: `sysconf` takes any integer and touches no memory of ours.
     let size = unsafe { libc::sysconf(name) };

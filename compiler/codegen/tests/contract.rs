@@ -41,7 +41,7 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
     let mut c = Contract::matmul(batch, m, n, k);
     let schedule = Schedule::choose(&c, isa, &Machine::default());
     let nr = schedule.nr;
-    c.b_batch_stride = 4 * packed_len(1, k, n, nr) as i64;
+    c.own_b = true;
     c.operands = vec![
         Operand::per_column(n),
         Operand {
@@ -152,7 +152,7 @@ fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
 
 fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
     let nr = isa.contract_f32.1 * isa.lanes();
-    let problem = conv(c, nr);
+    let problem = conv(c);
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
     let w = random_floats(c.groups * c.filters * c.channels * area, 2);
@@ -244,13 +244,13 @@ fn results_may_be_strided_and_begin_anywhere() {
 fn tables_of_large_images_are_small() {
     let large = Conv::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
     let isa = Isa::host();
-    let problem = conv(&large, 8);
+    let problem = conv(&large);
     let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::default())).unwrap();
     let bytes = built.table.unwrap().len();
     assert!(bytes < 1 << 21, "{bytes}");
     let mut far = large.clone();
     far.src.strides[2] = 1 << 33;
-    let problem = conv(&far, 8);
+    let problem = conv(&far);
     let schedule = Schedule::choose(&problem, isa, &Machine::default());
     assert!(matches!(contract(&problem, isa, schedule), Err(ContractError::Reach(_))));
 }

@@ -70,7 +70,7 @@ fn check(c: &Conv, form: &'static Form, isa: &Isa, interpret: bool) {
     winograd.pack_weights(&w, nr, 3, &mut packed);
     let input = winograd.input(isa);
     let v = result(&input.kernel, vec![bytes_of(&x), input.table.unwrap()], interpret);
-    let product = winograd.product(nr);
+    let product = winograd.product();
     let product = contract(&product, isa, Schedule::choose(&product, isa, &Machine::default())).unwrap();
     let m = result(&product.kernel, vec![v, bytes_of(&packed)], interpret);
     let output = winograd.output(isa);

@@ -123,8 +123,8 @@ impl Conv {
     }
 }
 
-/// The contraction of a convolution; `nr` is the panel's width of the schedule's target.
-pub fn conv(c: &Conv, nr: usize) -> Contract {
+/// The contraction of a convolution.
+pub fn conv(c: &Conv) -> Contract {
     let (taps, k) = c.taps();
     let outer = |v: &View| [v.strides[0], v.strides[1], v.strides[2], v.strides[3]];
     let pixels = Pixels {
@@ -147,7 +147,7 @@ pub fn conv(c: &Conv, nr: usize) -> Contract {
         a_offset: c.src.offset,
         a_batch_stride: 4 * c.channels as i64,
         rows,
-        b_batch_stride: 4 * super::packed_len(taps, k, c.filters, nr) as i64,
+        own_b: true,
         c_mem: c.dst.mem,
         c_bytes: c.dst.bytes,
         c_offset: c.dst.offset,

@@ -15,16 +15,18 @@
 mod conv;
 mod pack;
 mod rows;
+mod schedule;
 mod stage;
 mod tile;
 
 pub use conv::{Conv, conv};
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
 pub use rows::{Pixels, Rows, Taps};
+pub use schedule::Schedule;
 
 use crate::expr::Expr;
 use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
-use crate::target::{Isa, Machine};
+use crate::target::Isa;
 use crate::tile::Mem;
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
@@ -72,8 +74,8 @@ pub struct Contract {
     pub a_batch_stride: i64,
     /// The rows of A.
     pub rows: Rows,
-    /// From one batch of packed B to the next: 0, or [`packed_len`] times 4.
-    pub b_batch_stride: i64,
+    /// Whether each batch has a B of its own, one packed behind the other.
+    pub own_b: bool,
     /// What an element of C is.
     pub c_mem: Mem,
     /// Length of the buffer of C.
@@ -105,7 +107,7 @@ impl Contract {
             a_offset: 0,
             a_batch_stride: 4 * (m * k) as i64,
             rows: Rows::Stride(4 * k as i64),
-            b_batch_stride: 0,
+            own_b: false,
             c_mem: Mem::F32,
             c_bytes: 4 * batch * m * n,
             c_offset: 0,
@@ -125,47 +127,6 @@ pub struct Built {
     pub kernel: Kernel,
     /// The contents of the table's buffer (number 2), if there is one.
     pub table: Option<Vec<u8>>,
-}
-
-/// How a contraction is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    /// Rows of a tile.
-    pub mr: usize,
-    /// Columns of a tile and of a panel.
-    pub nr: usize,
-    /// Rows of a block, a multiple of `mr`.
-    pub mc: usize,
-    /// Panels of a block.
-    pub panels: usize,
-}
-
-impl Schedule {
-    /// Chooses for a target and a machine: a block of A in half of L2, and enough tasks for a few threads.
-    pub fn choose(c: &Contract, isa: &Isa, machine: &Machine) -> Schedule {
-        let (mr, vectors) = isa.contract_f32;
-        let nr = vectors * isa.lanes();
-        let all_panels = c.n.div_ceil(nr);
-        // Taps of a table overlap: the rows that they name are about as many bytes as one tap of each.
-        let row_bytes = 4 * c.k;
-        let fit = (machine.l2 / 2 / row_bytes.max(1)).clamp(mr, 64 * mr);
-        // At least 16 tasks balance a few threads. The smaller operand is the one to be read again by each: a large B
-        // (late convolutions) is cut by panels, else A by rows, in whole tiles.
-        let large_b = c.taps * c.k * c.n > c.m * c.k;
-        let parts = if large_b { 1 } else { 16 / c.batch.clamp(1, 16) };
-        let share = c.m.div_ceil(parts).max(4 * mr);
-        let mc = match &c.rows {
-            // Whole rows of the result, many of them: each copies the source rows under its window.
-            Rows::Pixels(p) if p.taps == Taps::Staged => {
-                let fit = (1..p.axes[1].out).take_while(|&r| p.staged_rows(r) * p.staged_row() <= machine.l2 / 4);
-                p.axes[2].out * p.axes[1].out.div_ceil(16).clamp(1, fit.last().unwrap_or(1))
-            }
-            Rows::Pixels(_) | Rows::Stride(_) => fit.min(share).next_multiple_of(mr),
-        };
-        let blocks = c.batch * c.m.div_ceil(mc);
-        let panels = if blocks >= 16 { all_panels } else { all_panels.div_ceil(16usize.div_ceil(blocks.max(1))) };
-        Schedule { mr, nr, mc, panels: panels.max(1) }
-    }
 }
 
 /// Why there is no kernel for a contraction.
@@ -233,8 +194,8 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, Co
     let name = format!("contract_f32_{mr}x{nr}");
     let mut kernel = Kernel::new(name, (c.batch * cut.blocks * n_blocks) as u64);
     let a = kernel.buf("a", c.a_bytes, Access::Read);
-    let last_b = c.b_batch_stride as usize * c.batch.saturating_sub(1);
-    let b = kernel.buf("b", last_b + 4 * packed_len(c.taps, c.k, c.n, nr), Access::Read);
+    let sets = if c.own_b { c.batch } else { 1 };
+    let b = kernel.buf("b", 4 * sets * packed_len(c.taps, c.k, c.n, nr), Access::Read);
     let rows = cut.buffer.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
     let operands =
         c.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
@@ -353,12 +314,13 @@ impl Nest<'_> {
         let tile = kernel.tile(tile::build(c, self.isa, nr as usize, rows, cols));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
+        let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, nr as usize) as i64 } else { 0 };
         let a = match &c.rows {
             Rows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
             Rows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),
             Rows::Stride(stride) => self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset),
         };
-        let mut ptrs = vec![a, self.b.at(batch() * c.b_batch_stride + Ix::var(self.panel) * panel_bytes)];
+        let mut ptrs = vec![a, self.b.at(batch() * own_b + Ix::var(self.panel) * panel_bytes)];
         if let Some(table) = self.rows {
             ptrs.push(table.at(0));
             ptrs.push(table.at(Ix::var(p.table) + row.clone() * (4 * c.taps as i64)));

@@ -23,14 +23,16 @@
 
 mod blocks;
 mod pack;
+mod schedule;
 mod stage;
 mod tile;
 
 pub use pack::{Pack, pack, pack_pairs_kernel};
+pub use schedule::Schedule;
 
 use crate::expr::Expr;
 use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
-use crate::target::{Isa, Level, Machine};
+use crate::target::{Isa, Level};
 use crate::tile::{MATRIX_ROWS, Mem};
 use crate::window::{Axis, View};
 
@@ -267,47 +269,6 @@ impl Product {
             }
         }
         self
-    }
-}
-
-/// How a product is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    /// Columns of pixels in a tile.
-    pub mr: usize,
-    /// Results in a tile for each pixel, and in a panel.
-    pub nr: usize,
-    /// Rows of a block.
-    pub rows: usize,
-    /// Columns of a block: all, unless there is one row of points.
-    pub columns: usize,
-    /// Panels of a block.
-    pub panels: usize,
-}
-
-/// Tasks that balance a few threads.
-const TASKS: usize = 16;
-
-impl Schedule {
-    /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
-    pub fn choose(p: &Product, isa: &Isa, machine: &Machine) -> Schedule {
-        let (mr, vectors) = p.form.tile(isa);
-        let nr = vectors * isa.lanes();
-        let [h, w] = p.axes.map(|a| a.out);
-        let parts = TASKS.div_ceil((p.images * p.groups).max(1));
-        let room = machine.l2 / 4;
-        let points = p.axes[0] == Axis::NONE && p.axes[1].kernel == 1 && p.axes[1].pads == [0, 0];
-        let (rows, columns) = if points {
-            let fit = (room / (p.form.staged_bytes() * p.channels * p.axes[1].stride).max(1)).max(mr);
-            (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
-        } else {
-            let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);
-            (fit.min(h.div_ceil(parts)).max(1), w)
-        };
-        let all_panels = p.filters.div_ceil(nr);
-        let blocks = p.images * p.groups * h.div_ceil(rows) * w.div_ceil(columns);
-        let panels = if blocks >= TASKS { all_panels } else { all_panels.div_ceil(TASKS.div_ceil(blocks.max(1))) };
-        Schedule { mr, nr, rows, columns, panels: panels.max(1) }
     }
 }
 

@@ -74,8 +74,9 @@ impl Lowering {
         let q = if q.strides[3] == 1 { q } else { self.plain_copy(&q, loc)? };
         let (q, of_q) = self.regular(q, 2, loc)?;
         let of_dst = strides(&dst, 2).ok_or_else(|| Declined::new("the heads are not regular"))?;
-        let keys = self.packed(Right::View(turned(k)), &lead, loc)?;
-        let values = self.packed(Right::View(v), &lead, loc)?;
+        let nr = self.nr();
+        let keys = self.packed(Right::View(turned(k)), &lead, nr, loc)?;
+        let values = self.packed(Right::View(v), &lead, nr, loc)?;
         let mut problem = attention::Attention {
             heads: sizes.batch * sizes.shared,
             queries: sizes.heads / sizes.shared * sizes.queries,

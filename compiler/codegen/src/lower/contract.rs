@@ -51,19 +51,18 @@ pub(super) struct Call {
     pub dst: BufRef,
     pub operands: Vec<Placed>,
     pub epilogue: Expr,
+    pub schedule: Schedule,
     pub loc: Vec<String>,
 }
 
 impl Lowering {
     /// Emits the kernel of a contraction; `call.contract` has neither operands nor an epilogue yet.
-    pub(super) fn contract(&mut self, call: Call, schedule: Option<Schedule>) -> Lowered {
-        let Call { contract: mut c, a, b, dst, operands, epilogue, loc } = call;
+    pub(super) fn contract(&mut self, call: Call) -> Lowered {
+        let Call { contract: mut c, a, b, dst, operands, epilogue, schedule, loc } = call;
         let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
         c.operands = operands.into_iter().map(|p| p.operand).collect();
         c.epilogue = epilogue;
-        let (isa, machine) = (self.target.isa, self.target.machine);
-        let schedule = schedule.unwrap_or_else(|| Schedule::choose(&c, isa, &machine));
-        let built = contract(&c, isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
+        let built = contract(&c, self.target.isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
         let mut args = vec![a, b];
         if let Some(table) = built.table {
             let table =
@@ -77,8 +76,7 @@ impl Lowering {
             Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false, three_by_three: None });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
-        let Schedule { mr, nr, mc, panels } = schedule;
-        let schedule = format!("tiles {mr}x{nr}, blocks of {mc} rows by {panels} panels");
+        let schedule = schedule.to_string();
         self.kernel(built.kernel, args, None, Info { loc, flops, bytes, schedule, ..Info::default() });
         Ok(())
     }

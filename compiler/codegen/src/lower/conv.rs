@@ -9,13 +9,14 @@ use super::bf16::only_f32_precision;
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
 use super::sparse::{self, Block, Geometry, Matrix};
-use super::winograd::three_by_three;
+use super::winograd::{Form, three_by_three};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
 use crate::cost::int8::Extents;
 use crate::cost::{Numbers, Product};
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
+use crate::winograd::Winograd;
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
@@ -76,14 +77,19 @@ impl Lowering {
             let three_by_three = three_by_three(&problem);
             self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes, three_by_three, numbers: Numbers::Floats });
         }
-        if let Filters::Constant(t) = &weights
-            && let Some(winograd) = self.winograd_of(&problem)
-        {
-            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-            return self.winograd(&winograd, w, x.at, &fused.places, dst.at, &site.loc);
+        let form = if matches!(weights, Filters::Constant(_)) { self.form_of(&problem) } else { None };
+        match (&weights, form) {
+            (Filters::Constant(t), Some((Form::Filtered(form), _))) => {
+                let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+                let winograd = Winograd::of(&problem, form).ok_or_else(|| Declined::new("no 3x3 convolution"))?;
+                self.winograd(&winograd, w, x.at, &fused.places, dst.at, &site.loc)?;
+            }
+            _ => self.convolution(&problem, x.at, &weights, &fused.places, dst.at, &site.loc)?,
         }
-        let b = self.packed_filters(&weights, &problem, &site.loc)?;
-        self.convolution(&problem, x.at, b, &fused.places, dst.at, &site.loc)
+        if let Some((_, point)) = form {
+            self.close(point);
+        }
+        Ok(())
     }
 
     fn conv_in_blocks(&mut self, op: &Conv, site: &Site, block: Block) -> Lowered {
@@ -121,12 +127,18 @@ impl Lowering {
         }
     }
 
-    /// The filters of a dense convolution in panels; computed ones get their channels last before.
-    fn packed_filters(&mut self, w: &Filters, c: &contract::Conv, loc: &[String]) -> Result<BufRef, Declined> {
+    /// The filters of a dense convolution in panels of `nr` columns; computed ones get their channels last before.
+    fn packed_filters(
+        &mut self,
+        w: &Filters,
+        c: &contract::Conv,
+        nr: usize,
+        loc: &[String],
+    ) -> Result<BufRef, Declined> {
         match w {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                let (nr, threads) = (self.nr(), self.target.threads);
+                let threads = self.target.threads;
                 Ok(self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed)))
             }
             Filters::Computed(view) => {
@@ -136,7 +148,7 @@ impl Lowering {
                 let p = c.pack();
                 // The elements of all taps lie side by side: one long tap.
                 let one = contract::PackB { taps: 1, k: p.taps * p.k, ..p };
-                Ok(self.packing(&from, c.groups, c.group_weights(1), &one, loc))
+                Ok(self.packing(&from, c.groups, c.group_weights(1), &one, nr, loc))
             }
         }
     }
@@ -146,16 +158,20 @@ impl Lowering {
         &mut self,
         problem: &contract::Conv,
         a: BufRef,
-        b: BufRef,
+        weights: &Filters,
         places: &[BufRef],
         dst: BufRef,
         loc: &[String],
     ) -> Lowered {
-        let mut contract = contract::conv(problem, self.nr());
+        let mut contract = contract::conv(problem);
+        let (schedule, point) = self.schedule(&contract);
+        let b = self.packed_filters(weights, problem, schedule.nr, loc)?;
         let operands = std::mem::take(&mut contract.operands);
         let operands = operands.into_iter().zip(places).map(|(operand, &at)| Placed { operand, at }).collect();
         let epilogue = std::mem::replace(&mut contract.epilogue, Expr::Operand(0));
-        self.contract(Call { contract, a, b, dst, operands, epilogue, loc: loc.to_vec() }, None)
+        self.contract(Call { contract, a, b, dst, operands, epilogue, schedule, loc: loc.to_vec() })?;
+        self.close(point);
+        Ok(())
     }
 
     /// Emits the kernel of a window.
@@ -218,7 +234,7 @@ impl Lowering {
 }
 
 /// The weights of a convolution as ONNX has them.
-enum Filters {
+pub(super) enum Filters {
     Constant(Tensor),
     Computed(View),
 }

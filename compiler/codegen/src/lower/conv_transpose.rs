@@ -9,7 +9,7 @@ use optc_ir::ops::nn::ConvTranspose;
 use optc_runtime::plan::{BufRef, Info};
 
 use super::contract::only_f32;
-use super::conv::{Fused, floats, image};
+use super::conv::{Filters, Fused, floats, image};
 use super::{Declined, Lowered, Lowering, Site, View};
 use crate::elementwise::{Elementwise, elementwise};
 use crate::expr::Expr;
@@ -143,10 +143,8 @@ impl Lowering {
         }
         let (channels, filters, groups) = (t.channels, t.filters, t.groups);
         let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-        let (nr, threads) = (self.nr(), self.target.threads);
-        let pack = |packed: &mut [f32]| problem.pack_weights(&weights, nr, threads, packed);
-        let b = self.constant_floats(problem.packed_len(nr), pack);
-        self.convolution(&problem, t.x.at, b, &t.fused.places, t.dst.at, t.loc)
+        let weights = Filters::Constant(floats(&weights));
+        self.convolution(&problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
     }
 
     /// Emits the kernel of elements that no tap reaches: their sum is zero.

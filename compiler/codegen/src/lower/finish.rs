@@ -27,7 +27,7 @@ impl Lowering {
             steps: self.steps,
             code,
         };
-        Ok(Compiled { plan, report: self.report })
+        Ok(Compiled { plan, report: self.report, points: self.points })
     }
 
     fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {

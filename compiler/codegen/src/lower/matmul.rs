@@ -40,6 +40,14 @@ impl Right {
             Right::View(view) => (view.shape[view.shape.len() - 2], view.shape[view.shape.len() - 1]),
         }
     }
+
+    /// Whether each batch has one of its own.
+    fn is_own(&self) -> bool {
+        match self {
+            Right::Constant { batches, .. } => *batches != 1,
+            Right::View(view) => view.shape[..view.shape.len() - 2].iter().product::<usize>() != 1,
+        }
+    }
 }
 
 /// Where a packed B is.
@@ -190,10 +198,10 @@ impl Lowering {
         let a = a.broadcast(&[&lead[..], &[m, k]].concat());
         let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
         self.weigh_right(&b, batch * m);
-        let packed = self.packed(b, &lead, loc)?;
+        let own_b = b.is_own();
         // With one B for all batches, the batches are more rows.
         let rows = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
-        let merged = packed.batch_stride == 0 && rows(&a) && epilogue.operands.iter().all(rows);
+        let merged = !own_b && rows(&a) && epilogue.operands.iter().all(rows);
         let split = if merged { 0 } else { rank - 2 };
         let (a, of_a) = self.regular(a, split, loc)?;
         let of_c = strides(&dst, split).ok_or_else(irregular)?;
@@ -215,7 +223,7 @@ impl Lowering {
             a_bytes: a.span_bytes(),
             a_batch_stride: 4 * of_a.batch,
             rows: Rows::Stride(4 * of_a.row),
-            b_batch_stride: 4 * packed.batch_stride as i64,
+            own_b,
             c_mem: mem_of(dst.dtype)?,
             c_bytes: dst.span_bytes(),
             c_batch_stride: width(&dst) * of_c.batch,
@@ -223,8 +231,12 @@ impl Lowering {
             c_col_stride: width(&dst),
             ..Contract::matmul(batch, m, n, k)
         };
-        let (b, loc) = (packed.at, loc.to_vec());
-        self.contract(Call { contract, a: a.at, b, dst: dst.at, operands, epilogue: epilogue.expr, loc }, None)
+        let (schedule, point) = self.schedule(&contract);
+        let b = self.packed(b, &lead, schedule.nr, loc)?.at;
+        let (epilogue, loc) = (epilogue.expr, loc.to_vec());
+        self.contract(Call { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
+        self.close(point);
+        Ok(())
     }
 
     /// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
@@ -237,8 +249,8 @@ impl Lowering {
         Ok((copy, found))
     }
 
-    /// B in panels: at compile time where it is constant, else by a kernel.
-    pub(super) fn packed(&mut self, b: Right, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
+    /// B in panels of `nr` columns: at compile time where it is constant, else by a kernel.
+    pub(super) fn packed(&mut self, b: Right, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
         let batch: usize = lead.iter().product();
         match b {
             Right::Constant { tensor, batches, pack } => {
@@ -246,18 +258,17 @@ impl Lowering {
                 if batches != 1 && batches != batch {
                     return Err(Declined::new("a constant operand broadcasts some of its batches"));
                 }
-                let (nr, size) = (self.nr(), pack.k * pack.n);
-                let at = self.pack_constant(src, batches, size, &pack, nr);
+                let at = self.pack_constant(src, batches, pack.k * pack.n, &pack, nr);
                 Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
             }
-            Right::View(view) => self.packed_view(view, lead, loc),
+            Right::View(view) => self.packed_view(view, lead, nr, loc),
         }
     }
 
-    fn packed_view(&mut self, view: View, lead: &[usize], loc: &[String]) -> Result<Packed, Declined> {
+    fn packed_view(&mut self, view: View, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
         only_f32(&view)?;
-        let matrix = view.shape.len() - 2;
-        let one = view.shape[..matrix].iter().product::<usize>() == 1;
+        let (matrix, own) = (view.shape.len() - 2, Right::View(view.clone()).is_own());
+        let one = !own;
         let from = if one {
             View { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
         } else {
@@ -273,13 +284,20 @@ impl Lowering {
         let (k, n) = (from.shape[matrix], from.shape[matrix + 1]);
         let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
         let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
-        let at = self.packing(&from, batch, stride, &pack, loc);
-        Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, self.nr()) } })
+        let at = self.packing(&from, batch, stride, &pack, nr, loc);
+        Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
     }
 
-    /// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart.
-    pub(super) fn packing(&mut self, from: &View, batch: usize, stride: usize, p: &PackB, loc: &[String]) -> BufRef {
-        let nr = self.nr();
+    /// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr` columns.
+    pub(super) fn packing(
+        &mut self,
+        from: &View,
+        batch: usize,
+        stride: usize,
+        p: &PackB,
+        nr: usize,
+        loc: &[String],
+    ) -> BufRef {
         let len = packed_len(1, p.k, p.n, nr);
         let at = self.temp(4 * batch * len);
         let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, self.target.isa.lanes());

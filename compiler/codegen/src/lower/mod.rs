@@ -33,6 +33,7 @@ mod shape;
 mod site;
 mod sparse;
 mod store;
+mod tune;
 mod view;
 mod winograd;
 
@@ -51,6 +52,7 @@ use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
 pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
+pub use tune::{Point, Tuning};
 pub use view::{View, strides_in};
 
 /// What to compile for.
@@ -110,6 +112,8 @@ pub struct Compiled {
     pub plan: Plan,
     /// One entry a node, in topological order.
     pub report: Vec<NodeReport>,
+    /// Where there were several ways to make a kernel.
+    pub points: Vec<Point>,
 }
 
 /// Lowers a graph with inferred types and compiles its kernels.
@@ -119,7 +123,20 @@ pub struct Compiled {
 /// # Errors
 /// The graph is not sound, a value is too large, or a kernel does not compile.
 pub fn lower(graph: Graph, target: &Target, regions: &RegionCompiler) -> Result<Compiled, LowerError> {
-    let mut lowering = Lowering::new(graph, *target)?;
+    lower_tuned(graph, target, &Tuning::default(), regions)
+}
+
+/// [`lower`], which takes the options that were found to be faster.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_tuned(
+    graph: Graph,
+    target: &Target,
+    tuning: &Tuning,
+    regions: &RegionCompiler,
+) -> Result<Compiled, LowerError> {
+    let mut lowering = Lowering::new(graph, *target, tuning.clone())?;
     lowering.nodes(regions)?;
     lowering.finish()
 }
@@ -154,10 +171,12 @@ pub struct Lowering {
     choice: Option<Choice>,
     /// What the node at hand multiplies.
     product: Option<Extents>,
+    tuning: Tuning,
+    points: Vec<Point>,
 }
 
 impl Lowering {
-    fn new(graph: Graph, target: Target) -> Result<Lowering, LowerError> {
+    fn new(graph: Graph, target: Target, tuning: Tuning) -> Result<Lowering, LowerError> {
         let mut lowering = Lowering {
             graph,
             target,
@@ -174,6 +193,8 @@ impl Lowering {
             names: Vec::new(),
             choice: None,
             product: None,
+            tuning,
+            points: Vec::new(),
         };
         lowering.take_inputs()?;
         lowering.take_constants();

@@ -408,7 +408,8 @@ impl Lowering {
         dst: BufRef,
         loc: &[String],
     ) -> Lowered {
-        let schedule = Schedule::choose(&problem, self.target.isa, &self.target.machine);
+        let options = Schedule::options(&problem, self.target.isa, &self.target.machine);
+        let (schedule, point) = self.pick(problem.key(), options);
         let kernel = product(&problem, self.target.isa, schedule);
         let taps = problem.axes[0].kernel * problem.axes[1].kernel;
         let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
@@ -424,9 +425,9 @@ impl Lowering {
         let mut args = vec![a, b];
         args.extend(places);
         args.push(dst);
-        let Schedule { mr, nr, rows, columns, panels } = schedule;
-        let schedule = format!("tiles {mr}x{nr}, blocks of {rows} rows of {columns} by {panels} panels");
+        let schedule = schedule.to_string();
         self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
+        self.close(point);
         Ok(())
     }
 

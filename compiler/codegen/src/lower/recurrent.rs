@@ -212,7 +212,9 @@ impl Lowering {
             return Err(Declined::new("weights that do not fit the operand"));
         }
         let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
-        let b = self.pack_constant(&w, 1, 0, &pack, self.nr());
+        let contract = Contract::matmul(1, m, n, k);
+        let (schedule, point) = self.schedule(&contract);
+        let b = self.pack_constant(&w, 1, 0, &pack, schedule.nr);
         let mut operands = Vec::new();
         let mut epilogue = Expr::Operand(0);
         if let Some(bias) = self.weights(site, 3)? {
@@ -225,8 +227,8 @@ impl Lowering {
             epilogue = epilogue.plus(Expr::Operand(1));
         }
         let dst = self.temp(4 * m * n);
-        let contract = Contract::matmul(1, m, n, k);
-        self.contract(Call { contract, a: x.at, b, dst, operands, epilogue, loc: site.loc.clone() }, None)?;
+        self.contract(Call { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
+        self.close(point);
         Ok(dst)
     }
 }

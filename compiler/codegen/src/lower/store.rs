@@ -17,6 +17,7 @@ pub(super) struct Mark {
     kernels: usize,
     names: usize,
     copies: usize,
+    points: usize,
 }
 
 /// Work below this is done by the caller alone: waking a worker takes some microseconds.
@@ -173,6 +174,7 @@ impl Lowering {
             kernels: self.kernels.len(),
             names: self.names.len(),
             copies: self.copies.len(),
+            points: self.points.len(),
         }
     }
 
@@ -183,5 +185,6 @@ impl Lowering {
         self.kernels.truncate(mark.kernels);
         self.names.truncate(mark.names);
         self.copies.truncate(mark.copies);
+        self.points.truncate(mark.points);
     }
 }

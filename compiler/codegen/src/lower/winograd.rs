@@ -1,25 +1,51 @@
 //! Convolutions by Winograd's minimal filtering, where the cost model says that it pays.
 
+use std::fmt;
+
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
 use super::contract::Call;
+use super::tune::Open;
 use super::{Lowered, Lowering};
 use crate::contract::Conv;
 use crate::cost::{Costs, int8::Extents};
 use crate::expr::Expr;
-use crate::winograd::{F2, Winograd};
+use crate::winograd::{self, F2, F4, Winograd};
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
 pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {
     Winograd::of(c, &F2).map(|_| [c.batch, c.axes[1].out, c.axes[2].out])
 }
 
+/// A way to compute a 3x3 convolution.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Form {
+    /// The sum over taps.
+    Direct,
+    /// By filtering.
+    Filtered(&'static winograd::Form),
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Form::Direct => f.write_str("direct"),
+            Form::Filtered(form) => write!(f, "F({0}x{0}, 3x3)", form.outputs),
+        }
+    }
+}
+
 impl Lowering {
-    /// The form in which a convolution is fastest, if the direct sum is slower.
-    pub(super) fn winograd_of<'a>(&self, c: &'a Conv) -> Option<Winograd<'a>> {
-        let (form, _) = Costs::of(self.target.isa).filtered(three_by_three(c)?, c.channels, c.filters)?;
-        Winograd::of(c, form)
+    /// The form to compute a convolution with constant weights in, where there are several.
+    pub(super) fn form_of(&mut self, c: &Conv) -> Option<(Form, Open)> {
+        let pixels @ [images, rows, columns] = three_by_three(c)?;
+        let fastest = Costs::of(self.target.isa).filtered(pixels, c.channels, c.filters);
+        let mut forms = vec![fastest.map_or(Form::Direct, |(form, _)| Form::Filtered(form))];
+        let others = [Form::Direct, Form::Filtered(&F2), Form::Filtered(&F4)];
+        forms.extend(others.into_iter().filter(|form| *form != forms[0]).collect::<Vec<_>>());
+        let key = format!("3x3 convolution {images}x{rows}x{columns}, {} to {} channels", c.channels, c.filters);
+        Some(self.pick(key, forms))
     }
 
     /// Emits the three kernels of a convolution with constant weights.
@@ -32,7 +58,7 @@ impl Lowering {
         dst: BufRef,
         loc: &[String],
     ) -> Lowered {
-        let (nr, threads) = (self.nr(), self.target.threads);
+        let threads = self.target.threads;
         let [v_bytes, m_bytes] = w.bytes();
         let [v, m] = [v_bytes, m_bytes].map(|bytes| self.temp(bytes));
         let Conv { src, dst: to, operands, .. } = w.conv();
@@ -42,10 +68,13 @@ impl Lowering {
         let table = Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
         let table = self.add_constant(table);
         self.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
+        let contract = w.product();
+        let (schedule, point) = self.schedule(&contract);
+        let nr = schedule.nr;
         let b = self.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed));
-        let contract = w.product(nr);
-        let (operands_of, epilogue) = (Vec::new(), Expr::Operand(0));
-        self.contract(Call { contract, a: v, b, dst: m, operands: operands_of, epilogue, loc: loc.to_vec() }, None)?;
+        let (none, epilogue) = (Vec::new(), Expr::Operand(0));
+        self.contract(Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
+        self.close(point);
         let [images, rows, columns] = three_by_three(w.conv()).unwrap_or_default();
         self.product = Some(Extents {
             batch: 1,

@@ -23,6 +23,7 @@ pub use nest::window;
 use crate::expr::Expr;
 use crate::nest::Kernel;
 use crate::tile::Mem;
+use std::fmt;
 use std::ops::Range;
 
 /// One spatial axis: how the window moves along it.
@@ -66,6 +67,13 @@ impl Axis {
     /// Whether every tap of every output is in the source.
     pub(crate) fn inside(&self) -> bool {
         (0..self.out).all(|i| self.taps(i) == (0..self.kernel))
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Axis { size, out, kernel, stride, dilation, pads: [begin, end] } = self;
+        write!(f, "{size} to {out} kernel {kernel} stride {stride} dilation {dilation} pads {begin} {end}")
     }
 }
 

@@ -15,7 +15,7 @@
 mod transform;
 mod weights;
 
-use crate::contract::{Contract, Conv, packed_len};
+use crate::contract::{Contract, Conv};
 use crate::tile::Mem;
 use crate::window::Axis;
 
@@ -118,11 +118,10 @@ impl<'a> Winograd<'a> {
         [self.conv.channels, self.conv.filters].map(|c| 4 * self.form.products() * self.tiles() * c)
     }
 
-    /// The contraction of the transformed pixels with weights that are packed for panels of `nr` columns.
-    pub fn product(&self, nr: usize) -> Contract {
+    /// The contraction of the transformed pixels with the transformed weights.
+    pub fn product(&self) -> Contract {
         let c = self.conv;
-        let b_batch_stride = 4 * packed_len(1, c.channels, c.filters, nr) as i64;
         let product = Contract::matmul(self.form.products(), self.tiles(), c.filters, c.channels);
-        Contract { b_batch_stride, ..product }
+        Contract { own_b: true, ..product }
     }
 }

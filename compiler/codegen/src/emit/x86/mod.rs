@@ -364,16 +364,18 @@ mod tests {
     #[test]
     fn contractions_fit_the_registers() {
         for isa in ISAS.iter().filter(|isa| isa.emitter == Emitter::X86) {
-            let product = Contract::matmul(1, 100, 100, 100);
-            let schedule = Schedule::choose(&product, isa, &Machine::default());
-            fits(&contract(&product, isa, schedule).unwrap().kernel);
             let axis = Axis { size: 20, kernel: 3, stride: 1, dilation: 1, pads: [1, 1], out: 20 };
-            let problem = conv(&Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]), schedule.nr);
-            let schedule = Schedule::choose(&problem, isa, &Machine::default());
-            fits(&contract(&problem, isa, schedule).unwrap().kernel);
+            let images = Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]);
+            for problem in [Contract::matmul(1, 100, 100, 100), conv(&images)] {
+                for schedule in Schedule::options(&problem, isa, &Machine::default()) {
+                    fits(&contract(&problem, isa, schedule).unwrap().kernel);
+                }
+            }
             for form in [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128)] {
                 let problem = int8::Product::points(100, 100, 128, form);
-                fits(&int8::product(&problem, isa, int8::Schedule::choose(&problem, isa, &Machine::default())));
+                for schedule in int8::Schedule::options(&problem, isa, &Machine::default()) {
+                    fits(&int8::product(&problem, isa, schedule));
+                }
             }
         }
     }
