@@ -22,7 +22,7 @@ use optc_ir::{Graph, parse_with, print, verify};
 use optc_tensor::{ALIGN, Buffer, DType, MappedFile, Tensor, npy::write_atomically};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, TuningCache};
 
 const MAGIC: &[u8; 8] = b"OPTCMODL";
 /// The version of the format that is written, and the only one that is read.
@@ -37,6 +37,9 @@ struct Header {
     /// Whether all passes have run.
     specialised: bool,
     constants: Vec<Entry>,
+    /// What was measured to be fastest.
+    #[serde(default, skip_serializing_if = "TuningCache::is_empty")]
+    tuning: TuningCache,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +73,7 @@ pub(crate) struct Loaded {
     pub graph: Graph,
     pub passes: String,
     pub specialised: bool,
+    pub tuning: TuningCache,
 }
 
 /// Whether the file at `path` begins like an artifact.
@@ -84,7 +88,13 @@ pub(crate) fn has_magic(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) -> Result<(), Error> {
+pub(crate) fn save(
+    path: &Path,
+    graph: &Graph,
+    passes: &str,
+    specialised: bool,
+    tuning: TuningCache,
+) -> Result<(), Error> {
     let printed = print(graph);
     let mut offset = 0;
     let mut entries = Vec::new();
@@ -97,7 +107,7 @@ pub(crate) fn save(path: &Path, graph: &Graph, passes: &str, specialised: bool) 
         offset += bytes.next_multiple_of(ALIGN);
     }
     let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
-    let header = Header { passes: passes.to_owned(), specialised, constants: entries };
+    let header = Header { passes: passes.to_owned(), specialised, constants: entries, tuning };
     let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
     let length = (header.len() as u64).to_le_bytes();
     let whole = [&length, &header[..], printed.text.as_bytes()].concat();
@@ -207,7 +217,7 @@ pub(crate) fn parse(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Loaded,
     if let Some(failure) = verify(&graph).into_iter().next() {
         return Err(format!("the artifact's graph is not sound: {}", failure.message));
     }
-    Ok(Loaded { graph, passes: header.passes, specialised: header.specialised })
+    Ok(Loaded { graph, passes: header.passes, specialised: header.specialised, tuning: header.tuning })
 }
 
 fn constant(entry: &Entry, owner: &Arc<dyn AsRef<[u8]> + Send + Sync>, start: usize) -> Option<Tensor> {

@@ -46,6 +46,11 @@ impl<K: PartialEq, V> Lru<K, V> {
         self.entries.push((key, value));
     }
 
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter().map(|(_, v)| v)
+    }
+
     /// The counters.
     pub fn stats(&self) -> CacheStats {
         self.stats

@@ -10,7 +10,8 @@ use optc_runtime::Pool;
 
 use crate::artifact::Loaded;
 use crate::model::Settings;
-use crate::{Error, Model, Options};
+use crate::tuning::machine_name;
+use crate::{Error, Model, Options, TuningCache};
 
 /// Compiles models with one set of options.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +59,7 @@ impl Compiler {
     /// # Errors
     /// A pass fails, or kernels cannot be made.
     pub fn compile_graph(&self, mut graph: Graph) -> Result<Model, Error> {
-        let settings = self.settings(&self.options.passes)?;
+        let settings = self.settings(&self.options.passes, TuningCache::default())?;
         self.set_shapes(&mut graph)?;
         Model::new(graph, settings)
     }
@@ -76,14 +77,20 @@ impl Compiler {
         self.set_shapes(&mut graph)?;
         // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came with.
         let passes = if is_static(&graph) && loaded.specialised { "infer-types" } else { &loaded.passes };
-        Model::new(graph, self.settings(passes)?)
+        let settings = self.settings(passes, loaded.tuning)?;
+        Model::new(graph, settings)
     }
 
-    fn settings(&self, passes: &str) -> Result<Arc<Settings>, Error> {
-        let (target, passes) = (self.options.target()?, self.options.pipeline(passes));
+    /// The settings of a model that comes with some `tuning`; the options' own counts more.
+    fn settings(&self, passes: &str, mut tuning: TuningCache) -> Result<Arc<Settings>, Error> {
+        let (options, target) = (self.options.clone(), self.options.target()?);
+        let passes = options.pipeline(passes);
         Pipeline::parse(&passes)?;
-        let pool = Pool::new(self.options.run_threads()).map_err(Error::Threads)?;
-        Ok(Arc::new(Settings { options: self.options.clone(), passes, target, pool: Arc::new(pool) }))
+        let pool = Arc::new(Pool::new(options.run_threads()).map_err(Error::Threads)?);
+        tuning.merge(options.tuning.clone());
+        let machine = machine_name(&target, pool.threads());
+        let tuning = tuning.of(&machine);
+        Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning }))
     }
 
     /// Gives inputs the shapes of the options.

@@ -58,6 +58,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A tuning cache is none, or of another version.
+    #[error("{path}: {reason}", path = .path.display())]
+    Tuning {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file operation failed.
     #[error("{path}: {error}", path = .path.display())]
     Io {

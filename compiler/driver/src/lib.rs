@@ -15,6 +15,7 @@
 //! A [`Model`] is shared between threads; each thread runs it through a [`Session`] of its own.
 
 mod artifact;
+mod autotune;
 mod cache;
 mod compiler;
 mod costs;
@@ -26,8 +27,10 @@ mod quantize;
 mod region;
 mod session;
 mod status;
+mod tuning;
 
 pub use artifact::{is_artifact, stored_bytes};
+pub use autotune::Tuned;
 pub use cache::CacheStats;
 pub use compiler::Compiler;
 pub use error::Error;
@@ -37,6 +40,7 @@ pub use prune::prune;
 pub use quantize::{Quantized, QuantizedLayer, Quantizer};
 pub use session::Session;
 pub use status::Status;
+pub use tuning::TuningCache;
 
 pub use optc_codegen::cost::int8::Times;
 pub use optc_codegen::lower::{Choice, Decision, NodeReport};

@@ -1,18 +1,20 @@
 //! A compiled model: shared, immutable but for its cache of plans.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::{Rates, Times};
-use optc_codegen::lower::{Compiled, NodeReport, Target, lower};
+use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
 use optc_ir::{Graph, Type, Val};
 use optc_runtime::{Plan, Pool};
 
+use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Lru};
 use crate::compiler::{is_static, run_passes};
 use crate::region::Region;
-use crate::{Error, Options, Session};
+use crate::{Error, Options, Session, TuningCache};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
 const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
@@ -27,12 +29,15 @@ pub struct ValueInfo {
 }
 
 /// What every plan of a model shares.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub options: Options,
     pub passes: String,
     pub target: Target,
     pub pool: Arc<Pool>,
+    /// The name of the machine in a tuning cache, and what is known of it.
+    pub machine: String,
+    pub tuning: Tuning,
 }
 
 /// A plan for one set of input shapes, and how it came about.
@@ -42,6 +47,8 @@ pub struct CompiledPlan {
     pub plan: Arc<Plan>,
     /// What became of each node.
     pub report: Vec<NodeReport>,
+    /// Where there were several ways to make a kernel.
+    pub points: Vec<Point>,
     /// Time spent in passes.
     pub pass_time: Duration,
     /// Time spent in lowering, packing and code generation.
@@ -79,7 +86,7 @@ impl Model {
         let name = graph.name.clone();
         let kept = (!fixed || settings.options.keep_graph).then(|| graph.clone());
         let only = match fixed {
-            true => Some(Arc::new(compile(graph, &settings, pass_time)?)),
+            true => Some(Arc::new(compile(graph, &settings, &settings.tuning, pass_time)?)),
             false => None,
         };
         let plans = Mutex::new(Lru::new(settings.options.cached_plans));
@@ -141,7 +148,8 @@ impl Model {
     /// The graph was not kept, or the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let graph = self.graph().ok_or(Error::NoGraph)?;
-        crate::artifact::save(path, graph, &self.0.settings.passes, self.0.specialised)
+        let Settings { passes, .. } = &*self.0.settings;
+        crate::artifact::save(path, graph, passes, self.0.specialised, self.tuning())
     }
 
     /// The plan for inputs of these types, compiled at first use and then cached.
@@ -172,17 +180,72 @@ impl Model {
 
     fn specialise(&self, types: &[Type]) -> Result<CompiledPlan, Error> {
         let start = Instant::now();
+        let graph = self.graph_for(types)?;
+        compile(graph, &self.0.settings, &self.0.settings.tuning, start.elapsed())
+    }
+
+    /// The graph with all passes run for inputs of these types.
+    fn graph_for(&self, types: &[Type]) -> Result<Graph, Error> {
         let mut graph = self.graph().ok_or(Error::NoGraph)?.clone();
-        optc_passes::specialize(&mut graph, types)?;
-        run_passes(&mut graph, &self.0.settings.passes, &self.0.settings.target)?;
-        compile(graph, &self.0.settings, start.elapsed())
+        if !self.0.specialised {
+            optc_passes::specialize(&mut graph, types)?;
+            run_passes(&mut graph, &self.0.settings.passes, &self.0.settings.target)?;
+        }
+        Ok(graph)
+    }
+
+    /// What is known of this machine and has to do with the plans of the model.
+    fn tuning(&self) -> TuningCache {
+        let plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.only.iter().chain(plans.values()).flat_map(|plan| &plan.points);
+        let known = all.filter_map(|p| Some((p.key.clone(), self.0.settings.tuning.0.get(&p.key)?.clone())));
+        TuningCache::with(&self.0.settings.machine, Tuning(known.collect()))
+    }
+
+    /// Measures which schedules are fastest for inputs like these, for about `time`, and compiles the model with them. The graph must
+    /// have been [kept](Options::keep_graph).
+    ///
+    /// # Errors
+    /// The graph was not kept, or a run on the inputs fails.
+    pub fn autotune(&self, inputs: &[Val], time: Duration) -> Result<Tuned, Error> {
+        let types: Vec<Type> = inputs.iter().map(Val::ty).collect();
+        let (inner, settings) = (&*self.0, &self.0.settings);
+        let start = Instant::now();
+        let graph = self.graph_for(&types)?;
+        let pass_time = start.elapsed();
+        let with = |tuning: &Tuning| compile(graph.clone(), settings, tuning, pass_time);
+        let Found { tuning, plan, points, trials, share, complete } =
+            tune(&with, &settings.tuning, &settings.pool, inputs, time)?;
+        let changed = plan.points.iter().filter(|p| p.taken > 0).map(|p| &p.key).collect::<HashSet<_>>().len();
+        let winners = TuningCache::with(&settings.machine, tuning.clone());
+        let mut plans = Lru::new(settings.options.cached_plans);
+        let only = inner.only.as_ref().map(|_| plan.clone());
+        if only.is_none() {
+            plans.insert(types, plan);
+        }
+        let model = Model(Arc::new(Inner {
+            name: inner.name.clone(),
+            inputs: inner.inputs.clone(),
+            outputs: inner.outputs.clone(),
+            settings: Arc::new(Settings { tuning, ..(**settings).clone() }),
+            graph: inner.graph.clone(),
+            specialised: inner.specialised,
+            only,
+            plans: Mutex::new(plans),
+        }));
+        Ok(Tuned { model, winners, points, changed, trials, share, complete })
     }
 }
 
 /// Lowers a graph that has been through all passes.
-fn compile(graph: Graph, settings: &Arc<Settings>, pass_time: Duration) -> Result<CompiledPlan, Error> {
+fn compile(
+    graph: Graph,
+    settings: &Arc<Settings>,
+    tuning: &Tuning,
+    pass_time: Duration,
+) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
     let regions = |region: &Graph| Region::shared(region.clone(), settings.clone());
-    let Compiled { plan, report } = lower(graph, &settings.target, &regions)?;
-    Ok(CompiledPlan { plan: Arc::new(plan), report, pass_time, compile_time: start.elapsed() })
+    let Compiled { plan, report, points } = lower_tuned(graph, &settings.target, tuning, &regions)?;
+    Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })
 }

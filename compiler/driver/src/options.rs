@@ -3,7 +3,7 @@
 use optc_codegen::lower::Target;
 use optc_codegen::target::{ISAS, Isa, Machine};
 
-use crate::Error;
+use crate::{Error, TuningCache};
 
 /// What products with constant weights compute in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Options {
     pub isa: Option<String>,
     /// The precision of products.
     pub precision: Precision,
+    /// What was measured to be fastest, if it was: what it knows of this machine is taken. Nothing is read without it.
+    pub tuning: TuningCache,
     /// Shapes of inputs whose dims the model leaves open, by input name.
     pub shapes: Vec<(String, Vec<usize>)>,
     /// How many sets of input shapes keep their compiled plan.
@@ -42,6 +44,7 @@ impl Default for Options {
             threads: 1,
             isa: None,
             precision: Precision::F32,
+            tuning: TuningCache::default(),
             shapes: Vec::new(),
             cached_plans: 8,
             keep_graph: false,

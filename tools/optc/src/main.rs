@@ -17,6 +17,7 @@ mod report;
 mod stats;
 mod steps;
 mod text_form;
+mod tune;
 
 use std::process::ExitCode;
 

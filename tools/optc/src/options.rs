@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use optc::{Compiler, Options};
+use optc::{Compiler, Options, TuningCache};
+
+use crate::exit::Outcome;
 
 /// The model and how it is compiled.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,6 +35,9 @@ pub struct CompileArgs {
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
+    /// Take schedules that were measured to be fastest from this file, which --autotune writes; none are read without it
+    #[arg(long, value_name = "FILE")]
+    pub tuning_cache: Option<PathBuf>,
 }
 
 /// What products with constant weights compute in.
@@ -68,8 +73,11 @@ impl FromStr for Shape {
 
 impl CompileArgs {
     /// The library's options; `threads` where none are asked for.
-    pub fn options(&self, threads: usize) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// The tuning cache cannot be used.
+    pub fn options(&self, threads: usize) -> Outcome<Options> {
+        Ok(Options {
             passes: self.passes.clone(),
             threads: self.threads.unwrap_or(threads),
             isa: self.isa.clone(),
@@ -78,19 +86,43 @@ impl CompileArgs {
                 Precision::Bf16 => optc::Precision::Bf16,
             },
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
+            tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
             ..Options::default()
-        }
+        })
+    }
+
+    /// Options of models that run on all cores unless told otherwise, and can be saved and their graphs looked at.
+    ///
+    /// # Errors
+    /// As [`CompileArgs::options`].
+    pub fn keeping_options(&self) -> Outcome<Options> {
+        Ok(Options { keep_graph: true, ..self.options(0)? })
     }
 
     /// A compiler that runs models on all cores unless told otherwise.
-    pub fn compiler(&self) -> Compiler {
-        Compiler::new(self.options(0))
+    ///
+    /// # Errors
+    /// As [`CompileArgs::options`].
+    pub fn compiler(&self) -> Outcome<Compiler> {
+        Ok(Compiler::new(self.options(0)?))
     }
 
-    /// A compiler whose models can be saved and their graphs looked at.
-    pub fn keeping_compiler(&self) -> Compiler {
-        Compiler::new(Options { keep_graph: true, ..self.options(0) })
+    /// A compiler with [`CompileArgs::keeping_options`].
+    ///
+    /// # Errors
+    /// As [`CompileArgs::options`].
+    pub fn keeping_compiler(&self) -> Outcome<Compiler> {
+        Ok(Compiler::new(self.keeping_options()?))
     }
+}
+
+/// A number of seconds, at most a day.
+///
+/// # Errors
+/// The text is none.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err("expected 0 to 86400 seconds".to_owned()) }
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::execute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inputs::InputArgs;
-use crate::load::load;
-use crate::options::ModelArgs;
+use crate::options::{ModelArgs, seconds};
 use crate::report::{Format, Report, emit, table, units};
 use crate::stats::{Latency, ms, peak_rss_bytes};
+use crate::tune::{TuneArgs, TuneReport, load_tuned};
 
 /// Measure a model's latency and throughput
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
@@ -33,11 +35,6 @@ pub struct Args {
 
 /// Measured runs, however long they take.
 const MIN_RUNS: usize = 5;
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err("expected 0 to 86400 seconds".to_owned()) }
-}
 
 #[derive(Debug, Serialize)]
 struct BenchReport {
@@ -62,6 +59,8 @@ struct BenchReport {
     constant_bytes: usize,
     code_bytes: usize,
     peak_rss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    autotune: Option<TuneReport>,
 }
 
 /// Runs the command.
@@ -69,9 +68,9 @@ struct BenchReport {
 /// # Errors
 /// The model or an input cannot be used, or a run fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let options = args.model.how.options(1);
+    let options = args.model.how.options(1)?;
     let isa = options.target()?.isa.name;
-    let loaded = load(&args.model.model, &optc::Compiler::new(options))?;
+    let (loaded, autotune) = load_tuned(&args.model, &args.tune, &args.input, options)?;
     let values = args.input.values(&loaded.model)?;
     let types: Vec<Type> = values.iter().map(Val::ty).collect();
     let mut session = loaded.model.session();
@@ -106,6 +105,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         constant_bytes: compiled.plan.constant_bytes(),
         code_bytes: compiled.plan.code.bytes(),
         peak_rss_bytes: peak_rss_bytes(),
+        autotune,
     };
     emit(&report, format)?;
     Ok(Exit::Ok)

@@ -54,7 +54,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         return Ok(Exit::Unsupported);
     }
     let compiling = Spinner::new("compiling");
-    let model = load(path, &args.model.how.compiler())?.model;
+    let model = load(path, &args.model.how.compiler()?)?.model;
     let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
     drop(compiling);
     let lines = compiled.report.iter().map(NodeLine::from);

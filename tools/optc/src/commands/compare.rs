@@ -113,7 +113,7 @@ struct Figures {
 /// A model or an input cannot be used, or a run fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
-    let compiler = args.model.how.compiler();
+    let compiler = args.model.how.compiler()?;
     let model = load(&args.model.model, &compiler)?.model;
     drop(compiling);
     let input = match &args.data {

@@ -5,17 +5,22 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::load::load;
+use crate::inputs::InputArgs;
 use crate::options::ModelArgs;
-use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table, units};
 use crate::stats::{ms, peak_rss_bytes};
+use crate::tune::{TuneArgs, TuneReport, load_tuned};
 
 /// Write a model as a `.optc` artifact
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
+    /// The `.npz` that schedules are measured with; random without it
+    #[arg(long, value_name = "IN", requires = "autotune")]
+    input: Option<PathBuf>,
     /// Where to write it
     #[arg(long, short, value_name = "OUT.optc")]
     output: PathBuf,
@@ -29,6 +34,8 @@ struct CompileReport {
     model_bytes: u64,
     artifact_bytes: u64,
     peak_rss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    autotune: Option<TuneReport>,
 }
 
 /// Runs the command.
@@ -37,8 +44,9 @@ struct CompileReport {
 /// The model cannot be used or compiled, or the artifact cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
-    let compiling = Spinner::new("compiling");
-    let loaded = load(model, &args.model.how.keeping_compiler())?;
+    let compiling = args.tune.compiling();
+    let input = InputArgs { input: args.input.clone(), ..InputArgs::default() };
+    let (loaded, autotune) = load_tuned(&args.model, &args.tune, &input, args.model.how.keeping_options()?)?;
     drop(compiling);
     loaded.model.save(output)?;
     let bytes = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Failure::io(path, &e));
@@ -49,6 +57,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         model_bytes: bytes(model)?,
         artifact_bytes: bytes(output)?,
         peak_rss_bytes: peak_rss_bytes(),
+        autotune,
     };
     emit(&report, format)?;
     Ok(Exit::Ok)

@@ -1,15 +1,14 @@
 //! `optc explain`: what became of each node, and why.
 
-use optc::{Choice, Compiler, Decision, NodeReport, Val};
+use optc::{Choice, Decision, NodeReport, Val};
 use serde::Serialize;
 
 use super::roofline::{self, KernelLine};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inputs::{InputArgs, closed_types};
-use crate::load::load;
 use crate::options::ModelArgs;
-use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table};
+use crate::tune::{TuneArgs, load_tuned};
 
 /// Show which kernel runs each node, what it was fused with, its layout, or why it runs on the host
 #[derive(Debug, clap::Args)]
@@ -25,6 +24,8 @@ pub struct Args {
     measure: bool,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,10 +133,10 @@ impl From<&NodeReport> for NodeLine {
 /// # Errors
 /// The model cannot be used or compiled.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let compiling = Spinner::new("compiling");
+    let compiling = args.tune.compiling();
     // One thread where kernels are timed: what the machine can do is known of one.
-    let compiler = if args.measure { Compiler::new(args.model.how.options(1)) } else { args.model.how.compiler() };
-    let model = load(&args.model.model, &compiler)?.model;
+    let options = args.model.how.options(usize::from(args.measure))?;
+    let model = load_tuned(&args.model, &args.tune, &args.input, options)?.0.model;
     let values = if args.measure { Some(args.input.values(&model)?) } else { None };
     let types = match &values {
         Some(values) => values.iter().map(Val::ty).collect(),
@@ -144,7 +145,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let compiled = model.plan_for(&types).map_err(Failure::from)?;
     drop(compiling);
     let mut measured = match &values {
-        Some(values) => roofline::kernels(&model, &compiled, values, &args.model.how.options(1))?,
+        Some(values) => roofline::kernels(&model, &compiled, values, &args.model.how.options(1)?)?,
         None => vec![],
     };
     let line = |node: &NodeReport| {

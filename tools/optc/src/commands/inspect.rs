@@ -84,7 +84,7 @@ struct PlanFacts {
 pub fn run(args: &Args, format: Format) -> Outcome {
     let path = &args.model.model;
     let compiling = Spinner::new("compiling");
-    let compiler = args.model.how.keeping_compiler();
+    let compiler = args.model.how.keeping_compiler()?;
     let kind = load::kind(path)?;
     let (onnx, graph) = match kind {
         Kind::Onnx => onnx(path).map(|(facts, graph)| (Some(facts), Some(graph)))?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
-use optc::{Compiler, NodeReport, Timings, Val};
+use optc::{NodeReport, Timings, Val};
 use optc_runtime::plan::{Info, Step};
 use serde::Serialize;
 use serde_json::json;
@@ -12,11 +12,11 @@ use serde_json::json;
 use crate::execute;
 use crate::exit::{Exit, Outcome};
 use crate::inputs::InputArgs;
-use crate::load::load;
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table};
 use crate::steps;
 use crate::text_form::write_text;
+use crate::tune::{TuneArgs, load_tuned};
 
 /// Show the time, GFLOP/s and share of each kernel, and the ONNX nodes in it
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// Runs that are averaged
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -78,7 +80,7 @@ struct SummaryLine {
 /// # Errors
 /// The model or an input cannot be used, a run fails, or the trace cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let model = load(&args.model.model, &Compiler::new(args.model.how.options(1)))?.model;
+    let model = load_tuned(&args.model, &args.tune, &args.input, args.model.how.options(1)?)?.0.model;
     let values = args.input.values(&model)?;
     let mut session = model.session();
     let start = Instant::now();

@@ -115,7 +115,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(path) = &args.output {
         extension(path)?;
     }
-    let compiler = args.how.keeping_compiler();
+    let compiler = args.how.keeping_compiler()?;
     let mut graph = load::graph(&args.model)?;
     let pruning = Spinner::new("pruning");
     let samples = args.calib.as_deref().map(|path| samples(path, &graph)).transpose()?.unwrap_or_default();

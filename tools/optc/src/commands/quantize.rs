@@ -109,7 +109,7 @@ impl From<QuantizedLayer> for LayerLine {
 /// The model cannot be used, the samples do not fit or are not finite, or a file cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let path = &args.model.model;
-    let options = args.model.how.options(0);
+    let options = args.model.how.options(0)?;
     if let Some(output) = &args.output {
         check_name(output)?;
     }

@@ -12,11 +12,10 @@ use serde::Serialize;
 use crate::execute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inputs::InputArgs;
-use crate::load::load;
 use crate::options::ModelArgs;
-use crate::progress::Spinner;
 use crate::report::{Format, Report, emit};
 use crate::stats::ms;
+use crate::tune::{TuneArgs, load_tuned};
 
 /// Run a model and show its outputs
 #[derive(Debug, clap::Args)]
@@ -25,6 +24,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
     /// Write the outputs to this `.npz`, keyed by output name
     #[arg(long, short, value_name = "OUT.npz")]
     output: Option<PathBuf>,
@@ -83,8 +84,8 @@ struct Accuracy {
 /// # Errors
 /// The model or an input cannot be used, the run fails, or the outputs cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let compiling = Spinner::new("compiling");
-    let model = load(&args.model.model, &args.model.how.compiler())?.model;
+    let compiling = args.tune.compiling();
+    let model = load_tuned(&args.model, &args.tune, &args.input, args.model.how.options(0)?)?.0.model;
     drop(compiling);
     let values = args.input.values(&model)?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;

@@ -15,7 +15,7 @@ use crate::report::note;
 use crate::text_form::{convert, is_foreign_to_numpy};
 
 /// Where inputs come from.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct InputArgs {
     /// An `.npz` keyed by input name, an `.npy` for a model of one input, or a `test_data_set_N` folder; random without it
     #[arg(long, value_name = "IN")]

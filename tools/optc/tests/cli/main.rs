@@ -6,3 +6,4 @@ mod prune;
 mod quantize;
 mod reports;
 mod run;
+mod tune;
