@@ -534,3 +534,40 @@ fn pairs_are_loaded_and_subtracted() {
         }
     }
 }
+
+#[test]
+fn bfloat16_in_memory_matches_the_interpreter() {
+    // No numbers that are not normal: some targets store these as zeros.
+    let mut src: Vec<f32> = numbers().into_iter().filter(|x| !x.is_subnormal()).collect();
+    src.extend([f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000), f32::from_bits(0x7f80_0001), f32::MAX]);
+    let halves: Vec<u8> = src.iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect();
+    for isa in all_isas() {
+        let lanes = isa.lanes();
+        for (n, stride) in (1..=lanes).flat_map(|n| [2, 4, 6].map(|stride| (n, stride))) {
+            let mut b = TileBuilder::with_isa("halves", isa);
+            let (s, d) = (b.ptr(), b.ptr());
+            let x = b.load_along(Mem::F32, s, 4 * n as i64, n, 4);
+            b.store_strided(Mem::Bf16, d, 2, n, stride, x);
+            let tile = b.finish();
+            both(tile, &bytes_of(&src), 6 * lanes + 2);
+            let mut b = TileBuilder::with_isa("halves", isa);
+            let (s, d) = (b.ptr(), b.ptr());
+            let (x, y) = (b.load_along(Mem::Bf16, s, 2, n, stride), b.broadcast(Mem::Bf16, s, 4));
+            b.store(Mem::F32, d, 0, x);
+            b.store(Mem::F32, d, 4 * lanes as i64, y);
+            let found = floats_of(&both(b.finish(), &halves, 8 * lanes));
+            let want: Vec<u32> = (0..n).map(|i| src[1 + i * stride as usize / 2].to_bits() & 0xffff_0000).collect();
+            assert_eq!(found[..n].iter().map(|x| x.to_bits()).collect::<Vec<_>>(), want);
+            assert_eq!(found[lanes].to_bits(), src[2].to_bits());
+        }
+        let mut b = TileBuilder::with_isa("round", isa);
+        let (s, d) = (b.ptr(), b.ptr());
+        let turns = Count::Static((src.len() / lanes) as u32);
+        b.for_each(turns, &[(s, 4 * lanes as i64), (d, 2 * lanes as i64)], &[], |b, p, _| {
+            let x = b.load(Mem::F32, p[0], 0);
+            b.store(Mem::Bf16, p[1], 0, x);
+            vec![]
+        });
+        both(b.finish(), &bytes_of(&src), 2 * src.len());
+    }
+}

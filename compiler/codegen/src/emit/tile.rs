@@ -303,6 +303,11 @@ impl Emit<'_> {
         let (ptr, disp) = self.place(ptr, disp);
         match mem {
             Mem::F32 => self.b.ins().load(types::F32, flags(), ptr, disp),
+            Mem::Bf16 => {
+                let half = self.b.ins().uload16(types::I32, flags(), ptr, disp);
+                let word = self.b.ins().ishl_imm_s(half, 16);
+                self.b.ins().bitcast(types::F32, MemFlagsData::new(), word)
+            }
             Mem::I32 | Mem::I64 => self.b.ins().load(types::I32, flags(), ptr, disp),
             Mem::U8 => self.b.ins().uload8(types::I32, flags(), ptr, disp),
             Mem::I8 => self.b.ins().sload8(types::I32, flags(), ptr, disp),
@@ -325,6 +330,7 @@ impl Emit<'_> {
                 self.b.ins().load(ty, flags(), ptr, disp)
             }
             Load::Contiguous(4) if matches!(mem, Mem::U8 | Mem::I8) => self.load_bytes(mem, ptr, disp),
+            Load::Contiguous(4) if mem == Mem::Bf16 => self.load_halves(ptr, disp),
             Load::Contiguous(n) if mem.is_pair() => self.load_pairs(mem, ptr, disp, n),
             Load::Contiguous(n @ 2..=3) if matches!(mem, Mem::F32 | Mem::I32) => {
                 let (at, low_disp) = self.place(ptr, disp);
@@ -365,6 +371,31 @@ impl Emit<'_> {
             let wide = self.b.ins().swiden_low(bytes);
             self.b.ins().swiden_low(wide)
         }
+    }
+
+    /// Four bfloat16 at once, between zeros.
+    fn load_halves(&mut self, ptr: Value, disp: i64) -> Value {
+        let (ptr, disp) = self.place(ptr, disp);
+        let halves = self.b.ins().load(types::F64, flags(), ptr, disp);
+        let halves = self.b.ins().scalar_to_vector(types::F64X2, halves);
+        let zero = self.constant(types::I16X8, 0);
+        let halves = self.cast(types::I16X8, halves);
+        let mask = (0..4).flat_map(|i| [16, 17, 2 * i, 2 * i + 1]).collect();
+        self.shuffle_bytes(halves, zero, mask, types::F32X4)
+    }
+
+    /// The nearest bfloat16 of each lane, in its upper half.
+    fn round_halves(&mut self, x: Value) -> Value {
+        let bits = self.cast(types::I32X4, x);
+        let (one, half) = (self.constant(types::I32X4, 1), self.constant(types::I32X4, 0x7fff));
+        let quiet = self.constant(types::I32X4, 0x0040_0000);
+        let odd = self.b.ins().ushr_imm_s(bits, 16);
+        let odd = self.b.ins().band(odd, one);
+        let up = self.b.ins().iadd(odd, half);
+        let rounded = self.b.ins().iadd(bits, up);
+        let nan = self.b.ins().bor(bits, quiet);
+        let number = self.b.ins().fcmp(FloatCC::Equal, x, x);
+        self.b.ins().bitselect(number, rounded, nan)
     }
 
     /// So many pairs of bytes, each byte widened to 16 bits.
@@ -416,6 +447,19 @@ impl Emit<'_> {
                     self.store_one(mem, ptr, disp + 8, value, 2);
                 }
             }
+            Mem::Bf16 => {
+                let rounded = self.round_halves(value);
+                if !(contiguous && n == 4) {
+                    let halves = self.cast(types::I16X8, rounded);
+                    (0..n).for_each(|lane| self.store_half(ptr, disp + stride * i64::from(lane), halves, lane));
+                    return;
+                }
+                let mask = [2, 3, 6, 7, 10, 11, 14, 15].repeat(2);
+                let packed = self.shuffle_bytes(rounded, rounded, mask, types::F64X2);
+                let packed = self.b.ins().extractlane(packed, 0);
+                let (ptr, disp) = self.place(ptr, disp);
+                self.b.ins().store(flags(), packed, ptr, disp);
+            }
             Mem::U8 | Mem::I8 if contiguous && n == 4 => {
                 let mask = [0, 4, 8, 12].repeat(4);
                 let packed = self.shuffle_bytes(value, value, mask, types::I32X4);
@@ -425,6 +469,13 @@ impl Emit<'_> {
                 (0..n).for_each(|lane| self.store_one(mem, ptr, disp + stride * i64::from(lane), value, lane));
             }
         }
+    }
+
+    /// The upper half of a lane.
+    fn store_half(&mut self, ptr: Value, disp: i64, halves: Value, lane: u8) {
+        let (ptr, disp) = self.place(ptr, disp);
+        let half = self.b.ins().extractlane(halves, 2 * lane + 1);
+        self.b.ins().store(flags(), half, ptr, disp);
     }
 
     fn store_one(&mut self, mem: Mem, ptr: Value, disp: i64, value: Value, lane: u8) {
@@ -437,8 +488,8 @@ impl Emit<'_> {
                 self.b.ins().store(flags(), wide, ptr, disp)
             }
             Mem::U8 | Mem::I8 => self.b.ins().istore8(flags(), one, ptr, disp),
-            // The verifier refuses stores of pairs.
-            Mem::U8Pair | Mem::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
+            // The verifier refuses stores of pairs; bfloat16 is rounded before.
+            Mem::Bf16 | Mem::U8Pair | Mem::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
         };
     }
 }

@@ -242,6 +242,7 @@ impl State<'_> {
         let raw = self.bytes(base, disp, mem.bytes() as usize)?;
         Ok(match mem {
             Mem::F32 | Mem::I32 | Mem::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            Mem::Bf16 => u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16,
             Mem::U8 => raw[0] as u32,
             Mem::I8 => raw[0] as i8 as u32,
             Mem::U8Pair => raw[0] as u32 | (raw[1] as u32) << 16,
@@ -254,11 +255,20 @@ impl State<'_> {
         match mem {
             Mem::F32 | Mem::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
             Mem::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
+            Mem::Bf16 => raw.copy_from_slice(&round_bf16(bits).to_le_bytes()),
             Mem::U8 | Mem::I8 => raw[0] = bits as u8,
             // The verifier refuses such stores.
             Mem::U8Pair | Mem::I8Pair => {}
         }
         Ok(())
+    }
+}
+
+/// The bits of the bfloat16 that is nearest to an `f32`, ties to even.
+fn round_bf16(bits: u32) -> u16 {
+    match f32::from_bits(bits).is_nan() {
+        true => (bits >> 16) as u16 | 0x40,
+        false => ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16,
     }
 }
 

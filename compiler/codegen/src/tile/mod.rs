@@ -8,7 +8,8 @@
 //!
 //! Scalars are registers whose lanes are all equal ([`Load::Broadcast`], [`Inst::Reduce`] and constants make them);
 //! booleans are `i32` registers of all ones or all zeros. Memory may also hold `i64`, `u8` and `i8` (bool is `u8`):
-//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`).
+//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`). Bfloat16 in memory
+//! is `f32` in registers; stores round it.
 //!
 //! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
 
@@ -72,6 +73,9 @@ pub enum Elem {
 pub enum Mem {
     /// Four bytes, loaded into an [`Elem::F32`] register.
     F32,
+    /// Two bytes, a bfloat16, loaded into an [`Elem::F32`] register. A store rounds to the nearest one, ties to even; NaN stays NaN.
+    /// Numbers that are not normal may be stored as zeros.
+    Bf16,
     /// Four bytes.
     I32,
     /// Eight bytes, truncated by a load, sign-extended by a store.
@@ -93,7 +97,7 @@ impl Mem {
             Mem::F32 | Mem::I32 => 4,
             Mem::I64 => 8,
             Mem::U8 | Mem::I8 => 1,
-            Mem::U8Pair | Mem::I8Pair => 2,
+            Mem::Bf16 | Mem::U8Pair | Mem::I8Pair => 2,
         }
     }
 
@@ -105,7 +109,7 @@ impl Mem {
     /// The element type of a register loaded from such memory.
     pub fn elem(self) -> Elem {
         match self {
-            Mem::F32 => Elem::F32,
+            Mem::F32 | Mem::Bf16 => Elem::F32,
             Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Elem::I32,
         }
     }

@@ -22,7 +22,7 @@ macro_rules! words {
 }
 
 words! {
-    Mem { F32 = "f32", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair" }
+    Mem { F32 = "f32", Bf16 = "bf16", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair" }
     Unary {
         Neg = "neg", Abs = "abs", Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc",
         Nearest = "nearest", Not = "not", ToInt = "to_int", ToFloat = "to_float", AsInt = "as_int",

@@ -52,6 +52,7 @@ pub(super) fn widened(code: Code) -> Code {
         Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er,
         Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er,
         Code::VEX_Vbroadcastss_ymm_m32 => Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
+        Code::VEX_Vpbroadcastw_ymm_xmmm16 => Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
         Code::VEX_Vpbroadcastb_ymm_xmmm8 => Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
         Code::VEX_Vpmovzxbd_ymm_xmmm64 => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
         Code::VEX_Vpmovsxbd_ymm_xmmm64 => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
@@ -90,7 +91,7 @@ fn word(general: Register) -> Register {
 const K1: Op = Op::R(Register::K1);
 
 impl Walk<'_> {
-    fn masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
+    pub(super) fn masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
         self.flush();
         self.asm.ins_masked(code, zero, ops);
     }
@@ -104,7 +105,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn first(&mut self, n: usize) -> Result<(), Full> {
+    pub(super) fn first(&mut self, n: usize) -> Result<(), Full> {
         self.mask(((1u64 << n) - 1) as u32)
     }
 
@@ -176,6 +177,7 @@ impl Walk<'_> {
         }
         let (code, mask) = match e.mem {
             Mem::I64 => return self.load_longs_wide(dst, e),
+            Mem::Bf16 => return self.load_halves_wide(dst, e),
             Mem::F32 | Mem::I32 => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, e.n),
             Mem::U8 => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, e.n),
             Mem::I8 => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, e.n),
@@ -232,6 +234,7 @@ impl Walk<'_> {
                     continue;
                 }
                 // The verifier refuses pairs that are apart.
+                Mem::Bf16 => Code::Movzx_r32_rm16,
                 Mem::U8 | Mem::U8Pair => Code::Movzx_r32_rm8,
                 Mem::I8 | Mem::I8Pair => Code::Movsx_r32_rm8,
             };
@@ -240,18 +243,24 @@ impl Walk<'_> {
             self.masked(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, false, &[Op::R(d), Op::R(one_word)]);
             self.general.let_go();
         }
+        if e.mem == Mem::Bf16 {
+            self.upper(d);
+        }
         Ok(())
     }
 
     pub(super) fn store_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
-        if e.stride != e.mem.bytes() {
-            return self.store_apart_wide(x, e);
+        match (e.mem, e.stride == e.mem.bytes()) {
+            (Mem::Bf16, true) => return self.store_halves_wide(x, e),
+            (Mem::Bf16, false) => return self.store_halves_apart_wide(x, e),
+            (_, false) => return self.store_apart_wide(x, e),
+            (_, true) => {}
         }
         let code = match e.mem {
             Mem::I64 => return self.store_longs_wide(x, e),
             Mem::F32 | Mem::I32 => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
-            // The verifier refuses stores of pairs.
-            Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
+            // The verifier refuses stores of pairs; bfloat16 has rules of its own.
+            Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
         };
         if e.n < LANES {
             self.first(e.n)?;
@@ -294,7 +303,7 @@ impl Walk<'_> {
                     self.ins(Code::EVEX_Vpmovsxdq_xmm_k1z_xmmm64, &[one, one]);
                     self.ins(Code::EVEX_Vmovq_xmmm64_xmm, &[at, one]);
                 }
-                Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
+                Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
                     self.ins(Code::EVEX_Vpextrb_r32m8_xmm_imm8, &[at, one, Op::I(0)]);
                 }
             }

@@ -38,6 +38,7 @@ impl Walk<'_> {
             Mem::F32 | Mem::I32 if stride == mem.bytes() => self.load_words(dst, &e),
             Mem::I64 | Mem::F32 | Mem::I32 if stride == 8 && n == LANES => self.load_every_other(dst, &e),
             Mem::F32 | Mem::I32 | Mem::I64 => self.load_apart(dst, &e),
+            Mem::Bf16 => self.load_halves(dst, &e),
             Mem::U8 | Mem::I8 => self.load_bytes(dst, &e),
             Mem::U8Pair | Mem::I8Pair => self.load_pairs(dst, &e),
         }
@@ -48,6 +49,7 @@ impl Walk<'_> {
         let d = self.define(dst, &[])?;
         match mem {
             Mem::F32 | Mem::I32 | Mem::I64 => self.ins(Code::VEX_Vbroadcastss_ymm_m32, &[Op::R(d), at]),
+            Mem::Bf16 => self.broadcast_half(d, at),
             // The verifier refuses broadcasts of pairs.
             Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
                 self.ins(Code::VEX_Vpbroadcastb_ymm_xmmm8, &[Op::R(d), at]);
@@ -198,6 +200,7 @@ impl Walk<'_> {
             }
             Mem::F32 | Mem::I32 => self.store_words(x, &e),
             Mem::I64 => self.store_longs(x, &e),
+            Mem::Bf16 => self.store_halves(x, &e),
             // The verifier refuses stores of pairs.
             Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => self.store_bytes(x, &e),
         }

@@ -18,6 +18,7 @@
 mod asm;
 mod avx512;
 mod bank;
+mod halves;
 mod live;
 mod matrix;
 mod memory;
