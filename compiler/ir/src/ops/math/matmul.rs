@@ -14,7 +14,7 @@ op! {
     /// - (C1) The inner extents are equal.
     /// - (C2) The operands have one dtype.
     /// - (C3) No operand is a scalar.
-    /// - (C4) A `precision` of bf16 is for operands of `f32`.
+    /// - (C4) A `precision` of bf16 is for operands of `f32`; `a` may be rounded already, a tensor of bf16.
     "math.matmul" = MatMul(a, b) {
         /// What `f32` operands are rounded to before they are multiplied: `bf16`, or as they are.
         precision: DType = DType::F32,
@@ -30,9 +30,10 @@ impl Default for MatMul {
 impl Semantics for MatMul {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
-        ensure!(fits(self.precision, a.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, a.dtype);
-        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
+        let one = agree(self.precision, a.dtype, b.dtype);
+        ensure!(one, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
+        ensure!(fits(self.precision, b.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, b.dtype);
+        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(b.dtype).into()]) };
         ensure!(!x.is_empty() && !y.is_empty(), "C3", "operands are {a} and {b}, expected rank 1 or more");
         let inner = (&x[x.len() - 1], &y[y.len().saturating_sub(2)]);
         if let (Some(p), Some(q)) = (inner.0.known(), inner.1.known()) {
@@ -46,13 +47,14 @@ impl Semantics for MatMul {
         if y.len() > 1 {
             shape.push(y[y.len() - 1].clone());
         }
-        Ok(vec![TensorType::new(a.dtype, shape).into()])
+        Ok(vec![TensorType::new(b.dtype, shape).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         ensure!(a.rank() > 0 && b.rank() > 0, "C3", "an operand is a scalar");
-        ensure!(a.dtype() == b.dtype() && a.dtype() != DType::Str, "C2", "dtypes {} and {}", a.dtype(), b.dtype());
+        let fit = agree(self.precision, a.dtype(), b.dtype()) && a.dtype() != DType::Str;
+        ensure!(fit, "C2", "dtypes {} and {}", a.dtype(), b.dtype());
         let (x, y) = (a.shape(), b.shape());
         let m = if x.len() > 1 { x[x.len() - 2] } else { 1 };
         let (k, n) = (x[x.len() - 1], if y.len() > 1 { y[y.len() - 1] } else { 1 });
@@ -68,7 +70,7 @@ impl Semantics for MatMul {
         let t = if a.dtype().is_float() {
             let (av, bv) = (factors(a, self.precision), factors(b, self.precision));
             let out = ia.iter().zip(&ib).flat_map(|(i, j)| product(&av[i * m * k..], &bv[j * k * n..], m, k, n));
-            Tensor::from_f64(a.dtype(), &shape, &out.collect::<Vec<_>>())?
+            Tensor::from_f64(b.dtype(), &shape, &out.collect::<Vec<_>>())?
         } else {
             let wrapping = |t: &Tensor| t.to_i64_vec().into_iter().map(Wrapping).collect::<Vec<_>>();
             let (av, bv) = (wrapping(a), wrapping(b));
@@ -83,6 +85,11 @@ impl Semantics for MatMul {
 /// Whether products of this dtype can be computed in a precision.
 pub(crate) fn fits(precision: DType, dtype: DType) -> bool {
     precision == DType::F32 || (precision == DType::BF16 && dtype == DType::F32)
+}
+
+/// Whether dtypes of two factors go together: they are one, or the first is rounded to the precision already.
+pub(crate) fn agree(precision: DType, a: DType, b: DType) -> bool {
+    a == b || (precision == DType::BF16 && a == DType::BF16)
 }
 
 /// The values of an operand as they are multiplied in a precision.

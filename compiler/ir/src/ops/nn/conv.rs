@@ -6,7 +6,7 @@ use optc_tensor::{DType, Tensor, for_each_index};
 
 use super::window::Window;
 use crate::ops::eval::result_shapes;
-use crate::ops::math::{factors, fits};
+use crate::ops::math::{agree, factors, fits};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -16,7 +16,7 @@ op! {
     /// - (C2) `C = groups · w[1]`, and `groups` divides `M`.
     /// - (C3) The window fits the padded extents.
     /// - (C4) `x`, `w` and `bias` have one float dtype; `bias` has `M` elements.
-    /// - (C5) A `precision` of bf16 is for operands of `f32`.
+    /// - (C5) A `precision` of bf16 is for operands of `f32`; `x` may be rounded already, a tensor of bf16.
     "nn.conv" = Conv(x, w, bias: optional) {
         /// Steps of the window's elements, one an axis; empty for 1.
         dilations: Vec<i64> = vec![],
@@ -120,9 +120,10 @@ pub(crate) fn bias_planes<T: Copy>(bias: Option<Vec<T>>, zero: T, shape: &[usize
 impl Semantics for Conv {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
-        ensure!(fits(self.precision, x.dtype), "C5", "`precision` is {}, the operands are {}", self.precision, x.dtype);
-        Ok(vec![TensorType::of(x.dtype, self.dims(x, w)?).into()])
+        let floats = agree(self.precision, x.dtype, w.dtype) && w.dtype.is_float();
+        ensure!(floats, "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
+        ensure!(fits(self.precision, w.dtype), "C5", "`precision` is {}, the operands are {}", self.precision, w.dtype);
+        Ok(vec![TensorType::of(w.dtype, self.dims(x, w)?).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -131,6 +132,6 @@ impl Semantics for Conv {
         let start = bias_planes(args.optional(2).map(Tensor::to_f64_vec), 0.0, shape)?;
         let (xv, wv) = (factors(x, self.precision), factors(w, self.precision));
         let y = self.correlate((&xv, x.shape()), (&wv, w.shape()), shape, start);
-        Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
+        Ok(vec![Tensor::from_f64(w.dtype(), shape, &y)?.into()])
     }
 }

@@ -2,7 +2,7 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::ops::math::{broadcast_indices, factors, fits, product};
+use crate::ops::math::{agree, broadcast_indices, factors, fits, product};
 use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -11,7 +11,7 @@ op! {
     /// - (C1) `a` and `b` are matrices with equal inner extents.
     /// - (C2) One float dtype.
     /// - (C3) `c` broadcasts to the result.
-    /// - (C4) A `precision` of bf16 is for operands of `f32`.
+    /// - (C4) A `precision` of bf16 is for operands of `f32`; `a` may be rounded already, a tensor of bf16.
     "nn.gemm" = Gemm(a, b, c: optional) {
         /// Factor of the product.
         alpha: Real = Real(1.0),
@@ -29,21 +29,23 @@ op! {
 impl Semantics for Gemm {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(a.dtype == b.dtype && a.dtype.is_float(), "C2", "operands are {} and {}", a.dtype, b.dtype);
-        ensure!(fits(self.precision, a.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, a.dtype);
-        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(a.dtype).into()]) };
+        let floats = agree(self.precision, a.dtype, b.dtype) && b.dtype.is_float();
+        ensure!(floats, "C2", "operands are {} and {}", a.dtype, b.dtype);
+        ensure!(fits(self.precision, b.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, b.dtype);
+        let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(b.dtype).into()]) };
         ensure!(x.len() == 2 && y.len() == 2, "C1", "operands are {a} and {b}, expected matrices");
         let (ta, tb) = (self.trans_a as usize, self.trans_b as usize);
         if let (Some(p), Some(q)) = (x[1 - ta].known(), y[tb].known()) {
             ensure!(p == q, "C1", "inner extents are {p} and {q}");
         }
-        Ok(vec![TensorType::new(a.dtype, vec![x[ta].clone(), y[1 - tb].clone()]).into()])
+        Ok(vec![TensorType::new(b.dtype, vec![x[ta].clone(), y[1 - tb].clone()]).into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         ensure!(a.rank() == 2 && b.rank() == 2, "C1", "shapes are {:?} and {:?}", a.shape(), b.shape());
-        ensure!(a.dtype() == b.dtype() && a.dtype().is_float(), "C2", "{} and {}", a.dtype(), b.dtype());
+        let floats = agree(self.precision, a.dtype(), b.dtype()) && b.dtype().is_float();
+        ensure!(floats, "C2", "{} and {}", a.dtype(), b.dtype());
         let (av, m, k) = matrix(a, self.precision, self.trans_a);
         let (bv, inner, n) = matrix(b, self.precision, self.trans_b);
         ensure!(inner == k, "C1", "inner extents are {k} and {inner}");
@@ -56,7 +58,7 @@ impl Semantics for Gemm {
                 *y += self.beta.0 as f64 * cv[i];
             }
         }
-        Ok(vec![Tensor::from_f64(a.dtype(), &[m, n], &y)?.into()])
+        Ok(vec![Tensor::from_f64(b.dtype(), &[m, n], &y)?.into()])
     }
 }
 
