@@ -44,3 +44,4 @@ pub use prune::{
 };
 pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};
 pub use specialize_shapes::{parse_shape, specialize};
+pub use to_bf16::pipeline as bf16_pipeline;

@@ -62,8 +62,8 @@ pass_list! {
     crate::to_bcsr::ToBcsr: "encode weights of many zeros as blocks where their kernels are faster: `{margin=0.85}`";
     crate::assign_layout::AssignLayout: "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget them";
     crate::fuse::Fuse: "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise ops";
+    crate::to_bf16::ToBf16: "compute products with constant weights in bfloat16 where that is faster: `{layers=faster|all}`; before `fuse`";
     crate::schedule::Schedule: "choose an order of the ops in which fewer bytes are alive at once";
-    crate::to_bf16::ToBf16: "round the operands of products with constant weights to bfloat16, behind all other passes";
     crate::dce::Dce: "drop what no output needs";
 }
 

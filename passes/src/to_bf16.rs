@@ -1,95 +1,134 @@
-//! `to-bf16`: compute products with constant weights in bfloat16.
+//! `to-bf16`: compute products with constant weights in bfloat16, where that is faster, and store what they read as bfloat16.
 //!
 //! ```optc
-//! given %x: tensor<1x2xf32>
+//! given %x: tensor<2x2xf32>
 //! %0 = tensor.const {value = dense<[1.0, 0.5, 2.0, -1.0]> : tensor<2x2xf32>} : tensor<2x2xf32>
-//! %1 = math.matmul %x, %0 : tensor<1x2xf32>
+//! %1 = math.matmul %x, %0 : tensor<2x2xf32>
+//! %2 = math.relu %1 : tensor<2x2xf32>
+//! %3 = math.matmul %2, %0 : tensor<2x2xf32>
 //! ```
 //! becomes
 //! ```optc
-//! given %x: tensor<1x2xf32>
+//! given %x: tensor<2x2xf32>
 //! %0 = tensor.const {value = dense<[1.0, 0.5, 2.0, -1.0]> : tensor<2x2xf32>} : tensor<2x2xf32>
-//! %1 = math.matmul %x, %0 {precision = bf16} : tensor<1x2xf32>
+//! %1 = math.matmul %x, %0 {precision = bf16} : tensor<2x2xf32>
+//! %2 = math.relu %1 : tensor<2x2xf32>
+//! %3 = math.cast %2 {to = bf16} : tensor<2x2xbf16>
+//! %4 = math.matmul %3, %0 {precision = bf16} : tensor<2x2xf32>
 //! ```
 //!
-//! Why: weights take half the memory and its bandwidth, and CPUs with instructions for bfloat16 do more products at once. Both
-//! factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`.
+//! Why: weights and activations take half the memory and its bandwidth, and CPUs with instructions for bfloat16 do more products
+//! at once. Both factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`. A value that products
+//! read is rounded where it is computed instead of each time it is read, which gives the same numbers (see [`stores`]).
 //!
-//! Runs behind every other pass: it looks into fused regions, and at how weights lie. Declines depthwise convolutions, those of
-//! three axes, sparse weights, and computed ones.
+//! A product is rounded where the cost model says that this is faster, all that can be with `layers=all`. Runs behind
+//! `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels ([`pipeline`]). Declines
+//! convolutions of three axes, sparse weights, and computed ones.
 
-use optc_ir::{Encoding, Graph, NodeId, Op, Value};
+mod stores;
+
+use optc_ir::ops::math::MatMul;
+use optc_ir::ops::nn::{Conv, Gemm};
+use optc_ir::{Encoding, Graph, NodeId, Op};
 use optc_tensor::DType;
 
-use crate::matching::{dtype, tensor_type};
+use crate::cost::{CostModel, Numbers, Product};
+use crate::matching::{dtype, result, shape, tensor_type};
 use crate::rewrite::for_each_region;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::weighted::Weighted;
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError, Pipeline};
 
 /// See the module.
-pub struct ToBf16;
+pub struct ToBf16 {
+    all: bool,
+}
 
 impl Pass for ToBf16 {
     const NAME: &'static str = "to-bf16";
     const NUMERICS: Numerics = Numerics::Changes;
 
-    fn from_options(_: &mut Options) -> Result<ToBf16, OptionError> {
-        Ok(ToBf16)
+    fn from_options(options: &mut Options) -> Result<ToBf16, OptionError> {
+        let all = match options.take("layers", "faster".to_owned())?.as_str() {
+            "faster" => false,
+            "all" => true,
+            other => {
+                let reason = format!("`{other}` is not `faster` or `all`");
+                return Err(OptionError { key: "layers".to_owned(), reason });
+            }
+        };
+        Ok(ToBf16 { all })
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         for id in graph.topological_order().unwrap_or_default() {
-            if !matches!(graph.node(id).op, Op::Fused(_)) {
-                if let Some(op) = rounding(graph, id, Some, graph)
-                    && cx.permit("product")
-                {
-                    graph.node_mut(id).op = op;
-                }
-                continue;
-            }
-            for (region, inner, op) in fused(graph, id) {
-                if cx.permit("fused product") {
-                    graph.node_mut(id).regions[region].node_mut(inner).op = op;
-                }
+            if let Some(op) = rounding(graph, id)
+                && (self.all || pays(graph, id, cx.costs()))
+                && cx.permit("product")
+            {
+                graph.node_mut(id).op = op;
             }
         }
+        stores::insert(graph, cx);
         for_each_region(graph, &mut |region| self.run(region, cx))
     }
 }
 
-/// The products in the regions of a fused op, with what becomes of them.
-fn fused(graph: &Graph, id: NodeId) -> Vec<(usize, NodeId, Op)> {
-    let node = graph.node(id);
-    let mut found = vec![];
-    for (at, region) in node.regions.iter().enumerate() {
-        let params: Vec<Value> = region.inputs().collect();
-        let outside = |v: Value| node.operands.get(params.iter().position(|&p| p == v)?).copied().flatten();
-        let products = region.topological_order().unwrap_or_default().into_iter();
-        found.extend(products.filter_map(|inner| Some((at, inner, rounding(region, inner, outside, graph)?))));
-    }
-    found
+/// A pipeline with this pass where it belongs: before the last `fuse`, or behind all if there is none.
+///
+/// # Errors
+/// The text is no pipeline.
+pub fn pipeline(text: &str) -> Result<String, PassError> {
+    let parsed = Pipeline::parse(text)?;
+    let mut passes: Vec<&str> = parsed.passes().collect();
+    let at = passes.iter().rposition(|&pass| pass == "fuse").unwrap_or(passes.len());
+    passes.insert(at, ToBf16::NAME);
+    Ok(passes.join(","))
 }
 
-/// A product that rounds its operands, where it is one of dense constant weights; `constant` finds these in `outer`.
-fn rounding(g: &Graph, id: NodeId, constant: impl Fn(Value) -> Option<Value>, outer: &Graph) -> Option<Op> {
-    let (x, w) = (g.operand(id, 0)?, constant(g.operand(id, 1)?)?);
-    let (weights, ty) = (outer.constant(w)?, tensor_type(outer, w)?);
+/// A product that rounds its operands, where it is one of dense constant weights.
+fn rounding(g: &Graph, id: NodeId) -> Option<Op> {
+    let (x, w) = (g.operand(id, 0)?, g.operand(id, 1)?);
+    let (weights, ty) = (g.constant(w)?, tensor_type(g, w)?);
     let float = dtype(g, x)? == DType::F32 && weights.dtype() == DType::F32;
     if !float || ty.encoding != Encoding::Plain {
         return None;
     }
-    let shape = weights.shape();
+    let rank = weights.rank();
     match &g.node(id).op {
-        Op::Conv(op) if op.precision == DType::F32 => {
-            let depthwise = op.groups > 1 && shape.get(1) == Some(&1) && shape[0] as i64 == op.groups;
-            (shape.len() <= 4 && !depthwise)
-                .then(|| Op::from(optc_ir::ops::nn::Conv { precision: DType::BF16, ..op.clone() }))
+        Op::Conv(op) if op.precision == DType::F32 && rank <= 4 => {
+            Some(Op::from(Conv { precision: DType::BF16, ..op.clone() }))
         }
-        Op::Gemm(op) if op.precision == DType::F32 => {
-            Some(Op::from(optc_ir::ops::nn::Gemm { precision: DType::BF16, ..op.clone() }))
-        }
-        Op::MatMul(op) if op.precision == DType::F32 && shape.len() <= 2 => {
-            Some(Op::from(optc_ir::ops::math::MatMul { precision: DType::BF16 }))
-        }
+        Op::Gemm(op) if op.precision == DType::F32 => Some(Op::from(Gemm { precision: DType::BF16, ..op.clone() })),
+        Op::MatMul(op) if op.precision == DType::F32 && rank <= 2 => Some(Op::from(MatMul { precision: DType::BF16 })),
         _ => None,
+    }
+}
+
+/// Whether a product is estimated to be faster in bfloat16. Open shapes have no estimate.
+fn pays(g: &Graph, id: NodeId, costs: &dyn CostModel) -> bool {
+    let faster = || -> Option<bool> {
+        let [floats, halves] = match Weighted::of(g, id) {
+            Some(layer) if layer.groups > 1 && layer.groups == layer.rows => {
+                let results = shape(g, result(id))?.iter().product();
+                [Numbers::Floats, Numbers::Halves].map(|numbers| costs.depthwise(results, layer.cols, numbers))
+            }
+            Some(layer) => {
+                let product = layer.product(g, 1)?;
+                [Numbers::Floats, Numbers::Halves].map(|numbers| costs.dense(&Product { numbers, ..product }))
+            }
+            None => return None,
+        };
+        Some(halves < floats)
+    };
+    faster().unwrap_or(false)
+}
+
+/// Whether a node is a product that rounds its factors.
+fn rounds(g: &Graph, id: NodeId) -> bool {
+    match &g.node(id).op {
+        Op::Conv(op) => op.precision == DType::BF16,
+        Op::Gemm(op) => op.precision == DType::BF16,
+        Op::MatMul(op) => op.precision == DType::BF16,
+        _ => false,
     }
 }

@@ -10,7 +10,7 @@ mod rows;
 mod sequences;
 mod windows;
 
-use optc_ir::ops::math::{Add, Mul, Relu, Sigmoid};
+use optc_ir::ops::math::{Add, Cast, Mul, Relu, Sigmoid};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, NodeId, Op, Output, TensorType, Val, Value, infer_node};
 use optc_tensor::{DType, Random, Tensor};
@@ -33,7 +33,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "conv of computed weights", kernels: &["contract_"], make: products::computed_conv },
     Kind { name: "conv_transpose", kernels: &["contract_"], make: products::conv_transpose },
     Kind { name: "sparse", kernels: &["spmm_f32"], make: products::sparse },
-    Kind { name: "depthwise", kernels: &["depthwise_f32"], make: windows::depthwise },
+    Kind { name: "depthwise", kernels: &["depthwise_f32", "depthwise_bf16"], make: windows::depthwise },
     Kind { name: "pool", kernels: &["pool"], make: windows::pool },
     Kind { name: "reduce", kernels: &["fold"], make: rows::reduce },
     Kind { name: "softmax", kernels: &["fold"], make: rows::softmax },
@@ -67,7 +67,8 @@ pub fn case(kind: &Kind, seed: u64) -> Case {
     let mut random = Random::new(seed);
     loop {
         let nhwc = random.once_in(2);
-        let mut maker = Maker { random: &mut random, graph: Graph::new("case"), inputs: vec![], passes: None };
+        let mut maker =
+            Maker { random: &mut random, graph: Graph::new("case"), inputs: vec![], passes: None, rounds: false };
         let Some(last) = (kind.make)(&mut maker).and_then(|id| maker.finish(id, nhwc)) else { continue };
         let (mut graph, inputs) = (maker.graph, maker.inputs);
         let passes = maker.passes;
@@ -90,6 +91,8 @@ struct Maker<'a> {
     inputs: Vec<Val>,
     /// The passes, where the kind needs some.
     passes: Option<&'static str>,
+    /// Whether the result is stored as bfloat16.
+    rounds: bool,
 }
 
 impl Maker<'_> {
@@ -137,6 +140,17 @@ impl Maker<'_> {
     fn input(&mut self, shape: &[usize]) -> Value {
         let t = self.floats(shape);
         self.input_of(t)
+    }
+
+    /// Random bfloat16 that the graph is given.
+    fn halves(&mut self, shape: &[usize]) -> Value {
+        let t = self.floats(shape);
+        self.input_of(Tensor::from_f64(DType::BF16, shape, &t.to_f64_vec()).expect("as many values as the shape has"))
+    }
+
+    /// The first factor of a product of a precision, which may be rounded to it already.
+    fn factor(&mut self, shape: &[usize], precision: DType) -> Value {
+        if precision == DType::BF16 && self.once_in(2) { self.halves(shape) } else { self.input(shape) }
     }
 
     /// Random floats that are constant.
@@ -197,6 +211,9 @@ impl Maker<'_> {
                     }
                 };
                 last = next.node;
+            }
+            if self.rounds {
+                last = self.op(Cast { to: DType::BF16 }, &[Some(Value { node: last, result: 0 })])?;
             }
         }
         let images =

@@ -21,6 +21,9 @@ use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
 /// Largest error of a float, relative to the range of the whole output.
 const FLOAT: f64 = 1e-4;
 
+/// The same of a bfloat16: what is next to a tie may be rounded either way.
+const HALF: f64 = 1.0 / 128.0;
+
 /// How many cases a kind had, and how many of them ran in kernels of that kind.
 type Counts = BTreeMap<&'static str, [usize; 2]>;
 
@@ -57,7 +60,11 @@ fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Ve
 /// How a result differs from the interpreter's.
 fn difference(found: &Val, expected: &Val) -> Option<String> {
     let (Val::Tensor(a), Val::Tensor(b)) = (found, expected) else { return Some("no tensor".to_owned()) };
-    let tolerance = if b.dtype() == DType::F32 { FLOAT } else { 0.0 };
+    let tolerance = match b.dtype() {
+        DType::F32 => FLOAT,
+        DType::BF16 => HALF,
+        _ => 0.0,
+    };
     let Some(exact) = Difference::between(a, b, 0.0, 0.0) else { return Some(format!("found {a:?}, expected {b:?}")) };
     let d = Difference::between(a, b, tolerance, tolerance * exact.range.max(1.0))?;
     (!d.within_tolerance()).then(|| format!("off by {:.3e} of {:.3e}", d.max_abs, exact.range))

@@ -34,6 +34,8 @@ pub enum Numbers {
     Floats,
     /// 8-bit integers.
     Bytes,
+    /// Bfloat16, rounded from `f32`, with `f32` sums.
+    Halves,
 }
 
 /// Figures in nanoseconds for one instruction set.
@@ -41,6 +43,8 @@ pub enum Numbers {
 pub struct Costs {
     /// Multiply-adds of a dense contraction in a nanosecond, of floats and of bytes.
     dense_rate: [f64; 2],
+    /// The same of bfloat16, elements that are rounded in a nanosecond, and the time of depthwise convolutions by that of `f32`.
+    halves: [f64; 3],
     /// Nanoseconds for a result of a dense contraction of bytes beside its multiply-adds: that of staging and requantization.
     result_bytes: f64,
     /// Bytes of weights that a nanosecond brings from memory, where each is used for few pixels.
@@ -92,8 +96,17 @@ impl Costs {
             Level::Amx => 8.0 * 36.0,
         };
         let dense_rate = [21.5, bytes].map(|rate| rate * lanes as f64 / 4.0);
+        // Where no instruction multiplies pairs, weights are widened and multiplied as `f32`: at the same rate, but for what is left
+        // over where rows of pixels are no multiple of a tile (ResNet-50, AVX2: 0.97 of the rate). An instruction for pairs starts once a
+        // cycle at least, where FMAs start twice at most; in matrix registers, hand-written prototypes were 9.8 times as fast as with FMAs.
+        let (pairs, depthwise) = match isa.level {
+            Level::Plain | Level::Vnni => (0.97, 1.2),
+            Level::Bf16 => (1.25, 0.8),
+            Level::Amx => (9.8, 0.8),
+        };
+        let halves = [pairs * dense_rate[0], 1.3 * lanes as f64, depthwise];
         let result_bytes = if lanes > 4 { 0.18 * 8.0 / lanes as f64 } else { 0.56 };
-        Costs { dense_rate, result_bytes, weight_rate: 13.0, copy_rate: 8.0, lanes }
+        Costs { dense_rate, halves, result_bytes, weight_rate: 13.0, copy_rate: 8.0, lanes }
     }
 
     /// The dense product.
@@ -104,9 +117,31 @@ impl Costs {
             let work = macs / self.dense_rate[1] + self.result_bytes * (p.m * p.n) as f64;
             return work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate);
         }
+        if p.numbers == Numbers::Halves {
+            return self.rounded(p);
+        }
         let direct = self.direct(p.m, p.k, p.n);
         let Some(pixels) = p.three_by_three else { return direct };
         self.filtered(pixels, p.k / 9, p.m).map_or(direct, |(_, time)| time)
+    }
+
+    /// A dense product of bfloat16: pixels are rounded once, weights are half as long.
+    fn rounded(&self, p: &Product) -> f64 {
+        let [rate, rounding, _] = self.halves;
+        let macs = p.m as f64 * p.k as f64 * p.n as f64;
+        let taps = if p.three_by_three.is_some() { 9 } else { 1 };
+        let work = macs / rate + (p.k / taps * p.n) as f64 / rounding;
+        work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate)
+    }
+
+    /// A convolution of each channel by itself: so many results, of so many taps each.
+    pub fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64 {
+        let share = match numbers {
+            Numbers::Floats => 1.0,
+            Numbers::Bytes => 0.9,
+            Numbers::Halves => self.halves[2],
+        };
+        share * (results * taps) as f64 / (self.dense_rate[0] / 2.0)
     }
 
     /// A dense product of `m` rows of `k` weights by `n` pixels.
@@ -117,7 +152,11 @@ impl Costs {
 
     /// The product with weights in `blocks` blocks of so many rows and columns; infinite for blocks that there is no kernel for.
     pub fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64 {
-        let table = if p.numbers == Numbers::Floats { FLOATS } else { BYTES };
+        let table = match p.numbers {
+            Numbers::Floats => FLOATS,
+            Numbers::Bytes => BYTES,
+            Numbers::Halves => return f64::INFINITY,
+        };
         let Some(&(_, vectors, call, each)) = table[usize::from(self.lanes > 4)].iter().find(|row| row.0 == block)
         else {
             return f64::INFINITY;
@@ -127,7 +166,7 @@ impl Costs {
         let full = p.n.div_ceil(self.lanes) as f64 / vectors as f64;
         let rows = p.m.div_ceil(block.0);
         let form = match p.numbers {
-            Numbers::Floats => Form::Float,
+            Numbers::Floats | Numbers::Halves => Form::Float,
             Numbers::Bytes => Form::of_bytes(block.1, false),
         };
         let work = tiles * rows as f64 * call + full.max(0.5) * blocks as f64 * each;
@@ -166,5 +205,21 @@ mod tests {
         let staged = Product { staged_bytes: 3 << 20, ..direct };
         assert!(costs.sparse(&staged, (4, 1), 1000) > costs.sparse(&direct, (4, 1), 1000));
         assert_eq!(costs.dense(&staged), costs.dense(&direct));
+    }
+
+    #[test]
+    fn bfloat16_pays_for_few_rows_and_where_there_are_instructions() {
+        let layer = |m: usize, k: usize, n: usize, pixels| {
+            let f32 = Product { m, k, n, staged_bytes: 0, three_by_three: pixels, numbers: Numbers::Floats };
+            [f32, Product { numbers: Numbers::Halves, ..f32 }]
+        };
+        let pays = |isa: &str, of: [Product; 2]| {
+            let costs = Costs::of(Isa::by_name(isa).unwrap());
+            costs.dense(&of[1]) < costs.dense(&of[0])
+        };
+        let (row, block) = (layer(1000, 2048, 1, None), layer(256, 64, 3136, None));
+        let filtered = layer(64, 576, 3136, Some([1, 56, 56]));
+        assert!(pays("avx2", row) && !pays("avx2", block) && !pays("avx2", filtered));
+        assert!([row, block, filtered].into_iter().all(|of| pays("amx", of)));
     }
 }

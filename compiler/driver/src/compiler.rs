@@ -84,7 +84,7 @@ impl Compiler {
     /// The settings of a model that comes with some `tuning`; the options' own counts more.
     fn settings(&self, passes: &str, mut tuning: TuningCache) -> Result<Arc<Settings>, Error> {
         let (options, target) = (self.options.clone(), self.options.target()?);
-        let passes = options.pipeline(passes);
+        let passes = options.pipeline(passes)?;
         Pipeline::parse(&passes)?;
         let pool = Arc::new(Pool::new(options.run_threads()).map_err(Error::Threads)?);
         tuning.merge(options.tuning.clone());

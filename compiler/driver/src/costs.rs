@@ -16,11 +16,15 @@ pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
 
 fn product(p: &cost::Product) -> Product {
     let cost::Product { m, k, n, staged_bytes, three_by_three, numbers } = *p;
-    let numbers = match numbers {
+    Product { m, k, n, staged_bytes, three_by_three, numbers: self::numbers(numbers) }
+}
+
+fn numbers(of: cost::Numbers) -> Numbers {
+    match of {
         cost::Numbers::Floats => Numbers::Floats,
         cost::Numbers::Bytes => Numbers::Bytes,
-    };
-    Product { m, k, n, staged_bytes, three_by_three, numbers }
+        cost::Numbers::Halves => Numbers::Halves,
+    }
 }
 
 impl CostModel for Fitted {
@@ -30,6 +34,10 @@ impl CostModel for Fitted {
 
     fn sparse(&self, p: &cost::Product, block: (usize, usize), blocks: usize) -> f64 {
         self.0.sparse(&product(p), block, blocks)
+    }
+
+    fn depthwise(&self, results: usize, taps: usize, numbers: cost::Numbers) -> f64 {
+        self.0.depthwise(results, taps, self::numbers(numbers))
     }
 
     fn copy(&self, bytes: u64) -> f64 {

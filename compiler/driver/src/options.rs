@@ -11,7 +11,7 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// Factors are rounded to bfloat16, sums are `f32`; the rest stays `f32`.
+    /// Factors are rounded to bfloat16 where that is faster, sums are `f32`; the rest stays `f32`.
     Bf16,
 }
 
@@ -72,11 +72,11 @@ impl Options {
         Ok(Target { isa, machine: Machine::host(), threads: cores() })
     }
 
-    /// A pipeline, and behind it what the precision asks for.
-    pub(crate) fn pipeline(&self, passes: &str) -> String {
+    /// A pipeline with what the precision asks for.
+    pub(crate) fn pipeline(&self, passes: &str) -> Result<String, Error> {
         match self.precision {
-            Precision::F32 => passes.to_owned(),
-            Precision::Bf16 => format!("{passes},to-bf16"),
+            Precision::F32 => Ok(passes.to_owned()),
+            Precision::Bf16 => Ok(optc_passes::bf16_pipeline(passes)?),
         }
     }
 

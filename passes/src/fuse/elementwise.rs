@@ -14,8 +14,10 @@ pub(crate) enum Class {
     Compare,
     /// A mask from the expression, `f32` operands and result.
     Select,
-    /// An integer or a mask becomes `f32`.
+    /// An integer, a mask or a bfloat16 becomes `f32`.
     Convert,
+    /// `f32` becomes bfloat16.
+    Round,
     /// Between reals and 8-bit integers, or on the integers themselves.
     Quantized,
 }
@@ -206,8 +208,12 @@ pub(crate) fn class_of(g: &Graph, id: NodeId) -> Option<Class> {
         Class::Select => floats(&node.operands[1..]),
         Class::Convert => {
             let from = operand(node.operands.first()?.as_ref()?)?;
-            matches!(from, DType::I64 | DType::I32 | DType::U8 | DType::Bool)
+            if from == DType::F32 && dtype(g, result(id)) == Some(DType::BF16) {
+                return Some(Class::Round);
+            }
+            matches!(from, DType::I64 | DType::I32 | DType::U8 | DType::Bool | DType::BF16)
         }
+        Class::Round => false,
     };
     let gives = if class == Class::Compare { DType::Bool } else { DType::F32 };
     (fits && dtype(g, result(id)) == Some(gives)).then_some(class)
@@ -260,6 +266,10 @@ pub(crate) fn is_anchor(g: &Graph, id: NodeId) -> bool {
             | Op::GroupNorm(_)
             | Op::BatchNorm(_)
     );
-    let floats = node.operands.iter().flatten().all(|v| dtype(g, *v) == Some(DType::F32));
-    op && floats && node.results.len() == 1 && dtype(g, result(id)) == Some(DType::F32)
+    // The first factor of a product that rounds may be rounded already.
+    let rounded = matches!(&node.op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_));
+    let fits =
+        |(slot, d): (usize, Option<DType>)| d == Some(DType::F32) || rounded && slot == 0 && d == Some(DType::BF16);
+    let operands = node.operands.iter().enumerate().filter_map(|(slot, v)| Some((slot, dtype(g, (*v)?))));
+    op && operands.into_iter().all(fits) && node.results.len() == 1 && dtype(g, result(id)) == Some(DType::F32)
 }

@@ -8,11 +8,12 @@ use optc_tensor::{DType, Tensor};
 use super::{Maker, attributes, images, kernels, sizes};
 
 /// Mostly `f32`; with products in bfloat16 no pass may scale what is rounded.
-fn precision(m: &mut Maker) -> DType {
+pub(super) fn precision(m: &mut Maker) -> DType {
     if !m.once_in(4) {
         return DType::F32;
     }
     m.passes = Some(m.random.pick(&["", "fuse"]));
+    m.rounds = m.once_in(2);
     DType::BF16
 }
 
@@ -27,8 +28,8 @@ pub(super) fn matmul(m: &mut Maker) -> Option<NodeId> {
         1 => right = vec![k],
         _ => {}
     }
-    let (a, b) = (m.input(&left), m.either(&right));
     let precision = precision(m);
+    let (a, b) = (m.factor(&left, precision), m.either(&right));
     m.op(MatMul { precision }, &[Some(a), Some(b)])
 }
 
@@ -36,7 +37,8 @@ pub(super) fn gemm(m: &mut Maker) -> Option<NodeId> {
     let (rows, k, columns) = (m.extent(), m.extent(), m.extent());
     let (trans_a, trans_b) = (m.once_in(4), m.once_in(2));
     let turned = |turn: bool, of: [usize; 2]| if turn { [of[1], of[0]] } else { of };
-    let a = m.input(&turned(trans_a, [rows, k]));
+    let precision = precision(m);
+    let a = m.factor(&turned(trans_a, [rows, k]), precision);
     let b = m.either(&turned(trans_b, [k, columns]));
     let c = match m.random.below(4) {
         0 => None,
@@ -46,31 +48,32 @@ pub(super) fn gemm(m: &mut Maker) -> Option<NodeId> {
     };
     let factor = |m: &mut Maker| Real(if m.once_in(3) { 0.5 } else { 1.0 });
     let (alpha, beta) = (factor(m), factor(m));
-    let precision = precision(m);
     m.op(Gemm { alpha, beta, precision, trans_a, trans_b }, &[Some(a), Some(b), c])
 }
 
-/// A convolution whose weights `weights` makes.
-fn convolution(m: &mut Maker, weights: fn(&mut Maker, &[usize]) -> optc_ir::Value) -> Option<NodeId> {
+/// A convolution in a precision whose weights `weights` makes.
+fn convolution(m: &mut Maker, precision: DType, weights: fn(&mut Maker, &[usize]) -> optc_ir::Value) -> Option<NodeId> {
     let axes = m.random.pick(&[1, 2, 2, 2, 3]);
     let windows = m.sliding(axes);
     let groups = if m.once_in(4) { m.few(3) } else { 1 };
     let (inputs, filters) = if m.once_in(2) { (m.extent(), m.extent()) } else { (m.few(5), m.few(9)) };
     let shape = images(m, groups * inputs, &windows);
-    let x = m.input(&shape);
+    let x = m.factor(&shape, precision);
     let w = weights(m, &[&[groups * filters, inputs][..], &kernels(&windows)].concat());
     let bias = m.once_in(2).then(|| m.constant(&[groups * filters]));
     let (dilations, pads, strides) = attributes(&windows);
-    let precision = precision(m);
     m.op(Conv { dilations, groups: groups as i64, pads, precision, strides }, &[Some(x), Some(w), bias])
 }
 
 pub(super) fn conv(m: &mut Maker) -> Option<NodeId> {
-    convolution(m, |m, shape| m.constant(shape))
+    let precision = precision(m);
+    convolution(m, precision, |m, shape| m.constant(shape))
 }
 
 pub(super) fn computed_conv(m: &mut Maker) -> Option<NodeId> {
-    convolution(m, |m, shape| m.input(shape))
+    // In bfloat16 there is no kernel for them.
+    let precision = if m.once_in(2) { precision(m) } else { DType::F32 };
+    convolution(m, precision, |m, shape| m.input(shape))
 }
 
 pub(super) fn conv_transpose(m: &mut Maker) -> Option<NodeId> {

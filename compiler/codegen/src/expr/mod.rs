@@ -37,6 +37,8 @@ pub enum Func {
     Sin,
     /// `cos(x)`.
     Cos,
+    /// The nearest bfloat16, ties to even.
+    Bf16,
 }
 
 /// A scalar expression.
@@ -178,6 +180,7 @@ impl Expr {
     pub fn cost(&self) -> usize {
         let cost = |expr: &Expr| match expr {
             Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => 0,
+            Expr::Func(Func::Bf16, _) => 9,
             Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
             Expr::Func(Func::Exp | Func::ExpM1 | Func::Sigmoid | Func::Tanh | Func::Erf, _) => 18,
             Expr::Func(_, _) => 30,
@@ -304,6 +307,10 @@ impl Func {
             Func::Erf => b.erf(x),
             Func::Sin => b.sin(x),
             Func::Cos => b.cos(x),
+            Func::Bf16 => {
+                let bits = b.round_bf16(x);
+                b.unary(Unary::AsFloat, bits)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! unsigned bytes, or what was rounded to bfloat16.
 
 use super::{Form, Product};
-use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
+use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
 fn parts(p: &Product, columns: usize) -> [usize; 3] {
@@ -93,12 +93,20 @@ fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
     b.binary(op, x, with)
 }
 
-/// `f32` rounded to bfloat16: in `n` lanes as they are, or in pairs.
+/// `f32` rounded to bfloat16, or what is bfloat16 already: in `n` lanes as `f32`, or in pairs.
 fn rounded(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
     let lanes = b.lanes();
-    if p.form == Form::Widened {
-        let x = b.load_n(Mem::F32, src, at, n);
-        return b.round_bf16(x);
+    match (p.form, p.src.mem) {
+        (Form::Widened, Mem::Bf16) => {
+            let x = b.load_n(Mem::Bf16, src, at, n);
+            return b.unary(Unary::AsInt, x);
+        }
+        (_, Mem::Bf16) => return b.load_n(Mem::I32, src, at, n),
+        (Form::Widened, _) => {
+            let x = b.load_n(Mem::F32, src, at, n);
+            return b.round_bf16(x);
+        }
+        _ => {}
     }
     let first = b.load_n(Mem::F32, src, at, lanes.min(2 * n));
     let second = match (2 * n).checked_sub(lanes) {
@@ -122,8 +130,8 @@ const SIGNS: i32 = 0x8080_8080_u32 as i32;
 fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
     if p.form.is_float() {
         // One is left.
-        let x = b.load_n(Mem::F32, src, at, 1);
-        let x = b.round_bf16(x);
+        let x = b.load_n(p.src.mem, src, at, 1);
+        let x = if p.src.mem == Mem::Bf16 { b.unary(Unary::AsInt, x) } else { b.round_bf16(x) };
         return b.shift(Shift::Logical, x, 16);
     }
     let (mem, bits) = (if p.src.mem == Mem::I8 { Mem::I8 } else { Mem::U8 }, 8 * p.form.staged_bytes());

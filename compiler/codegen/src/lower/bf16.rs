@@ -1,11 +1,15 @@
-//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are staged.
+//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are staged, where
+//! they are not stored as bfloat16.
 
 use optc_ir::ops::nn::Conv;
 use optc_tensor::{DType, Tensor, bf16};
 
+use super::contract::only_f32;
+use super::elementwise::elementwise;
 use super::matmul::{Product as MatrixProduct, Right};
 use super::product::{Matrices, NarrowConv, PackedRight};
 use super::{Declined, Lowered, Lowering, Site, View};
+use crate::expr::Expr;
 use crate::int8::{Form, Pack, pack};
 use crate::window::Axis;
 
@@ -18,6 +22,17 @@ fn floats(t: &Tensor) -> Result<&[f32], Declined> {
     t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))
 }
 
+/// Floats rounded to bfloat16, as floats.
+pub(super) fn rounded_floats(t: &Tensor) -> Result<Tensor, Declined> {
+    let all: Vec<f32> = floats(t)?.iter().map(|&w| bf16::from_f32(w).to_f32()).collect();
+    Tensor::from_slice(t.shape(), &all).map_err(|e| Declined::new(e.to_string()))
+}
+
+/// Refuses factors that a product of this precision does not read.
+pub(super) fn only_factors(view: &View, precision: DType) -> Result<(), Declined> {
+    if precision == DType::BF16 && view.dtype == DType::BF16 { Ok(()) } else { only_f32(view) }
+}
+
 /// Refuses a precision that a family has no kernel for.
 pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
     match precision {
@@ -27,6 +42,17 @@ pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
 }
 
 impl Lowering {
+    /// A view that is dense, as bfloat16: rounded, where it is `f32`.
+    pub(super) fn rounded_copy(&mut self, view: View, loc: &[String]) -> Result<View, Declined> {
+        if view.dtype == DType::BF16 {
+            return Ok(view);
+        }
+        let at = self.temp(view.len() * DType::BF16.bits() / 8);
+        let copy = View { at, dtype: DType::BF16, ..view.clone() };
+        elementwise(self, &Expr::Operand(0), &[view], &copy, loc)?;
+        Ok(copy)
+    }
+
     /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
     pub(super) fn bf16_conv(&mut self, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
         let weights = self.constant(site.operand(1)?).cloned();

@@ -5,7 +5,7 @@ use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
-use super::bf16::only_f32_precision;
+use super::bf16::{only_f32_precision, only_factors, rounded_floats};
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
 use super::sparse::{self, Block, Geometry, Matrix};
@@ -34,16 +34,19 @@ impl Lowering {
         // A depthwise kernel reads what it writes: channels last, or pixels side by side.
         let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
         let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
-        only_f32(&x)?;
+        only_factors(&x, op.precision)?;
         let kernel = &shape[2..];
         let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
         if !depthwise && op.precision == DType::BF16 {
             return self.bf16_conv(op, site, &x, axes);
         }
-        only_f32_precision(op.precision)?;
         let fused = self.epilogue(site, 2, &dst)?;
         if depthwise {
+            let (x, weights) = match op.precision {
+                DType::BF16 => (self.rounded_copy(x, &site.loc)?, rounded_filters(weights)?),
+                _ => (x, weights),
+            };
             let problem = Window {
                 batch: x.shape[0],
                 channels: groups,
@@ -230,6 +233,14 @@ impl Lowering {
             operands: epilogue.operands.iter().map(image).collect::<Result<_, _>>()?,
             places,
         })
+    }
+}
+
+/// Constant filters rounded to bfloat16.
+fn rounded_filters(w: Filters) -> Result<Filters, Declined> {
+    match w {
+        Filters::Constant(t) => Ok(Filters::Constant(rounded_floats(&t)?)),
+        Filters::Computed(_) => Err(Declined::new("in bfloat16, weights are constant")),
     }
 }
 

@@ -53,7 +53,12 @@ impl Arg {
 
     /// What is stored for it.
     pub(super) fn stored(self) -> Expr {
-        if self.dtype == DType::Bool { self.expr.bit() } else { self.expr }
+        match (self.dtype, self.expr) {
+            (DType::Bool, expr) => expr.bit(),
+            // The store rounds.
+            (DType::BF16, Expr::Func(Func::Bf16, x)) => Expr::clone(&x),
+            (_, expr) => expr,
+        }
     }
 }
 
@@ -175,7 +180,7 @@ fn compare(cmp: Cmp, a: &Arg, b: &Arg) -> Result<Expr, Declined> {
 }
 
 fn cast(arg: &Arg, to: DType) -> Result<Expr, Declined> {
-    use DType::{Bool, F32, I8, I32, I64, U8};
+    use DType::{BF16, Bool, F32, I8, I32, I64, U8};
     let (x, from) = (arg.expr.clone(), arg.dtype);
     if let Some(high) = &arg.high {
         return Ok(match to {
@@ -194,6 +199,8 @@ fn cast(arg: &Arg, to: DType) -> Result<Expr, Declined> {
     Ok(match (from, to) {
         _ if from == to => x,
         (F32, Bool) => x.cmp(Cmp::Ne, Expr::Const(0.0)),
+        (F32, BF16) => x.func(Func::Bf16),
+        (BF16, F32) => x,
         (F32, I32) => x.to_int(),
         (F32, U8 | I8) => narrow(x.to_int(), to),
         (Bool, F32) => x.select(Expr::Const(1.0), Expr::Const(0.0)),
@@ -283,6 +290,7 @@ fn float_operation(op: &Op, args: &[Option<Arg>], x: Expr) -> Result<Option<Expr
 pub(super) fn mem_of(dtype: DType) -> Result<Mem, Declined> {
     Ok(match dtype {
         DType::F32 => Mem::F32,
+        DType::BF16 => Mem::Bf16,
         DType::I32 => Mem::I32,
         DType::I64 => Mem::I64,
         DType::U8 | DType::Bool => Mem::U8,

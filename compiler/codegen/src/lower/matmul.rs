@@ -5,7 +5,7 @@ use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
-use super::bf16::only_f32_precision;
+use super::bf16::{only_f32_precision, only_factors};
 use super::contract::{Call, Placed, collapse, dims, only_f32};
 use super::elementwise::mem_of;
 use super::sparse::{Block, Filters, Matrix, columns, some_zeros};
@@ -176,7 +176,7 @@ impl Lowering {
 
     /// Emits the kernels of a product.
     pub(super) fn product(&mut self, p: Product) -> Lowered {
-        only_f32(&p.a)?;
+        only_factors(&p.a, p.precision)?;
         let bf16 = p.precision == DType::BF16;
         let Product { a, b, dst, epilogue, loc, .. } = p;
         let width = |v: &View| v.width() as i64;

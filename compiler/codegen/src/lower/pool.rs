@@ -12,8 +12,8 @@ impl Lowering {
     pub(super) fn pool(&mut self, op: &Pool, site: &Site) -> Lowered {
         let dst = site.result()?.clone();
         let x = self.view(site.operand(0)?)?;
-        let integers = matches!(x.dtype, DType::U8 | DType::I8) && op.kind == "max";
-        if !integers {
+        let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == "max";
+        if !exact {
             only_f32(&x)?;
         }
         if dst.is_empty() || x.is_empty() {

@@ -13,7 +13,7 @@ use super::nest::{name, workload};
 use super::{Built, View, Window};
 use crate::nest::{Access, Base, Ix, Kernel, Stmt, TASK, Var, call_counts, for_loop};
 use crate::target::Isa;
-use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use crate::tile::{Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -102,7 +102,11 @@ fn let_(var: Var, value: Ix) -> Stmt {
 /// One tile: rows with these taps, all columns, for as many channels as its count says. Pointers: the first row under the
 /// first tap (be it in the padding) and the first column of the image, the weights, the operands, the result.
 fn tile(w: &Window, lanes: usize, rows: &[Range<usize>]) -> Tile {
-    let numbers = if w.src.mem == Mem::F32 { "f32" } else { "i8" };
+    let numbers = match w.src.mem {
+        Mem::F32 => "f32",
+        Mem::Bf16 => "bf16",
+        _ => "i8",
+    };
     let mut b = TileBuilder::new(format!("depthwise_planes_{numbers}_{}", rows.len()), lanes);
     let (src, weights) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = w.operands.iter().map(|_| b.ptr()).collect();
@@ -298,7 +302,7 @@ impl Line<'_> {
         let element = src.mem.bytes();
         let disp = self.disp + element * (first + lanes.start * stride - origin);
         let x = b.load_along(src.mem, self.p, disp, n as usize, element * stride);
-        let x = if src.mem == Mem::F32 { x } else { self.floats(b, x, n as usize) };
+        let x = if src.mem.elem() == Elem::F32 { x } else { self.floats(b, x, n as usize) };
         if lanes.start == 0 {
             return Some(x);
         }

@@ -78,7 +78,7 @@ pub(super) fn build(spec: &Spec, full_lanes: usize) -> Tile {
 fn turn(b: &mut TileBuilder, spec: &Spec, p: &Ptrs, counts: Option<[Count; 2]>) {
     let w = spec.window;
     let start = match (w.reduce, w.src.mem) {
-        (Reduce::Max, Mem::F32) => b.f32(f32::NEG_INFINITY),
+        (Reduce::Max, Mem::F32 | Mem::Bf16) => b.f32(f32::NEG_INFINITY),
         (Reduce::Max, Mem::I8) => b.i32(i32::from(i8::MIN)),
         (Reduce::Max, _) => b.i32(0),
         _ => b.f32(0.0),
@@ -167,7 +167,7 @@ impl Spec<'_> {
         let [.., column_stride, stride] = self.window.src.strides;
         let disp = disp + column as i64 * column_stride + (v * self.lanes) as i64 * stride;
         let x = b.load_along(self.window.src.mem, ptr, disp, self.lanes, stride);
-        if self.window.src.mem == Mem::F32 || self.window.reduce == Reduce::Max {
+        if self.window.src.mem.elem() == Elem::F32 || self.window.reduce == Reduce::Max {
             return x;
         }
         let x = b.unary(Unary::ToFloat, x);
