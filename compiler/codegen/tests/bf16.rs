@@ -16,11 +16,19 @@ fn rounded(x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-fn view(images: usize, rows: usize, columns: usize, channels: usize) -> View {
-    let pixel = 4 * channels as i64;
+fn view(mem: Mem, images: usize, rows: usize, columns: usize, channels: usize) -> View {
+    let pixel = mem.bytes() * channels as i64;
     let row = pixel * columns as i64;
-    let strides = [row * rows as i64, row * rows as i64, row, pixel, 4];
-    View { mem: Mem::F32, bytes: (images * rows) * row as usize, offset: 0, strides }
+    let strides = [row * rows as i64, row * rows as i64, row, pixel, mem.bytes()];
+    View { mem, bytes: (images * rows) * row as usize, offset: 0, strides }
+}
+
+/// Numbers as they are in memory, rounded where that is bfloat16.
+fn stored(mem: Mem, values: &[f32]) -> Vec<u8> {
+    match mem {
+        Mem::Bf16 => values.iter().flat_map(|&x| ((rounded(x).to_bits() >> 16) as u16).to_le_bytes()).collect(),
+        _ => bytes_of(values),
+    }
 }
 
 fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize; 2]) -> Axis {
@@ -44,6 +52,7 @@ fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [A
     }
 }
 
+/// What comes of `f32`; of bfloat16 in memory it is the same, rounded where it is stored so.
 fn run(
     isa: &Isa,
     form: Form,
@@ -53,6 +62,22 @@ fn run(
     filters: usize,
     axes: [Axis; 2],
 ) -> Vec<f32> {
+    let shape = [images, groups, channels, filters];
+    let found = run_in(Mem::F32, isa, form, shape, axes);
+    let halves = run_in(Mem::Bf16, isa, form, shape, axes);
+    assert_eq!(halves, stored(Mem::Bf16, &floats_of(&found)), "{} {form:?} {shape:?} {axes:?}", isa.name);
+    check_sums(&floats_of(&found), isa, form, shape, axes);
+    floats_of(&found)
+}
+
+/// The bytes of the result where images and results are numbers of one kind.
+fn run_in(
+    mem: Mem,
+    isa: &Isa,
+    form: Form,
+    [images, groups, channels, filters]: [usize; 4],
+    axes: [Axis; 2],
+) -> Vec<u8> {
     let [h, w] = axes;
     let all = groups * filters;
     let bias = View { mem: Mem::F32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
@@ -62,18 +87,16 @@ fn run(
         channels,
         filters,
         axes,
-        src: view(images, h.size, w.size, groups * channels),
+        src: view(mem, images, h.size, w.size, groups * channels),
         src_zero: 0,
-        dst: view(images, h.out, w.out, all),
+        dst: view(mem, images, h.out, w.out, all),
         operands: vec![bias],
         epilogue: Expr::Operand(0).plus(Expr::Operand(1)),
         own_weights: false,
         form,
     };
-    let x = random_floats(problem.src.bytes / 4, 1);
-    let weights: Vec<f32> = random_floats(all * channels * h.kernel * w.kernel, 2).into_iter().map(rounded).collect();
+    let [x, weights, biases] = data([images, groups, channels, filters], axes);
     let weight = |f: usize, c: usize, y: usize, x: usize| weights[((f * channels + c) * h.kernel + y) * w.kernel + x];
-    let biases = random_floats(all, 3);
     let schedule = Schedule::choose(&problem, isa, &Machine::default());
     let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
@@ -86,14 +109,30 @@ fn run(
     let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Machine::default()) };
     let kernel = product(&problem, isa, schedule);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
-    let mut buffers = vec![bytes_of(&x), packed, bytes_of(&biases), vec![0xee; problem.dst.bytes]];
+    let mut buffers = vec![stored(mem, &x), packed, bytes_of(&biases), vec![0xee; problem.dst.bytes]];
     let mut interpreted = buffers.clone();
     run_here(&kernel, &mut buffers).unwrap();
     if problem.dst.bytes < 20_000 {
         kernel.interpret(&mut interpreted).unwrap();
         assert_eq!(interpreted, buffers);
     }
-    let found = floats_of(&buffers[3]);
+    buffers.swap_remove(3)
+}
+
+/// The images, the rounded weights, the biases.
+fn data([images, groups, channels, filters]: [usize; 4], [h, w]: [Axis; 2]) -> [Vec<f32>; 3] {
+    let all = groups * filters;
+    let x = random_floats(images * h.size * w.size * groups * channels, 1);
+    let weights = random_floats(all * channels * h.kernel * w.kernel, 2).into_iter().map(rounded).collect();
+    [x, weights, random_floats(all, 3)]
+}
+
+/// Compares a result with loops in `f64`.
+fn check_sums(found: &[f32], isa: &Isa, form: Form, shape: [usize; 4], axes: [Axis; 2]) {
+    let ([_, groups, channels, filters], [h, w]) = (shape, axes);
+    let all = groups * filters;
+    let [x, weights, biases] = data(shape, axes);
+    let weight = |f: usize, c: usize, y: usize, x: usize| weights[((f * channels + c) * h.kernel + y) * w.kernel + x];
     let at = |n: usize, y: usize, x: usize, c: usize| ((n * h.size + y) * w.size + x) * groups * channels + c;
     for (i, &found) in found.iter().enumerate() {
         let (n, oy, ox, f) = (i / all / w.out / h.out, i / all / w.out % h.out, i / all % w.out, i % all);
@@ -112,7 +151,6 @@ fn run(
         }
         assert!((f64::from(found) - sum).abs() <= 1e-6 * scale, "{} {form:?} {axes:?} at {i}: {found} {sum}", isa.name);
     }
-    found
 }
 
 #[test]
@@ -125,6 +163,7 @@ fn every_tail_of_a_product() {
                     for form in [Form::Halves, Form::Widened] {
                         run(isa, form, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
                     }
+                    // Matrices read from where they are end with whole ones, with a part of one, and with none but a part.
                     let best = Form::bf16(isa, 32, 32);
                     if best.is_blocked() {
                         run(isa, best, 1, 1, 32 * k.div_ceil(8), n, [Axis::NONE, axis(4 * m - 3, 1, 1, 1, [0, 0])]);

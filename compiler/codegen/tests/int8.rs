@@ -126,7 +126,7 @@ fn every_tail_of_a_product() {
         let (mr, nr) = (isa.contract_i8.0, isa.contract_i8.1 * isa.lanes());
         for m in [1, mr - 1, mr, mr + 1, 9 * mr + 2] {
             for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
-                for k in [1, 2, 7, 8, 9, 33] {
+                for k in [1, 2, 7, 8, 9, 33, 64] {
                     check_on(isa, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])], Mem::U8, 3);
                 }
             }

@@ -61,7 +61,7 @@ pub(super) fn build(
         rows: pixels.div_ceil(MATRIX_ROWS) as u8,
         cols: cols.div_ceil(MATRIX_ROWS) as u8,
         nr,
-        step: p.pixel_step(),
+        step: p.pixel_step(pixels),
         of: if p.form == Form::HalfBlocks { Of::Bf16 } else { Of::Bytes },
     };
     blocks.each_sum().for_each(|(r, c)| b.mat_zero(blocks.sum(r, c)));
@@ -89,38 +89,62 @@ pub(super) fn build(
     epilogue(b, p, (pixels, cols), nr, at);
 }
 
-/// Applies the epilogue to the sums, a vector of columns after the other, and stores it.
+/// A vector of columns: the first, how many, what its sums begin with, and operands that are the same for all pixels.
+struct Column {
+    first: usize,
+    n: usize,
+    head: Option<Reg>,
+    fixed: Vec<Option<Reg>>,
+}
+
+impl Column {
+    fn new(b: &mut TileBuilder, p: &Product, (first, n): (usize, usize), nr: usize, at: &Pointers) -> Column {
+        let head = (p.pack().head_bytes(nr) > 0).then(|| b.load(Mem::I32, at.panel, 4 * first as i64));
+        let fixed = p.operands.iter().zip(&at.operands).map(|(view, &ptr)| {
+            let same = view.strides[3] == 0;
+            same.then(|| b.load_along(view.mem, ptr, first as i64 * view.strides[4], n, view.strides[4]))
+        });
+        let fixed = fixed.collect();
+        Column { first, n, head, fixed }
+    }
+
+    /// Applies the epilogue to pixel `row` from where the pointers stand, and stores it.
+    fn store(&self, b: &mut TileBuilder, p: &Product, nr: usize, q: &[Ptr], row: i64) {
+        let mem = if p.form.is_float() { Mem::F32 } else { Mem::I32 };
+        let place = |strides: &[i64; 5]| row * strides[3] + self.first as i64 * strides[4];
+        let sum = b.load(mem, q[0], row * sum_row(nr) + 4 * self.first as i64);
+        let sum = self.head.map_or(sum, |head| b.add(sum, head));
+        let mut known = self.fixed.clone();
+        let value = p.epilogue.emit(b, &mut |b, i| {
+            let Some(i) = i.checked_sub(1) else { return sum };
+            let view = &p.operands[i];
+            let load = || b.load_along(view.mem, q[2 + i], place(&view.strides), self.n, view.strides[4]);
+            *known[i].get_or_insert_with(load)
+        });
+        b.store_strided(p.dst.mem, q[1], place(&p.dst.strides), self.n, p.dst.strides[4], value);
+    }
+}
+
+/// Pixels in one turn of the epilogue.
+const UNROLL: usize = 4;
+
+/// Applies the epilogue to the sums, all columns of a pixel after the other, and stores it.
 fn epilogue(b: &mut TileBuilder, p: &Product, (pixels, cols): (usize, usize), nr: usize, at: &Pointers) {
     let lanes = b.lanes();
-    let mem = if p.form.is_float() { Mem::F32 } else { Mem::I32 };
-    for first in (0..cols).step_by(lanes) {
-        let n = lanes.min(cols - first);
-        let column = |strides: &[i64; 5]| first as i64 * strides[4];
-        // What the sums begin with, and what is the same for all pixels.
-        let head = (p.pack().head_bytes(nr) > 0).then(|| b.load(Mem::I32, at.panel, 4 * first as i64));
-        let fixed: Vec<Option<Reg>> = p
-            .operands
-            .iter()
-            .zip(&at.operands)
-            .map(|(view, &ptr)| {
-                let same = view.strides[3] == 0;
-                same.then(|| b.load_along(view.mem, ptr, column(&view.strides), n, view.strides[4]))
-            })
-            .collect();
-        let mut advance = vec![(at.sums, sum_row(nr)), (at.dst, p.dst.strides[3])];
-        advance.extend(p.operands.iter().zip(&at.operands).map(|(view, &ptr)| (ptr, view.strides[3])));
-        b.for_each(Count::Static(pixels as u32), &advance, &[], |b, q, _| {
-            let sum = b.load(mem, q[0], 4 * first as i64);
-            let sum = head.map_or(sum, |head| b.add(sum, head));
-            let mut known = fixed.clone();
-            let value = p.epilogue.emit(b, &mut |b, i| {
-                let Some(i) = i.checked_sub(1) else { return sum };
-                let view = &p.operands[i];
-                *known[i]
-                    .get_or_insert_with(|| b.load_along(view.mem, q[2 + i], column(&view.strides), n, view.strides[4]))
-            });
-            b.store_strided(p.dst.mem, q[1], column(&p.dst.strides), n, p.dst.strides[4], value);
-            vec![]
-        });
-    }
+    let columns = (0..cols).step_by(lanes).map(|first| (first, lanes.min(cols - first)));
+    let columns: Vec<Column> = columns.map(|of| Column::new(b, p, of, nr, at)).collect();
+    let turn = |b: &mut TileBuilder, q: &[Ptr], rows: usize| {
+        for row in 0..rows as i64 {
+            columns.iter().for_each(|column| column.store(b, p, nr, q, row));
+        }
+    };
+    let steps = [(at.sums, sum_row(nr)), (at.dst, p.dst.strides[3])].into_iter();
+    let steps = steps.chain(p.operands.iter().zip(&at.operands).map(|(view, &ptr)| (ptr, view.strides[3])));
+    let advance: Vec<(Ptr, i64)> = steps.map(|(ptr, step)| (ptr, UNROLL as i64 * step)).collect();
+    let turns = Count::Static((pixels / UNROLL) as u32);
+    let (rest, _) = b.for_each_ptrs(turns, &advance, &[], |b, q, _| {
+        turn(b, q, UNROLL);
+        vec![]
+    });
+    turn(b, &rest, pixels % UNROLL);
 }

@@ -16,9 +16,10 @@
 //! are dilated. Where `k` is no multiple of the group, the last one reads more elements, which meet weights of zero.
 //!
 //! Where there are matrix registers, tiles are two by two of them: 32 pixels by 32 columns. Taps are filled up with weights of
-//! zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the registers.
+//! zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the registers. Points whose
+//! channels are whole rows of matrices are multiplied from where they are as well; the last pixels, fewer than a matrix, are staged.
 //!
-//! Products of bfloat16 round pixels when they are staged. Where there is no instruction for pairs of them, pixels stay `f32`
+//! Products of bfloat16 round pixels when they are staged, unless they are bfloat16 in memory. Where there is no instruction for pairs of them, pixels stay `f32`
 //! and the weights, half as long in memory as those of an `f32` contraction, are widened in registers.
 
 mod blocks;
@@ -155,7 +156,7 @@ pub struct Product {
     pub filters: usize,
     /// Rows and columns.
     pub axes: [Axis; 2],
-    /// The images: 8-bit integers or `f32`, the channels of a group side by side.
+    /// The images: 8-bit integers, `f32` or bfloat16, the channels of a group side by side.
     pub src: View,
     /// What stands for zero in `src`, and pads it.
     pub src_zero: i32,
@@ -215,17 +216,33 @@ impl Product {
         self.form.staged_zero(self.src.mem, self.src_zero)
     }
 
-    /// Whether the source's bytes are multiplied from where they are: points without padding in whole groups.
+    /// Whether pixels are multiplied from where they are: points without padding in whole groups, or in whole rows of matrices.
     fn direct(&self) -> bool {
         let [h, w] = self.axes;
         let points = h == Axis::NONE && w.kernel == 1 && w.pads == [0, 0] && w.inside();
-        points && self.form == Form::Fours && self.src.mem == Mem::U8 && self.channels.is_multiple_of(4)
+        let whole = match (self.form, self.src.mem) {
+            (Form::Fours, Mem::U8) | (Form::Halves, Mem::Bf16) => self.form.group(),
+            (Form::ByteBlocks, Mem::U8) | (Form::HalfBlocks, Mem::Bf16) => BLOCK * self.form.group(),
+            _ => return false,
+        };
+        points && self.channels.is_multiple_of(whole)
     }
 
-    /// Bytes from the pixel of one result to that of the next, in what is multiplied.
-    fn pixel_step(&self) -> i64 {
+    /// Whether a tile of so many pixels reads them from where they are: a matrix is read whole, and behind the last pixels may be nothing.
+    fn in_place(&self, pixels: usize) -> bool {
+        self.direct() && (!self.form.is_blocked() || pixels.is_multiple_of(BLOCK))
+    }
+
+    /// The last pixels that are staged although the others are not, for tiles of `mr` pixels.
+    fn staged_rest(&self, mr: usize) -> Option<usize> {
+        let rest = self.axes[1].out % mr;
+        (self.direct() && !self.in_place(rest)).then_some(rest)
+    }
+
+    /// Bytes from the pixel of one result to that of the next, in what a tile of so many pixels multiplies.
+    fn pixel_step(&self, pixels: usize) -> i64 {
         let stride = self.axes[1].stride as i64;
-        if self.direct() {
+        if self.in_place(pixels) {
             stride * self.src.strides[3]
         } else {
             stride * (self.form.staged_bytes() * self.channels) as i64
@@ -289,9 +306,10 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     let whole = p.images * h * w * p.groups * p.filters * p.dst.mem.bytes() as usize == p.dst.bytes;
     let dst = kernel.buf("c", p.dst.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, group, y0, x0, p0] = [(); 5].map(|()| kernel.var());
-    if !p.direct() {
+    let rest = p.staged_rest(mr);
+    if let Some(columns) = if p.direct() { rest } else { Some(columns) } {
         // The last element of a row may be stored with more behind it; matrices are loaded whole.
-        let behind = if p.form.is_blocked() { mr * p.pixel_step() as usize } else { 0 };
+        let behind = if p.form.is_blocked() { mr * p.axes[1].stride * p.form.staged_bytes() * p.channels } else { 0 };
         kernel.scratch(p.staged_rows(rows) * p.staged_row(columns) + behind + 64);
     }
     // What leaves matrix registers passes through memory.
@@ -312,6 +330,8 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     }
     if !p.direct() {
         body.extend(nest.stage(&mut kernel));
+    } else if let Some(rest) = rest {
+        body.push(nest.stage_rest(&mut kernel, rest));
     }
     let full = p.filters / nr;
     if full > 0 {
@@ -381,12 +401,25 @@ impl Nest<'_> {
         stmts
     }
 
+    /// Copies the last pixels to the start of the scratch, in the block that has them.
+    fn stage_rest(&self, kernel: &mut Kernel, rest: usize) -> Stmt {
+        let w = self.p.axes[1].out;
+        let then = self.stage_rows(kernel, self.source_at((w - rest).into()), rest, 0);
+        let end = Ix::var(self.x0) + self.schedule.columns;
+        Stmt::If { a: end, rel: Rel::Ge, b: w.into(), then, otherwise: vec![] }
+    }
+
     /// Where the first source pixel of the block's columns is, in row 0.
     fn source(&self) -> Ix {
+        self.source_at(Ix::var(self.x0))
+    }
+
+    /// Where the source pixel of a column is, in row 0.
+    fn source_at(&self, column: Ix) -> Ix {
         let (p, strides) = (self.p, self.p.src.strides);
         Ix::var(self.image) * strides[0]
             + Ix::var(self.group) * (p.channels as i64 * strides[4])
-            + Ix::var(self.x0) * (p.axes[1].stride as i64 * strides[3])
+            + column * (p.axes[1].stride as i64 * strides[3])
             + p.src.offset
     }
 
@@ -439,10 +472,11 @@ impl Nest<'_> {
         let (p, s) = (self.p, self.schedule);
         let row_bytes = p.staged_row(s.columns);
         let tile = kernel.tile(tile::build(p, self.isa, row_bytes, s.nr, pixels, cols));
-        let column = at.clone() * p.pixel_step();
-        let a = match p.direct() {
-            true => self.src.at(self.source() + column),
-            false => Base::Scratch.at(Ix::var(row) * (p.axes[0].stride * row_bytes) as i64 + column),
+        let column = at.clone() * p.pixel_step(pixels);
+        let a = match (p.in_place(pixels), p.direct()) {
+            (true, _) => self.src.at(self.source() + column),
+            (false, true) => Base::Scratch.at(Ix::Const(0)),
+            (false, false) => Base::Scratch.at(Ix::var(row) * (p.axes[0].stride * row_bytes) as i64 + column),
         };
         let pack = p.pack();
         let mut set = Ix::var(self.group);

@@ -47,7 +47,7 @@ pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels:
         return b.finish();
     }
     let (rows, taps, k) = p.taps();
-    let shape = Shape { pixels, vectors: cols.div_ceil(lanes), nr, form: p.form, k, step: p.pixel_step() };
+    let shape = Shape { pixels, vectors: cols.div_ceil(lanes), nr, form: p.form, k, step: p.pixel_step(pixels) };
     let first = shape.first(&mut b, panel);
     let panel = b.offset(panel, p.pack().head_bytes(nr) as i64);
     let acc: Vec<_> = (0..pixels).flat_map(|_| first.iter().copied()).collect();
