@@ -238,7 +238,7 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, Co
         });
     }
     kernel.body = stmts;
-    Ok(Built { kernel, table: cut.buffer.clone() })
+    Ok(Built { kernel: kernel.rounding_on(isa), table: cut.buffer.clone() })
 }
 
 fn let_(var: Var, value: Ix) -> Stmt {

@@ -48,7 +48,7 @@ pub fn elementwise(p: &Elementwise, isa: &Isa) -> Kernel {
         bases.push(kernel.buf(format!("y{i}"), view.bytes, access));
     }
     (kernel.tasks, kernel.body) = nest.build(&mut kernel, &bases, &Ix::var(TASK));
-    kernel
+    kernel.rounding_on(isa)
 }
 
 /// Whether the only result may be stored over operand `operand`: their views are equal, and every element is loaded

@@ -81,7 +81,7 @@ pub fn folding(p: &Folding, isa: &Isa) -> Option<Kernel> {
         return Some(kernel);
     }
     plan.build(&mut kernel, &bases);
-    Some(kernel)
+    Some(kernel.rounding_on(isa))
 }
 
 /// The problem with collapsed dims. Views are the operands, then the result.

@@ -37,7 +37,8 @@ pub use interp::Watch;
 pub use parse::parse_kernel;
 pub use verify::NestError;
 
-use crate::tile::Tile;
+use crate::target::Isa;
+use crate::tile::{Mem, Tile};
 use std::ops::{Add, Div, Mul, Rem, Sub};
 
 /// An index variable.
@@ -313,6 +314,14 @@ impl Kernel {
         let start = self.scratch_bytes;
         self.scratch_bytes += bytes.next_multiple_of(64);
         start
+    }
+
+    /// Lets tiles that store bfloat16 use what the target has for it.
+    pub fn rounding_on(mut self, isa: &Isa) -> Kernel {
+        for tile in self.tiles.iter_mut().filter(|t| t.lanes == isa.lanes() && t.stores(Mem::Bf16)) {
+            tile.level = isa.level;
+        }
+        self
     }
 
     /// Adds a tile, or finds the same one.

@@ -325,3 +325,17 @@ pub struct Tile {
     /// The program.
     pub body: Vec<Inst>,
 }
+
+impl Tile {
+    /// Whether it stores elements of this kind.
+    pub fn stores(&self, mem: Mem) -> bool {
+        fn any(body: &[Inst], mem: Mem) -> bool {
+            body.iter().any(|inst| match inst {
+                Inst::Store { mem: to, .. } => *to == mem,
+                Inst::Loop(l) => any(&l.body, mem),
+                _ => false,
+            })
+        }
+        any(&self.body, mem)
+    }
+}

@@ -85,7 +85,8 @@ fn row_counts(w: &Window) -> Counts {
 /// Builds the kernel.
 pub fn window(problem: &Window, isa: &Isa) -> Built {
     if planes::takes(problem) {
-        return planes::build(problem, isa);
+        let built = planes::build(problem, isa);
+        return Built { kernel: built.kernel.rounding_on(isa), ..built };
     }
     let w = &problem.arranged();
     let lanes = isa.lanes();
@@ -120,7 +121,7 @@ pub fn window(problem: &Window, isa: &Isa) -> Built {
         let_(c0, Ix::var(TASK) % channel_blocks * channels_of_task as i64),
         for_loop(row, r0, (Ix::var(r0) + rows_of_task).min(planes * rows), body),
     ];
-    Built { kernel, table }
+    Built { kernel: kernel.rounding_on(isa), table }
 }
 
 fn let_(var: Var, value: Ix) -> Stmt {
