@@ -11,10 +11,11 @@
 //! ```optc
 //! given %x: tensor<2x2xf32>
 //! %0 = tensor.const {value = dense<[1.0, 0.5, 2.0, -1.0]> : tensor<2x2xf32>} : tensor<2x2xf32>
-//! %1 = math.matmul %x, %0 {precision = bf16} : tensor<2x2xf32>
-//! %2 = math.relu %1 : tensor<2x2xf32>
-//! %3 = math.cast %2 {to = bf16} : tensor<2x2xbf16>
-//! %4 = math.matmul %3, %0 {precision = bf16} : tensor<2x2xf32>
+//! %1 = math.cast %x {to = bf16} : tensor<2x2xbf16>
+//! %2 = math.matmul %1, %0 {precision = bf16} : tensor<2x2xf32>
+//! %3 = math.relu %2 : tensor<2x2xf32>
+//! %4 = math.cast %3 {to = bf16} : tensor<2x2xbf16>
+//! %5 = math.matmul %4, %0 {precision = bf16} : tensor<2x2xf32>
 //! ```
 //!
 //! Why: weights and activations take half the memory and its bandwidth, and CPUs with instructions for bfloat16 do more products

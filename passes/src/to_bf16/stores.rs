@@ -2,9 +2,9 @@
 //!
 //! - One that nothing else reads is stored as bfloat16 alone: the rounding becomes part of the kernel that computes it.
 //!   The largest of rounded numbers is the largest one rounded, so behind a maximum the rounding goes before it.
-//! - One that others read too (a residual) stays `f32` for them. Matrix products, and convolutions of points, read a rounded copy: they
-//!   stage nothing then, and a copy is made once where they round again and again. Windows, which stage what they read, round it.
-//! - Inputs of the graph are read once and stay what they are, unless several matrix products read them.
+//! - One that others read too (a residual), or that no kernel with an epilogue gives, stays `f32`. Matrix products, and convolutions of
+//!   points, read a rounded copy: they stage nothing then, and round once what each of their tasks would. Windows stage what they
+//!   read anyway, and round it.
 
 use optc_ir::ops::math::Cast;
 use optc_ir::{Graph, NodeId, Op, TensorType, Value};
@@ -41,11 +41,7 @@ fn pays(g: &Graph, value: Value, readers: &[NodeId]) -> bool {
     let points = readers.iter().filter(|&&reader| reads_points(g, reader)).count();
     let computed = elementwise::is_anchor(g, value.node) || elementwise::class_of(g, value.node).is_some();
     let alone = readers.len() == g.uses(value).len() && !g.is_output(value);
-    match (computed, alone) {
-        (true, true) => !readers.is_empty(),
-        (true, false) => points > 0,
-        (false, _) => points > 1,
-    }
+    points > 0 || computed && alone && !readers.is_empty()
 }
 
 /// Whether a rounded product may read its factor from where it is: a matrix product, or a convolution whose window is one element.
