@@ -34,6 +34,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "conv_transpose", kernels: &["contract_"], make: products::conv_transpose },
     Kind { name: "sparse", kernels: &["spmm_f32"], make: products::sparse },
     Kind { name: "depthwise", kernels: &["depthwise_f32", "depthwise_bf16"], make: windows::depthwise },
+    Kind { name: "separable", kernels: &["separable_f32"], make: windows::separable },
     Kind { name: "pool", kernels: &["pool"], make: windows::pool },
     Kind { name: "reduce", kernels: &["fold"], make: rows::reduce },
     Kind { name: "softmax", kernels: &["fold"], make: rows::softmax },
@@ -67,9 +68,9 @@ pub fn case(kind: &Kind, seed: u64) -> Case {
     let mut random = Random::new(seed);
     loop {
         let nhwc = random.once_in(2);
-        let mut maker =
-            Maker { random: &mut random, graph: Graph::new("case"), inputs: vec![], passes: None, rounds: false };
-        let Some(last) = (kind.make)(&mut maker).and_then(|id| maker.finish(id, nhwc)) else { continue };
+        let (graph, inputs) = (Graph::new("case"), vec![]);
+        let mut maker = Maker { random: &mut random, graph, inputs, passes: None, rounds: false, nhwc };
+        let Some(last) = (kind.make)(&mut maker).and_then(|id| maker.finish(id)) else { continue };
         let (mut graph, inputs) = (maker.graph, maker.inputs);
         let passes = maker.passes;
         for result in 0..graph.node(last).results.len() as u32 {
@@ -93,6 +94,8 @@ struct Maker<'a> {
     passes: Option<&'static str>,
     /// Whether the result is stored as bfloat16.
     rounds: bool,
+    /// Whether images are to have their channels last.
+    nhwc: bool,
 }
 
 impl Maker<'_> {
@@ -186,8 +189,8 @@ impl Maker<'_> {
         Some(Value { node: self.op(op, &operands)?, result: 0 })
     }
 
-    /// Puts elementwise ops behind an op of reals, some of the time, and lays images out with channels last where `nhwc`.
-    fn finish(&mut self, id: NodeId, nhwc: bool) -> Option<NodeId> {
+    /// Puts elementwise ops behind an op of reals, some of the time, and lays images out with channels last where they are to be.
+    fn finish(&mut self, id: NodeId) -> Option<NodeId> {
         let value = Value { node: id, result: 0 };
         let ty = self.graph.ty(value).as_tensor()?.clone();
         let mut last = id;
@@ -218,7 +221,11 @@ impl Maker<'_> {
         }
         let images =
             matches!(self.graph.node(id).op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) | Op::QuantConv(_));
-        if nhwc && images && ty.static_shape()?.len() == 4 && self.passes.is_none() {
+        if self.nhwc
+            && (images || ty.encoding == Encoding::Nhwc)
+            && ty.static_shape()?.len() == 4
+            && self.passes.is_none()
+        {
             self.passes = Some(self.random.pick(&["", "fuse"]));
             let ids: Vec<NodeId> = self.graph.topological_order()?.into_iter().collect();
             for id in ids.into_iter().filter(|&id| id >= value.node) {

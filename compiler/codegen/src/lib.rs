@@ -15,6 +15,7 @@ pub mod movement;
 pub mod nest;
 pub mod peak;
 pub mod recurrent;
+pub mod separable;
 pub mod space;
 pub mod spmm;
 pub mod target;

@@ -91,9 +91,9 @@ impl Pixels {
     pub(super) fn linear(&self) -> bool {
         let [d, h, w] = self.axes.map(|a| a.out as i64);
         let uniform = |s: &[i64; 4]| {
-            (h * d == 1 && self.images == 1 || s[2] == w * s[3])
-                && (d == 1 && self.images == 1 || s[1] == h * s[2])
-                && (self.images == 1 || s[0] == d * s[1])
+            (h == 1 || s[2] == w * s[3])
+                && (d == 1 || s[1] == h * w * s[3])
+                && (self.images == 1 || s[0] == d * h * w * s[3])
         };
         uniform(&self.c) && self.operands.iter().all(uniform)
     }

@@ -4,6 +4,7 @@ use optc_ir::Encoding;
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
+use super::separable::Emitted;
 use super::{Declined, Lowered, Lowering, View};
 use crate::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
 use crate::cost::int8::Extents;
@@ -69,15 +70,16 @@ impl Lowering {
                 Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
             args.push(self.add_constant(table));
         }
-        args.extend(places);
+        args.extend(places.iter().copied());
         args.push(dst);
         let (batch, k) = (c.batch, c.taps * c.k);
         self.product =
             Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false, three_by_three: None });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
-        let schedule = schedule.to_string();
-        self.kernel(built.kernel, args, None, Info { loc, flops, bytes, schedule, ..Info::default() });
+        let info = Info { loc: loc.clone(), flops, bytes, schedule: schedule.to_string(), ..Info::default() };
+        self.kernel(built.kernel, args, None, info);
+        self.emitted = Some(Emitted { contract: c, a, b, places, dst, schedule, loc });
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use optc_tensor::{DType, Tensor};
 use super::bf16::{only_f32_precision, only_factors, rounded_floats};
 use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
+use super::separable::Depthwise;
 use super::sparse::{self, Block, Geometry, Matrix};
 use super::winograd::{Form, three_by_three};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
@@ -58,6 +59,13 @@ impl Lowering {
                 operands: fused.operands,
                 epilogue: fused.expr,
             };
+            if let Filters::Constant(t) = &weights {
+                let (weights, value) = (t.as_slice().map_err(|e| Declined::new(e.to_string()))?, site.operand(0)?);
+                let (window, places, loc) = (&problem, &fused.places[..], &site.loc[..]);
+                if self.separable(&Depthwise { value, src: &x, window, weights, places, dst: dst.at, loc }) {
+                    return Ok(());
+                }
+            }
             let filters = self.depthwise_filters(&weights, groups, &site.loc)?;
             self.window(&problem, &x, Some(filters), &fused.places, &dst, &site.loc);
             return Ok(());

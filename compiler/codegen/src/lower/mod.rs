@@ -29,6 +29,7 @@ mod product;
 mod quantize;
 mod recurrent;
 mod report;
+mod separable;
 mod shape;
 mod site;
 mod sparse;
@@ -173,6 +174,8 @@ pub struct Lowering {
     product: Option<Extents>,
     tuning: Tuning,
     points: Vec<Point>,
+    /// The contraction that was emitted last.
+    emitted: Option<separable::Emitted>,
 }
 
 impl Lowering {
@@ -195,6 +198,7 @@ impl Lowering {
             product: None,
             tuning,
             points: Vec::new(),
+            emitted: None,
         };
         lowering.take_inputs()?;
         lowering.take_constants();

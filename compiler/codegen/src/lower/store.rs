@@ -186,5 +186,6 @@ impl Lowering {
         self.names.truncate(mark.names);
         self.copies.truncate(mark.copies);
         self.points.truncate(mark.points);
+        self.emitted = None;
     }
 }

@@ -52,6 +52,11 @@ impl Axis {
         (self.kernel, self.stride, self.dilation) == (kernel, 1, 1)
     }
 
+    /// Elements from the first tap of a window to the last.
+    pub(crate) fn reach(&self) -> usize {
+        (self.kernel - 1) * self.dilation + 1
+    }
+
     /// The taps of output `i` that are not in the padding.
     pub(crate) fn taps(&self, i: usize) -> Range<usize> {
         let before = |end: usize| end.saturating_sub(i * self.stride).div_ceil(self.dilation).min(self.kernel);

@@ -220,31 +220,18 @@ impl Nest<'_> {
     fn columns(&self, kernel: &mut Kernel, clips: &[Clip; 2], unrolled: bool) -> Vec<Stmt> {
         let mut stmts = Vec::new();
         for run in runs(self.w) {
-            if run.tiles == 1 {
-                stmts.extend(self.channels(kernel, &run.columns, run.first.into(), clips, unrolled));
-                continue;
-            }
-            let tile = kernel.var();
-            let at = Ix::var(tile) * run.columns.len() as i64 + run.first;
-            let body = self.channels(kernel, &run.columns, at, clips, unrolled);
-            stmts.push(for_loop(tile, 0, run.tiles, body));
+            stmts.extend(self.channels(kernel, &run, clips, unrolled));
         }
         stmts
     }
 
-    /// The columns from `at` on, for all channels of the task.
-    fn channels(
-        &self,
-        kernel: &mut Kernel,
-        columns: &[Column],
-        at: Ix,
-        clips: &[Clip; 2],
-        unrolled: bool,
-    ) -> Vec<Stmt> {
+    /// The tiles of a run, for all channels of the task.
+    fn channels(&self, kernel: &mut Kernel, run: &Run, clips: &[Clip; 2], unrolled: bool) -> Vec<Stmt> {
+        let (columns, tiles, at) = (&run.columns[..], run.tiles, Ix::from(run.first));
         let (lanes, channels) = (self.lanes, self.w.channels);
         let (whole, tail) = (channels / lanes * lanes, channels % lanes);
         let mut place = |lanes: usize, vectors: usize, channel: Ix, turns: Option<Ix>| {
-            let spec = Spec { window: self.w, columns, lanes, unrolled, rows: self.same, vectors };
+            let spec = Spec { window: self.w, columns, lanes, unrolled, rows: self.same, vectors, tiles };
             let tile = kernel.tile(build(&spec, self.lanes));
             let mut counts: Vec<Ix> = turns.into_iter().collect();
             if !unrolled {

@@ -1,11 +1,11 @@
 //! The tiles: the taps of a few columns in registers, for all vectors of a block of channels.
 
-use super::{Reduce, Window};
+use super::{Reduce, View, Window};
 use crate::tile::{Binary, Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::ops::Range;
 
 /// With more taps in a row than this, the weights of a row do not stay in registers beside the sums.
-const HELD_WEIGHTS: usize = 4;
+const HELD_WEIGHTS: usize = 5;
 
 /// One column of the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Spec<'a> {
     pub rows: Option<usize>,
     /// Vectors of channels in one turn.
     pub vectors: usize,
+    /// Tiles beside each other.
+    pub tiles: usize,
 }
 
 /// The pointers of a turn.
@@ -52,26 +54,54 @@ pub(super) fn build(spec: &Spec, full_lanes: usize) -> Tile {
     let dst = b.ptr();
     let turns = (spec.lanes == full_lanes).then(|| b.count());
     let counts = (!spec.unrolled).then(|| [b.count(), b.count()]);
-    let Some(turns) = turns else {
-        turn(&mut b, spec, &Ptrs { src, weights, operands, dst, table }, counts);
-        return b.finish();
-    };
+    let ptrs = Ptrs { src, weights, operands, dst, table };
+    let beside = spec.columns.len() as i64;
+    let columns = spec.steps(w.axes[2].stride as i64 * beside * w.src.strides[3], |v| beside * v.strides[3], 0);
     let by = (spec.vectors * full_lanes) as i64;
-    let mut advance = vec![(src, by * w.src.strides[4]), (dst, by * w.dst.strides[4])];
-    advance.extend(weights.map(|p| (p, by * 4)));
-    let moving = |i: &usize| w.operands[*i].strides[4] != 0;
-    advance.extend((0..operands.len()).filter(moving).map(|i| (operands[i], by * w.operands[i].strides[4])));
-    b.for_each(turns, &advance, &[], |b, p, _| {
-        let mut rest = p[2..].iter().copied();
-        let weights = weights.and_then(|_| rest.next());
-        let mut operands = operands.clone();
-        for i in (0..operands.len()).filter(moving) {
-            operands[i] = rest.next().unwrap_or(operands[i]);
-        }
-        turn(b, spec, &Ptrs { src: p[0], weights, operands, dst: p[1], table }, counts);
-        vec![]
-    });
+    let channels = spec.steps(by * w.src.strides[4], |v| by * v.strides[4], 4 * by);
+    let all_channels = |b: &mut TileBuilder, ptrs: &Ptrs| match turns {
+        Some(turns) => ptrs.each(b, turns, &channels, |b, ptrs| turn(b, spec, ptrs, counts)),
+        None => turn(b, spec, ptrs, counts),
+    };
+    match spec.tiles {
+        1 => all_channels(&mut b, &ptrs),
+        tiles => ptrs.each(&mut b, Count::Static(tiles as u32), &columns, all_channels),
+    }
     b.finish()
+}
+
+/// Bytes that the pointers of a turn are further in the next one.
+struct Steps {
+    src: i64,
+    weights: i64,
+    operands: Vec<i64>,
+    dst: i64,
+}
+
+impl Spec<'_> {
+    /// The steps of a loop: of the source, of the views of the result and the operands, and of the weights.
+    fn steps(&self, src: i64, of: impl Fn(&View) -> i64, weights: i64) -> Steps {
+        Steps { src, weights, operands: self.window.operands.iter().map(&of).collect(), dst: of(&self.window.dst) }
+    }
+}
+
+impl Ptrs {
+    /// A loop over turns; what does not move is no pointer of the loop.
+    fn each(&self, b: &mut TileBuilder, count: Count, by: &Steps, turn: impl FnOnce(&mut TileBuilder, &Ptrs)) {
+        let mut all = vec![(self.src, by.src), (self.dst, by.dst)];
+        all.extend(self.weights.map(|w| (w, by.weights)));
+        all.extend(self.operands.iter().copied().zip(by.operands.iter().copied()));
+        let moving: Vec<_> = all.iter().copied().filter(|&(_, by)| by != 0).collect();
+        b.for_each(count, &moving, &[], |b, q, _| {
+            let mut moved = q.iter();
+            let mut now: Vec<Ptr> =
+                all.iter().map(|&(p, by)| if by == 0 { p } else { moved.next().copied().unwrap_or(p) }).collect();
+            let operands = now.split_off(now.len() - self.operands.len());
+            let weights = self.weights.map(|_| now[2]);
+            turn(b, &Ptrs { src: now[0], dst: now[1], weights, operands, table: self.table });
+            vec![]
+        });
+    }
 }
 
 /// One vector of channels (or several) of all columns.

@@ -1,0 +1,85 @@
+//! A depthwise convolution that reads what a pointwise one wrote: both as one kernel ([`crate::separable`]).
+//!
+//! The pointwise convolution has been lowered when the depthwise one is: its step is taken back. Nobody else may read its result.
+
+use optc_ir::Value;
+use optc_runtime::plan::{BufRef, Info, Step};
+
+use super::conv::floats;
+use super::report::Decision;
+use super::{Lowering, View};
+use crate::contract::{Contract, Schedule};
+use crate::separable::{Separable, filters, separable};
+use crate::window::Window;
+
+/// A contraction that was emitted, and the places of its buffers.
+#[derive(Debug)]
+pub(super) struct Emitted {
+    pub contract: Contract,
+    pub a: BufRef,
+    pub b: BufRef,
+    pub places: Vec<BufRef>,
+    pub dst: BufRef,
+    pub schedule: Schedule,
+    pub loc: Vec<String>,
+}
+
+/// A depthwise convolution to be emitted.
+pub(super) struct Depthwise<'a> {
+    /// What it reads, and where that is.
+    pub value: Value,
+    pub src: &'a View,
+    pub window: &'a Window,
+    pub weights: &'a [f32],
+    pub places: &'a [BufRef],
+    pub dst: BufRef,
+    pub loc: &'a [String],
+}
+
+impl Lowering {
+    /// Emits both convolutions as one kernel, if the one before was lowered last and suits.
+    pub(super) fn separable(&mut self, d: &Depthwise) -> bool {
+        let Some(before) = self.emitted.take_if(|e| e.dst == d.src.at) else { return false };
+        // A region that reads a value twice, in its epilogue too, is one reader.
+        let twice = d.places.iter().any(|at| at.buf == before.dst.buf);
+        let alone = self.uses_left.get(&d.value) == Some(&1) && !twice;
+        let last =
+            self.steps.last().is_some_and(|step| matches!(step, Step::Kernel(k) if k.args.last() == Some(&before.dst)));
+        let tile = (before.schedule.mr, before.schedule.nr);
+        let problem = Separable { dense: before.contract, window: d.window.clone(), tile };
+        if !alone || !last || problem.declines().is_some() {
+            return false;
+        }
+        let cut = problem.cut(&self.target.machine);
+        if !problem.pays(cut, &self.target.machine) {
+            return false;
+        }
+        let Ok(kernel) = separable(&problem, self.target.isa, cut) else { return false };
+        self.take_back();
+        let of_group = cut.panels * tile.1;
+        let filters = self.add_constant(floats(&filters(d.weights, problem.window.channels, of_group)));
+        let mut args = vec![before.a, before.b];
+        args.extend(before.places);
+        args.push(filters);
+        args.extend(d.places);
+        args.push(d.dst);
+        let name = kernel.name.clone();
+        let loc: Vec<_> = before.loc.iter().chain(d.loc).cloned().collect();
+        let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+        let schedule = format!("blocks of {} rows by {} panels", cut.rows, cut.panels);
+        self.kernel(kernel, args, None, Info { loc, flops: problem.flops(), bytes, schedule, ..Info::default() });
+        if let Some(report) = self.report.iter_mut().rev().find(|r| r.loc == before.loc) {
+            report.decision = Decision::Kernel { names: vec![name] };
+        }
+        true
+    }
+
+    /// Takes the last step back, a kernel's, and its kernel if no other step runs that.
+    fn take_back(&mut self) {
+        let Some(Step::Kernel(last)) = self.steps.pop() else { return };
+        let shared = self.steps.iter().any(|step| matches!(step, Step::Kernel(k) if k.kernel == last.kernel));
+        if !shared && last.kernel + 1 == self.kernels.len() {
+            self.kernels.pop();
+        }
+    }
+}
