@@ -70,7 +70,11 @@ impl Linear {
     /// The op for a bias of one element a channel, and the bias so far.
     fn op_and_bias(&self, g: &Graph) -> Option<(Op, Option<Vec<f64>>)> {
         let op = g.node(self.node).op.clone();
-        let Some(bias) = g.operand(self.node, 2) else { return Some((op, None)) };
+        let Some(bias) = g.operand(self.node, 2) else {
+            // A factor of a bias that there is not is not one of the new bias.
+            let op = if let Op::Gemm(gemm) = op { Gemm { beta: Real(1.0), ..gemm }.into() } else { op };
+            return Some((op, None));
+        };
         let bias = g.constant(bias)?;
         let spread = match bias.shape() {
             [] | [1] | [1, 1] => Some(vec![*bias.to_f64_vec().first()?; self.channels]),
