@@ -571,3 +571,22 @@ fn bfloat16_in_memory_matches_the_interpreter() {
         both(b.finish(), &bytes_of(&src), 2 * src.len());
     }
 }
+
+#[test]
+fn any_address_may_be_brought_near() {
+    for lanes in widths() {
+        let mut b = TileBuilder::new("ahead", lanes);
+        let (s, d) = (b.ptr(), b.ptr());
+        b.for_each(Count::Static(3), &[(s, 1 << 40), (d, 64)], &[], |b, p, _| {
+            b.prefetch(p[0], -8);
+            let x = b.f32(2.0);
+            // A load is still an operand of the instruction behind it.
+            let y = b.load(Mem::F32, p[1], 0);
+            b.prefetch(p[1], 1 << 34);
+            let sum = b.add(x, y);
+            b.store(Mem::F32, p[1], 0, sum);
+            vec![]
+        });
+        both(b.finish(), &[0; 64], 3 * 64);
+    }
+}

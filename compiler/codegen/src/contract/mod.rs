@@ -28,6 +28,7 @@ use crate::expr::Expr;
 use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
 use crate::target::Isa;
 use crate::tile::Mem;
+use tile::Ahead;
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
@@ -311,7 +312,8 @@ impl Nest<'_> {
     /// The call of the tile for `rows` by `cols` at row `row` of the task and the current panel.
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix) -> Stmt {
         let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
-        let tile = kernel.tile(tile::build(c, self.isa, nr as usize, rows, cols));
+        let ahead = Ahead::choose(c, self.schedule);
+        let tile = kernel.tile(tile::build(c, self.isa, nr as usize, ahead, rows, cols));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
         let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, nr as usize) as i64 } else { 0 };
@@ -321,6 +323,10 @@ impl Nest<'_> {
             Rows::Stride(stride) => self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset),
         };
         let mut ptrs = vec![a, self.b.at(batch() * own_b + Ix::var(self.panel) * panel_bytes)];
+        ptrs.extend(ahead.map(|ahead| {
+            let part = (row.clone() / self.schedule.mr as i64).min(ahead.parts - 1) * ahead.bytes as i64;
+            self.b.at(batch() * own_b + (Ix::var(self.panel) + 1) * panel_bytes + part)
+        }));
         if let Some(table) = self.rows {
             ptrs.push(table.at(0));
             ptrs.push(table.at(Ix::var(p.table) + row.clone() * (4 * c.taps as i64)));

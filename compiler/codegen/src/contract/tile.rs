@@ -1,6 +1,6 @@
 //! The micro-kernel: `rows` by `cols` sums in registers over all taps and k, then the epilogue.
 
-use super::{Contract, Rows};
+use super::{Contract, Rows, Schedule};
 use crate::target::Isa;
 use crate::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
 
@@ -11,12 +11,43 @@ const UNROLL: usize = 4;
 /// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
 const CHAINS: usize = 8;
 
-/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, the zeros and the offsets of the first
+/// A panel of so many bytes, with the others of its B, is not in L2 when its turn comes.
+const FAR: usize = 8 << 10;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// What each tile of a block of rows brings near of the next panel, so that its first tile does not wait for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// Lines in a turn.
+    lines: usize,
+    /// Tiles that bring different parts; together the whole panel.
+    pub parts: usize,
+    /// Bytes of a part.
+    pub bytes: usize,
+}
+
+impl Ahead {
+    /// What suits, if the panel is long and there are several tiles of rows to share it.
+    pub(super) fn choose(c: &Contract, s: Schedule) -> Option<Ahead> {
+        let turns = c.k / UNROLL;
+        let tiles = s.mc.min(c.m) / s.mr;
+        if 4 * c.taps * c.k * s.nr < FAR || turns == 0 || tiles < 2 {
+            return None;
+        }
+        let all = (4 * UNROLL * s.nr).div_ceil(LINE);
+        let lines = all.div_ceil(tiles);
+        Some(Ahead { lines, parts: all.div_ceil(lines), bytes: c.taps * turns * lines * LINE })
+    }
+}
+
+/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is, the zeros and the offsets of the first
 /// row if there is a table, the operands of the epilogue, C.
-pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize) -> Tile {
+pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, ahead: Option<Ahead>, rows: usize, cols: usize) -> Tile {
     let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
     let vectors = cols.div_ceil(isa.lanes());
     let (a, panel) = (b.ptr(), b.ptr());
+    let next = ahead.map(|ahead| (b.ptr(), ahead.lines));
     let table = c.has_table().then(|| (b.ptr(), b.ptr()));
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
@@ -30,15 +61,18 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, rows: usize, cols: usize
         (Rows::Pixels(_), Some((zeros, offsets))) => {
             let count = Count::Static(c.taps as u32);
             let tap_bytes = (4 * nr * c.k) as i64;
-            b.for_each(count, &[(offsets, 4), (panel, tap_bytes)], &acc, |b, p, acc| {
+            let mut advance = vec![(offsets, 4), (panel, tap_bytes)];
+            advance.extend(next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
+            b.for_each(count, &advance, &acc, |b, p, acc| {
+                let next = next.map(|(_, lines)| (p[2], lines));
                 let row_bytes = 4 * c.taps as i64;
                 let at: Vec<_> = (0..rows).map(|r| (b.load_ptr(p[0], r as i64 * row_bytes, a, zeros), 0)).collect();
-                shape.accumulate(b, &at, p[1], acc)
+                shape.accumulate(b, &at, p[1], next, acc)
             })
         }
         (Rows::Stride(stride), _) => {
             let at: Vec<_> = (0..rows).map(|r| (a, r as i64 * stride)).collect();
-            shape.accumulate(&mut b, &at, panel, &acc)
+            shape.accumulate(&mut b, &at, panel, next, &acc)
         }
         (Rows::Pixels(_), None) => acc,
     };
@@ -63,7 +97,14 @@ struct Shape {
 
 impl Shape {
     /// Adds one tap: the rows of A are at a pointer and a displacement each.
-    fn accumulate(&self, b: &mut TileBuilder, at: &[(Ptr, i64)], panel: Ptr, acc: &[Reg]) -> Vec<Reg> {
+    fn accumulate(
+        &self,
+        b: &mut TileBuilder,
+        at: &[(Ptr, i64)],
+        panel: Ptr,
+        next: Option<(Ptr, usize)>,
+        acc: &[Reg],
+    ) -> Vec<Reg> {
         let mut advance = vec![(panel, (UNROLL * 4 * self.nr) as i64)];
         // Rows that share a pointer advance by it alone.
         let mut slots = Vec::new();
@@ -74,12 +115,16 @@ impl Shape {
                 advance.push((ptr, 4 * UNROLL as i64));
             }
         }
+        let rows = advance.len();
+        advance.extend(next.map(|(next, lines)| (next, (lines * LINE) as i64)));
         let turns = (self.k / UNROLL) as u32;
         let (ptrs, mut acc) = if turns == 0 {
             (advance.iter().map(|&(p, _)| p).collect(), acc.to_vec())
         } else {
             b.for_each_ptrs(Count::Static(turns), &advance, acc, |b, p, acc| {
                 let mut acc = acc.to_vec();
+                let lines = next.map_or(0, |(_, lines)| lines);
+                (0..lines).for_each(|i| b.prefetch(p[rows], (i * LINE) as i64));
                 let whole: Vec<_> = (REPEATED..self.rows)
                     .map(|r| (b.lanes() == UNROLL).then(|| b.load(Mem::F32, p[slots[r]], at[r].1)))
                     .collect();

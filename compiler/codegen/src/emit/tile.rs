@@ -94,6 +94,8 @@ impl Emit<'_> {
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 return self.store(*mem, self.ptrs[ptr], *disp, *n, *stride, self.regs[src]);
             }
+            // Cranelift has no such instruction.
+            Inst::Prefetch { .. } => return,
             Inst::Offset { dst, ptr, disp } => {
                 let value = self.b.ins().iadd_imm_s(self.ptrs[ptr], *disp);
                 self.ptrs.insert(*dst, value);

@@ -287,6 +287,11 @@ impl TileBuilder {
         self.push(Inst::MatDot(sum, of, x, y));
     }
 
+    /// Brings the cache line at `ptr + disp` into L2; it need not be in a buffer.
+    pub fn prefetch(&mut self, ptr: Ptr, disp: i64) {
+        self.push(Inst::Prefetch { ptr, disp });
+    }
+
     /// `ptr + disp`.
     pub fn offset(&mut self, ptr: Ptr, disp: i64) -> Ptr {
         let dst = self.fresh_ptr();

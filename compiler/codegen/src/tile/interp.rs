@@ -168,6 +168,7 @@ impl State<'_> {
                     self.write(*mem, base, disp + stride * i as i64, bits)?;
                 }
             }
+            Inst::Prefetch { .. } => {}
             Inst::Offset { dst, ptr, disp } => {
                 let p = self.ptrs[ptr];
                 self.ptrs.insert(*dst, Place { offset: p.offset + disp, ..p });

@@ -301,6 +301,8 @@ pub enum Inst {
     Load { dst: Reg, mem: Mem, ptr: Ptr, disp: i64, load: Load },
     /// Writes lanes `0..n` to elements `stride` bytes apart from `ptr + disp` on.
     Store { mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
+    /// Brings the cache line at `ptr + disp` near, into L2, for loads to come; any address will do.
+    Prefetch { ptr: Ptr, disp: i64 },
     /// `dst = ptr + disp`.
     Offset { dst: Ptr, ptr: Ptr, disp: i64 },
     /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other`, if there is one, when the offset is negative.

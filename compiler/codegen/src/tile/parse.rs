@@ -150,6 +150,10 @@ fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
     if w.peek().starts_with("mat_") {
         return matrix(w);
     }
+    if w.peek() == "prefetch" {
+        w.at += 1;
+        return Ok(Inst::Prefetch { ptr: w.ptr()?, disp: w.number()? });
+    }
     if w.peek().starts_with('p') {
         return pointer(w);
     }

@@ -101,6 +101,7 @@ fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 writeln!(f, "store {} p{} {} n {} stride {} v{}", mem.word(), ptr.0, disp, n, stride, src.0)?
             }
+            Inst::Prefetch { ptr, disp } => writeln!(f, "prefetch p{} {}", ptr.0, disp)?,
             Inst::Offset { dst, ptr, disp } => writeln!(f, "p{} = offset p{} {}", dst.0, ptr.0, disp)?,
             Inst::LoadPtr { dst, table, disp, base, other } => {
                 write!(f, "p{} = load_ptr p{} {} p{}", dst.0, table.0, disp, base.0)?;

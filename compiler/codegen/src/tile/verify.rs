@@ -235,6 +235,7 @@ impl Check<'_> {
                 }
                 self.want(*src, mem.elem())
             }
+            Inst::Prefetch { ptr, .. } => self.ptr(*ptr),
             Inst::Offset { dst, ptr, .. } => {
                 self.ptr(*ptr)?;
                 self.def_ptr(*dst)

@@ -45,7 +45,7 @@ pub(super) fn operands(inst: &Inst) -> Vec<Reg> {
         Inst::Dot2(_, x, y, z) | Inst::Dot4(_, x, y, z) | Inst::DotBf16(_, x, y, z) => vec![*x, *y, *z],
         Inst::Store { src, .. } => vec![*src],
         Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => vec![],
-        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Loop(_) => vec![],
+        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } | Inst::Loop(_) => vec![],
     }
 }
 
@@ -57,7 +57,7 @@ fn defined(inst: &Inst) -> Option<Reg> {
         Inst::Cmp(d, ..) | Inst::Select(d, ..) | Inst::Shift(d, ..) | Inst::Reduce(d, ..) => Some(*d),
         Inst::Permute { dst, .. } | Inst::Load { dst, .. } => Some(*dst),
         Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => None,
-        Inst::MatLoad { .. } | Inst::MatStore { .. } => None,
+        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } => None,
         Inst::Store { .. } | Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => None,
     }
 }
@@ -79,7 +79,7 @@ fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
         Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,
         Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => false,
-        Inst::MatLoad { .. } | Inst::MatStore { .. } => false,
+        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } => false,
         Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => false,
     }
 }
@@ -237,6 +237,7 @@ impl Walk {
             match inst {
                 Inst::Load { dst, ptr, .. } if !self.live.folded.contains_key(dst) => self.use_ptr(*ptr),
                 Inst::Store { ptr, .. } | Inst::MatLoad { ptr, .. } | Inst::MatStore { ptr, .. } => self.use_ptr(*ptr),
+                Inst::Prefetch { ptr, .. } => self.use_ptr(*ptr),
                 Inst::Offset { dst, ptr, disp } => {
                     let root = self.live.resolve(*ptr, *disp);
                     self.live.offsets.insert(*dst, root);

@@ -92,6 +92,10 @@ impl Walk<'_> {
             Inst::MatLoad { dst, ptr, disp, stride } => self.mat_load(*dst, *ptr, *disp, *stride)?,
             Inst::MatStore { ptr, disp, stride, src } => self.mat_store(*ptr, *disp, *stride, *src)?,
             Inst::MatDot(m, of, x, y) => self.mat_dot(*m, *of, *x, *y),
+            Inst::Prefetch { ptr, disp } => {
+                let at = self.address(*ptr, *disp)?;
+                self.ins(Code::Prefetcht1_m8, &[Op::M(at)]);
+            }
             // Pointers are resolved where they are used.
             Inst::Offset { .. } => {}
             Inst::LoadPtr { dst, table, disp, base, other } => {
