@@ -356,7 +356,7 @@ impl Lowering {
         lead: &[usize],
         loc: &[String],
     ) -> Result<PackedRight, Declined> {
-        let (nr, batch) = (self.narrow_nr(Form::Pairs), lead.iter().product::<usize>());
+        let batch: usize = lead.iter().product();
         let shape = self.ty(b)?.static_shape().unwrap_or_default();
         let r = shape.len();
         let (k, n) = (shape[r - 2], shape[r - 1]);
@@ -370,6 +370,7 @@ impl Lowering {
             let matrices = w.chunks((k * n).max(1));
             let form = Form::choose(self.target.isa, pixels, &w);
             let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
+            let nr = self.narrow_nr(form);
             let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
             return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
         }
@@ -386,6 +387,7 @@ impl Lowering {
         let count: usize = from.shape[..r - 2].iter().product();
         let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
         let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
+        let nr = self.narrow_nr(Form::Pairs);
         let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, self.target.isa.lanes());
         let at = self.temp(count * packing.bytes(nr));
         let bytes = 3.0 * (count * k * n) as f64;
