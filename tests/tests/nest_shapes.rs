@@ -1,6 +1,8 @@
 //! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every other case takes
 //! any of the options that there are at each choice point, as tuning may.
 //!
+//! For sets that the machine lacks, cases are lowered as far as to machine code.
+//!
 //! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take turns, and for each the
 //! instruction sets. A failure names the seed and the instruction set, and prints the graph.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
@@ -9,8 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use optc_codegen::lower::{Decision, Point, Target, Tuning, lower_tuned};
-use optc_codegen::target::Isa;
+use optc_codegen::emit::EmitError;
+use optc_codegen::lower::{Compiled, Decision, LowerError, Point, Target, Tuning, lower_tuned};
+use optc_codegen::target::{ISAS, Isa};
 use optc_codegen::testing::isas;
 use optc_ir::{Graph, Val, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
@@ -27,23 +30,39 @@ const HALF: f64 = 1.0 / 128.0;
 /// How many cases a kind had, and how many of them ran in kernels of that kind.
 type Counts = BTreeMap<&'static str, [usize; 2]>;
 
-/// What a case gives on an instruction set; with whether a kernel of the kind took part.
-fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
+/// The graph of a case, ready to be lowered.
+fn prepared(case: &Case) -> Result<Graph, String> {
     let mut graph: Graph = case.graph.clone();
     if !case.passes.is_empty() {
         let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
+    Ok(graph)
+}
+
+/// Lowers a case for an instruction set that the machine need not have.
+fn compile(graph: Graph, isa: &'static Isa, tuning: &Tuning) -> Result<Compiled, LowerError> {
     let target = Target { isa, ..Target::host() };
-    let compile = |tuning: &Tuning| {
-        let regions = |_: &Graph| panic!("the op has no regions");
-        lower_tuned(graph.clone(), &target, tuning, &regions).map_err(|e| e.to_string())
-    };
-    let mut compiled = compile(&Tuning::default())?;
+    lower_tuned(graph, &target, tuning, &|_| panic!("the op has no regions"))
+}
+
+/// Lowers a case for an instruction set that the machine lacks: all goes well until machine code is made.
+fn lowers(case: &Case, isa: &'static Isa) -> Result<(), String> {
+    match compile(prepared(case)?, isa, &Tuning::default()) {
+        Ok(_) | Err(LowerError::Emit(EmitError::Lanes(..))) => Ok(()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// What a case gives on an instruction set; with whether a kernel of the kind took part.
+fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
+    let graph = prepared(case)?;
+    let mut compiled = compile(graph.clone(), isa, &Tuning::default()).map_err(|e| e.to_string())?;
     if seed / KINDS.len() as u64 % 4 >= 2 && !compiled.points.is_empty() {
         let mut random = Random::new(seed);
         let any = |p: &Point| (p.key.clone(), p.options[random.below(p.options.len())].clone());
-        compiled = compile(&Tuning(compiled.points.iter().map(any).collect()))?;
+        compiled =
+            compile(graph, isa, &Tuning(compiled.points.iter().map(any).collect())).map_err(|e| e.to_string())?;
     }
     let of_kind = compiled.report.iter().any(|r| match &r.decision {
         Decision::Kernel { names } => names.iter().any(|n| kind.kernels.iter().any(|k| n.contains(k))),
@@ -90,12 +109,16 @@ fn kernels_of_every_kind_hold_over_shapes() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (cases, first) = (number("OPTC_SHAPES", 5000), number("OPTC_FIRST", 0));
     let isas = isas();
+    let missing: Vec<&Isa> = ISAS.iter().filter(|isa| !(isa.detect)()).collect();
     let (next, failures, counts) = (AtomicU64::new(first), Mutex::new(vec![]), Mutex::new(Counts::new()));
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed < first + cases) {
             let kind = &KINDS[seed as usize % KINDS.len()];
             let isa = isas[seed as usize / KINDS.len() % isas.len()];
             let case = case(kind, seed);
+            if let Some(isa) = missing.get(seed as usize / KINDS.len() % missing.len().max(1)) {
+                lowers(&case, isa).unwrap_or_else(|e| panic!("{}, seed {seed}, {}: {e}", kind.name, isa.name));
+            }
             if let Some(how) = failure(kind, &case, seed, isa, &counts) {
                 let graph = print(&case.graph).text;
                 let text = format!("{}, seed {seed}, {} after `{}`: {how}\n{graph}", kind.name, isa.name, case.passes);
