@@ -43,6 +43,7 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "movement", kernels: &["move", "elementwise", "transpose", "view"], make: moves::movement },
     Kind { name: "gather", kernels: &["gather", "move", "view"], make: moves::gather },
     Kind { name: "recurrent", kernels: &["recurrent"], make: sequences::recurrent },
+    Kind { name: "dynamic", kernels: &["dynamic_range", "recurrent_i8"], make: sequences::dynamic },
     Kind { name: "attention", kernels: &["contract_", "attention"], make: sequences::attention },
     Kind { name: "int8 matmul", kernels: &["contract_"], make: integers::matmul },
     Kind { name: "int8 conv", kernels: &["contract_"], make: integers::conv },

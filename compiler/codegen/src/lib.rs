@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod contract;
 pub mod cost;
+pub mod dynamic;
 pub mod elementwise;
 pub mod emit;
 pub mod expr;

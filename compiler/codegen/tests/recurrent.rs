@@ -3,7 +3,7 @@
 
 use optc_codegen::expr::{Expr, Func};
 use optc_codegen::nest::parse_kernel;
-use optc_codegen::recurrent::{Direction, Phase, Recurrent, gru, lstm, recurrent, rnn};
+use optc_codegen::recurrent::{Direction, Phase, Recurrent, dynamic, gru, lstm, recurrent, rnn};
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 
 fn activations() -> [Expr; 3] {
@@ -24,6 +24,7 @@ fn kernels_match_the_interpreter() {
             problem(gru(&[gate.clone(), tanh.clone()], false), 3, 0, batch, hidden),
             problem(gru(&[gate.clone(), tanh.clone()], true), 3, 1, batch, hidden),
             problem(rnn(&tanh), 1, 0, batch, hidden),
+            problem(dynamic(lstm(&activations(), true, true), 3), 4, 7, batch, hidden),
         ];
         for (r, isa) in problems.iter().flat_map(|r| all_isas().into_iter().map(move |isa| (r, isa))) {
             let kernel = recurrent(r, isa);

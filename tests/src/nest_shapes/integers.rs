@@ -20,6 +20,15 @@ fn zero(m: &mut Maker, dtype: DType) -> Option<Value> {
     })
 }
 
+/// A zero point of what is not constant: seldom computed.
+fn zero_of_operand(m: &mut Maker, dtype: DType) -> Option<Value> {
+    if m.once_in(6) {
+        let t = m.bytes(dtype, &[]);
+        return Some(m.input_of(t));
+    }
+    zero(m, dtype)
+}
+
 /// What follows a sum: nothing, its steps as reals, or integers again; with a scale for all, or for each index of axis `channels`.
 fn behind(m: &mut Maker, sum: NodeId, channels: usize) -> Option<NodeId> {
     let x = Value { node: sum, result: 0 };
@@ -54,7 +63,7 @@ pub(super) fn matmul(m: &mut Maker) -> Option<NodeId> {
     let constant = m.once_in(2);
     let b = m.bytes(right, &if constant { vec![k, columns] } else { [batch, &[k, columns]].concat() });
     let b = if constant { m.constant_of(b) } else { m.input_of(b) };
-    let (a_zero, b_zero) = (zero(m, left), zero(m, right));
+    let (a_zero, b_zero) = (zero_of_operand(m, left), zero(m, right));
     let sum = m.op(QuantMatMul {}, &[Some(a), Some(b), a_zero, b_zero])?;
     let rank = m.shape(Value { node: sum, result: 0 })?.len();
     behind(m, sum, rank - 1)
@@ -67,7 +76,7 @@ fn convolution(m: &mut Maker, axes: usize, groups: usize, inputs: usize, filters
     let x = m.bytes(left, &shape);
     let w = m.bytes(right, &[&[groups * filters, inputs][..], &kernels(&windows)].concat());
     let (x, w) = (m.input_of(x), m.constant_of(w));
-    let (x_zero, w_zero) = (zero(m, left), zero(m, right));
+    let (x_zero, w_zero) = (zero_of_operand(m, left), zero(m, right));
     let bias = m.once_in(2).then(|| {
         let values: Vec<i32> = (0..groups * filters).map(|_| m.random.below(2001) as i32 - 1000).collect();
         let t = Tensor::from_slice(&[groups * filters], &values).expect("one for each filter");

@@ -1,6 +1,7 @@
 //! Recurrent layers and attention.
 
 use optc_ir::ops::nn::{Attention, Gru, Lstm, Rnn};
+use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
 use optc_ir::{NodeId, Real, Value};
 use optc_tensor::{DType, Tensor};
 
@@ -33,6 +34,43 @@ pub(super) fn recurrent(m: &mut Maker) -> Option<NodeId> {
         }
         _ => m.op(Rnn { activation_alpha, activation_beta, activations, clip, direction }, &operands),
     }
+}
+
+/// Quantization with the scales that values ask for: of a value, or of an LSTM's operands and first state. (Later states are rounded after they
+/// were computed: a step that is half a unit off would be a whole one off.)
+pub(super) fn dynamic(m: &mut Maker) -> Option<NodeId> {
+    if m.once_in(3) {
+        let shape: Vec<usize> = (0..m.few(4)).map(|_| m.extent().min(17)).collect();
+        let x = m.input(&shape);
+        return m.op(DynamicQuantize {}, &[Some(x)]);
+    }
+    let direction = m.random.pick(&["forward", "reverse", "bidirectional"]);
+    let directions = 1 + usize::from(direction == "bidirectional");
+    let (batch, inputs, hidden) = (m.random.pick(&[1, 1, 2, 3, 5, 8]), m.few(20), m.extent());
+    let x = m.input(&[1, batch, inputs]);
+    let weights = |m: &mut Maker, inner: usize| {
+        let dtype = m.random.pick(&[DType::I8, DType::U8]);
+        let w = m.bytes(dtype, &[directions, inner, 4 * hidden]);
+        let scales = if m.once_in(2) { vec![directions] } else { vec![directions, 4 * hidden] };
+        let steps: Vec<f32> = (0..scales.iter().product()).map(|_| m.random.real(1e-3, 1e-2) as f32).collect();
+        let (zero, w) = (m.bytes(dtype, &scales), m.constant_of(w));
+        [w, m.constant_of(Tensor::from_slice(&scales, &steps).expect("as many steps")), m.constant_of(zero)]
+    };
+    let ([w, w_scale, w_zero], [r, r_scale, r_zero]) = (weights(m, inputs), weights(m, hidden));
+    let bias = m.once_in(2).then(|| m.constant(&[directions, 8 * hidden]));
+    let h0 = m.once_in(2).then(|| m.input(&[directions, batch, hidden]));
+    let c0 = h0.map(|_| m.input(&[directions, batch, hidden]));
+    let peephole = m.once_in(4).then(|| m.constant(&[directions, 3 * hidden]));
+    let op = DynamicLstm {
+        activation_alpha: vec![],
+        activation_beta: vec![],
+        activations: vec![],
+        clip: Real(0.0),
+        direction: direction.to_owned(),
+        input_forget: m.once_in(4),
+    };
+    let scales = [Some(w_scale), Some(w_zero), Some(r_scale), Some(r_zero)];
+    m.op(op, &[&[Some(x), Some(w), Some(r), bias, None, h0, c0, peephole][..], &scales].concat())
 }
 
 pub(super) fn attention(m: &mut Maker) -> Option<NodeId> {

@@ -13,6 +13,8 @@ impl Lowering {
             Op::Conv(op) => self.conv(op, site),
             Op::QuantConv(op) => self.quant_conv(op, site),
             Op::QuantMatMul(op) => self.quant_matmul(op, site),
+            Op::DynamicQuantize(op) => self.dynamic_quantize(op, site),
+            Op::DynamicLstm(op) => self.dynamic_lstm(op, site),
             Op::QuantSum(op) => self.quant_sum(op, site),
             Op::ConvTranspose(op) => self.conv_transpose(op, site),
             Op::Attention(op) => self.attention(op, site),
@@ -145,7 +147,6 @@ impl Lowering {
             Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
                 host("there is no kernel that finds places of extremes")
             }
-            Op::DynamicQuantize(_) | Op::DynamicLstm(_) => host("there is no integer kernel for it"),
             Op::Cumulate(_)
             | Op::Einsum(_)
             | Op::Det(_)

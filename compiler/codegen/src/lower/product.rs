@@ -1,29 +1,29 @@
-//! Products of quantized integers: convolutions and matrix products as integer contractions, depthwise convolutions as
-//! windows, and sums as folds, the last two in `f32` where that is exact.
+//! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as folds in `f32` where that
+//! is exact.
 
 use optc_ir::Encoding;
 use optc_ir::Value;
-use optc_ir::ops::quant::{QuantConv, QuantMatMul, QuantSum};
+use optc_ir::ops::quant::{QuantMatMul, QuantSum};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 
 use super::contract::{collapse, dims};
-use super::conv::{axes, floats, image};
+use super::conv::image;
 use super::elementwise::mem_of;
-use super::sparse::{self, Filters, Geometry, Matrix, columns};
+use super::sparse::{self, Filters, Matrix, columns};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::cost::int8::Extents;
 use crate::cost::{self, Numbers};
 use crate::expr::{Expr, Func};
 use crate::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use crate::tile::{Mem, Unary};
-use crate::window::{self, Axis, Reduce, Window};
+use crate::window::{self, Axis};
 
 /// Integers of a larger magnitude are not all `f32`.
-const EXACT: i64 = 1 << 24;
+pub(super) const EXACT: i64 = 1 << 24;
 
 /// A zero point that is one constant.
-fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
+pub(super) fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
     let Some(value) = value else { return Ok(0) };
     match lw.constant(value) {
         Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
@@ -32,7 +32,7 @@ fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
 }
 
 /// Constant weights without their zero points, of which there are one or one for each of `n` rows (or columns).
-fn centred(
+pub(super) fn centred(
     lw: &Lowering,
     w: Value,
     zero: Option<Value>,
@@ -50,7 +50,7 @@ fn centred(
 }
 
 /// An epilogue whose operand 0, an integer, is in an `f32` that holds it exactly.
-fn of_float(expr: &Expr) -> Expr {
+pub(super) fn of_float(expr: &Expr) -> Expr {
     let integer = Expr::Operand(0).to_int();
     match expr {
         Expr::Func(Func::Lane(Unary::ToFloat), x) if **x == Expr::Operand(0) => Expr::Operand(0),
@@ -61,6 +61,26 @@ fn of_float(expr: &Expr) -> Expr {
         Expr::Cmp(cmp, of) => of_float(&of[0]).cmp(*cmp, of_float(&of[1])),
         Expr::Select(of) => of_float(&of[0]).select(of_float(&of[1]), of_float(&of[2])),
     }
+}
+
+/// An epilogue that takes a multiple of each sum of weights, `i32` that broadcast to `shape`, off the result first: what a computed zero
+/// point of the other operand has added.
+pub(super) fn without_zero(
+    mut epilogue: Epilogue,
+    zero: &View,
+    sums: &View,
+    shape: &[usize],
+) -> Result<Epilogue, Declined> {
+    if zero.len() != 1 {
+        return Err(Declined::new("a computed zero point of several values"));
+    }
+    let one = View { shape: vec![], strides: vec![], ..zero.clone() };
+    let wide = |v: &View| v.broadcast(shape).ok_or_else(|| Declined::new("sums of weights do not broadcast"));
+    epilogue.operands.extend([wide(&one)?, wide(sums)?]);
+    let last = epilogue.operands.len();
+    let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
+    epilogue.expr = epilogue.expr.with_operand(0, &Expr::Operand(0).minus(correction));
+    Ok(epilogue)
 }
 
 /// A packed right operand.
@@ -97,41 +117,6 @@ pub(super) struct NarrowConv<'a> {
 }
 
 impl Lowering {
-    pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
-        let dst = site.result()?.clone();
-        let shape = self.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
-        let filter: usize = shape[1..].iter().product();
-        let w = centred(self, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
-        let src_zero = zero_point(self, site.optional(2))?;
-        if let Some(block) = self.block_of(site.operand(1)?) {
-            let filters = Filters { matrix: Matrix::Integers(w, src_zero), shape, block };
-            let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
-            return self.sparse_conv(&Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
-        }
-        let depthwise = op.groups > 1 && shape[1] == 1 && shape[0] as i64 == op.groups;
-        // A depthwise kernel reads what it writes: channels last, or pixels side by side.
-        let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
-        let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
-        if dst.is_empty() || x.is_empty() {
-            return Err(Declined::new("an empty convolution"));
-        }
-        let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
-        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        if depthwise {
-            return self.quant_depthwise(site, &x, src_zero, &w, axes, groups);
-        }
-        if axes[0] != Axis::NONE {
-            return Err(Declined::new("integer convolutions have at most two spatial axes"));
-        }
-        if groups == 1 {
-            let (staged_bytes, m) = (sparse::staged_bytes(&x, [axes[1], axes[2]]), shape[0]);
-            self.weigh(&w, weighed(m, filter, dst.len() / m, staged_bytes));
-        }
-        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
-        let conv = NarrowConv { site, bias: 4, x: &x, src_zero, axes, groups, shape: &shape };
-        self.narrow_conv(conv, |i| w[i], |p| Form::choose(isa, p.axes[1].out, &w))
-    }
-
     /// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
     /// problem, and emits its kernels.
     pub(super) fn narrow_conv(
@@ -169,53 +154,6 @@ impl Lowering {
             (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
         self.narrow_product(problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
-    }
-
-    /// A depthwise convolution with `f32` sums.
-    fn quant_depthwise(
-        &mut self,
-        site: &Site,
-        x: &View,
-        src_zero: i32,
-        w: &[i16],
-        axes: [Axis; 3],
-        channels: usize,
-    ) -> Lowered {
-        let dst = site.result()?.clone();
-        let taps = w.len() / channels.max(1);
-        let sums = w.chunks(taps.max(1)).map(|of| 255 * of.iter().map(|&v| i64::from(v).abs()).sum::<i64>());
-        let largest = sums.max().unwrap_or(0);
-        let bias = self.small_bias(site.optional(4), EXACT - largest)?;
-        let fused = self.epilogue(site, 4, &dst)?;
-        // The bias is an operand behind those of the fused expression; as `f32` it adds to the sum exactly.
-        let expr = match bias {
-            true => float_sum(&fused.expr, fused.operands.len()),
-            false => of_float(&fused.expr),
-        };
-        let problem = Window {
-            batch: x.shape[0],
-            channels,
-            axes,
-            reduce: Reduce::Dot,
-            src: image(x)?,
-            src_zero,
-            dst: image(&dst)?,
-            operands: fused.operands,
-            epilogue: expr,
-        };
-        if largest >= EXACT {
-            return Err(Declined::new("the window's sums are not exact in f32"));
-        }
-        let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
-        let filters = self.add_constant(floats(&window::filters(&w, channels)));
-        self.window(&problem, x, Some(filters), &fused.places, &dst, &site.loc);
-        Ok(())
-    }
-
-    /// Whether there is a constant bias whose values are all below `bound`.
-    fn small_bias(&self, bias: Option<Value>, bound: i64) -> Result<bool, Declined> {
-        let Some(t) = bias.and_then(|v| self.constant(v)) else { return Ok(false) };
-        Ok(t.to_i64_vec().into_iter().all(|v| v.abs() < bound))
     }
 
     /// `quant.sum`: the fold of a plain sum in `f32`.
@@ -324,27 +262,20 @@ impl Lowering {
 
     /// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
     fn a_zero(&mut self, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32, Epilogue), Declined> {
-        let mut epilogue = site.epilogue.clone();
+        let epilogue = site.epilogue.clone();
         let zero = match site.optional(2) {
             Some(zero) if self.constant(zero).is_none() => zero,
             zero => return Ok((zero_point(self, zero)?, epilogue)),
         };
         let zero = self.view(zero)?;
         let w = centred(self, b, site.optional(3), |i| i % n)?;
-        if w.len() != k * n || zero.len() != 1 {
-            return Err(Declined::new("a computed zero point with weights of several batches, or of several values"));
+        if w.len() != k * n {
+            return Err(Declined::new("a computed zero point with weights of several batches"));
         }
         let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
         let sums = Tensor::from_slice(&[n], &sums).expect("as many elements as its length");
         let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
-        let shape = site.result()?.shape.clone();
-        let one = View { shape: vec![], strides: vec![], ..zero };
-        let wide = |v: &View| v.broadcast(&shape).ok_or_else(|| Declined::new("a zero point does not broadcast"));
-        epilogue.operands.extend([wide(&one)?, wide(&sums)?]);
-        let last = epilogue.operands.len();
-        let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
-        epilogue.expr = epilogue.expr.with_operand(0, &Expr::Operand(0).minus(correction));
-        Ok((0, epilogue))
+        Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
     }
 
     /// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
@@ -440,7 +371,7 @@ impl Lowering {
 }
 
 /// A product of integers as costs see it.
-fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost::Product {
+pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost::Product {
     cost::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
 }
 
@@ -453,19 +384,4 @@ fn stepped(mut p: Product) -> Product {
         }
     }
     p
-}
-
-/// [`of_float`], where the sum has operand `bias` added, whose sum with it is exact as well.
-fn float_sum(expr: &Expr, bias: usize) -> Expr {
-    let biased = Expr::Operand(0).plus(Expr::Operand(bias));
-    let whole = Expr::Operand(0).plus(Expr::Operand(bias).to_float());
-    match expr {
-        Expr::Func(Func::Lane(Unary::ToFloat), x) if **x == biased => whole,
-        e if *e == biased => whole.to_int(),
-        Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => expr.clone(),
-        Expr::Func(f, x) => float_sum(x, bias).func(*f),
-        Expr::Binary(op, of) => float_sum(&of[0], bias).binary(*op, float_sum(&of[1], bias)),
-        Expr::Cmp(cmp, of) => float_sum(&of[0], bias).cmp(*cmp, float_sum(&of[1], bias)),
-        Expr::Select(of) => float_sum(&of[0], bias).select(float_sum(&of[1], bias), float_sum(&of[2], bias)),
-    }
 }

@@ -25,7 +25,7 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Op
             let (x, scale) = (given(0)?, given(1)?);
             only(x, DType::F32)?;
             only(scale, DType::F32)?;
-            rounded(x.expr.clone().over(scale.expr.clone()), zero, result)?
+            quantized([x.expr.clone(), scale.expr.clone(), zero], result)?
         }
         Op::Dequantize(Dequantize { block: 0, to: DType::F32, .. }) => {
             let (x, scale) = (given(0)?, given(1)?);
@@ -49,7 +49,7 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Op
         Op::FakeQuant(op) if op.low.len() == 1 => {
             let (scale, zero) = scale_and_zero(op.low[0].0, op.high[0].0, op.to);
             let (scale, zero) = (Expr::Const(scale), Expr::Int(zero as i32));
-            let integer = rounded(given(0)?.expr.clone().over(scale.clone()), zero.clone(), op.to)?;
+            let integer = quantized([given(0)?.expr.clone(), scale.clone(), zero.clone()], op.to)?;
             integer.minus(zero).to_float().times(scale)
         }
         Op::FakeQuant(_) => return Err(Declined::new("ranges along an axis")),
@@ -62,6 +62,14 @@ pub(super) fn expr_of(op: &Op, args: &[Option<Arg>], result: DType) -> Result<Op
 
 fn only(arg: &Arg, dtype: DType) -> Result<(), Declined> {
     if arg.dtype == dtype { Ok(()) } else { Err(Declined::new(format!("{} where {dtype} is expected", arg.dtype))) }
+}
+
+/// `clamp(round(x / scale) + zero)` in a dtype, for `[x, scale, zero]`.
+///
+/// # Errors
+/// Kernels do not quantize to the dtype.
+pub(super) fn quantized([x, scale, zero]: [Expr; 3], to: DType) -> Result<Expr, Declined> {
+    rounded(x.over(scale), zero, to)
 }
 
 /// `clamp(round(x) + zero)`: clamped first, to bounds that are integers, so that rounding is an addition. NaN becomes the least value.

@@ -14,12 +14,12 @@ use crate::recurrent::{self, Direction, Recurrent};
 use crate::tile::Cmp;
 
 /// The attributes that all layers have.
-struct Attrs<'a> {
-    names: &'a [String],
-    alpha: &'a [Real],
-    beta: &'a [Real],
-    clip: f32,
-    direction: &'a str,
+pub(super) struct Attrs<'a> {
+    pub names: &'a [String],
+    pub alpha: &'a [Real],
+    pub beta: &'a [Real],
+    pub clip: f32,
+    pub direction: &'a str,
 }
 
 impl Attrs<'_> {
@@ -32,7 +32,7 @@ impl Attrs<'_> {
     }
 
     /// The activations of one direction as expressions on operand 0; for each its default, and whether `clip` bounds it.
-    fn activations<const N: usize>(
+    pub(super) fn activations<const N: usize>(
         &self,
         direction: usize,
         defaults: [(&str, bool); N],
@@ -67,12 +67,12 @@ impl Attrs<'_> {
 
 /// What is to be computed, with the biases of a direction as rows of `hidden`: those of the operands' gates, then those
 /// of the state's.
-struct Layer {
-    problem: Recurrent,
+pub(super) struct Layer {
+    pub problem: Recurrent,
     /// For each gate, whether the state's bias is added with the operand's.
-    merged: Vec<bool>,
+    pub merged: Vec<bool>,
     /// The rows of constants of each direction, one after the other.
-    constants: Vec<f32>,
+    pub constants: Vec<f32>,
 }
 
 impl Lowering {
@@ -90,8 +90,8 @@ impl Lowering {
             let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
             Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
         };
-        let problem = self.layer(site, &attrs, 4, rows, cell)?;
-        self.recurrent(site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 4, rows, cell)?;
+        self.float_recurrent(site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
     }
 
     pub(super) fn gru(&mut self, op: &Gru, site: &Site) -> Lowered {
@@ -104,14 +104,14 @@ impl Lowering {
         };
         let after = op.linear_before_reset;
         let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
-        let problem = self.layer(site, &attrs, 3, usize::from(after), cell)?;
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 3, usize::from(after), cell)?;
         let h = problem.hidden;
         let constants = match (after, self.weights(site, 3)?) {
             (false, _) => vec![],
             (true, None) => vec![0.0; problem.directions.len() * h],
             (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
         };
-        self.recurrent(site, Layer { problem, merged: vec![true, true, !after], constants }, None)
+        self.float_recurrent(site, Layer { problem, merged: vec![true, true, !after], constants }, None)
     }
 
     pub(super) fn rnn(&mut self, op: &Rnn, site: &Site) -> Lowered {
@@ -123,29 +123,35 @@ impl Lowering {
             direction: &op.direction,
         };
         let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
-        let problem = self.layer(site, &attrs, 1, 0, cell)?;
-        self.recurrent(site, Layer { problem, merged: vec![true], constants: vec![] }, None)
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 1, 0, cell)?;
+        self.float_recurrent(site, Layer { problem, merged: vec![true], constants: vec![] }, None)
     }
 
     /// The values of a constant operand; an error if it is there and not constant.
-    fn weights(&self, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
+    pub(super) fn weights(&self, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
         let Some(value) = site.optional(slot) else { return Ok(None) };
         let t = self.constant(value).ok_or_else(|| Declined::new("the weights are not constant"))?;
         let values = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
         Ok(Some(values.to_vec()))
     }
 
-    fn layer(
+    /// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
+    fn hidden(&self, site: &Site) -> Result<usize, Declined> {
+        let r = self.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
+        r.last().copied().ok_or_else(|| Declined::new("the weights are a scalar"))
+    }
+
+    pub(super) fn layer(
         &self,
         site: &Site,
+        hidden: usize,
         attrs: &Attrs,
         gates: usize,
         constants: usize,
         cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
     ) -> Result<Recurrent, Declined> {
         let shape = self.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
-        let r = self.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
-        let (&[steps, batch, inputs], &[.., hidden]) = (&shape[..], &r[..]) else {
+        let &[steps, batch, inputs] = &shape[..] else {
             return Err(Declined::new("an operand that is not of rank 3"));
         };
         if steps * batch * inputs * hidden == 0 {
@@ -165,15 +171,26 @@ impl Lowering {
         Ok(Recurrent { steps, batch, hidden, gates, constants, directions })
     }
 
-    /// Emits the kernels; `c0` is the slot of the first cell state.
-    fn recurrent(&mut self, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
-        let Layer { problem: r, merged, constants } = layer;
+    /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
+    fn float_recurrent(&mut self, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
+        let weights = self.weights(site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+        let input = self.products(site, &layer.problem, &layer.merged)?;
+        self.recurrent(site, layer, c0, &weights, input)
+    }
+
+    /// Emits the kernel of the steps, with the recurrent weights and the products of the operands.
+    pub(super) fn recurrent(
+        &mut self,
+        site: &Site,
+        layer: Layer,
+        c0: Option<usize>,
+        weights: &[f32],
+        input: BufRef,
+    ) -> Lowered {
+        let Layer { problem: r, constants, .. } = layer;
         let (count, h) = (r.directions.len(), r.hidden);
-        let missing = || Declined::new("the weights are absent");
-        let recurrent = self.weights(site, 2)?.ok_or_else(missing)?;
-        let input = self.products(site, &r, &merged)?;
         let lanes = self.target.isa.lanes();
-        let mut args = vec![input, self.add_constant(floats(&r.pack(&recurrent, lanes)))];
+        let mut args = vec![input, self.add_constant(floats(&r.pack(weights, lanes)))];
         if r.constants > 0 {
             args.push(self.add_constant(floats(&constants)));
         }

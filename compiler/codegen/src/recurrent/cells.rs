@@ -17,6 +17,7 @@ pub fn rnn(f: &Expr) -> Vec<Phase> {
         gates: vec![0],
         starts: vec![Place::Input(0)],
         from: Place::Before,
+        quantized: false,
         operands: vec![],
         outputs: vec![(f.clone(), Place::After)],
     }]
@@ -42,6 +43,7 @@ pub fn lstm([gate, candidate, output]: &[Expr; 3], peephole: bool, input_forget:
         gates: (0..4).collect(),
         starts: (0..4).map(Place::Input).collect(),
         from: Place::Before,
+        quantized: false,
         operands,
         outputs: vec![(next, Place::Cell), (hidden, Place::After)],
     }]
@@ -58,6 +60,7 @@ pub fn gru([gate, candidate]: &[Expr; 2], linear_before_reset: bool) -> Vec<Phas
             gates: vec![0, 1, 2],
             starts: vec![Place::Input(0), Place::Input(1), Place::Constant(0)],
             from: Place::Before,
+            quantized: false,
             operands: vec![Place::Input(2), Place::Before],
             outputs: vec![(blend(z, new, of(4)), Place::After)],
         }];
@@ -66,6 +69,7 @@ pub fn gru([gate, candidate]: &[Expr; 2], linear_before_reset: bool) -> Vec<Phas
         gates: vec![0, 1],
         starts: vec![Place::Input(0), Place::Input(1)],
         from: Place::Before,
+        quantized: false,
         operands: vec![Place::Before],
         outputs: vec![(apply(gate, of(0)), Place::Scratch(0)), (apply(gate, of(1)).times(of(2)), Place::Scratch(1))],
     };
@@ -73,8 +77,33 @@ pub fn gru([gate, candidate]: &[Expr; 2], linear_before_reset: bool) -> Vec<Phas
         gates: vec![2],
         starts: vec![Place::Input(2)],
         from: Place::Scratch(1),
+        quantized: false,
         operands: vec![Place::Scratch(0), Place::Before],
         outputs: vec![(blend(of(1), apply(candidate, of(0)), of(2)), Place::After)],
     };
     vec![reset, update]
+}
+
+/// Phases whose states are quantized before they are multiplied, by weights that are integers with a scale for each column: rows of
+/// the constants from `scales` on, one for each gate.
+pub fn dynamic(phases: Vec<Phase>, scales: usize) -> Vec<Phase> {
+    phases.into_iter().map(|phase| dynamic_phase(phase, scales)).collect()
+}
+
+fn dynamic_phase(phase: Phase, scales: usize) -> Phase {
+    let (gates, behind) = (phase.gates.len(), phase.gates.len() + phase.operands.len());
+    let (starts, columns, scale) = (behind, behind + gates, behind + 2 * gates);
+    let new = |i: usize| match i {
+        i if i < gates => of(starts + i).plus(of(i).times(of(scale).times(of(columns + i)))),
+        i => of(i),
+    };
+    let rows = (0..gates).map(|i| Place::Constant(scales + i));
+    let operands = phase.operands.into_iter().chain(phase.starts).chain(rows).chain([Place::Scale]);
+    Phase {
+        starts: vec![Place::Zero; gates],
+        quantized: true,
+        operands: operands.collect(),
+        outputs: phase.outputs.into_iter().map(|(expr, to)| (expr.with_operands(&new), to)).collect(),
+        ..phase
+    }
 }

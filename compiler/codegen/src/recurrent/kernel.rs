@@ -2,6 +2,7 @@
 
 use super::tile::{Spec, build};
 use super::{Direction, Phase, Place, Recurrent};
+use crate::dynamic::quantize_tile;
 use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
 use crate::target::Isa;
 use crate::tile::{Count, Mem, Tile, TileBuilder};
@@ -17,9 +18,12 @@ pub fn recurrent(r: &Recurrent, isa: &Isa) -> Kernel {
     let most = r.directions.iter().flat_map(|d| &d.phases).map(|p| p.gates.len()).max().unwrap_or(1);
     let mr = (8 / most).clamp(1, 4);
     let count = r.directions.len();
-    let rows = r.batch.div_ceil((TASKS / count).max(1)).next_multiple_of(mr);
+    // The range of a state is that of all sequences.
+    let blocks = if r.is_quantized() { 1 } else { (TASKS / count).max(1) };
+    let rows = r.batch.div_ceil(blocks).next_multiple_of(mr);
     let blocks = r.batch.div_ceil(rows);
-    let mut kernel = Kernel::new("recurrent_f32", (count * blocks) as u64);
+    let mut kernel =
+        Kernel::new(if r.is_quantized() { "recurrent_i8" } else { "recurrent_f32" }, (count * blocks) as u64);
     let state = 4 * count * r.batch * r.hidden;
     let lanes = isa.lanes();
     let input = kernel.buf("input", 4 * r.steps * r.batch * count * r.gates * r.hidden, Access::Read);
@@ -34,8 +38,12 @@ pub fn recurrent(r: &Recurrent, isa: &Isa) -> Kernel {
     let h = optional(true, "h", state, Access::Write);
     let c = optional(r.has_cell(), "c", state, Access::Write);
     let scratch = kernel.scratch(4 * r.scratch_vectors() * rows * r.hidden);
+    let [integers, scale] = match r.is_quantized() {
+        true => [4 * r.batch * r.hidden, 4 * lanes].map(|bytes| kernel.scratch(bytes)),
+        false => [0; 2],
+    };
     let [b0, sequences] = [(); 2].map(|()| kernel.var());
-    let bases = Bases { input, weights, constants, h0, c0, y, h, c, scratch };
+    let bases = Bases { input, weights, constants, h0, c0, y, h, c, scratch, integers, scale };
     let nest = Nest { r, lanes, mr, rows, bases, b0, sequences };
     let mut body = vec![
         let_(b0, Ix::var(TASK) % blocks as i64 * rows as i64),
@@ -68,6 +76,9 @@ struct Bases {
     h: Base,
     c: Base,
     scratch: usize,
+    /// Where the scratch has a state as integers, and their scale.
+    integers: usize,
+    scale: usize,
 }
 
 struct Nest<'a> {
@@ -123,6 +134,11 @@ impl Nest<'_> {
     fn step(&self, kernel: &mut Kernel, direction: &Direction, step: &Step, mut offset: usize) -> Vec<Stmt> {
         let mut stmts = Vec::new();
         for phase in &direction.phases {
+            if phase.quantized {
+                let tile = kernel.tile(quantize_tile(self.r.batch * self.r.hidden, self.lanes));
+                let places = [phase.from, Place::Integers, Place::Scale];
+                stmts.push(call(tile, places.map(|p| self.place(p, step, &0.into(), &0.into()))));
+            }
             let unit = kernel.var();
             let (whole, tail) = (self.r.hidden / self.lanes * self.lanes, self.r.hidden % self.lanes);
             if whole > 0 {
@@ -176,19 +192,20 @@ impl Nest<'_> {
         rows: usize,
     ) -> Stmt {
         let stride = |p: &Place| self.row_stride(*p);
+        let from = if phase.quantized { Place::Integers } else { phase.from };
         let spec = Spec {
             phase,
             hidden: self.r.hidden,
             rows,
             units,
-            from: self.row_stride(phase.from),
+            from: self.row_stride(from),
             starts: phase.starts.iter().map(stride).collect(),
             operands: phase.operands.iter().map(stride).collect(),
             outputs: phase.outputs.iter().map(|(_, p)| stride(p)).collect(),
         };
         let tile = kernel.tile(build(&spec, self.lanes));
         let panel = unit.clone() * (4 * phase.gates.len() * self.r.hidden) as i64;
-        let mut ptrs = vec![self.bases.weights.at(panel + offset), self.place(phase.from, step, &row, &0.into())];
+        let mut ptrs = vec![self.bases.weights.at(panel + offset), self.place(from, step, &row, &0.into())];
         let outputs = phase.outputs.iter().map(|(_, p)| p);
         ptrs.extend(
             phase.starts.iter().chain(&phase.operands).chain(outputs).map(|&p| self.place(p, step, &row, unit)),
@@ -200,8 +217,8 @@ impl Nest<'_> {
         let row = 4 * self.r.hidden as i64;
         match place {
             Place::Input(_) => row * (self.r.gates * self.r.directions.len()) as i64,
-            Place::Constant(_) => 0,
-            Place::Before | Place::After | Place::Cell | Place::Scratch(_) => row,
+            Place::Constant(_) | Place::Scale | Place::Zero => 0,
+            Place::Before | Place::After | Place::Cell | Place::Scratch(_) | Place::Integers => row,
         }
     }
 
@@ -223,6 +240,9 @@ impl Nest<'_> {
             },
             Place::After => b.y.at(self.states(&step.time, step.direction, sequence) + unit),
             Place::Cell => b.c.at(self.state(step.direction, sequence) + unit),
+            Place::Integers => Base::Scratch.at(row.clone() * row_bytes + b.integers),
+            // Nothing is read for zeros.
+            Place::Scale | Place::Zero => Base::Scratch.at(b.scale),
             Place::Scratch(i) => {
                 Base::Scratch.at(row.clone() * row_bytes + unit + (b.scratch + i * self.rows * 4 * r.hidden))
             }

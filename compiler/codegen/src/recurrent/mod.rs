@@ -16,7 +16,7 @@ mod cells;
 mod kernel;
 mod tile;
 
-pub use cells::{gru, lstm, rnn};
+pub use cells::{dynamic, gru, lstm, rnn};
 pub use kernel::recurrent;
 
 use crate::expr::Expr;
@@ -36,6 +36,12 @@ pub enum Place {
     Cell,
     /// A vector that lives from one phase of a step to the next.
     Scratch(usize),
+    /// Zeros.
+    Zero,
+    /// What a phase multiplies, as integers without their zero point.
+    Integers,
+    /// The scale of those integers.
+    Scale,
 }
 
 /// Sums over a state and what becomes of them.
@@ -47,6 +53,8 @@ pub struct Phase {
     pub starts: Vec<Place>,
     /// What is multiplied by the weights.
     pub from: Place,
+    /// Whether that is quantized before, over all sequences at once, and the integers are multiplied.
+    pub quantized: bool,
     /// What the expressions read, behind the sums.
     pub operands: Vec<Place>,
     /// What is stored. All is read before anything is written.
@@ -111,6 +119,10 @@ impl Recurrent {
 
     fn has_cell(&self) -> bool {
         self.places().any(|p| p == Place::Cell)
+    }
+
+    fn is_quantized(&self) -> bool {
+        self.directions.iter().flat_map(|d| &d.phases).any(|p| p.quantized)
     }
 
     fn scratch_vectors(&self) -> usize {

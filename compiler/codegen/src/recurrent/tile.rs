@@ -1,6 +1,6 @@
 //! The tile: the sums of a phase's gates for one vector of units of a few sequences, and its expressions.
 
-use super::Phase;
+use super::{Phase, Place};
 use crate::expr::Scope;
 use crate::tile::{Count, Mem, Reg, Tile, TileBuilder};
 
@@ -40,7 +40,9 @@ pub(super) fn build(s: &Spec, lanes: usize) -> Tile {
     let mut acc = vec![zero; sums * chains];
     for row in 0..s.rows {
         for gate in 0..gates {
-            acc[row * gates + gate] = b.load_n(Mem::F32, starts[gate], row as i64 * s.starts[gate], s.units);
+            if phase.starts[gate] != Place::Zero {
+                acc[row * gates + gate] = b.load_n(Mem::F32, starts[gate], row as i64 * s.starts[gate], s.units);
+            }
         }
     }
     let step = |b: &mut TileBuilder, weights, from, u: usize, acc: &mut [Reg]| {
