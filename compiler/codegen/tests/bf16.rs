@@ -40,7 +40,7 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
 /// A product with a bias in both forms, which must agree to the bit, and all be near what loops in `f64` give.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2]) {
     for isa in all_isas() {
-        let best = Form::bf16(isa, 32, 32);
+        let best = Form::bf16(isa, 32, 32, false);
         if best.is_blocked() {
             run(isa, best, images, groups, 32 * channels.div_ceil(8), filters, axes);
         }
@@ -164,15 +164,24 @@ fn every_tail_of_a_product() {
                         run(isa, form, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
                     }
                     // Matrices read from where they are end with whole ones, with a part of one, and with none but a part.
-                    let best = Form::bf16(isa, 32, 32);
+                    let best = Form::bf16(isa, 32, 32, false);
                     if best.is_blocked() {
                         run(isa, best, 1, 1, 32 * k.div_ceil(8), n, [Axis::NONE, axis(4 * m - 3, 1, 1, 1, [0, 0])]);
+                        // Fewer channels than those of a row of matrices are staged between zeros.
+                        if m > 1 && m < mr {
+                            run(isa, best, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
+                        }
                     }
                 }
             }
         }
     }
     check(2, 1, 130, 33, [axis(7, 1, 1, 1, [0, 0]), axis(9, 1, 1, 1, [0, 0])]);
+    for isa in all_isas() {
+        let best = Form::bf16(isa, 32, 24, true);
+        run(isa, best, 2, 1, 24, 33, [axis(5, 1, 1, 1, [0, 0]), axis(7, 1, 1, 1, [0, 0])]);
+        run(isa, best, 1, 2, 17, 5, [axis(5, 3, 2, 1, [1, 1]), axis(9, 1, 2, 1, [1, 0])]);
+    }
     check(1, 1, 35, 20, [axis(9, 3, 1, 1, [1, 1]), axis(11, 3, 1, 1, [1, 1])]);
 }
 

@@ -71,12 +71,13 @@ impl Form {
         }
     }
 
-    /// The form of a target for products of bfloat16 of taps of `k` elements.
-    pub fn bf16(isa: &Isa, pixels: usize, k: usize) -> Form {
+    /// The form of a target for products of bfloat16 of taps of `k` elements, which are single pixels where the window is one column wide.
+    pub fn bf16(isa: &Isa, pixels: usize, k: usize, single: bool) -> Form {
+        // What is behind a tap may be no number, which no weight of zero takes out; single pixels are staged between zeros.
+        let blocked = k.is_multiple_of(2 * BLOCK) || single && k >= BLOCK;
         match isa.level {
             Level::Plain | Level::Vnni => Form::Widened,
-            // What is behind a tap may be no number, which no weight of zero takes out.
-            Level::Amx if pixels >= FEW_PIXELS && k.is_multiple_of(2 * BLOCK) => Form::HalfBlocks,
+            Level::Amx if pixels >= FEW_PIXELS && blocked => Form::HalfBlocks,
             Level::Bf16 | Level::Amx => Form::Halves,
         }
     }
@@ -216,6 +217,14 @@ impl Product {
         self.form.staged_zero(self.src.mem, self.src_zero)
     }
 
+    /// Elements from one staged pixel to the next: its channels, filled up with zeros to whole rows of matrices where it is a tap by itself.
+    fn staged_channels(&self) -> usize {
+        match self.form {
+            Form::HalfBlocks if self.axes[1].kernel == 1 => self.channels.next_multiple_of(2 * BLOCK),
+            _ => self.channels,
+        }
+    }
+
     /// Whether pixels are multiplied from where they are: points without padding in whole groups, or in whole rows of matrices.
     fn direct(&self) -> bool {
         let [h, w] = self.axes;
@@ -245,7 +254,7 @@ impl Product {
         if self.in_place(pixels) {
             stride * self.src.strides[3]
         } else {
-            stride * (self.form.staged_bytes() * self.channels) as i64
+            stride * (self.form.staged_bytes() * self.staged_channels()) as i64
         }
     }
 
@@ -257,7 +266,7 @@ impl Product {
 
     /// Bytes of a staged row.
     fn staged_row(&self, columns: usize) -> usize {
-        (self.form.staged_bytes() * self.staged_columns(columns) * self.channels).next_multiple_of(16)
+        (self.form.staged_bytes() * self.staged_columns(columns) * self.staged_channels()).next_multiple_of(16)
     }
 
     fn staged_rows(&self, rows: usize) -> usize {
@@ -309,7 +318,8 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     let rest = p.staged_rest(mr);
     if let Some(columns) = if p.direct() { rest } else { Some(columns) } {
         // The last element of a row may be stored with more behind it; matrices are loaded whole.
-        let behind = if p.form.is_blocked() { mr * p.axes[1].stride * p.form.staged_bytes() * p.channels } else { 0 };
+        let behind =
+            if p.form.is_blocked() { mr * p.axes[1].stride * p.form.staged_bytes() * p.staged_channels() } else { 0 };
         kernel.scratch(p.staged_rows(rows) * p.staged_row(columns) + behind + 64);
     }
     // What leaves matrix registers passes through memory.

@@ -37,7 +37,7 @@ impl Schedule {
         let parts = TASKS.div_ceil((p.images * p.groups).max(1));
         let room = machine.l2 / 4;
         let (rows, columns) = if p.is_points() {
-            let fit = (room / (p.form.staged_bytes() * p.channels * p.axes[1].stride).max(1)).max(mr);
+            let fit = (room / (p.form.staged_bytes() * p.staged_channels() * p.axes[1].stride).max(1)).max(mr);
             (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
         } else {
             let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);

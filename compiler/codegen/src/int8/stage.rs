@@ -10,7 +10,7 @@ fn parts(p: &Product, columns: usize) -> [usize; 3] {
     let all = p.staged_columns(columns);
     let before = w.pads[0].min(all);
     let within = w.size.min(all - before);
-    [before, within, all - before - within].map(|n| n * p.channels)
+    [before, within, all - before - within].map(|n| n * p.staged_channels())
 }
 
 /// Copies one row. Pointers: the first source pixel, the staged row.
@@ -23,13 +23,15 @@ pub(super) fn copy(p: &Product, columns: usize, lanes: usize) -> Tile {
     let width = p.form.staged_bytes() as i64;
     fill(&mut b, p, dst, 0, before);
     let inner = b.offset(dst, width * before as i64);
-    if p.src.strides[3] == of * p.channels as i64 || p.channels == 0 {
+    let channels = p.staged_channels();
+    if channels == 0 || channels == p.channels && p.src.strides[3] == of * p.channels as i64 {
         run(&mut b, p, src, inner, within);
     } else {
-        let pixels = (within / p.channels) as u32;
-        let steps = [(src, p.src.strides[3]), (inner, width * p.channels as i64)];
+        let pixels = (within / channels) as u32;
+        let steps = [(src, p.src.strides[3]), (inner, width * channels as i64)];
         b.for_each(Count::Static(pixels), &steps, &[], |b, at, _| {
             run(b, p, at[0], at[1], p.channels);
+            fill(b, p, at[1], p.channels, channels - p.channels);
             vec![]
         });
     }

@@ -64,7 +64,7 @@ impl Lowering {
         let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
         let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
         let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
-        self.narrow_conv(conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run()))
+        self.narrow_conv(conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
     }
 
     /// A matrix product with one constant right operand.
@@ -75,7 +75,7 @@ impl Lowering {
         };
         let w = floats(&tensor)?;
         let rank = dst.shape.len();
-        let form = Form::bf16(self.target.isa, dst.shape[rank - 2], of.k);
+        let form = Form::bf16(self.target.isa, dst.shape[rank - 2], of.k, true);
         let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
         let packed = pack(&packing, self.narrow_nr(form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
         let right = PackedRight { at: self.add_packed(&packed)?, own: false, form };

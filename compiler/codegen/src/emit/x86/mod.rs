@@ -372,7 +372,9 @@ mod tests {
                     fits(&contract(&problem, isa, schedule).unwrap().kernel);
                 }
             }
-            for form in [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128)] {
+            for form in
+                [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128, false)]
+            {
                 let problem = int8::Product::points(100, 100, 128, form);
                 for schedule in int8::Schedule::options(&problem, isa, &Machine::default()) {
                     fits(&int8::product(&problem, isa, schedule));
