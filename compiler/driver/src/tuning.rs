@@ -42,12 +42,19 @@ impl TuningCache {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(TuningCache::default()),
             Err(error) => return Err(Error::Io { path: path.to_owned(), error }),
         };
-        let wrong = |reason: String| Error::Tuning { path: path.to_owned(), reason };
-        let cache: TuningCache = serde_json::from_slice(&text).map_err(|e| wrong(format!("no tuning cache: {e}")))?;
-        if cache.version != VERSION {
-            return Err(wrong(format!("version {}, expected {VERSION}: delete it and tune again", cache.version)));
+        TuningCache::parse(&text).map_err(|reason| Error::Tuning { path: path.to_owned(), reason })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it: it is not a tuning cache, or is one of another version.
+    pub fn parse(text: &[u8]) -> Result<TuningCache, String> {
+        let cache: TuningCache = serde_json::from_slice(text).map_err(|e| format!("no tuning cache: {e}"))?;
+        match cache.version {
+            VERSION => Ok(cache),
+            other => Err(format!("version {other}, expected {VERSION}: delete it and tune again")),
         }
-        Ok(cache)
     }
 
     /// Writes a file, whole or not at all. Folders above it are made.

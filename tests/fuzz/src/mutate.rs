@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::Compression;
 use flate2::bufread::{DeflateDecoder, DeflateEncoder};
 
-use crate::random::Random;
+use crate::random::{Random, one};
 use crate::targets::Target;
 use crate::{protobuf, text};
 
@@ -18,19 +18,19 @@ const LARGEST: u64 = 1 << 20;
 
 /// One input.
 pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut input = random.pick(seeds).cloned().unwrap_or_default();
+    let mut input = one(random, seeds).cloned().unwrap_or_default();
     for _ in 0..=random.below(4) {
-        if random.one_in(6) {
+        if random.once_in(6) {
             bytes(&mut input, seeds, random);
             continue;
         }
         input = match target {
             Target::Onnx => protobuf::mutate(&input, seeds, random),
-            Target::Text => text::mutate(&input, random),
+            Target::Text | Target::Tuning => text::mutate(&input, random),
             Target::Artifact => artifact(&input, random),
         };
     }
-    if target == Target::Artifact && !random.one_in(8) {
+    if target == Target::Artifact && !random.once_in(8) {
         fix_checksum(&mut input);
     }
     input
@@ -42,14 +42,14 @@ fn bytes(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     let len = random.below(1 + (input.len() - at).min(32));
     match random.below(5) {
         0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
-        1 if !input.is_empty() => input[at] = random.next() as u8,
+        1 if !input.is_empty() => input[at] = random.bits() as u8,
         2 => input.truncate(at),
         3 => {
             let part = input[at..at + len].to_vec();
             input.splice(at..at, part);
         }
         _ => {
-            let other = random.pick(seeds).map_or(&[][..], Vec::as_slice);
+            let other = one(random, seeds).map_or(&[][..], Vec::as_slice);
             let from = random.below(other.len());
             input.truncate(at);
             input.extend_from_slice(&other[from..]);
@@ -69,10 +69,10 @@ fn artifact(input: &[u8], random: &mut Random) -> Vec<u8> {
         Some((header.to_vec(), text.to_vec(), input.get(end..)?))
     })();
     let Some((mut header, mut text, rest)) = parts else { return input.to_vec() };
-    if random.one_in(2) {
+    if random.once_in(2) {
         header = text::mutate(&header, random);
     }
-    if random.one_in(2) {
+    if random.once_in(2) {
         text = text::mutate(&text, random);
     }
     let front = [&(header.len() as u64).to_le_bytes(), &header[..], &text[..]].concat();

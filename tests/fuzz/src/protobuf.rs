@@ -1,6 +1,6 @@
 //! Mutations of protobuf messages by field. Which bytes are messages is guessed: those that parse as one.
 
-use crate::random::Random;
+use crate::random::{Random, integer, one};
 
 /// One field: its number and what it holds.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub fn mutate(message: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8
     let Some(field) = fields.get_mut(at) else { return message.to_vec() };
     match &mut field.value {
         // Mostly down into the message, so that changes are as likely at the leaves as at the root.
-        Value::Bytes(inner) if !random.one_in(8) && parse(inner).is_some_and(|f| !f.is_empty()) => {
+        Value::Bytes(inner) if !random.once_in(8) && parse(inner).is_some_and(|f| !f.is_empty()) => {
             *inner = mutate(inner, others, random);
         }
         _ => change(&mut fields, at, others, random),
@@ -41,8 +41,8 @@ fn change(fields: &mut Vec<Field>, at: usize, others: &[Vec<u8>], random: &mut R
         3 => fields[at].value = fields[other].value.clone(),
         4 => fields[at].number = 1 + random.below(24) as u64,
         5 => {
-            let spliced = random.pick(others).and_then(|o| parse(o)).unwrap_or_default();
-            fields.extend(random.pick(&spliced).cloned());
+            let spliced = one(random, others).and_then(|o| parse(o)).unwrap_or_default();
+            fields.extend(one(random, &spliced).cloned());
         }
         _ => edit(&mut fields[at].value, random),
     }
@@ -50,17 +50,17 @@ fn change(fields: &mut Vec<Field>, at: usize, others: &[Vec<u8>], random: &mut R
 
 fn edit(value: &mut Value, random: &mut Random) {
     match value {
-        Value::Varint(n) => *n = random.integer() as u64,
-        Value::Fixed32(bytes) => *bytes = (random.next() as u32).to_le_bytes(),
-        Value::Fixed64(bytes) => *bytes = random.next().to_le_bytes(),
+        Value::Varint(n) => *n = integer(random) as u64,
+        Value::Fixed32(bytes) => *bytes = (random.bits() as u32).to_le_bytes(),
+        Value::Fixed64(bytes) => *bytes = random.bits().to_le_bytes(),
         Value::Bytes(bytes) => match random.below(4) {
             0 => bytes.clear(),
             1 => bytes.truncate(random.below(bytes.len())),
-            2 => bytes.extend_from_slice(&random.next().to_le_bytes()),
-            _ if bytes.is_empty() => bytes.push(random.next() as u8),
+            2 => bytes.extend_from_slice(&random.bits().to_le_bytes()),
+            _ if bytes.is_empty() => bytes.push(random.bits() as u8),
             _ => {
                 let at = random.below(bytes.len());
-                bytes[at] = random.next() as u8;
+                bytes[at] = random.bits() as u8;
             }
         },
     }

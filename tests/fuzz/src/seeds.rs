@@ -1,12 +1,14 @@
 //! What mutations begin with: the models of `testdata`, made small, in the form that the target reads.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
-use optc::{Compiler, Options};
+use optc::{Compiler, Options, Tensor, TuningCache};
 use optc_ir::print;
+use optc_tests::data::testdata;
 
-use crate::targets::Target;
+use crate::targets::{TUNED, Target, tuned_compiler};
 
 /// Larger files are left out: mutations of weights find nothing, and copying them costs time.
 const LARGEST: usize = 24 << 10;
@@ -19,6 +21,7 @@ pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(match target {
         Target::Onnx => models,
         Target::Text => models.iter().filter_map(|m| text(m)).collect(),
+        Target::Tuning => vec![tuning()?],
         Target::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
     })
 }
@@ -35,6 +38,13 @@ fn models(folder: &Path) -> Result<Vec<Vec<u8>>> {
 fn text(model: &[u8]) -> Option<Vec<u8>> {
     let printed = print(&optc_onnx::import_bytes(model).ok()?);
     printed.constants.is_empty().then(|| printed.text.into_bytes())
+}
+
+/// What is found in a moment for a small model.
+fn tuning() -> Result<Vec<u8>> {
+    let model = tuned_compiler(TuningCache::default()).compile_file(&testdata(TUNED))?;
+    let picture = Tensor::from_slice(&[1, 1, 28, 28], &[0.5f32; 28 * 28])?.into();
+    Ok(serde_json::to_vec(&model.autotune(&[picture], Duration::from_secs(2))?.winners)?)
 }
 
 fn artifact(model: &[u8], folder: &Path) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use optc::{Compiler, Options};
+use optc::{Compiler, Options, TuningCache};
 use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 
@@ -19,6 +19,8 @@ pub enum Target {
     Text,
     /// The loader of artifacts, and the compiler behind it
     Artifact,
+    /// The reader of tuning caches, and the compiler that takes what they say
+    Tuning,
 }
 
 impl Target {
@@ -27,6 +29,7 @@ impl Target {
             Target::Onnx => "onnx",
             Target::Text => "text",
             Target::Artifact => "artifact",
+            Target::Tuning => "tuning",
         }
     }
 
@@ -36,6 +39,7 @@ impl Target {
             Target::Onnx => onnx(input),
             Target::Text => text(input),
             Target::Artifact => Compiler::new(Options::default()).compile_bytes(input).is_ok(),
+            Target::Tuning => tuning(input),
         }
     }
 }
@@ -55,6 +59,25 @@ fn onnx(input: &[u8]) -> bool {
     }
     let broken = verify(&graph).into_iter().find(|f| !matches!(f.rule, "V3" | "V4" | "V6"));
     assert!(broken.is_none(), "after the clean-up passes: {broken:?}\n{}", print(&graph).text);
+    true
+}
+
+/// A model that tuning caches are made of and taken by.
+pub const TUNED: &str = "lenet.onnx";
+
+/// A compiler of [`TUNED`] for one picture, with what is known of the machine.
+pub fn tuned_compiler(tuning: TuningCache) -> Compiler {
+    let shapes = vec![("input".to_owned(), vec![1, 1, 28, 28])];
+    Compiler::new(Options { shapes, tuning, keep_graph: true, ..Options::default() })
+}
+
+/// Whatever a cache says, the model compiles; what is accepted is written as it was read.
+fn tuning(input: &[u8]) -> bool {
+    let Ok(cache) = TuningCache::parse(input) else { return false };
+    let written = serde_json::to_vec(&cache).expect("texts can be written");
+    assert_eq!(TuningCache::parse(&written).as_ref(), Ok(&cache), "what is written reads otherwise");
+    let model = tuned_compiler(cache).compile_file(&optc_tests::data::testdata(TUNED));
+    model.unwrap_or_else(|e| panic!("a model does not compile: {e}"));
     true
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::random::Random;
+use crate::random::{Random, integer, one};
 
 /// Signs and words that mean something somewhere.
 const WORDS: [&str; 26] = [
@@ -13,10 +13,10 @@ const WORDS: [&str; 26] = [
 /// One mutation.
 pub fn mutate(input: &[u8], random: &mut Random) -> Vec<u8> {
     let tokens = tokens(input);
-    let Some(token) = random.pick(&tokens).cloned() else { return input.to_vec() };
-    let other = random.pick(&tokens).cloned().unwrap_or(0..0);
+    let Some(token) = one(random, &tokens).cloned() else { return input.to_vec() };
+    let other = one(random, &tokens).cloned().unwrap_or(0..0);
     let replaced = match random.below(6) {
-        0 if input[token.start].is_ascii_digit() => random.integer().to_string().into_bytes(),
+        0 if input[token.start].is_ascii_digit() => integer(random).to_string().into_bytes(),
         0 | 1 => WORDS[random.below(WORDS.len())].as_bytes().to_vec(),
         2 => Vec::new(),
         3 => input[token.clone()].repeat(2),

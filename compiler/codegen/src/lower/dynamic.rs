@@ -73,13 +73,7 @@ impl Lowering {
     }
 
     pub(super) fn dynamic_lstm(&mut self, op: &DynamicLstm, site: &Site) -> Lowered {
-        let attrs = Attrs {
-            names: &op.activations,
-            alpha: &op.activation_alpha,
-            beta: &op.activation_beta,
-            clip: op.clip.0,
-            direction: &op.direction,
-        };
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
         let (w, r) = (self.narrow_weights(site, 1, [8, 9])?, self.narrow_weights(site, 2, [10, 11])?);
         // The sums over a state are those of integers, in `f32`.
         if r.sums(|v| 255 * i64::from(v).abs()).into_iter().any(|s| s >= EXACT) {

@@ -15,14 +15,19 @@ use crate::tile::Cmp;
 
 /// The attributes that all layers have.
 pub(super) struct Attrs<'a> {
-    pub names: &'a [String],
-    pub alpha: &'a [Real],
-    pub beta: &'a [Real],
-    pub clip: f32,
-    pub direction: &'a str,
+    names: &'a [String],
+    alpha: &'a [Real],
+    beta: &'a [Real],
+    clip: f32,
+    direction: &'a str,
 }
 
-impl Attrs<'_> {
+impl<'a> Attrs<'a> {
+    /// The attributes of an op of this family.
+    pub fn new(names: &'a [String], [alpha, beta]: [&'a [Real]; 2], clip: Real, direction: &'a str) -> Attrs<'a> {
+        Attrs { names, alpha, beta, clip: clip.0, direction }
+    }
+
     fn reversed(&self) -> &'static [bool] {
         match self.direction {
             "reverse" => &[true],
@@ -77,13 +82,7 @@ pub(super) struct Layer {
 
 impl Lowering {
     pub(super) fn lstm(&mut self, op: &Lstm, site: &Site) -> Lowered {
-        let attrs = Attrs {
-            names: &op.activations,
-            alpha: &op.activation_alpha,
-            beta: &op.activation_beta,
-            clip: op.clip.0,
-            direction: &op.direction,
-        };
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
         let constants = self.weights(site, 7)?.unwrap_or_default();
         let rows = if constants.is_empty() { 0 } else { 3 };
         let cell = |d: usize| {
@@ -95,13 +94,7 @@ impl Lowering {
     }
 
     pub(super) fn gru(&mut self, op: &Gru, site: &Site) -> Lowered {
-        let attrs = Attrs {
-            names: &op.activations,
-            alpha: &op.activation_alpha,
-            beta: &op.activation_beta,
-            clip: op.clip.0,
-            direction: &op.direction,
-        };
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
         let after = op.linear_before_reset;
         let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
         let problem = self.layer(site, self.hidden(site)?, &attrs, 3, usize::from(after), cell)?;
@@ -115,13 +108,7 @@ impl Lowering {
     }
 
     pub(super) fn rnn(&mut self, op: &Rnn, site: &Site) -> Lowered {
-        let attrs = Attrs {
-            names: &op.activations,
-            alpha: &op.activation_alpha,
-            beta: &op.activation_beta,
-            clip: op.clip.0,
-            direction: &op.direction,
-        };
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
         let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
         let problem = self.layer(site, self.hidden(site)?, &attrs, 1, 0, cell)?;
         self.float_recurrent(site, Layer { problem, merged: vec![true], constants: vec![] }, None)
