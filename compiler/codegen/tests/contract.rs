@@ -102,12 +102,14 @@ fn equal_columns_have_equal_sums_wherever_they_are() {
     for isa in all_isas() {
         let (nr, k) = (isa.contract_f32.1 * isa.lanes(), 37);
         let (m, n) = (isa.contract_f32.0 + 1, nr + nr / 2);
+        let c = Contract::matmul(1, m, n, k);
+        let schedule = Schedule::choose(&c, isa, &Machine::default());
+        let nr = schedule.nr;
         let column = random_floats(k, 1);
         let b: Vec<f32> = (0..k * n).map(|i| column[i / n]).collect();
         let mut packed = vec![0.0; packed_len(1, k, n, nr)];
         pack_b(&b, &PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 }, nr, 1, &mut packed);
-        let c = Contract::matmul(1, m, n, k);
-        let built = contract(&c, isa, Schedule::choose(&c, isa, &Machine::default())).unwrap();
+        let built = contract(&c, isa, schedule).unwrap();
         let found = run(&built, &random_floats(m * k, 2), &packed, &[], false);
         assert!(found.chunks(n).all(|row| row.iter().all(|v| v == &row[0])), "{}", isa.name);
     }
@@ -151,15 +153,15 @@ fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
 }
 
 fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
-    let nr = isa.contract_f32.1 * isa.lanes();
     let problem = conv(c);
+    let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
+    let nr = schedule.nr;
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
     let w = random_floats(c.groups * c.filters * c.channels * area, 2);
     let mut packed = vec![0.0; c.packed_len(nr)];
     c.pack_weights(&w, nr, 2, &mut packed);
     let operands: Vec<_> = c.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
-    let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
     let built = contract(&problem, isa, schedule).unwrap();
     for interpret in [false, true] {
         if interpret && c.src.bytes * area > 10_000 {

@@ -63,15 +63,16 @@ fn result(kernel: &Kernel, mut buffers: Vec<Vec<u8>>, interpret: bool) -> Vec<u8
 
 fn check(c: &Conv, form: &'static Form, isa: &Isa, interpret: bool) {
     let winograd = Winograd::of(c, form).unwrap();
-    let nr = isa.contract_f32.1 * isa.lanes();
+    let product = winograd.product();
+    let schedule = Schedule::choose(&product, isa, &Machine::default());
+    let nr = schedule.nr;
     let [x, w, bias] = [c.src.bytes / 4, 9 * c.channels * c.filters, c.filters].map(|n| random_floats(n, n as u64));
     let residual = random_floats(c.dst.bytes / 4, 5);
     let mut packed = vec![0.0; winograd.packed_len(nr)];
     winograd.pack_weights(&w, nr, 3, &mut packed);
     let input = winograd.input(isa);
     let v = result(&input.kernel, vec![bytes_of(&x), input.table.unwrap()], interpret);
-    let product = winograd.product();
-    let product = contract(&product, isa, Schedule::choose(&product, isa, &Machine::default())).unwrap();
+    let product = contract(&product, isa, schedule).unwrap();
     let m = result(&product.kernel, vec![v, bytes_of(&packed)], interpret);
     let output = winograd.output(isa);
     let found = floats_of(&result(&output, vec![m, bytes_of(&bias), bytes_of(&residual)], interpret));

@@ -53,7 +53,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, ahead: Option<Ahead>, ro
     let dst = b.ptr();
     let sums = rows * vectors;
     // As many as in a whole panel: equal columns have equal sums, wherever they are.
-    let chains = CHAINS.div_ceil(rows * nr / isa.lanes()).min(UNROLL).min(c.k.max(1));
+    let chains = chains(rows * nr / isa.lanes(), c.k);
     let zero = b.f32(0.0);
     let acc = vec![zero; sums * chains];
     let shape = Shape { rows, vectors, nr, k: c.k, chains };
@@ -79,6 +79,11 @@ pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, ahead: Option<Ahead>, ro
     let acc = shape.join(&mut b, acc);
     epilogue(&mut b, c, &acc, rows, cols, &operands, dst);
     b.finish()
+}
+
+/// Sums of each element that are added in the end, in a tile of so many vectors of them.
+pub(super) fn chains(sums: usize, k: usize) -> usize {
+    CHAINS.div_ceil(sums).min(UNROLL).min(k.max(1))
 }
 
 /// So many rows broadcast from memory, once for each vector: a load of a single use becomes one `vbroadcastss` without a
