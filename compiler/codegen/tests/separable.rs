@@ -128,7 +128,7 @@ fn a_long_source_behind_l2_is_not_read_for_every_group() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
     #[test]
     fn any_cut_gives_what_both_kernels_give(
         (batch, inputs, groups, gap) in (1usize..3, 1usize..9, 1usize..3, 0usize..3),
