@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use optc_ir::{Graph, Node, NodeId, Op, Type, Value};
-use optc_tensor::Tensor;
+use optc_tensor::{DType, Tensor};
 use prost::Message;
 
 use crate::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
@@ -178,13 +178,26 @@ impl Exporter {
                 }
                 Op::Fused(_) => self.inline(graph, id, names)?,
                 op => {
-                    let site = self.site(graph, id, names, wanted);
+                    let mut site = self.site(graph, id, names, wanted);
+                    self.widen(op, &mut site);
                     let at = |d: Diagnostic| d.at_node(&node.loc.join(", "), op.name(), None);
                     self.node(op, &site).map_err(at)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Casts a factor that is rounded already back: ONNX's products have one dtype, and no precision.
+    fn widen(&mut self, op: &Op, site: &mut Site) {
+        let is = |slot: usize, dtype: DType| site.tensor(slot).is_some_and(|t| t.dtype == dtype);
+        let product = matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_));
+        if product && is(0, DType::BF16) && is(1, DType::F32) {
+            let wide = self.fresh("");
+            let cast = spelling::spell("Cast").dtype("to", DType::F32);
+            self.write(cast, vec![site.operand(0)], vec![wide.clone()], &[]);
+            site.operands[0] = wide;
+        }
     }
 
     fn site<'a>(&mut self, graph: &'a Graph, id: NodeId, names: &mut Names, wanted: &Names) -> Site<'a> {

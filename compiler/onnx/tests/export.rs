@@ -71,6 +71,20 @@ fn regions_become_subgraphs_and_fused_kernels_are_written_out() {
     }
 }
 
+#[test]
+fn factors_that_are_rounded_are_cast_back() {
+    let text = r#"func @main(%x: tensor<1x2xf32>) {
+  %w = tensor.const {value = dense<[1.0, 0.5, 2.0, -1.0]> : tensor<2x2xf32>} : tensor<2x2xf32>
+  %0 = math.cast %x {to = bf16} : tensor<1x2xbf16>
+  %1 = math.matmul %0, %w {precision = bf16} : tensor<1x2xf32>
+  return %1 as "y"
+}"#;
+    let mut graph = parse(text).unwrap();
+    infer_types(&mut graph).unwrap();
+    let x: Val = Tensor::from_slice(&[1, 2], &[1.001f32, 3.003]).unwrap().into();
+    assert_eq!(run(&again(&graph), std::slice::from_ref(&x)).unwrap(), run(&graph, &[x]).unwrap());
+}
+
 /// All names of values that a graph and the graphs in it define.
 fn defined(graph: &GraphProto, names: &mut Vec<String>) {
     names.extend(graph.input.iter().map(|i| i.name().to_owned()));
