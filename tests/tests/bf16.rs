@@ -75,6 +75,11 @@ fn convolutions() {
 }
 
 #[test]
+fn depthwise_convolutions() {
+    rounds_as_the_interpreter("mobilenetv2");
+}
+
+#[test]
 fn residual_blocks() {
     rounds_as_the_interpreter("resnet8");
 }

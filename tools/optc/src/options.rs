@@ -45,7 +45,7 @@ pub struct CompileArgs {
 pub enum Precision {
     /// Single precision.
     F32,
-    /// Factors rounded to bfloat16, single-precision sums.
+    /// Factors rounded to bfloat16 where that is faster, single-precision sums.
     Bf16,
 }
 
