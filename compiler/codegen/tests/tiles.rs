@@ -432,6 +432,29 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
+fn packed_bfloat16_matches_the_interpreter() {
+    let special =
+        [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, -1e-40, -0.0, f32::MIN_POSITIVE];
+    // Halfway between neighbours, above even and odd ones, and as little as there is beside it.
+    let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f81_7fff, 0x7f7f_8000, 0x807f_ffff].map(f32::from_bits);
+    for isa in all_isas().into_iter().filter(|isa| isa.level >= Level::Bf16) {
+        let step = 4 * isa.lanes() as i64;
+        let mut b = TileBuilder::with_isa("pack_bf16", isa);
+        let (s, d) = (b.ptr(), b.ptr());
+        b.for_each(Count::Static(4), &[(s, 2 * step), (d, 2 * step)], &[], |b, p, _| {
+            let [x, y] = [0, step].map(|at| b.load(Mem::F32, p[0], at));
+            let (packed, again) = (b.pack_bf16(x, y), b.pack_bf16(y, y));
+            b.store(Mem::I32, p[1], 0, packed);
+            b.store(Mem::I32, p[1], step, again);
+            vec![]
+        });
+        let values = special.iter().chain(&ties).copied().chain(random_floats(2 * 4 * isa.lanes(), 3));
+        let src: Vec<u8> = values.take(2 * 4 * isa.lanes()).flat_map(f32::to_le_bytes).collect();
+        both(b.finish(), &src, src.len());
+    }
+}
+
+#[test]
 fn dot_products_match_the_interpreter() {
     for isa in all_isas() {
         let (step, src) = (4 * isa.lanes() as i64, bytes(2560, 5));

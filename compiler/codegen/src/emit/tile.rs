@@ -44,9 +44,9 @@ fn flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
-/// The verifier refuses matrices in tiles of a level that lacks them, and no row of this emitter has it.
-fn no_matrices() -> ! {
-    unreachable!("tiles for Cranelift have no matrices")
+/// The verifier refuses matrices, and packing bfloat16, in tiles of a level that lacks them, and no row of this emitter has it.
+fn no_such_level() -> ! {
+    unreachable!("tiles for Cranelift are of the plain level")
 }
 
 impl Emit<'_> {
@@ -88,8 +88,8 @@ impl Emit<'_> {
             }
             Inst::Reduce(dst, op, x) => (dst, self.reduce(*op, self.elem(*x), self.regs[x])),
             Inst::Permute { dst, x, y, lanes } => (dst, self.shuffle(self.regs[x], self.regs[y], lanes)),
-            Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatLoad { .. } => no_matrices(),
-            Inst::MatStore { .. } | Inst::MatDot(..) => no_matrices(),
+            Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatLoad { .. } => no_such_level(),
+            Inst::MatStore { .. } | Inst::MatDot(..) | Inst::PackBf16(..) => no_such_level(),
             Inst::Load { dst, mem, ptr, disp, load } => (dst, self.load(*mem, self.ptrs[ptr], *disp, *load)),
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 return self.store(*mem, self.ptrs[ptr], *disp, *n, *stride, self.regs[src]);

@@ -436,7 +436,7 @@ impl Nest<'_> {
     /// The source rows for `columns` columns of results.
     fn stage_rows(&self, kernel: &mut Kernel, from: Ix, columns: usize, row_bytes: usize) -> Vec<Stmt> {
         let (p, h) = (self.p, self.p.axes[0]);
-        let copy = kernel.tile(stage::copy(p, columns, self.isa.lanes()));
+        let copy = kernel.tile(stage::copy(p, columns, self.isa));
         let line = kernel.var();
         let to = Base::Scratch.at(Ix::var(line) * row_bytes as i64);
         if h == Axis::NONE {

@@ -2,6 +2,7 @@
 //! unsigned bytes, or what was rounded to bfloat16.
 
 use super::{Form, Product};
+use crate::target::{Isa, Level};
 use crate::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
@@ -14,10 +15,10 @@ fn parts(p: &Product, columns: usize) -> [usize; 3] {
 }
 
 /// Copies one row. Pointers: the first source pixel, the staged row.
-pub(super) fn copy(p: &Product, columns: usize, lanes: usize) -> Tile {
+pub(super) fn copy(p: &Product, columns: usize, isa: &Isa) -> Tile {
     let [before, within, after] = parts(p, columns);
     let of = p.src.mem.bytes();
-    let mut b = TileBuilder::new(format!("stage_i8_{columns}"), lanes);
+    let mut b = TileBuilder::with_isa(format!("stage_i8_{columns}"), isa);
     let (src, dst) = (b.ptr(), b.ptr());
     // Stores may reach a few elements too far: what is there is written after them.
     let width = p.form.staged_bytes() as i64;
@@ -115,6 +116,9 @@ fn rounded(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg
         Some(more) if more > 0 => b.load_n(Mem::F32, src, at + 4 * lanes as i64, more),
         _ => first,
     };
+    if b.level() >= Level::Bf16 {
+        return b.pack_bf16(first, second);
+    }
     let mut half = |odd: usize| {
         let every_other: Vec<u8> = (0..lanes).map(|i| (2 * i + odd) as u8).collect();
         let x = b.permute(first, second, &every_other);

@@ -55,6 +55,11 @@ impl TileBuilder {
         self.lanes
     }
 
+    /// What the tile may use beyond plain vectors.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// Declares the next pointer parameter. All are declared before the first derived pointer.
     pub fn ptr(&mut self) -> Ptr {
         assert_eq!(self.ptrs as usize, self.params, "pointer parameters come before derived pointers");
@@ -186,6 +191,11 @@ impl TileBuilder {
     /// `z` plus the two products of bfloat16 halves; see [`Inst::DotBf16`].
     pub fn dot_bf16(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
         self.def(Elem::F32, |dst| Inst::DotBf16(dst, x, y, z))
+    }
+
+    /// All lanes of `x` and of `y` as bfloat16; see [`Inst::PackBf16`].
+    pub fn pack_bf16(&mut self, x: Reg, y: Reg) -> Reg {
+        self.def(Elem::I32, |dst| Inst::PackBf16(dst, x, y))
     }
 
     /// The mask of `x cmp y`.

@@ -112,6 +112,10 @@ impl State<'_> {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| dot_bf16(x[i], y[i], z[i]));
             }
+            Inst::PackBf16(dst, x, y) => {
+                let both = [self.regs[x].as_slice(), &self.regs[y]].concat();
+                self.map(*dst, |i| normal_bf16(both[2 * i]) | normal_bf16(both[2 * i + 1]) << 16);
+            }
             Inst::Cmp(dst, op, x, y) => {
                 let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
                 self.map(*dst, |i| if compare(*op, elem, x[i], y[i]) { u32::MAX } else { 0 });
@@ -354,6 +358,11 @@ fn dot4(x: u32, y: u32, z: u32) -> u32 {
 fn dot_bf16(x: u32, y: u32, z: u32) -> u32 {
     let (high, low) = (|v: u32| f32::from_bits(v & 0xffff_0000), |v: u32| f32::from_bits(v << 16));
     low(x).mul_add(low(y), high(x).mul_add(high(y), f32::from_bits(z))).to_bits()
+}
+
+/// The nearest bfloat16; zero for what is not normal.
+fn normal_bf16(bits: u32) -> u32 {
+    if f32::from_bits(bits).is_subnormal() { bits >> 16 & 0x8000 } else { round_bf16(bits).into() }
 }
 
 fn pick(first: bool, x: u32, y: u32) -> u32 {

@@ -275,6 +275,9 @@ pub enum Inst {
     /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` (`i32`) are bfloat16 (`f32`). Numbers
     /// that are not normal may count as zeros.
     DotBf16(Reg, Reg, Reg, Reg),
+    /// The lanes of `x`, then those of `y` (`f32`), rounded to the nearest bfloat16 (ties to even), two in each lane from the lower half on
+    /// (`i32`). Numbers that are not normal become zeros. Only in tiles of level `bf16` and above.
+    PackBf16(Reg, Reg, Reg),
     /// All ones where `x cmp y`, else all zeros.
     Cmp(Reg, Cmp, Reg, Reg),
     /// `mask ? x : y` where the mask is all ones or all zeros in each lane.

@@ -169,6 +169,7 @@ fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
         "dot2" => Inst::Dot2(dst, w.reg()?, w.reg()?, w.reg()?),
         "dot4" => Inst::Dot4(dst, w.reg()?, w.reg()?, w.reg()?),
         "dot_bf16" => Inst::DotBf16(dst, w.reg()?, w.reg()?, w.reg()?),
+        "pack_bf16" => Inst::PackBf16(dst, w.reg()?, w.reg()?),
         "cmp" => Inst::Cmp(dst, w.named(Cmp::from_word, "a comparison")?, w.reg()?, w.reg()?),
         "select" => Inst::Select(dst, w.reg()?, w.reg()?, w.reg()?),
         "reduce" => Inst::Reduce(dst, w.named(Binary::from_word, "a reduction")?, w.reg()?),

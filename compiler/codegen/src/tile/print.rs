@@ -71,6 +71,7 @@ fn body(f: &mut Formatter<'_>, insts: &[Inst], depth: usize) -> fmt::Result {
             Inst::Dot2(d, x, y, z) => writeln!(f, "v{} = dot2 v{} v{} v{}", d.0, x.0, y.0, z.0)?,
             Inst::Dot4(d, x, y, z) => writeln!(f, "v{} = dot4 v{} v{} v{}", d.0, x.0, y.0, z.0)?,
             Inst::DotBf16(d, x, y, z) => writeln!(f, "v{} = dot_bf16 v{} v{} v{}", d.0, x.0, y.0, z.0)?,
+            Inst::PackBf16(d, x, y) => writeln!(f, "v{} = pack_bf16 v{} v{}", d.0, x.0, y.0)?,
             Inst::Cmp(d, op, x, y) => writeln!(f, "v{} = cmp {} v{} v{}", d.0, op.word(), x.0, y.0)?,
             Inst::Select(d, m, x, y) => writeln!(f, "v{} = select v{} v{} v{}", d.0, m.0, x.0, y.0)?,
             Inst::Shift(d, op, x, by) => writeln!(f, "v{} = {} v{} {}", d.0, op.word(), x.0, by)?,

@@ -169,6 +169,13 @@ impl Check<'_> {
                 self.want(*z, Elem::F32)?;
                 self.def(*dst, Elem::F32)
             }
+            Inst::PackBf16(dst, x, y) => {
+                if self.tile.level < Level::Bf16 {
+                    return Err(TileError::Range("the level of a tile that packs bfloat16"));
+                }
+                [x, y].into_iter().try_for_each(|r| self.want(*r, Elem::F32))?;
+                self.def(*dst, Elem::I32)
+            }
             Inst::Cmp(dst, _, x, y) => {
                 self.want(*y, self.elem(*x)?)?;
                 self.def(*dst, Elem::I32)

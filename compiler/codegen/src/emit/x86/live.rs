@@ -39,7 +39,7 @@ pub(super) fn operands(inst: &Inst) -> Vec<Reg> {
     match inst {
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Load { .. } | Inst::Offset { .. } | Inst::LoadPtr { .. } => vec![],
         Inst::Unary(_, _, x) | Inst::Shift(_, _, x, _) | Inst::Reduce(_, _, x) => vec![*x],
-        Inst::Binary(_, _, x, y) | Inst::Cmp(_, _, x, y) => vec![*x, *y],
+        Inst::Binary(_, _, x, y) | Inst::Cmp(_, _, x, y) | Inst::PackBf16(_, x, y) => vec![*x, *y],
         Inst::Permute { x, y, .. } => vec![*x, *y],
         Inst::Fma(_, x, y, z) | Inst::Select(_, x, y, z) => vec![*x, *y, *z],
         Inst::Dot2(_, x, y, z) | Inst::Dot4(_, x, y, z) | Inst::DotBf16(_, x, y, z) => vec![*x, *y, *z],
@@ -53,7 +53,9 @@ pub(super) fn operands(inst: &Inst) -> Vec<Reg> {
 fn defined(inst: &Inst) -> Option<Reg> {
     match inst {
         Inst::ConstF(d, _) | Inst::ConstI(d, _) | Inst::Unary(d, ..) | Inst::Binary(d, ..) => Some(*d),
-        Inst::Fma(d, ..) | Inst::Dot2(d, ..) | Inst::Dot4(d, ..) | Inst::DotBf16(d, ..) => Some(*d),
+        Inst::Fma(d, ..) | Inst::Dot2(d, ..) | Inst::Dot4(d, ..) | Inst::DotBf16(d, ..) | Inst::PackBf16(d, ..) => {
+            Some(*d)
+        }
         Inst::Cmp(d, ..) | Inst::Select(d, ..) | Inst::Shift(d, ..) | Inst::Reduce(d, ..) => Some(*d),
         Inst::Permute { dst, .. } | Inst::Load { dst, .. } => Some(*dst),
         Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => None,
@@ -74,7 +76,7 @@ fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
         // Without an instruction of its own, both factors are taken apart in registers.
         Inst::Dot4(_, x, y, z) => level >= Level::Vnni && x != y && *y == reg && *z != reg,
         // The emulator that stands in for such a machine sums otherwise with an operand in memory: that form has not been seen to work.
-        Inst::DotBf16(..) => false,
+        Inst::DotBf16(..) | Inst::PackBf16(..) => false,
         Inst::Cmp(_, _, x, y) => x != y && *y == reg,
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
         Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,

@@ -52,6 +52,11 @@ impl Walk<'_> {
             Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
             Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
             Inst::DotBf16(dst, x, y, z) => self.dot_bf16(*dst, *x, *y, *z)?,
+            Inst::PackBf16(dst, x, y) => {
+                let (a, b) = (self.reg(*x)?, self.reg(*y)?);
+                let d = self.define(*dst, &[*x, *y])?;
+                self.ins(Code::EVEX_Vcvtne2ps2bf16_zmm_k1z_zmm_zmmm512b32, &[Op::R(d), Op::R(b), Op::R(a)]);
+            }
             Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
             Inst::Cmp(dst, op, x, y) => match self.elems[x] {
                 Elem::F32 => {
