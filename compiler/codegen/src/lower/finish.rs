@@ -30,7 +30,7 @@ impl Lowering {
         Ok(Compiled { plan, report: self.report, points: self.points })
     }
 
-    fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {
+    pub(super) fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {
         let mut ports = Vec::new();
         for (i, output) in self.graph.outputs.clone().into_iter().enumerate() {
             let ty = self.graph.ty(output.value).clone();

@@ -21,6 +21,8 @@ mod fold;
 mod fused;
 mod gather;
 mod host;
+#[cfg(test)]
+mod interpreted;
 mod mapped;
 mod matmul;
 mod memory;
