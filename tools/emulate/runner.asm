@@ -1,4 +1,5 @@
-; Runs the cases of the disk and prints to the debug port how each went: failures by number and first byte that differs.
+; Runs the cases of the disk and prints to the debug port that it begins, failures by number and first byte that differs, and how many
+; cases there were.
 ; The disk: how many sectors follow the first one; cases, as `compiler/codegen/src/testing/emulate.rs` writes them; zeros.
 ; Each case's memory is copied to 256 MiB, its calls are made, and the memory is compared with what it must be.
 ; nasm -f bin runner.asm -o runner.bin
@@ -14,6 +15,8 @@ more:   inc ebx
         call sector
         cmp rbx, rbp
         jb more
+        mov rsi, begin
+        call text
         mov r12, 0x20000200     ; the case
         xor r13d, r13d          ; its number
         xor r14d, r14d          ; how many failed
@@ -82,7 +85,7 @@ calls:  test rbp, rbp
         pop r12
         pop rbp
         pop rbx
-        add rbx, 128
+        add rbx, 192
         dec rbp
         jmp calls
 compare:
@@ -125,33 +128,7 @@ end:    mov rax, r13
         mov rsi, failed
         call text
         ret
-sector: mov dx, 0x1f2           ; reads sector ebx to rdi, by programmed input
-        mov al, 1
-        out dx, al
-        inc dx
-        mov eax, ebx
-        out dx, al
-        inc dx
-        shr eax, 8
-        out dx, al
-        inc dx
-        shr eax, 8
-        out dx, al
-        inc dx
-        mov al, 0xe0
-        out dx, al
-        inc dx
-        mov al, 0x20
-        out dx, al
-.wait:  in al, dx
-        test al, 0x80
-        jnz .wait
-        test al, 8
-        jz .wait
-        mov dx, 0x1f0
-        mov ecx, 256
-        rep insw
-        ret
+%include "disk.asm"
 text:   lodsb
         test al, al
         jz .end
@@ -171,6 +148,7 @@ number: mov rcx, 10             ; rax in decimal
 .last:  pop rax
         add al, '0'
         jmp put
+begin:  db "running", 10, 0
 cases:  db " cases, ", 0
 failed: db " failed", 10, 0
         align 8

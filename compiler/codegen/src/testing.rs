@@ -50,7 +50,8 @@ pub fn all_isas() -> Vec<&'static Isa> {
 }
 
 /// [`run_jit`] where this machine has the kernel's vectors, else the interpreter; if the environment variable `OPTC_EMULATE`
-/// names a file, the case is then also written for an emulator of a machine that has them (`tools/emulate`).
+/// names a file, the case is then also written for an emulator of a machine that has them (`tools/emulate`): of the rows that
+/// `OPTC_EMULATE_ROWS` lists, or of all.
 ///
 /// # Errors
 ///
@@ -65,11 +66,18 @@ pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn 
         run_jit(kernel, buffers)?;
     } else {
         match std::env::var_os("OPTC_EMULATE") {
-            Some(path) => emulate::record(Path::new(&path), kernel, buffers)?,
-            None => kernel.interpret(buffers)?,
+            Some(path) if emulated(kernel) => emulate::record(Path::new(&path), kernel, buffers)?,
+            _ => kernel.interpret(buffers)?,
         }
     }
     Ok(())
+}
+
+/// Whether a row that `OPTC_EMULATE_ROWS` lists has the kernel's tiles.
+fn emulated(kernel: &Kernel) -> bool {
+    let rows = std::env::var("OPTC_EMULATE_ROWS").unwrap_or_default();
+    let mut listed = rows.split_whitespace().filter_map(Isa::by_name);
+    rows.is_empty() || listed.any(|isa| kernel.tiles.iter().all(|tile| isa.runs(tile.lanes, tile.level)))
 }
 
 /// The row whose kernels snapshots show: every machine has it.

@@ -1,7 +1,7 @@
 //! Cases for `tools/emulate`: the machine code of a kernel's tiles, the calls that its nest makes, and memory before and after.
 //!
 //! A case is a header of 64-bit words (length of the case, of the code, of the memory, number of calls), padded to 64 bytes as
-//! each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 16 words: where its
+//! each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 24 words: where its
 //! code begins, how many arguments it has, and the arguments. Pointers are those of memory that begins at [`MEMORY`].
 
 use crate::emit::tile_code;
@@ -16,7 +16,7 @@ const MEMORY: u64 = 0x1000_0000;
 /// Bytes before, between and behind the buffers.
 const GUARD: usize = 128;
 /// Arguments of a call at most.
-const ARGUMENTS: usize = 14;
+const ARGUMENTS: usize = 22;
 const ALIGN: usize = 64;
 
 /// Interprets a kernel, and appends what it did to the file. Kernels with tiles of 128 bits, which Cranelift compiles, are only
