@@ -25,10 +25,10 @@ pub use rows::{Pixels, Rows, Taps};
 pub use schedule::Schedule;
 
 use crate::expr::Expr;
-use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
+use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step};
 use crate::target::Isa;
 use crate::tile::Mem;
-use tile::Ahead;
+use tile::{Ahead, Spec};
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
@@ -298,11 +298,15 @@ impl Nest<'_> {
         let (row, rows) = (kernel.var(), Ix::var(self.place.rows));
         let mut body = Vec::new();
         if self.c.m >= mr {
-            let tile = self.call(kernel, mr, cols, Ix::var(row));
-            body.push(for_step(row, 0, rows.clone() - self.tail + (1 - mr as i64), mr as i64, vec![tile]));
+            if self.below() {
+                body.push(self.call(kernel, mr, cols, 0.into(), Some(rows.clone() / mr as i64)));
+            } else {
+                let tile = self.call(kernel, mr, cols, Ix::var(row), None);
+                body.push(for_step(row, 0, rows.clone() - self.tail + (1 - mr as i64), mr as i64, vec![tile]));
+            }
         }
         for &tail in &self.cut.tails {
-            let rest = self.call(kernel, tail, cols, rows.clone() - tail);
+            let rest = self.call(kernel, tail, cols, rows.clone() - tail, None);
             let (a, b) = (Ix::var(self.tail), tail.into());
             body.push(Stmt::If { a, rel: Rel::Eq, b, then: vec![rest], otherwise: vec![] });
         }
@@ -310,10 +314,11 @@ impl Nest<'_> {
     }
 
     /// The call of the tile for `rows` by `cols` at row `row` of the task and the current panel.
-    fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix) -> Stmt {
+    fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, below: Option<Ix>) -> Stmt {
         let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
         let ahead = Ahead::choose(c, self.schedule);
-        let tile = kernel.tile(tile::build(c, self.isa, nr as usize, ahead, rows, cols));
+        let spec = Spec { nr: nr as usize, rows, cols, ahead, below: below.is_some() };
+        let tile = kernel.tile(tile::build(c, self.isa, spec));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
         let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, nr as usize) as i64 } else { 0 };
@@ -338,6 +343,15 @@ impl Nest<'_> {
             ptrs.push(base.at(element(block, o.batch_stride, o.row_stride, o.col_stride) + o.offset));
         }
         ptrs.push(self.dst.at(element(p.c, c.c_batch_stride, c.c_row_stride, c.c_col_stride) + c.c_offset));
-        call(tile, ptrs)
+        call_counts(tile, ptrs, below.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Whether a call goes down all rows of the block: where tiles are so short that calling them costs much.
+    fn below(&self) -> bool {
+        let short = matches!(self.c.rows, Rows::Stride(_)) && self.c.k <= SHORT;
+        short && Ahead::choose(self.c, self.schedule).is_none()
     }
 }
+
+/// Elements of k of a tile whose call costs a twentieth of it.
+const SHORT: usize = 128;

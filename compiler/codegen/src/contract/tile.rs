@@ -41,43 +41,61 @@ impl Ahead {
     }
 }
 
-/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is, the zeros and the offsets of the first
-/// row if there is a table, the operands of the epilogue, C.
-pub(super) fn build(c: &Contract, isa: &Isa, nr: usize, ahead: Option<Ahead>, rows: usize, cols: usize) -> Tile {
+/// Which tile is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spec {
+    /// Columns of the panel.
+    pub nr: usize,
+    /// Rows and columns.
+    pub rows: usize,
+    pub cols: usize,
+    /// What is brought near meanwhile.
+    pub ahead: Option<Ahead>,
+    /// Whether it goes down the rows, as many tiles as its count says.
+    pub below: bool,
+}
+
+/// The pointers of a tile.
+#[derive(Clone)]
+struct Places {
+    a: Ptr,
+    panel: Ptr,
+    next: Option<(Ptr, usize)>,
+    table: Option<(Ptr, Ptr)>,
+    operands: Vec<Ptr>,
+    dst: Ptr,
+}
+
+/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is, the zeros and
+/// the offsets of the first row if there is a table, the operands of the epilogue, C.
+pub(super) fn build(c: &Contract, isa: &Isa, spec: Spec) -> Tile {
+    let Spec { nr, rows, cols, .. } = spec;
     let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
-    let vectors = cols.div_ceil(isa.lanes());
     let (a, panel) = (b.ptr(), b.ptr());
-    let next = ahead.map(|ahead| (b.ptr(), ahead.lines));
+    let next = spec.ahead.map(|ahead| (b.ptr(), ahead.lines));
     let table = c.has_table().then(|| (b.ptr(), b.ptr()));
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
-    let dst = b.ptr();
-    let sums = rows * vectors;
+    let places = Places { a, panel, next, table, operands, dst: b.ptr() };
     // As many as in a whole panel: equal columns have equal sums, wherever they are.
     let chains = chains(rows * nr / isa.lanes(), c.k);
-    let zero = b.f32(0.0);
-    let acc = vec![zero; sums * chains];
-    let shape = Shape { rows, vectors, nr, k: c.k, chains };
-    let acc = match (&c.rows, table) {
-        (Rows::Pixels(_), Some((zeros, offsets))) => {
-            let count = Count::Static(c.taps as u32);
-            let tap_bytes = (4 * nr * c.k) as i64;
-            let mut advance = vec![(offsets, 4), (panel, tap_bytes)];
-            advance.extend(next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
-            b.for_each(count, &advance, &acc, |b, p, acc| {
-                let next = next.map(|(_, lines)| (p[2], lines));
-                let row_bytes = 4 * c.taps as i64;
-                let at: Vec<_> = (0..rows).map(|r| (b.load_ptr(p[0], r as i64 * row_bytes, a, zeros), 0)).collect();
-                shape.accumulate(b, &at, p[1], next, acc)
-            })
+    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), nr, k: c.k, chains };
+    match &c.rows {
+        Rows::Stride(stride) if spec.below => {
+            let count = b.count();
+            let down = |by: i64| rows as i64 * by;
+            let mut advance = vec![(a, down(*stride)), (places.dst, down(c.c_row_stride))];
+            let moving = |i: &usize| c.operands[*i].row_stride != 0;
+            let all = (0..c.operands.len()).filter(moving);
+            advance.extend(all.map(|i| (places.operands[i], down(c.operands[i].row_stride))));
+            b.for_each(count, &advance, &[], |b, p, _| {
+                let mut here = Places { a: p[0], dst: p[1], ..places.clone() };
+                (0..c.operands.len()).filter(moving).zip(&p[2..]).for_each(|(i, &ptr)| here.operands[i] = ptr);
+                shape.tile(b, c, &here, cols);
+                vec![]
+            });
         }
-        (Rows::Stride(stride), _) => {
-            let at: Vec<_> = (0..rows).map(|r| (a, r as i64 * stride)).collect();
-            shape.accumulate(&mut b, &at, panel, next, &acc)
-        }
-        (Rows::Pixels(_), None) => acc,
-    };
-    let acc = shape.join(&mut b, acc);
-    epilogue(&mut b, c, &acc, rows, cols, &operands, dst);
+        Rows::Stride(_) | Rows::Pixels(_) => shape.tile(&mut b, c, &places, cols),
+    }
     b.finish()
 }
 
@@ -101,6 +119,31 @@ struct Shape {
 }
 
 impl Shape {
+    /// All sums of one tile and their epilogue.
+    fn tile(&self, b: &mut TileBuilder, c: &Contract, p: &Places, cols: usize) {
+        let zero = b.f32(0.0);
+        let acc = vec![zero; self.rows * self.vectors * self.chains];
+        let acc = match (&c.rows, p.table) {
+            (Rows::Pixels(_), Some((zeros, offsets))) => {
+                let mut advance = vec![(offsets, 4), (p.panel, (4 * self.nr * c.k) as i64)];
+                advance.extend(p.next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
+                b.for_each(Count::Static(c.taps as u32), &advance, &acc, |b, q, acc| {
+                    let next = p.next.map(|(_, lines)| (q[2], lines));
+                    let row = |r: usize| (4 * r * c.taps) as i64;
+                    let at: Vec<_> = (0..self.rows).map(|r| (b.load_ptr(q[0], row(r), p.a, zeros), 0)).collect();
+                    self.accumulate(b, &at, q[1], next, acc)
+                })
+            }
+            (Rows::Stride(stride), _) => {
+                let at: Vec<_> = (0..self.rows).map(|r| (p.a, r as i64 * stride)).collect();
+                self.accumulate(b, &at, p.panel, p.next, &acc)
+            }
+            (Rows::Pixels(_), None) => acc,
+        };
+        let acc = self.join(b, acc);
+        epilogue(b, c, &acc, self.rows, cols, &p.operands, p.dst);
+    }
+
     /// Adds one tap: the rows of A are at a pointer and a displacement each.
     fn accumulate(
         &self,
