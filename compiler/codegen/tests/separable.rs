@@ -70,6 +70,9 @@ fn check(isa: &Isa, shape: Shape, axes: [Axis; 2], cut: Option<Cut>) {
     let of_group = cut.panels * c.n / shape.panels;
     let mut buffers = [&a, &b, &added].map(|v| bytes_of(v)).to_vec();
     buffers.extend([bytes_of(&filters(&weights, c.n, of_group)), bytes_of(&bias), vec![0xee; w.dst.bytes]]);
+    // The interpreter knows the bounds of the scratch as well.
+    let inside = kernel.interpret(&mut buffers.clone());
+    inside.unwrap_or_else(|e| panic!("{}: {shape:?}, {axes:?}, {cut:?}: {e}", isa.name));
     run_here(&kernel, &mut buffers).unwrap();
     assert!(buffers[5] == want, "{}: {shape:?}, {axes:?}, {cut:?} differ", isa.name);
 }
@@ -88,6 +91,16 @@ fn the_chosen_cut_gives_what_both_kernels_give() {
             let same = axis(size, kernel, stride, 1, [kernel / 2; 2]).unwrap();
             check(isa, shape, [same, same], None);
         }
+    }
+}
+
+/// A block of a band in the middle has no padding, and more rows than those that begin with the picture.
+#[test]
+fn bands_begin_anywhere() {
+    let shape = Shape { batch: 1, inputs: 4, panels: 4, gap: 8 };
+    let (high, wide) = (axis(7, 4, 1, 1, [2, 2]).unwrap(), axis(9, 2, 1, 1, [1, 0]).unwrap());
+    for isa in all_isas() {
+        check(isa, shape, [high, wide], Some(Cut { panels: 2, bands: 3, rows: 4, mc: 2 * isa.contract_f32.0 }));
     }
 }
 

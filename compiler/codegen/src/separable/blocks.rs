@@ -70,7 +70,7 @@ pub(super) fn runs(axis: &Axis, band: Range<usize>, high: usize) -> Vec<Run> {
     runs
 }
 
-/// The most source rows that a block of `high` rows needs.
+/// The most source rows that a block of `high` rows needs, wherever a band begins.
 pub(super) fn tallest(axis: &Axis, high: usize) -> usize {
-    runs(axis, 0..axis.out, high).iter().map(|run| run.first.rows.len()).max().unwrap_or(0)
+    ((high - 1) * axis.stride + axis.reach()).min(axis.size)
 }
