@@ -23,9 +23,10 @@ pub use conv::{Conv, conv};
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
 pub use rows::{Pixels, Rows, Taps};
 pub use schedule::Schedule;
+pub(crate) use schedule::{TASKS, panels};
 
 use crate::expr::Expr;
-use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step};
+use crate::nest::{Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step, let_};
 use crate::target::Isa;
 use crate::tile::Mem;
 use tile::{Ahead, Spec};
@@ -240,10 +241,6 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, Co
     }
     kernel.body = stmts;
     Ok(Built { kernel: kernel.rounding_on(isa), table: cut.buffer.clone() })
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// What a call of a tile needs to know.

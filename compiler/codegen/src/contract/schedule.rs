@@ -19,7 +19,13 @@ pub struct Schedule {
 }
 
 /// Tasks that balance a few threads.
-const TASKS: usize = 16;
+pub(crate) const TASKS: usize = 16;
+
+/// Panels of a task, of `all`, with which `blocks` of rows make at least `tasks` tasks.
+pub(crate) fn panels(all: usize, blocks: usize, tasks: usize) -> usize {
+    let panels = if blocks >= tasks { all } else { all.div_ceil(tasks.div_ceil(blocks.max(1))) };
+    panels.max(1)
+}
 
 /// Rows of a tile of which each has an address in a general register, with the panel's and a counter beside them.
 const ROWS: usize = 12;
@@ -57,8 +63,7 @@ impl Schedule {
     fn with_panels(self, c: &Contract, tasks: usize) -> Schedule {
         let all = c.n.div_ceil(self.nr);
         let blocks = c.batch * c.m.div_ceil(self.mc);
-        let panels = if blocks >= tasks { all } else { all.div_ceil(tasks.div_ceil(blocks.max(1))) };
-        Schedule { panels: panels.max(1), ..self }
+        Schedule { panels: panels(all, blocks, tasks), ..self }
     }
 
     /// Schedules that may be faster, [the choice](Schedule::choose) first: other tiles whose sums stay in registers, those that divide the

@@ -34,7 +34,7 @@ pub use pack::{Pack, pack, pack_pairs_kernel};
 pub use schedule::Schedule;
 
 use crate::expr::Expr;
-use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
+use crate::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use crate::target::Isa;
 use crate::tile::Mem;
 use crate::window::{Axis, View};
@@ -258,10 +258,6 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
     }
     kernel.body = body;
     kernel
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// What a call of a tile needs to know.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Product;
+use crate::contract::{TASKS, panels};
 use crate::target::{Isa, Machine};
 use crate::window::Axis;
 
@@ -20,9 +21,6 @@ pub struct Schedule {
     /// Panels of a block.
     pub panels: usize,
 }
-
-/// Tasks that balance a few threads.
-const TASKS: usize = 16;
 
 impl Schedule {
     /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
@@ -51,8 +49,7 @@ impl Schedule {
         let [h, w] = p.axes.map(|a| a.out);
         let all = p.filters.div_ceil(self.nr);
         let blocks = p.images * p.groups * h.div_ceil(self.rows) * w.div_ceil(self.columns);
-        let panels = if blocks >= tasks { all } else { all.div_ceil(tasks.div_ceil(blocks.max(1))) };
-        Schedule { panels: panels.max(1), ..self }
+        Schedule { panels: panels(all, blocks, tasks), ..self }
     }
 
     /// Schedules that may be faster, [the choice](Schedule::choose) first: tiles that divide the columns evenly, and blocks of half and of

@@ -257,6 +257,11 @@ pub enum Stmt {
     Call { tile: usize, ptrs: Vec<Addr>, counts: Vec<Ix> },
 }
 
+/// `let var = value`.
+pub fn let_(var: Var, value: Ix) -> Stmt {
+    Stmt::Let { var, value }
+}
+
 /// `for var in start..end { body }`.
 pub fn for_loop(var: Var, start: impl Into<Ix>, end: impl Into<Ix>, body: Vec<Stmt>) -> Stmt {
     for_step(var, start, end, 1, body)

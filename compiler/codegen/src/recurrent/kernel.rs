@@ -3,7 +3,7 @@
 use super::tile::{Spec, build};
 use super::{Direction, Phase, Place, Recurrent};
 use crate::dynamic::quantize_tile;
-use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step};
+use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step, let_};
 use crate::target::Isa;
 use crate::tile::{Count, Mem, Tile, TileBuilder};
 
@@ -60,10 +60,6 @@ pub fn recurrent(r: &Recurrent, isa: &Isa) -> Kernel {
     body.push(Stmt::If { a: TASK.into(), rel: Rel::Lt, b: blocks.into(), then, otherwise });
     kernel.body = body;
     kernel
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 struct Bases {

@@ -15,7 +15,7 @@
 mod blocks;
 
 use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract};
-use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
+use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use crate::target::{Isa, Machine};
 use crate::tile::{Count, Mem, TileBuilder};
 use crate::window::{self, Axis, Reduce, View, Window, window};
@@ -164,10 +164,6 @@ pub fn separable(s: &Separable, isa: &Isa, cut: Cut) -> Result<Kernel, ContractE
         kernel.body.push(Stmt::If { a: band.into(), rel: Rel::Eq, b: i.into(), then, otherwise: vec![] });
     }
     Ok(kernel)
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// Where everything is.

@@ -4,7 +4,7 @@ use super::bcsr::ENTRY;
 use super::tile::{Shape, build};
 use super::weights::{Extents, Weights};
 use super::{Place, Spmm};
-use crate::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop};
+use crate::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use crate::target::Isa;
 
 /// Sums of a tile: with the pixels, a weight and a copy of it they fit sixteen registers.
@@ -77,10 +77,6 @@ pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<Built, SpmmError> 
     }
     kernel.body = body;
     Ok(Built { kernel, stream })
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// What a call of a tile needs to know.

@@ -2,7 +2,7 @@
 
 use super::tile::{Column, Spec, build};
 use super::{Axis, Built, Reduce, Window, planes};
-use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop};
+use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use crate::target::Isa;
 use crate::tile::Mem;
 
@@ -122,10 +122,6 @@ pub fn window(problem: &Window, isa: &Isa) -> Built {
         for_loop(row, r0, (Ix::var(r0) + rows_of_task).min(planes * rows), body),
     ];
     Built { kernel: kernel.rounding_on(isa), table }
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// How many tasks the work of a window is worth.

@@ -11,7 +11,7 @@
 
 use super::nest::{name, workload};
 use super::{Built, View, Window};
-use crate::nest::{Access, Base, Ix, Kernel, Stmt, TASK, Var, call_counts, for_loop};
+use crate::nest::{Access, Base, Ix, Kernel, TASK, call_counts, for_loop, let_};
 use crate::target::Isa;
 use crate::tile::{Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::collections::HashMap;
@@ -93,10 +93,6 @@ pub(super) fn build(w: &Window, isa: &Isa) -> Built {
     }
     kernel.body = body;
     Built { kernel, table: None }
-}
-
-fn let_(var: Var, value: Ix) -> Stmt {
-    Stmt::Let { var, value }
 }
 
 /// One tile: rows with these taps, all columns, for as many channels as its count says. Pointers: the first row under the
