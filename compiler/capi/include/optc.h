@@ -185,6 +185,14 @@ typedef struct OptcOptions {
      * How many shapes there are.
      */
     size_t shape_count;
+    /**
+     * Bytes that the model and its runs may have in use; 0 for what the machine has. What does not fit is an error.
+     */
+    size_t memory_limit;
+    /**
+     * Milliseconds after which a run is given up with `OPTC_STATUS_RUN`; 0 for never.
+     */
+    size_t time_limit_ms;
 } OptcOptions;
 
 /**

@@ -1,8 +1,9 @@
 //! How a model is compiled.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
-use driver::{Compiler, Options};
+use driver::{Compiler, Memory, Options};
 
 use crate::error::{Failure, array, shared, string};
 
@@ -32,6 +33,10 @@ pub struct OptcOptions {
     pub shapes: *const OptcShape,
     /// How many shapes there are.
     pub shape_count: usize,
+    /// Bytes that the model and its runs may have in use; 0 for what the machine has. What does not fit is an error.
+    pub memory_limit: usize,
+    /// Milliseconds after which a run is given up with `OPTC_STATUS_RUN`; 0 for never.
+    pub time_limit_ms: usize,
 }
 
 /// A compiler with these options; null stands for the defaults, with one thread.
@@ -46,6 +51,10 @@ pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, F
     // SAFETY: not null; the caller vouches for the pointer and for those in it.
     let options = unsafe { shared(options, "options") }?;
     chosen.threads = options.threads;
+    if options.memory_limit > 0 {
+        chosen.memory = Memory::with_limit(options.memory_limit);
+    }
+    chosen.time_limit = (options.time_limit_ms > 0).then(|| Duration::from_millis(options.time_limit_ms as u64));
     if !options.passes.is_null() {
         // SAFETY: as above.
         chosen.passes = unsafe { string(options.passes, "passes") }?.to_owned();

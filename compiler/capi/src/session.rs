@@ -1,6 +1,6 @@
 //! Sessions: inputs in, a run, outputs out.
 
-use driver::{DType, RunError, Session, Tensor, Type, Val};
+use driver::{DType, RunError, Session, Tensor, TensorError, Type, Val};
 
 use crate::error::{Failure, OptcStatus, array, exclusive, give, guarded, shared};
 use crate::model::OptcModel;
@@ -84,6 +84,7 @@ pub unsafe extern "C" fn optc_session_set_input(
         let session = unsafe { exclusive(session, "session") }?;
         // SAFETY: as above.
         let (dims, bytes) = unsafe { (array(dims, rank, "dims")?, array(data, size, "data")?) };
+        let _memory = session.session.model().memory().enter();
         let count = session.inputs.len();
         let place = session.inputs.get_mut(index);
         let place = place.ok_or_else(|| Failure::usage(format!("index {index} is out of range: there are {count}")))?;
@@ -100,15 +101,15 @@ fn set(place: &mut Option<Val>, dtype: DType, dims: &[usize], bytes: &[u8]) -> R
     if dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
         return Err(Failure::new(OptcStatus::Run, "a boolean is neither 0 nor 1"));
     }
+    let no_memory = |e: TensorError| Failure::new(OptcStatus::Run, e.to_string());
     match place {
         Some(Val::Tensor(t))
             if t.dtype() == dtype && t.shape() == dims && t.bytes().len() == bytes.len() && t.is_unique() =>
         {
-            t.bytes_mut().copy_from_slice(bytes);
+            t.bytes_mut().map_err(no_memory)?.copy_from_slice(bytes);
         }
         _ => {
-            let tensor = Tensor::from_bytes(dtype, dims, bytes);
-            *place = Some(tensor.map_err(|e| Failure::new(OptcStatus::Run, e.to_string()))?.into());
+            *place = Some(Tensor::from_bytes(dtype, dims, bytes).map_err(no_memory)?.into());
         }
     }
     Ok(())

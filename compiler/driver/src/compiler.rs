@@ -10,6 +10,7 @@ use optc_runtime::Pool;
 
 use crate::artifact::Loaded;
 use crate::model::Settings;
+use crate::options::MAX_THREADS;
 use crate::tuning::machine_name;
 use crate::{Error, Model, Options, TuningCache};
 
@@ -35,6 +36,7 @@ impl Compiler {
     /// # Errors
     /// The file cannot be read, is not a valid model, uses what is not supported, or cannot be compiled.
     pub fn compile_file(&self, path: &Path) -> Result<Model, Error> {
+        let _memory = self.options.memory.enter();
         if crate::artifact::is_artifact(path) {
             return self.load(path);
         }
@@ -47,6 +49,7 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::compile_file`].
     pub fn compile_bytes(&self, bytes: &[u8]) -> Result<Model, Error> {
+        let _memory = self.options.memory.enter();
         if crate::artifact::has_magic(bytes) {
             let loaded = crate::artifact::parse(Arc::new(bytes.to_vec()));
             return self.finish(loaded.map_err(|reason| Error::Artifact { path: "(memory)".into(), reason })?);
@@ -59,6 +62,7 @@ impl Compiler {
     /// # Errors
     /// A pass fails, or kernels cannot be made.
     pub fn compile_graph(&self, mut graph: Graph) -> Result<Model, Error> {
+        let _memory = self.options.memory.enter();
         let settings = self.settings(&self.options.passes, TuningCache::default())?;
         self.set_shapes(&mut graph)?;
         Model::new(graph, settings)
@@ -69,6 +73,7 @@ impl Compiler {
     /// # Errors
     /// The file cannot be read, is damaged or of another version, or cannot be compiled.
     pub fn load(&self, path: &Path) -> Result<Model, Error> {
+        let _memory = self.options.memory.enter();
         self.finish(crate::artifact::load(path)?)
     }
 
@@ -86,7 +91,11 @@ impl Compiler {
         let (options, target) = (self.options.clone(), self.options.target()?);
         let passes = options.pipeline(passes)?;
         Pipeline::parse(&passes)?;
-        let pool = Arc::new(Pool::new(options.run_threads()).map_err(Error::Threads)?);
+        let threads = options.run_threads();
+        if threads > MAX_THREADS {
+            return Err(Error::ThreadCount(threads));
+        }
+        let pool = Arc::new(Pool::new(threads).map_err(Error::Threads)?);
         tuning.merge(options.tuning.clone());
         let machine = machine_name(&target, pool.threads());
         let tuning = tuning.of(&machine);

@@ -7,6 +7,8 @@ use optc_onnx::Diagnostic;
 use optc_passes::PassError;
 use optc_runtime::RunError;
 
+use crate::options::MAX_THREADS;
+
 /// Why a model could not be read, compiled, run or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -74,6 +76,9 @@ pub enum Error {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A model is to run on more threads than it can.
+    #[error("{0} threads are more than the {MAX_THREADS} that a model runs on")]
+    ThreadCount(usize),
     /// The operating system gives no threads.
     #[error("the worker threads could not be started: {0}")]
     Threads(std::io::Error),

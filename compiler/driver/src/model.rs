@@ -9,6 +9,7 @@ use optc_codegen::cost::int8::{Rates, Times};
 use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
 use optc_ir::{Graph, Type, Val};
 use optc_runtime::{Plan, Pool};
+use optc_tensor::Memory;
 
 use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Lru};
@@ -128,6 +129,16 @@ impl Model {
         self.0.plans.lock().unwrap_or_else(PoisonError::into_inner).stats()
     }
 
+    /// The account that the model and its runs are charged to.
+    pub fn memory(&self) -> &Memory {
+        &self.0.settings.options.memory
+    }
+
+    /// How long a run may take.
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.0.settings.options.time_limit
+    }
+
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.0.settings.pool
     }
@@ -179,6 +190,7 @@ impl Model {
     }
 
     fn specialise(&self, types: &[Type]) -> Result<CompiledPlan, Error> {
+        let _memory = self.memory().enter();
         let start = Instant::now();
         let graph = self.graph_for(types)?;
         compile(graph, &self.0.settings, &self.0.settings.tuning, start.elapsed())
@@ -208,6 +220,7 @@ impl Model {
     /// # Errors
     /// The graph was not kept, or a run on the inputs fails.
     pub fn autotune(&self, inputs: &[Val], time: Duration) -> Result<Tuned, Error> {
+        let _memory = self.memory().enter();
         let types: Vec<Type> = inputs.iter().map(Val::ty).collect();
         let (inner, settings) = (&*self.0, &self.0.settings);
         let start = Instant::now();

@@ -1,9 +1,15 @@
 //! How a model is compiled and run.
 
+use std::time::Duration;
+
 use optc_codegen::lower::Target;
 use optc_codegen::target::{ISAS, Isa, Machine};
+use optc_tensor::Memory;
 
 use crate::{Error, TuningCache};
+
+/// The most threads that a model runs on: more than any machine has cores, and few enough for the system to give.
+pub const MAX_THREADS: usize = 1024;
 
 /// What products with constant weights compute in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +38,11 @@ pub struct Options {
     pub shapes: Vec<(String, Vec<usize>)>,
     /// How many sets of input shapes keep their compiled plan.
     pub cached_plans: usize,
+    /// The account that everything which is read, compiled and run is charged to ([`Memory::with_limit`]). Several
+    /// compilers may share one. By default it is the one that the calling thread charges: without a scope, all that the machine has.
+    pub memory: Memory,
+    /// How long one run may take; none for as long as it takes. Looked at between steps and rounds of a kernel's tasks.
+    pub time_limit: Option<Duration>,
     /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save) and
     /// [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
     pub keep_graph: bool,
@@ -47,6 +58,8 @@ impl Default for Options {
             tuning: TuningCache::default(),
             shapes: Vec::new(),
             cached_plans: 8,
+            memory: Memory::current(),
+            time_limit: None,
             keep_graph: false,
         }
     }

@@ -75,6 +75,7 @@ impl Quantizer {
     /// # Errors
     /// Passes or compilation fail, or weights are not finite.
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
+        let _memory = options.memory.enter();
         run_passes(&mut graph, PREPARE, &options.target()?)?;
         let layers = decide(&graph, &options.target()?, skip)?;
         let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);

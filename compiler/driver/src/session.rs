@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use optc_ir::Val;
 use optc_runtime::{Arena, Executor, Plan, RunError, Timings};
-use optc_tensor::Tensor;
+use optc_tensor::{Deadline, Tensor};
 
 use crate::cache::Lru;
 use crate::{Error, Model};
@@ -67,6 +67,8 @@ impl Session {
     /// As [`Session::run`].
     pub fn run_timed(&mut self, inputs: &[Val], timings: Option<&mut Timings>) -> Result<Vec<Val>, Error> {
         self.check(inputs)?;
+        let _memory = self.model.memory().enter();
+        let _until = Deadline::after(self.model.time_limit()).enter();
         let plan = self.model.plan_for_values(inputs)?.plan.clone();
         let key = Arc::as_ptr(&plan) as usize;
         let pool = self.model.pool().clone();

@@ -1,6 +1,6 @@
 //! What can be wrong with an op, a graph or a text.
 
-use optc_tensor::{DType, TensorError};
+use optc_tensor::{DType, OutOfTime, TensorError};
 
 /// Why an op refuses its operands or attributes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum OpError {
     /// A tensor could not be made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// The time for it is over.
+    #[error(transparent)]
+    Time(#[from] OutOfTime),
     /// An attribute is missing, unknown or of another kind.
     #[error("attribute `{name}`: {reason}")]
     Attribute {

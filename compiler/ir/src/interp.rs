@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use optc_tensor::Deadline;
+
 use crate::infer::at;
 use crate::{Args, Graph, GraphError, Op, OpError, Type, Val, Value};
 
@@ -36,11 +38,13 @@ pub fn run(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, GraphError> {
     for output in &graph.outputs {
         *uses_left.entry(output.value).or_default() += 1;
     }
+    let deadline = Deadline::current();
     for id in order {
         let node = graph.node(id);
         if matches!(node.op, Op::Param(_)) {
             continue;
         }
+        deadline.check().map_err(|e| at(graph, id, e.into()))?;
         let values: Vec<Option<Val>> = node.operands.iter().map(|v| v.and_then(|v| env.get(&v).cloned())).collect();
         let call = |region: usize, values: &[Val]| match node.regions.get(region) {
             Some(region) => run(region, values).map_err(|e| OpError::Region(Box::new(e))),

@@ -12,9 +12,6 @@ use crate::external::ExternalFiles;
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::proto::{SparseTensorProto, TensorProto};
 
-/// The largest dense form, in bytes, that a sparse initializer may expand to.
-const MAX_SPARSE_BYTES: usize = 1 << 31;
-
 /// Why a stored tensor could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
@@ -127,7 +124,7 @@ pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor,
     let buffer = Buffer::shared(Arc::new(bytes), 0, length).expect("the whole of an owner lies inside of it");
     let mut tensor = Tensor::from_buffer(dtype, &shape, buffer)?;
     if dtype == DType::Bool && tensor.bytes().iter().any(|&b| b > 1) {
-        tensor.bytes_mut().iter_mut().for_each(|b| *b = (*b != 0) as u8);
+        tensor.bytes_mut()?.iter_mut().for_each(|b| *b = (*b != 0) as u8);
     }
     Ok(tensor)
 }
@@ -135,7 +132,7 @@ pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor,
 /// Reads a sparse initializer as a dense tensor.
 ///
 /// # Errors
-/// As [`read_tensor`]; also an index out of range, or a dense form above 2 GiB.
+/// As [`read_tensor`]; also an index out of range, or no memory for the dense form.
 pub fn read_sparse(proto: &SparseTensorProto, files: &ExternalFiles) -> Result<Tensor, TensorError> {
     let values = read_tensor(proto.values.as_ref().ok_or(TensorError::Sparse("`values` is missing"))?, files)?;
     let indices = read_tensor(proto.indices.as_ref().ok_or(TensorError::Sparse("`indices` is missing"))?, files)?;
@@ -148,16 +145,13 @@ pub fn read_sparse(proto: &SparseTensorProto, files: &ExternalFiles) -> Result<T
     if !linear && indices.shape() != [values.len(), rank] {
         return Err(TensorError::Sparse("`indices` must have one entry, or one row of `rank` entries, for each value"));
     }
-    let count = element_count(&shape).ok_or_else(|| optc_tensor::TensorError::TooLarge(shape.clone()))?;
-    if values.dtype().bytes_for(count).is_none_or(|b| b > MAX_SPARSE_BYTES) {
-        return Err(optc_tensor::TensorError::TooLarge(shape).into());
-    }
     let mut dense = Tensor::zeros(values.dtype(), &shape)?;
+    let count = dense.len();
     let width = values.dtype().bits() / 8;
     let rows = indices.to_i64_vec();
     for (n, value) in values.bytes().chunks_exact(width).enumerate() {
         let at = if linear { in_range(rows[n], count)? } else { row_offset(&rows[n * rank..][..rank], &shape)? };
-        dense.bytes_mut()[at * width..][..width].copy_from_slice(value);
+        dense.bytes_mut()?[at * width..][..width].copy_from_slice(value);
     }
     Ok(dense)
 }

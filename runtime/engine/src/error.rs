@@ -1,7 +1,7 @@
 //! Why a run failed.
 
 use optc_ir::{OpError, Type};
-use optc_tensor::TensorError;
+use optc_tensor::{Bytes, OutOfMemory, OutOfTime, TensorError};
 
 /// Why a plan could not be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,19 @@ pub enum RunError {
     /// Memory for the arena, an output or a host step could not be had.
     #[error(transparent)]
     Memory(#[from] TensorError),
+    /// The intermediate values do not fit into memory.
+    #[error("intermediate values, of which {bytes} at `{loc}` are the largest: {error}")]
+    Arena {
+        /// The ONNX nodes that the largest one came from.
+        loc: String,
+        /// What the largest one takes.
+        bytes: Bytes,
+        /// What all take, and what there is.
+        error: OutOfMemory,
+    },
+    /// The time for the run is over.
+    #[error(transparent)]
+    Time(#[from] OutOfTime),
     /// A plan for these shapes could not be made.
     #[error("{0}")]
     Specialize(String),

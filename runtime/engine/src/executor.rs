@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_ir::{Args, OpError, Type, Val};
-use optc_tensor::{ALIGN, DType, Tensor};
+use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
 
 use crate::plan::{BufRef, HostStep, KernelStep, Place, Plan, Port, Slot, Step, Stored};
 use crate::{Pool, RunError};
+
+/// Rounds that a kernel is cut into where there is a deadline.
+const ROUNDS: u64 = 64;
 
 /// Bytes aligned to a cache line that grow and never shrink: arenas and scratch.
 #[derive(Debug, Default)]
@@ -25,7 +28,10 @@ impl Arena {
             self.tensor = None;
             self.tensor = Some(Tensor::zeros(DType::U8, &[bytes.next_multiple_of(ALIGN)])?);
         }
-        Ok(self.tensor.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr()))
+        match &mut self.tensor {
+            Some(tensor) => Ok(tensor.bytes_mut()?.as_mut_ptr()),
+            None => Ok(std::ptr::null_mut()),
+        }
     }
 }
 
@@ -94,7 +100,9 @@ impl Executor {
             t.last.clear();
             t.runs += 1;
         }
+        let deadline = Deadline::current();
         for (i, step) in plan.steps.iter().enumerate() {
+            deadline.check()?;
             let began = timings.is_some().then(|| start.elapsed());
             self.step(&plan, step, pool, (scratch_at, scratch))?;
             if let (Some(t), Some(began)) = (timings.as_deref_mut(), began) {
@@ -103,12 +111,13 @@ impl Executor {
                 t.last.push((began, ended));
             }
         }
+        deadline.check()?;
         plan.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
     }
 
     /// Settles the address of every buffer for this run.
     fn place(&mut self, plan: &Plan, inputs: &[Val], arena: &mut Arena) -> Result<(), RunError> {
-        let base = arena.reserve(plan.arena_bytes)?;
+        let base = arena.reserve(plan.arena_bytes).map_err(|e| no_arena(plan, e))?;
         for (i, port) in plan.outputs.iter().enumerate() {
             if let Slot::Buffer(stored) = &port.slot {
                 self.make_output(i, stored)?;
@@ -121,9 +130,10 @@ impl Executor {
                 Place::Arena(offset) => base.wrapping_add(offset),
                 Place::Constant(i) => plan.constants[i].bytes().as_ptr().cast_mut(),
                 Place::Input(i) => inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut(),
-                Place::Output(i) => {
-                    self.outputs[i].as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())
-                }
+                Place::Output(i) => match &mut self.outputs[i] {
+                    Some(tensor) => tensor.bytes_mut()?.as_mut_ptr(),
+                    None => std::ptr::null_mut(),
+                },
             };
             self.addresses.push(address);
         }
@@ -189,7 +199,9 @@ impl Executor {
             // gives ranges within `tasks`, and one range at a time to a worker.
             unsafe { entry(args.get(), scratch.get().wrapping_add(worker * stride), begin, end) };
         };
-        if step.parallel {
+        if Deadline::current().is_set() {
+            within_time(step, pool, &call);
+        } else if step.parallel {
             pool.run(step.tasks, &call);
         } else if step.tasks > 0 {
             call(0, 0, step.tasks);
@@ -199,7 +211,7 @@ impl Executor {
     /// A copy of a tensor in a buffer.
     fn read(&self, stored: &Stored) -> Result<Tensor, RunError> {
         let mut tensor = Tensor::zeros(stored.dtype, &stored.shape)?;
-        let bytes = tensor.bytes_mut();
+        let bytes = tensor.bytes_mut()?;
         let from = self.address(stored.at);
         if !bytes.is_empty() {
             // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so `bytes.len()`
@@ -280,6 +292,8 @@ impl Executor {
                 RunError::Op { op, loc, error } => {
                     OpError::Region(Box::new(optc_ir::GraphError { op, loc, error: *error }))
                 }
+                RunError::Time(e) => e.into(),
+                RunError::Memory(e) => e.into(),
                 other => OpError::Constraint { constraint: "region", reason: other.to_string() },
             })
         };
@@ -299,6 +313,33 @@ impl Executor {
         }
         Ok(())
     }
+}
+
+/// Does a kernel's tasks in rounds until the time is up; that it is, the next step finds.
+fn within_time(step: &KernelStep, pool: &Pool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
+    let round = if step.parallel { step.tasks.div_ceil(ROUNDS).max(pool.threads() as u64) } else { step.tasks.max(1) };
+    let mut begin = 0;
+    while begin < step.tasks && Deadline::current().check().is_ok() {
+        let tasks = round.min(step.tasks - begin);
+        match step.parallel {
+            true => pool.run(tasks, &|worker, from, to| call(worker, begin + from, begin + to)),
+            false => call(0, begin, begin + tasks),
+        }
+        begin += tasks;
+    }
+}
+
+/// That the arena does not fit, and which result takes most of it.
+fn no_arena(plan: &Plan, error: RunError) -> RunError {
+    let RunError::Memory(TensorError::Memory { error, .. }) = error else { return error };
+    let in_arena = |b: &usize| matches!(plan.buffers[*b].place, Place::Arena(_));
+    let Some(largest) = (0..plan.buffers.len()).filter(in_arena).max_by_key(|&b| plan.buffers[b].bytes) else {
+        return RunError::Memory(error.into());
+    };
+    let writes = |k: &&KernelStep| k.args.last().is_some_and(|at| at.buf == largest);
+    let info = plan.kernel_steps().find(writes).map(|k| &k.info);
+    let loc = info.map_or_else(String::new, |info| info.loc.join(", "));
+    RunError::Arena { loc, bytes: Bytes(plan.buffers[largest].bytes), error }
 }
 
 fn fits(t: &Tensor, to: &Stored) -> bool {

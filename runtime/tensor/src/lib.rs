@@ -1,11 +1,13 @@
 //! Dtypes, shapes, aligned buffers and `.npy`/`.npz` files: what every other crate of optc computes with.
 //!
 //! A [`Tensor`] is a dtype, a concrete shape and row-major bytes, shared by reference count. It knows nothing about
-//! graphs, ONNX or kernels.
+//! graphs, ONNX or kernels. What work may use is said here as well: an account of [`Memory`] and a [`Deadline`].
 
 mod buffer;
 mod compare;
+mod deadline;
 mod dtype;
+mod memory;
 mod mmap;
 pub mod npy;
 mod random;
@@ -13,7 +15,9 @@ mod tensor;
 
 pub use buffer::{ALIGN, Buffer};
 pub use compare::Difference;
+pub use deadline::{Deadline, OutOfTime, Until};
 pub use dtype::{DType, Element};
+pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};
 pub use mmap::{MappedFile, evict};
 pub use random::Random;
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};

@@ -161,10 +161,10 @@ fn parse_npy(name: &str, bytes: &[u8]) -> Result<Tensor, NpyError> {
     let mut tensor = Tensor::from_bytes(dtype, &shape, data)?;
     let width = dtype.bits() / 8;
     if big_endian {
-        tensor.bytes_mut().chunks_exact_mut(width).for_each(<[u8]>::reverse);
+        tensor.bytes_mut()?.chunks_exact_mut(width).for_each(<[u8]>::reverse);
     }
     if dtype == DType::Bool {
-        tensor.bytes_mut().iter_mut().for_each(|b| *b = (*b != 0) as u8);
+        tensor.bytes_mut()?.iter_mut().for_each(|b| *b = (*b != 0) as u8);
     }
     if header.order() == Order::Fortran && shape.len() > 1 {
         tensor = from_fortran(&tensor, width)?;

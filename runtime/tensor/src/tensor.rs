@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::memory::{Claim, Memory, OutOfMemory};
 use crate::{Buffer, DType, Element};
 
 /// Why a tensor could not be made or read.
@@ -12,6 +13,19 @@ pub enum TensorError {
     /// The shape's element count, or its size in bytes, overflows.
     #[error("shape {0:?} is too large")]
     TooLarge(Vec<usize>),
+    /// There is no memory for it.
+    #[error("a tensor {dtype} of shape {shape:?}: {error}")]
+    Memory {
+        /// The dtype asked for.
+        dtype: DType,
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// What was asked for, and what there is.
+        error: OutOfMemory,
+    },
+    /// There is no memory for something that is no tensor.
+    #[error(transparent)]
+    Work(#[from] OutOfMemory),
     /// The data does not have the size that dtype and shape ask for.
     #[error("{dtype} tensor of shape {shape:?} takes {expected} bytes, found {found}")]
     Size {
@@ -45,7 +59,22 @@ pub struct Tensor {
 #[derive(Clone)]
 enum Data {
     Bytes(Arc<Buffer>),
-    Strings(Arc<Vec<String>>),
+    Strings(Arc<Strings>),
+}
+
+/// Strings and the memory that they take.
+#[derive(Clone)]
+struct Strings {
+    values: Vec<String>,
+    _claim: Claim,
+}
+
+impl Strings {
+    fn new(values: Vec<String>) -> Result<Strings, OutOfMemory> {
+        let text: usize = values.iter().map(String::capacity).sum();
+        let claim = Memory::current().claim(text + values.capacity() * size_of::<String>())?;
+        Ok(Strings { values, _claim: claim })
+    }
 }
 
 /// The number of elements of `shape`, `None` when it overflows `isize`.
@@ -94,10 +123,10 @@ pub fn for_each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
 }
 
 /// An aligned copy; the memory of mapped bytes is given back, so that they are not held twice.
-fn moved(buffer: &Buffer) -> Buffer {
-    let copy = Buffer::from_slice(buffer.as_slice());
+fn moved(buffer: &Buffer) -> Result<Buffer, OutOfMemory> {
+    let copy = buffer.copied()?;
     crate::evict(buffer.as_slice());
-    copy
+    Ok(copy)
 }
 
 impl Tensor {
@@ -109,10 +138,13 @@ impl Tensor {
         let too_large = || TensorError::TooLarge(shape.to_vec());
         let n = element_count(shape).ok_or_else(too_large)?;
         let bytes = dtype.bytes_for(n).filter(|&b| b <= isize::MAX as usize).ok_or_else(too_large)?;
+        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
         let data = if dtype == DType::Str {
-            Data::Strings(Arc::new(vec![String::new(); n]))
+            // Claimed before the list is made, and again by the list.
+            let _claim = Memory::current().claim(n.saturating_mul(size_of::<String>())).map_err(no_memory)?;
+            Data::Strings(Arc::new(Strings::new(vec![String::new(); n]).map_err(no_memory)?))
         } else {
-            Data::Bytes(Arc::new(Buffer::zeroed(bytes)))
+            Data::Bytes(Arc::new(Buffer::zeroed(bytes).map_err(no_memory)?))
         };
         Ok(Tensor { dtype, shape: shape.to_vec(), data })
     }
@@ -130,7 +162,8 @@ impl Tensor {
         }
         let width = dtype.bits().div_ceil(8).max(1);
         let aligned = (buffer.as_slice().as_ptr() as usize).is_multiple_of(width);
-        let buffer = if aligned { buffer } else { moved(&buffer) };
+        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let buffer = if aligned { buffer } else { moved(&buffer).map_err(no_memory)? };
         Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(Arc::new(buffer)) })
     }
 
@@ -139,7 +172,8 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::from_buffer`].
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, TensorError> {
-        Tensor::from_buffer(dtype, shape, Buffer::from_slice(bytes))
+        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        Tensor::from_buffer(dtype, shape, Buffer::from_slice(bytes).map_err(no_memory)?)
     }
 
     /// A tensor of `values` in row-major order.
@@ -169,7 +203,9 @@ impl Tensor {
             let found = values.len();
             return Err(TensorError::Size { dtype: DType::Str, shape: shape.to_vec(), expected, found });
         }
-        Ok(Tensor { dtype: DType::Str, shape: shape.to_vec(), data: Data::Strings(Arc::new(values)) })
+        let no_memory = |error| TensorError::Memory { dtype: DType::Str, shape: shape.to_vec(), error };
+        let strings = Strings::new(values).map_err(no_memory)?;
+        Ok(Tensor { dtype: DType::Str, shape: shape.to_vec(), data: Data::Strings(Arc::new(strings)) })
     }
 
     /// A tensor of any numeric dtype from `f64` values: rounded for floats, truncated and saturated for integers.
@@ -177,7 +213,7 @@ impl Tensor {
     /// # Errors
     /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v, |v| v as i64, unsigned))
+        encode(dtype, shape, values, |v| v, |v| v as i64, unsigned)
     }
 
     /// A tensor of any numeric dtype from `i64` values, wrapped to the dtype's width (`bool`: not zero).
@@ -185,7 +221,7 @@ impl Tensor {
     /// # Errors
     /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
     pub fn from_i64(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(dtype, shape, &encode(dtype, values, |v| v as f64, |v| v, |v| v as u64))
+        encode(dtype, shape, values, |v| v as f64, |v| v, |v| v as u64)
     }
 
     /// A rank-0 tensor.
@@ -227,10 +263,18 @@ impl Tensor {
     }
 
     /// The elements' bytes, writable; copied first where they are shared. Empty for strings.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.data {
-            Data::Bytes(buffer) => Arc::make_mut(buffer).make_mut(),
-            Data::Strings(_) => &mut [],
+    ///
+    /// # Errors
+    /// There is no memory for the copy.
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8], TensorError> {
+        let Data::Bytes(buffer) = &mut self.data else { return Ok(&mut []) };
+        let no_memory = |error| TensorError::Memory { dtype: self.dtype, shape: self.shape.clone(), error };
+        if Arc::get_mut(buffer).is_none() {
+            *buffer = Arc::new(buffer.copied().map_err(no_memory)?);
+        }
+        match Arc::get_mut(buffer) {
+            Some(buffer) => buffer.make_mut().map_err(no_memory),
+            None => Ok(&mut []),
         }
     }
 
@@ -254,10 +298,10 @@ impl Tensor {
     /// The elements as a writable slice of `T`. `bool` reads as `u8`.
     ///
     /// # Errors
-    /// The tensor holds another dtype.
+    /// The tensor holds another dtype, or there is no memory for a copy.
     pub fn as_mut_slice<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
         self.check::<T>()?;
-        Ok(bytemuck::cast_slice_mut(self.bytes_mut()))
+        Ok(bytemuck::cast_slice_mut(self.bytes_mut()?))
     }
 
     fn check<T: Element>(&self) -> Result<(), TensorError> {
@@ -271,7 +315,7 @@ impl Tensor {
     /// The tensor holds another dtype.
     pub fn strings(&self) -> Result<&[String], TensorError> {
         match &self.data {
-            Data::Strings(s) => Ok(s),
+            Data::Strings(s) => Ok(&s.values),
             Data::Bytes(_) => Err(TensorError::DType { expected: DType::Str, found: self.dtype }),
         }
     }
@@ -307,36 +351,48 @@ fn unsigned(v: f64) -> u64 {
 
 fn encode<V: Copy>(
     dtype: DType,
+    shape: &[usize],
     values: &[V],
     to_f: impl Fn(V) -> f64,
     to_i: impl Fn(V) -> i64,
     to_u: impl Fn(V) -> u64,
-) -> Vec<u8> {
-    fn pack<T: Element>(it: impl Iterator<Item = T>) -> Vec<u8> {
-        bytemuck::cast_slice(&it.collect::<Vec<T>>()).to_vec()
+) -> Result<Tensor, TensorError> {
+    fn fill<T: Element>(t: &mut Tensor, it: impl Iterator<Item = T>) -> Result<(), TensorError> {
+        t.as_mut_slice()?.iter_mut().zip(it).for_each(|(to, v)| *to = v);
+        Ok(())
     }
+    let expected = element_count(shape).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+    if expected != values.len() || dtype == DType::Str {
+        let bytes = |n: usize| dtype.bytes_for(n).unwrap_or(usize::MAX);
+        let (expected, found) = (bytes(expected), bytes(values.len()));
+        return Err(TensorError::Size { dtype, shape: shape.to_vec(), expected, found });
+    }
+    let mut tensor = Tensor::zeros(dtype, shape)?;
+    let t = &mut tensor;
     let f = values.iter().map(|&v| to_f(v));
     let i = values.iter().map(|&v| to_i(v));
     match dtype {
-        DType::F32 => pack(f.map(|v| v as f32)),
-        DType::F64 => pack(f),
-        DType::F16 => pack(f.map(<f16 as Element>::from_f64)),
-        DType::BF16 => pack(f.map(<bf16 as Element>::from_f64)),
-        DType::I8 => pack(i.map(|v| v as i8)),
-        DType::I16 => pack(i.map(|v| v as i16)),
-        DType::I32 => pack(i.map(|v| v as i32)),
-        DType::I64 => pack(i),
-        DType::U8 => pack(i.map(|v| v as u8)),
-        DType::U16 => pack(i.map(|v| v as u16)),
-        DType::U32 => pack(i.map(|v| v as u32)),
-        DType::U64 => pack(values.iter().map(|&v| to_u(v))),
-        DType::Bool => f.map(|v| (v != 0.0) as u8).collect(),
+        DType::F32 => fill(t, f.map(|v| v as f32)),
+        DType::F64 => fill(t, f),
+        DType::F16 => fill(t, f.map(<f16 as Element>::from_f64)),
+        DType::BF16 => fill(t, f.map(<bf16 as Element>::from_f64)),
+        DType::I8 => fill(t, i.map(|v| v as i8)),
+        DType::I16 => fill(t, i.map(|v| v as i16)),
+        DType::I32 => fill(t, i.map(|v| v as i32)),
+        DType::I64 => fill(t, i),
+        DType::U8 => fill(t, i.map(|v| v as u8)),
+        DType::U16 => fill(t, i.map(|v| v as u16)),
+        DType::U32 => fill(t, i.map(|v| v as u32)),
+        DType::U64 => fill(t, values.iter().map(|&v| to_u(v))),
+        DType::Bool => fill(t, f.map(|v| (v != 0.0) as u8)),
         DType::I4 | DType::U4 => {
-            let nibbles: Vec<u8> = i.map(|v| (v & 15) as u8).collect();
-            nibbles.chunks(2).map(|p| p[0] | p.get(1).copied().unwrap_or(0) << 4).collect()
+            let bytes = t.bytes_mut()?;
+            i.enumerate().for_each(|(at, v)| bytes[at / 2] |= ((v & 15) as u8) << (4 * (at % 2)));
+            Ok(())
         }
-        DType::Str => Vec::new(),
-    }
+        DType::Str => Ok(()),
+    }?;
+    Ok(tensor)
 }
 
 fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V, from_u: impl Fn(u64) -> V) -> Vec<V> {
@@ -370,7 +426,7 @@ impl PartialEq for Tensor {
     /// Equal dtype, shape and bits (NaN equals the same NaN).
     fn eq(&self, other: &Tensor) -> bool {
         let data = match (&self.data, &other.data) {
-            (Data::Strings(a), Data::Strings(b)) => a == b,
+            (Data::Strings(a), Data::Strings(b)) => a.values == b.values,
             _ => self.bytes() == other.bytes(),
         };
         self.dtype == other.dtype && self.shape == other.shape && data
@@ -381,7 +437,7 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor<{:?} {}>", self.shape, self.dtype)?;
         match &self.data {
-            Data::Strings(s) => write!(f, " {:?}", &s[..s.len().min(8)]),
+            Data::Strings(s) => write!(f, " {:?}", &s.values[..s.values.len().min(8)]),
             Data::Bytes(_) if self.len() <= 16 => write!(f, " {:?}", self.to_f64_vec()),
             Data::Bytes(_) => Ok(()),
         }

@@ -6,6 +6,7 @@ use crate::commands::{
     bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, quantize, run,
 };
 use crate::exit::{self, Outcome};
+use crate::limits::Limits;
 use crate::report::Format;
 
 /// Compiles neural networks in ONNX files for this machine's CPU, runs and measures them.
@@ -15,6 +16,8 @@ pub struct Cli {
     /// Print the result as one JSON document on one line
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    limits: Limits,
     #[command(subcommand)]
     command: Command,
 }
@@ -40,6 +43,7 @@ enum Command {
 impl Cli {
     /// Runs the subcommand.
     pub fn run(&self) -> Outcome {
+        let _limits = self.limits.enter();
         let format = if self.json { Format::Json } else { Format::Text };
         match &self.command {
             Command::Inspect(args) => inspect::run(args, format),

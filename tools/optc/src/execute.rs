@@ -5,13 +5,16 @@ use optc_ir::Val;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inputs::{explain_rows, rows};
+use crate::limits::within;
 
 /// One run; an input whose leading dim does not fit comes with advice.
 ///
 /// # Errors
 /// The values do not fit, or an op refuses its operands.
 pub fn once(session: &mut Session, values: &[Val]) -> Outcome<Vec<Val>> {
-    session.run_values(values).map_err(|e| explain_rows(e.into(), session.model(), values))
+    let limit = session.model().time_limit();
+    let outputs = within(limit, || session.run_values(values));
+    outputs.map_err(|e| explain_rows(e.into(), session.model(), values))
 }
 
 /// Refuses values of other types than the model's, before anything is compiled for them.

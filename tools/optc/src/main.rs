@@ -9,6 +9,7 @@ mod commands;
 mod execute;
 mod exit;
 mod inputs;
+mod limits;
 mod load;
 mod macs;
 mod options;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use optc::{Compiler, Options, TuningCache};
@@ -35,6 +36,9 @@ pub struct CompileArgs {
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
+    /// Give up a run after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub time_limit: Option<f64>,
     /// Take schedules that were measured to be fastest from this file, which --autotune writes; none are read without it
     #[arg(long, value_name = "FILE")]
     pub tuning_cache: Option<PathBuf>,
@@ -86,6 +90,7 @@ impl CompileArgs {
                 Precision::Bf16 => optc::Precision::Bf16,
             },
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
+            time_limit: self.time_limit.map(Duration::from_secs_f64),
             tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
             ..Options::default()
         })

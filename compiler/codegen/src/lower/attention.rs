@@ -14,7 +14,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::contract::only_f32;
 use super::matmul::{Right, Strides, strides, turned};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, strides_in};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, room, strides_in};
 use crate::attention::{self, Matrices};
 use crate::contract::Operand;
 use crate::expr::{Expr, Func};
@@ -137,7 +137,7 @@ impl Lowering {
             biases.push(if mask.dtype == DType::Bool { self.bias_of(&mask, &site.loc)? } else { mask });
         }
         if op.causal || op.left >= 0 || op.right >= 0 {
-            biases.push(self.positions(op, sizes));
+            biases.push(self.positions(op, sizes)?);
         }
         let mut operands = Vec::new();
         for bias in biases {
@@ -160,11 +160,12 @@ impl Lowering {
     }
 
     /// What the positions of queries and keys add.
-    fn positions(&mut self, op: &Attention, sizes: &Sizes) -> View {
+    fn positions(&mut self, op: &Attention, sizes: &Sizes) -> Result<View, Declined> {
         let shape = vec![sizes.queries, sizes.keys];
         let bias = |i: usize, j: usize| if op.sees(i as i64, j as i64) { 0.0 } else { f32::NEG_INFINITY };
+        let _room = room(4 * sizes.queries * sizes.keys)?;
         let all: Vec<f32> = (0..sizes.queries).flat_map(|i| (0..sizes.keys).map(move |j| bias(i, j))).collect();
-        let at = self.add_constant(Tensor::from_slice(&shape, &all).expect("as many elements as its shape"));
-        View { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape }
+        let at = self.add_constant(Tensor::from_slice(&shape, &all)?);
+        Ok(View { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape })
     }
 }

@@ -66,9 +66,7 @@ impl Lowering {
         let built = contract(&c, self.target.isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
         let mut args = vec![a, b];
         if let Some(table) = built.table {
-            let table =
-                Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
-            args.push(self.add_constant(table));
+            args.push(self.add_constant(Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
         }
         args.extend(places.iter().copied());
         args.push(dst);
@@ -84,7 +82,17 @@ impl Lowering {
     }
 
     /// Packs a constant B: one packed matrix for each of `batch`, which are `stride` elements apart.
-    pub(super) fn pack_constant(&mut self, src: &[f32], batch: usize, stride: usize, p: &PackB, nr: usize) -> BufRef {
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn pack_constant(
+        &mut self,
+        src: &[f32],
+        batch: usize,
+        stride: usize,
+        p: &PackB,
+        nr: usize,
+    ) -> Result<BufRef, Declined> {
         let len = packed_len(p.taps, p.k, p.n, nr);
         let threads = self.target.threads;
         self.constant_floats(batch * len, |packed| {

@@ -3,7 +3,7 @@
 use optc_ir::ops::nn::Conv;
 use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorError};
 
 use super::bf16::{only_f32_precision, only_factors, rounded_floats};
 use super::contract::{Call, Placed, only_f32};
@@ -67,8 +67,7 @@ impl Lowering {
                 }
             }
             let filters = self.depthwise_filters(&weights, groups, &site.loc)?;
-            self.window(&problem, &x, Some(filters), &fused.places, &dst, &site.loc);
-            return Ok(());
+            return self.window(&problem, &x, Some(filters), &fused.places, &dst, &site.loc);
         }
         let problem = contract::Conv {
             batch: x.shape[0],
@@ -128,7 +127,7 @@ impl Lowering {
         match w {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                Ok(self.add_constant(floats(&window::filters(w, channels))))
+                Ok(self.add_constant(floats(&window::filters(w, channels))?))
             }
             Filters::Computed(view) => {
                 let rank = view.shape.len();
@@ -150,7 +149,7 @@ impl Lowering {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
                 let threads = self.target.threads;
-                Ok(self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed)))
+                self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
             }
             Filters::Computed(view) => {
                 let rank = view.shape.len();
@@ -194,13 +193,12 @@ impl Lowering {
         places: &[BufRef],
         dst: &View,
         loc: &[String],
-    ) {
+    ) -> Lowered {
         let built = window::window(problem, self.target.isa);
         let mut args = vec![src.at];
         args.extend(weights);
         if let Some(table) = built.table {
-            let table = Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table fits its length");
-            args.push(self.add_constant(table));
+            args.push(self.add_constant(Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
         }
         args.extend(places);
         args.push(dst.at);
@@ -215,6 +213,7 @@ impl Lowering {
         }
         let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
         self.kernel(built.kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+        Ok(())
     }
 
     /// The epilogue of a site, with the bias in operand `slot`, one value for each index of axis 1.
@@ -280,8 +279,11 @@ pub(super) struct Fused {
 }
 
 /// A constant of floats.
-pub(super) fn floats(values: &[f32]) -> Tensor {
-    Tensor::from_slice(&[values.len()], values).expect("as many elements as its length")
+///
+/// # Errors
+/// There is no memory for it.
+pub(super) fn floats(values: &[f32]) -> Result<Tensor, TensorError> {
+    Tensor::from_slice(&[values.len()], values)
 }
 
 /// A tensor `[images, channels, spatial…]` of up to three spatial axes as images.

@@ -137,13 +137,13 @@ impl Lowering {
                 operands,
                 epilogue,
             };
-            let filters = self.add_constant(floats(&window::filters(&weights, t.groups)));
-            self.window(&problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc);
+            let filters = self.add_constant(floats(&window::filters(&weights, t.groups))?);
+            self.window(&problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc)?;
             return Ok(());
         }
         let (channels, filters, groups) = (t.channels, t.filters, t.groups);
         let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-        let weights = Filters::Constant(floats(&weights));
+        let weights = Filters::Constant(floats(&weights)?);
         self.convolution(&problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
     }
 

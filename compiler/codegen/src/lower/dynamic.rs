@@ -150,7 +150,7 @@ impl Lowering {
         if let Some(bias) = self.weights(site, 3)? {
             let both =
                 |i: usize| bias[i / (4 * h) * 8 * h + i % (4 * h)] + bias[i / (4 * h) * 8 * h + 4 * h + i % (4 * h)];
-            operands.push(self.row(Ok(floats(&(0..n).map(both).collect::<Vec<_>>())), n)?);
+            operands.push(self.row(floats(&(0..n).map(both).collect::<Vec<_>>()), n)?);
             expr = expr.plus(of(5));
         }
         let wide = operands.iter().map(|v| v.broadcast(&dst.shape)).collect::<Option<Vec<_>>>();

@@ -167,7 +167,7 @@ pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -
     }
     result.strides[along] = 0;
     let places: Vec<f32> = (0..n).map(|i| i as f32).collect();
-    let at = lw.add_constant(Tensor::from_slice(&[n], &places).expect("as many elements as its length"));
+    let at = lw.add_constant(Tensor::from_slice(&[n], &places)?);
     let mut strides = vec![0; x.shape.len()];
     strides[along] = 1;
     let places = View { at, strides, ..x.clone() };

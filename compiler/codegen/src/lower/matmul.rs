@@ -258,7 +258,7 @@ impl Lowering {
                 if batches != 1 && batches != batch {
                     return Err(Declined::new("a constant operand broadcasts some of its batches"));
                 }
-                let at = self.pack_constant(src, batches, pack.k * pack.n, &pack, nr);
+                let at = self.pack_constant(src, batches, pack.k * pack.n, &pack, nr)?;
                 Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
             }
             Right::View(view) => self.packed_view(view, lead, nr, loc),

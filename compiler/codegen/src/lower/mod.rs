@@ -48,7 +48,7 @@ use std::sync::Arc;
 use indexmap::{IndexMap, IndexSet};
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
 use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
-use optc_tensor::{DType, Tensor, TensorError};
+use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
 
 use crate::cost::int8::Extents;
 use crate::emit::EmitError;
@@ -88,6 +88,16 @@ pub enum LowerError {
     /// A value is too large.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A result of a node is too large.
+    #[error("`{op}` at {loc}: {error}")]
+    Node {
+        /// The op.
+        op: &'static str,
+        /// The ONNX nodes that it came from.
+        loc: String,
+        /// What is wrong.
+        error: TensorError,
+    },
     /// A kernel could not be compiled.
     #[error(transparent)]
     Emit(#[from] EmitError),
@@ -102,6 +112,20 @@ impl Declined {
     pub fn new(reason: impl Into<String>) -> Declined {
         Declined(reason.into())
     }
+}
+
+impl From<TensorError> for Declined {
+    fn from(error: TensorError) -> Declined {
+        Declined(error.to_string())
+    }
+}
+
+/// Claims memory that a family works with.
+///
+/// # Errors
+/// There is none.
+fn room(bytes: usize) -> Result<Claim, Declined> {
+    Memory::current().claim(bytes).map_err(|e| Declined(e.to_string()))
 }
 
 /// What a kernel family returns.
@@ -341,7 +365,7 @@ impl Lowering {
         let mark = self.mark();
         let mut results = Vec::new();
         for ty in &types {
-            results.push(self.dense(ty, Kind::Temp)?);
+            results.push(self.dense(ty, Kind::Temp).map_err(|e| at(node, e))?);
         }
         let site = Site {
             operands: node.operands.clone(),
@@ -361,6 +385,14 @@ impl Lowering {
             self.locs.insert(Value { node: id, result: i as u32 }, Loc::View(view));
         }
         Ok(Ok(Decision::Kernel { names: self.names.clone() }))
+    }
+}
+
+/// An error about a value that is a node's result.
+fn at(node: &Node, error: LowerError) -> LowerError {
+    match error {
+        LowerError::Tensor(error) => LowerError::Node { op: node.op.name(), loc: node.loc.join(", "), error },
+        other => other,
     }
 }
 

@@ -38,7 +38,7 @@ impl Lowering {
             operands: fused.operands,
             epilogue: fused.expr,
         };
-        self.window(&problem, &x, None, &fused.places, &dst, &site.loc);
+        self.window(&problem, &x, None, &fused.places, &dst, &site.loc)?;
         Ok(())
     }
 }

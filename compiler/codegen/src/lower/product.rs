@@ -11,7 +11,7 @@ use super::contract::{collapse, dims};
 use super::conv::image;
 use super::elementwise::mem_of;
 use super::sparse::{self, Filters, Matrix, columns};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
 use crate::cost::int8::Extents;
 use crate::cost::{self, Numbers};
 use crate::expr::{Expr, Func};
@@ -150,6 +150,7 @@ impl Lowering {
             let filter = group * problem.filters + n;
             weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
         };
+        let _packing = room(c.groups * packing.bytes(nr))?;
         let packed: Vec<u8> =
             (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
         let b = self.add_packed(&packed)?;
@@ -273,7 +274,7 @@ impl Lowering {
             return Err(Declined::new("a computed zero point with weights of several batches"));
         }
         let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
-        let sums = Tensor::from_slice(&[n], &sums).expect("as many elements as its length");
+        let sums = Tensor::from_slice(&[n], &sums)?;
         let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
         Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
     }
@@ -302,6 +303,7 @@ impl Lowering {
             let form = Form::choose(self.target.isa, pixels, &w);
             let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
             let nr = self.narrow_nr(form);
+            let _packing = room(own * packing.bytes(nr))?;
             let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
             return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
         }
@@ -327,8 +329,7 @@ impl Lowering {
     }
 
     pub(super) fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
-        let tensor = Tensor::from_slice(&[packed.len()], packed).map_err(|e| Declined::new(e.to_string()))?;
-        Ok(self.add_constant(tensor))
+        Ok(self.add_constant(Tensor::from_slice(&[packed.len()], packed)?))
     }
 
     /// Emits the kernel of a product.

@@ -157,8 +157,8 @@ impl Lowering {
             return Err(Declined::new("the window's sums are not exact in f32"));
         }
         let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
-        let filters = self.add_constant(floats(&window::filters(&w, channels)));
-        self.window(&problem, x, Some(filters), &fused.places, &dst, &site.loc);
+        let filters = self.add_constant(floats(&window::filters(&w, channels))?);
+        self.window(&problem, x, Some(filters), &fused.places, &dst, &site.loc)?;
         Ok(())
     }
 

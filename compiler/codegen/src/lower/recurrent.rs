@@ -177,9 +177,9 @@ impl Lowering {
         let Layer { problem: r, constants, .. } = layer;
         let (count, h) = (r.directions.len(), r.hidden);
         let lanes = self.target.isa.lanes();
-        let mut args = vec![input, self.add_constant(floats(&r.pack(weights, lanes)))];
+        let mut args = vec![input, self.add_constant(floats(&r.pack(weights, lanes))?)];
         if r.constants > 0 {
-            args.push(self.add_constant(floats(&constants)));
+            args.push(self.add_constant(floats(&constants)?));
         }
         for slot in std::iter::once(5).chain(c0) {
             args.push(match site.optional(slot) {
@@ -188,7 +188,7 @@ impl Lowering {
                     only_f32(&view)?;
                     view.at
                 }
-                None => self.add_constant(floats(&vec![0.0; count * r.batch * h])),
+                None => self.add_constant(floats(&vec![0.0; count * r.batch * h])?),
             });
         }
         for result in &site.results {
@@ -218,7 +218,7 @@ impl Lowering {
         let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
         let contract = Contract::matmul(1, m, n, k);
         let (schedule, point) = self.schedule(&contract);
-        let b = self.pack_constant(&w, 1, 0, &pack, schedule.nr);
+        let b = self.pack_constant(&w, 1, 0, &pack, schedule.nr)?;
         let mut operands = Vec::new();
         let mut epilogue = Expr::Operand(0);
         if let Some(bias) = self.weights(site, 3)? {
@@ -226,7 +226,7 @@ impl Lowering {
                 let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
                 dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }
             };
-            let at = self.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>()));
+            let at = self.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>())?);
             operands.push(Placed { operand: Operand::per_column(n), at });
             epilogue = epilogue.plus(Expr::Operand(1));
         }

@@ -55,9 +55,10 @@ impl Lowering {
             return false;
         }
         let Ok(kernel) = separable(&problem, self.target.isa, cut) else { return false };
-        self.take_back();
         let of_group = cut.panels * tile.1;
-        let filters = self.add_constant(floats(&filters(d.weights, problem.window.channels, of_group)));
+        let Ok(filters) = floats(&filters(d.weights, problem.window.channels, of_group)) else { return false };
+        self.take_back();
+        let filters = self.add_constant(filters);
         let mut args = vec![before.a, before.b];
         args.extend(before.places);
         args.push(filters);

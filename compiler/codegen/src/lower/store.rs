@@ -3,7 +3,7 @@
 
 use optc_ir::{Encoding, TensorType, Value};
 use optc_runtime::plan::{BufRef, Info, KernelStep, Step};
-use optc_tensor::{DType, Tensor, TensorError, element_count};
+use optc_tensor::{DType, Memory, Tensor, TensorError, element_count};
 
 use super::memory::{Draft, Kind};
 use super::{Declined, Loc, LowerError, Lowering, View, buffered, movement, stored, strides_in};
@@ -103,10 +103,13 @@ impl Lowering {
     }
 
     /// A buffer with `len` constant floats, which `fill` writes over zeros.
-    pub(super) fn constant_floats(&mut self, len: usize, fill: impl FnOnce(&mut [f32])) -> BufRef {
-        let mut tensor = Tensor::zeros(DType::F32, &[len]).expect("weights in memory, padded to a panel, fit again");
-        fill(tensor.as_mut_slice().expect("a new tensor of floats"));
-        self.add_constant(tensor)
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn constant_floats(&mut self, len: usize, fill: impl FnOnce(&mut [f32])) -> Result<BufRef, Declined> {
+        let mut tensor = Tensor::zeros(DType::F32, &[len])?;
+        fill(tensor.as_mut_slice()?);
+        Ok(self.add_constant(tensor))
     }
 
     /// A buffer for intermediate bytes of the op at hand.
@@ -156,6 +159,11 @@ impl Lowering {
         let bytes = element_count(&shape).and_then(|n| ty.dtype.bytes_for(n)).ok_or_else(too_large)?;
         if bytes > isize::MAX as usize / 2 {
             return Err(too_large().into());
+        }
+        if !matches!(kind, Kind::Constant(_)) {
+            // Refused now, where its type is known, rather than when the arena is made.
+            let no_memory = |error| TensorError::Memory { dtype: ty.dtype, shape: shape.clone(), error };
+            Memory::current().claim(bytes).map_err(no_memory)?;
         }
         let at = self.buffer(bytes, kind);
         View::dense(at, ty).ok_or_else(|| LowerError::Graph(format!("{ty} has no strides")))

@@ -65,13 +65,13 @@ impl Lowering {
         let info = |bytes: usize| Info { loc: loc.to_vec(), bytes: bytes as f64, ..Info::default() };
         let input = w.input(self.target.isa);
         let table = input.table.unwrap_or_default();
-        let table = Tensor::from_bytes(DType::U8, &[table.len()], &table).expect("a table of bytes fits its length");
+        let table = Tensor::from_bytes(DType::U8, &[table.len()], &table)?;
         let table = self.add_constant(table);
         self.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
         let contract = w.product();
         let (schedule, point) = self.schedule(&contract);
         let nr = schedule.nr;
-        let b = self.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed));
+        let b = self.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
         let (none, epilogue) = (Vec::new(), Expr::Operand(0));
         self.contract(Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
         self.close(point);

@@ -74,8 +74,8 @@ pub(super) fn unpack(dtype: DType, shape: &[usize], block: usize, bytes: &[u8]) 
     // The bits bound what is allocated by the size of the file.
     let bits = bytes.get(..blocks.div_ceil(8))?;
     let mut left = &bytes[bits.len()..];
-    let mut buffer = Buffer::zeroed(rows.checked_mul(cols)?.checked_mul(width)?);
-    let elements = buffer.make_mut();
+    let mut buffer = Buffer::zeroed(rows.checked_mul(cols)?.checked_mul(width)?).ok()?;
+    let elements = buffer.own_mut();
     for i in (0..blocks).filter(|i| bits[i / 8] >> (i % 8) & 1 == 1) {
         for row in i / cols * block..(i / cols + 1) * block {
             let element = left.get(..width)?;

@@ -1,12 +1,78 @@
-//! What the evaluations of many ops share: the shapes of their results.
+//! What the evaluations of many ops share: the shapes of their results, and the memory that they take.
 
-use optc_tensor::{Tensor, TensorError, element_count};
+use optc_tensor::{Claim, DType, Memory, Tensor, TensorError, element_count};
 
+use super::number::checked_len;
 use super::{Args, InferCx, Semantics};
-use crate::{OpError, Type, Val};
+use crate::{Op, OpError, TensorType, Type, Val};
 
-/// The most elements that one result may have here: an evaluation widens to `f64`, so this is 2 GiB.
-const MAX_ELEMENTS: usize = 1 << 28;
+/// Claims what an evaluation works with beside its operands, and sees that there is room for its results as well, as far as their
+/// shapes are known before.
+///
+/// # Errors
+/// There is no memory for it.
+pub(super) fn claim_work(op: &Op, args: &Args) -> Result<Claim, OpError> {
+    let results = result_types(op, args).unwrap_or_default();
+    let operands = total(args.values.iter().flatten().map(units));
+    let work = op.working_bytes(operands, total(results.iter().map(count)));
+    let text = total(args.values.iter().flatten().map(longest));
+    let bytes = |t: &TensorType| match t.dtype {
+        DType::Str => count(t).saturating_mul(size_of::<String>().saturating_add(text)),
+        dtype => dtype.bytes_for(count(t)).unwrap_or(usize::MAX),
+    };
+    let kept = total(results.iter().map(bytes));
+    let memory = Memory::current();
+    let room = memory.claim(work.saturating_add(kept)).and_then(|_| memory.claim(work));
+    room.map_err(|error| match results.iter().max_by_key(|t| bytes(t)) {
+        Some(t) => TensorError::Memory { dtype: t.dtype, shape: t.static_shape().unwrap_or_default(), error }.into(),
+        None => TensorError::from(error).into(),
+    })
+}
+
+fn total(parts: impl Iterator<Item = usize>) -> usize {
+    parts.fold(0, usize::saturating_add)
+}
+
+fn count(t: &TensorType) -> usize {
+    t.static_shape().and_then(|s| element_count(&s)).unwrap_or(usize::MAX)
+}
+
+/// How many values of 64 bits an operand is: the elements of a tensor, the bytes of strings, and what a list takes for each of its items,
+/// whose tensors are shared.
+fn units(value: &Val) -> usize {
+    /// 64-bit words of a value beside its elements.
+    const VALUE: usize = 16;
+    match value {
+        Val::Tensor(t) => t.strings().map_or(t.len(), |s| total(s.iter().map(|s| 3 + s.len() / 8))),
+        Val::Seq(_, items) => total(items.iter().map(|item| match item {
+            Val::Tensor(_) => VALUE,
+            Val::Seq(..) | Val::Opt(..) => VALUE.saturating_add(units(item)),
+        })),
+        Val::Opt(_, item) => item.as_deref().map_or(0, units),
+    }
+}
+
+/// The bytes of a value's longest string.
+fn longest(value: &Val) -> usize {
+    let strings = value.as_tensor().and_then(|t| t.strings().ok()).unwrap_or_default();
+    strings.iter().map(String::len).max().unwrap_or(0)
+}
+
+/// The types of the results, where they are known before: those that are declared, or those that `infer` says for these values.
+fn result_types(op: &Op, args: &Args) -> Option<Vec<TensorType>> {
+    let known = |ty: &Type| ty.as_tensor().filter(|t| t.static_shape().is_some()).cloned();
+    if !args.types.is_empty()
+        && let Some(declared) = args.types.iter().map(known).collect()
+    {
+        return Some(declared);
+    }
+    let types: Vec<Option<Type>> = args.values.iter().map(|v| v.as_ref().map(Val::ty)).collect();
+    let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
+    let consts: Vec<Option<&Tensor>> = args.values.iter().map(|v| v.as_ref().and_then(Val::as_tensor)).collect();
+    // What it refuses, the evaluation refuses in its own words.
+    let results = op.infer(&InferCx { types: &types, consts: &consts, regions: &[] }).ok()?;
+    results.iter().map(known).collect()
+}
 
 /// The shapes of the results for these operands: what `infer` says once all types and values are known.
 ///
@@ -28,8 +94,7 @@ pub(crate) fn result_shapes(op: &impl Semantics, args: &Args) -> Result<Vec<Vec<
 /// The number of elements of `shape`.
 ///
 /// # Errors
-/// They are too many to compute here.
+/// There is no memory to compute them in `f64`.
 pub(crate) fn bounded(shape: &[usize]) -> Result<usize, OpError> {
-    let n = element_count(shape).filter(|&n| n <= MAX_ELEMENTS);
-    Ok(n.ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?)
+    Ok(checked_len(DType::F64, shape)?)
 }

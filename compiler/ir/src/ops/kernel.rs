@@ -12,6 +12,8 @@ op! {
 }
 
 impl Semantics for Fused {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let [region] = cx.regions else {
             let reason = format!("expected one region, found {}", cx.regions.len());
@@ -46,6 +48,8 @@ op! {
 }
 
 impl Semantics for ConvertLayout {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![cx.tensor(0)?.clone().with_encoding(crate::Encoding::Plain).into()])
     }

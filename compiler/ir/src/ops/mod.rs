@@ -61,6 +61,14 @@ pub trait Semantics: Decl {
     fn carried(&self) -> Carried {
         Carried::default()
     }
+    /// Whether an evaluation only moves elements from its operands to its results.
+    const ONLY_MOVES: bool = false;
+    /// Bytes that an evaluation works with beside its operands and results, which have so many elements. Ops that compute widen both to 64
+    /// bits, and make lists of new elements.
+    fn working_bytes(&self, operands: usize, results: usize) -> usize {
+        let work = operands.saturating_mul(8).saturating_add(results.saturating_mul(16));
+        if Self::ONLY_MOVES { 0 } else { work }
+    }
     /// The results themselves.
     ///
     /// # Errors
@@ -307,13 +315,19 @@ macro_rules! op_enum {
             /// What its region feeds back. See [`Semantics::carried`].
             pub fn carried(&self) -> Carried { match self { $(Op::$Op(op) => op.carried()),* } }
 
+            /// What an evaluation works with. See [`Semantics::working_bytes`].
+            pub fn working_bytes(&self, operands: usize, results: usize) -> usize {
+                match self { $(Op::$Op(op) => op.working_bytes(operands, results)),* }
+            }
+
             /// The results. See [`Semantics::eval`].
             ///
             /// # Errors
-            /// The arity is wrong or a constraint does not hold.
+            /// The arity is wrong, a constraint does not hold, or there is no memory for the results.
             pub fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 self.check_arity(args.values.iter().map(|t| t.is_some()).collect())?;
                 self.refuse_strings(args.values.iter().filter_map(|v| Some(v.as_ref()?.as_tensor()?.dtype())))?;
+                let _work = eval::claim_work(self, args)?;
                 match self { $(Op::$Op(op) => op.eval(args)),* }
             }
         }

@@ -1,16 +1,27 @@
 //! Numbers as `eval` computes with them: one generic function serves all numeric dtypes.
 
-use optc_tensor::{DType, Element, Tensor, TensorError, bf16, element_count, f16};
-
-/// The largest tensor, in bytes, that an op may make: a hostile shape must end in an error, not in an allocation that fails.
-const MAX_RESULT_BYTES: usize = 1 << 33;
+use optc_tensor::{DType, Element, Memory, Tensor, TensorError, bf16, element_count, f16};
 
 /// The number of elements of `shape`.
 ///
 /// # Errors
-/// A tensor of this dtype and shape is too large to be made.
+/// A tensor of this dtype and shape is too large to be made, or there is no memory for it.
 pub(crate) fn checked_len(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
-    let fits = |n: &usize| dtype.bytes_for(*n).is_some_and(|b| b.max(*n) <= MAX_RESULT_BYTES);
+    let n = countable(dtype, shape)?;
+    // Strings take their headers at least.
+    let bytes =
+        if dtype == DType::Str { n.saturating_mul(size_of::<String>()) } else { dtype.bytes_for(n).unwrap_or(n) };
+    let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+    Memory::current().claim(bytes.max(n)).map_err(no_memory)?;
+    Ok(n)
+}
+
+/// The number of elements of `shape`, whether there is memory for them or not.
+///
+/// # Errors
+/// No address space could hold a tensor of this dtype and shape.
+pub(crate) fn countable(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
+    let fits = |n: &usize| dtype.bytes_for(*n).is_some_and(|b| b.max(*n) <= isize::MAX as usize / 2);
     element_count(shape).filter(fits).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))
 }
 

@@ -3,6 +3,7 @@
 use optc_tensor::{DType, Tensor, broadcast_shapes};
 
 use crate::ops::math::broadcast_types;
+use crate::ops::number::checked_len;
 use crate::ops::tensor::Expand;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -89,11 +90,17 @@ impl Semantics for StrSplit {
         Ok(vec![TensorType::of(DType::Str, parts).into(), TensorType::of(DType::I64, x.shape.clone()).into()])
     }
 
+    /// Each byte of text may be a part: a string with a place in a list, twice.
+    fn working_bytes(&self, operands: usize, results: usize) -> usize {
+        operands.saturating_mul(8 * 2 * size_of::<String>()).saturating_add(results)
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let parts: Vec<Vec<String>> = x.strings()?.iter().map(|s| self.parts(s)).collect();
         let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
         let counts: Vec<i64> = parts.iter().map(|p| p.len() as i64).collect();
+        checked_len(DType::Str, &[parts.len(), longest])?;
         let filled = parts.into_iter().flat_map(|mut p| {
             p.resize(longest, String::new());
             p

@@ -2,7 +2,7 @@
 
 use optc::ValueInfo;
 use optc_ir::{Dim, TensorType, Type, Val};
-use optc_tensor::{DType, Random, Tensor, element_count};
+use optc_tensor::{DType, Memory, Random, Tensor, element_count};
 
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -34,8 +34,10 @@ pub fn closed(info: &ValueInfo) -> Outcome<TensorType> {
 fn value(info: &ValueInfo, random: &mut Random) -> Outcome<Tensor> {
     let ty = closed(info)?;
     let shape = ty.static_shape().unwrap_or_default();
-    let bytes = element_count(&shape).and_then(|n| ty.dtype.bytes_for(n)).filter(|&b| b <= 1 << 32);
-    let n = bytes.and(element_count(&shape)).ok_or_else(|| cannot(info, "it is too large to be made up"))?;
+    let too_large = || cannot(info, "it is too large to be made up");
+    let n = element_count(&shape).ok_or_else(too_large)?;
+    // The numbers are made in 64 bits before they become a tensor.
+    let _numbers = Memory::current().claim(n.saturating_mul(8)).map_err(|e| cannot(info, &e.to_string()))?;
     match ty.dtype {
         DType::Str => Err(cannot(info, "strings cannot be made up: give them with --input")),
         d if d.is_float() => {

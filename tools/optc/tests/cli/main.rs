@@ -2,6 +2,7 @@
 
 mod common;
 mod errors;
+mod limits;
 mod prune;
 mod quantize;
 mod reports;

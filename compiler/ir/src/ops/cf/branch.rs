@@ -17,6 +17,8 @@ op! {
 }
 
 impl Semantics for If {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         check_scalar(cx, 0, DType::Bool, "the condition")?;
         ensure!(cx.regions.len() == 2, "C1", "expected 2 regions, found {}", cx.regions.len());

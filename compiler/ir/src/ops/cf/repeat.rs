@@ -55,6 +55,8 @@ impl Loop {
 }
 
 impl Semantics for Loop {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let carried = self.count(cx.types.len())?;
         ensure!(cx.regions.len() == 1, "C1", "expected one region, found {}", cx.regions.len());

@@ -62,6 +62,8 @@ impl Scan {
 }
 
 impl Semantics for Scan {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (states, scanned) = self.counts(cx.types.len())?;
         ensure!(cx.regions.len() == 1, "C1", "expected one region, found {}", cx.regions.len());

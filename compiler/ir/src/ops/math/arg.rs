@@ -103,6 +103,11 @@ impl Semantics for TopK {
         Ok(vec![TensorType::new(x.dtype, dims.clone()).into(), TensorType::new(DType::I64, dims).into()])
     }
 
+    /// A key and a place in the order for each element, both of which sorting copies.
+    fn working_bytes(&self, operands: usize, results: usize) -> usize {
+        operands.saturating_mul(4 * 8).saturating_add(results.saturating_mul(8))
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let axis = axis_of(self.axis, x.rank())?;

@@ -72,6 +72,8 @@ impl BitCast {
 }
 
 impl Semantics for BitCast {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         self.check(x.dtype)?;

@@ -17,6 +17,8 @@ op! {
 }
 
 impl Semantics for Where {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (cond, a, b) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         ensure!(a.dtype == b.dtype, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);

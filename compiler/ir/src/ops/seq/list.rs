@@ -127,6 +127,8 @@ op! {
 }
 
 impl Semantics for SeqAt {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![element_type(cx, 0)?.clone()])
     }
@@ -146,6 +148,8 @@ op! {
 }
 
 impl Semantics for SeqLength {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         element_type(cx, 0)?;
         Ok(vec![TensorType::fixed(DType::I64, &[]).into()])

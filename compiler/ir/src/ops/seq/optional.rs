@@ -11,6 +11,8 @@ op! {
 }
 
 impl Semantics for OptSome {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![Type::Optional(Box::new(type_of(cx, 0)?.clone()))])
     }
@@ -30,6 +32,8 @@ op! {
 }
 
 impl Semantics for OptNone {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![Type::Optional(Box::new(self.of.clone()))])
     }
@@ -45,6 +49,8 @@ op! {
 }
 
 impl Semantics for OptHas {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![TensorType::fixed(DType::Bool, &[]).into()])
     }
@@ -63,6 +69,8 @@ op! {
 }
 
 impl Semantics for OptGet {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = type_of(cx, 0)?;
         Ok(vec![if let Type::Optional(of) = x { (**of).clone() } else { x.clone() }])

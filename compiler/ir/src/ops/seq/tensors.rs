@@ -21,6 +21,8 @@ op! {
 }
 
 impl Semantics for SeqSplit {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let mut part = x.clone();
@@ -77,6 +79,8 @@ op! {
 }
 
 impl Semantics for SeqConcat {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let of = element_type(cx, 0)?;
         let not_tensor = || OpError::Constraint { constraint: "C1", reason: format!("{of} is not a tensor") };

@@ -30,14 +30,15 @@ impl Canvas {
     /// A canvas of zeros (empty strings).
     ///
     /// # Errors
-    /// The shape is too large.
+    /// The shape is too large, or there is no memory for it.
     pub fn zeroed(dtype: DType, shape: &[usize]) -> Result<Canvas, TensorError> {
         let n = checked_len(dtype, shape)?;
-        let buffer = || Buffer::zeroed(dtype.bytes_for(n).unwrap_or(0));
+        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let buffer = || Buffer::zeroed(dtype.bytes_for(n).unwrap_or(0)).map_err(no_memory);
         let cells = match dtype.bits() {
             0 => Cells::Strings(vec![String::new(); n]),
-            bits @ 1..8 => Cells::Bits { buffer: buffer(), bits },
-            bits => Cells::Bytes { buffer: buffer(), width: bits / 8 },
+            bits @ 1..8 => Cells::Bits { buffer: buffer()?, bits },
+            bits => Cells::Bytes { buffer: buffer()?, width: bits / 8 },
         };
         Ok(Canvas { dtype, shape: shape.to_vec(), cells, next: 0 })
     }
@@ -70,7 +71,7 @@ impl Canvas {
     pub fn put(&mut self, at: usize, x: &Tensor, start: usize, n: usize) {
         match &mut self.cells {
             Cells::Bytes { buffer, width } => {
-                let (w, src, dst) = (*width, x.bytes(), buffer.make_mut());
+                let (w, src, dst) = (*width, x.bytes(), buffer.own_mut());
                 match (n, w) {
                     // One element is the common case; copies of a constant length are moves.
                     (1, 4) => dst[at * 4..][..4].copy_from_slice(&src[start * 4..][..4]),
@@ -80,7 +81,7 @@ impl Canvas {
                 }
             }
             Cells::Bits { buffer, bits } => {
-                let (bits, per, src, dst) = (*bits, 8 / *bits, x.bytes(), buffer.make_mut());
+                let (bits, per, src, dst) = (*bits, 8 / *bits, x.bytes(), buffer.own_mut());
                 let mask = (1u8 << bits) - 1;
                 for k in 0..n {
                     let (from, to) = (start + k, at + k);

@@ -14,6 +14,8 @@ op! {
 }
 
 impl Semantics for Param {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
         Err(OpError::Constraint { constraint: "C1", reason: "a parameter's type is declared".to_owned() })
     }
@@ -44,6 +46,8 @@ impl Constant {
 }
 
 impl Semantics for Constant {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![TensorType::fixed(self.value.0.dtype(), self.value.0.shape()).into()])
     }
@@ -82,6 +86,8 @@ op! {
 }
 
 impl Semantics for Fill {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         ensure!(self.value.0.len() == 1, "C1", "`value` has {} elements, expected 1", self.value.0.len());
         Ok(vec![TensorType::of(self.value.0.dtype(), dims_of(cx, 0)?).into()])

@@ -34,6 +34,8 @@ op! {
 }
 
 impl Semantics for Gather {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
         check_indices(indices.dtype)?;
@@ -90,6 +92,8 @@ pub(super) fn element_positions(shape: &[usize], indices: &Tensor, axis: usize) 
 }
 
 impl Semantics for GatherElements {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
         check_indices(indices.dtype)?;
@@ -151,6 +155,8 @@ pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<
 }
 
 impl Semantics for GatherNd {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
         check_indices(indices.dtype)?;

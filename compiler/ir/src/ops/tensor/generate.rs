@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor, strides_of};
 
 use super::Canvas;
-use crate::ops::number::{Number, by_number, checked_len};
+use crate::ops::number::{Number, by_number, countable};
 use crate::ops::{axis_of, bad_dtype};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -35,7 +35,7 @@ fn range_len(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<usize, Op
     } else {
         return bad_dtype("tensor.range", start.dtype());
     };
-    Ok(checked_len(start.dtype(), &[len])?)
+    Ok(countable(start.dtype(), &[len])?)
 }
 
 fn ramp<N: Number>(start: &Tensor, delta: &Tensor, len: usize) -> Result<Vec<Val>, OpError> {
@@ -76,6 +76,8 @@ op! {
 }
 
 impl Semantics for Eye {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.rank().is_none_or(|r| r == 2), "C1", "`x` is {x}, expected a matrix");
@@ -110,6 +112,8 @@ op! {
 }
 
 impl Semantics for Triangle {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.rank().is_none_or(|r| r >= 2), "C1", "`x` is {x}, expected two dims or more");
@@ -153,6 +157,8 @@ fn depth_of(depth: &Tensor) -> Result<usize, OpError> {
 }
 
 impl Semantics for OneHot {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (indices, values) = (cx.tensor(0)?, cx.tensor(2)?);
         let Some(mut dims) = indices.shape.clone() else { return Ok(vec![TensorType::unranked(values.dtype).into()]) };

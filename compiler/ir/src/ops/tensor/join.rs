@@ -17,6 +17,8 @@ op! {
 }
 
 impl Semantics for Concat {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         ensure!(!cx.types.is_empty(), "C1", "there is nothing to concatenate");
         let first = cx.tensor(0)?;
@@ -120,6 +122,8 @@ impl Split {
 }
 
 impl Semantics for Split {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let axis = x.rank().map(|rank| axis_of(self.axis, rank)).transpose()?;

@@ -93,6 +93,8 @@ impl Pad {
 }
 
 impl Semantics for Pad {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         self.check_mode()?;

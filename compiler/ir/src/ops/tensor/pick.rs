@@ -24,6 +24,11 @@ impl Semantics for NonZero {
         Ok(vec![TensorType::new(DType::I64, vec![rows, Dim::Unknown]).into()])
     }
 
+    /// The elements widened, and their indices in lists that are put together.
+    fn working_bytes(&self, operands: usize, results: usize) -> usize {
+        operands.saturating_mul(8 * 8).saturating_add(results.saturating_mul(8))
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         ensure!(x.dtype() != DType::Str, "C1", "`x` holds strings");
@@ -52,6 +57,8 @@ op! {
 }
 
 impl Semantics for Compress {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, keep) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(keep.dtype == DType::Bool && keep.rank().is_none_or(|r| r == 1), "C1", "`keep` is {keep}");
@@ -106,6 +113,11 @@ impl Semantics for Unique {
         let all = std::mem::replace(&mut dims[axis], Dim::Unknown);
         let y = TensorType::new(x.dtype, dims).into();
         Ok(vec![y, list(Dim::Unknown), list(all), list(Dim::Unknown)])
+    }
+
+    /// The keys of all slices, and their order.
+    fn working_bytes(&self, operands: usize, results: usize) -> usize {
+        operands.saturating_mul(6 * 8).saturating_add(results.saturating_mul(8))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

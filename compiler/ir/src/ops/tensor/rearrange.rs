@@ -16,6 +16,8 @@ op! {
 }
 
 impl Semantics for Tile {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
@@ -59,6 +61,8 @@ op! {
 }
 
 impl Semantics for ReverseSequence {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let axes = matches!((self.batch_axis, self.time_axis), (0, 1) | (1, 0));
@@ -107,6 +111,8 @@ impl CenterCropPad {
 }
 
 impl Semantics for CenterCropPad {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(mut dims) = x.shape.clone() else { return Ok(vec![x.clone().into()]) };

@@ -51,6 +51,8 @@ impl Reshape {
 }
 
 impl Semantics for Reshape {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let shape = match cx.constant(1) {
@@ -89,6 +91,8 @@ impl Flatten {
 }
 
 impl Semantics for Flatten {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(shape) = &x.shape else { return Ok(vec![TensorType::new(x.dtype, vec![Dim::Unknown; 2]).into()]) };
@@ -115,6 +119,8 @@ op! {
 }
 
 impl Semantics for Squeeze {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(shape) = &x.shape else { return Ok(vec![x.clone().into()]) };
@@ -165,6 +171,8 @@ fn unsqueezed<T: Clone>(shape: &[T], axes: &[i64], one: T) -> Result<Vec<T>, OpE
 }
 
 impl Semantics for Unsqueeze {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let (Some(shape), Some(axes)) = (&x.shape, cx.constant(1)) else {
@@ -197,6 +205,8 @@ impl ShapeOf {
 }
 
 impl Semantics for ShapeOf {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let n = cx.tensor(0)?.rank().map_or(Dim::Unknown, |r| Dim::Known(self.range(r).len()));
         Ok(vec![TensorType::new(optc_tensor::DType::I64, vec![n]).into()])
@@ -217,6 +227,8 @@ op! {
 }
 
 impl Semantics for Expand {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let target = TensorType::of(x.dtype, dims_of(cx, 1)?);

@@ -140,6 +140,8 @@ op! {
 }
 
 impl Semantics for UpdateCache {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, updates) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype == updates.dtype, "C1", "`x` is {x}, `updates` are {updates}");

@@ -28,6 +28,8 @@ impl Transpose {
 }
 
 impl Semantics for Transpose {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(shape) = &x.shape else { return Ok(vec![x.clone().into()]) };
@@ -91,6 +93,8 @@ fn slice_plan(lists: [Option<Vec<i64>>; 4], rank: usize) -> Result<Vec<(usize, i
 }
 
 impl Semantics for Slice {
+    const ONLY_MOVES: bool = true;
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(mut shape) = x.shape.clone() else { return Ok(vec![x.clone().into()]) };
