@@ -15,7 +15,7 @@ fn run(folder: &Path, graph: &str, command: &str) -> (i32, String) {
 fn results_that_do_not_fit_name_node_shape_and_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let graph = "\
-func @main(%x: tensor<40000x1xf32>, %y: tensor<1x40000xf32>) -> tensor<40000x40000xf32> {
+func @main(%x: tensor<40000x1xf32>, %y: tensor<1x40000xf32>) {
   %0 = math.add %x, %y : tensor<40000x40000xf32> loc(\"outer\")
   return %0 as \"z\"
 }
@@ -36,7 +36,7 @@ fn what_is_evaluated_on_the_host_is_asked_for_as_well() {
     let folder = tempfile::tempdir().unwrap();
     // The extent is known only while it runs.
     let graph = "\
-func @main(%x: tensor<1xf32>, %n: tensor<1xi64>) -> tensor<?xf32> {
+func @main(%x: tensor<1xf32>, %n: tensor<1xi64>) {
   %0 = tensor.const {value = dense<[1000000000000]> : tensor<1xi64>} : tensor<1xi64>
   %1 = math.mul %n, %0 : tensor<1xi64>
   %2 = math.add %1, %0 : tensor<1xi64>
@@ -54,7 +54,7 @@ func @main(%x: tensor<1xf32>, %n: tensor<1xi64>) -> tensor<?xf32> {
 #[test]
 fn inputs_that_are_made_up_are_within_the_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let graph = "func @main(%x: tensor<100000000xf32>) -> tensor<100000000xf32> {\n  %0 = math.relu %x : tensor<100000000xf32>\n  return %0 as \"y\"\n}\n";
+    let graph = "func @main(%x: tensor<100000000xf32>) {\n  %0 = math.relu %x : tensor<100000000xf32>\n  return %0 as \"y\"\n}\n";
     let (exit, message) = run(folder.path(), graph, "run @m.mlir --memory-limit 700MiB");
     assert!(exit == 6 && message.contains("input `x`"), "{exit} {message}");
 }
@@ -62,7 +62,7 @@ fn inputs_that_are_made_up_are_within_the_limit() {
 #[test]
 fn sizes_and_thread_counts_are_checked() {
     let folder = tempfile::tempdir().unwrap();
-    let graph = "func @main(%x: tensor<4xf32>) -> tensor<4xf32> {\n  %0 = math.relu %x : tensor<4xf32>\n  return %0 as \"y\"\n}\n";
+    let graph = "func @main(%x: tensor<4xf32>) {\n  %0 = math.relu %x : tensor<4xf32>\n  return %0 as \"y\"\n}\n";
     for (option, expected) in [
         ("--memory-limit lots", "expected a size"),
         ("--threads 5000", "5000 threads are more than the 1024"),
@@ -80,14 +80,13 @@ fn sizes_and_thread_counts_are_checked() {
 fn a_loop_without_an_end_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let graph = "\
-func @main(%n: tensor<i64>, %c: tensor<i1>, %x: tensor<2xf32>) -> tensor<2xf32> {
-  %0 = tensor.const {value = dense<16000000> : tensor<i64>} : tensor<i64>
+func @main(%x: tensor<2xf32>) {
+  %0 = tensor.const {value = dense<[16000000]> : tensor<i64>} : tensor<i64>
   %1 = cf.loop %0, _, %x {carried = 1} : tensor<2xf32> region
-    func @outer(%i: tensor<i64>, %go: tensor<bool>, %a: tensor<2xf32>) -> (tensor<bool>, tensor<2xf32>) {
-      %0 = math.add %a, %a : tensor<2xf32>
-      return %go as \"go\", %0 as \"a\"
-    }
-    loc(\"forever\")
+  func @body(%i: tensor<i64>, %go: tensor<bool>, %a: tensor<2xf32>) {
+    %0 = math.add %a, %a : tensor<2xf32>
+    return %go as \"go\", %0 as \"a\"
+  }
   return %1 as \"y\"
 }
 ";
