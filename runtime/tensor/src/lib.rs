@@ -1,4 +1,4 @@
-//! Dtypes, shapes, aligned buffers and `.npy`/`.npz` files: what every other crate of optc computes with.
+//! Dtypes, shapes, aligned buffers and files: what every other crate of optc computes with, reads and writes.
 //!
 //! A [`Tensor`] is a dtype, a concrete shape and row-major bytes, shared by reference count. It knows nothing about
 //! graphs, ONNX or kernels. What work may use is said here as well: an account of [`Memory`] and a [`Deadline`].
@@ -12,6 +12,7 @@ mod mmap;
 pub mod npy;
 mod random;
 mod tensor;
+mod write_file;
 
 pub use buffer::{ALIGN, Buffer};
 pub use compare::Difference;
@@ -21,5 +22,6 @@ pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};
 pub use mmap::{MappedFile, evict};
 pub use random::Random;
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
+pub use write_file::write_file;
 
 pub use half::{bf16, f16};

@@ -1,16 +1,15 @@
 //! NumPy's `.npy` and `.npz` files: every dtype that NumPy and optc share, C and Fortran order, either endianness.
 //!
-//! Arrays of an `.npz` keep their names as they are, `/` and `:` included. Files are written under a temporary name
-//! and renamed, so that a full disk or a kill leaves nothing half-written. `bf16` and 4-bit tensors, which NumPy lacks,
-//! are written as `f32` and as `i8`/`u8`.
+//! Arrays of an `.npz` keep their names as they are, `/` and `:` included. Files are written by
+//! [`write_file`]. `bf16` and 4-bit tensors, which NumPy lacks, are written as `f32` and as `i8`/`u8`.
 
 use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use npyz::zip;
 use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar};
 
-use crate::{DType, MappedFile, Tensor, TensorError, element_count, strides_of};
+use crate::{DType, MappedFile, Tensor, TensorError, element_count, strides_of, write_file};
 
 /// The longest header that is read; real ones take about a hundred bytes.
 const MAX_HEADER: usize = 16 << 10;
@@ -110,37 +109,15 @@ pub fn write_npz<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, &'a
     })
 }
 
-/// Writes a file through a temporary neighbour and a rename: `path` holds all of it, or what it held before.
+/// Writes a file; see [`write_file`].
 ///
 /// # Errors
-/// Whatever `write` returns, and errors of creating, syncing and renaming the file.
+/// As [`write_file`].
 pub fn write_atomically<E: From<std::io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut std::fs::File) -> Result<(), E>,
 ) -> Result<(), E> {
-    let temporary = temporary_name(path)?;
-    let result = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        Ok(())
-    })();
-    if result.is_err() {
-        // The first error is the one to report; a leftover that cannot be removed adds nothing to it.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    Ok(path.with_file_name(hidden))
+    write_file(path, write).map(drop)
 }
 
 fn parse_npy(name: &str, bytes: &[u8]) -> Result<Tensor, NpyError> {
