@@ -11,6 +11,7 @@ mod memory;
 mod mmap;
 pub mod npy;
 mod random;
+mod read_file;
 mod tensor;
 mod write_file;
 
@@ -21,6 +22,7 @@ pub use dtype::{DType, Element};
 pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};
 pub use mmap::{MappedFile, evict};
 pub use random::Random;
+pub use read_file::{Access, FileBytes, open_plain};
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
 pub use write_file::write_file;
 

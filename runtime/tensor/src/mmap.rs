@@ -1,7 +1,9 @@
 //! Read-only memory maps of files: model weights are used where they lie, without a copy.
+//!
+//! What is mapped are ONNX models, their files of external data, and `.optc` artifacts, and only where
+//! [`Access::Map`](crate::Access::Map) asks for it; all other files are read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,18 +43,14 @@ impl MappedFile {
     /// Maps the file at `path`.
     ///
     /// # Errors
-    /// The file cannot be opened, is not a regular file, or cannot be mapped.
+    /// The file cannot be opened, is not a plain one, or cannot be mapped.
     pub fn open(path: &Path) -> std::io::Result<MappedFile> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        if meta.len() == 0 {
+        let file = crate::open_plain(path)?;
+        if file.metadata()?.len() == 0 {
             return Ok(MappedFile(None)); // an empty map is an error on some systems
         }
-        // SAFETY: the map is read-only and private to this process. Its bytes change only if another process writes
-        // the file meanwhile, which the documentation of optc forbids, as every memory-mapping model runtime does.
+        // SAFETY: the map is read-only and private to this process. Its bytes change only if the file is written in place
+        // meanwhile, which `Access::Map` forbids and `write_file` never does; a host that cannot rule it out copies.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         maps().insert(map.as_ptr().addr(), map.len());
         Ok(MappedFile(Some(map)))
