@@ -1,18 +1,20 @@
 //! NumPy's `.npy` and `.npz` files: every dtype that NumPy and optc share, C and Fortran order, either endianness.
 //!
-//! Arrays of an `.npz` keep their names as they are, `/` and `:` included. Files are written by
+//! Arrays of an `.npz` keep their names as they are, `/` and `:` included. Files are read, not mapped, and written by
 //! [`write_file`]. `bf16` and 4-bit tensors, which NumPy lacks, are written as `f32` and as `i8`/`u8`.
+
+mod archive;
+mod array;
 
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use npyz::zip;
-use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar};
 
-use crate::{DType, MappedFile, Tensor, TensorError, element_count, strides_of, write_file};
+use crate::{DType, Tensor, TensorError, write_file};
 
-/// The longest header that is read; real ones take about a hundred bytes.
-const MAX_HEADER: usize = 16 << 10;
+pub use archive::{Npz, Packed};
+pub use array::{ArrayReader, open_npy};
 
 /// Why an array file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +52,15 @@ impl From<zip::result::ZipError> for NpyError {
 /// # Errors
 /// The file cannot be read, or is not an array of a supported dtype.
 pub fn read_npy(path: &Path) -> Result<Tensor, NpyError> {
-    parse_npy("", MappedFile::open(path)?.as_ref())
+    open_npy(path)?.read()
 }
 
-/// Reads every array of an `.npz` file, in the archive's order.
+/// Reads every array of an `.npz` file, in the archive's order. For one of unknown origin, [`Npz`] reads what is needed.
 ///
 /// # Errors
 /// The file cannot be read, is not a zip archive, or holds something that is not an array of a supported dtype.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, NpyError> {
-    read_npz_from(std::io::Cursor::new(MappedFile::open(path)?))
+    read_all(Npz::open(path)?)
 }
 
 /// Reads every array of an `.npz` archive from a stream.
@@ -66,17 +68,12 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, NpyError> {
 /// # Errors
 /// As [`read_npz`].
 pub fn read_npz_from(reader: impl Read + Seek) -> Result<Vec<(String, Tensor)>, NpyError> {
-    let mut archive = zip::ZipArchive::new(reader)?;
-    let mut arrays = Vec::new();
-    for i in 0..archive.len() {
-        let mut entry = archive.by_index(i)?;
-        let Some(name) = npyz::npz::array_name_from_file_name(entry.name()).map(str::to_owned) else { continue };
-        let mut bytes = Vec::new(); // grows with what is there, not with what the archive declares
-        entry.read_to_end(&mut bytes)?;
-        let tensor = parse_npy(&name, &bytes)?;
-        arrays.push((name, tensor));
-    }
-    Ok(arrays)
+    read_all(Npz::new(reader)?)
+}
+
+fn read_all(mut npz: Npz<impl Read + Seek>) -> Result<Vec<(String, Tensor)>, NpyError> {
+    let names: Vec<String> = npz.names().map(str::to_owned).collect();
+    names.into_iter().map(|name| npz.array(&name)?.read().map(|tensor| (name, tensor))).collect()
 }
 
 /// Writes a `.npy` file.
@@ -84,11 +81,12 @@ pub fn read_npz_from(reader: impl Read + Seek) -> Result<Vec<(String, Tensor)>, 
 /// # Errors
 /// The file cannot be written, or the tensor holds strings.
 pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<(), NpyError> {
-    write_atomically(path, |file| {
+    write_file(path, |file| {
         let mut out = std::io::BufWriter::new(file);
         write_array("", tensor, &mut out)?;
         Ok(out.flush()?)
     })
+    .map(drop)
 }
 
 /// Writes an uncompressed `.npz` file with the arrays under their names.
@@ -96,7 +94,7 @@ pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<(), NpyError> {
 /// # Errors
 /// The file cannot be written, or a tensor holds strings.
 pub fn write_npz<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), NpyError> {
-    write_atomically(path, |file| {
+    write_file(path, |file| {
         let mut archive = zip::ZipWriter::new(std::io::BufWriter::new(file));
         for (name, tensor) in arrays {
             let options = zip::write::FileOptions::default()
@@ -107,6 +105,7 @@ pub fn write_npz<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, &'a
         }
         Ok(archive.finish()?.flush()?)
     })
+    .map(drop)
 }
 
 /// Writes a file; see [`write_file`].
@@ -118,85 +117,6 @@ pub fn write_atomically<E: From<std::io::Error>>(
     write: impl FnOnce(&mut std::fs::File) -> Result<(), E>,
 ) -> Result<(), E> {
     write_file(path, write).map(drop)
-}
-
-fn parse_npy(name: &str, bytes: &[u8]) -> Result<Tensor, NpyError> {
-    let fail = |reason: String| NpyError::Array { name: name.to_owned(), reason };
-    check_header(bytes).map_err(|reason| fail(reason.to_owned()))?;
-    let mut rest = bytes;
-    let header = NpyHeader::from_reader(&mut rest).map_err(|e| fail(e.to_string()))?;
-    let (dtype, big_endian) = dtype_of(&header.dtype()).map_err(fail)?;
-    let mut shape = Vec::new();
-    for &d in header.shape() {
-        shape.push(usize::try_from(d).map_err(|_| fail(format!("dim {d} is too large")))?);
-    }
-    let size = element_count(&shape).and_then(|n| dtype.bytes_for(n));
-    let size = size.ok_or_else(|| TensorError::TooLarge(shape.clone()))?;
-    let Some(data) = rest.get(..size) else {
-        return Err(fail(format!("data is truncated: expected {size} bytes, found {}", rest.len())));
-    };
-    let mut tensor = Tensor::from_bytes(dtype, &shape, data)?;
-    let width = dtype.bits() / 8;
-    if big_endian {
-        tensor.bytes_mut()?.chunks_exact_mut(width).for_each(<[u8]>::reverse);
-    }
-    if dtype == DType::Bool {
-        tensor.bytes_mut()?.iter_mut().for_each(|b| *b = (*b != 0) as u8);
-    }
-    if header.order() == Order::Fortran && shape.len() > 1 {
-        tensor = from_fortran(&tensor, width)?;
-    }
-    Ok(tensor)
-}
-
-/// Bounds the header's length and nesting, which the header parser takes on trust.
-fn check_header(bytes: &[u8]) -> Result<(), &'static str> {
-    let head = bytes.get(..12).filter(|h| h.starts_with(b"\x93NUMPY")).ok_or("not a .npy array")?;
-    let (start, length) = match head[6] {
-        1 => (10, u16::from_le_bytes([head[8], head[9]]) as usize),
-        _ => (12, u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize),
-    };
-    if length > MAX_HEADER {
-        return Err("the header is too long");
-    }
-    let text = bytes.get(start..start + length).ok_or("the header is truncated")?;
-    if text.iter().filter(|b| b"([{".contains(b)).count() > 64 {
-        return Err("the header is nested too deeply");
-    }
-    Ok(())
-}
-
-fn dtype_of(dtype: &NpyType) -> Result<(DType, bool), String> {
-    let NpyType::Plain(ty) = dtype else { return Err("structured arrays are not supported".to_owned()) };
-    let found = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Float, 2) => DType::F16,
-        (TypeChar::Float, 4) => DType::F32,
-        (TypeChar::Float, 8) => DType::F64,
-        (TypeChar::Int, 1) => DType::I8,
-        (TypeChar::Int, 2) => DType::I16,
-        (TypeChar::Int, 4) => DType::I32,
-        (TypeChar::Int, 8) => DType::I64,
-        (TypeChar::Uint, 1) => DType::U8,
-        (TypeChar::Uint, 2) => DType::U16,
-        (TypeChar::Uint, 4) => DType::U32,
-        (TypeChar::Uint, 8) => DType::U64,
-        (TypeChar::Bool, 1) => DType::Bool,
-        _ => return Err(format!("dtype `{ty}` is not supported")),
-    };
-    Ok((found, ty.endianness() == Endianness::Big))
-}
-
-/// The same array with its elements in row-major order.
-fn from_fortran(tensor: &Tensor, width: usize) -> Result<Tensor, TensorError> {
-    let reversed: Vec<usize> = tensor.shape().iter().rev().copied().collect();
-    let mut strides = strides_of(&reversed);
-    strides.reverse();
-    let mut bytes = Vec::with_capacity(tensor.bytes().len());
-    crate::for_each_index(tensor.shape(), |index| {
-        let at: usize = index.iter().zip(&strides).map(|(i, s)| i * s).sum();
-        bytes.extend_from_slice(&tensor.bytes()[at * width..(at + 1) * width]);
-    });
-    Tensor::from_bytes(tensor.dtype(), tensor.shape(), &bytes)
 }
 
 fn write_array(name: &str, tensor: &Tensor, out: &mut impl Write) -> Result<(), NpyError> {
@@ -250,6 +170,10 @@ mod tests {
         out
     }
 
+    fn parse(bytes: &[u8]) -> Result<Tensor, NpyError> {
+        ArrayReader::new("x", bytes)?.read()
+    }
+
     #[test]
     fn every_numpy_dtype_round_trips() {
         for &dtype in DType::ALL {
@@ -258,7 +182,7 @@ mod tests {
             else {
                 continue;
             };
-            let back = parse_npy("", &bytes_of(&t)).unwrap();
+            let back = parse(&bytes_of(&t)).unwrap();
             assert_eq!(back.to_f64_vec(), [1.0, 0.0, 1.0], "{dtype}");
             assert_eq!(back.shape(), [3]);
         }
@@ -268,7 +192,7 @@ mod tests {
     fn scalars_and_empty_shapes_round_trip() {
         for shape in [&[][..], &[1], &[0, 4]] {
             let t = Tensor::zeros(DType::F32, shape).unwrap();
-            assert_eq!(parse_npy("", &bytes_of(&t)).unwrap(), t);
+            assert_eq!(parse(&bytes_of(&t)).unwrap(), t);
         }
     }
 
@@ -280,7 +204,7 @@ mod tests {
         bytes[at..at + 5].copy_from_slice(b"True ");
         let at = bytes.windows(3).position(|w| w == b"<i2").unwrap();
         bytes[at] = b'>';
-        let back = parse_npy("", &bytes).unwrap();
+        let back = parse(&bytes).unwrap();
         assert_eq!(back.to_i64_vec(), [256, 768, 512, 1024]);
     }
 
@@ -288,7 +212,7 @@ mod tests {
     fn truncated_arrays_are_errors() {
         let bytes = bytes_of(&Tensor::from_slice(&[3], &[1f32, 2.0, 3.0]).unwrap());
         for n in 0..bytes.len() {
-            assert!(parse_npy("x", &bytes[..n]).is_err(), "{n}");
+            assert!(parse(&bytes[..n]).is_err(), "{n}");
         }
     }
 
