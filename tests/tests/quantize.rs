@@ -2,7 +2,7 @@
 //! weights that cannot be used.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use optc::{Compiler, Decision, Error, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
+use optc::{Compiler, Decision, Error, Integers, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, NodeId, Op, Output, Value, run};
 use optc_passes::{PassManager, PassOptions, Pipeline};
@@ -18,8 +18,13 @@ fn graph(name: &str) -> Graph {
     optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap()
 }
 
+/// All products in integers, whatever a stopwatch says of this machine.
+fn integers() -> Options {
+    Options { integers: Integers::Always, ..Options::default() }
+}
+
 fn quantizer(name: &str) -> Quantizer {
-    Quantizer::new(graph(name), &Options::default(), &[]).unwrap()
+    Quantizer::new(graph(name), &integers(), &[]).unwrap()
 }
 
 fn quantized(name: &str) -> Quantized {
@@ -53,7 +58,7 @@ fn stays_accurate(name: &str) {
     let products = quantized.layers.iter().filter(|l| l.op != "nn.lstm");
     assert!(products.clone().all(|l| l.int8) && products.count() > 0, "{name}: {:?}", quantized.layers);
     let float = Compiler::default().compile_graph(graph(name)).unwrap();
-    let int8 = Compiler::default().compile_graph(quantized.graph).unwrap();
+    let int8 = Compiler::new(integers()).compile_graph(quantized.graph).unwrap();
     let (float, int8) = (hits(&float, images, labels), hits(&int8, images, labels));
     assert!(float.abs_diff(int8) <= TRIED / 200, "{name}: {float} in float, {int8} in integers, of {TRIED}");
 }
@@ -187,8 +192,7 @@ fn what_stands_between_convolutions_stays_in_integers() {
     let weights = [("w", values(1, &[8, 3, 3, 3])), ("v", values(2, &[8, 16, 3, 3])), ("u", values(3, &[48, 5]))];
     let weights = weights.into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
     let input: Val = values(4, &[1, 3, 9, 9]).into();
-    let mut quantizer =
-        Quantizer::new(optc_ir::parse_with(BETWEEN, &weights).unwrap(), &Options::default(), &[]).unwrap();
+    let mut quantizer = Quantizer::new(optc_ir::parse_with(BETWEEN, &weights).unwrap(), &integers(), &[]).unwrap();
     quantizer.observe(std::slice::from_ref(&input)).unwrap();
     let graph = optimized(&quantizer.finish(Method::MinMax).unwrap().graph, &input);
     assert!(!contains(&graph, &float_product) && !contains(&graph, &approximates));
@@ -274,7 +278,7 @@ fn each_kernel_of_integers_gives_the_bits_of_the_interpreter() {
 /// The file that a graph is saved in, in bytes.
 fn saved(graph: Graph) -> u64 {
     let file = tempfile::Builder::new().suffix(".optc").tempfile().unwrap();
-    let compiler = Compiler::new(Options { keep_graph: true, ..Options::default() });
+    let compiler = Compiler::new(Options { keep_graph: true, ..integers() });
     compiler.compile_graph(graph).unwrap().save(file.path()).unwrap();
     std::fs::metadata(file.path()).unwrap().len()
 }
@@ -295,15 +299,31 @@ fn an_exported_model_gives_what_the_graph_does() {
     optc_onnx::export_file(&graph, file.path()).unwrap();
     let size = std::fs::metadata(file.path()).unwrap().len();
     assert!(size * 10 < 3 * std::fs::metadata(data::testdata("lenet.onnx")).unwrap().len(), "{size} bytes");
-    let [a, b] = [Compiler::default().compile_graph(graph), Compiler::default().compile_file(file.path())]
+    let compiler = Compiler::new(integers());
+    let [a, b] = [compiler.compile_graph(graph), compiler.compile_file(file.path())]
         .map(|model| model.unwrap().session().run_values(&[all.clone().into()]).unwrap());
     assert_eq!(a[0].as_tensor(), b[0].as_tensor());
+}
+
+/// What the cost model decides is the machine's affair; that each layer is as its times say is not.
+#[test]
+fn layers_are_in_integers_where_these_are_faster() {
+    let mut quantizer = Quantizer::new(graph("lenet"), &Options::default(), &[]).unwrap();
+    quantizer.observe(&[data::array("fashion_100.npz", "input").unwrap().into()]).unwrap();
+    let quantized = quantizer.finish(Method::MinMax).unwrap();
+    assert_eq!(quantized.layers.len(), 5);
+    for layer in quantized.layers {
+        let times = layer.times.unwrap();
+        assert_eq!(layer.int8, times.int8 < times.f32, "{layer:?}");
+        let expected = if layer.int8 { "times as fast" } else { "integers are not faster" };
+        assert!(layer.reason.contains(expected), "{layer:?}");
+    }
 }
 
 #[test]
 fn nodes_that_are_skipped_stay_in_float() {
     let skip = ["/c2/Conv".to_owned()];
-    let mut quantizer = Quantizer::new(graph("lenet"), &Options::default(), &skip).unwrap();
+    let mut quantizer = Quantizer::new(graph("lenet"), &integers(), &skip).unwrap();
     quantizer.observe(&[data::array("fashion_100.npz", "input").unwrap().into()]).unwrap();
     let quantized = quantizer.finish(Method::Percentile(99.99)).unwrap();
     let float: Vec<&str> = quantized.layers.iter().filter(|l| !l.int8).map(|l| &*l.name).collect();
@@ -355,11 +375,11 @@ func @shared(%x: tensor<1x2x3x3xf32>) {
 "#;
     let graph = optc_ir::parse(text).unwrap();
     let sample: Val = Tensor::from_slice(&[1, 2, 3, 3], &[0f32; 18]).unwrap().into();
-    let mut quantizer = Quantizer::new(graph.clone(), &Options::default(), &[]).unwrap();
+    let mut quantizer = Quantizer::new(graph.clone(), &integers(), &[]).unwrap();
     quantizer.observe(std::slice::from_ref(&sample)).unwrap();
     let quantized = quantizer.finish(Method::MinMax).unwrap();
     let [float, int8] = [graph, quantized.graph].map(|g| {
-        Compiler::default().compile_graph(g).unwrap().session().run_values(std::slice::from_ref(&sample)).unwrap()
+        Compiler::new(integers()).compile_graph(g).unwrap().session().run_values(std::slice::from_ref(&sample)).unwrap()
     });
     let pairs = float[0].as_tensor().unwrap().to_f64_vec().into_iter().zip(int8[0].as_tensor().unwrap().to_f64_vec());
     pairs.for_each(|(f, q)| assert!((f - q).abs() < 0.03, "{f} and {q}"));

@@ -12,7 +12,7 @@ use crate::artifact::Loaded;
 use crate::model::Settings;
 use crate::options::MAX_THREADS;
 use crate::tuning::machine_name;
-use crate::{Error, Model, Options, TuningCache};
+use crate::{Error, Integers, Model, Options, TuningCache};
 
 /// Compiles models with one set of options.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +126,7 @@ impl Compiler {
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
-pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target) -> Result<(), Error> {
+pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target, integers: Integers) -> Result<(), Error> {
     let isa = target.isa;
     let pays = move |layer: &Layer| {
         let times = crate::quantize::times(layer, isa);
@@ -134,7 +134,10 @@ pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target) -> Re
     };
     let options = PassOptions {
         costs: Some(crate::costs::fitted(target)),
-        int8_pays: Some(Int8Pays(Arc::new(pays))),
+        int8_pays: match integers {
+            Integers::Faster => Some(Int8Pays(Arc::new(pays))),
+            Integers::Always => None,
+        },
         ..PassOptions::default()
     };
     let pipeline = Pipeline::parse(passes)?;

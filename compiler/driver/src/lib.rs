@@ -35,7 +35,7 @@ pub use cache::CacheStats;
 pub use compiler::Compiler;
 pub use error::Error;
 pub use model::{CompiledPlan, Model, ValueInfo};
-pub use options::{MAX_THREADS, Options, Precision};
+pub use options::{Integers, MAX_THREADS, Options, Precision};
 pub use prune::prune;
 pub use quantize::{Quantized, QuantizedLayer, Quantizer};
 pub use session::Session;

@@ -79,7 +79,8 @@ impl Model {
     pub(crate) fn new(mut graph: Graph, settings: Arc<Settings>) -> Result<Model, Error> {
         let fixed = is_static(&graph);
         let start = Instant::now();
-        run_passes(&mut graph, if fixed { &settings.passes } else { GENERIC_PASSES }, &settings.target)?;
+        let passes = if fixed { &settings.passes } else { GENERIC_PASSES };
+        run_passes(&mut graph, passes, &settings.target, settings.options.integers)?;
         let pass_time = start.elapsed();
         let info = |name: &str, ty: &Type| ValueInfo { name: name.to_owned(), ty: ty.clone() };
         let inputs = graph.inputs().map(|v| info(graph.input_name(v).unwrap_or_default(), graph.ty(v))).collect();
@@ -201,7 +202,8 @@ impl Model {
         let mut graph = self.graph().ok_or(Error::NoGraph)?.clone();
         if !self.0.specialised {
             optc_passes::specialize(&mut graph, types)?;
-            run_passes(&mut graph, &self.0.settings.passes, &self.0.settings.target)?;
+            let settings = &self.0.settings;
+            run_passes(&mut graph, &settings.passes, &settings.target, settings.options.integers)?;
         }
         Ok(graph)
     }

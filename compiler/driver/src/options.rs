@@ -21,6 +21,16 @@ pub enum Precision {
     Bf16,
 }
 
+/// Which products compute with 8-bit integers, of those that are quantized and have an integer kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Integers {
+    /// Those that are faster so by the cost model, whose rates are measured on the machine.
+    #[default]
+    Faster,
+    /// All: the same on every machine.
+    Always,
+}
+
 /// Options of a [`Compiler`](crate::Compiler).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -32,6 +42,8 @@ pub struct Options {
     pub isa: Option<String>,
     /// The precision of products.
     pub precision: Precision,
+    /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized already.
+    pub integers: Integers,
     /// What was measured to be fastest, if it was: what it knows of this machine is taken. Nothing is read without it.
     pub tuning: TuningCache,
     /// Shapes of inputs whose dims the model leaves open, by input name.
@@ -55,6 +67,7 @@ impl Default for Options {
             threads: 1,
             isa: None,
             precision: Precision::F32,
+            integers: Integers::Faster,
             tuning: TuningCache::default(),
             shapes: Vec::new(),
             cached_plans: 8,

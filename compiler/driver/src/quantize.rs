@@ -14,7 +14,6 @@
 
 use optc_codegen::cost::int8::{Extents, Rates, Times};
 use optc_codegen::cost::{Costs, Numbers, Product};
-use optc_codegen::lower::Target;
 use optc_codegen::target::Isa;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
@@ -23,7 +22,7 @@ use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
 
 use crate::compiler::run_passes;
-use crate::{Compiler, Error, Options, Session};
+use crate::{Compiler, Error, Integers, Options, Session};
 
 /// What is done before marks are set: what folds into weights must be in them.
 const PREPARE: &str = "clean-up,fold-batch-norm,clean-up";
@@ -69,15 +68,15 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// Marks the products of a graph, but for the ONNX nodes in `skip` and those that integers make slower, and compiles it with
-    /// `options` for calibration.
+    /// Marks the products of a graph, but for the ONNX nodes in `skip` and, unless [`Options::integers`] says otherwise, those that
+    /// integers make slower, and compiles it with `options` for calibration.
     ///
     /// # Errors
     /// Passes or compilation fail, or weights are not finite.
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
         let _memory = options.memory.enter();
-        run_passes(&mut graph, PREPARE, &options.target()?)?;
-        let layers = decide(&graph, &options.target()?, skip)?;
+        run_passes(&mut graph, PREPARE, &options.target()?, options.integers)?;
+        let layers = decide(&graph, options, skip)?;
         let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);
         let float: Vec<NodeId> = layers.iter().filter(|(id, l)| !l.int8 && !stored(*id)).map(|(id, _)| *id).collect();
         insert(&mut graph, &|_, id| float.contains(&id), &mut PassCx::default())?;
@@ -139,7 +138,8 @@ impl Quantizer {
 }
 
 /// The products of a graph, and for each whether it is to compute with integers.
-fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId, QuantizedLayer)>, Error> {
+fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(NodeId, QuantizedLayer)>, Error> {
+    let (isa, integers) = (options.target()?.isa, options.integers);
     let mut closed = graph.clone();
     let types: Vec<Type> = graph.inputs().map(|v| closed_type(graph.ty(v))).collect();
     optc_passes::specialize(&mut closed, &types)?;
@@ -152,12 +152,14 @@ fn decide(graph: &Graph, target: &Target, skip: &[String]) -> Result<Vec<(NodeId
         ) {
             continue;
         }
-        let times = Layer::of(&closed, id).map(|l| times(&l, target.isa));
+        let times = Layer::of(&closed, id).map(|l| times(&l, isa));
         let (int8, reason) = match (&node.op, asked(graph, id, skip), times) {
             (_, true, _) => (false, "it was asked to stay".to_owned()),
             (Op::ConvTranspose(_), ..) => (false, "it has no integer kernel".to_owned()),
             _ if stores(graph, id) => (false, "it has no integer kernel; its weights are stored in 8 bits".to_owned()),
-            (_, _, Some(t)) if t.int8 >= t.f32 => (false, "integers are not faster".to_owned()),
+            (_, _, Some(t)) if integers == Integers::Faster && t.int8 >= t.f32 => {
+                (false, "integers are not faster".to_owned())
+            }
             (Op::Conv(_), ..) if graph.operand(id, 1).is_none_or(|w| graph.constant(w).is_none()) => {
                 (false, "its weights are computed".to_owned())
             }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use optc::{Compiler, Method, Options, QuantizedLayer, Quantizer, Ranges, Val};
 use optc_ir::{Dim, Type};
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub struct Args {
     /// How a range follows from what was seen: `minmax`, or a percentage of the values such as `99.99`
     #[arg(long, default_value = "minmax", value_name = "METHOD")]
     method: CalibrationMethod,
+    /// Which products compute with integers
+    #[arg(long, value_enum, default_value = "faster")]
+    integers: Integers,
     /// Leave this ONNX node in float; may be given several times
     #[arg(long, value_name = "NODE")]
     skip: Vec<String>,
@@ -40,6 +44,15 @@ pub struct Args {
     /// Write the ranges to this JSON file
     #[arg(long, value_name = "RANGES.json")]
     save_ranges: Option<PathBuf>,
+}
+
+/// Which products compute with integers, of those that can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Integers {
+    /// Those that are faster so by the cost model, which times this machine.
+    Faster,
+    /// All, also where that is slower: for the smallest file, and the same on every machine.
+    Always,
 }
 
 /// A [`Method`] as it is written.
@@ -109,7 +122,11 @@ impl From<QuantizedLayer> for LayerLine {
 /// The model cannot be used, the samples do not fit or are not finite, or a file cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let path = &args.model.model;
-    let options = args.model.how.options(0)?;
+    let mut options = args.model.how.options(0)?;
+    options.integers = match args.integers {
+        Integers::Faster => optc::Integers::Faster,
+        Integers::Always => optc::Integers::Always,
+    };
     if let Some(output) = &args.output {
         check_name(output)?;
     }

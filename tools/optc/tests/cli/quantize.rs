@@ -14,8 +14,7 @@ fn samples(folder: &Path, name: &str, array: &str, tensor: Tensor) {
 #[test]
 fn a_table_says_what_became_of_each_product() {
     let folder = tempfile::tempdir().unwrap();
-    let command =
-        "quantize {lenet.onnx} --calib {fashion_100.npz} --skip /f3/Gemm -o @q.optc --save-ranges @ranges.json";
+    let command = "quantize {lenet.onnx} --calib {fashion_100.npz} --integers always --skip /f3/Gemm -o @q.optc --save-ranges @ranges.json";
     let text = stdout(&line(folder.path(), command), 0);
     for part in
         ["/c1/Conv  nn.conv  int8", "/f3/Gemm  nn.gemm  float", "it was asked to stay", "4 of 5 products in int8"]
@@ -23,24 +22,35 @@ fn a_table_says_what_became_of_each_product() {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Without the skip a mark more has no range.
-    let output = line(folder.path(), "quantize {lenet.onnx} --ranges @ranges.json -o @q.onnx");
+    let output = line(folder.path(), "quantize {lenet.onnx} --integers always --ranges @ranges.json -o @q.onnx");
     assert_eq!(code(&output), 6, "{}", stderr(&output));
     assert!(stderr(&output).contains("no usable range for `/f3/Gemm.x`"), "{}", stderr(&output));
+}
+
+/// Without being told, the cost model decides, and times the machine for that: the report agrees with itself wherever it is made.
+#[test]
+fn integers_are_taken_where_they_are_faster() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&line(folder.path(), "quantize {lenet.onnx} --calib {fashion_100.npz} --json"), 0);
+    let layers = report["layers"].as_array().unwrap();
+    let faster = layers.iter().filter(|l| l["int8_us"].as_f64().unwrap() < l["f32_us"].as_f64().unwrap()).count();
+    assert_eq!((layers.len(), &report["int8"]), (5, &faster.into()), "{report}");
 }
 
 #[test]
 fn ranges_are_kept_and_files_have_the_sizes_that_are_said() {
     let folder = tempfile::tempdir().unwrap();
-    let first = "quantize {lenet.onnx} --calib {fashion_100.npz} -o @a.onnx --save-ranges @ranges.json --json";
-    let report = json(&line(folder.path(), first), 0);
+    let quantize = "quantize {lenet.onnx} --integers always";
+    let first = format!("{quantize} --calib {{fashion_100.npz}} -o @a.onnx --save-ranges @ranges.json --json");
+    let report = json(&line(folder.path(), &first), 0);
     let bytes = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
     assert_eq!(report["output_bytes"], bytes("a.onnx"));
     assert_eq!((&report["int8"], &report["samples"]), (&5.into(), &100.into()));
     assert!(report["layers"][0]["sqnr_db"].as_f64().unwrap() > 20.0);
-    stdout(&line(folder.path(), "quantize {lenet.onnx} --ranges @ranges.json -o @b.onnx"), 0);
+    stdout(&line(folder.path(), &format!("{quantize} --ranges @ranges.json -o @b.onnx")), 0);
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     assert_eq!(read("a.onnx"), read("b.onnx"));
-    stdout(&line(folder.path(), "quantize {lenet.onnx} --ranges @ranges.json -o @c.optc"), 0);
+    stdout(&line(folder.path(), &format!("{quantize} --ranges @ranges.json -o @c.optc")), 0);
     for name in ["a.onnx", "c.optc"] {
         let run = format!("compare @{name} --input {{fashion_100.npz}} --expect {{lenet_expected.npz}} --rows 4");
         let text = line(folder.path(), &run);
