@@ -193,6 +193,12 @@ typedef struct OptcOptions {
      * Milliseconds after which a run is given up with `OPTC_STATUS_RUN`; 0 for never.
      */
     size_t time_limit_ms;
+    /**
+     * Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of external data
+     * beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
+     * truncated or written in place, the process ends by SIGBUS or results are wrong.
+     */
+    int copy;
 } OptcOptions;
 
 /**
@@ -260,8 +266,8 @@ const char *optc_last_error(void);
 
 /**
  * Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the
- * defaults; nothing that it points at is needed after the call. `*model` is then the caller's, for `optc_model_free`.
- * From any thread.
+ * defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`. `*model` is
+ * then the caller's, for `optc_model_free`. From any thread.
  *
  * # Safety
  * `path` is a string, `options` is null or points at options, `model` may be written.

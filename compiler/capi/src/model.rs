@@ -75,8 +75,8 @@ unsafe fn give_model(
 }
 
 /// Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the
-/// defaults; nothing that it points at is needed after the call. `*model` is then the caller's, for `optc_model_free`.
-/// From any thread.
+/// defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`. `*model` is
+/// then the caller's, for `optc_model_free`. From any thread.
 ///
 /// # Safety
 /// `path` is a string, `options` is null or points at options, `model` may be written.

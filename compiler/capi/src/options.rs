@@ -1,6 +1,6 @@
 //! How a model is compiled.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
 use driver::{Compiler, Memory, Options};
@@ -37,6 +37,10 @@ pub struct OptcOptions {
     pub memory_limit: usize,
     /// Milliseconds after which a run is given up with `OPTC_STATUS_RUN`; 0 for never.
     pub time_limit_ms: usize,
+    /// Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of external data
+    /// beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
+    /// truncated or written in place, the process ends by SIGBUS or results are wrong.
+    pub copy: c_int,
 }
 
 /// A compiler with these options; null stands for the defaults, with one thread.
@@ -55,6 +59,7 @@ pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, F
         chosen.memory = Memory::with_limit(options.memory_limit);
     }
     chosen.time_limit = (options.time_limit_ms > 0).then(|| Duration::from_millis(options.time_limit_ms as u64));
+    chosen.copy = options.copy != 0;
     if !options.passes.is_null() {
         // SAFETY: as above.
         chosen.passes = unsafe { string(options.passes, "passes") }?.to_owned();

@@ -94,3 +94,12 @@ fn classify_ends_with_the_status_of_the_error() {
 fn misuse_is_an_error_and_never_a_crash() {
     stdout_of(&build_and_run("tests/misuse.c", &[testdata("lenet.onnx")]));
 }
+
+#[test]
+fn a_model_that_is_copied_outlives_its_file() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::copy(testdata("lenet.onnx"), &path).unwrap();
+    stdout_of(&build_and_run("tests/copy.c", std::slice::from_ref(&path)));
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
+}

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc_ir::{Graph, parse_with, print, verify};
-use optc_tensor::{ALIGN, Buffer, DType, MappedFile, Tensor, npy::write_atomically};
+use optc_tensor::{ALIGN, Access, Buffer, DType, FileBytes, Tensor, npy::write_atomically, open_plain};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, TuningCache};
@@ -80,7 +80,7 @@ pub(crate) struct Loaded {
 pub fn is_artifact(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 8];
-    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == MAGIC
+    open_plain(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == MAGIC
 }
 
 /// Whether `bytes` begin like an artifact.
@@ -180,9 +180,9 @@ impl<W: Write> Checked<W> {
     }
 }
 
-pub(crate) fn load(path: &Path) -> Result<Loaded, Error> {
-    let map = MappedFile::open(path).map_err(|error| Error::Io { path: path.to_owned(), error })?;
-    parse(Arc::new(map)).map_err(|reason| Error::Artifact { path: path.to_owned(), reason })
+pub(crate) fn load(path: &Path, access: Access) -> Result<Loaded, Error> {
+    let bytes = FileBytes::open(path, access).map_err(|error| Error::Io { path: path.to_owned(), error })?;
+    parse(Arc::new(bytes)).map_err(|reason| Error::Artifact { path: path.to_owned(), reason })
 }
 
 /// Reads an artifact from bytes; the reason when they are not one.

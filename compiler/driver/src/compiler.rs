@@ -31,7 +31,8 @@ impl Compiler {
         &self.options
     }
 
-    /// Compiles the ONNX model, or loads the `.optc` artifact, at `path`.
+    /// Compiles the ONNX model, or loads the `.optc` artifact, at `path`. Unless [`Options::copy`] is set, the file, and files of
+    /// external data beside it, are mapped for as long as the model or a session of it lives.
     ///
     /// # Errors
     /// The file cannot be read, is not a valid model, uses what is not supported, or cannot be compiled.
@@ -40,7 +41,7 @@ impl Compiler {
         if crate::artifact::is_artifact(path) {
             return self.load(path);
         }
-        let graph = optc_onnx::import_file(path)?;
+        let graph = optc_onnx::import_file_as(path, self.options.access())?;
         self.compile_graph(graph)
     }
 
@@ -68,13 +69,13 @@ impl Compiler {
         Model::new(graph, settings)
     }
 
-    /// Loads an artifact that [`Model::save`] wrote. Its passes have run: only kernels are compiled.
+    /// Loads an artifact that [`Model::save`] wrote. Its passes have run: only kernels are compiled. It is mapped like other models.
     ///
     /// # Errors
     /// The file cannot be read, is damaged or of another version, or cannot be compiled.
     pub fn load(&self, path: &Path) -> Result<Model, Error> {
         let _memory = self.options.memory.enter();
-        self.finish(crate::artifact::load(path)?)
+        self.finish(crate::artifact::load(path, self.options.access())?)
     }
 
     fn finish(&self, loaded: Loaded) -> Result<Model, Error> {

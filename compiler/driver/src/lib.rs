@@ -13,6 +13,9 @@
 //! ```
 //!
 //! A [`Model`] is shared between threads; each thread runs it through a [`Session`] of its own.
+//!
+//! Models are mapped, not read: what is written into their files in place while they are in use ends the process or changes
+//! results. [`Options::copy`] rules that out.
 
 mod artifact;
 mod autotune;
@@ -48,4 +51,4 @@ pub use optc_ir::{Type, Val};
 pub use optc_passes::calibrate::{Method, Ranges};
 pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};
-pub use optc_tensor::{DType, Memory, OutOfMemory, Tensor, TensorError, npy};
+pub use optc_tensor::{Access, DType, Memory, OutOfMemory, Tensor, TensorError, npy};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use optc_codegen::lower::Target;
 use optc_codegen::target::{ISAS, Isa, Machine};
-use optc_tensor::Memory;
+use optc_tensor::{Access, Memory};
 
 use crate::{Error, TuningCache};
 
@@ -58,6 +58,10 @@ pub struct Options {
     /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save) and
     /// [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
     pub keep_graph: bool,
+    /// Reads a model's files and owns their bytes. Without it they are mapped ([`Access::Map`]): the model's file and files of external
+    /// data beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
+    /// truncated or written in place, the process ends by SIGBUS or results are wrong. optc itself never writes a file in place.
+    pub copy: bool,
 }
 
 impl Default for Options {
@@ -74,6 +78,7 @@ impl Default for Options {
             memory: Memory::current(),
             time_limit: None,
             keep_graph: false,
+            copy: false,
         }
     }
 }
@@ -96,6 +101,11 @@ impl Options {
             }
         };
         Ok(Target { isa, machine: Machine::host(), threads: cores() })
+    }
+
+    /// How the files of models are held.
+    pub fn access(&self) -> Access {
+        if self.copy { Access::Copy } else { Access::Map }
     }
 
     /// A pipeline with what the precision asks for.

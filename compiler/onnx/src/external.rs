@@ -1,14 +1,14 @@
-//! External tensor data: files beside the model, mapped once each.
+//! External tensor data: files beside the model, mapped or read once each.
 //!
 //! A location must be a relative path without `..` and, with links resolved, must stay inside the model's folder.
-//! Offset and length are checked against the file's size before use.
+//! Offset and length are checked against the file's size before use. What is no plain file is not opened.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use optc_tensor::MappedFile;
+use optc_tensor::{Access, FileBytes};
 
 use crate::proto::StringStringEntryProto;
 
@@ -44,7 +44,7 @@ pub enum ExternalError {
         /// The declared length.
         found: usize,
     },
-    /// The file could not be mapped.
+    /// The file could not be mapped or read.
     #[error("`{0}`: {1}")]
     Io(String, std::io::Error),
 }
@@ -53,6 +53,7 @@ pub enum ExternalError {
 #[derive(Debug, Default)]
 pub struct ExternalFiles {
     folder: Option<PathBuf>,
+    access: Access,
     open: Mutex<HashMap<PathBuf, Bytes>>,
 }
 
@@ -62,9 +63,9 @@ impl ExternalFiles {
         ExternalFiles::default()
     }
 
-    /// For a model that lies in `folder`.
-    pub fn beside(folder: &Path) -> Self {
-        ExternalFiles { folder: Some(folder.to_owned()), open: Mutex::default() }
+    /// For a model that lies in `folder`; its files are held in this way.
+    pub fn beside(folder: &Path, access: Access) -> Self {
+        ExternalFiles { folder: Some(folder.to_owned()), access, open: Mutex::default() }
     }
 
     /// The `size` bytes that `entries` (`location`, `offset`, `length`) point to, without a copy.
@@ -83,13 +84,13 @@ impl ExternalFiles {
         if length != size {
             return Err(ExternalError::Length { expected: size, found: length });
         }
-        let file = self.map(&location)?;
+        let file = self.file(&location)?;
         let end = offset.checked_add(length).filter(|&end| end <= file.len());
         let end = end.ok_or(ExternalError::Range { location, size: file.len(), offset, length })?;
         Ok(file.slice(offset..end))
     }
 
-    fn map(&self, location: &str) -> Result<Bytes, ExternalError> {
+    fn file(&self, location: &str) -> Result<Bytes, ExternalError> {
         let outside = || ExternalError::Outside(location.to_owned());
         let io = |e| ExternalError::Io(location.to_owned(), e);
         let folder = self.folder.as_ref().ok_or_else(|| ExternalError::NoFolder(location.to_owned()))?;
@@ -107,7 +108,7 @@ impl ExternalFiles {
         if !real.starts_with(root) {
             return Err(outside());
         }
-        let bytes = Bytes::from_owner(MappedFile::open(&real).map_err(io)?);
+        let bytes = Bytes::from_owner(FileBytes::open(&real, self.access).map_err(io)?);
         open.insert(path, bytes.clone());
         Ok(bytes)
     }
@@ -126,7 +127,7 @@ mod tests {
     fn ranges_are_checked_against_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("w.bin"), [1, 2, 3, 4]).unwrap();
-        let files = ExternalFiles::beside(folder.path());
+        let files = ExternalFiles::beside(folder.path(), Access::Map);
         let at = |offset| entries(&[("location", "w.bin"), ("offset", offset), ("length", "2")]);
         assert_eq!(&files.read(&at("2"), 2).unwrap()[..], [3, 4]);
         assert!(matches!(files.read(&at("3"), 2), Err(ExternalError::Range { .. })));
@@ -141,7 +142,7 @@ mod tests {
         let folder = outer.path().join("model");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(outer.path().join("secret"), [0; 4]).unwrap();
-        let files = ExternalFiles::beside(&folder);
+        let files = ExternalFiles::beside(&folder, Access::Map);
         let absolute = outer.path().join("secret");
         for location in ["../secret", "", "a/../../secret", absolute.to_str().unwrap()] {
             let got = files.read(&entries(&[("location", location)]), 4);

@@ -12,20 +12,28 @@ use std::path::Path;
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, InferCx, Op, OpError, Type, Value};
-use optc_tensor::Tensor;
+use optc_tensor::{Access, Tensor};
 
 use crate::attributes::{AttributeError, Attributes};
 use crate::model::ModelFile;
 use crate::proto::NodeProto;
 use crate::{Diagnostic, ops};
 
-/// Imports the model at `path`.
+/// Imports the model at `path`. Its file and its data files are mapped; see [`Access::Map`] for what that asks of them.
 ///
 /// # Errors
 /// The file cannot be read, is not a valid model, or uses something that is not supported.
 pub fn import_file(path: &Path) -> Result<Graph, Diagnostic> {
+    import_file_as(path, Access::Map)
+}
+
+/// Imports the model at `path`, whose files are mapped or read.
+///
+/// # Errors
+/// As [`import_file`].
+pub fn import_file_as(path: &Path, access: Access) -> Result<Graph, Diagnostic> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    import_model(&ModelFile::open(path)?).map_err(|d| d.in_model(name))
+    import_model(&ModelFile::open_as(path, access)?).map_err(|d| d.in_model(name))
 }
 
 /// Imports a model from memory.

@@ -24,7 +24,7 @@ pub use dataset::{DataSet, read_data_set, read_values};
 pub use diagnostic::{Diagnostic, Kind};
 pub use export::{export_file, export_model};
 pub use external::{ExternalError, ExternalFiles};
-pub use import::{MapError, NodeCx, import_bytes, import_file, import_model, is_supported};
+pub use import::{MapError, NodeCx, import_bytes, import_file, import_file_as, import_model, is_supported};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
 pub use order::{captures, evaluation_order, uses};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};

@@ -1,13 +1,13 @@
 //! A model file in memory: decoded messages, opsets, local functions and data files, before it becomes a graph.
 //!
-//! The file is memory-mapped; tensor data stays in the map until it is used. [`ModelFile::check_ops`] reports every op
+//! The file is memory-mapped, or read whole ([`Access`]); tensor data stays there until it is used. [`ModelFile::check_ops`] reports every op
 //! that a model needs and optc lacks in one error.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bytes::Bytes;
-use optc_tensor::MappedFile;
+use optc_tensor::{Access, FileBytes};
 use prost::Message;
 
 use crate::external::ExternalFiles;
@@ -44,15 +44,23 @@ pub fn canonical_domain(domain: &str) -> &str {
 }
 
 impl ModelFile {
-    /// Maps and decodes the file at `path`.
+    /// Maps and decodes the file at `path`: tensors lie in the map, or in those of its data files, for as long as they are used.
     ///
     /// # Errors
     /// The file cannot be read, is not an ONNX model, or is of a version that is not supported.
     pub fn open(path: &Path) -> Result<ModelFile, Diagnostic> {
-        let map = MappedFile::open(path).map_err(|e| Diagnostic::io("read", path, &e))?;
+        Self::open_as(path, Access::Map)
+    }
+
+    /// Maps, or reads, and decodes the file at `path`; its data files are held in the same way.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn open_as(path: &Path, access: Access) -> Result<ModelFile, Diagnostic> {
+        let bytes = FileBytes::open(path, access).map_err(|e| Diagnostic::io("read", path, &e))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self::decode(Bytes::from_owner(map), ExternalFiles::beside(folder)).map_err(|d| d.in_model(name))
+        Self::decode(Bytes::from_owner(bytes), ExternalFiles::beside(folder, access)).map_err(|d| d.in_model(name))
     }
 
     /// Decodes a model from memory; it cannot have external data.

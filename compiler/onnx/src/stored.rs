@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use optc_tensor::{MappedFile, Tensor};
+use optc_tensor::{Access, FileBytes, Tensor};
 use prost::Message;
 
 use crate::external::ExternalFiles;
@@ -55,9 +55,9 @@ pub enum Stored {
 /// # Errors
 /// The file cannot be read, or does not hold such a value.
 pub fn read_value_pb(path: &Path, kind: StoredKind) -> Result<(String, Stored), Diagnostic> {
-    let map = MappedFile::open(path).map_err(|e| Diagnostic::io("read", path, &e))?;
+    let bytes = FileBytes::open(path, Access::Copy).map_err(|e| Diagnostic::io("read", path, &e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    parse_value_pb(Bytes::from_owner(map), kind).map_err(|d| d.in_model(name))
+    parse_value_pb(Bytes::from_owner(bytes), kind).map_err(|d| d.in_model(name))
 }
 
 /// Reads the value of the given kind from memory, with the name that is stored with it.

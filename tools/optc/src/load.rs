@@ -4,8 +4,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use optc::{Compiler, Model};
+use optc::{Access, Compiler, Model, Options};
 use optc_ir::{Graph, infer_types};
+use optc_tensor::open_plain;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::text_form;
@@ -33,7 +34,7 @@ pub fn kind(path: &Path) -> Outcome<Kind> {
         return Ok(Kind::Text);
     }
     let mut head = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
+    let file = open_plain(path).map_err(|e| Failure::io(path, &e))?;
     file.take(SNIFFED).read_to_end(&mut head).map_err(|e| Failure::io(path, &e))?;
     let by_name = path.extension().is_some_and(|e| e == "mlir" || e == "optc-ir");
     Ok(if optc::is_artifact(path) {
@@ -52,16 +53,17 @@ fn begins_like_text(head: &[u8]) -> bool {
     code.is_some_and(|line| line.starts_with("func ") || line.starts_with("func@"))
 }
 
-/// The graph of an ONNX or text file as it is before any pass.
+/// The graph of an ONNX or text file as it is before any pass. Text is read; other files are mapped or read.
 ///
 /// # Errors
 /// The file cannot be read, or does not hold a valid graph.
-pub fn graph(path: &Path) -> Outcome<Graph> {
+pub fn graph(path: &Path, access: Access) -> Outcome<Graph> {
     match kind(path)? {
-        Kind::Onnx => Ok(optc_onnx::import_file(path)?),
+        Kind::Onnx => Ok(optc_onnx::import_file_as(path, access)?),
         Kind::Text => text_form::read(path),
         Kind::Artifact => {
-            let compiler = Compiler::new(optc::Options { keep_graph: true, ..optc::Options::default() });
+            let copy = access == Access::Copy;
+            let compiler = Compiler::new(Options { keep_graph: true, copy, ..Options::default() });
             let model = compiler.load(path)?;
             model.graph().cloned().ok_or_else(|| optc::Error::NoGraph.into())
         }
@@ -88,7 +90,7 @@ pub fn load(path: &Path, compiler: &Compiler) -> Outcome<Loaded> {
     let (import, model) = match kind(path)? {
         Kind::Artifact => (Duration::ZERO, compiler.load(path)?),
         Kind::Onnx | Kind::Text => {
-            let graph = graph(path)?;
+            let graph = graph(path, compiler.options().access())?;
             let import = start.elapsed();
             (import, compiler.compile_graph(graph)?)
         }

@@ -42,6 +42,9 @@ pub struct CompileArgs {
     /// Take schedules that were measured to be fastest from this file, which --autotune writes; none are read without it
     #[arg(long, value_name = "FILE")]
     pub tuning_cache: Option<PathBuf>,
+    /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
+    #[arg(long)]
+    pub copy: bool,
 }
 
 /// What products with constant weights compute in.
@@ -91,6 +94,7 @@ impl CompileArgs {
             },
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
             time_limit: self.time_limit.map(Duration::from_secs_f64),
+            copy: self.copy,
             tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
             ..Options::default()
         })

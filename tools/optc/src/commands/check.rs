@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use optc::Access;
 use optc_onnx::{ModelFile, is_supported};
 use serde::Serialize;
 
@@ -48,13 +49,14 @@ struct Unsupported {
 /// The model cannot be read, or fails to compile for another reason than unsupported ops.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let path = &args.model.model;
-    let unsupported = if kind(path)? == Kind::Onnx { unsupported(path)? } else { vec![] };
+    let compiler = args.model.how.compiler()?;
+    let unsupported = if kind(path)? == Kind::Onnx { unsupported(path, compiler.options().access())? } else { vec![] };
     if !unsupported.is_empty() {
         emit(&CheckReport { unsupported, host_steps: None, kernel_steps: None }, format)?;
         return Ok(Exit::Unsupported);
     }
     let compiling = Spinner::new("compiling");
-    let model = load(path, &args.model.how.compiler()?)?.model;
+    let model = load(path, &compiler)?.model;
     let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
     drop(compiling);
     let lines = compiled.report.iter().map(NodeLine::from);
@@ -66,8 +68,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 /// Every op that the importer lacks, the most frequent first.
-fn unsupported(path: &Path) -> Outcome<Vec<Unsupported>> {
-    let histogram = ModelFile::open(path)?.op_histogram();
+fn unsupported(path: &Path, access: Access) -> Outcome<Vec<Unsupported>> {
+    let histogram = ModelFile::open_as(path, access)?.op_histogram();
     let missing = histogram.into_iter().filter(|((domain, op), _)| !is_supported(domain, op));
     let mut missing: Vec<Unsupported> =
         missing.map(|((domain, op), nodes)| Unsupported { domain, op, count: nodes.len(), nodes }).collect();

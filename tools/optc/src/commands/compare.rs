@@ -141,7 +141,7 @@ fn computed(args: &Args, compiler: &Compiler, model: &Model, values: &[Val]) -> 
     let path: &Path = how.against.as_ref().unwrap_or(&args.model.model);
     let batch = args.batch.map(|n| n as usize);
     if how.against_interpreter {
-        let graph = load::inferred(load::graph(path)?)?;
+        let graph = load::inferred(load::graph(path, compiler.options().access())?)?;
         let outputs = optc_ir::run(&graph, values).map_err(|e| Failure::new(Exit::Run, e.to_string()))?;
         let names = graph.outputs.iter().map(|o| o.name.clone());
         return Ok(("the interpreter".to_owned(), names.zip(outputs).collect()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use optc::{Model, ValueInfo};
+use optc::{Access, Model, ValueInfo};
 use optc_ir::{Graph, Op, Type};
 use optc_onnx::{ModelFile, import_model};
 use optc_tensor::DType;
@@ -85,10 +85,10 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let path = &args.model.model;
     let compiling = Spinner::new("compiling");
     let compiler = args.model.how.keeping_compiler()?;
-    let kind = load::kind(path)?;
+    let (kind, access) = (load::kind(path)?, compiler.options().access());
     let (onnx, graph) = match kind {
-        Kind::Onnx => onnx(path).map(|(facts, graph)| (Some(facts), Some(graph)))?,
-        Kind::Text => (None, Some(load::graph(path)?)),
+        Kind::Onnx => onnx(path, access).map(|(facts, graph)| (Some(facts), Some(graph)))?,
+        Kind::Text => (None, Some(load::graph(path, access)?)),
         Kind::Artifact => (None, None),
     };
     let before = graph.as_ref().map(constants);
@@ -125,8 +125,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn onnx(path: &Path) -> Outcome<(OnnxFacts, Graph)> {
-    let file = ModelFile::open(path)?;
+fn onnx(path: &Path, access: Access) -> Outcome<(OnnxFacts, Graph)> {
+    let file = ModelFile::open_as(path, access)?;
     let name = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
     let qualified = |domain: &str, op: &str| if domain.is_empty() { op.to_owned() } else { format!("{domain}.{op}") };
     let producer = format!("{} {}", file.model.producer_name(), file.model.producer_version());

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use optc::Access;
 use optc_ir::{Graph, print, verify};
 use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub struct Args {
     /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
+    /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
+    #[arg(long)]
+    copy: bool,
     /// Verify after each pass; `numerics` also runs the interpreter before and after on seeded inputs
     #[arg(long, value_name = "structure|numerics", num_args = 0..=1, require_equals = true,
           default_missing_value = "structure", default_value = "no", hide_default_value = true)]
@@ -72,7 +76,8 @@ struct PassLine {
 pub fn run(args: &Args, format: Format) -> Outcome {
     let pipeline = Pipeline::parse(&args.passes)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
-    let mut graph = load::graph(&args.input)?;
+    let access = if args.copy { Access::Copy } else { Access::Map };
+    let mut graph = load::graph(&args.input, access)?;
     pin(&mut graph, &args.shapes)?;
     let reports = run_passes(args, &pipeline, &mut graph)?;
     check(&graph)?;

@@ -116,7 +116,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         extension(path)?;
     }
     let compiler = args.how.keeping_compiler()?;
-    let mut graph = load::graph(&args.model)?;
+    let mut graph = load::graph(&args.model, compiler.options().access())?;
     let pruning = Spinner::new("pruning");
     let samples = args.calib.as_deref().map(|path| samples(path, &graph)).transpose()?.unwrap_or_default();
     let layers = optc::prune(&mut graph, &options, &samples).map_err(usage)?;

@@ -131,7 +131,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         check_name(output)?;
     }
     let mut working = Spinner::new("compiling for calibration");
-    let mut quantizer = Quantizer::new(load::graph(path)?, &options, &args.skip)?;
+    let mut quantizer = Quantizer::new(load::graph(path, options.access())?, &options, &args.skip)?;
     let mut samples = 0;
     let quantized = match (&args.calib, &args.ranges) {
         (Some(calib), _) => {
