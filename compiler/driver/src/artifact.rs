@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc_ir::{Graph, parse_with, print, verify};
-use optc_tensor::{ALIGN, Access, Buffer, DType, FileBytes, Tensor, npy::write_atomically, open_plain};
+use optc_tensor::{ALIGN, Access, Buffer, DType, FileBytes, Tensor, open_plain, write_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, TuningCache};
@@ -88,13 +88,14 @@ pub(crate) fn has_magic(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
+/// Writes an artifact; returns its bytes.
 pub(crate) fn save(
     path: &Path,
     graph: &Graph,
     passes: &str,
     specialised: bool,
     tuning: TuningCache,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let printed = print(graph);
     let mut offset = 0;
     let mut entries = Vec::new();
@@ -112,7 +113,7 @@ pub(crate) fn save(
     let length = (header.len() as u64).to_le_bytes();
     let whole = [&length, &header[..], printed.text.as_bytes()].concat();
     let front = deflated(&whole).map_err(io)?;
-    write_atomically(path, |file| {
+    write_file(path, |file| {
         let mut out = Checked { out: std::io::BufWriter::new(file), crc: crc32fast::Hasher::new(), written: 0 };
         out.out.write_all(&[0; 16])?; // magic, version and checksum: written last
         out.put(&(front.len() as u64).to_le_bytes())?;

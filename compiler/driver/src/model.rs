@@ -154,11 +154,12 @@ impl Model {
         node.product.map(|extents| Rates::of(isa).times(&extents, isa))
     }
 
-    /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded.
+    /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns how many
+    /// bytes that are. A file that is there is replaced, never written in place: other models that map it are not disturbed.
     ///
     /// # Errors
     /// The graph was not kept, or the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
+    pub fn save(&self, path: &Path) -> Result<u64, Error> {
         let graph = self.graph().ok_or(Error::NoGraph)?;
         let Settings { passes, .. } = &*self.0.settings;
         crate::artifact::save(path, graph, passes, self.0.specialised, self.tuning())

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use optc_codegen::lower::{Target, Tuning};
 use optc_codegen::target::cpu_name;
-use optc_tensor::npy::write_atomically;
+use optc_tensor::write_file;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -68,7 +68,7 @@ impl TuningCache {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
-        write_atomically(path, |file| file.write_all(&text)).map_err(io)
+        write_file(path, |file| file.write_all(&text)).map(drop).map_err(io)
     }
 
     /// Takes in what another has; where both know a key, the other's option counts.

@@ -24,14 +24,14 @@ use spelling::{BASE_OPSET, Spelling};
 /// The most bytes that a model in one file may have: protobuf ends there.
 const MAX_BYTES: usize = (1 << 31) - (1 << 20);
 
-/// Writes `graph` as a model file, by way of a temporary neighbour and a rename.
+/// Writes `graph` as a model file, whole or not at all; returns its bytes.
 ///
 /// # Errors
 /// As [`export_model`]; also when the file cannot be written.
-pub fn export_file(graph: &Graph, path: &Path) -> Result<(), Diagnostic> {
+pub fn export_file(graph: &Graph, path: &Path) -> Result<u64, Diagnostic> {
     let bytes = export_model(graph)?.encode_to_vec();
     let write = |file: &mut std::fs::File| std::io::Write::write_all(file, &bytes);
-    optc_tensor::npy::write_atomically(path, write).map_err(|e: std::io::Error| Diagnostic::io("export", path, &e))
+    optc_tensor::write_file(path, write).map_err(|e: std::io::Error| Diagnostic::io("export", path, &e))
 }
 
 /// The model that computes what `graph` does.

@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use optc_tensor::{Access, FileBytes};
 
-use crate::proto::StringStringEntryProto;
+use crate::proto::tensor_proto::DataLocation;
+use crate::proto::{StringStringEntryProto, TensorProto};
 
 /// Why external data could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,14 @@ impl ExternalFiles {
         ExternalFiles { folder: Some(folder.to_owned()), access, open: Mutex::default() }
     }
 
-    /// The `size` bytes that `entries` (`location`, `offset`, `length`) point to, without a copy.
+    /// The file that a tensor says its elements are in; nothing is checked.
+    pub fn path(&self, tensor: &TensorProto) -> Option<PathBuf> {
+        let external = tensor.data_location == Some(DataLocation::External as i32);
+        let location = tensor.external_data.iter().find(|e| external && e.key() == "location")?;
+        Some(self.folder.as_ref()?.join(location.value()))
+    }
+
+    /// The `size` bytes that `entries` (`location`, `offset`, `length`) point to, where the file lies in memory.
     ///
     /// # Errors
     /// The path leaves the model's folder, or the file lacks the range.

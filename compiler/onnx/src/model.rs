@@ -4,14 +4,17 @@
 //! that a model needs and optc lacks in one error.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use optc_tensor::{Access, FileBytes};
 use prost::Message;
 
 use crate::external::ExternalFiles;
-use crate::proto::{FunctionProto, MAX_IR_VERSION, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::proto::{
+    AttributeProto, FunctionProto, MAX_IR_VERSION, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
+    TensorProto,
+};
 use crate::{Diagnostic, proto};
 
 /// The oldest IR version that is read.
@@ -36,6 +39,11 @@ pub struct ModelFile {
     /// The model's operator sets.
     pub opsets: Opsets,
     functions: HashMap<(String, String), usize>,
+}
+
+/// The tensors that a sparse one is made of.
+fn parts(sparse: &SparseTensorProto) -> impl Iterator<Item = &TensorProto> {
+    sparse.values.iter().chain(&sparse.indices)
 }
 
 /// The canonical spelling of a domain: `ai.onnx` is the standard domain, `""`.
@@ -96,6 +104,29 @@ impl ModelFile {
     /// The model's main graph.
     pub fn graph(&self) -> &proto::GraphProto {
         self.model.graph.as_ref().expect("checked when the model was decoded")
+    }
+
+    /// The files that hold tensors of the model.
+    pub fn data_files(&self) -> Vec<PathBuf> {
+        let mut found = vec![];
+        let mut graphs = vec![self.graph()];
+        let mut attributes: Vec<&AttributeProto> =
+            self.model.functions.iter().flat_map(|f| &f.node).flat_map(|n| &n.attribute).collect();
+        loop {
+            if let Some(a) = attributes.pop() {
+                let sparse = a.sparse_tensor.iter().chain(&a.sparse_tensors).flat_map(parts);
+                found.extend(a.t.iter().chain(&a.tensors).chain(sparse).filter_map(|t| self.files.path(t)));
+                graphs.extend(a.g.iter().chain(&a.graphs));
+            } else if let Some(g) = graphs.pop() {
+                let sparse = g.sparse_initializer.iter().flat_map(parts);
+                found.extend(g.initializer.iter().chain(sparse).filter_map(|t| self.files.path(t)));
+                attributes.extend(g.node.iter().flat_map(|n| &n.attribute));
+            } else {
+                found.sort();
+                found.dedup();
+                return found;
+            }
+        }
     }
 
     /// The model-local function that `node` calls, if it calls one.

@@ -108,17 +108,6 @@ pub fn write_npz<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, &'a
     .map(drop)
 }
 
-/// Writes a file; see [`write_file`].
-///
-/// # Errors
-/// As [`write_file`].
-pub fn write_atomically<E: From<std::io::Error>>(
-    path: &Path,
-    write: impl FnOnce(&mut std::fs::File) -> Result<(), E>,
-) -> Result<(), E> {
-    write_file(path, write).map(drop)
-}
-
 fn write_array(name: &str, tensor: &Tensor, out: &mut impl Write) -> Result<(), NpyError> {
     let widened = match tensor.dtype() {
         DType::BF16 => Some(Tensor::from_f64(DType::F32, tensor.shape(), &tensor.to_f64_vec())?),

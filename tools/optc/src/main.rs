@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod macs;
 mod options;
+mod output;
 mod progress;
 mod report;
 mod stats;

@@ -1,6 +1,6 @@
 //! Options that every command on a model takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use optc::{Compiler, Options, TuningCache};
 
 use crate::exit::Outcome;
+use crate::output::Files;
 
 /// The model and how it is compiled.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,6 +17,13 @@ pub struct ModelArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub how: CompileArgs,
+}
+
+impl ModelArgs {
+    /// The files that a command on this model reads.
+    pub fn files(&self) -> Files {
+        self.how.files(&self.model)
+    }
 }
 
 /// How a model is compiled and run.
@@ -98,6 +106,11 @@ impl CompileArgs {
             tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
             ..Options::default()
         })
+    }
+
+    /// The files that a command reads which compiles `model` like this.
+    pub fn files(&self, model: &Path) -> Files {
+        Files::of_model(model).reads(self.tuning_cache.as_deref())
     }
 
     /// Options of models that run on all cores unless told otherwise, and can be saved and their graphs looked at.

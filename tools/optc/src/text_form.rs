@@ -3,13 +3,13 @@
 //! An array is named like its symbol. Where NumPy lacks the dtype, it is added to the name (`c3.bf16`), so that the constant
 //! comes back as it was.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use optc_ir::{Graph, Printed, parse_with, print, verify};
-use optc_tensor::npy::{NpyError, read_npz, write_atomically, write_npz};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::npy::{Npz, Packed, write_npz};
+use optc_tensor::{DType, Tensor, open_plain, write_file};
 
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -18,13 +18,17 @@ use crate::exit::{Exit, Failure, Outcome};
 /// # Errors
 /// The file cannot be read, does not parse, or the graph is not sound.
 pub fn read(path: &Path) -> Outcome<Graph> {
-    let (text, constants) = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|e| Failure::io(Path::new("stdin"), &e))?;
-        (text, HashMap::new())
-    } else {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-        (text, read_constants(path)?)
+    let mut text = String::new();
+    let constants = match constants_beside(path) {
+        None => {
+            std::io::stdin().read_to_string(&mut text).map_err(|e| Failure::io(Path::new("stdin"), &e))?;
+            HashMap::new()
+        }
+        Some(beside) => {
+            let file = open_plain(path).and_then(|mut file| file.read_to_string(&mut text));
+            file.map_err(|e| Failure::io(path, &e))?;
+            read_constants(&beside, &text)?
+        }
     };
     let bad = |message: String| Failure::new(Exit::BadModel, format!("{}:{message}", path.display()));
     let graph = parse_with(&text, &constants).map_err(|e| bad(e.to_string()))?;
@@ -36,22 +40,41 @@ pub fn read(path: &Path) -> Outcome<Graph> {
     Ok(graph)
 }
 
-fn read_constants(path: &Path) -> Outcome<HashMap<String, Tensor>> {
-    let beside = path.with_extension("npz");
+/// The file that holds the larger constants of the text at `path`, if there are any; stdin has none.
+pub fn constants_beside(path: &Path) -> Option<PathBuf> {
+    (path != Path::new("-")).then(|| path.with_extension("npz"))
+}
+
+/// The constants that the text speaks of; other arrays are not unpacked.
+fn read_constants(beside: &Path, text: &str) -> Outcome<HashMap<String, Tensor>> {
+    let array = |e| Failure::array(beside, &e);
     if !beside.exists() {
         return Ok(HashMap::new());
     }
-    let arrays = read_npz(&beside).map_err(|e| Failure::array(&beside, &e))?;
-    arrays.into_iter().map(|(name, t)| restore(name, t)).collect()
+    let mut npz = Npz::open(beside).map_err(array)?;
+    let symbols = symbols(text);
+    let mut constants = HashMap::new();
+    for name in npz.names().map(str::to_owned).collect::<Vec<_>>() {
+        let (symbol, dtype) = meaning(&name);
+        if !symbols.contains(symbol) && !text.contains(&format!("@{symbol:?}")) {
+            continue;
+        }
+        let t = npz.array(&name).and_then(Packed::read).map_err(array)?;
+        constants.insert(symbol.to_owned(), if let Some(dtype) = dtype { convert(&t, dtype)? } else { t });
+    }
+    Ok(constants)
 }
 
-/// The symbol and the constant that an array stands for.
-fn restore(name: String, t: Tensor) -> Outcome<(String, Tensor)> {
+/// The words after an `@`: the symbols of a text but for those in quotes.
+fn symbols(text: &str) -> HashSet<&str> {
+    let is_end = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    text.split('@').skip(1).filter_map(|rest| rest.split(is_end).next()).collect()
+}
+
+/// The symbol and, where NumPy lacks it, the dtype that the name of an array stands for.
+fn meaning(name: &str) -> (&str, Option<DType>) {
     let lacking = name.rsplit_once('.').and_then(|(symbol, dtype)| Some((symbol, DType::parse(dtype)?)));
-    match lacking {
-        None => Ok((name, t)),
-        Some((symbol, dtype)) => Ok((symbol.to_owned(), convert(&t, dtype)?)),
-    }
+    lacking.map_or((name, None), |(symbol, dtype)| (symbol, Some(dtype)))
 }
 
 /// The tensor in a dtype that NumPy lacks.
@@ -96,8 +119,8 @@ fn array_name(symbol: &str, t: &Tensor) -> String {
 /// The file cannot be written.
 pub fn write_text(path: &Path, text: &str) -> Outcome<()> {
     use std::io::Write;
-    write_atomically::<NpyError>(path, |file| Ok(file.write_all(text.as_bytes())?))
-        .map_err(|e| Failure::array(path, &e))
+    let written = write_file(path, |file| file.write_all(text.as_bytes()));
+    written.map(drop).map_err(|e| Failure::io(path, &e))
 }
 
 #[cfg(test)]

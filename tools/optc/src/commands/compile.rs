@@ -44,18 +44,19 @@ struct CompileReport {
 /// The model cannot be used or compiled, or the artifact cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
+    args.model.files().reads(args.input.as_deref()).writes(Some(output)).check()?;
     let compiling = args.tune.compiling();
     let input = InputArgs { input: args.input.clone(), ..InputArgs::default() };
     let (loaded, autotune) = load_tuned(&args.model, &args.tune, &input, args.model.how.keeping_options()?)?;
     drop(compiling);
-    loaded.model.save(output)?;
-    let bytes = |path: &PathBuf| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Failure::io(path, &e));
+    let artifact_bytes = loaded.model.save(output)?;
+    let meta = std::fs::metadata(model).map_err(|e| Failure::io(model, &e))?;
     let report = CompileReport {
         output: output.clone(),
         import_ms: ms(loaded.import),
         compile_ms: ms(loaded.compile),
-        model_bytes: bytes(model)?,
-        artifact_bytes: bytes(output)?,
+        model_bytes: meta.len(),
+        artifact_bytes,
         peak_rss_bytes: peak_rss_bytes(),
         autotune,
     };

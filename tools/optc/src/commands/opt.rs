@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::load;
 use crate::options::Shape;
+use crate::output::Files;
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
 use crate::text_form;
@@ -76,6 +77,8 @@ struct PassLine {
 pub fn run(args: &Args, format: Format) -> Outcome {
     let pipeline = Pipeline::parse(&args.passes)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
+    let constants = target.as_ref().and_then(Target::constants);
+    Files::of_model(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
     let access = if args.copy { Access::Copy } else { Access::Map };
     let mut graph = load::graph(&args.input, access)?;
     pin(&mut graph, &args.shapes)?;
@@ -116,7 +119,15 @@ impl Target<'_> {
     fn write(&self, graph: &Graph) -> Outcome<()> {
         match self {
             Target::Text(path) => text_form::write(path, graph, ""),
-            Target::Onnx(path) => Ok(optc_onnx::export_file(graph, path)?),
+            Target::Onnx(path) => Ok(optc_onnx::export_file(graph, path).map(drop)?),
+        }
+    }
+
+    /// The second file that may be written.
+    fn constants(&self) -> Option<PathBuf> {
+        match self {
+            Target::Text(path) => text_form::constants_beside(path),
+            Target::Onnx(_) => None,
         }
     }
 }

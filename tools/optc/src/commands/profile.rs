@@ -80,6 +80,7 @@ struct SummaryLine {
 /// # Errors
 /// The model or an input cannot be used, a run fails, or the trace cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
+    args.model.files().reads(args.input.input.as_deref()).writes(args.trace.as_deref()).check()?;
     let model = load_tuned(&args.model, &args.tune, &args.input, args.model.how.options(1)?)?.0.model;
     let values = args.input.values(&model)?;
     let mut session = model.session();

@@ -115,6 +115,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(path) = &args.output {
         extension(path)?;
     }
+    let files = args.how.files(&args.model).reads(args.calib.as_deref());
+    files.writes(args.output.as_deref()).check()?;
     let compiler = args.how.keeping_compiler()?;
     let mut graph = load::graph(&args.model, compiler.options().access())?;
     let pruning = Spinner::new("pruning");
@@ -126,9 +128,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let lines = layers.iter().map(|l| line(l, &graph, &compiled.report)).collect();
     let mut report = totals(lines, &graph);
     if let Some(path) = &args.output {
-        write(path, &graph, &model)?;
-        let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
-        (report.output, report.file_bytes) = (Some(path.clone()), Some(meta.len()));
+        let bytes = write(path, &graph, &model)?;
+        (report.output, report.file_bytes) = (Some(path.clone()), Some(bytes));
     }
     emit(&report, format)?;
     Ok(Exit::Ok)
@@ -156,7 +157,8 @@ fn samples(path: &Path, graph: &Graph) -> Outcome<Vec<(String, Tensor)>> {
     Ok(tensors.collect())
 }
 
-fn write(path: &Path, graph: &Graph, model: &Model) -> Outcome<()> {
+/// Writes the model; returns its bytes.
+fn write(path: &Path, graph: &Graph, model: &Model) -> Outcome<u64> {
     match extension(path)? {
         "onnx" => Ok(optc_onnx::export_file(graph, path)?),
         _ => Ok(model.save(path)?),

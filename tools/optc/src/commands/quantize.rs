@@ -14,6 +14,7 @@ use crate::load;
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table, units};
+use crate::text_form::write_text;
 
 /// Calibrate a model on samples and write it with 8-bit integers, as a `.optc` artifact or an ONNX model with Q/DQ pairs
 #[derive(Debug, clap::Args)]
@@ -130,6 +131,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(output) = &args.output {
         check_name(output)?;
     }
+    let files = args.model.files().reads(args.calib.as_deref()).reads(args.ranges.as_deref());
+    files.writes(args.output.as_deref()).writes(args.save_ranges.as_deref()).check()?;
     let mut working = Spinner::new("compiling for calibration");
     let mut quantizer = Quantizer::new(load::graph(path, options.access())?, &options, &args.skip)?;
     let mut samples = 0;
@@ -152,17 +155,16 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(to) = &args.save_ranges {
         write_ranges(to, &quantized.ranges)?;
     }
-    if let Some(output) = &args.output {
-        write(output, quantized.graph, &options)?;
-    }
-    let bytes = |path: &Path| std::fs::metadata(path).map(|m| m.len()).map_err(|e| Failure::io(path, &e));
+    let graph = quantized.graph;
+    let output_bytes = args.output.as_deref().map(|output| write(output, graph, &options)).transpose()?;
+    let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
     let layers: Vec<LayerLine> = quantized.layers.into_iter().map(LayerLine::from).collect();
     let report = QuantizeReport {
         int8: layers.iter().filter(|l| l.precision == "int8").count(),
         layers,
         samples,
-        model_bytes: bytes(path)?,
-        output_bytes: args.output.as_deref().map(bytes).transpose()?,
+        model_bytes: meta.len(),
+        output_bytes,
         output: args.output.clone(),
     };
     emit(&report, format)?;
@@ -180,7 +182,8 @@ fn check_name(output: &Path) -> Outcome<()> {
     Err(Failure::new(Exit::Usage, format!("`{}` is neither `.optc` nor `.onnx`", output.display())))
 }
 
-fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<()> {
+/// Writes the model; returns its bytes.
+fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64> {
     if is_onnx(output) {
         return Ok(optc_onnx::export_file(&graph, output)?);
     }
@@ -218,7 +221,7 @@ fn read_ranges(path: &Path) -> Outcome<Ranges> {
 
 fn write_ranges(path: &Path, ranges: &Ranges) -> Outcome<()> {
     let text = serde_json::to_string_pretty(ranges).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
-    std::fs::write(path, text + "\n").map_err(|e| Failure::io(path, &e))
+    write_text(path, &(text + "\n"))
 }
 
 impl Report for QuantizeReport {

@@ -84,6 +84,8 @@ struct Accuracy {
 /// # Errors
 /// The model or an input cannot be used, the run fails, or the outputs cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
+    let files = args.model.files().reads(args.input.input.as_deref()).reads(args.labels.as_deref());
+    files.writes(args.output.as_deref()).check()?;
     let compiling = args.tune.compiling();
     let model = load_tuned(&args.model, &args.tune, &args.input, args.model.how.options(0)?)?.0.model;
     drop(compiling);

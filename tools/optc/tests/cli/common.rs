@@ -1,7 +1,7 @@
 //! Runs the real command and looks at what it says.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A file of the repository's `testdata`.
 pub fn testdata(name: &str) -> PathBuf {
@@ -11,17 +11,24 @@ pub fn testdata(name: &str) -> PathBuf {
 /// Splits a line at blanks and runs `optc` with it; `{name}` stands for a path in `testdata`, `@name` for one in `folder`,
 /// which is also where temporary files go.
 pub fn line(folder: &Path, line: &str) -> Output {
+    command(folder, line).output().expect("the command is built with its tests")
+}
+
+/// Like [`line`], but does not wait for the end.
+pub fn start(folder: &Path, line: &str) -> Child {
+    let mut command = command(folder, line);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command is built with its tests")
+}
+
+fn command(folder: &Path, line: &str) -> Command {
     let place = |word: &str| match (word.strip_prefix('{').and_then(|w| w.strip_suffix('}')), word.strip_prefix('@')) {
         (Some(name), _) => testdata(name).into_os_string(),
         (_, Some(name)) => folder.join(name).into_os_string(),
         _ => word.into(),
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
+    command.args(line.split_whitespace().map(place)).env("TMPDIR", folder);
     command
-        .args(line.split_whitespace().map(place))
-        .env("TMPDIR", folder)
-        .output()
-        .expect("the command is built with its tests")
 }
 
 /// The exit code.

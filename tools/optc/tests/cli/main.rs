@@ -1,7 +1,9 @@
 //! The real command on the models in `testdata`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 mod errors;
+mod files;
 mod limits;
 mod prune;
 mod quantize;
