@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::execute;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{self, InputArgs};
+use crate::inputs::{self, InputArgs, Role};
 use crate::load::{self, load};
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
@@ -126,7 +126,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let names = model.outputs().iter().map(|o| o.name.clone());
     let found: Vec<(String, Val)> = names.zip(found).collect();
     let (reference, expected) = match args.expect.as_ref().or(args.data.as_ref()) {
-        Some(path) => (path.display().to_string(), inputs::read(path, model.outputs(), "output")?),
+        Some(path) => (path.display().to_string(), inputs::read(path, model.outputs(), Role::Output)?),
         None => computed(args, &compiler, &model, &values)?,
     };
     let outputs = compare(&found, &expected, args.limits)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::explain::ChoiceLine;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{closed_types, read};
+use crate::inputs::{Role, closed_types, read};
 use crate::load;
 use crate::options::CompileArgs;
 use crate::progress::Spinner;
@@ -149,7 +149,7 @@ fn extension(path: &Path) -> Outcome<&str> {
 fn samples(path: &Path, graph: &Graph) -> Outcome<Vec<(String, Tensor)>> {
     let info = |v| ValueInfo { name: graph.input_name(v).unwrap_or_default().to_owned(), ty: graph.ty(v).clone() };
     let infos: Vec<ValueInfo> = graph.inputs().map(info).collect();
-    let values = read(path, &infos, "input")?;
+    let values = read(path, &infos, Role::Input)?;
     if values.is_empty() {
         return Err(Failure::new(Exit::Run, format!("`{}` holds no arrays", path.display())));
     }

@@ -9,7 +9,7 @@ use optc_ir::{Dim, Type};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{in_order, read, rows};
+use crate::inputs::{Role, in_order, read, rows};
 use crate::load;
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
@@ -194,7 +194,7 @@ fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64
 /// The samples, some rows at a time where the inputs have rows.
 fn batches(path: &Path, quantizer: &Quantizer, batch: usize) -> Outcome<Vec<Vec<Val>>> {
     let infos = quantizer.session().model().inputs();
-    let values = in_order(read(path, infos, "input")?, infos, path)?;
+    let values = in_order(read(path, infos, Role::Input)?, infos, path)?;
     if values.iter().filter_map(Val::as_tensor).any(|t| t.is_empty()) {
         return Err(Failure::new(Exit::Run, format!("`{}` has no samples: an array is empty", path.display())));
     }

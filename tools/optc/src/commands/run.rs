@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use optc::Model;
 use optc_ir::Val;
-use optc_tensor::npy::{read_npy, read_npz, write_npz};
+use optc_tensor::npy::{Npz, Packed, read_npy, write_npz};
 use optc_tensor::{DType, Tensor};
 use serde::Serialize;
 
@@ -123,13 +123,15 @@ fn read_labels(path: &Path) -> Outcome<Vec<i64>> {
     if path.extension().is_some_and(|e| e == "npy") {
         return Ok(read_npy(path).map_err(array)?.to_i64_vec());
     }
-    let arrays = read_npz(path).map_err(array)?;
-    let labels = match &arrays[..] {
-        [(_, only)] => Some(only),
-        many => many.iter().find(|(name, _)| name == "labels").map(|(_, t)| t),
+    let mut npz = Npz::open(path).map_err(array)?;
+    let names: Vec<String> = npz.names().map(str::to_owned).collect();
+    let name = match &names[..] {
+        [only] => Some(only),
+        many => many.iter().find(|name| *name == "labels"),
     };
     let missing = || Failure::new(Exit::Run, format!("`{}` has no array `labels`", path.display()));
-    Ok(labels.ok_or_else(missing)?.to_i64_vec())
+    let labels = npz.array(name.ok_or_else(missing)?).and_then(Packed::read).map_err(array)?;
+    Ok(labels.to_i64_vec())
 }
 
 /// The share of rows of the first output whose largest score is at the label; the first of equal ones counts.

@@ -5,10 +5,10 @@ pub mod rows;
 
 use std::path::{Path, PathBuf};
 
-use optc::{Model, ValueInfo};
+use optc::{Model, RunError, ValueInfo};
 use optc_ir::{Dim, TensorType, Type, Val};
-use optc_tensor::Tensor;
-use optc_tensor::npy::{read_npy, read_npz};
+use optc_tensor::npy::{Npz, open_npy};
+use optc_tensor::{DType, Tensor};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::report::note;
@@ -35,7 +35,7 @@ impl InputArgs {
     /// A file cannot be read or lacks an input, or no value can be made up for one.
     pub fn values(&self, model: &Model) -> Outcome<Vec<Val>> {
         let values = match &self.input {
-            Some(path) => in_order(read(path, model.inputs(), "input")?, model.inputs(), path)?,
+            Some(path) => in_order(read(path, model.inputs(), Role::Input)?, model.inputs(), path)?,
             None => random::values(model.inputs(), self.seed)?,
         };
         match self.rows {
@@ -53,36 +53,92 @@ pub fn closed_types(infos: &[ValueInfo]) -> Outcome<Vec<Type>> {
     infos.iter().map(|info| Ok(random::closed(info)?.into())).collect()
 }
 
-/// Reads named values for what `infos` declares; `kind` is `input` or `output`.
+/// What values are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To be fed: they have the declared types, but for the leading dim, of which a run may take a part.
+    Input,
+    /// To be compared with: where they differ, a comparison says how.
+    Output,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Input => "input",
+            Role::Output => "output",
+        }
+    }
+}
+
+/// Reads named values for what `infos` declares. Of an archive only the arrays that are asked for are unpacked, each once its
+/// header says that it fits.
 ///
 /// # Errors
 /// The files cannot be read, or hold something else.
-pub fn read(path: &Path, infos: &[ValueInfo], kind: &str) -> Outcome<Vec<(String, Val)>> {
+pub fn read(path: &Path, infos: &[ValueInfo], role: Role) -> Outcome<Vec<(String, Val)>> {
     if path.is_dir() {
         let named: Vec<_> = infos.iter().map(|i| (i.name.as_str(), &i.ty)).collect();
-        return Ok(optc_onnx::read_values(path, kind, &named)?);
+        return Ok(optc_onnx::read_values(path, role.name(), &named)?);
     }
     let array = |e| Failure::array(path, &e);
     if path.extension().is_some_and(|e| e == "npy") {
         let [info] = infos else {
             let message = format!(
-                "`{}` is one array, but the model has {} {kind}s: give an .npz keyed by name",
+                "`{}` is one array, but the model has {} {}s: give an .npz keyed by name",
                 path.display(),
-                infos.len()
+                infos.len(),
+                role.name()
             );
             return Err(Failure::new(Exit::Run, message));
         };
-        return Ok(vec![(info.name.clone(), adapt(read_npy(path).map_err(array)?, info)?)]);
+        let packed = open_npy(path).map_err(array)?;
+        check_type(packed.dtype(), packed.shape(), info, role)?;
+        return Ok(vec![(info.name.clone(), adapt(packed.read().map_err(array)?, info)?)]);
     }
-    let arrays = read_npz(path).map_err(array)?;
-    let adapted = arrays.into_iter().map(|(name, t)| {
-        let value = match infos.iter().find(|i| i.name == name) {
-            Some(info) => adapt(t, info)?,
-            None => t.into(),
-        };
-        Ok((name, value))
-    });
-    adapted.collect()
+    let mut npz = Npz::open(path).map_err(array)?;
+    check_names(&npz.names().collect::<Vec<_>>(), infos, role, path)?;
+    let mut values = vec![];
+    for name in npz.names().map(str::to_owned).collect::<Vec<_>>() {
+        let Some(info) = infos.iter().find(|i| i.name == name) else { continue };
+        let packed = npz.array(&name).map_err(array)?;
+        check_type(packed.dtype(), packed.shape(), info, role)?;
+        values.push((name, adapt(packed.read().map_err(array)?, info)?));
+    }
+    Ok(values)
+}
+
+/// Refuses an archive with arrays that the model does not know.
+fn check_names(names: &[&str], infos: &[ValueInfo], role: Role, path: &Path) -> Outcome<()> {
+    let Some(unknown) = names.iter().find(|&&name| infos.iter().all(|i| i.name != name)) else { return Ok(()) };
+    let (path, role) = (path.display(), role.name());
+    let message = match infos.iter().find(|info| !names.contains(&&*info.name)) {
+        Some(ValueInfo { name, ty }) => {
+            format!("`{path}` has no array for {role} `{name}`, which is {ty}; it has an array `{unknown}`")
+        }
+        None => {
+            let known = infos.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ");
+            format!("`{path}` has an array `{unknown}`, but the model has no such {role}; it has {known}")
+        }
+    };
+    Err(Failure::new(Exit::Run, message))
+}
+
+/// Refuses an input whose type cannot be made the declared one by taking some of its rows.
+fn check_type(dtype: DType, shape: &[usize], info: &ValueInfo, role: Role) -> Outcome<()> {
+    let fits = |t: &TensorType| {
+        let rows = |dims: &[Dim]| dims.len() == shape.len() && dims.iter().zip(shape).skip(1).all(fits_dim);
+        (dtype == t.dtype || is_foreign_to_numpy(t.dtype)) && t.shape.as_deref().is_none_or(rows)
+    };
+    if role == Role::Output || info.ty.as_tensor().is_some_and(fits) {
+        return Ok(());
+    }
+    let found = TensorType::fixed(dtype, shape).into();
+    Err(RunError::InputType { name: info.name.clone(), found, expected: info.ty.clone() }.into())
+}
+
+fn fits_dim((dim, &n): (&Dim, &usize)) -> bool {
+    dim.known().is_none_or(|d| d == n)
 }
 
 /// The array as a value of the declared dtype, where NumPy has no such dtype.
@@ -93,10 +149,10 @@ fn adapt(t: Tensor, info: &ValueInfo) -> Outcome<Val> {
     }
 }
 
-/// Named values in the order of the model's inputs; every one must be there, and no other.
+/// Named values in the order of the model's inputs; every one must be there.
 ///
 /// # Errors
-/// One is missing, or is none of the inputs.
+/// One is missing.
 pub fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path) -> Outcome<Vec<Val>> {
     let wrong = |what: String| Failure::new(Exit::Run, format!("`{}` {what}", path.display()));
     let values = infos.iter().map(|info| {
@@ -104,14 +160,7 @@ pub fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path)
         let at = at.ok_or_else(|| wrong(format!("has no array for input `{}`, which is {}", info.name, info.ty)))?;
         Ok(named.swap_remove(at).1)
     });
-    let values = values.collect::<Outcome<Vec<Val>>>()?;
-    match named.first() {
-        None => Ok(values),
-        Some((name, _)) => {
-            let known = infos.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ");
-            Err(wrong(format!("has an array `{name}`, but the model has no such input; it has {known}")))
-        }
-    }
+    values.collect()
 }
 
 /// Advice for values that do not fit because of their leading axis.
@@ -127,10 +176,9 @@ pub fn explain_rows(failure: Failure, model: &Model, values: &[Val]) -> Failure 
 /// Whether a value has the declared dims but for the leading one, which is fixed.
 fn only_rows_differ(info: &ValueInfo, value: &Val) -> bool {
     let (Type::Tensor(TensorType { shape: Some(dims), .. }), Val::Tensor(t)) = (&info.ty, value) else { return false };
-    let fits = |(dim, &n): (&Dim, &usize)| dim.known().is_none_or(|d| d == n);
     match (&dims[..], t.shape()) {
         ([first, dims @ ..], [n, shape @ ..]) => {
-            !fits((first, n)) && dims.len() == shape.len() && dims.iter().zip(shape).all(fits)
+            !fits_dim((first, n)) && dims.len() == shape.len() && dims.iter().zip(shape).all(fits_dim)
         }
         _ => false,
     }

@@ -14,6 +14,14 @@ pub fn line(folder: &Path, line: &str) -> Output {
     command(folder, line).output().expect("the command is built with its tests")
 }
 
+/// Like [`line`], with so many KiB of address space.
+pub fn line_within(kib: usize, folder: &Path, line: &str) -> Output {
+    let plain = command(folder, line);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -v {kib}; exec \"$0\" \"$@\"")]).arg(plain.get_program());
+    limited.args(plain.get_args()).env("TMPDIR", folder).output().expect("there is a shell")
+}
+
 /// Like [`line`], but does not wait for the end.
 pub fn start(folder: &Path, line: &str) -> Child {
     let mut command = command(folder, line);

@@ -1,6 +1,7 @@
 //! The real command on the models in `testdata`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod archives;
 mod common;
 mod errors;
 mod files;
