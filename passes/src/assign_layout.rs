@@ -190,7 +190,7 @@ fn convert(graph: &mut Graph, value: Value, wanted: &[(NodeId, usize, Encoding)]
     for (id, slot, _) in differ {
         graph.set_operand(*id, *slot, Some(converted));
     }
-    for out in graph.outputs.iter_mut().filter(|o| output && o.value == value) {
-        out.value = converted;
+    if output {
+        graph.outputs.replace(value, converted);
     }
 }

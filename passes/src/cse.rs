@@ -17,8 +17,9 @@
 //! regions, and those that give other results each time. The one that stays gets the locations of both.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
-use optc_ir::{Graph, NodeId, Op, ResultInfo, Value};
+use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::matching::is_deterministic;
 use crate::rewrite::{for_each_region, locations};
@@ -36,16 +37,25 @@ impl Pass for Cse {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
-        let mut seen: HashMap<(Op, Vec<Option<Value>>), NodeId> = HashMap::new();
+        // By hash; ops are compared where they stand, since keys of their own would be a second copy of the graph.
+        let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::new();
+        let hasher = RandomState::new();
         for id in graph.topological_order().unwrap_or_default() {
             let node = graph.node(id);
             if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() || !is_deterministic(&node.op) {
                 continue;
             }
-            let first = *seen.entry((node.op.clone(), node.operands.clone())).or_insert(id);
-            let results: Vec<ResultInfo> = node.results.clone();
-            if first != id && graph.node(first).results == results && cx.permit("equal") {
-                merge(graph, first, id);
+            let alike = seen.entry(hasher.hash_one((&node.op, &node.operands))).or_default();
+            let same = |first: &&NodeId| {
+                let first = graph.node(**first);
+                first.op == node.op && first.operands == node.operands
+            };
+            match alike.iter().find(same) {
+                None => alike.push(id),
+                Some(&first) if graph.node(first).results == node.results && cx.permit("equal") => {
+                    merge(graph, first, id);
+                }
+                Some(_) => {}
             }
         }
         for_each_region(graph, &mut |region| self.run(region, cx))
@@ -57,6 +67,8 @@ fn merge(graph: &mut Graph, first: NodeId, second: NodeId) {
     for result in 0..graph.node(second).results.len() as u32 {
         graph.replace_uses(Value { node: second, result }, Value { node: first, result });
     }
-    graph.node_mut(first).loc = locations(&[graph.node(first).clone(), graph.node(second).clone()]);
-    graph.remove(second);
+    if let Some(node) = graph.remove(second) {
+        let loc = locations([graph.node(first), &node]);
+        graph.node_mut(first).loc = loc;
+    }
 }

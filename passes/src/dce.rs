@@ -13,7 +13,7 @@
 //!
 //! Why: every other pass leaves things behind. Keeps the inputs, which are part of the graph's signature, and ops of which any result is used.
 
-use optc_ir::{Graph, Op, Value};
+use optc_ir::{Graph, Op};
 
 use crate::rewrite::for_each_region;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
@@ -31,13 +31,8 @@ impl Pass for Dce {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         for id in graph.topological_order().unwrap_or_default().into_iter().rev() {
-            let node = graph.node(id);
-            let used = |result: usize| {
-                let value = Value { node: id, result: result as u32 };
-                graph.is_output(value) || !graph.uses(value).is_empty()
-            };
-            let needed = matches!(node.op, Op::Param(_)) || (0..node.results.len()).any(used);
-            if !needed && cx.permit("unused") {
+            let kept = matches!(graph.node(id).op, Op::Param(_)) || graph.is_needed(id);
+            if !kept && cx.permit("unused") {
                 graph.remove(id);
             }
         }

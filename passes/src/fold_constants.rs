@@ -178,8 +178,7 @@ fn replace_by_constants(graph: &mut Graph, id: NodeId, tensors: Vec<Tensor>) {
         let zeros = kept_zeros(zeros, &tensor);
         let new = graph.add(Constant { value: Const(tensor), zeros }, &[], vec![ty]);
         let old = Value { node: id, result: result as u32 };
-        let used = graph.is_output(old) || !graph.uses(old).is_empty();
-        if used {
+        if graph.is_used(old) {
             graph.replace_uses(old, Value { node: new, result: 0 });
         } else {
             graph.remove(new);

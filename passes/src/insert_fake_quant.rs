@@ -84,7 +84,7 @@ fn slots(g: &Graph, node: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Vec<(us
 
 /// Whether a layer normalisation reads the result.
 fn is_normalised(g: &Graph, node: NodeId) -> bool {
-    g.uses(result(node)).iter().any(|(user, _)| matches!(g.node(*user).op, Op::LayerNorm(_) | Op::RmsNorm(_)))
+    g.each_use(result(node)).any(|(user, _)| matches!(g.node(user).op, Op::LayerNorm(_) | Op::RmsNorm(_)))
 }
 
 /// Elements, and channels, below which a constant stays as it is.

@@ -52,7 +52,7 @@ where
 
 /// Whether exactly one operand slot uses `v`, and the graph does not return it.
 pub(crate) fn has_one_use(g: &Graph, v: Value) -> bool {
-    g.uses(v).len() == 1 && !g.is_output(v)
+    g.each_use(v).len() == 1 && !g.is_output(v)
 }
 
 /// The constant integers of an operand.

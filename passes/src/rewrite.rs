@@ -162,14 +162,29 @@ pub(crate) fn refined(ty: &Type, known: &Type) -> Type {
 }
 
 /// The locations of nodes, each once, without those of constants.
-pub(crate) fn locations(nodes: &[optc_ir::Node]) -> Vec<String> {
+pub(crate) fn locations<'a>(nodes: impl IntoIterator<Item = &'a optc_ir::Node>) -> Vec<String> {
     let mut loc: Vec<String> = vec![];
-    for name in nodes.iter().filter(|n| !matches!(n.op, Op::Constant(_))).flat_map(|n| &n.loc) {
-        if !loc.contains(name) {
-            loc.push(name.clone());
-        }
+    for node in nodes.into_iter().filter(|n| !matches!(n.op, Op::Constant(_))) {
+        add_locations(&mut loc, &node.loc);
     }
     loc
+}
+
+/// How many names an op keeps: what is merged along a chain of thousands of ops must not grow with the chain.
+const MAX_LOCATIONS: usize = 128;
+/// Stands at the end of the names of an op that came from more nodes than it can name.
+const MORE_LOCATIONS: &str = "…";
+
+/// Adds the names that are not there yet, up to a bound.
+pub(crate) fn add_locations(loc: &mut Vec<String>, more: &[String]) {
+    for name in more {
+        if loc.len() > MAX_LOCATIONS {
+            return;
+        }
+        if !loc.contains(name) {
+            loc.push(if loc.len() < MAX_LOCATIONS { name.clone() } else { MORE_LOCATIONS.to_owned() });
+        }
+    }
 }
 
 /// Removes `id` if nothing uses it, and then whatever only it used; inputs stay. Returns the nodes, operands first.
@@ -178,16 +193,11 @@ pub(crate) fn remove_unused(graph: &mut Graph, id: NodeId) -> Vec<optc_ir::Node>
     let mut candidates = vec![id];
     while let Some(id) = candidates.pop() {
         let Some(node) = graph.get(id) else { continue };
-        let used = |result: usize| {
-            let value = Value { node: id, result: result as u32 };
-            graph.is_output(value) || !graph.uses(value).is_empty()
-        };
-        if matches!(node.op, Op::Param(_)) || (0..node.results.len()).any(used) {
+        if matches!(node.op, Op::Param(_)) || graph.is_needed(id) {
             continue;
         }
         candidates.extend(node.operands.iter().flatten().map(|v| v.node));
-        gone.push(node.clone());
-        graph.remove(id);
+        gone.extend(graph.remove(id));
     }
     gone.reverse();
     gone

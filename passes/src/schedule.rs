@@ -23,9 +23,9 @@
 //! outputs and constants have memory of their own and do not count; what has no static shape counts nothing. Offsets within the
 //! arena are given when the graph is lowered, where buffers exist.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use optc_ir::{Graph, NodeId, Op, Type, Value};
+use optc_ir::{Graph, NodeId, Op, Output, Type, Value};
 
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -103,17 +103,18 @@ impl Memory {
             let computed = |v: &Value| !matches!(graph.node(v.node).op, Op::Param(_) | Op::Constant(_));
             waiting.insert(id, distinct_operands(graph, id).into_iter().filter(computed).count());
         }
-        let place: HashMap<NodeId, usize> = old.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-        let mut ready: Vec<NodeId> = ops.iter().copied().filter(|id| waiting[id] == 0).collect();
         let mut left = self.readers.clone();
+        let mut ready = Ready { memory: self, graph, old, entries: BTreeSet::new(), keys: HashMap::new() };
+        for (place, id) in old.iter().enumerate().filter(|(_, id)| waiting.get(id) == Some(&0)) {
+            ready.put(*id, place, &left);
+        }
+        let place: HashMap<NodeId, usize> = old.iter().enumerate().map(|(i, &id)| (id, i)).collect();
         let mut order = constants;
-        while let Some(at) = (0..ready.len()).min_by_key(|&i| {
-            let (born, ended) = self.change(graph, ready[i], &left);
-            (born - ended, place[&ready[i]])
-        }) {
-            let id = ready.swap_remove(at);
+        while let Some(id) = ready.pop() {
             order.push(id);
-            read(graph, id, &mut left);
+            for value in read(graph, id, &mut left) {
+                ready.ends_with(value, &left);
+            }
             for result in 0..graph.node(id).results.len() as u32 {
                 let mut users: Vec<NodeId> =
                     graph.uses(Value { node: id, result }).into_iter().map(|(node, _)| node).collect();
@@ -121,7 +122,9 @@ impl Memory {
                 for user in users {
                     if let Some(n) = waiting.get_mut(&user) {
                         *n -= 1;
-                        ready.extend((*n == 0).then_some(user));
+                        if *n == 0 {
+                            ready.put(user, place[&user], &left);
+                        }
                     }
                 }
             }
@@ -130,11 +133,51 @@ impl Memory {
     }
 }
 
-/// Counts an op's operands as read.
-fn read(graph: &Graph, id: NodeId, left: &mut HashMap<Value, usize>) {
-    for value in distinct_operands(graph, id) {
-        left.entry(value).and_modify(|n| *n -= 1);
+/// The ops that are ready, by the bytes that they add and their places in the old order.
+struct Ready<'a> {
+    memory: &'a Memory,
+    graph: &'a Graph,
+    old: &'a [NodeId],
+    entries: BTreeSet<(i64, usize)>,
+    /// The entry of each op in `entries`.
+    keys: HashMap<NodeId, (i64, usize)>,
+}
+
+impl Ready<'_> {
+    fn put(&mut self, id: NodeId, place: usize, left: &HashMap<Value, usize>) {
+        let (born, ended) = self.memory.change(self.graph, id, left);
+        let key = (born - ended, place);
+        if let Some(former) = self.keys.insert(id, key) {
+            self.entries.remove(&former);
+        }
+        self.entries.insert(key);
     }
+
+    fn pop(&mut self) -> Option<NodeId> {
+        let (_, place) = self.entries.pop_first()?;
+        self.keys.remove(&self.old[place]);
+        Some(self.old[place])
+    }
+
+    /// Lets the last reader of a value know that the value ends with it. That is one walk over the uses of each value.
+    fn ends_with(&mut self, value: Value, left: &HashMap<Value, usize>) {
+        let mut readers = self.graph.each_use(value).map(|(user, _)| user);
+        if let Some((id, (_, place))) = readers.find_map(|id| Some((id, *self.keys.get(&id)?))) {
+            self.put(id, place, left);
+        }
+    }
+}
+
+/// Counts an op's operands as read; gives those that one op has still to read.
+fn read(graph: &Graph, id: NodeId, left: &mut HashMap<Value, usize>) -> Vec<Value> {
+    let mut operands = distinct_operands(graph, id);
+    operands.retain(|value| {
+        left.get_mut(value).is_some_and(|n| {
+            *n -= 1;
+            *n == 1
+        })
+    });
+    operands
 }
 
 fn distinct_operands(graph: &Graph, id: NodeId) -> Vec<Value> {
@@ -170,9 +213,7 @@ fn rebuilt(graph: &Graph, order: &[NodeId]) -> Graph {
         new.node_mut(added).loc.clone_from(&node.loc);
         values.insert(id, added);
     }
-    new.outputs.clone_from(&graph.outputs);
-    for output in &mut new.outputs {
-        output.value = moved(&values, output.value);
-    }
+    let returned = |output: &Output| Output { name: output.name.clone(), value: moved(&values, output.value) };
+    new.outputs = graph.outputs.iter().map(returned).collect();
     new
 }

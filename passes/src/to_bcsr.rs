@@ -23,7 +23,7 @@
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
 
-use crate::matching::{pruned, result};
+use crate::matching::{has_one_use, pruned, result};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
@@ -92,7 +92,7 @@ impl ToBcsr {
 
 /// A constant that only this layer reads: its weights, or a copy of them.
 fn own_weights(g: &mut Graph, layer: &Weighted) -> Value {
-    if g.uses(layer.weights).len() == 1 && !g.is_output(layer.weights) {
+    if has_one_use(g, layer.weights) {
         return layer.weights;
     }
     let (Some(t), ty) = (g.constant(layer.weights).cloned(), g.ty(layer.weights).clone()) else { return layer.weights };

@@ -1,15 +1,19 @@
-//! The graph: a petgraph DAG whose nodes hold an op, ordered operands, typed results and regions.
+//! The graph: a DAG whose nodes hold an op, ordered operands, typed results and regions.
 //!
-//! Operand order lives in [`Node::operands`]; the petgraph edges mirror it (one edge a used operand, its slot as weight)
-//! and serve traversal alone. Regions are isolated: what a region uses of the outside is passed in as an operand.
+//! petgraph keeps the nodes and their identities. The edges are the operands, in [`Node::operands`], and the other way around the uses of
+//! each value: petgraph's own edges stand in lists that are walked to remove one, which takes too long for a value that thousands
+//! read. Regions are isolated: what a region uses of the outside is passed in as an operand.
+
+mod outputs;
+mod uses;
 
 use std::collections::BinaryHeap;
 
 use optc_tensor::Tensor;
-use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
-use petgraph::visit::EdgeRef;
 
+pub use self::outputs::{Output, Outputs};
+use self::uses::Uses;
 use crate::ops::tensor::Param;
 use crate::{Op, Type};
 
@@ -47,24 +51,16 @@ pub struct Node {
     pub loc: Vec<String>,
 }
 
-/// A named result of the whole graph.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// The name that users know it by.
-    pub name: String,
-    /// The value.
-    pub value: Value,
-}
-
 /// A function: parameters, ops and outputs.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     /// The function's name.
     pub name: String,
-    dag: StableDiGraph<Node, usize>,
+    dag: StableDiGraph<Node, ()>,
+    uses: Uses,
     inputs: Vec<NodeId>,
     /// What the function returns.
-    pub outputs: Vec<Output>,
+    pub outputs: Outputs,
 }
 
 impl Graph {
@@ -89,7 +85,7 @@ impl Graph {
         let id = self.dag.add_node(node);
         for (slot, value) in operands.iter().enumerate() {
             if let Some(value) = value {
-                self.dag.add_edge(value.node, id, slot);
+                self.uses.add(id, slot, *value);
             }
         }
         id
@@ -144,7 +140,7 @@ impl Graph {
 
     /// True when the graph returns this value.
     pub fn is_output(&self, value: Value) -> bool {
-        self.outputs.iter().any(|o| o.value == value)
+        self.outputs.holds(value)
     }
 
     /// The type of a value.
@@ -154,23 +150,34 @@ impl Graph {
 
     /// Replaces one operand.
     pub fn set_operand(&mut self, id: NodeId, slot: usize, value: Option<Value>) {
-        let old = self.dag.edges_directed(id, Direction::Incoming).find(|e| *e.weight() == slot).map(|e| e.id());
-        if let Some(edge) = old {
-            self.dag.remove_edge(edge);
+        if let Some(old) = std::mem::replace(&mut self.dag[id].operands[slot], value) {
+            self.uses.remove(id, slot, old);
         }
-        self.dag[id].operands[slot] = value;
         if let Some(value) = value {
-            self.dag.add_edge(value.node, id, slot);
+            self.uses.add(id, slot, value);
         }
     }
 
     /// The uses of a value: consumers and operand slots, ordered.
     pub fn uses(&self, value: Value) -> Vec<(NodeId, usize)> {
-        let edges = self.dag.edges_directed(value.node, Direction::Outgoing);
-        let mut uses: Vec<_> = edges.map(|e| (e.target(), *e.weight())).collect();
-        uses.retain(|&(n, slot)| self.dag[n].operands[slot] == Some(value));
+        let mut uses: Vec<_> = self.each_use(value).collect();
         uses.sort_unstable();
         uses
+    }
+
+    /// The uses of a value in no particular order: for questions that the first few may answer.
+    pub fn each_use(&self, value: Value) -> impl ExactSizeIterator<Item = (NodeId, usize)> + '_ {
+        self.uses.of(value).iter().map(|&(user, slot)| (user, slot as usize))
+    }
+
+    /// Whether an operand slot or an output of the graph reads a value.
+    pub fn is_used(&self, value: Value) -> bool {
+        self.each_use(value).len() > 0 || self.is_output(value)
+    }
+
+    /// Whether anything reads a result of a node.
+    pub fn is_needed(&self, id: NodeId) -> bool {
+        (0..self.node(id).results.len() as u32).any(|result| self.is_used(Value { node: id, result }))
     }
 
     /// Makes every use of `old`, outputs included, a use of `new`.
@@ -178,15 +185,22 @@ impl Graph {
         for (node, slot) in self.uses(old) {
             self.set_operand(node, slot, Some(new));
         }
-        for output in self.outputs.iter_mut().filter(|o| o.value == old) {
-            output.value = new;
-        }
+        self.outputs.replace(old, new);
     }
 
-    /// Removes a node and the edges at it. Its results must not be used.
-    pub fn remove(&mut self, id: NodeId) {
-        self.inputs.retain(|&n| n != id);
-        self.dag.remove_node(id);
+    /// Takes a node out. Its results must not be used.
+    pub fn remove(&mut self, id: NodeId) -> Option<Node> {
+        let node = self.dag.remove_node(id)?;
+        for (slot, value) in node.operands.iter().enumerate() {
+            if let Some(value) = value {
+                self.uses.remove(id, slot, *value);
+            }
+        }
+        self.uses.remove_node(id);
+        if matches!(node.op, Op::Param(_)) {
+            self.inputs.retain(|&n| n != id);
+        }
+        Some(node)
     }
 
     /// The nodes' identities in order of creation.
@@ -209,7 +223,7 @@ impl Graph {
         let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().next_back().map_or(0, |n| n.index() + 1)];
         let mut ready = BinaryHeap::new();
         for id in self.dag.node_indices() {
-            waiting[id.index()] = self.dag.edges_directed(id, Direction::Incoming).count();
+            waiting[id.index()] = self.uses.operands(id);
             if waiting[id.index()] == 0 {
                 ready.push(std::cmp::Reverse(id));
             }
@@ -217,11 +231,11 @@ impl Graph {
         let mut order = Vec::with_capacity(self.len());
         while let Some(std::cmp::Reverse(id)) = ready.pop() {
             order.push(id);
-            for edge in self.dag.edges_directed(id, Direction::Outgoing) {
-                let left = &mut waiting[edge.target().index()];
+            for user in self.uses.of_node(id) {
+                let left = &mut waiting[user.index()];
                 *left -= 1;
                 if *left == 0 {
-                    ready.push(std::cmp::Reverse(edge.target()));
+                    ready.push(std::cmp::Reverse(user));
                 }
             }
         }

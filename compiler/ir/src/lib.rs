@@ -1,6 +1,6 @@
 //! The graph IR: types, ops, text form, verifier and reference interpreter.
 //!
-//! A [`Graph`] is a petgraph DAG of ops on typed values, with value semantics. Every op is declared once, in
+//! A [`Graph`] is a DAG of ops on typed values, with value semantics. Every op is declared once, in
 //! [`ops`]: its text form, its constraints, its type inference and its reference evaluation. This crate knows neither
 //! ONNX nor passes nor code generation.
 
@@ -18,7 +18,7 @@ mod verify;
 
 pub use attr::{Attr, AttrValue, Const, Real};
 pub use error::{GraphError, OpError, ParseError};
-pub use graph::{Graph, Node, NodeId, Output, ResultInfo, Value};
+pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
 pub use infer::{infer_node, infer_regions, infer_types};
 pub use interp::run;
 pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};

@@ -37,7 +37,7 @@ fn with_dequantizations(g: &Graph, group: Vec<NodeId>, taken: &BTreeSet<NodeId>)
     }
     let fits = |id: &NodeId| {
         let dequantize = matches!(g.node(*id).op, Op::Dequantize(_)) && class_of(g, *id).is_some();
-        let alone = !g.is_output(result(*id)) && g.uses(result(*id)).iter().all(|(user, _)| epilogue.contains(user));
+        let alone = !g.is_output(result(*id)) && g.each_use(result(*id)).all(|(user, _)| epilogue.contains(&user));
         dequantize && alone && !group.contains(id) && !taken.contains(id) && same_place(g, anchor, *id)
     };
     let read = epilogue.iter().flat_map(|&id| &g.node(id).operands).flatten().map(|v| v.node);
@@ -82,12 +82,15 @@ fn same_place(g: &Graph, a: NodeId, b: NodeId) -> bool {
 
 /// The elementwise ops that only serve `root`, and `root`, in topological order; empty when `root` is none that gives `f32`.
 pub(super) fn elementwise(g: &Graph, root: NodeId, position: &Position, taken: &BTreeSet<NodeId>) -> Vec<NodeId> {
-    let mut banned = taken.clone();
+    if taken.contains(&root) {
+        return vec![];
+    }
+    let mut banned = BTreeSet::new();
     loop {
         if banned.contains(&root) || class_of(g, root).is_none_or(|c| c == Class::Compare) {
             return vec![];
         }
-        let group = absorbed(g, root, &banned);
+        let group = absorbed(g, root, &|id| taken.contains(&id) || banned.contains(&id));
         let lacks_mask = |id: &&NodeId| {
             let mask = g.operand(**id, 0).map(|v| v.node);
             class_of(g, **id) == Some(Class::Select) && mask.is_none_or(|m| !group.contains(&m))
@@ -103,13 +106,13 @@ pub(super) fn elementwise(g: &Graph, root: NodeId, position: &Position, taken: &
     }
 }
 
-/// `root` and the elementwise ops that only it and each other use.
-fn absorbed(g: &Graph, root: NodeId, banned: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+/// `root` and the elementwise ops that only it and each other use, without those that are `banned`.
+fn absorbed(g: &Graph, root: NodeId, banned: &dyn Fn(NodeId) -> bool) -> BTreeSet<NodeId> {
     let mut group = BTreeSet::from([root]);
     loop {
         let fits = |id: &NodeId| {
-            let alone = g.uses(result(*id)).iter().all(|(user, _)| group.contains(user)) && !g.is_output(result(*id));
-            let free = !banned.contains(id) && !group.contains(id);
+            let alone = g.each_use(result(*id)).all(|(user, _)| group.contains(&user)) && !g.is_output(result(*id));
+            let free = !banned(*id) && !group.contains(id);
             let mut with = group.iter().copied().collect::<Vec<_>>();
             with.push(*id);
             free && alone

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use optc_ir::ops::kernel::Fused;
-use optc_ir::{Graph, Node, NodeId, Op, Output, Type, Value};
+use optc_ir::{Graph, NodeId, Op, Output, Type, Value};
 use optc_tensor::DType;
 
 use crate::matching::result;
@@ -22,12 +22,12 @@ pub(super) fn outline(graph: &mut Graph, group: &[NodeId]) {
     let Builder { mut region, inside, operands } = builder;
     let Some(&value) = inside.get(&result(last)) else { return };
     region.outputs.push(Output { name: "y".to_owned(), value });
-    let nodes: Vec<Node> = group.iter().map(|&id| graph.node(id).clone()).collect();
+    let loc = locations(group.iter().map(|&id| graph.node(id)));
     let operands: Vec<Option<Value>> = operands.into_iter().map(Some).collect();
     let ty: Type = graph.ty(result(last)).clone();
     let fused = graph.add(Fused {}, &operands, vec![ty]);
     graph.node_mut(fused).regions = vec![region];
-    graph.node_mut(fused).loc = locations(&nodes);
+    graph.node_mut(fused).loc = loc;
     graph.replace_uses(result(last), result(fused));
     remove_unused(graph, last);
 }

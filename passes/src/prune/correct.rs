@@ -43,7 +43,7 @@ impl Moments {
 
 /// Adds to a layer's bias what its mean lacks. A layer without a bias of one value a channel stays as it is.
 pub(super) fn bias(g: &mut Graph, layer: &Weighted, before: &Moments, after: &Moments) {
-    let Some(value) = g.operand(layer.node, 2).filter(|&v| g.uses(v).len() == 1) else { return };
+    let Some(value) = g.operand(layer.node, 2).filter(|&v| g.each_use(v).len() == 1) else { return };
     if matches!(&g.node(layer.node).op, Op::Gemm(gemm) if gemm.beta.0 != 1.0) {
         return;
     }
@@ -70,7 +70,7 @@ pub(super) fn batch_norm(g: &mut Graph, node: NodeId, before: &Moments, after: &
 
 /// The constant, or a copy of it if others read it too.
 fn own_copy(g: &mut Graph, node: NodeId, value: Value) -> Value {
-    if g.uses(value).len() == 1 {
+    if g.each_use(value).len() == 1 {
         return value;
     }
     let (op, ty) = (g.node(value.node).op.clone(), g.ty(value).clone());

@@ -1,7 +1,7 @@
 //! Ops with regions. Captures are names of the outside, so they are no inputs of the subgraph.
 
 use optc_ir::ops::cf;
-use optc_ir::{Graph, Value};
+use optc_ir::{Graph, Output, Value};
 
 use super::spelling::spell;
 use super::{Exporter, Names, Site, info};
@@ -14,9 +14,8 @@ impl Exporter {
     fn subgraph(&mut self, site: &Site, i: usize, own: usize, captures: usize) -> Result<GraphProto, Diagnostic> {
         let missing = || Diagnostic::new("export", "a region is missing");
         let mut region: Graph = site.node.regions.get(i).ok_or_else(missing)?.clone();
-        for output in &mut region.outputs {
-            output.name = self.fresh(&output.name);
-        }
+        let renamed = |output: Output| Output { name: self.fresh(&output.name), ..output };
+        region.outputs = region.outputs.into_iter().map(renamed).collect();
         let params: Vec<Value> = region.inputs().collect();
         let (mut names, mut inputs) = (Names::new(), vec![]);
         for (k, &param) in params.iter().enumerate() {
