@@ -177,6 +177,10 @@ const MORE_LOCATIONS: &str = "…";
 
 /// Adds the names that are not there yet, up to a bound.
 pub(crate) fn add_locations(loc: &mut Vec<String>, more: &[String]) {
+    if loc.is_empty() {
+        loc.extend_from_slice(more); // those of one op are distinct
+        return;
+    }
     for name in more {
         if loc.len() > MAX_LOCATIONS {
             return;

@@ -20,10 +20,12 @@
 //! as much, since it does not fuse, a reshape next to nothing, and what depends on constants alone nothing, since `fold-constants`
 //! computes it. The graph changes only where the whole of it gets cheaper, each op counted once.
 //!
-//! Bounded by the number of rounds and of terms, not by time: the same graph gives the same result. Declines values without a
-//! concrete shape or with a layout of their own. Ops that stay keep their locations, new ones get those of the ops whose
+//! Bounded by the number of rounds and of terms, not by time: the same graph gives the same result. A graph of more than some thousand
+//! terms is gone through in pieces, in topological order; a piece knows nothing of what the others' values are made of. Declines values
+//! without a concrete shape or with a layout of their own. Ops that stay keep their locations, new ones get those of the ops whose
 //! values they compute, or whose work they do. Reassociates: products of constants are rounded anew.
 
+mod cheapest;
 mod quant;
 mod rebuild;
 mod rules;
@@ -31,13 +33,15 @@ mod terms;
 
 use optc_ir::Graph;
 
-use crate::rewrite::for_each_region;
+use crate::rewrite::{for_each_region, remove_unused};
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 use terms::Algebra;
 
 /// Rounds in which the rules are applied to all terms.
 const ROUNDS: usize = 8;
-/// Terms beyond which no round is begun.
+/// Terms of a graph with which a piece ends.
+const PIECE_TERMS: usize = 5_000;
+/// Terms of a piece beyond which no round is begun.
 const MAX_TERMS: usize = 10_000;
 
 /// See the module.
@@ -52,13 +56,28 @@ impl Pass for SimplifyAlgebra {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
-        let mut algebra = Algebra::of(graph);
-        for _ in 0..ROUNDS {
-            if algebra.len() > MAX_TERMS || !algebra.saturate_once() {
-                break;
+        let mut order = graph.topological_order().unwrap_or_default().into_iter().peekable();
+        let mut changed = false;
+        while order.peek().is_some() {
+            let mut algebra = Algebra::of_next(graph, &mut order);
+            let mut round = 0;
+            while round < ROUNDS && algebra.len() <= MAX_TERMS && algebra.saturate_once() {
+                round += 1;
+            }
+            if round == ROUNDS || algebra.len() > MAX_TERMS {
+                tracing::debug!(rounds = round, terms = algebra.len(), "`simplify-algebra` stops at its bound");
+            }
+            // Without a first round that found something, each value has one spelling.
+            changed |= round > 0 && algebra.extract(graph, cx);
+        }
+        // At the end, since pieces name nodes: a root that another one's old spelling reads goes with that.
+        if changed {
+            for id in graph.ids().collect::<Vec<_>>() {
+                if graph.get(id).is_some() {
+                    remove_unused(graph, id);
+                }
             }
         }
-        algebra.extract(graph, cx);
         for_each_region(graph, &mut |region| self.run(region, cx))
     }
 }

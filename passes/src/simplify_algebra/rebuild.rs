@@ -9,7 +9,10 @@ use optc_ir::{Const, Graph, NodeId, TensorType, Type, Value};
 use super::terms::{Algebra, Head, Term};
 use crate::PassCx;
 use crate::matching::{result, shape_tensor};
-use crate::rewrite::remove_unused;
+use crate::rewrite::add_locations;
+
+/// How many nodes before a root are asked whether they have a new node's head.
+const MAX_ORIGINS: usize = 512;
 
 /// Makes nodes of the chosen terms.
 pub(super) struct Rebuild<'a> {
@@ -20,6 +23,8 @@ pub(super) struct Rebuild<'a> {
     locations: HashMap<Id, Vec<String>>,
     /// The nodes that were taken in, with their heads.
     heads: BTreeMap<NodeId, usize>,
+    /// For a root and a head, the locations of the nodes with that head before the root.
+    origins: HashMap<(NodeId, usize), Vec<String>>,
     values: HashMap<Id, Value>,
 }
 
@@ -31,9 +36,10 @@ impl<'a> Rebuild<'a> {
             let (class, term) = algebra.original(graph, id);
             heads.insert(id, term.head);
             existing.entry((class, term)).or_insert(id);
-            merge(locations.entry(class).or_default(), &graph.node(id).loc);
+            add_locations(locations.entry(class).or_default(), &graph.node(id).loc);
         }
-        Rebuild { algebra, chosen, existing, locations, heads, values: HashMap::new() }
+        let (origins, values) = (HashMap::new(), HashMap::new());
+        Rebuild { algebra, chosen, existing, locations, heads, origins, values }
     }
 
     /// Puts the new spellings in the place of the roots.
@@ -46,24 +52,38 @@ impl<'a> Rebuild<'a> {
                 replaced.push((root, new));
             }
         }
-        // All at once: a root that another one's old spelling reads goes with that.
+        // All at once, when every node is made.
         for &(old, new) in &replaced {
             graph.replace_uses(old, new);
         }
-        for id in graph.ids().collect::<Vec<_>>() {
-            if graph.get(id).is_some() {
-                remove_unused(graph, id);
-            }
-        }
     }
 
+    /// The value of a class, made with all that it needs: children first, from the left.
     fn value(&mut self, graph: &mut Graph, class: Id, root: NodeId) -> Value {
-        if let Some(&value) = self.values.get(&class) {
-            return value;
+        let chosen = self.chosen;
+        let mut waiting = vec![class];
+        while let Some(next) = waiting.pop() {
+            if self.values.contains_key(&next) {
+                continue;
+            }
+            let missing = chosen[&next].children.iter().rev().filter(|c| !self.values.contains_key(c));
+            let missing: Vec<Id> = missing.copied().collect();
+            if missing.is_empty() {
+                let value = self.made(graph, next, root);
+                self.values.insert(next, value);
+            } else {
+                waiting.push(next);
+                waiting.extend(missing);
+            }
         }
+        self.values[&class]
+    }
+
+    /// The value of a class whose children have theirs.
+    fn made(&mut self, graph: &mut Graph, class: Id, root: NodeId) -> Value {
         let term = &self.chosen[&class];
-        let operands: Vec<Value> = term.children.iter().map(|&c| self.value(graph, c, root)).collect();
-        let value = match &self.algebra.egraph.analysis.heads[term.head] {
+        let operands: Vec<Value> = term.children.iter().map(|c| self.values[c]).collect();
+        match &self.algebra.egraph.analysis.heads[term.head] {
             Head::Leaf(value) => *value,
             head => {
                 let same = |id: &&NodeId| {
@@ -73,42 +93,38 @@ impl<'a> Rebuild<'a> {
                 match self.existing.get(&(class, term.clone())).filter(same) {
                     Some(&id) => result(id),
                     None => {
-                        let loc = self.location(graph, class, term, root);
+                        let loc = self.location(graph, class, term.head, root);
                         add(graph, head, &operands, self.algebra.egraph[class].data.ty.clone(), loc)
                     }
                 }
             }
-        };
-        self.values.insert(class, value);
-        value
+        }
     }
 
     /// Where a new node came from: from the nodes with its head at the root and before it, else from what computed its value, else
     /// from the root.
-    fn location(&self, graph: &Graph, class: Id, term: &Term, root: NodeId) -> Vec<String> {
-        let (mut loc, mut seen, mut waiting) = (vec![], BTreeSet::new(), vec![root]);
-        while let Some(id) = waiting.pop() {
-            let Some(&head) = self.heads.get(&id).filter(|_| seen.insert(id)) else { continue };
-            if head == term.head {
-                merge(&mut loc, &graph.node(id).loc);
-            }
-            waiting.extend(graph.node(id).operands.iter().flatten().map(|v| v.node));
-        }
+    fn location(&mut self, graph: &Graph, class: Id, head: usize, root: NodeId) -> Vec<String> {
+        let heads = &self.heads;
+        let loc = self.origins.entry((root, head)).or_insert_with(|| origins(graph, heads, head, root));
         match self.locations.get(&class) {
-            _ if !loc.is_empty() => loc,
+            _ if !loc.is_empty() => loc.clone(),
             Some(of_class) => of_class.clone(),
             None => graph.node(root).loc.clone(),
         }
     }
 }
 
-/// Adds what is not there yet.
-fn merge(loc: &mut Vec<String>, more: &[String]) {
-    for name in more {
-        if !loc.contains(name) {
-            loc.push(name.clone());
+/// The locations of the nodes with this head among the root and the nodes before it, of which a bounded number is looked at.
+fn origins(graph: &Graph, heads: &BTreeMap<NodeId, usize>, head: usize, root: NodeId) -> Vec<String> {
+    let (mut loc, mut seen, mut waiting) = (vec![], BTreeSet::new(), vec![root]);
+    while let Some(id) = waiting.pop().filter(|_| seen.len() < MAX_ORIGINS) {
+        let Some(&own) = heads.get(&id).filter(|_| seen.insert(id)) else { continue };
+        if own == head {
+            add_locations(&mut loc, &graph.node(id).loc);
         }
+        waiting.extend(graph.node(id).operands.iter().flatten().map(|v| v.node));
     }
+    loc
 }
 
 /// Adds the node of a head.

@@ -3,11 +3,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use egg::{Analysis, CostFunction, DidMerge, EGraph, Extractor, Id, Language};
+use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use indexmap::IndexSet;
 use optc_ir::{Encoding, Graph, InferCx, NodeId, Op, TensorType, Type, Value};
 use optc_tensor::{DType, element_count};
 
+use super::cheapest::cheapest;
 use super::rebuild::Rebuild;
 use crate::PassCx;
 use crate::matching::{picks_elements, result};
@@ -118,7 +119,7 @@ pub(super) enum Spelling {
     Of(Head, Vec<Spelling>),
 }
 
-/// The pure part of a graph as an e-graph.
+/// The pure part of a graph, or of a piece of it, as an e-graph.
 pub(super) struct Algebra {
     pub egraph: EGraph<Term, Heads>,
     /// The class of each value.
@@ -130,11 +131,13 @@ pub(super) struct Algebra {
 }
 
 impl Algebra {
-    /// The e-graph of the ops of a graph that the rules know.
-    pub fn of(graph: &Graph) -> Algebra {
+    /// The e-graph of the next ops of `order` that the rules know: of all that are left, or of a piece of some size.
+    pub fn of_next(graph: &Graph, order: &mut impl Iterator<Item = NodeId>) -> Algebra {
         let egraph = EGraph::new(Heads::default());
         let mut algebra = Algebra { egraph, classes: HashMap::new(), roots: vec![], nodes: vec![] };
-        for id in graph.topological_order().unwrap_or_default() {
+        while algebra.len() < super::PIECE_TERMS
+            && let Some(id) = order.next()
+        {
             if let Some(head) = head_of(graph, id) {
                 let operands = graph.node(id).operands.iter().flatten().copied();
                 let taken = if matches!(head, Head::Reshape(_)) { 1 } else { usize::MAX };
@@ -146,7 +149,7 @@ impl Algebra {
         }
         let inside: BTreeSet<NodeId> = algebra.nodes.iter().copied().collect();
         let read_outside =
-            |v: &Value| graph.is_output(*v) || graph.uses(*v).iter().any(|(user, _)| !inside.contains(user));
+            |v: &Value| graph.is_output(*v) || graph.each_use(*v).any(|(user, _)| !inside.contains(&user));
         algebra.roots = algebra.nodes.iter().map(|&id| result(id)).filter(read_outside).collect();
         algebra
     }
@@ -238,16 +241,17 @@ impl Algebra {
         }
     }
 
-    /// Puts the cheapest spellings in the place of the roots, if all together cost less than what is there.
-    pub fn extract(&self, graph: &mut Graph, cx: &mut PassCx) {
+    /// Puts the cheapest spellings in the place of the roots, if all together cost less than what is there; says whether it did. What is
+    /// not used any more stays.
+    pub fn extract(&self, graph: &mut Graph, cx: &mut PassCx) -> bool {
         let originals: BTreeSet<(Id, Term)> = self.nodes.iter().map(|&id| self.original(graph, id)).collect();
-        let there = originals.iter().map(|(_, term)| term.clone()).collect();
-        let extractor = Extractor::new(&self.egraph, Bytes { egraph: &self.egraph, there });
+        let there: HashSet<Term> = originals.iter().map(|(_, term)| term.clone()).collect();
+        let cheapest = cheapest(&self.egraph, &there);
         let mut chosen: BTreeMap<Id, Term> = BTreeMap::new();
         let mut waiting: Vec<Id> = self.roots.iter().map(|v| self.egraph.find(self.classes[v])).collect();
         while let Some(class) = waiting.pop() {
             if let Entry::Vacant(entry) = chosen.entry(class) {
-                let term = self.canonical(extractor.find_best_node(class));
+                let term = self.canonical(cheapest[&class]);
                 waiting.extend(&term.children);
                 entry.insert(term);
             }
@@ -257,6 +261,7 @@ impl Algebra {
         if after < before {
             Rebuild::new(self, graph, &chosen).run(graph, cx);
         }
+        after < before
     }
 
     fn canonical(&self, term: &Term) -> Term {
@@ -294,21 +299,5 @@ fn head_of(graph: &Graph, id: NodeId) -> Option<Head> {
         Op::Transpose(_) | Op::MatMul(_) => Some(Head::Op(node.op.clone())),
         Op::Pool(pool) => picks_elements(pool).then(|| Head::Op(node.op.clone())),
         op => super::rules::is_elementwise(op).then(|| Head::Op(op.clone())),
-    }
-}
-
-/// Costs as [`Algebra::own_cost`] has them, each use counted. Of two that cost the same, what is there already stays.
-struct Bytes<'a> {
-    egraph: &'a EGraph<Term, Heads>,
-    there: HashSet<Term>,
-}
-
-impl CostFunction<Term> for Bytes<'_> {
-    type Cost = u64;
-
-    fn cost<C: FnMut(Id) -> u64>(&mut self, term: &Term, mut costs: C) -> u64 {
-        let new = !self.there.contains(term) && !term.children.is_empty();
-        let own = Algebra::own_cost(self.egraph, term) + u64::from(new);
-        term.children.iter().fold(own, |sum, &c| sum.saturating_add(costs(c)))
     }
 }
