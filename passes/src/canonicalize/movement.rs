@@ -51,20 +51,32 @@ pub(super) fn concat_of_one(g: &Graph, node: NodeId) -> Option<Patch> {
     }
 }
 
-/// A concatenation that only another one along the same axis uses → one concatenation.
+/// Concatenations that only another one along the same axis uses → one concatenation. The outermost takes all that are inside, at once: one
+/// at a time would copy the operands of a long chain again and again.
 pub(super) fn concat_of_concat(g: &Graph, node: NodeId) -> Option<Patch> {
     let op = g.op::<Concat>(node)?;
-    let rank = rank(g, result(node))?;
-    let nested = |v: &Value| {
-        let inner = producer::<Concat>(g, *v);
-        has_one_use(g, *v)
-            && inner.is_some_and(|(_, i)| positive_axes(&[i.axis], rank) == positive_axes(&[op.axis], rank))
-    };
-    let operands: Vec<Value> = g.node(node).operands.iter().copied().collect::<Option<_>>()?;
-    let at = operands.iter().position(nested)?;
-    let inner: Vec<Value> = g.node(operands[at].node).operands.iter().copied().collect::<Option<_>>()?;
-    let flat = [&operands[..at], &inner, &operands[at + 1..]].concat();
-    Some(Patch::replace(node, op.clone(), &flat))
+    if g.each_use(result(node)).next().is_some_and(|(user, _)| nested(g, result(node), user)) {
+        return None;
+    }
+    let operands = |node: NodeId| g.node(node).operands.iter().rev().copied();
+    let (mut flat, mut found) = (vec![], false);
+    let mut waiting: Vec<Value> = operands(node).collect::<Option<_>>()?;
+    while let Some(v) = waiting.pop() {
+        // Only the outermost has other users, so that what is nested in one that is nested has one use as well.
+        if nested(g, v, node) && g.node(v.node).operands.iter().all(Option::is_some) {
+            waiting.extend(operands(v.node).flatten());
+            found = true;
+        } else {
+            flat.push(v);
+        }
+    }
+    found.then(|| Patch::replace(node, op.clone(), &flat))
+}
+
+/// Whether `v` is a concatenation along the axis of the concatenation `user`, and is used but once.
+fn nested(g: &Graph, v: Value, user: NodeId) -> bool {
+    let axis = |node: NodeId| positive_axes(&[g.op::<Concat>(node)?.axis], rank(g, result(user))?);
+    has_one_use(g, v) && v.result == 0 && axis(v.node).is_some() && axis(v.node) == axis(user)
 }
 
 /// A slice that takes every element in order → `x`.
