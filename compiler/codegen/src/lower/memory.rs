@@ -4,8 +4,12 @@
 //! is free during its life (greedy by size, Pisarchyk and Lee 2020). A result that may overwrite an operand takes the operand's
 //! place when the operand ends there.
 
+mod occupied;
+
 use optc_runtime::plan::{BufId, Buffer, Place, Port, Slot, Step};
 use optc_tensor::ALIGN;
+
+use self::occupied::Occupied;
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,26 +44,13 @@ pub(super) fn plan(drafts: &[Draft], steps: &[Step], outputs: &[Port]) -> (Vec<B
         (0..drafts.len()).filter(|&b| homes[b] == b && drafts[b].kind == Kind::Temp && lives[b].is_some()).collect();
     order.sort_by_key(|&b| (std::cmp::Reverse(drafts[b].bytes), b));
     let mut offsets = vec![0; drafts.len()];
-    let mut placed: Vec<BufId> = Vec::new();
+    let mut occupied = Occupied::new(steps.len() + 1);
     let mut arena = 0;
     for b in order {
-        let size = |b: BufId| drafts[b].bytes.max(1).next_multiple_of(ALIGN);
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|&&p| overlap(lives[p], lives[b]))
-            .map(|&p| (offsets[p], offsets[p] + size(p)))
-            .collect();
-        taken.sort_unstable();
-        let mut at = 0;
-        for (start, end) in taken {
-            if start >= at + size(b) {
-                break;
-            }
-            at = at.max(end);
-        }
-        offsets[b] = at;
-        arena = arena.max(at + size(b));
-        placed.push(b);
+        let (size, Some(life)) = (drafts[b].bytes.max(1).next_multiple_of(ALIGN), lives[b]) else { continue };
+        offsets[b] = occupied.lowest_free(life, size);
+        occupied.take(life, offsets[b], size);
+        arena = arena.max(offsets[b] + size);
     }
     let place = |b: BufId| match drafts[b].kind {
         Kind::Temp => Place::Arena(offsets[homes[b]]),
@@ -68,10 +59,6 @@ pub(super) fn plan(drafts: &[Draft], steps: &[Step], outputs: &[Port]) -> (Vec<B
         Kind::Output(i) => Place::Output(i),
     };
     ((0..drafts.len()).map(|b| Buffer { bytes: drafts[b].bytes, place: place(b) }).collect(), arena)
-}
-
-fn overlap(a: Life, b: Life) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if a.0 <= b.1 && b.0 <= a.1)
 }
 
 fn lives(buffers: usize, steps: &[Step], outputs: &[Port]) -> Vec<Life> {
