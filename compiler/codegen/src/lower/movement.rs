@@ -9,6 +9,9 @@ use optc_runtime::plan::{BufRef, Info};
 use super::{Declined, Lowered, Lowering, Site, View, mapped};
 use crate::movement::{Movement, Piece, Place, Source, movement};
 
+/// Operands of a concatenation that one kernel copies: each has a place in its code.
+const MAX_SOURCES: usize = 64;
+
 /// Lowers an op of this family.
 pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
     site.without_epilogue()?;
@@ -37,16 +40,28 @@ pub(super) fn place(view: &View) -> Place {
 
 /// Emits the kernel that moves pieces.
 pub(super) fn emit(lw: &mut Lowering, sources: &[View], pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
-    let width = dst.width();
+    emit_bytes(lw, sources, pieces, dst.at, dst.width(), dst.span_bytes(), loc)
+}
+
+/// [`emit`] into `dst_bytes` bytes from `dst` on.
+fn emit_bytes(
+    lw: &mut Lowering,
+    sources: &[View],
+    pieces: Vec<Piece>,
+    dst: BufRef,
+    width: usize,
+    dst_bytes: usize,
+    loc: &[String],
+) -> Lowered {
     if ![1, 2, 4, 8].contains(&width) {
         return Err(Declined::new(format!("kernels do not move elements of {width} bytes")));
     }
+    let bytes = pieces.iter().map(|piece| 2 * piece.shape.iter().product::<usize>() * width).sum::<usize>() as f64;
     let lengths = sources.iter().map(View::span_bytes).collect();
-    let problem = Movement { width, sources: lengths, dst_bytes: dst.span_bytes(), pieces };
+    let problem = Movement { width, sources: lengths, dst_bytes, pieces };
     let kernel = movement(&problem, lw.target.isa);
     let mut args: Vec<BufRef> = sources.iter().map(|view| view.at).collect();
-    args.push(dst.at);
-    let bytes = (2 * dst.len() * width) as f64;
+    args.push(dst);
     lw.kernel(kernel, args, None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
     Ok(())
 }
@@ -62,10 +77,30 @@ fn concat(lw: &mut Lowering, op: &tensor::Concat, site: &Site) -> Lowered {
         let src = lw.view(site.operand(slot)?)?;
         let to = Place { offset: at * dst.byte_strides()[axis], ..place(&dst) };
         at += src.shape[axis] as i64;
-        pieces.push(Piece { shape: src.shape.clone(), source: Source::Copy(slot, place(&src)), dst: to });
+        pieces.push(Piece { shape: src.shape.clone(), source: Source::Copy(sources.len(), place(&src)), dst: to });
         sources.push(src);
+        if sources.len() == MAX_SOURCES && slot + 1 < site.operands.len() {
+            emit_part(lw, &std::mem::take(&mut sources), std::mem::take(&mut pieces), &dst, &site.loc)?;
+        }
     }
-    emit(lw, &sources, pieces, &dst, &site.loc)
+    if sources.len() == site.operands.len() {
+        return emit(lw, &sources, pieces, &dst, &site.loc);
+    }
+    emit_part(lw, &sources, pieces, &dst, &site.loc)
+}
+
+/// Emits the kernel that moves pieces which fill the result from the first one on. It knows nothing of the bytes before, so that parts of
+/// equal extents share a kernel.
+fn emit_part(lw: &mut Lowering, sources: &[View], mut pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
+    let begin = pieces.first().map_or(0, |piece| piece.dst.offset);
+    let reach = |piece: &Piece| {
+        let steps = piece.shape.iter().zip(&piece.dst.strides).map(|(&n, &stride)| (n as i64 - 1) * stride);
+        piece.dst.offset + steps.sum::<i64>() + dst.width() as i64
+    };
+    let end = pieces.iter().filter(|piece| !piece.shape.contains(&0)).map(reach).max().unwrap_or(begin);
+    pieces.iter_mut().for_each(|piece| piece.dst.offset -= begin);
+    let at = BufRef { offset: dst.at.offset + begin as usize, ..dst.at };
+    emit_bytes(lw, sources, pieces, at, dst.width(), (end - begin) as usize, loc)
 }
 
 /// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it keep.
