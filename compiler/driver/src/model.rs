@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::{Rates, Times};
@@ -12,7 +12,7 @@ use optc_runtime::{Plan, Pool};
 use optc_tensor::Memory;
 
 use crate::autotune::{Found, Tuned, tune};
-use crate::cache::{CacheStats, Lru};
+use crate::cache::{CacheStats, Shared};
 use crate::compiler::{is_static, run_passes};
 use crate::region::Region;
 use crate::{Error, Options, Session, TuningCache};
@@ -72,7 +72,7 @@ struct Inner {
     specialised: bool,
     /// The plan of a model whose input shapes are all static.
     only: Option<Arc<CompiledPlan>>,
-    plans: Mutex<Lru<Vec<Type>, Arc<CompiledPlan>>>,
+    plans: Shared<Vec<Type>, Arc<CompiledPlan>>,
 }
 
 impl Model {
@@ -91,7 +91,7 @@ impl Model {
             true => Some(Arc::new(compile(graph, &settings, &settings.tuning, pass_time)?)),
             false => None,
         };
-        let plans = Mutex::new(Lru::new(settings.options.cached_plans));
+        let plans = Shared::new(settings.options.cached_plans);
         Ok(Model(Arc::new(Inner { name, inputs, outputs, settings, graph: kept, specialised: fixed, only, plans })))
     }
 
@@ -127,7 +127,7 @@ impl Model {
 
     /// Hits, misses and evictions of the cache of plans.
     pub fn cache_stats(&self) -> CacheStats {
-        self.0.plans.lock().unwrap_or_else(PoisonError::into_inner).stats()
+        self.0.plans.stats()
     }
 
     /// The account that the model and its runs are charged to.
@@ -165,7 +165,8 @@ impl Model {
         crate::artifact::save(path, graph, passes, self.0.specialised, self.tuning())
     }
 
-    /// The plan for inputs of these types, compiled at first use and then cached.
+    /// The plan for inputs of these types, compiled at first use and then cached. Threads that ask for the same types meanwhile wait for
+    /// the one that compiles.
     ///
     /// # Errors
     /// The types do not fit the model's, or kernels cannot be made.
@@ -173,14 +174,7 @@ impl Model {
         if let Some(only) = &self.0.only {
             return Ok(only.clone());
         }
-        let plans = || self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans().get(&types.to_vec()) {
-            return Ok(plan.clone());
-        }
-        // Compiled without the lock: other shapes need not wait. Two threads may do the same work once.
-        let plan = Arc::new(self.specialise(types)?);
-        plans().insert(types.to_vec(), plan.clone());
-        Ok(plan)
+        self.0.plans.get_or_make(&types.to_vec(), || Ok(Arc::new(self.specialise(types)?)))
     }
 
     /// The plan for these values.
@@ -211,8 +205,8 @@ impl Model {
 
     /// What is known of this machine and has to do with the plans of the model.
     fn tuning(&self) -> TuningCache {
-        let plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = self.0.only.iter().chain(plans.values()).flat_map(|plan| &plan.points);
+        let plans = self.0.plans.values();
+        let all = self.0.only.iter().chain(&plans).flat_map(|plan| &plan.points);
         let known = all.filter_map(|p| Some((p.key.clone(), self.0.settings.tuning.0.get(&p.key)?.clone())));
         TuningCache::with(&self.0.settings.machine, Tuning(known.collect()))
     }
@@ -234,7 +228,7 @@ impl Model {
             tune(&with, &settings.tuning, &settings.pool, inputs, time)?;
         let changed = plan.points.iter().filter(|p| p.taken > 0).map(|p| &p.key).collect::<HashSet<_>>().len();
         let winners = TuningCache::with(&settings.machine, tuning.clone());
-        let mut plans = Lru::new(settings.options.cached_plans);
+        let plans = Shared::new(settings.options.cached_plans);
         let only = inner.only.as_ref().map(|_| plan.clone());
         if only.is_none() {
             plans.insert(types, plan);
@@ -247,7 +241,7 @@ impl Model {
             graph: inner.graph.clone(),
             specialised: inner.specialised,
             only,
-            plans: Mutex::new(plans),
+            plans,
         }));
         Ok(Tuned { model, winners, points, changed, trials, share, complete })
     }
