@@ -24,18 +24,95 @@ fn root(k: usize, n: usize, sign: f64) -> Complex {
     (angle.cos(), angle.sin())
 }
 
+/// Prime factors beyond this are transformed with chirps: below, the sum of all products is as fast and more exact.
+const MAX_DIRECT: usize = 61;
+
 /// The transform of `x`, by the smallest factor of its length at a time (Cooley and Tukey), unscaled.
 fn transform(x: &[Complex], sign: f64) -> Vec<Complex> {
     let n = x.len();
-    let Some(p) = (2..=n).find(|p| n.is_multiple_of(*p)) else { return x.to_vec() };
+    let Some(p) = smallest_factor(n) else { return x.to_vec() };
     let m = n / p;
     let parts: Vec<Vec<Complex>> =
         (0..p).map(|r| transform(&x.iter().skip(r).step_by(p).copied().collect::<Vec<_>>(), sign)).collect();
-    let term = |k: usize, r: usize| times(parts[r][k % m], root(k * r, n, sign));
-    (0..n).map(|k| (0..p).fold((0.0, 0.0), |sum, r| plus(sum, term(k, r)))).collect()
+    if p <= MAX_DIRECT {
+        let term = |k: usize, r: usize| times(parts[r][k % m], root(k * r, n, sign));
+        return (0..n).map(|k| (0..p).fold((0.0, 0.0), |sum, r| plus(sum, term(k, r)))).collect();
+    }
+    let chirp = Chirp::new(p, sign);
+    let mut y = vec![(0.0, 0.0); n];
+    for k in 0..m {
+        let column: Vec<Complex> = (0..p).map(|r| times(parts[r][k], root(k * r, n, sign))).collect();
+        chirp.transform(&column).into_iter().enumerate().for_each(|(j, v)| y[k + j * m] = v);
+    }
+    y
 }
 
-/// The largest length of a transform: with a large prime factor its cost is the square.
+/// The smallest prime factor of `n`; none where `n` is below 2.
+fn smallest_factor(n: usize) -> Option<usize> {
+    let divides = |p: &usize| n.is_multiple_of(*p);
+    (2..).take_while(|p| p * p <= n).find(divides).or((n >= 2).then_some(n))
+}
+
+/// The transform of any one length as a convolution with a chirp (Bluestein 1970): `jk = (j² + k² - (k - j)²) / 2`.
+struct Chirp {
+    /// `e^(sign · πi · k² / n)`.
+    chirp: Vec<Complex>,
+    /// The transform of the conjugate chirp, mirrored around 0.
+    spectrum: Vec<Complex>,
+    roots: Vec<Complex>,
+}
+
+impl Chirp {
+    fn new(n: usize, sign: f64) -> Chirp {
+        let chirp: Vec<Complex> = (0..n).map(|k| root(k * k, 2 * n, sign)).collect();
+        let size = (2 * n - 1).next_power_of_two();
+        let roots: Vec<Complex> = (0..size / 2).map(|k| root(k, size, -1.0)).collect();
+        let mut spectrum = vec![(0.0, 0.0); size];
+        for (k, &(re, im)) in chirp.iter().enumerate() {
+            (spectrum[k], spectrum[(size - k) % size]) = ((re, -im), (re, -im));
+        }
+        transform_power_of_two(&mut spectrum, &roots);
+        Chirp { chirp, spectrum, roots }
+    }
+
+    fn transform(&self, x: &[Complex]) -> Vec<Complex> {
+        let size = self.spectrum.len();
+        let mut y: Vec<Complex> = x.iter().zip(&self.chirp).map(|(&x, &c)| times(x, c)).collect();
+        y.resize(size, (0.0, 0.0));
+        transform_power_of_two(&mut y, &self.roots);
+        // The inverse is the conjugate of the conjugate's transform.
+        for (y, &s) in y.iter_mut().zip(&self.spectrum) {
+            let product = times(*y, s);
+            *y = (product.0, -product.1);
+        }
+        transform_power_of_two(&mut y, &self.roots);
+        let scaled = |(re, im): Complex| (re / size as f64, -im / size as f64);
+        y.into_iter().zip(&self.chirp).map(|(y, &c)| times(scaled(y), c)).collect()
+    }
+}
+
+/// The transform of a length that is a power of two in place; `roots` are `e^(-2πi · k / n)` for the first half.
+fn transform_power_of_two(x: &mut [Complex], roots: &[Complex]) {
+    let n = x.len();
+    let bits = n.trailing_zeros();
+    for i in 0..n {
+        let mirrored = if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
+        if i < mirrored {
+            x.swap(i, mirrored);
+        }
+    }
+    for half in (0..bits).map(|level| 1 << level) {
+        for block in x.chunks_exact_mut(2 * half) {
+            let (low, high) = block.split_at_mut(half);
+            for ((a, b), &w) in low.iter_mut().zip(high).zip(roots.iter().step_by(n / (2 * half))) {
+                let turned = times(*b, w);
+                (*a, *b) = (plus(*a, turned), (a.0 - turned.0, a.1 - turned.1));
+            }
+        }
+    }
+}
+
+/// The largest length of a transform.
 const MAX_LENGTH: i64 = 1 << 24;
 
 /// A scalar operand that counts something.
@@ -239,14 +316,29 @@ mod tests {
 
     #[test]
     fn mixed_lengths_agree_with_the_definition() {
-        for n in [1usize, 2, 6, 7, 12] {
-            let x: Vec<Complex> = (0..n).map(|k| ((k * k % 5) as f64, k as f64 / 3.0)).collect();
-            let y = transform(&x, -1.0);
+        // Small factors, a large prime, a square and multiples of large primes.
+        for (n, sign) in
+            [1usize, 2, 6, 7, 12, 67, 127, 2 * 101, 67 * 67, 6 * 89].into_iter().zip([-1.0, 1.0].into_iter().cycle())
+        {
+            let x: Vec<Complex> = (0..n).map(|k| ((k * k % 5) as f64, (k % 11) as f64 / 3.0)).collect();
+            let y = transform(&x, sign);
             for (k, found) in y.iter().enumerate() {
-                let direct = (0..n).fold((0.0, 0.0), |s, j| plus(s, times(x[j], root(j * k, n, -1.0))));
+                let direct = (0..n).fold((0.0, 0.0), |s, j| plus(s, times(x[j], root(j * k, n, sign))));
                 assert!((found.0 - direct.0).abs() < 1e-9 && (found.1 - direct.1).abs() < 1e-9, "{n} {k}");
             }
         }
+    }
+
+    #[test]
+    fn a_large_prime_length_takes_the_time_of_its_neighbours() {
+        let n = 999_983;
+        let x: Vec<Complex> = (0..n).map(|k| root(7 * k, n, 1.0)).collect();
+        let y = transform(&x, -1.0);
+        let wrong = |k: &usize| {
+            let expected = if *k == 7 { n as f64 } else { 0.0 };
+            (y[*k].0 - expected).abs() > 1e-6 || y[*k].1.abs() > 1e-6
+        };
+        assert_eq!((0..n).find(wrong), None);
     }
 
     fn eval(op: impl Into<crate::Op>, operands: Vec<Option<Tensor>>) -> Result<Tensor, OpError> {
