@@ -124,6 +124,22 @@ fn counted_loops_have_static_stacks() {
     assert_eq!(graph.ty(graph.outputs[1].value).to_string(), "tensor<3xi64>");
 }
 
+/// Of more trips than a loop may make, nobody waits for the first.
+#[test]
+fn too_many_trips_are_refused_before_the_first() {
+    let long = "%9 = tensor.const {value = dense<[16777217]> : tensor<i64>} : tensor<i64>";
+    let counted = LOOP.replace("{\n  %0, %1 = cf.loop %n, %c,", &format!("{{\n  {long}\n  %0, %1 = cf.loop %9, _,"));
+    refused(&counted, "the loop makes 16777217 trips, expected at most 16777216");
+    let graph = sound(&LOOP.replace("cf.loop %n, %c,", "cf.loop %n, _,"));
+    let inputs = [
+        Tensor::scalar(i64::MAX).into(),
+        Tensor::from_bools(&[], &[true]).unwrap().into(),
+        floats(&[1], &[1.0]), // doubles with each trip: no machine makes many
+        floats(&[], &[10.0]),
+    ];
+    assert!(run(&graph, &inputs).unwrap_err().to_string().contains("(C5)"));
+}
+
 #[test]
 fn loop_c1_to_c5() {
     refused(&LOOP.replace("carried = 1", "carried = 3"), "(C1)");

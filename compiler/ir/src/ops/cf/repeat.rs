@@ -37,8 +37,8 @@ impl Loop {
     }
 
     /// The number of trips where it is known.
-    fn trips(&self, cx: &InferCx, region: &Graph) -> Dim {
-        let max = cx.constant(0).filter(|t| t.len() == 1).map(|t| t.to_i64_vec()[0].clamp(0, MAX_TRIPS) as usize);
+    fn trips(&self, cx: &InferCx, region: &Graph) -> Result<Dim, OpError> {
+        let max = cx.constant(0).filter(|t| t.len() == 1).map(|t| t.to_i64_vec()[0].max(0));
         let always = !cx.has(1)
             || (cx.constant(1).is_some_and(|t| t.to_i64_vec() == [1])
                 && region.outputs.first().is_some_and(|o| {
@@ -47,11 +47,19 @@ impl Loop {
                     passed_on || matches!(&node.op, Op::Constant(c) if c.value.0.to_i64_vec() == [1])
                 }));
         match max {
-            Some(0) => Dim::Known(0),
-            Some(n) if always => Dim::Known(n),
-            _ => Dim::Unknown,
+            Some(n) if n == 0 || always => {
+                check_trips(n)?;
+                Ok(Dim::Known(n as usize))
+            }
+            _ => Ok(Dim::Unknown),
         }
     }
+}
+
+/// Refuses a number of trips that is known before the first one.
+fn check_trips(trips: i64) -> Result<(), OpError> {
+    ensure!(trips <= MAX_TRIPS, "C5", "the loop makes {trips} trips, expected at most {MAX_TRIPS}");
+    Ok(())
 }
 
 impl Semantics for Loop {
@@ -77,7 +85,7 @@ impl Semantics for Loop {
             let start = cx.types[2 + k].unwrap_or(param);
             types.push(start.join(given).unwrap_or_else(|| param.clone()));
         }
-        let trips = self.trips(cx, region);
+        let trips = self.trips(cx, region)?;
         for i in 1 + carried..region.outputs.len() {
             types.push(stacked_type(output_type(region, i)?, trips.clone(), |_| Ok(0))?);
         }
@@ -102,6 +110,9 @@ impl Semantics for Loop {
         let start = args.optional(1).map(flag).transpose()?;
         ensure!(max.is_some() || start.is_some(), "C5", "the loop has neither a count nor a condition");
         let (max, mut go) = (max.unwrap_or(i64::MAX), start.unwrap_or(true));
+        if start.is_none() {
+            check_trips(max)?;
+        }
         let mut carried = present(args.values, 2)?;
         let captures = carried.split_off(count);
         let mut stacks = Stacks::new(args.types.len().saturating_sub(count));
