@@ -361,3 +361,28 @@ fn expressions_behind_folds() {
         1,
     );
 }
+
+#[test]
+fn concatenations_of_many_operands_are_joined_in_parts() {
+    let mut extents: Vec<usize> = (0..150).map(|i| i % 4).collect();
+    extents[63..65].fill(0); // around the end of a part
+    let params: Vec<String> = extents.iter().enumerate().map(|(i, n)| format!("%x{i}: tensor<3x{n}x2xf32>")).collect();
+    let names: Vec<String> = (0..extents.len()).map(|i| format!("%x{i}")).collect();
+    let (params, names, sum) = (params.join(", "), names.join(", "), extents.iter().sum::<usize>());
+    let join = format!("tensor.concat {names} {{axis = 1}} : tensor<3x{sum}x2xf32>");
+    check(&format!("func @f({params}) {{ %0 = {join} return %0 as \"y\" }}"), 1);
+}
+
+#[test]
+fn axes_of_many_elements_are_not_looked_through() {
+    let x = "tensor<100000000xf32>";
+    let text = format!(
+        "func @f(%x: {x}) {{
+        %by = tensor.const {{value = dense<[5, 5]> : tensor<2xi64>}} : tensor<2xi64>
+        %0 = tensor.pad %x, _, %by {{mode = \"reflect\"}} : tensor<100000010xf32>
+        return %0 as \"y\" }}"
+    );
+    let compiled = lower(parse(&text).unwrap(), &Target::host(), &no_regions).unwrap();
+    let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
+    assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
+}

@@ -16,6 +16,8 @@ use optc_ir::Encoding;
 /// Where each element of an axis comes from; `None` for one that is filled.
 type Map = Vec<Option<usize>>;
 
+/// A map has an entry for each element of an axis: longer ones would take longer to look through than to move.
+const MAX_AXIS: usize = 1 << 22;
 /// More pieces than this make too large a kernel.
 const MAX_PIECES: usize = 64;
 
@@ -61,6 +63,9 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
     let mut dst = site.result()?.clone();
     if let Op::ScatterNd(op) = op {
         return scatter(lw, op, site, &dst);
+    }
+    if let Some(n) = dst.shape.iter().find(|&&n| n > MAX_AXIS) {
+        return Err(Declined::new(format!("an axis of {n} elements is not mapped, expected at most {MAX_AXIS}")));
     }
     let x = lw.view(site.operand(0)?)?;
     let maps: Vec<Map> = match op {
