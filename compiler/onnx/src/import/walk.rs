@@ -3,7 +3,7 @@
 //! Calls of model-local functions are inlined: their bodies are walked with names, operator sets and attribute values
 //! of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use optc_ir::{Graph, Value};
 
@@ -89,10 +89,12 @@ impl<'a> Importer<'a> {
         let graph = file.graph();
         let mut scope = Scope { values: HashMap::new(), opsets: &file.opsets, bindings: &bindings, depth: 0 };
         self.initializers(graph, &mut scope)?;
+        let mut listed = HashSet::new();
         for input in &graph.input {
             let name = input.name();
+            let again = !listed.insert(name);
             if !name.is_empty() && scope.values.contains_key(name) {
-                if graph.input.iter().filter(|i| i.name() == name).count() > 1 {
+                if again {
                     return Err(Diagnostic::new("import", format!("input `{name}` is defined twice")));
                 }
                 continue; // up to IR version 3, initializers are listed as inputs as well
@@ -105,11 +107,12 @@ impl<'a> Importer<'a> {
             scope.define("input", name, value)?;
         }
         self.walk(&graph.node, &mut scope)?;
+        listed.clear();
         for output in &graph.output {
             let Some(value) = scope.get(output.name()) else {
                 return Err(Diagnostic::new("import", format!("output `{}` is not defined", output.name())));
             };
-            if self.graph.outputs.iter().any(|o| o.name == output.name()) {
+            if !listed.insert(output.name()) {
                 return Err(Diagnostic::new("import", format!("output `{}` is listed twice", output.name())));
             }
             self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
