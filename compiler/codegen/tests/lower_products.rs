@@ -5,7 +5,7 @@ mod lowered;
 
 use lowered::{Arg, check, constant, input, random};
 use optc_ir::Real;
-use optc_ir::ops::{math, nn};
+use optc_ir::ops::{math, nn, quant};
 use optc_tensor::{DType, Tensor};
 
 fn attention() -> nn::Attention {
@@ -87,5 +87,39 @@ fn products_in_bfloat16() {
     for (trans_a, trans_b, a, b) in [(false, true, [3, 70], [9, 70]), (true, false, [70, 3], [70, 9])] {
         let gemm = nn::Gemm { alpha: Real(0.5), beta: Real(2.0), precision: DType::BF16, trans_a, trans_b };
         check(gemm, &[input(&a), constant(&b, 2), constant(&[9], 3)], false);
+    }
+}
+
+/// The last window of an axis is a window of padding: nothing is read for it, though the axis is one that steps over pixels.
+#[test]
+fn narrow_convolutions_with_a_last_window_in_the_padding() {
+    let bytes = |dtype: DType, shape: &[usize], seed: i64| {
+        let n = shape.iter().product::<usize>() as i64;
+        let low = if dtype == DType::I8 { -128 } else { 0 };
+        let values: Vec<i64> = (0..n).map(|i| (i * 37 + seed) % 256 + low).collect();
+        Tensor::from_i64(dtype, shape, &values).unwrap()
+    };
+    for (size, stride, pads, channels) in [
+        ([8, 8], [2, 2], [0, 0, 1, 1], 64),
+        ([5, 8], [3, 2], [0, 0, 4, 0], 5),
+        ([8, 5], [1, 2], [0, 0, 0, 4], 4),
+        ([1, 1], [2, 3], [0, 0, 2, 3], 3),
+        ([7, 4], [2, 2], [0, 1, 4, 2], 17),
+    ] {
+        let (pads, strides) = (pads.to_vec(), stride.to_vec());
+        let (x, w) = ([2, channels, size[0], size[1]], [9, channels, 1, 1]);
+        for nhwc in [false, true] {
+            let conv = nn::Conv { pads: pads.clone(), strides: strides.clone(), ..nn::Conv::default() };
+            for precision in [DType::F32, DType::BF16] {
+                check(nn::Conv { precision, ..conv.clone() }, &[input(&x), constant(&w, 2), constant(&[9], 3)], nhwc);
+            }
+            for dtype in [DType::U8, DType::I8] {
+                let conv =
+                    quant::QuantConv { dilations: vec![], groups: 1, pads: pads.clone(), strides: strides.clone() };
+                let zero = Arg::Constant(bytes(dtype, &[], 77));
+                let (x, w) = (Arg::Input(bytes(dtype, &x, 1)), Arg::Constant(bytes(DType::I8, &w, 2)));
+                check(conv, &[x, w, zero], nhwc);
+            }
+        }
     }
 }

@@ -376,10 +376,11 @@ pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost
     cost::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
 }
 
-/// Windows of one element that step over pixels read only those: the source's strides are longer instead.
+/// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the
+/// padding: there is no pixel for it, however long the strides are.
 fn stepped(mut p: Product) -> Product {
     for (d, axis) in p.axes.iter_mut().enumerate() {
-        if axis.kernel == 1 && axis.stride > 1 && axis.pads[0] == 0 {
+        if axis.kernel == 1 && axis.stride > 1 && axis.inside() {
             p.src.strides[d + 2] *= axis.stride as i64;
             *axis = Axis { size: axis.out, stride: 1, pads: [0, 0], ..*axis };
         }
