@@ -19,11 +19,29 @@ const ROUNDS: u64 = 64;
 #[derive(Debug, Default)]
 pub struct Arena {
     tensor: Option<Tensor>,
+    /// The address of bytes that somebody else keeps, and how many they are: these, and no others.
+    given: Option<(usize, usize)>,
 }
 
 impl Arena {
+    /// An arena over `bytes` bytes from `at` on that the caller keeps, which runs that need more of them refuse: for hosts that place
+    /// memory themselves, and tests that put inaccessible pages between buffers.
+    ///
+    /// # Safety
+    /// The bytes live as long as any run in the arena, and nobody else uses them meanwhile. Those that a plan's buffers have, or for an
+    /// executor's scratch all of them, can be read, and written where the plan writes.
+    pub unsafe fn over(at: *mut u8, bytes: usize) -> Arena {
+        Arena { tensor: None, given: Some((at.expose_provenance(), bytes)) }
+    }
+
     /// The address of at least `bytes` bytes.
     fn reserve(&mut self, bytes: usize) -> Result<*mut u8, RunError> {
+        if let Some((at, have)) = self.given {
+            let enough = bytes <= have;
+            return enough
+                .then(|| std::ptr::with_exposed_provenance_mut(at))
+                .ok_or(TensorError::TooLarge(vec![bytes]).into());
+        }
         if self.tensor.as_ref().is_none_or(|t| t.len() < bytes) {
             self.tensor = None;
             self.tensor = Some(Tensor::zeros(DType::U8, &[bytes.next_multiple_of(ALIGN)])?);
@@ -72,6 +90,11 @@ impl Executor {
         &self.plan
     }
 
+    /// Lets the workers have their scratch in `arena`, which holds [`Plan::scratch_bytes`] for each.
+    pub fn set_scratch(&mut self, arena: Arena) {
+        self.scratch = arena;
+    }
+
     /// Runs the plan on one value per input; gives one per output. With `timings`, the time of every step is added there.
     ///
     /// # Errors
@@ -92,7 +115,7 @@ impl Executor {
             }
         }
         self.place(&plan, inputs, arena)?;
-        let scratch = plan.kernel_steps().map(|k| k.scratch.next_multiple_of(ALIGN)).max().unwrap_or(0);
+        let scratch = plan.scratch_bytes();
         let scratch_at = self.scratch.reserve(scratch * pool.threads())?;
         let start = Instant::now();
         if let Some(t) = timings.as_deref_mut() {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use optc_ir::{Op, Type, Val};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{ALIGN, DType, Tensor};
 
 use crate::RunError;
 use crate::kernel::KernelFn;
@@ -216,6 +216,11 @@ impl Plan {
     /// Bytes of all constants that kernels read.
     pub fn constant_bytes(&self) -> usize {
         self.constants.iter().map(|t| t.bytes().len()).sum()
+    }
+
+    /// Bytes of scratch that each worker has: those of the kernel that needs most, to the next cache line.
+    pub fn scratch_bytes(&self) -> usize {
+        self.kernel_steps().map(|k| k.scratch.next_multiple_of(ALIGN)).max().unwrap_or(0)
     }
 
     /// The steps that are evaluated on the host.
