@@ -1,52 +1,46 @@
-//! Helpers for tests of kernels: run one through machine code with guard bytes around every buffer.
+//! Helpers for tests of kernels: run one through machine code, or a plan of them, with inaccessible pages around every buffer.
+//!
+//! The environment variable `OPTC_TEST_ISAS` names the rows of the target table that tests take, with spaces between them; all of them
+//! without it. Under valgrind, which knows no AVX-512, that is `OPTC_TEST_ISAS="portable avx2"`.
 
+mod cases;
 mod emulate;
+mod plans;
+mod rooms;
+
+pub use cases::{Named, name_case};
+pub use plans::run_guarded;
 
 use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel};
 use crate::target::{ISAS, Isa};
 use crate::tile::Tile;
+use rooms::{Rooms, SIDES, Side};
 use std::path::Path;
 
-/// Bytes before and after each buffer; a multiple of the alignment of buffers.
-const GUARD: usize = 256;
-const FILL: u8 = 0xc3;
-
-/// A buffer aligned to 64 bytes between guards.
-struct Guarded {
-    raw: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Guarded {
-    fn new(bytes: &[u8]) -> Guarded {
-        let mut raw = vec![FILL; bytes.len() + 2 * GUARD + 64];
-        let start = GUARD + raw.as_ptr().align_offset(64);
-        raw[start..start + bytes.len()].copy_from_slice(bytes);
-        Guarded { raw, start, len: bytes.len() }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.raw[self.start..self.start + self.len]
-    }
-
-    fn intact(&self) -> bool {
-        let (before, rest) = self.raw.split_at(self.start);
-        before.iter().chain(&rest[self.len..]).all(|&b| b == FILL)
-    }
-}
-
-/// The rows of the target table that this machine can run; says which ones it cannot.
+/// The rows of the target table that this machine can run and tests take; says which ones it cannot run.
+///
+/// # Panics
+///
+/// When tests take none of them.
 pub fn isas() -> Vec<&'static Isa> {
-    let (here, missing): (Vec<_>, Vec<_>) = ISAS.iter().partition(|isa| (isa.detect)());
+    let (here, missing): (Vec<_>, Vec<_>) = all_isas().into_iter().partition(|isa| (isa.detect)());
     missing.iter().for_each(|isa| eprintln!("skipped: this machine has no {}", isa.name));
+    assert!(!here.is_empty(), "this machine has none of the instruction sets that `OPTC_TEST_ISAS` names");
     here
 }
 
-/// All rows: kernels for those that this machine cannot run go through the interpreter ([`run_here`]).
+/// All rows that tests take: kernels for those that this machine cannot run go through the interpreter ([`run_here`]).
+///
+/// # Panics
+///
+/// When `OPTC_TEST_ISAS` names one that there is not.
 pub fn all_isas() -> Vec<&'static Isa> {
-    ISAS.iter().collect()
+    let Ok(names) = std::env::var("OPTC_TEST_ISAS") else { return ISAS.iter().collect() };
+    for name in names.split_whitespace() {
+        assert!(Isa::by_name(name).is_some(), "`OPTC_TEST_ISAS`: there is no instruction set `{name}`");
+    }
+    ISAS.iter().filter(|isa| names.split_whitespace().any(|name| name == isa.name)).collect()
 }
 
 /// [`run_jit`] where this machine has the kernel's vectors, else the interpreter; if the environment variable `OPTC_EMULATE`
@@ -85,7 +79,8 @@ pub fn portable() -> &'static Isa {
     &ISAS[ISAS.len() - 1]
 }
 
-/// Compiles a kernel and runs all its tasks, half of them by a second call.
+/// Compiles a kernel and runs all its tasks, half of them by a second call: once with each buffer, and the scratch, right before an
+/// inaccessible page and once right behind one. An access outside of them ends the process, with the kernel's name.
 ///
 /// # Errors
 ///
@@ -93,31 +88,54 @@ pub fn portable() -> &'static Isa {
 ///
 /// # Panics
 ///
-/// When a buffer's length is not the declared one, the kernel wrote outside of its buffers, or into a read-only one.
+/// When a buffer's length is not the declared one, the kernel wrote beside its buffers or into a read-only one, or where they lie
+/// makes a difference.
 pub fn run_jit(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), EmitError> {
     assert_eq!(buffers.len(), kernel.bufs.len(), "one buffer for each that kernel `{}` declares", kernel.name);
     for (buffer, declared) in buffers.iter().zip(&kernel.bufs) {
         assert_eq!(buffer.len(), declared.bytes, "length of buffer `{}`", declared.name);
     }
     let code = Code::compile(&[kernel], 1)?;
-    let mut guarded: Vec<_> = buffers.iter().map(|b| Guarded::new(b)).collect();
-    let mut scratch = Guarded::new(&vec![0xa5; kernel.scratch_bytes]);
-    let args: Vec<*mut u8> = guarded.iter_mut().map(|g| g.raw[g.start..].as_mut_ptr()).collect();
-    let scratch_ptr = scratch.raw[scratch.start..].as_mut_ptr();
-    for (begin, end) in [(kernel.tasks / 2, kernel.tasks), (0, kernel.tasks / 2)] {
-        // SAFETY: buffers and scratch have the declared lengths (checked above) and alignment, are distinct, and live
-        // as `code` does until the end of this function; the task range is within bounds.
-        unsafe { code.entry(0)(args.as_ptr(), scratch_ptr, begin, end) };
-    }
-    assert!(scratch.intact(), "kernel `{}` wrote outside of its scratch", kernel.name);
-    for ((guarded, buffer), declared) in guarded.iter().zip(buffers).zip(&kernel.bufs) {
-        assert!(guarded.intact(), "kernel `{}` wrote outside of buffer `{}`", kernel.name, declared.name);
-        if declared.access == Access::Read {
-            assert_eq!(guarded.bytes(), &buffer[..], "read-only buffer `{}` was written", declared.name);
-        }
-        buffer.copy_from_slice(guarded.bytes());
+    let _named = name_case(&described(kernel));
+    let [first, second] = SIDES.map(|side| run_between_pages(kernel, &code, buffers, side));
+    for (i, declared) in kernel.bufs.iter().enumerate() {
+        let same = first.bytes(i) == second.bytes(i);
+        assert!(same, "kernel `{}`: where buffer `{}` lies makes a difference", kernel.name, declared.name);
+        buffers[i].copy_from_slice(first.bytes(i));
     }
     Ok(())
+}
+
+/// The kernel's name, its buffers, and the test that runs it.
+fn described(kernel: &Kernel) -> String {
+    let thread = std::thread::current();
+    let bufs: Vec<_> = kernel.bufs.iter().map(|b| format!("{} of {}", b.name, b.bytes)).collect();
+    let (test, bufs) = (thread.name().unwrap_or_default(), bufs.join(", "));
+    format!("kernel `{}` in `{test}`: {} tasks, bytes: {bufs}", kernel.name, kernel.tasks)
+}
+
+/// Runs a kernel on copies of buffers; gives them.
+fn run_between_pages(kernel: &Kernel, code: &Code, buffers: &[Vec<u8>], side: Side) -> Rooms {
+    let lengths: Vec<usize> = buffers.iter().map(Vec::len).collect();
+    let mut rooms = Rooms::new(&lengths, side);
+    for (i, (buffer, declared)) in buffers.iter().zip(&kernel.bufs).enumerate() {
+        rooms.fill(i, buffer);
+        if declared.access == Access::Read {
+            rooms.close(i);
+        }
+    }
+    let scratch = Rooms::new(&[kernel.scratch_bytes], side);
+    let args: Vec<*mut u8> = (0..lengths.len()).map(|i| rooms.address(i)).collect();
+    for (begin, end) in [(kernel.tasks / 2, kernel.tasks), (0, kernel.tasks / 2)] {
+        // SAFETY: buffers and scratch have the declared lengths (the caller has checked), are distinct, and live as `code` does until the
+        // end of this function; no kernel needs them aligned to more than their elements; the task range is within bounds.
+        unsafe { code.entry(0)(args.as_ptr(), scratch.address(0), begin, end) };
+    }
+    assert!(scratch.intact(0), "kernel `{}` wrote outside of its scratch", kernel.name);
+    for (i, declared) in kernel.bufs.iter().enumerate() {
+        assert!(rooms.intact(i), "kernel `{}` wrote outside of buffer `{}`", kernel.name, declared.name);
+    }
+    rooms
 }
 
 /// The bytes of floats.

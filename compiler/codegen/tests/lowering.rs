@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use optc_codegen::lower::{Decision, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, random_floats};
+use optc_codegen::testing::{isas, random_floats, run_guarded};
 use optc_ir::{Graph, Val, infer_types, parse};
+use optc_runtime::Pool;
 use optc_runtime::plan::Callable;
-use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Tensor};
 
 fn no_regions(_: &Graph) -> Arc<dyn Callable> {
@@ -56,18 +56,14 @@ fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], 
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
-    let mut executor = Executor::new(Arc::new(compiled.plan));
-    let pool = Pool::new(2).unwrap();
-    let mut arena = Arena::default();
-    for _ in 0..2 {
-        let found = executor.run(inputs, &mut arena, &pool, None).unwrap();
-        for (found, want) in found.iter().zip(want) {
-            let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
-            assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
-            for (i, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
-                let close = f == w || (f.is_nan() && w.is_nan()) || (f - w).abs() <= 1e-5 * (1.0 + w.abs());
-                assert!(close, "{text}\nelement {i} is {f}, expected {w}");
-            }
+    let name = format!("{} on {}", text.split_whitespace().collect::<Vec<_>>().join(" "), isa.name);
+    let found = run_guarded(&Arc::new(compiled.plan), inputs, &Pool::new(2).unwrap(), &name).unwrap();
+    for (found, want) in found.iter().zip(want) {
+        let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
+        assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
+        for (i, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+            let close = f == w || (f.is_nan() && w.is_nan()) || (f - w).abs() <= 1e-5 * (1.0 + w.abs());
+            assert!(close, "{text}\nelement {i} is {f}, expected {w}");
         }
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use optc_codegen::lower::{Decision, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, random_floats};
+use optc_codegen::testing::{isas, random_floats, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
-use optc_runtime::{Arena, Executor, Pool, RunError};
+use optc_runtime::{Pool, RunError};
 use optc_tensor::{DType, Tensor};
 
 /// An operand of the op under test.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Arg {
     Input(Tensor),
     Constant(Tensor),
@@ -70,8 +70,8 @@ pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<V
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }
-    let mut executor = Executor::new(Arc::new(compiled.plan));
-    executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None)
+    let name = format!("{op:?} of {args:?} on {}", isa.name);
+    run_guarded(&Arc::new(compiled.plan), &inputs, &Pool::new(2).unwrap(), &name)
 }
 
 /// Runs the op through the kernels of every instruction set and the interpreter.
