@@ -69,7 +69,9 @@ pub(super) fn halves(view: View) -> Vec<View> {
     }
     let strides = view.strides.iter().map(|s| 2 * s).collect();
     let low = View { dtype: DType::I32, strides, ..view };
-    let high = View { at: BufRef { offset: low.at.offset + 4, ..low.at }, ..low.clone() };
+    // Where there is no element, there is no byte of an upper half either.
+    let above = if low.is_empty() { 0 } else { 4 };
+    let high = View { at: BufRef { offset: low.at.offset + above, ..low.at }, ..low.clone() };
     vec![low, high]
 }
 
