@@ -200,6 +200,8 @@ pub struct Lowering {
     choice: Option<Choice>,
     /// What the node at hand multiplies.
     product: Option<Extents>,
+    /// Why the node at hand is not one kernel with the product before it.
+    apart: Option<&'static str>,
     tuning: Tuning,
     points: Vec<Point>,
     /// The contraction that was emitted last.
@@ -224,6 +226,7 @@ impl Lowering {
             names: Vec::new(),
             choice: None,
             product: None,
+            apart: None,
             tuning,
             points: Vec::new(),
             emitted: None,
@@ -289,8 +292,12 @@ impl Lowering {
         self.names.clear();
         self.choice = None;
         self.product = None;
+        self.apart = None;
         match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
-            (Ok(decision), ..) => self.report.push(NodeReport::new(&node, decision, self.choice, self.product)),
+            (Ok(decision), ..) => {
+                let report = NodeReport::new(&node, decision, self.choice, self.product);
+                self.report.push(NodeReport { apart: self.apart, ..report });
+            }
             // No single kernel takes the region: its ops go their own ways.
             (Err(_), Op::Fused(_), [region]) => self.unfuse(id, &node, region, regions)?,
             (Err(Declined(reason)), ..) => {

@@ -51,6 +51,8 @@ pub struct NodeReport {
     pub choice: Option<Choice>,
     /// What the node multiplies, if it is a product.
     pub product: Option<Extents>,
+    /// Why a depthwise convolution is not one kernel with the product before it.
+    pub apart: Option<&'static str>,
 }
 
 impl NodeReport {
@@ -66,6 +68,6 @@ impl NodeReport {
             _ => vec![node.op.name().to_owned()],
         };
         let results = node.results.iter().map(|r| r.ty.clone()).collect();
-        NodeReport { ops, loc: node.loc.clone(), results, decision, choice, product }
+        NodeReport { ops, loc: node.loc.clone(), results, decision, choice, product, apart: None }
     }
 }

@@ -37,26 +37,39 @@ pub(super) struct Depthwise<'a> {
 }
 
 impl Lowering {
-    /// Emits both convolutions as one kernel, if the one before was lowered last and suits.
+    /// Emits both convolutions as one kernel, if the one before was lowered last and suits; the report says why they are apart.
     pub(super) fn separable(&mut self, d: &Depthwise) -> bool {
-        let Some(before) = self.emitted.take_if(|e| e.dst == d.src.at) else { return false };
+        let together = self.together(d);
+        self.apart = together.err();
+        together.is_ok()
+    }
+
+    fn together(&mut self, d: &Depthwise) -> Result<(), &'static str> {
+        let before = self.emitted.take_if(|e| e.dst == d.src.at);
+        let before = before.ok_or("what it reads comes from no product")?;
         // A region that reads a value twice, in its epilogue too, is one reader.
         let twice = d.places.iter().any(|at| at.buf == before.dst.buf);
-        let alone = self.uses_left.get(&d.value) == Some(&1) && !twice;
-        let last =
-            self.steps.last().is_some_and(|step| matches!(step, Step::Kernel(k) if k.args.last() == Some(&before.dst)));
+        if self.uses_left.get(&d.value) != Some(&1) || twice {
+            return Err("what is between them is read again");
+        }
+        if !self.steps.last().is_some_and(|step| matches!(step, Step::Kernel(k) if k.args.last() == Some(&before.dst)))
+        {
+            return Err("something runs between them");
+        }
         let tile = (before.schedule.mr, before.schedule.nr);
         let problem = Separable { dense: before.contract, window: d.window.clone(), tile };
-        if !alone || !last || problem.declines().is_some() {
-            return false;
+        if let Some(why) = problem.declines() {
+            return Err(why);
         }
         let cut = problem.cut(&self.target.machine);
         if !problem.pays(cut, &self.target.machine) {
-            return false;
+            return Err("each group of channels would read a long source again");
         }
-        let Ok(kernel) = separable(&problem, self.target.isa, cut) else { return false };
+        let kernel =
+            separable(&problem, self.target.isa, cut).map_err(|_| "an offset of the first one does not fit")?;
         let of_group = cut.panels * tile.1;
-        let Ok(filters) = floats(&filters(d.weights, problem.window.channels, of_group)) else { return false };
+        let filters = floats(&filters(d.weights, problem.window.channels, of_group));
+        let filters = filters.map_err(|_| "there is no memory for its weights")?;
         self.take_back();
         let filters = self.add_constant(filters);
         let mut args = vec![before.a, before.b];
@@ -72,7 +85,7 @@ impl Lowering {
         if let Some(report) = self.report.iter_mut().rev().find(|r| r.loc == before.loc) {
             report.decision = Decision::Kernel { names: vec![name] };
         }
-        true
+        Ok(())
     }
 
     /// Takes the last step back, a kernel's, and its kernel if no other step runs that.
