@@ -1,7 +1,7 @@
 //! Random shapes for every kind of nest: one op with the operands that its kernels are made for, and what may stand behind it.
 //!
 //! A seed settles the whole case. Extents are mostly those at which vectors, tiles and blocks end, one less and one more; windows come
-//! with strides, dilations, groups and uneven padding.
+//! with strides, dilations, groups and uneven padding, in which some of them lie whole.
 
 mod integers;
 mod moves;
@@ -266,14 +266,23 @@ impl Maker<'_> {
         let one = |m: &mut Self| loop {
             let (size, kernel) = (m.few(most), m.few(if axes == 1 { 7 } else { 5 }));
             let (stride, dilation) = (m.few(3) as i64, if m.once_in(3) { m.few(3) as i64 } else { 1 });
-            let pads = if m.once_in(2) { (m.random.below(3) as i64, m.random.below(3) as i64) } else { (0, 0) };
             let reach = (kernel as i64 - 1) * dilation + 1;
-            // Windows that lie in the padding alone are another test's.
-            if reach <= size as i64 + pads.0 + pads.1 && pads.0.max(pads.1) < kernel as i64 {
+            let pads = (m.padding(reach, stride), m.padding(reach, stride));
+            if reach <= size as i64 + pads.0 + pads.1 {
                 return Sliding { size, kernel, stride, dilation, pads };
             }
         };
         (0..axes).map(|_| one(self)).collect()
+    }
+
+    /// Padding at one end of an axis: mostly none or a little, else so much that whole windows may lie in it.
+    fn padding(&mut self, reach: i64, stride: i64) -> i64 {
+        let most = match self.random.below(6) {
+            0..3 => 0,
+            3..5 => 2,
+            _ => reach + 2 * stride,
+        };
+        self.random.below(most as usize + 1) as i64
     }
 }
 

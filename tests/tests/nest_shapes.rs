@@ -1,7 +1,8 @@
 //! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every other case takes
 //! any of the options that there are at each choice point, as tuning may.
 //!
-//! For sets that the machine lacks, cases are lowered as far as to machine code.
+//! For sets that the machine lacks, cases are lowered as far as to machine code. Buffers lie between inaccessible pages: an access outside
+//! of them ends the process, with the case.
 //!
 //! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take turns, and for each the
 //! instruction sets. A failure names the seed and the instruction set, and prints the graph.
@@ -14,10 +15,10 @@ use std::sync::{Arc, Mutex};
 use optc_codegen::emit::EmitError;
 use optc_codegen::lower::{Compiled, Decision, LowerError, Point, Target, Tuning, lower_tuned};
 use optc_codegen::target::{ISAS, Isa};
-use optc_codegen::testing::isas;
+use optc_codegen::testing::{isas, run_guarded};
 use optc_ir::{Graph, Val, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
-use optc_runtime::{Arena, Executor, Pool};
+use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random};
 use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
 
@@ -27,8 +28,18 @@ const FLOAT: f64 = 1e-4;
 /// The same of a bfloat16: what is next to a tie may be rounded either way.
 const HALF: f64 = 1.0 / 128.0;
 
-/// How many cases a kind had, and how many of them ran in kernels of that kind.
-type Counts = BTreeMap<&'static str, [usize; 2]>;
+/// For a kind on an instruction set: how many cases it had, how many of them ran in kernels of that kind, and for how many of the others
+/// the report says what the kernels decline.
+type Counts = BTreeMap<(&'static str, &'static str), [usize; 3]>;
+
+/// Whether a case ran in the kernels that it is made for.
+#[derive(Clone, Copy)]
+enum Ran {
+    OfKind,
+    /// What the kernels of the kind decline is in the report.
+    Declined,
+    Elsewhere,
+}
 
 /// The graph of a case, ready to be lowered.
 fn prepared(case: &Case) -> Result<Graph, String> {
@@ -55,7 +66,7 @@ fn lowers(case: &Case, isa: &'static Isa) -> Result<(), String> {
 }
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.
-fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, bool), String> {
+fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, Ran), String> {
     let graph = prepared(case)?;
     let mut compiled = compile(graph.clone(), isa, &Tuning::default()).map_err(|e| e.to_string())?;
     if seed / KINDS.len() as u64 % 4 >= 2 && !compiled.points.is_empty() {
@@ -69,11 +80,16 @@ fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Ve
         Decision::View => kind.kernels.contains(&"view"),
         Decision::Host { .. } => false,
     });
-    let mut executor = Executor::new(Arc::new(compiled.plan));
-    let (mut arena, pool) = (Arena::default(), Pool::new(case.threads).map_err(|e| e.to_string())?);
-    // Twice: the second run finds the arena as the first one left it.
-    executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?;
-    Ok((executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?, of_kind))
+    let declined = kind.name == "separable" && compiled.report.iter().any(|r| r.apart.is_some());
+    let ran = match (of_kind, declined) {
+        (true, _) => Ran::OfKind,
+        (false, true) => Ran::Declined,
+        (false, false) => Ran::Elsewhere,
+    };
+    let pool = Pool::new(case.threads).map_err(|e| e.to_string())?;
+    let name = format!("{}, seed {seed}, {} after `{}`", kind.name, isa.name, case.passes);
+    let found = run_guarded(&Arc::new(compiled.plan), &case.inputs, &pool, &name).map_err(|e| e.to_string())?;
+    Ok((found, ran))
 }
 
 /// How a result differs from the interpreter's.
@@ -92,14 +108,15 @@ fn difference(found: &Val, expected: &Val) -> Option<String> {
 /// What a case gets wrong on an instruction set.
 fn failure(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
     let expected = optc_ir::run(&case.graph, &case.inputs).unwrap();
-    let (found, of_kind) = match outcome(kind, case, seed, isa) {
+    let (found, ran) = match outcome(kind, case, seed, isa) {
         Ok(found) => found,
         Err(e) => return Some(e),
     };
     let mut counts = counts.lock().unwrap();
-    let [all, some] = counts.entry(kind.name).or_default();
+    let [all, of_kind, declined] = counts.entry((kind.name, isa.name)).or_default();
     *all += 1;
-    *some += usize::from(of_kind);
+    *of_kind += usize::from(matches!(ran, Ran::OfKind));
+    *declined += usize::from(matches!(ran, Ran::Declined));
     drop(counts);
     found.iter().zip(&expected).find_map(|(a, b)| difference(a, b))
 }
@@ -135,12 +152,19 @@ fn kernels_of_every_kind_hold_over_shapes() {
     failures.sort();
     let some = failures.iter().take(5).map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n\n");
     assert!(failures.is_empty(), "{} of {cases} cases fail; the first:\n{some}", failures.len());
-    // The cases are what they say: most of each kind run in its kernels. (Products in bfloat16 have some of these on the host.)
+    // The cases are what they say: most that the kernels of a kind do not decline run in them. (Products in bfloat16 have some of these on
+    // the host.) How many channels are whole panels, and how many windows lie in no padding, depends on the instruction set and the seeds.
     let counts = counts.into_inner().unwrap();
-    println!("cases and kernels of the kind: {counts:?}");
+    println!("cases, kernels of the kind, declined: {counts:?}");
     if cases >= 1000 {
-        for (name, [all, of_kind]) in counts {
-            assert!(of_kind * 10 >= all * 7, "{name}: {of_kind} of {all} cases ran in its kernels");
+        for kind in KINDS {
+            let of = counts.iter().filter(|((name, _), _)| *name == kind.name);
+            let [all, of_kind, declined] = of.fold([0; 3], |sum, (_, n)| [0, 1, 2].map(|i| sum[i] + n[i]));
+            let enough = of_kind * 10 >= (all - declined) * 7 && of_kind * 5 >= all;
+            assert!(enough, "{}: {of_kind} of {all} cases ran in its kernels, {declined} were declined", kind.name);
+        }
+        for ((name, isa), [all, of_kind, _]) in counts {
+            assert!(all < 20 || of_kind > 0, "{name}: none of {all} cases ran in its kernels on {isa}");
         }
     }
 }
