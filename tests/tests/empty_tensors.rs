@@ -34,8 +34,8 @@ struct Case {
     args: Vec<Arg>,
 }
 
-fn case(call: impl Into<String>, args: &[Arg]) -> Case {
-    Case { call: call.into(), results: 1, args: args.to_vec() }
+fn case(call: impl Into<String>, args: impl Into<Vec<Arg>>) -> Case {
+    Case { call: call.into(), results: 1, args: args.into() }
 }
 
 /// The shape, with each of its extents zero in turn, and all of them.
@@ -127,7 +127,7 @@ fn check(family: &str, cases: Vec<Case>) {
                 continue;
             };
             let isa = isas[i % isas.len()];
-            let passes = if i / isas.len() % 2 == 0 { "" } else { "O2" };
+            let passes = if (i / isas.len()).is_multiple_of(2) { "" } else { "O2" };
             let name = format!("{case:?}, constants: {constants}, on {} after `{passes}`", isa.name);
             let found = compiled(&graph, &inputs, isa, passes, &name);
             match (optc_ir::run(&graph, &inputs), found) {
@@ -207,8 +207,8 @@ fn elementwise() {
         for shape in zeros_in(&[2, 3, 4]) {
             let of = |shape: &[usize]| Arg::Of(dtype, shape.to_vec());
             let x = of(&shape);
-            cases.extend(UNARY.map(|name| case(format!("math.{name}"), &[x.clone()])));
-            cases.extend(dtypes().map(|to| case(format!("math.cast {{to = {}}}", to.name()), &[x.clone()])));
+            cases.extend(UNARY.map(|name| case(format!("math.{name}"), [x.clone()])));
+            cases.extend(dtypes().map(|to| case(format!("math.cast {{to = {}}}", to.name()), [x.clone()])));
             for other in [&shape[..], &[], &[1], &shape[2..], &[1, shape[1], 1]] {
                 cases.extend(BINARY.map(|name| case(format!("math.{name}"), &[x.clone(), of(other)])));
                 cases.extend(BINARY.map(|name| case(format!("math.{name}"), &[of(other), x.clone()])));
@@ -231,7 +231,7 @@ fn movement() {
             let x = Arg::Of(dtype, shape.clone());
             let sizes: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
             for perm in ["[2, 0, 1]", "[0, 2, 1]", "[1, 0, 2]"] {
-                cases.push(case(format!("tensor.transpose {{perm = {perm}}}"), &[x.clone()]));
+                cases.push(case(format!("tensor.transpose {{perm = {perm}}}"), [x.clone()]));
             }
             for axis in 0..3 {
                 let mut full = shape.clone();
@@ -257,12 +257,12 @@ fn movement() {
                 let split = format!("tensor.split {{axis = {axis}}}");
                 cases.push(Case { results: 2, ..case(split.clone(), &[full.clone(), list(&[0, 5])]) });
                 cases.push(Case { results: 2, ..case(split, &[x.clone(), list(&[0, sizes[axis]])]) });
-                cases.push(case(format!("tensor.flatten {{axis = {axis}}}"), &[x.clone()]));
+                cases.push(case(format!("tensor.flatten {{axis = {axis}}}"), [x.clone()]));
                 cases.push(case("tensor.unsqueeze", &[x.clone(), at]));
             }
             for pads in ["[0, 1, 0, 0, 1, 2]", "[2, 2, 2, 0, 0, 0]", "[0, -1, 0, 0, 0, 1]"] {
                 for mode in ["constant", "edge", "reflect", "wrap"] {
-                    cases.push(case(format!("tensor.pad {{mode = \"{mode}\", pads = {pads}}}"), &[x.clone()]));
+                    cases.push(case(format!("tensor.pad {{mode = \"{mode}\", pads = {pads}}}"), [x.clone()]));
                 }
             }
             cases.push(case("tensor.tile", &[x.clone(), list(&[2, 1, 3])]));
@@ -279,7 +279,7 @@ fn movement() {
             cases.push(case("tensor.scatter_nd", &[x.clone(), Arg::Of(DType::I64, vec![1, 1]), updates]));
         }
         for shape in zeros_in(&[2, 3, 4, 5]) {
-            cases.push(case("kernel.convert_layout", &[Arg::Of(dtype, shape.clone())]));
+            cases.push(case("kernel.convert_layout", [Arg::Of(dtype, shape.clone())]));
             let sizes = [shape[0] as i64, shape[1] as i64, 8, 10];
             cases.push(case(
                 "nn.resize {mode = \"nearest\"}",
@@ -302,16 +302,16 @@ fn reductions() {
                 for keep in [true, false] {
                     let of =
                         |kind: &str| format!("math.reduce {{axes = {axes}, keep_dims = {keep}, kind = \"{kind}\"}}");
-                    cases.extend(KINDS.map(|kind| case(of(kind), &[x.clone()])));
+                    cases.extend(KINDS.map(|kind| case(of(kind), [x.clone()])));
                 }
-                cases.push(case(format!("quant.sum {{axes = {axes}}}"), &[x.clone()]));
+                cases.push(case(format!("quant.sum {{axes = {axes}}}"), [x.clone()]));
             }
             for axis in 0..3 {
                 for kind in ["max", "min"] {
-                    cases.push(case(format!("math.arg_reduce {{axis = {axis}, kind = \"{kind}\"}}"), &[x.clone()]));
+                    cases.push(case(format!("math.arg_reduce {{axis = {axis}, kind = \"{kind}\"}}"), [x.clone()]));
                 }
                 for op in ["nn.softmax", "nn.lp_norm", "nn.hardmax"] {
-                    cases.push(case(format!("{op} {{axis = {axis}}}"), &[x.clone()]));
+                    cases.push(case(format!("{op} {{axis = {axis}}}"), [x.clone()]));
                 }
                 let behind = of(&shape[axis..]);
                 cases.push(case(format!("nn.rms_norm {{axis = {axis}}}"), &[x.clone(), behind.clone()]));
@@ -321,7 +321,7 @@ fn reductions() {
             }
             let channels = of(&shape[1..2]);
             cases.push(case("nn.group_norm", &[x.clone(), channels.clone(), channels.clone()]));
-            cases.push(case("nn.batch_norm", &[&[x][..], &vec![channels; 4]].concat()));
+            cases.push(case("nn.batch_norm", [&[x][..], &vec![channels; 4]].concat()));
         }
     }
     check("reductions", cases);
@@ -359,7 +359,7 @@ fn products() {
                 }
                 for kind in ["max", "mean"] {
                     let attrs = format!("{{kernel = [2, 3], kind = \"{kind}\", pads = {pads}}}");
-                    cases.push(case(format!("nn.pool {attrs}"), &[x.clone()]));
+                    cases.push(case(format!("nn.pool {attrs}"), [x.clone()]));
                 }
             }
         }

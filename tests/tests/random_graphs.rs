@@ -61,14 +61,15 @@ fn failure(seed: u64, ops: usize) -> Option<String> {
     };
     let mut session = model.session();
     let name = format!("random_graph({seed}, {ops})");
-    let found = session.run_values(&inputs).and_then(|found| {
-        let pool = Pool::new(model.threads()).expect("threads can be had");
-        let again = run_guarded(&session.plan(&inputs)?, &inputs, &pool, &name)?;
-        Ok((found, again))
-    });
-    let (found, again) = match found {
-        Ok(both) => both,
+    let pool = Pool::new(model.threads()).expect("threads can be had");
+    let found = session.run_values(&inputs).and_then(|found| Ok((found, session.plan(&inputs)?)));
+    let (found, plan) = match found {
+        Ok(found) => found,
         Err(e) => return Some(format!("does not run: {e}")),
+    };
+    let again = match run_guarded(&plan, &inputs, &pool, &name) {
+        Ok(again) => again,
+        Err(e) => return Some(format!("between inaccessible pages: {e}")),
     };
     if found != again {
         return Some("another result when it runs again".to_owned());

@@ -9,6 +9,20 @@ use optc_runtime::{Arena, Executor, Pool, RunError};
 use super::cases::name_case;
 use super::rooms::{Rooms, SIDES, Side};
 
+/// What went wrong in a run of a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardedError {
+    /// The executor refused it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// What it gives depends on what it must not depend on.
+    #[error("another result {0}")]
+    Differs(&'static str),
+    /// A kernel wrote beside its buffers, in pages of theirs.
+    #[error("bytes beside a buffer were written")]
+    Written,
+}
+
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers before an
 /// inaccessible page and with each behind one: inputs and constants where nobody can write, and the workers' scratch as well. All
 /// runs must give the same bits.
@@ -17,25 +31,24 @@ use super::rooms::{Rooms, SIDES, Side};
 ///
 /// # Errors
 ///
-/// As [`Executor::run`].
-///
-/// # Panics
-///
-/// When two runs differ.
-pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &Pool, name: &str) -> Result<Vec<Val>, RunError> {
+/// As [`Executor::run`], or two runs differ, or bytes beside a buffer were written.
+pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &Pool, name: &str) -> Result<Vec<Val>, GuardedError> {
     let _named = name_case(name);
     let (mut executor, mut arena) = (Executor::new(plan.clone()), Arena::default());
     let first = executor.run(inputs, &mut arena, pool, None)?;
     let again = executor.run(inputs, &mut arena, pool, None)?;
-    assert!(first == again, "{name}: another result when it runs again");
+    if first != again {
+        return Err(GuardedError::Differs("when it runs again"));
+    }
     for side in SIDES {
-        let found = run_between_pages(plan, inputs, pool, side)?;
-        assert!(first == found, "{name}: another result where buffers lie at the {side:?} of pages");
+        if run_between_pages(plan, inputs, pool, side)? != first {
+            return Err(GuardedError::Differs("where its buffers lie between inaccessible pages"));
+        }
     }
     Ok(first)
 }
 
-fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Result<Vec<Val>, RunError> {
+fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Result<Vec<Val>, GuardedError> {
     let lengths: Vec<usize> = plan.buffers.iter().map(|b| b.bytes).collect();
     let mut rooms = Rooms::new(&lengths, side);
     for (i, buffer) in plan.buffers.iter().enumerate() {
@@ -64,8 +77,6 @@ fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Re
     let mut executor = Executor::new(Arc::new(moved));
     executor.set_scratch(scratch_arena);
     let found = executor.run(inputs, &mut arena, pool, None)?;
-    let outside = (0..lengths.len()).find(|&i| !rooms.intact(i));
-    assert_eq!(outside, None, "this buffer has bytes beside it that were written");
-    assert!(scratch.intact(0), "bytes beside the scratch were written");
-    Ok(found)
+    let intact = scratch.intact(0) && (0..lengths.len()).all(|i| rooms.intact(i));
+    if intact { Ok(found) } else { Err(GuardedError::Written) }
 }

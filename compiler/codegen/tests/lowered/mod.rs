@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use optc_codegen::lower::{Decision, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, random_floats, run_guarded};
+use optc_codegen::testing::{GuardedError, isas, random_floats, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
-use optc_runtime::{Pool, RunError};
+use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
 
 /// An operand of the op under test.
@@ -63,7 +63,7 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 }
 
 /// What the kernels of the op give, which it must have, on an instruction set.
-pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, RunError> {
+pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
     let target = Target { isa, ..Target::host() };
     let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).unwrap();
