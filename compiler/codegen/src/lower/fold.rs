@@ -216,11 +216,16 @@ fn normalised_axes(lw: &mut Lowering, from: i64, site: &Site, x: View) -> Result
     let mut operands = vec![x];
     for slot in 1..site.operands.len() {
         if let Some(value) = site.optional(slot) {
-            let wide = lw.view(value)?.broadcast(&operands[0].shape);
+            let wide = real(lw.view(value)?)?.broadcast(&operands[0].shape);
             operands.push(wide.ok_or_else(|| Declined::new("scale or bias does not broadcast"))?);
         }
     }
     Ok((every(site, operands, reduced)?, n))
+}
+
+/// A scale or a bias, which kernels read as `f32`.
+fn real(view: View) -> Result<View, Declined> {
+    if view.dtype == DType::F32 { Ok(view) } else { Err(Declined::new(format!("scale or bias is {}", view.dtype))) }
 }
 
 fn layer_norm(lw: &mut Lowering, op: &nn::LayerNorm, site: &Site, x: View) -> Lowered {
@@ -255,9 +260,9 @@ fn group_norm(lw: &mut Lowering, op: &nn::GroupNorm, site: &Site, x: View) -> Lo
     let mut problem = every(site, vec![cut(&x)], Vec::new())?;
     problem.reduced = (0..problem.operands[0].shape.len()).map(|d| d >= 2).collect();
     for slot in 1..3 {
-        let vector = lw.view(site.operand(slot)?)?;
-        let (1, Some(&stride)) = (vector.shape.len(), vector.strides.first()) else {
-            return Err(Declined::new("scale or bias is not a vector"));
+        let vector = real(lw.view(site.operand(slot)?)?)?;
+        let (true, Some(&stride)) = (vector.shape == [channels], vector.strides.first()) else {
+            return Err(Declined::new("scale or bias is not one for each channel"));
         };
         let mut strides = vec![0; x.shape.len()];
         strides[1] = stride;

@@ -10,17 +10,20 @@ op! {
     /// Batch normalisation with given statistics: `scale · (x − mean) / √(var + epsilon) + bias` per channel (axis 1).
     ///
     /// - (C1) The four vectors have one element a channel.
-    /// - (C2) `x` is a float.
+    /// - (C2) All operands are floats.
     "nn.batch_norm" = BatchNorm(x, scale, bias, mean, var) {
         /// Added to the variance.
         epsilon: Real = Real(1e-5),
     }
 }
 
-/// The type of `x`, which must be a float.
+/// The type of `x`; all of the operands must be floats.
 fn same_float(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     let x = cx.tensor(0)?;
-    ensure!(x.dtype.is_float(), "C2", "`x` is {}, expected a float", x.dtype);
+    for slot in (0..cx.types.len()).filter(|&slot| cx.has(slot)) {
+        let dtype = cx.tensor(slot)?.dtype;
+        ensure!(dtype.is_float(), "C2", "operand {slot} is {dtype}, expected a float");
+    }
     Ok(vec![x.clone().into()])
 }
 
@@ -50,7 +53,7 @@ op! {
     /// which broadcast to `x`.
     ///
     /// - (C1) `scale` and `bias` broadcast to `x`.
-    /// - (C2) `x` is a float.
+    /// - (C2) All operands are floats.
     "nn.layer_norm" = LayerNorm(x, scale, bias: optional) {
         /// The first normalised axis; negative from the end.
         axis: i64 = -1,
@@ -64,7 +67,7 @@ op! {
     /// epsilon)`, then times `scale`.
     ///
     /// - (C1) `scale` broadcasts to `x`.
-    /// - (C2) `x` is a float.
+    /// - (C2) All operands are floats.
     "nn.rms_norm" = RmsNorm(x, scale) {
         /// The first normalised axis; negative from the end.
         axis: i64 = -1,
@@ -78,7 +81,7 @@ op! {
     /// variance, then `scale` and `bias` per channel. With one group a channel it is instance normalisation.
     ///
     /// - (C1) `scale` and `bias` have one element a channel.
-    /// - (C2) `x` is a float of rank 2 or more.
+    /// - (C2) All operands are floats, `x` of rank 2 or more.
     /// - (C3) `groups` divides the channels, or is 0 for one group a channel.
     "nn.group_norm" = GroupNorm(x, scale, bias) {
         /// Added to the variance.
@@ -160,7 +163,18 @@ impl Semantics for GroupNorm {
         let x = cx.tensor(0)?;
         if let Some(shape) = &x.shape {
             ensure!(shape.len() >= 2, "C2", "`x` is {x}, expected rank 2 or more");
-            shape[1].known().map_or(Ok(0), |c| self.groups(c))?;
+            if let Some(channels) = shape[1].known() {
+                self.groups(channels)?;
+                for slot in 1..3 {
+                    let vector = cx.tensor(slot)?;
+                    let fits = vector.static_shape().is_none_or(|s| s.iter().product::<usize>() == channels);
+                    ensure!(
+                        fits,
+                        "C1",
+                        "operand {slot} is {vector}, expected one element for each of {channels} channels"
+                    );
+                }
+            }
         }
         same_float(cx)
     }
