@@ -314,7 +314,7 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
     site.without_epilogue()?;
     let result = site.result()?.clone();
     let (mut views, mut args) = (Vec::new(), Vec::new());
-    for value in &site.operands {
+    for (slot, value) in site.operands.iter().enumerate() {
         let Some(value) = *value else {
             args.push(None);
             continue;
@@ -323,7 +323,7 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
             args.push(Some(scalar));
             continue;
         }
-        let view = lw.view(value)?;
+        let view = quantize::along_axis(op, slot, lw.view(value)?, result.shape.len());
         let wide = view.broadcast(&result.shape);
         args.push(Some(Arg::operand(views.len(), view.dtype)));
         views.extend(halves(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use optc_ir::{Graph, NodeId, Op, Value};
+use optc_ir::{Graph, Node, NodeId, Op, TensorType, Value};
 use optc_tensor::DType;
 
 use super::elementwise::{self, Arg};
@@ -80,6 +80,9 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                 known.insert(value, Arg::operand(0, dtype(region, value)?));
             }
             op => {
+                if matches!(op, Op::Quantize(_) | Op::Dequantize(_)) {
+                    one_scale(region, node)?;
+                }
                 let mut args = Vec::new();
                 for operand in &node.operands {
                     let Some(operand) = operand else {
@@ -108,6 +111,18 @@ fn analyse(region: &Graph) -> Result<Fusion, Declined> {
     }
     let expr = known.remove(&output.value).ok_or_else(|| Declined::new("the region gives one of its operands"))?;
     Ok(Fusion { anchor, expr: expr.stored(), operands })
+}
+
+/// Declines scales that differ along an axis: operands of a region are broadcast to its result.
+fn one_scale(region: &Graph, node: &Node) -> Result<(), Declined> {
+    let several = |v: &Value| {
+        let shape = region.ty(*v).as_tensor().and_then(TensorType::static_shape);
+        shape.is_none_or(|s| s.iter().product::<usize>() != 1)
+    };
+    match node.operands.iter().skip(1).flatten().any(several) {
+        true => Err(Declined::new("scales along an axis in a region")),
+        false => Ok(()),
+    }
 }
 
 fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Declined> {

@@ -4,16 +4,32 @@ use optc_ir::Op;
 use optc_ir::ops::quant::{Dequantize, Quantize, scale_and_zero};
 use optc_tensor::DType;
 
-use super::Declined;
 use super::elementwise::Arg;
+use super::{Declined, View};
 use crate::expr::{Expr, Func};
 use crate::tile::{Binary, Unary};
 
 /// 1.5 · 2^23: added to an `f32` below 2^22, it leaves the nearest integer (ties to even) in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// The expression of an op of this family, if it is one. Scales and zero points are single values, or those of `quant.requantize`
-/// broadcast.
+/// An operand of an op as it broadcasts to a result of this rank: scales and zero points of `quant.quantize` and `quant.dequantize` lie along
+/// the op's axis, not along the last one.
+pub(super) fn along_axis(op: &Op, slot: usize, view: View, rank: usize) -> View {
+    let (Op::Quantize(Quantize { axis, .. }) | Op::Dequantize(Dequantize { axis, .. })) = op else { return view };
+    let axis = if *axis < 0 { axis + rank as i64 } else { *axis };
+    match (view.shape.len(), usize::try_from(axis)) {
+        (1, Ok(axis)) if slot > 0 && axis < rank => {
+            let behind = rank - axis - 1;
+            let (mut shape, mut strides) = (view.shape.clone(), view.strides.clone());
+            shape.resize(1 + behind, 1);
+            strides.resize(1 + behind, 0);
+            View { shape, strides, ..view }
+        }
+        _ => view,
+    }
+}
+
+/// The expression of an op of this family, if it is one. Its operands are broadcast: see [`along_axis`].
 ///
 /// # Errors
 /// The op's dtypes or its sharing of scales has no expression.
