@@ -13,11 +13,16 @@ use crate::{protobuf, text};
 const HEADER: usize = 32;
 const CHECKSUM: usize = 12;
 const SUMMED: usize = 16;
+/// The most bytes that a layer is drawn from: more than it takes.
+const DRAWN: usize = 400;
 /// More than the text of any seed.
 const LARGEST: u64 = 1 << 20;
 
 /// One input.
 pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    if target == Target::Kernels {
+        return (0..random.below(DRAWN)).map(|_| random.bits() as u8).collect();
+    }
     let mut input = one(random, seeds).cloned().unwrap_or_default();
     for _ in 0..=random.below(4) {
         if random.once_in(6) {
@@ -25,9 +30,10 @@ pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8>
             continue;
         }
         input = match target {
-            Target::Onnx => protobuf::mutate(&input, seeds, random),
+            Target::Onnx | Target::Run => protobuf::mutate(&input, seeds, random),
             Target::Text | Target::Tuning => text::mutate(&input, random),
             Target::Artifact => artifact(&input, random),
+            Target::Kernels => input,
         };
     }
     if target == Target::Artifact && !random.once_in(8) {

@@ -7,10 +7,12 @@ use optc::{Compiler, Options, TuningCache};
 use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 
+use crate::{kernels, models};
+
 /// The passes that run on a graph of any shapes before anything is compiled.
 const CLEAN_UP: &str = "infer-types,fold-constants,canonicalize,cse,dce";
 
-/// A reader of bytes.
+/// A reader of bytes, or a maker of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// The ONNX importer, type inference and the clean-up passes
@@ -21,6 +23,10 @@ pub enum Target {
     Artifact,
     /// The reader of tuning caches, and the compiler that takes what they say
     Tuning,
+    /// ONNX models that are compiled and run
+    Run,
+    /// Layers that are drawn, compiled and run
+    Kernels,
 }
 
 impl Target {
@@ -30,6 +36,17 @@ impl Target {
             Target::Text => "text",
             Target::Artifact => "artifact",
             Target::Tuning => "tuning",
+            Target::Run => "run",
+            Target::Kernels => "kernels",
+        }
+    }
+
+    /// What the target makes of an input, as text, if it can say before it runs it.
+    pub fn text(self, input: &[u8]) -> Option<String> {
+        match self {
+            Target::Onnx | Target::Text | Target::Artifact | Target::Tuning => None,
+            Target::Run => Some(models::text(input)),
+            Target::Kernels => Some(kernels::text(input)),
         }
     }
 
@@ -40,6 +57,8 @@ impl Target {
             Target::Text => text(input),
             Target::Artifact => Compiler::new(Options::default()).compile_bytes(input).is_ok(),
             Target::Tuning => tuning(input),
+            Target::Run => models::run(input),
+            Target::Kernels => kernels::run(input),
         }
     }
 }

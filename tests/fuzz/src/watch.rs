@@ -1,50 +1,15 @@
-//! Limits on what one input may cost. Beyond them the process aborts, and the input that did it stays where it was written.
+//! The limit on the time of one input, and the time that the process has had.
+//!
+//! An input that takes longer ends the process; it stays where it was written.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest that an input may take: generous, since the machine may be busy.
 const SECONDS: u64 = 10;
-/// The most memory that may be allocated at once.
-const BYTES: usize = 2 << 30;
 
-/// Counts what is allocated, and refuses beyond the limit; a refused allocation of Rust's collections aborts.
-struct Capped;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
 /// Inputs begun and done; odd while one runs.
 static TURN: AtomicU64 = AtomicU64::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Capped = Capped;
-
-// SAFETY: everything is passed on to `System`; a null pointer is how an allocator refuses.
-unsafe impl GlobalAlloc for Capped {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if USED.fetch_add(layout.size(), Ordering::Relaxed) > BYTES - layout.size().min(BYTES) {
-            USED.fetch_sub(layout.size(), Ordering::Relaxed);
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's layout, as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if USED.fetch_add(layout.size(), Ordering::Relaxed) > BYTES - layout.size().min(BYTES) {
-            USED.fetch_sub(layout.size(), Ordering::Relaxed);
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's layout, as it came.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 /// Starts the thread that watches the time.
 pub fn start() {
@@ -76,4 +41,12 @@ impl Drop for Limit {
     fn drop(&mut self) {
         TURN.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The CPU time of the process.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock is one that every process has, and `time` is there to be written.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
