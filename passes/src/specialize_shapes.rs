@@ -70,7 +70,7 @@ pub fn specialize(graph: &mut Graph, types: &[Type]) -> Result<(), PassError> {
     for (&input, ty) in inputs.iter().zip(types) {
         let name = graph.input_name(input).unwrap_or_default().to_owned();
         let declared = graph.ty(input);
-        if !declared.accepts(ty) {
+        if !declared.admits(ty) {
             return Err(PassError::Input { input: name, reason: format!("found {ty}, expected {declared}") });
         }
         bind(declared, ty, &mut extents).map_err(|reason| PassError::Input { input: name, reason })?;

@@ -89,7 +89,7 @@ impl Session {
         }
         for (info, value) in known.iter().zip(inputs) {
             let found = value.ty();
-            if !info.ty.accepts(&found) {
+            if !info.ty.admits(&found) {
                 return Err(RunError::InputType { name: info.name.clone(), found, expected: info.ty.clone() }.into());
             }
         }

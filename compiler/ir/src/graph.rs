@@ -188,6 +188,11 @@ impl Graph {
         self.outputs.replace(old, new);
     }
 
+    /// Whether the operands of a node are what is noted as uses of their values.
+    pub fn uses_follow_operands(&self, id: NodeId) -> bool {
+        self.uses.agree(id, &self.node(id).operands)
+    }
+
     /// Takes a node out. Its results must not be used.
     pub fn remove(&mut self, id: NodeId) -> Option<Node> {
         let node = self.dag.remove_node(id)?;

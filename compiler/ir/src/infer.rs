@@ -59,7 +59,7 @@ fn infer_at(graph: &mut Graph, mut budget: Budget) -> Result<(), GraphError> {
         let types = infer_node(graph, id).map_err(|error| at(graph, id, error))?;
         let node = graph.node_mut(id);
         for (info, ty) in node.results.iter_mut().zip(types) {
-            info.ty = keep_encoding(&info.ty, ty);
+            info.ty = laid_out(&node.op, &info.ty, ty);
         }
     }
     Ok(())
@@ -70,6 +70,9 @@ fn infer_at(graph: &mut Graph, mut budget: Budget) -> Result<(), GraphError> {
 fn regions_at(graph: &mut Graph, id: NodeId, mut budget: Budget) -> Result<(), GraphError> {
     for i in 0..graph.node(id).regions.len() {
         let mut params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
+        if !graph.node(id).op.exact() {
+            params.iter_mut().flatten().for_each(|ty| *ty = ty.plain());
+        }
         let carried = graph.node(id).op.carried();
         let loops = carried.count > 0;
         if loops && budget.depth >= WIDENED_DEPTH {
@@ -132,13 +135,15 @@ fn widen(region: &Graph, params: &mut [Option<Type>], carried: crate::Carried, t
     changed
 }
 
-/// `ty` in the encoding of the type that it replaces: inference knows nothing of layouts.
-fn keep_encoding(old: &Type, ty: Type) -> Type {
-    match (old, ty) {
-        (Type::Tensor(old), Type::Tensor(new)) if new.rank().is_some_and(|rank| old.encoding.fits(rank)) => {
-            new.with_encoding(old.encoding).into()
+/// What is inferred of a result of `op` that is declared as `declared`: `ty`, which knows nothing of layouts unless the op is
+/// [exact](crate::Semantics::exact), in the declared one where that fits.
+pub(crate) fn laid_out(op: &Op, declared: &Type, ty: Type) -> Type {
+    match ty {
+        ty if op.exact() => ty,
+        Type::Tensor(t) if t.rank().is_none_or(|rank| declared.encoding().fits(rank)) => {
+            t.with_encoding(declared.encoding()).into()
         }
-        (_, ty) => ty,
+        ty => ty.plain(),
     }
 }
 

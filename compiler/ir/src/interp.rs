@@ -22,7 +22,7 @@ pub fn run(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, GraphError> {
     }
     let mut env: HashMap<Value, Val> = HashMap::new();
     for (value, input) in graph.inputs().zip(inputs) {
-        if !graph.ty(value).accepts(&input.ty()) {
+        if !graph.ty(value).admits(&input.ty()) {
             let name = graph.input_name(value).unwrap_or_default();
             return Err(whole(format!("input `{name}` is {}, expected {}", input.ty(), graph.ty(value))));
         }

@@ -26,4 +26,4 @@ pub use parse::{parse, parse_with};
 pub use print::{Printed, print};
 pub use types::{Dim, Encoding, TensorType, Type};
 pub use value::Val;
-pub use verify::{Failure, verify};
+pub use verify::{Failure, Unsound, Verified, verify};

@@ -164,9 +164,22 @@ impl Type {
         if let Type::Tensor(t) = self { Some(t) } else { None }
     }
 
-    /// True when a value of type `other` may stand where `self` is declared: same kinds and dtypes, no two concrete
-    /// extents that differ. A value stands for the optional that holds it.
+    /// How a tensor's elements lie; plain for values that are no tensors.
+    pub fn encoding(&self) -> Encoding {
+        self.as_tensor().map_or(Encoding::Plain, |t| t.encoding)
+    }
+
+    /// True when a result of type `other` may be declared as `self`: one [admits](Type::admits) the other, and both lie in
+    /// memory alike.
     pub fn accepts(&self, other: &Type) -> bool {
+        self.encoding() == other.encoding() && self.admits(other)
+    }
+
+    /// True when a value of type `other` may be given where `self` is declared: same kinds and dtypes, no two concrete
+    /// extents that differ. A dim that either leaves open (`?`, a name, an unknown rank) fits any, since what it turns out to
+    /// be is looked at when the value is there. A value stands for the optional that holds it. How elements lie does not
+    /// matter: values are handed over plain.
+    pub fn admits(&self, other: &Type) -> bool {
         match (self, other) {
             (Type::Tensor(a), Type::Tensor(b)) => {
                 let dims = match (&a.shape, &b.shape) {
@@ -181,9 +194,18 @@ impl Type {
                 };
                 a.dtype == b.dtype && dims
             }
-            (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.accepts(b),
-            (Type::Optional(a), b) => a.accepts(b),
+            (Type::Sequence(a), Type::Sequence(b)) | (Type::Optional(a), Type::Optional(b)) => a.admits(b),
+            (Type::Optional(a), b) => a.admits(b),
             _ => false,
+        }
+    }
+
+    /// The same type, plainly laid out.
+    pub fn plain(&self) -> Type {
+        match self {
+            Type::Tensor(t) => t.clone().with_encoding(Encoding::Plain).into(),
+            Type::Sequence(t) => Type::Sequence(Box::new(t.plain())),
+            Type::Optional(t) => Type::Optional(Box::new(t.plain())),
         }
     }
 

@@ -44,7 +44,7 @@ impl Calibration<'_> {
         for (value, batch) in self.batches.iter().flat_map(|b| g.inputs().zip(b)) {
             let name = g.input_name(value).unwrap_or_default();
             let found = batch.ty();
-            if !g.ty(value).accepts(&found) {
+            if !g.ty(value).admits(&found) {
                 return wrong(format!("a sample for `{name}` is {found}, expected {}", g.ty(value)));
             }
             let Some(t) = batch.as_tensor() else { return wrong(format!("`{name}` is not a tensor")) };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_ir::{Args, OpError, Type, Val};
+use optc_ir::{Args, OpError, Val};
 use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
 
 use crate::plan::{BufRef, HostStep, KernelStep, Place, Plan, Port, Slot, Step, Stored};
@@ -382,20 +382,13 @@ fn check_inputs(ports: &[Port], inputs: &[Val]) -> Result<(), RunError> {
         // A tensor in a buffer must have exactly the bytes that the plan was made for.
         let same = match &port.slot {
             Slot::Buffer(stored) => input.as_tensor().is_some_and(|t| fits(t, stored)),
-            Slot::Value(_) | Slot::Constant(_) => port.ty.accepts(&found),
+            Slot::Value(_) | Slot::Constant(_) => port.ty.admits(&found),
         };
         if !same {
-            return Err(RunError::InputType { name: port.name.clone(), found, expected: plain(&port.ty) });
+            return Err(RunError::InputType { name: port.name.clone(), found, expected: port.ty.plain() });
         }
     }
     Ok(())
-}
-
-fn plain(ty: &Type) -> Type {
-    match ty {
-        Type::Tensor(t) => t.clone().with_encoding(optc_ir::Encoding::Plain).into(),
-        Type::Sequence(_) | Type::Optional(_) => ty.clone(),
-    }
 }
 
 /// A pointer that a closure hands to several threads.

@@ -24,7 +24,7 @@ pub fn once(session: &mut Session, values: &[Val]) -> Outcome<Vec<Val>> {
 pub fn check(session: &Session, values: &[Val]) -> Outcome<()> {
     for (info, value) in session.model().inputs().iter().zip(values) {
         let found = value.ty();
-        if !info.ty.accepts(&found) {
+        if !info.ty.admits(&found) {
             let error = RunError::InputType { name: info.name.clone(), found, expected: info.ty.clone() };
             return Err(explain_rows(error.into(), session.model(), values));
         }

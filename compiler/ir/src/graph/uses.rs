@@ -53,6 +53,18 @@ impl Uses {
         self.reads.get(id.index()).map_or(0, |&n| n as usize)
     }
 
+    /// Whether these operands of a node are what is noted of it.
+    pub fn agree(&self, id: NodeId, operands: &[Option<Value>]) -> bool {
+        let noted = |(slot, value): (usize, &Option<Value>)| {
+            let place = self.places.get(id.index()).and_then(|places| places.get(slot)).copied().unwrap_or(NOWHERE);
+            match value {
+                Some(value) => self.of(*value).get(place as usize) == Some(&(id, slot as u32)),
+                None => place == NOWHERE,
+            }
+        };
+        self.operands(id) == operands.iter().flatten().count() && operands.iter().enumerate().all(noted)
+    }
+
     /// Notes that an operand slot reads a value.
     pub fn add(&mut self, user: NodeId, slot: usize, value: Value) {
         let list = self.list(value);

@@ -38,7 +38,7 @@ fn params_take_operands(cx: &InferCx, region: &Graph, start: usize, slot: usize)
     for (param, slot) in region.inputs().skip(start).zip(slot..) {
         let operand = cx.types.get(slot).copied().flatten().ok_or(OpError::Operand { slot })?;
         let param = region.ty(param);
-        ensure!(param.accepts(operand), "C2", "operand {slot} is {operand}, the region takes {param}");
+        ensure!(param.admits(operand), "C2", "operand {slot} is {operand}, the region takes {param}");
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use crate::{Args, InferCx, OpError, Semantics, Type, Val, op};
 op! {
     /// Computes its region in one kernel: a producer with its epilogue, or a chain of elementwise ops.
     ///
-    /// - (C1) The region has one parameter an operand, of the operand's type.
+    /// - (C1) There is one region, with one parameter an operand, of exactly the operand's type.
+    /// - (C2) The results are the region's outputs, of exactly their types.
     ///
-    /// The results are the region's outputs.
+    /// Exactly: the region was typed for these operands, and kernels are made of what it says of the values in it.
     "kernel.fused" = Fused(operands: many) {}
 }
 
@@ -19,14 +20,17 @@ impl Semantics for Fused {
             let reason = format!("expected one region, found {}", cx.regions.len());
             return Err(OpError::Constraint { constraint: "C1", reason });
         };
-        crate::ensure!(
-            region.inputs().len() == cx.types.len(),
-            "C1",
-            "the region has {} parameters, expected {}",
-            region.inputs().len(),
-            cx.types.len()
-        );
-        Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect())
+        let (found, expected) = (region.inputs().len(), cx.types.len());
+        crate::ensure!(found == expected, "C1", "the region has {found} parameters, expected {expected}");
+        for (slot, (param, operand)) in region.inputs().zip(cx.types).enumerate() {
+            let (param, operand) = (region.ty(param), operand.ok_or(OpError::Operand { slot })?);
+            crate::ensure!(param == operand, "C1", "operand {slot} is {operand}, the region takes {param}");
+        }
+        Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect()) // C2
+    }
+
+    fn exact(&self) -> bool {
+        true
     }
 
     fn region_params(&self, cx: &InferCx, _region: usize) -> Vec<Option<Type>> {

@@ -69,6 +69,12 @@ pub trait Semantics: Decl {
         let work = operands.saturating_mul(8).saturating_add(results.saturating_mul(16));
         if Self::ONLY_MOVES { 0 } else { work }
     }
+    /// Whether `infer` says all that there is to say of the results and of the parameters of the regions, down to their layouts:
+    /// declared types then equal the inferred ones. Other ops give their results in whatever layout these are declared in, and
+    /// hand plain values to their regions.
+    fn exact(&self) -> bool {
+        false
+    }
     /// The results themselves.
     ///
     /// # Errors
@@ -319,6 +325,9 @@ macro_rules! op_enum {
             pub fn working_bytes(&self, operands: usize, results: usize) -> usize {
                 match self { $(Op::$Op(op) => op.working_bytes(operands, results)),* }
             }
+
+            /// Whether inference is exact. See [`Semantics::exact`].
+            pub fn exact(&self) -> bool { match self { $(Op::$Op(op) => op.exact()),* } }
 
             /// The results. See [`Semantics::eval`].
             ///

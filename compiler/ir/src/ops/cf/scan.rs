@@ -73,7 +73,7 @@ impl Semantics for Scan {
         for (i, param) in region.inputs().skip(states).take(scanned).enumerate() {
             let (element, n) = self.element_type(i, cx.tensor(states + i)?)?;
             let (element, param) = (element.into(), region.ty(param));
-            ensure!(param.accepts(&element), "C2", "the elements of {i} are {element}, the region takes {param}");
+            ensure!(param.admits(&element), "C2", "the elements of {i} are {element}, the region takes {param}");
             let differ = matches!((n.known(), trips.known()), (Some(a), Some(b)) if a != b);
             ensure!(!differ, "C5", "the scanned tensors have {trips} and {n} elements");
             trips = if trips.known().is_some() || n == Dim::Unknown { trips } else { n };
@@ -83,7 +83,7 @@ impl Semantics for Scan {
             let (param, given) = (region.ty(param), output_type(region, k)?);
             ensure!(param.covers(given), "C3", "state {k} is {param}, the next trip's is {given}");
             let start = cx.types[k].ok_or(OpError::Operand { slot: k })?;
-            ensure!(param.accepts(start), "C2", "state {k} is {start}, the region takes {param}");
+            ensure!(param.admits(start), "C2", "state {k} is {start}, the region takes {param}");
             types.push(start.join(given).unwrap_or_else(|| param.clone()));
         }
         for i in 0..region.outputs.len() - states {
