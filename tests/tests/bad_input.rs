@@ -56,6 +56,36 @@ fn inputs_that_do_not_fit() {
     assert!(session.run(&[("input", good())]).is_ok(), "a session goes on after an error");
 }
 
+/// Only the run shows that the declared shape is wrong: it is an error there, and no kernel reads what the operand does not have.
+#[test]
+fn declared_shapes_that_do_not_come_true() {
+    let cut = "%1 = tensor.const {value = dense<[0]> : tensor<1xi64>} : tensor<1xi64>
+        %2 = tensor.slice %x, %1, %end : tensor<100000xf32> loc(\"cut\")
+        %3 = math.relu %2 : tensor<100000xf32>
+        return %3 as \"y\"";
+    let plain = format!("func @f(%x: tensor<4xf32>, %end: tensor<1xi64>) {{ {cut} }}");
+    let fused = format!(
+        "func @f(%a: tensor<4xf32>, %b: tensor<1xi64>) {{
+        %0 = kernel.fused %a, %b : tensor<100000xf32> loc(\"cut\") region
+        func @fused(%x: tensor<4xf32>, %end: tensor<1xi64>) {{ {cut} }}
+        return %0 as \"y\" }}"
+    );
+    for text in [plain, fused] {
+        let compiler = Compiler::new(Options { passes: "schedule".to_owned(), ..Options::default() });
+        let model = compiler.compile_graph(optc_ir::parse(&text).unwrap()).unwrap();
+        let inputs = [Tensor::zeros(DType::F32, &[4]).unwrap(), Tensor::from_slice(&[1], &[4i64]).unwrap()];
+        let run = model.session().run_values(&inputs.map(Into::into));
+        fails(run, Status::Run, "the result is tensor<4xf32>, expected tensor<100000xf32>");
+    }
+}
+
+#[test]
+fn graphs_that_are_not_sound() {
+    let text = "func @f(%x: tensor<4xf32>) { %0 = math.relu %x : tensor<5xf32> return %0 as \"y\" }";
+    let compiled = compiler().compile_graph(optc_ir::parse(text).unwrap());
+    fails(compiled, Status::BadModel, "`math.relu` gives tensor<4xf32>, declared tensor<5xf32>");
+}
+
 #[test]
 fn models_that_are_cut_off() {
     let model = std::fs::read(data::testdata("mlp.onnx")).unwrap();

@@ -11,7 +11,7 @@ use optc_codegen::lower::{Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, run_guarded};
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, infer_node, parse};
+use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Tensor};
@@ -101,6 +101,7 @@ fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
     let target = Target { isa, threads: 1, ..Target::host() };
+    let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).map_err(|e| e.to_string())?;
     let pool = Pool::new(1).map_err(|e| e.to_string())?;
     run_guarded(&Arc::new(compiled.plan), inputs, &pool, name).map_err(|e| e.to_string())

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use optc_codegen::lower::{Target, lower};
 use optc_codegen::target::{Isa, Machine};
-use optc_ir::{Graph, Val, parse, print, run, verify};
+use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_tests::literal;
 
 /// One case of a file.
@@ -88,6 +88,7 @@ fn plan(text: &str, pipeline: &str) -> Result<String, String> {
     let target = Target { isa, machine: Machine::default(), threads: 1 };
     let no_regions =
         |_: &Graph| -> std::sync::Arc<dyn optc_runtime::plan::Callable> { unreachable!("cases have no regions") };
+    let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let compiled = lower(graph, &target, &no_regions).map_err(|e| e.to_string())?;
     Ok(compiled.plan.to_string())
 }

@@ -16,7 +16,7 @@ use optc_codegen::emit::EmitError;
 use optc_codegen::lower::{Compiled, Decision, LowerError, Point, Target, Tuning, lower_tuned};
 use optc_codegen::target::{ISAS, Isa};
 use optc_codegen::testing::{isas, run_guarded};
-use optc_ir::{Graph, Val, print};
+use optc_ir::{Graph, Val, Verified, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random};
@@ -54,6 +54,7 @@ fn prepared(case: &Case) -> Result<Graph, String> {
 /// Lowers a case for an instruction set that the machine need not have.
 fn compile(graph: Graph, isa: &'static Isa, tuning: &Tuning) -> Result<Compiled, LowerError> {
     let target = Target { isa, ..Target::host() };
+    let graph = Verified::new(graph).expect("the passes leave a sound graph");
     lower_tuned(graph, &target, tuning, &|_| panic!("the op has no regions"))
 }
 

@@ -17,7 +17,7 @@ use optc_codegen::testing::{isas, run_guarded};
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, infer_node};
+use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, Verified, infer_node};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random, Tensor};
 
@@ -130,6 +130,7 @@ impl Shape {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
         let target = Target { isa, threads: 1, ..Target::host() };
+        let graph = Verified::new(graph).unwrap();
         let compiled = match lower(graph, &target, &|_| panic!("the op has no regions")) {
             Ok(compiled) => compiled,
             Err(e) => return Some(e.to_string()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use optc_codegen::lower::{Decision, Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, random_floats, run_guarded};
-use optc_ir::{Graph, Val, infer_types, parse};
+use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_runtime::Pool;
 use optc_runtime::plan::Callable;
 use optc_tensor::{DType, Tensor};
@@ -52,7 +52,8 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
 }
 
 fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
-    let compiled = lower(graph, &Target { threads: 1, isa, ..Target::host() }, &no_regions).unwrap();
+    let compiled =
+        lower(Verified::new(graph).unwrap(), &Target { threads: 1, isa, ..Target::host() }, &no_regions).unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
@@ -378,7 +379,7 @@ fn axes_of_many_elements_are_not_looked_through() {
         %0 = tensor.pad %x, _, %by {{mode = \"reflect\"}} : tensor<100000010xf32>
         return %0 as \"y\" }}"
     );
-    let compiled = lower(parse(&text).unwrap(), &Target::host(), &no_regions).unwrap();
+    let compiled = lower(Verified::new(parse(&text).unwrap()).unwrap(), &Target::host(), &no_regions).unwrap();
     let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
     assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
 }

@@ -8,7 +8,7 @@ use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::{Conv, Gemm};
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, Value, infer_node, run};
+use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Tensor};
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ fn check(op: impl Into<Op>, x: &Tensor, weights: Tensor, bias: Option<Tensor>, b
     graph.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
     let inputs = [Val::Tensor(x.clone())];
     let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(graph, &Target::host(), &|_| panic!("the op has no regions")).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &Target::host(), &|_| panic!("the op has no regions")).unwrap();
     let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm")));
     assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{op:?}: {:?}", compiled.report);
     let mut executor = Executor::new(Arc::new(compiled.plan));
@@ -154,7 +154,8 @@ impl Bytes {
         let want = run(&graph, &inputs).unwrap();
         for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
             let target = Target { isa, ..Target::host() };
-            let compiled = lower(graph.clone(), &target, &|_| panic!("the op has no regions")).unwrap();
+            let compiled =
+                lower(Verified::new(graph.clone()).unwrap(), &target, &|_| panic!("the op has no regions")).unwrap();
             let name = format!("spmm_i8_{rows}x{cols}");
             let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.contains(&name));
             assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{:?}: {:?}", self.op, compiled.report);

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_ir::{Graph, parse_with, print, verify};
+use optc_ir::{Graph, Verified, parse_with, print};
 use optc_tensor::{ALIGN, Access, Buffer, DType, FileBytes, Tensor, open_plain, write_file};
 use serde::{Deserialize, Serialize};
 
@@ -215,9 +215,7 @@ pub(crate) fn parse(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Loaded,
         constants.insert(entry.symbol, tensor);
     }
     let graph = parse_with(text, &constants).map_err(|e| format!("the artifact's text is damaged: {e}"))?;
-    if let Some(failure) = verify(&graph).into_iter().next() {
-        return Err(format!("the artifact's graph is not sound: {}", failure.message));
-    }
+    let graph = Verified::new(graph).map_err(|e| e.to_string())?.into_graph();
     Ok(Loaded { graph, passes: header.passes, specialised: header.specialised, tuning: header.tuning })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc_codegen::lower::Target;
-use optc_ir::{Dim, Graph, Type};
+use optc_ir::{Dim, Graph, Type, Verified};
 use optc_passes::{Int8Pays, Layer, PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
@@ -61,9 +61,10 @@ impl Compiler {
     /// Compiles a graph: runs the passes, and makes kernels where all input shapes are known.
     ///
     /// # Errors
-    /// A pass fails, or kernels cannot be made.
-    pub fn compile_graph(&self, mut graph: Graph) -> Result<Model, Error> {
+    /// The graph is not sound, a pass fails, or kernels cannot be made.
+    pub fn compile_graph(&self, graph: Graph) -> Result<Model, Error> {
         let _memory = self.options.memory.enter();
+        let mut graph = Verified::new(graph).map_err(Error::Unsound)?.into_graph();
         let settings = self.settings(&self.options.passes, TuningCache::default())?;
         self.set_shapes(&mut graph)?;
         Model::new(graph, settings)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use optc_codegen::lower::LowerError;
+use optc_ir::Unsound;
 use optc_onnx::Diagnostic;
 use optc_passes::PassError;
 use optc_runtime::RunError;
@@ -24,6 +25,12 @@ pub enum Error {
         /// The mark, or the range.
         name: String,
     },
+    /// The graph that was given is not sound.
+    #[error(transparent)]
+    Unsound(Unsound),
+    /// A graph is not sound after the passes: a bug in one of them.
+    #[error("after the passes {0}")]
+    Broken(Unsound),
     /// Kernels could not be made.
     #[error(transparent)]
     Lower(#[from] LowerError),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::{Rates, Times};
 use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
-use optc_ir::{Graph, Type, Val};
+use optc_ir::{Graph, Type, Val, Verified};
 use optc_runtime::{Plan, Pool};
 use optc_tensor::Memory;
 
@@ -255,6 +255,7 @@ fn compile(
     pass_time: Duration,
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
+    let graph = Verified::new(graph).map_err(Error::Broken)?;
     let regions = |region: &Graph| Region::shared(region.clone(), settings.clone());
     let Compiled { plan, report, points } = lower_tuned(graph, &settings.target, tuning, &regions)?;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })

@@ -28,11 +28,11 @@ impl Error {
         match self {
             Error::Import(d) => of_diagnostic(d),
             Error::Pass(e) => of_pass(e),
-            Error::Lower(_) | Error::NoGraph => Status::Compile,
+            Error::Broken(_) | Error::Lower(_) | Error::NoGraph => Status::Compile,
             Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
             Error::Isa { .. } | Error::Shape { .. } | Error::Tuning { .. } | Error::ThreadCount(_) => Status::Usage,
             Error::IsaMissing { .. } => Status::Unsupported,
-            Error::Artifact { .. } => Status::BadModel,
+            Error::Unsound(_) | Error::Artifact { .. } => Status::BadModel,
             Error::Io { .. } => Status::Io,
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use optc_codegen::lower::{Target, lower};
-use optc_ir::{Graph, Val};
+use optc_ir::{Graph, Val, Verified};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::RunError;
 use optc_runtime::plan::Callable;
@@ -103,8 +103,9 @@ fn measure(bytes: &[u8]) -> Result<Times> {
     }
     times["O2"] = times.iter().filter(|(name, _)| name.starts_with(' ')).map(|(_, time)| *time).sum();
     let target = Target { threads: 1, ..Target::host() };
+    let graph = timed(&mut times, "verify", || Verified::new(graph))?;
     let compiled = timed(&mut times, "compile", || lower(graph, &target, &interpreted))?;
-    times.insert(JUDGED.to_owned(), times["import"] + times["O2"] + times["compile"]);
+    times.insert(JUDGED.to_owned(), times["import"] + times["O2"] + times["verify"] + times["compile"]);
     timed(&mut times, "drop", || drop(compiled));
     Ok(times)
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use optc_ir::{Graph, Printed, parse_with, print, verify};
+use optc_ir::{Graph, Printed, Verified, parse_with, print};
 use optc_tensor::npy::{Npz, Packed, write_npz};
 use optc_tensor::{DType, Tensor, open_plain, write_file};
 
@@ -32,12 +32,7 @@ pub fn read(path: &Path) -> Outcome<Graph> {
     };
     let bad = |message: String| Failure::new(Exit::BadModel, format!("{}:{message}", path.display()));
     let graph = parse_with(&text, &constants).map_err(|e| bad(e.to_string()))?;
-    let failures = verify(&graph);
-    if !failures.is_empty() {
-        let list: Vec<String> = failures.iter().map(|f| format!("\n  {}: {}", f.rule, f.message)).collect();
-        return Err(bad(format!(" the graph is not sound:{}", list.concat())));
-    }
-    Ok(graph)
+    Ok(Verified::new(graph).map_err(|e| bad(format!(" {e}")))?.into_graph())
 }
 
 /// The file that holds the larger constants of the text at `path`, if there are any; stdin has none.

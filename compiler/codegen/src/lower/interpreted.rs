@@ -7,7 +7,7 @@ use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, infer_node};
+use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
 use optc_runtime::plan::{Callable, Slot, Step};
 use optc_tensor::{DType, Random, Tensor};
 
@@ -71,7 +71,7 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
     };
     for isa in ISAS {
         let target = Target { isa, threads: 1, ..Target::host() };
-        let mut lowering = Lowering::new(graph.clone(), target, Tuning::default()).unwrap();
+        let mut lowering = Lowering::new(Verified::new(graph.clone()).unwrap(), target, Tuning::default()).unwrap();
         lowering.nodes(&|_| -> Arc<dyn Callable> { panic!("no regions") }).unwrap();
         let found = interpreted(lowering, input);
         for (f, w) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()) {

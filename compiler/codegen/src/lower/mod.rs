@@ -42,11 +42,11 @@ mod tune;
 mod view;
 mod winograd;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
-use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
+use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
 use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
 use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
 
@@ -145,13 +145,13 @@ pub struct Compiled {
     pub points: Vec<Point>,
 }
 
-/// Lowers a graph with inferred types and compiles its kernels.
+/// Lowers a verified graph and compiles its kernels, which are made for the types that it declares.
 ///
 /// The graph's constants are taken out and freed as soon as they are packed.
 ///
 /// # Errors
-/// The graph is not sound, a value is too large, or a kernel does not compile.
-pub fn lower(graph: Graph, target: &Target, regions: &RegionCompiler) -> Result<Compiled, LowerError> {
+/// A value is too large, or a kernel does not compile.
+pub fn lower(graph: Verified, target: &Target, regions: &RegionCompiler) -> Result<Compiled, LowerError> {
     lower_tuned(graph, target, &Tuning::default(), regions)
 }
 
@@ -160,7 +160,7 @@ pub fn lower(graph: Graph, target: &Target, regions: &RegionCompiler) -> Result<
 /// # Errors
 /// As [`lower`].
 pub fn lower_tuned(
-    graph: Graph,
+    graph: Verified,
     target: &Target,
     tuning: &Tuning,
     regions: &RegionCompiler,
@@ -181,6 +181,8 @@ enum Loc {
 /// The state of a lowering; kernel families emit through it.
 pub struct Lowering {
     graph: Graph,
+    /// Nodes of which only the values themselves show that the declared shapes are right: they run on the host, which looks.
+    unproven: HashSet<NodeId>,
     /// What is compiled for.
     pub target: Target,
     locs: HashMap<Value, Loc>,
@@ -209,9 +211,11 @@ pub struct Lowering {
 }
 
 impl Lowering {
-    fn new(graph: Graph, target: Target, tuning: Tuning) -> Result<Lowering, LowerError> {
+    fn new(graph: Verified, target: Target, tuning: Tuning) -> Result<Lowering, LowerError> {
+        let (graph, unproven) = graph.into_parts();
         let mut lowering = Lowering {
             graph,
+            unproven,
             target,
             locs: HashMap::new(),
             copies: IndexMap::new(),
@@ -299,7 +303,9 @@ impl Lowering {
                 self.report.push(NodeReport { apart: self.apart, ..report });
             }
             // No single kernel takes the region: its ops go their own ways.
-            (Err(_), Op::Fused(_), [region]) => self.unfuse(id, &node, region, regions)?,
+            (Err(_), Op::Fused(_), [region]) if !self.unproven.contains(&id) => {
+                self.unfuse(id, &node, region, regions)?
+            }
             (Err(Declined(reason)), ..) => {
                 self.host(id, &node, regions)?;
                 self.report.push(NodeReport::new(&node, Decision::Host { reason }, None, None));
@@ -363,6 +369,9 @@ impl Lowering {
 
     /// Lowers a node to views and kernels.
     fn try_node(&mut self, id: NodeId, node: &Node) -> Result<Result<Decision, Declined>, LowerError> {
+        if self.unproven.contains(&id) {
+            return Ok(Err(Declined::new("the shape of a result is declared, but depends on data")));
+        }
         if let Some(decision) = self.try_view(id, node) {
             return Ok(Ok(decision));
         }

@@ -6,7 +6,7 @@ use optc_codegen::lower::{Decision, Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{GuardedError, isas, random_floats, run_guarded};
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, infer_node, run};
+use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
 
@@ -66,7 +66,7 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
     let target = Target { isa, ..Target::host() };
-    let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &target, &|_| panic!("the op has no regions")).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }

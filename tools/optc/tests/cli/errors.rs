@@ -41,6 +41,25 @@ fn bad_models_exit_with_3() {
     }
 }
 
+/// A kernel would read four times the memory that its operand has.
+#[test]
+fn text_whose_types_do_not_fit_together_exits_with_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "func @f(%x: tensor<1x2x4x4xf32>, %w: tensor<3x2x1x1xf32>) {\n  \
+                %0 = kernel.fused %x, %w : tensor<1x3x8x8xf32> loc(\"conv1\") region\n  \
+                func @fused(%p0: tensor<1x2x8x8xf32>, %p1: tensor<3x2x1x1xf32>) {\n    \
+                %0 = nn.conv %p0, %p1 : tensor<1x3x8x8xf32>\n    \
+                %1 = math.relu %0 : tensor<1x3x8x8xf32>\n    \
+                return %1 as \"y\"\n  }\n  \
+                return %0 as \"y\"\n}\n";
+    std::fs::write(folder.path().join("bad.mlir"), text).unwrap();
+    let message = "`kernel.fused` at conv1: operand 0 is tensor<1x2x4x4xf32>, the region takes tensor<1x2x8x8xf32>";
+    for passes in ["schedule", "fuse", "O0", "O2"] {
+        expect(folder.path(), &format!("run @bad.mlir --passes {passes}"), 3, message);
+    }
+    expect(folder.path(), "compile @bad.mlir -o @bad.optc", 3, message);
+}
+
 #[test]
 fn damaged_artifacts_exit_with_3() {
     let folder = tempfile::tempdir().unwrap();
