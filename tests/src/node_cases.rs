@@ -10,10 +10,6 @@ use optc_onnx::{ModelFile, read_data_set};
 
 use crate::compare::difference;
 
-/// The tolerance of the ONNX standard's own runner.
-const RTOL: f64 = 1e-3;
-const ATOL: f64 = 1e-5;
-
 /// What became of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -84,7 +80,7 @@ fn run_sets(compiler: &Compiler, folder: &Path) -> Result<Option<String>, Error>
             return Ok(Some(format!("found {} outputs, expected {}", found.len(), data.outputs.len())));
         }
         for (found, (name, expected)) in found.iter().zip(&data.outputs) {
-            if let Some(how) = difference(found, expected, RTOL, ATOL) {
+            if let Some(how) = difference(found, expected) {
                 return Ok(Some(format!("`{name}` {}", how.chars().take(300).collect::<String>())));
             }
         }

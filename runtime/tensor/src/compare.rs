@@ -2,6 +2,32 @@
 
 use crate::{DType, Tensor};
 
+/// How far an element may be from its reference: by `atol + rtol · |expected|`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// The part that grows with the reference.
+    pub rtol: f64,
+    /// The part that does not.
+    pub atol: f64,
+}
+
+impl Tolerance {
+    /// What is asked of elements of a dtype where nothing else is said: for floats what the ONNX standard's own runner asks.
+    ///
+    /// | dtype | `rtol` | `atol` | |
+    /// |---|---|---|---|
+    /// | `f64`, `f32`, `f16` | 1e-3 | 1e-5 | one to two units in the last place of `f16` |
+    /// | `bf16` | 2^-6 | 1e-5 | two units in the last place |
+    /// | integers, `bool`, strings | 0 | 0 | equal |
+    pub fn of(dtype: DType) -> Tolerance {
+        match dtype {
+            DType::BF16 => Tolerance { rtol: 1.0 / 64.0, atol: 1e-5 },
+            dtype if dtype.is_float() => Tolerance { rtol: 1e-3, atol: 1e-5 },
+            _ => Tolerance { rtol: 0.0, atol: 0.0 },
+        }
+    }
+}
+
 /// The distance between two tensors of one dtype and shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
@@ -142,6 +168,20 @@ mod tests {
     fn a_single_element_has_its_magnitude_for_a_range() {
         let range = |values: &[f32]| Difference::between(&f(values), &f(values), 0.0, 0.0).unwrap().range;
         assert_eq!((range(&[-3.0]), range(&[1.0, 3.0]), range(&[]), range(&[f32::NAN])), (3.0, 2.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn neighbours_are_within_the_tolerance_of_their_dtype() {
+        let pair = |dtype, values: [f64; 2]| values.map(|v| Tensor::from_f64(dtype, &[1], &[v]).unwrap());
+        let within = |dtype, values| {
+            let ([a, b], Tolerance { rtol, atol }) = (pair(dtype, values), Tolerance::of(dtype));
+            Difference::between(&a, &b, rtol, atol).unwrap().within_tolerance()
+        };
+        let bf16 = [1.0 + 2.0 / 128.0, 1.0]; // two units in the last place
+        assert!(within(DType::BF16, bf16) && !within(DType::F32, bf16) && !within(DType::F16, bf16));
+        assert!(!within(DType::BF16, [1.0 + 3.0 / 128.0, 1.0]));
+        assert!(within(DType::F32, [1000.5, 1000.0]) && !within(DType::I32, [5001.0, 5000.0]));
+        assert!(within(DType::U8, [7.0, 7.0]) && !within(DType::U8, [8.0, 7.0]));
     }
 
     #[test]

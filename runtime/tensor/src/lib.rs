@@ -16,7 +16,7 @@ mod tensor;
 mod write_file;
 
 pub use buffer::{ALIGN, Buffer};
-pub use compare::Difference;
+pub use compare::{Difference, Tolerance};
 pub use deadline::{Deadline, OutOfTime, Until};
 pub use dtype::{DType, Element};
 pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use optc::{Compiler, Model, Options, Precision};
 use optc_ir::Val;
-use optc_tensor::Difference;
+use optc_tensor::{DType, Difference, Tolerance};
 use serde::Serialize;
 
 use crate::execute;
@@ -56,13 +56,14 @@ struct Against {
     against_interpreter: bool,
 }
 
-/// What is still equal. Without any of these: `--rtol 1e-3 --atol 1e-5`.
+/// What is still equal. What is given holds for all outputs; without any of these each is held to the [`Tolerance`] of its dtype.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Limits {
-    /// Largest error of an element relative to the expected one
+    /// Largest error of an element relative to the expected one. Without any limit: 1e-3 for f64, f32 and f16, 2^-6 for bf16, 0 for
+    /// integers
     #[arg(long, value_name = "R")]
     rtol: Option<f64>,
-    /// Largest absolute error of an element, added to what `--rtol` allows
+    /// Largest absolute error of an element, added to what `--rtol` allows. Without any limit: 1e-5 for floats, 0 for integers
     #[arg(long, value_name = "A")]
     atol: Option<f64>,
     /// Smallest cosine between found and expected output
@@ -72,9 +73,6 @@ struct Limits {
     #[arg(long, value_name = "R")]
     max_range_error: Option<f64>,
 }
-
-const DEFAULT_RTOL: f64 = 1e-3;
-const DEFAULT_ATOL: f64 = 1e-5;
 
 #[derive(Debug, Serialize)]
 struct CompareReport {
@@ -196,11 +194,10 @@ fn compare(found: &[(String, Val)], expected: &[(String, Val)], limits: Limits) 
 fn judge(name: &str, found: &Val, expected: &Val, limits: Limits, reports: &mut Vec<OutputReport>) {
     match (found, expected) {
         (Val::Tensor(f), Val::Tensor(e)) => {
-            let (rtol, atol) = limits.tolerance();
-            let difference = Difference::between(f, e, rtol, atol);
-            reports.push(match difference {
+            let tolerance = limits.tolerance(f.dtype());
+            reports.push(match Difference::between(f, e, tolerance.rtol, tolerance.atol) {
                 None => mismatch(name, found, expected),
-                Some(d) => limits.judge(name, &d),
+                Some(d) => limits.judge(name, tolerance, &d),
             });
         }
         (Val::Seq(_, f), Val::Seq(_, e)) if f.len() == e.len() => {
@@ -226,10 +223,11 @@ fn mismatch(name: &str, found: &Val, expected: &Val) -> OutputReport {
 }
 
 impl Limits {
-    fn tolerance(&self) -> (f64, f64) {
+    /// What elements of a dtype are held to.
+    fn tolerance(&self, dtype: DType) -> Tolerance {
         match (self.rtol, self.atol) {
-            (None, None) => (DEFAULT_RTOL, DEFAULT_ATOL),
-            (rtol, atol) => (rtol.unwrap_or(0.0), atol.unwrap_or(0.0)),
+            (None, None) => Tolerance::of(dtype),
+            (rtol, atol) => Tolerance { rtol: rtol.unwrap_or(0.0), atol: atol.unwrap_or(0.0) },
         }
     }
 
@@ -238,11 +236,11 @@ impl Limits {
         self.rtol.or(self.atol).is_some() || (self.min_cosine.is_none() && self.max_range_error.is_none())
     }
 
-    fn judge(&self, name: &str, d: &Difference) -> OutputReport {
+    fn judge(&self, name: &str, tolerance: Tolerance, d: &Difference) -> OutputReport {
         let of_range = if d.max_abs == 0.0 { 0.0 } else { d.max_abs / d.range };
         let mut reasons = vec![];
         if self.by_element() && !d.within_tolerance() {
-            let (rtol, atol) = self.tolerance();
+            let Tolerance { rtol, atol } = tolerance;
             reasons.push(format!(
                 "an element is off by {} more than rtol {rtol}, atol {atol} allow",
                 units::error(d.excess)
@@ -312,6 +310,19 @@ mod tests {
         assert!(!passes(found, expected, Limits { rtol: Some(0.01), min_cosine: Some(0.9), ..NONE }));
         assert!(passes(found, expected, Limits { max_range_error: Some(0.2), ..NONE }));
         assert!(!passes(found, expected, Limits { max_range_error: Some(0.05), ..NONE }));
+    }
+
+    #[test]
+    fn each_dtype_has_a_tolerance_unless_one_is_given() {
+        let val = |dtype, v: f64| vec![("y".to_owned(), Tensor::from_f64(dtype, &[1], &[v]).unwrap().into())];
+        let passes = |dtype, found, expected, limits| {
+            compare(&val(dtype, found), &val(dtype, expected), limits).unwrap().iter().all(|o| o.passed)
+        };
+        let next = 1.0 + 2.0 / 128.0; // two units in the last place of bf16
+        assert!(passes(DType::BF16, next, 1.0, NONE) && !passes(DType::F32, next, 1.0, NONE));
+        assert!(!passes(DType::BF16, next, 1.0, Limits { rtol: Some(1e-3), ..NONE }));
+        assert!(!passes(DType::I64, 5001.0, 5000.0, NONE));
+        assert!(passes(DType::I64, 5001.0, 5000.0, Limits { atol: Some(1.0), ..NONE }));
     }
 
     #[test]
