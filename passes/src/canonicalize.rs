@@ -38,6 +38,7 @@ static RULES: &[Rule] = &[
     ("sub-constant-to-add", arith::sub_constant_to_add),
     ("div-to-mul", arith::div_to_mul),
     ("pow-to-mul", arith::pow_to_mul),
+    ("unread-summand", arith::unread_summand),
     ("max-to-relu", arith::max_to_relu),
     ("clip-to-relu", arith::clip_to_relu),
     ("clip-without-bounds", arith::clip_without_bounds),

@@ -1,7 +1,8 @@
 //! Rules on elementwise ops.
 
 use optc_ir::ops::math::{Abs, Add, Cast, Ceil, Floor, Mul, Neg, Not, Relu, Round, Sign};
-use optc_ir::{Graph, NodeId, Op, Value};
+use optc_ir::ops::nn::Gemm;
+use optc_ir::{Graph, NodeId, Op, Real, Value};
 use optc_tensor::{DType, Tensor};
 
 use crate::matching::{broadcasts_into, dtype, operands2, producer, result, same_shape, splat, splat_of};
@@ -45,6 +46,13 @@ pub(super) fn is_broadcasting(op: &Op) -> bool {
     let logic = matches!(op, Op::And(_) | Op::Or(_) | Op::Xor(_) | Op::Where(_));
     let compares = matches!(op, Op::Equal(_) | Op::Less(_) | Op::Greater(_) | Op::LessEqual(_) | Op::GreaterEqual(_));
     arithmetic || logic || compares
+}
+
+/// `gemm(a, b, c) {beta = 0}` → `gemm(a, b)`: `c` is not read.
+pub(super) fn unread_summand(g: &Graph, node: NodeId) -> Option<Patch> {
+    let gemm = g.op::<Gemm>(node).filter(|gemm| !gemm.reads_c())?;
+    let (a, b, _) = (g.operand(node, 0)?, g.operand(node, 1)?, g.operand(node, 2)?);
+    Some(Patch::replace(node, Gemm { beta: Real(1.0), ..gemm.clone() }, &[a, b]))
 }
 
 /// `x + 0`, `x − 0`, `x · 1`, `x / 1`, `x¹` → `x`.

@@ -70,7 +70,8 @@ impl Linear {
     /// The op for a bias of one element a channel, and the bias so far.
     fn op_and_bias(&self, g: &Graph) -> Option<(Op, Option<Vec<f64>>)> {
         let op = g.node(self.node).op.clone();
-        let Some(bias) = g.operand(self.node, 2) else {
+        let unread = matches!(&op, Op::Gemm(gemm) if !gemm.reads_c());
+        let Some(bias) = g.operand(self.node, 2).filter(|_| !unread) else {
             // A factor of a bias that there is not is not one of the new bias.
             let op = if let Op::Gemm(gemm) = op { Gemm { beta: Real(1.0), ..gemm }.into() } else { op };
             return Some((op, None));

@@ -49,7 +49,11 @@ pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> R
 /// What the layer adds to each channel.
 fn bias(g: &Graph, layer: &Weighted) -> Option<Vec<f32>> {
     let t = g.constant(g.operand(layer.node, 2)?)?;
-    let beta = if let Op::Gemm(gemm) = &g.node(layer.node).op { gemm.beta.0 } else { 1.0 };
+    let beta = match &g.node(layer.node).op {
+        Op::Gemm(gemm) if !gemm.reads_c() => return None,
+        Op::Gemm(gemm) => gemm.beta.0,
+        _ => 1.0,
+    };
     let values: Vec<f32> = t.to_f64_vec().into_iter().map(|v| v as f32 * beta).collect();
     (values.len() == layer.rows).then_some(values)
 }

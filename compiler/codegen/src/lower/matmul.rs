@@ -97,7 +97,7 @@ impl Lowering {
         if op.alpha.0 != 1.0 {
             sum = sum.times(Expr::Const(op.alpha.0));
         }
-        if let Some(c) = site.optional(2) {
+        if let Some(c) = site.optional(2).filter(|_| op.reads_c()) {
             let view = self.view(c)?;
             only_f32(&view)?;
             let wide = view.broadcast(&site.result()?.shape);

@@ -6,7 +6,8 @@ use crate::ops::math::{agree, broadcast_indices, factors, fits, product};
 use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result.
+    /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0 the elements of
+    /// `c` are not read: what is not a number there, does not come through.
     ///
     /// - (C1) `a` and `b` are matrices with equal inner extents.
     /// - (C2) One float dtype.
@@ -23,6 +24,13 @@ op! {
         trans_a: bool = false,
         /// Whether `b` is transposed.
         trans_b: bool = false,
+    }
+}
+
+impl Gemm {
+    /// Whether the elements of `c` count.
+    pub fn reads_c(&self) -> bool {
+        self.beta.0 != 0.0
     }
 }
 
@@ -53,9 +61,11 @@ impl Semantics for Gemm {
         if let Some(c) = args.optional(2) {
             let fits = optc_tensor::broadcast_shapes(c.shape(), &[m, n]).is_some_and(|s| s == [m, n]);
             ensure!(fits, "C3", "`c` has shape {:?}, the result [{m}, {n}]", c.shape());
-            let cv = c.to_f64_vec();
-            for (y, i) in y.iter_mut().zip(broadcast_indices(c.shape(), &[m, n])) {
-                *y += self.beta.0 as f64 * cv[i];
+            if self.reads_c() {
+                let cv = c.to_f64_vec();
+                for (y, i) in y.iter_mut().zip(broadcast_indices(c.shape(), &[m, n])) {
+                    *y += self.beta.0 as f64 * cv[i];
+                }
             }
         }
         Ok(vec![Tensor::from_f64(b.dtype(), &[m, n], &y)?.into()])
