@@ -84,6 +84,9 @@ impl Window<'_> {
         let (stride, _, begin, end) = self.axis(d);
         let span = self.span(d);
         let padded = n.saturating_add(begin).saturating_add(end);
+        if self.ceil && padded < span && span - padded < stride && n.saturating_add(begin) > 0 {
+            return Ok(1); // less than a step is missing: the one window reaches over the end
+        }
         ensure!(padded >= span, "window", "a window of {span} does not fit the padded extent {padded}");
         let free = padded - span;
         let steps = if self.ceil { free.div_ceil(stride) } else { free / stride };
