@@ -87,6 +87,20 @@ fn graphs_that_are_not_sound() {
 }
 
 #[test]
+fn shapes_that_an_op_refuses() {
+    let text = "func @f(%x: tensor<2xKxf32>, %w: tensor<3x4xf32>) {
+        %0 = math.matmul %x, %w : tensor<2x4xf32>
+        return %0 as \"y\" }";
+    let graph = optc_ir::parse(text).unwrap();
+    let zeros = |shape: &[usize]| Tensor::zeros(DType::F32, shape).unwrap().into();
+    let model = compiler().compile_graph(graph.clone()).unwrap();
+    fails(model.session().run_values(&[zeros(&[2, 5]), zeros(&[3, 4])]), Status::Run, "inner extents are 5 and 3");
+    assert!(model.session().run_values(&[zeros(&[2, 3]), zeros(&[3, 4])]).is_ok(), "other shapes fit");
+    let pinned = Compiler::new(Options { shapes: vec![("x".to_owned(), vec![2, 5])], ..Options::default() });
+    fails(pinned.compile_graph(graph), Status::Usage, "inner extents are 5 and 3");
+}
+
+#[test]
 fn models_that_are_cut_off() {
     let model = std::fs::read(data::testdata("mlp.onnx")).unwrap();
     let step = model.len() / 199;

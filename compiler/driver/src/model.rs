@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::{Rates, Times};
 use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
-use optc_ir::{Graph, Type, Val, Verified};
-use optc_runtime::{Plan, Pool};
+use optc_ir::{Graph, GraphError, Type, Val, Verified};
+use optc_passes::PassError;
+use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;
 
 use crate::autotune::{Found, Tuned, tune};
@@ -196,9 +197,9 @@ impl Model {
     fn graph_for(&self, types: &[Type]) -> Result<Graph, Error> {
         let mut graph = self.graph().ok_or(Error::NoGraph)?.clone();
         if !self.0.specialised {
-            optc_passes::specialize(&mut graph, types)?;
+            optc_passes::specialize(&mut graph, types).map_err(|e| of_run(e.into()))?;
             let settings = &self.0.settings;
-            run_passes(&mut graph, &settings.passes, &settings.target, settings.options.integers)?;
+            run_passes(&mut graph, &settings.passes, &settings.target, settings.options.integers).map_err(of_run)?;
         }
         Ok(graph)
     }
@@ -244,6 +245,16 @@ impl Model {
             plans,
         }));
         Ok(Tuned { model, winners, points, changed, trials, share, complete })
+    }
+}
+
+/// An error of passes on a graph that a run's inputs gave its shapes: ops that refuse them failed in the run.
+fn of_run(error: Error) -> Error {
+    match error {
+        Error::Pass(PassError::Graph(GraphError { op, loc, error })) => {
+            RunError::Op { op, loc, error: Box::new(error) }.into()
+        }
+        other => other,
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use optc_tensor::npy::write_npz;
+use optc_tensor::{DType, Tensor};
+
 use crate::common::{code, files, line, stderr, testdata};
 
 fn expect(folder: &Path, command: &str, exit: i32, message: &str) {
@@ -58,6 +61,20 @@ fn text_whose_types_do_not_fit_together_exits_with_3() {
         expect(folder.path(), &format!("run @bad.mlir --passes {passes}"), 3, message);
     }
     expect(folder.path(), "compile @bad.mlir -o @bad.optc", 3, message);
+}
+
+/// Documented is 6: neither a pass nor the code generator is at fault.
+#[test]
+fn inputs_whose_shapes_do_not_fit_exit_with_6() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "func @f(%x: tensor<2xKxf32>, %w: tensor<3x4xf32>) {\n  %0 = math.matmul %x, %w : tensor<2x4xf32> loc(\"fc1\")\n  \
+                return %0 as \"y\"\n}\n";
+    std::fs::write(folder.path().join("in.mlir"), text).unwrap();
+    let (x, w) = (Tensor::zeros(DType::F32, &[2, 5]).unwrap(), Tensor::zeros(DType::F32, &[3, 4]).unwrap());
+    write_npz(&folder.path().join("x.npz"), [("x", &x), ("w", &w)]).unwrap();
+    expect(folder.path(), "run @in.mlir --input @x.npz", 6, "`math.matmul` at fc1: inner extents are 5 and 3");
+    expect(folder.path(), "run {mlp.onnx} --input @x.npz", 6, "input");
+    expect(folder.path(), "run @in.mlir --shape x:2x5", 2, "shape of input `x`: `math.matmul` at fc1");
 }
 
 #[test]
