@@ -82,6 +82,9 @@ fn erase(graph: &mut Graph) {
             graph.remove(id);
             continue;
         }
+        if let Op::Fused(_) = graph.node(id).op {
+            erase_fused(graph, id);
+        }
         let node = graph.node_mut(id);
         if matches!(node.op, Op::Constant(_)) {
             continue;
@@ -89,6 +92,20 @@ fn erase(graph: &mut Graph) {
         for info in &mut node.results {
             if let Type::Tensor(t) = &mut info.ty {
                 t.encoding = Encoding::Plain;
+            }
+        }
+    }
+}
+
+/// The same in the region of a fused op. Its parameters stay typed as the operands are.
+fn erase_fused(graph: &mut Graph, id: NodeId) {
+    let constant = |v: Value| graph.constant(v).is_some().then(|| graph.ty(v).clone());
+    let kept: Vec<Option<Type>> = graph.node(id).operands.iter().map(|v| v.and_then(constant)).collect();
+    for region in &mut graph.node_mut(id).regions {
+        erase(region);
+        for (param, ty) in region.inputs().collect::<Vec<_>>().into_iter().zip(&kept) {
+            if let Some(ty) = ty {
+                region.node_mut(param.node).results[0].ty.clone_from(ty);
             }
         }
     }
