@@ -426,6 +426,26 @@ fn functions_are_accurate() {
     assert!(special[0].is_nan() && special[1] == f32::INFINITY && special[2] == 0.0 && special[3] == f32::INFINITY);
 }
 
+/// Most of the digits of a large argument are whole turns.
+#[test]
+fn sines_of_large_numbers_are_right() {
+    let (from, to) = (2_097_152f32.to_bits(), f32::MAX.to_bits());
+    let bits = (0..20_000).map(|i| from + i * ((to - from) / 20_000));
+    let src: Vec<f32> =
+        bits.flat_map(|b| [f32::from_bits(b), -f32::from_bits(b)]).chain([2_097_152.2, 1.7e9]).collect();
+    for (found, exact) in [
+        (map(&src, TileBuilder::sin), f64::sin as fn(f64) -> f64),
+        (map(&src, TileBuilder::cos), f64::cos as fn(f64) -> f64),
+    ] {
+        for (&x, &y) in src.iter().zip(&found) {
+            let want = exact(f64::from(x));
+            assert!((f64::from(y) - want).abs() <= 1e-6, "{x}: {y}, expected {want}");
+        }
+    }
+    let infinite = map(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN], TileBuilder::sin);
+    assert!(infinite.iter().all(|y| y.is_nan()), "{infinite:?}");
+}
+
 /// Random bytes.
 fn bytes(n: usize, seed: u64) -> Vec<u8> {
     random_floats(n, seed).iter().map(|x| (x * 3e4) as i32 as u8).collect()

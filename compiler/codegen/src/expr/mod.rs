@@ -183,6 +183,7 @@ impl Expr {
             Expr::Func(Func::Bf16, _) => 9,
             Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
             Expr::Func(Func::Exp | Func::ExpM1 | Func::Sigmoid | Func::Tanh | Func::Erf, _) => 18,
+            Expr::Func(Func::Sin | Func::Cos, _) => 95,
             Expr::Func(_, _) => 30,
         };
         self.subtrees().iter().map(|s| cost(s.expr)).sum()

@@ -1,8 +1,8 @@
 //! Transcendental functions as polynomials in tile operations.
 //!
 //! Bounds against the exact value, over all finite `f32`: exp 2 ulp (above 1.7e-38; below it zero), exp_m1 and sigmoid
-//! 4 ulp, tanh and erf 5 ulp, log and log_1p 2 ulp; sine and cosine 2 ulp for |x| up to 2^21, NaN beyond.
-//! NaN gives NaN.
+//! 4 ulp, tanh and erf 5 ulp, log and log_1p 2 ulp; sine and cosine 2 ulp for |x| up to 2^21, and an
+//! absolute error of 1e-6 beyond. NaN gives NaN.
 
 use super::{Binary, Cmp, Reg, Shift, TileBuilder, Unary};
 
@@ -171,9 +171,9 @@ impl TileBuilder {
         self.circular(x, 1)
     }
 
-    /// `sin(x + quarters * pi/2)`: the argument less a multiple of pi/2 in three parts (the first product is exact in
-    /// the FMA as long as the multiple has 21 bits), then the series of the quadrant.
-    fn circular(&mut self, x: Reg, quarters: i32) -> Reg {
+    /// The number of quarter turns that is nearest to `x`, in the low bits of an `f32`, and what is left: the argument less a multiple of
+    /// pi/2 in three parts. The first product is exact in the FMA as long as the multiple has 21 bits.
+    fn quarters(&mut self, x: Reg) -> (Reg, Reg) {
         let (frac, magic) = (self.f32(std::f32::consts::FRAC_2_PI), self.f32(MAGIC));
         let shifted = self.fma(x, frac, magic);
         let n = self.sub(shifted, magic);
@@ -182,6 +182,39 @@ impl TileBuilder {
             let part = self.f32(-part);
             r = self.fma(n, part, r);
         }
+        (shifted, r)
+    }
+
+    /// The same for an `x` of 2^21 or more: of the product with each part of 1/(2 pi), and of what rounding it lost, only what is over whole
+    /// turns counts (Payne and Hanek 1983).
+    fn quarters_of_large(&mut self, x: Reg) -> (Reg, Reg) {
+        let scale = self.f32(1.0 / TURN_SCALE);
+        let (x, mut sum) = (self.mul(x, scale), self.f32(0.0));
+        for part in TURN {
+            let part = self.f32(part);
+            let product = self.mul(x, part);
+            let minus = self.unary(Unary::Neg, product);
+            let lost = self.fma(x, part, minus);
+            for turns in [product, lost] {
+                let whole = self.unary(Unary::Nearest, turns);
+                let over = self.sub(turns, whole);
+                sum = self.add(sum, over);
+            }
+        }
+        let (four, magic, quarter) = (self.f32(4.0), self.f32(MAGIC), self.f32(-0.25));
+        let shifted = self.fma(sum, four, magic);
+        let n = self.sub(shifted, magic);
+        let left = self.fma(n, quarter, sum);
+        let tau = self.f32(std::f32::consts::TAU);
+        (shifted, self.mul(left, tau))
+    }
+
+    /// `sin(x + quarters * pi/2)`: the argument less a multiple of pi/2, then the series of the quadrant.
+    fn circular(&mut self, x: Reg, quarters: i32) -> Reg {
+        let (near, far) = (self.quarters(x), self.quarters_of_large(x));
+        let (abs, limit) = (self.unary(Unary::Abs, x), self.f32(2_097_152.0));
+        let within = self.cmp(Cmp::Le, abs, limit);
+        let (shifted, r) = (self.select(within, near.0, far.0), self.select(within, near.1, far.1));
         let quadrant = self.unary(Unary::AsInt, shifted);
         let turn = self.i32(quarters);
         let quadrant = self.add(quadrant, turn);
@@ -203,10 +236,7 @@ impl TileBuilder {
         let sign = self.shift(Shift::Left, upper, 31);
         let y = self.unary(Unary::AsInt, y);
         let y = self.binary(Binary::Xor, y, sign);
-        let y = self.unary(Unary::AsFloat, y);
-        let (abs, limit, nan) = (self.unary(Unary::Abs, x), self.f32(2_097_152.0), self.f32(f32::NAN));
-        let within = self.cmp(Cmp::Le, abs, limit);
-        self.select(within, y, nan)
+        self.unary(Unary::AsFloat, y)
     }
 
     /// `1 / (1 + exp(-x))`.
@@ -269,6 +299,13 @@ const LOG_1P_SERIES: [f32; 8] =
 
 /// pi / 2 as a sum.
 const HALF_PI: [f32; 3] = [std::f32::consts::FRAC_PI_2, -4.371_139e-8, -1.715_124_5e-15];
+
+/// What the parts of [`TURN`] are multiplied by, and `x` divided by: the last part would be too small for an `f32`.
+const TURN_SCALE: f32 = 18_446_744_073_709_551_616.0;
+
+/// 2^64 / (2 pi) as a sum: the parts have the 150 bits that the largest `f32` needs.
+const TURN: [f32; 7] =
+    [2.935_890_4e18, 118_439_870_000.0, 1354.496_2, 2.801_150_4e-5, -6.351_664e-13, 1.161_415_06e-20, -3.242_678_9e-28];
 
 /// `(-1)^n / (2n + 1)!` for n = 5 down to 1.
 const SIN_SERIES: [f32; 5] = [-2.505_210_8e-8, 2.755_731_9e-6, -1.984_127e-4, 8.333_333e-3, -1.666_666_7e-1];
