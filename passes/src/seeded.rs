@@ -71,11 +71,13 @@ fn differs(found: &Val, expected: &Val, numerics: Numerics) -> Option<String> {
 }
 
 fn tensors_differ(found: &Tensor, expected: &Tensor, numerics: Numerics) -> Option<String> {
-    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
-        return Some(format!("is {found:?}, was {expected:?}"));
+    let [is, was] = [found, expected].map(|t| TensorType::fixed(t.dtype(), t.shape()));
+    if is != was {
+        return Some(format!("is {is}, was {was}"));
     }
-    if found.dtype() == DType::Str {
-        return (found != expected).then(|| format!("is {found:?}, was {expected:?}"));
+    if let (Ok(f), Ok(e)) = (found.strings(), expected.strings()) {
+        let at = f.iter().zip(e).position(|(f, e)| f != e)?;
+        return Some(format!("differs at element {at}: `{}` was `{}`", f[at], e[at]));
     }
     let (f, e) = (found.to_f64_vec(), expected.to_f64_vec());
     let finite = e.iter().filter(|v| v.is_finite());

@@ -13,6 +13,7 @@ pub(crate) use stack::stack;
 
 use optc_tensor::{DType, Tensor};
 
+use crate::ops::message::type_of;
 use crate::{Graph, InferCx, OpError, Type, Val, ensure};
 
 /// The region with number `i`, whose parameters and outputs must be as many as given; at least as many outputs when
@@ -45,7 +46,7 @@ fn params_take_operands(cx: &InferCx, region: &Graph, start: usize, slot: usize)
 
 /// The only element of a condition or a count.
 fn only(t: &Tensor, dtype: DType, what: &str) -> Result<i64, OpError> {
-    ensure!(t.dtype() == dtype && t.len() == 1, "C2", "{what} is {t:?}, expected one {dtype}");
+    ensure!(t.dtype() == dtype && t.len() == 1, "C2", "{what} is {}, expected one {dtype}", type_of(t));
     Ok(t.to_i64_vec().first().copied().unwrap_or(0))
 }
 

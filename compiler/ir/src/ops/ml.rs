@@ -2,6 +2,7 @@
 
 use optc_tensor::{DType, Tensor};
 
+use crate::ops::message::type_of;
 use crate::ops::tensor::{Concat, gather_elements};
 use crate::{Args, Const, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -26,7 +27,7 @@ impl Lookup {
         let (k, v) = (keys.len(), values.len());
         ensure!(k == v, "C1", "there are {k} keys and {v} values");
         let one = default.len() == 1 && default.dtype() == values.dtype();
-        ensure!(one, "C1", "the default is {default:?}, expected one {}", values.dtype());
+        ensure!(one, "C1", "the default is {}, expected one {}", type_of(default), values.dtype());
         ensure!(dtype == keys.dtype(), "C1", "the operand is {dtype}, the keys {}", keys.dtype());
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod cf;
 pub(crate) mod eval;
 pub mod kernel;
 pub mod math;
+mod message;
 pub mod ml;
 pub mod nn;
 mod number;

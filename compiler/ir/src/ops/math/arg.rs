@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::axis_of;
+use crate::ops::message::shown;
 use crate::ops::number::order_keys;
 use crate::ops::tensor::Canvas;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -86,7 +87,7 @@ op! {
 
 fn count_of(k: &Tensor) -> Result<usize, OpError> {
     let n = k.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`k` is {k:?}");
+    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`k` is {}, expected one number", shown(k));
     Ok(n[0] as usize)
 }
 
@@ -98,7 +99,9 @@ impl Semantics for TopK {
         };
         let axis = axis_of(self.axis, dims.len())?;
         let k = cx.constant(1).map(count_of).transpose()?;
-        ensure!(k.is_none_or(|k| dims[axis].known().is_none_or(|n| k <= n)), "C1", "`k` is {k:?} for {x}");
+        if let Some((k, n)) = k.zip(dims[axis].known()) {
+            ensure!(k <= n, "C1", "`k` is {k}, but axis {axis} of {x} has {n} elements");
+        }
         dims[axis] = k.map_or(Dim::Unknown, Dim::Known);
         Ok(vec![TensorType::new(x.dtype, dims.clone()).into(), TensorType::new(DType::I64, dims).into()])
     }

@@ -29,6 +29,16 @@ enum Label {
     Letter(char),
 }
 
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Label::Rest(0) => f.write_str("the last axis of `...`"),
+            Label::Rest(behind) => write!(f, "axis {} of `...`", -1 - *behind as i64),
+            Label::Letter(letter) => write!(f, "`{letter}`"),
+        }
+    }
+}
+
 /// An equation whose `...` are resolved by the operands' ranks.
 struct Terms {
     operands: Vec<Vec<Label>>,
@@ -104,7 +114,7 @@ fn extents(terms: &Terms, shapes: &[&[usize]]) -> Result<BTreeMap<Label, usize>,
         for (&label, &n) in labels.iter().zip(*shape) {
             let extent = extents.entry(label).or_insert(n);
             let broadcasts = matches!(label, Label::Rest(_)) && (*extent == 1 || n == 1);
-            ensure!(*extent == n || broadcasts, "C2", "{label:?} is {extent} and {n}");
+            ensure!(*extent == n || broadcasts, "C2", "{label} is {extent} and {n}");
             if *extent == 1 {
                 *extent = n;
             }
@@ -191,6 +201,14 @@ mod tests {
     fn m(shape: &[usize]) -> Tensor {
         let values: Vec<i64> = (1..=shape.iter().product::<usize>() as i64).collect();
         Tensor::from_slice(shape, &values).unwrap()
+    }
+
+    #[test]
+    fn labels_are_named_as_they_are_written() {
+        let reason = |equation, a: &[usize], b: &[usize]| eval(equation, vec![m(a), m(b)]).unwrap_err().to_string();
+        assert_eq!(reason("ij,jk->ik", &[2, 3], &[4, 2]), "`j` is 3 and 4 (C2)");
+        assert_eq!(reason("...i,...i->...", &[2, 5], &[3, 5]), "the last axis of `...` is 2 and 3 (C2)");
+        assert_eq!(reason("...i,...i->...", &[2, 4, 5], &[3, 4, 5]), "axis -2 of `...` is 2 and 3 (C2)");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::axis_of;
+use crate::ops::message::{shown, type_of};
 use crate::ops::number::checked_len;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -118,7 +119,12 @@ const MAX_LENGTH: i64 = 1 << 24;
 /// A scalar operand that counts something.
 fn count_of(t: &Tensor, what: &str) -> Result<usize, OpError> {
     let n = t.to_i64_vec();
-    ensure!(n.len() == 1 && (1..=MAX_LENGTH).contains(&n[0]), "C2", "`{what}` is {t:?}");
+    ensure!(
+        n.len() == 1 && (1..=MAX_LENGTH).contains(&n[0]),
+        "C2",
+        "`{what}` is {}, expected one of 1 to {MAX_LENGTH}",
+        shown(t)
+    );
     Ok(n[0] as usize)
 }
 
@@ -174,7 +180,8 @@ impl Dft {
 
 /// Checks that a tensor type is float with a last dim of 1 or 2.
 fn check_parts(dtype: DType, last: Option<usize>) -> Result<(), OpError> {
-    ensure!(dtype.is_float() && matches!(last, None | Some(1 | 2)), "C1", "{dtype} with a last dim of {last:?}");
+    let parts = last.unwrap_or(1);
+    ensure!(dtype.is_float() && matches!(parts, 1 | 2), "C1", "{dtype} with a last dim of {parts}, expected 1 or 2");
     Ok(())
 }
 
@@ -246,8 +253,9 @@ op! {
 impl Stft {
     fn frame(window: Option<usize>, length: Option<&Tensor>) -> Result<Option<usize>, OpError> {
         let length = length.map(|t| count_of(t, "length")).transpose()?;
-        let same = window.zip(length).is_none_or(|(w, l)| w == l);
-        ensure!(same, "C1", "a window of {window:?} for frames of {length:?}");
+        if let (Some(window), Some(length)) = (window, length) {
+            ensure!(window == length, "C1", "a window of {window} elements for frames of {length}");
+        }
         Ok(length.or(window))
     }
 
@@ -283,7 +291,7 @@ impl Semantics for Stft {
         let (batches, samples, of) = match *x.shape() {
             [b, n] => (b, n, 1),
             [b, n, of] => (b, n, of),
-            _ => return Err(OpError::Constraint { constraint: "C1", reason: format!("`x` is {x:?}") }),
+            _ => return Err(OpError::Constraint { constraint: "C1", reason: format!("`x` is {}", type_of(x)) }),
         };
         check_parts(x.dtype(), Some(of))?;
         let step = count_of(args.tensor(1)?, "step")?;

@@ -2,6 +2,7 @@
 
 use optc_tensor::Tensor;
 
+use crate::ops::message::type_of;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -24,7 +25,12 @@ impl Semantics for Det {
         let [batch @ .., rows, columns] = x.shape() else {
             return Err(OpError::Constraint { constraint: "C1", reason: "`x` is not a matrix".to_owned() });
         };
-        ensure!(rows == columns && x.dtype().is_float(), "C1", "`x` is {x:?}");
+        ensure!(
+            rows == columns && x.dtype().is_float(),
+            "C1",
+            "`x` is {}, expected square matrices of floats",
+            type_of(x)
+        );
         let n = *rows;
         let values = x.to_f64_vec();
         let count = optc_tensor::element_count(batch).unwrap_or(0);

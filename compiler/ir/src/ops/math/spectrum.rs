@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 
 use optc_tensor::{DType, Tensor};
 
+use crate::ops::message::shown;
 use crate::ops::number::checked_len;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -36,7 +37,7 @@ impl Window {
 
 fn size_of(size: &Tensor) -> Result<usize, OpError> {
     let n = size.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C2", "`size` is {size:?}");
+    ensure!(n.len() == 1 && n[0] >= 0, "C2", "`size` is {}, expected one number", shown(size));
     Ok(n[0] as usize)
 }
 

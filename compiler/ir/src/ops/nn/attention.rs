@@ -4,6 +4,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{broadcast_indices, product};
+use crate::ops::message::shown;
 use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -126,7 +127,7 @@ impl Attention {
         let small = |v: &i64| (-(1 << 40)..1 << 40).contains(v);
         let v = t.to_i64_vec();
         let fits = t.dtype().is_int() && v.len() == count && v.iter().all(small);
-        ensure!(fits, "C4", "lengths or offset are {t:?}, expected {count} integers");
+        ensure!(fits, "C4", "lengths or offset are {}, expected {count} integers", shown(t));
         Ok(Some(v))
     }
 

@@ -4,6 +4,7 @@ use optc_tensor::Tensor;
 
 use crate::ops::eval::bounded;
 use crate::ops::math::product;
+use crate::ops::message::type_of;
 use crate::{Dim, InferCx, OpError, Real, TensorType, Type, ensure};
 
 /// For each direction of a layer, whether it starts at the end.
@@ -52,7 +53,7 @@ impl Layer {
     /// `x` or `lengths` do not fit.
     pub fn new(x: &Tensor, lengths: Option<&Tensor>, direction: &str, hidden: usize) -> Result<Layer, OpError> {
         let directions = directions(direction)?;
-        ensure!(x.rank() == 3 && x.dtype().is_float(), "C2", "`x` is {:?} of {}", x.shape(), x.dtype());
+        ensure!(x.rank() == 3 && x.dtype().is_float(), "C2", "`x` is {}, expected three dims of floats", type_of(x));
         let (steps, batch, inputs) = (x.shape()[0], x.shape()[1], x.shape()[2]);
         let lengths = lengths.map_or_else(|| vec![steps as i64; batch], Tensor::to_i64_vec);
         let fits = lengths.len() == batch && lengths.iter().all(|&l| (0..=steps as i64).contains(&l));
@@ -161,9 +162,10 @@ impl Activations<'_> {
     pub fn resolve<const N: usize>(&self, count: usize, defaults: [&str; N]) -> Result<Vec<[Activation; N]>, OpError> {
         let expected = count * N;
         let fits = |n: usize| n == 0 || n == expected;
-        let lengths = [self.names.len(), self.alpha.len(), self.beta.len()];
-        ensure!(lengths.into_iter().all(fits), "C3", "there are {lengths:?} activations, expected {expected}");
-        ensure!((0.0..=f32::MAX).contains(&self.clip.0), "C3", "`clip` is {:?}", self.clip);
+        for (what, n) in [("names", self.names.len()), ("alphas", self.alpha.len()), ("betas", self.beta.len())] {
+            ensure!(fits(n), "C3", "there are {n} {what} of activations, expected {expected}");
+        }
+        ensure!((0.0..=f32::MAX).contains(&self.clip.0), "C3", "`clip` is {}", self.clip.0);
         let name = |i: usize| self.names.get(i).map_or(defaults[i % N], String::as_str);
         let activation = |i: usize| {
             let unknown = || OpError::Constraint { constraint: "C3", reason: format!("there is no `{}`", name(i)) };

@@ -5,6 +5,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::axis_of;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::broadcast_indices;
+use crate::ops::message::type_of;
 use crate::ops::number::round_to;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -115,7 +116,7 @@ impl Sharing {
 fn zero_points(zero: Option<&Tensor>, scale: &Tensor, dtype: DType) -> Result<Vec<i64>, OpError> {
     let Some(zero) = zero else { return Ok(vec![0; scale.len()]) };
     let fits = zero.dtype() == dtype && zero.len() == scale.len();
-    ensure!(fits, "C3", "`zero_point` is {:?} of {}, `scale` {:?}", zero.shape(), zero.dtype(), scale.shape());
+    ensure!(fits, "C3", "`zero_point` is {}, `scale` {}", type_of(zero), type_of(scale));
     Ok(zero.to_i64_vec())
 }
 

@@ -3,6 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use super::{element_type, sequence, type_of, value};
+use crate::ops::message::shown;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 fn sequence_of(of: Type) -> Vec<Type> {
@@ -64,7 +65,10 @@ fn index(position: Option<&Tensor>, n: usize, limit: usize) -> Result<Option<usi
     let Some(t) = position else { return Ok(None) };
     let found = t.to_i64_vec();
     let [at] = found[..] else {
-        return Err(OpError::Constraint { constraint: "C3", reason: format!("the position is {t:?}") });
+        return Err(OpError::Constraint {
+            constraint: "C3",
+            reason: format!("the position is {}, expected one number", shown(t)),
+        });
     };
     let index = usize::try_from(if at < 0 { at.saturating_add(n as i64) } else { at }).ok().filter(|&i| i < limit);
     ensure!(index.is_some(), "C3", "position {at} is outside of a sequence of {n}");

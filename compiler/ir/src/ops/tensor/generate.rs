@@ -3,6 +3,7 @@
 use optc_tensor::{DType, Tensor, strides_of};
 
 use super::Canvas;
+use crate::ops::message::{shown, type_of};
 use crate::ops::number::{Number, by_number, countable};
 use crate::ops::{axis_of, bad_dtype};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -17,7 +18,8 @@ op! {
 /// The number of elements of a range.
 fn range_len(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<usize, OpError> {
     let one = [start, limit, delta].iter().all(|t| t.len() == 1 && t.dtype() == start.dtype());
-    ensure!(one, "C1", "the operands are {start:?}, {limit:?} and {delta:?}, expected scalars of one dtype");
+    let [a, b, c] = [start, limit, delta].map(type_of);
+    ensure!(one, "C1", "the operands are {a}, {b} and {c}, expected scalars of one dtype");
     let len = if start.dtype().is_float() {
         let (a, b, d) = (start.to_f64_vec()[0], limit.to_f64_vec()[0], delta.to_f64_vec()[0]);
         let n = ((b - a) / d).ceil();
@@ -152,7 +154,7 @@ op! {
 
 fn depth_of(depth: &Tensor) -> Result<usize, OpError> {
     let n = depth.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`depth` is {depth:?}");
+    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`depth` is {}, expected one number", shown(depth));
     Ok(n[0] as usize)
 }
 

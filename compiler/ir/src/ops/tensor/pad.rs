@@ -4,6 +4,7 @@ use optc_tensor::{Tensor, for_each_index, strides_of};
 
 use super::Canvas;
 use crate::ops::axis_of;
+use crate::ops::message::type_of;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -123,7 +124,13 @@ impl Semantics for Pad {
             x.shape().iter().zip(&pairs).map(|(&n, &pair)| self.extent(n, pair)).collect::<Result<Vec<_>, _>>()?;
         let zero = Tensor::zeros(x.dtype(), &[])?;
         let value = args.optional(1).unwrap_or(&zero);
-        ensure!(value.len() == 1 && value.dtype() == x.dtype(), "C3", "`value` is {value:?}");
+        ensure!(
+            value.len() == 1 && value.dtype() == x.dtype(),
+            "C3",
+            "`value` is {}, expected one {}",
+            type_of(value),
+            x.dtype()
+        );
         let mut y = Canvas::filled(value, &shape)?;
         let sources = self.sources(x.shape(), args.optional(2), args.optional(3))?;
         let strides = strides_of(x.shape());

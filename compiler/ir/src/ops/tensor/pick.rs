@@ -6,6 +6,7 @@ use optc_tensor::{DType, Tensor, for_each_index};
 
 use super::Canvas;
 use crate::ops::axis_of;
+use crate::ops::message::type_of;
 use crate::ops::number::order_keys;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -73,7 +74,7 @@ impl Semantics for Compress {
         let axis = axis_of(self.axis, x.rank())?;
         let n = x.shape()[axis];
         let fits = keep.dtype() == DType::Bool && keep.rank() == 1 && keep.len() <= n;
-        ensure!(fits, "C1", "`keep` is {keep:?} for an extent of {n}");
+        ensure!(fits, "C1", "`keep` is {} for an extent of {n}", type_of(keep));
         let kept: Vec<usize> = (0..keep.len()).filter(|&i| keep.bytes()[i] != 0).collect();
         Ok(vec![slices(x, axis, &kept)?.into()])
     }

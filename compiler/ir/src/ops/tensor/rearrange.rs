@@ -22,7 +22,9 @@ impl Semantics for Tile {
         let x = cx.tensor(0)?;
         let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
         let repeats = cx.constant(1).map(shape_arg).transpose()?;
-        ensure!(repeats.as_ref().is_none_or(|r| r.len() == dims.len()), "C1", "repeats {repeats:?} for {x}");
+        if let Some(repeats) = &repeats {
+            ensure!(repeats.len() == dims.len(), "C1", "repeats {repeats:?} for {x}");
+        }
         let tiled = |(d, n): (usize, &Dim)| match (n, repeats.as_ref().map(|r| r[d])) {
             (n, Some(1)) => n.clone(),
             (Dim::Known(n), Some(r)) => n.checked_mul(r).map_or(Dim::Unknown, Dim::Known),

@@ -5,6 +5,7 @@ use optc_tensor::{Tensor, strides_of};
 use super::Canvas;
 use super::gather::{blocks, check_indices, element_positions};
 use crate::ops::axis_of;
+use crate::ops::message::type_of;
 use crate::ops::number::{Number, by_number};
 use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
@@ -153,7 +154,8 @@ impl Semantics for UpdateCache {
         let axis = axis_of(self.axis, x.rank())?;
         let (to, from) = (x.shape(), updates.shape());
         let fits = axis > 0 && to.len() == from.len() && (0..to.len()).all(|d| d == axis || to[d] == from[d]);
-        ensure!(fits && x.dtype() == updates.dtype(), "C1", "{updates:?} does not fit {x:?} along axis {axis}");
+        let (found, whole) = (type_of(updates), type_of(x));
+        ensure!(fits && x.dtype() == updates.dtype(), "C1", "{found} does not fit {whole} along axis {axis}");
         let starts = args.optional(2).map_or_else(|| vec![0; to[0]], |t| t.to_i64_vec());
         ensure!(starts.len() == to[0], "C2", "there are {} starts for {} batches", starts.len(), to[0]);
         let (n, rows) = (to[axis] as i64, from[axis] as i64);
