@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arbitrary::{Result, Unstructured};
 use optc_codegen::lower::{Point, Target, Tuning, lower_tuned};
 use optc_codegen::target::Isa;
-use optc_ir::{Graph, Op, Val, print};
+use optc_ir::{Graph, Op, Val, Verified, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Random};
@@ -97,8 +97,8 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
     }
     let target = Target { isa: case.isa, ..Target::host() };
     let lower = |tuning: &Tuning| {
-        lower_tuned(graph.clone(), &target, tuning, &|_| unreachable!("layers have no regions"))
-            .map_err(|e| e.to_string())
+        let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
+        lower_tuned(graph, &target, tuning, &|_| unreachable!("layers have no regions")).map_err(|e| e.to_string())
     };
     let mut made = lower(&Tuning::default())?;
     if let Some(seed) = case.tuning.filter(|_| !made.points.is_empty()) {
