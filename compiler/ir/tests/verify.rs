@@ -1,4 +1,5 @@
 //! Invariants that no text breaks: what the graph's own functions can do to it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc_ir::{Encoding, Graph, TensorType, Unsound, Value, Verified, parse, verify};
 use optc_tensor::DType;
