@@ -2,15 +2,17 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use optc_ir::{Args, Graph, GraphError, NodeId, Op, OpError, Type, Val, Value};
-use optc_tensor::{DType, Difference, Tensor, element_count};
+use optc_ir::{Args, Graph, GraphError, NodeId, Op, OpError, TensorType, Type, Val, Value};
+use optc_tensor::{DType, Deadline, Difference, Tensor, element_count};
 
 /// The most elements that a value may have.
 const ELEMENTS: usize = 20_000;
 /// The most that an op may do: elements of its result times those of its largest operand, which no sum has more terms than.
 const WORK: usize = 50_000_000;
+/// What a value of open extents counts as; how large it is shows when it is there.
+const OPEN: usize = 2_000;
 /// The longest that the interpreter may take.
 const TIME: Duration = Duration::from_millis(500);
 /// Floats beyond this are left out of comparisons: their products overflow, and where they do depends on the order.
@@ -31,11 +33,11 @@ pub enum Found {
     TooMuch,
 }
 
-/// Whether all of a graph's values, those in its regions included, have known extents and are small.
+/// Whether all of a graph's values, those in its regions included, are small as far as their extents are known.
 pub fn is_small(graph: &Graph) -> bool {
-    let elements = |ty: &Type| match ty {
-        Type::Tensor(t) => t.static_shape().and_then(|s| element_count(&s)).filter(|&n| n <= ELEMENTS),
-        Type::Sequence(_) | Type::Optional(_) => Some(ELEMENTS / 10),
+    let elements = |ty: &Type| match ty.as_tensor().and_then(TensorType::static_shape) {
+        Some(shape) => element_count(&shape).filter(|&n| n <= ELEMENTS),
+        None => Some(OPEN),
     };
     let small = |id: NodeId| {
         let node = graph.node(id);
@@ -50,17 +52,19 @@ pub fn is_small(graph: &Graph) -> bool {
 
 /// Interprets a graph.
 pub fn interpret(graph: &Graph, inputs: &[Val]) -> Found {
-    let run = Run { until: Instant::now() + TIME, finite: Cell::new(true), stopped: Cell::new(false) };
+    let deadline = Deadline::after(Some(TIME));
+    let _until = deadline.enter();
+    let run = Run { deadline, finite: Cell::new(true), stopped: Cell::new(false) };
     match run.graph(graph, inputs) {
         Ok(outputs) => Found::Outputs(run.finite.get().then_some(outputs)),
-        Err(_) if run.stopped.get() => Found::TooMuch,
+        Err(_) if run.stopped.get() || deadline.check().is_err() => Found::TooMuch,
         Err(_) => Found::Refused,
     }
 }
 
 /// One run of the interpreter.
 struct Run {
-    until: Instant,
+    deadline: Deadline,
     /// Whether all floats so far are numbers, and not too large.
     finite: Cell<bool>,
     /// Whether it was ended by a limit.
@@ -103,7 +107,7 @@ impl Run {
                 if t.dtype().is_float() && self.finite.get() && !numbers(t) {
                     self.finite.set(false);
                 }
-                self.stop(t.len() > ELEMENTS || Instant::now() > self.until)
+                self.stop(t.len() > ELEMENTS || self.deadline.check().is_err())
             }
             Val::Seq(_, values) => {
                 self.stop(values.len() > ELEMENTS)?;

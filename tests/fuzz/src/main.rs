@@ -30,9 +30,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use optc_tensor::Memory;
 
 use crate::random::Random;
 use crate::targets::Target;
+
+/// The limit of the account of memory for one input.
+const ACCOUNT: usize = 256 << 20;
 
 /// Fuzzes one of the readers of optc, or what it compiles.
 #[derive(Debug, Parser)]
@@ -127,8 +131,10 @@ fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether the target accepts the input; `None` when it panics.
+/// Whether the target accepts the input; `None` when it panics. What is too large for the account is an error of the target, long before the
+/// allocator ends the process.
 fn outcome(target: Target, input: &[u8]) -> Option<bool> {
     let _limit = watch::limit();
+    let _account = Memory::with_limit(ACCOUNT).enter();
     catch_unwind(AssertUnwindSafe(|| target.run(input))).ok()
 }
