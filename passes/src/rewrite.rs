@@ -123,11 +123,11 @@ impl Patch {
             graph.replace_uses(old, new);
             gone.extend(remove_unused(graph, old.node));
         }
-        let loc = locations(&gone);
-        for id in made {
-            if !matches!(graph.node(id).op, Op::Constant(_)) {
-                graph.node_mut(id).loc.clone_from(&loc);
-            }
+        made.retain(|&id| !matches!(graph.node(id).op, Op::Constant(_)));
+        if let Some((&last, others)) = made.split_last() {
+            let loc = moved_locations(gone);
+            others.iter().for_each(|&id| graph.node_mut(id).loc.clone_from(&loc));
+            graph.node_mut(last).loc = loc;
         }
         Ok(true)
     }
@@ -167,6 +167,14 @@ pub(crate) fn locations<'a>(nodes: impl IntoIterator<Item = &'a optc_ir::Node>) 
     for node in nodes.into_iter().filter(|n| !matches!(n.op, Op::Constant(_))) {
         add_locations(&mut loc, &node.loc);
     }
+    loc
+}
+
+/// The locations of nodes that are gone: those of the first are not copied, of which a chain that becomes one op has many.
+fn moved_locations(nodes: Vec<optc_ir::Node>) -> Vec<String> {
+    let mut nodes = nodes.into_iter().filter(|n| !matches!(n.op, Op::Constant(_)));
+    let mut loc = nodes.next().map(|n| n.loc).unwrap_or_default();
+    nodes.for_each(|node| add_locations(&mut loc, &node.loc));
     loc
 }
 

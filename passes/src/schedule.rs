@@ -98,17 +98,20 @@ impl Memory {
     fn list_schedule(&self, graph: &Graph, old: &[NodeId]) -> Vec<NodeId> {
         let (constants, ops): (Vec<NodeId>, Vec<NodeId>) =
             old.iter().partition(|&&id| matches!(graph.node(id).op, Op::Param(_) | Op::Constant(_)));
-        let mut waiting: HashMap<NodeId, usize> = HashMap::new();
+        // By node; those that are not computed wait for ever.
+        let mut waiting = vec![usize::MAX; 1 + old.iter().map(|id| id.index()).max().unwrap_or(0)];
         for &id in &ops {
             let computed = |v: &Value| !matches!(graph.node(v.node).op, Op::Param(_) | Op::Constant(_));
-            waiting.insert(id, distinct_operands(graph, id).into_iter().filter(computed).count());
+            waiting[id.index()] = distinct_operands(graph, id).into_iter().filter(computed).count();
         }
         let mut left = self.readers.clone();
-        let mut ready = Ready { memory: self, graph, old, entries: BTreeSet::new(), keys: HashMap::new() };
-        for (place, id) in old.iter().enumerate().filter(|(_, id)| waiting.get(id) == Some(&0)) {
+        let keys = vec![None; waiting.len()];
+        let mut ready = Ready { memory: self, graph, old, entries: BTreeSet::new(), keys };
+        for (place, id) in old.iter().enumerate().filter(|(_, id)| waiting[id.index()] == 0) {
             ready.put(*id, place, &left);
         }
-        let place: HashMap<NodeId, usize> = old.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let mut place = vec![0; waiting.len()];
+        old.iter().enumerate().for_each(|(i, id)| place[id.index()] = i);
         let mut order = constants;
         while let Some(id) = ready.pop() {
             order.push(id);
@@ -120,11 +123,10 @@ impl Memory {
                     graph.uses(Value { node: id, result }).into_iter().map(|(node, _)| node).collect();
                 users.dedup(); // ordered by node: one entry for each that reads the value
                 for user in users {
-                    if let Some(n) = waiting.get_mut(&user) {
-                        *n -= 1;
-                        if *n == 0 {
-                            ready.put(user, place[&user], &left);
-                        }
+                    let n = &mut waiting[user.index()];
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.put(user, place[user.index()], &left);
                     }
                 }
             }
@@ -139,15 +141,15 @@ struct Ready<'a> {
     graph: &'a Graph,
     old: &'a [NodeId],
     entries: BTreeSet<(i64, usize)>,
-    /// The entry of each op in `entries`.
-    keys: HashMap<NodeId, (i64, usize)>,
+    /// By node: its entry.
+    keys: Vec<Option<(i64, usize)>>,
 }
 
 impl Ready<'_> {
     fn put(&mut self, id: NodeId, place: usize, left: &HashMap<Value, usize>) {
         let (born, ended) = self.memory.change(self.graph, id, left);
         let key = (born - ended, place);
-        if let Some(former) = self.keys.insert(id, key) {
+        if let Some(former) = self.keys[id.index()].replace(key) {
             self.entries.remove(&former);
         }
         self.entries.insert(key);
@@ -155,14 +157,14 @@ impl Ready<'_> {
 
     fn pop(&mut self) -> Option<NodeId> {
         let (_, place) = self.entries.pop_first()?;
-        self.keys.remove(&self.old[place]);
+        self.keys[self.old[place].index()] = None;
         Some(self.old[place])
     }
 
     /// Lets the last reader of a value know that the value ends with it. That is one walk over the uses of each value.
     fn ends_with(&mut self, value: Value, left: &HashMap<Value, usize>) {
         let mut readers = self.graph.each_use(value).map(|(user, _)| user);
-        if let Some((id, (_, place))) = readers.find_map(|id| Some((id, *self.keys.get(&id)?))) {
+        if let Some((id, (_, place))) = readers.find_map(|id| Some((id, self.keys[id.index()]?))) {
             self.put(id, place, left);
         }
     }
