@@ -29,6 +29,14 @@ pub(super) fn claim_work(op: &Op, args: &Args) -> Result<Claim, OpError> {
     })
 }
 
+/// Claims bytes for lists whose length shows only during an evaluation.
+///
+/// # Errors
+/// There is no memory for them.
+pub(crate) fn room(bytes: usize) -> Result<Claim, OpError> {
+    Ok(Memory::current().claim(bytes).map_err(TensorError::from)?)
+}
+
 fn total(parts: impl Iterator<Item = usize>) -> usize {
     parts.fold(0, usize::saturating_add)
 }

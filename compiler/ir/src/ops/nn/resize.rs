@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::grid::cubic_weights;
 use crate::ops::axis_of;
-use crate::ops::eval::result_shapes;
+use crate::ops::eval::{result_shapes, room};
 use crate::ops::tensor::gather_elements;
 use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -273,7 +273,7 @@ impl Semantics for Resize {
         }
         let (mut values, mut extents) = (x.to_f64_vec(), x.shape().to_vec());
         for axis in plan.iter().filter(|axis| self.moves(axis)) {
-            values = self.resample(axis, &values, &extents);
+            values = self.resample(axis, &values, &extents)?;
             extents[axis.axis] = axis.to;
         }
         for axis in &plan {
@@ -291,9 +291,16 @@ impl Semantics for Resize {
 
 impl Resize {
     /// Values of shape `extents` resampled along one axis.
-    fn resample(&self, axis: &Axis, values: &[f64], extents: &[usize]) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    fn resample(&self, axis: &Axis, values: &[f64], extents: &[usize]) -> Result<Vec<f64>, OpError> {
         let inner: usize = extents[axis.axis + 1..].iter().product();
         let outer: usize = extents[..axis.axis].iter().product();
+        // A list of taps for each element along the axis, and the elements themselves.
+        let list = 48 + 16 * self.taps(self.coordinate(axis, 0), axis).len();
+        let bytes = axis.to.saturating_mul(list.saturating_add(outer.saturating_mul(inner).saturating_mul(8)));
+        let _room = room(bytes)?;
         let taps: Vec<_> = (0..axis.to).map(|i| self.taps(self.coordinate(axis, i), axis)).collect();
         let mut y = vec![0.0; outer * axis.to * inner];
         for (at, y) in y.chunks_mut(inner.max(1)).enumerate() {
@@ -302,7 +309,7 @@ impl Resize {
                 y.iter_mut().zip(&block[i * inner..][..inner]).for_each(|(y, v)| *y += weight * v);
             }
         }
-        y
+        Ok(y)
     }
 
     /// The nearest elements, of any dtype.

@@ -5,8 +5,12 @@ use optc_tensor::Tensor;
 use super::{element_type, sequence};
 use crate::ops::axis_of;
 use crate::ops::cf::stack;
+use crate::ops::eval::room;
 use crate::ops::tensor::{Concat, Split, Squeeze};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+
+/// Bytes of a small tensor in a list: its places there and in the list that it is cut from, its shapes, and a line for its elements.
+const PART: usize = 384;
 
 op! {
     /// `x` cut along `axis`: into parts of the extents in `split`, of the one extent that `split` names, or of 1.
@@ -51,6 +55,7 @@ impl Semantics for SeqSplit {
             }
             Some((_, sizes)) => sizes,
         };
+        let _room = room(sizes.len().saturating_mul(PART))?;
         let parts = Split { axis: axis as i64, parts: 0, sizes }.eval(&Args::plain(&[Some(x.clone().into())]))?;
         let squeeze = |part: Val| {
             let axes = Tensor::scalar(axis as i64).reshaped(&[1])?;
