@@ -79,6 +79,11 @@ fn run_sets(compiler: &Compiler, folder: &Path) -> Result<Option<String>, Error>
         if found.len() != data.outputs.len() {
             return Ok(Some(format!("found {} outputs, expected {}", found.len(), data.outputs.len())));
         }
+        for (info, (name, expected)) in model.outputs().iter().zip(&data.outputs) {
+            if info.ty.widest() != expected.ty().widest() {
+                return Ok(Some(format!("`{name}` is said to be {}, declared {}", info.ty, expected.ty())));
+            }
+        }
         for (found, (name, expected)) in found.iter().zip(&data.outputs) {
             if let Some(how) = difference(found, expected) {
                 return Ok(Some(format!("`{name}` {}", how.chars().take(300).collect::<String>())));

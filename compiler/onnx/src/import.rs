@@ -2,7 +2,7 @@
 //!
 //! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`. Each other ONNX node is handed to
 //! the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`]. Declared types of results are not
-//! trusted: inferred ones hold.
+//! trusted: inferred ones hold, but for whether an output is an optional.
 
 mod control;
 mod map;
@@ -319,6 +319,21 @@ mod tests {
         let m = model(vec![node("Split", &["x"], &["y", "z"])]);
         let parts = import(&m).unwrap(); // the extent to split is not known, and neither are those of the parts
         assert_eq!(parts.ty(parts.outputs[0].value).to_string(), "tensor<?x2xf32>");
+    }
+
+    #[test]
+    fn outputs_are_optionals_where_they_are_declared_so() {
+        let declared = |op: &str, ty: Type| {
+            let mut m = model(vec![node(op, &["x"], &["y"])]);
+            m.graph.as_mut().unwrap().output[0].r#type = Some(write_type(&ty));
+            let graph = import(&m).unwrap();
+            graph.ty(graph.outputs[0].value).to_string()
+        };
+        let tensor: Type = TensorType::unranked(DType::F32).into();
+        let optional = Type::Optional(Box::new(tensor.clone()));
+        assert_eq!(declared("Relu", optional.clone()), "opt<tensor<Nx2xf32>>");
+        assert_eq!(declared("Optional", optional), "opt<tensor<Nx2xf32>>");
+        assert_eq!(declared("Optional", tensor), "tensor<Nx2xf32>");
     }
 
     #[test]

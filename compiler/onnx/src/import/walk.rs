@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use optc_ir::{Graph, Value};
+use optc_ir::ops::seq::{OptGet, OptSome};
+use optc_ir::{Graph, Op, Type, Value};
 
 use super::{MapError, NodeCx, add_constant, control};
 use crate::attributes::{Attributes, Bindings};
 use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
-use crate::proto::{FunctionProto, GraphProto, NodeProto};
+use crate::proto::{FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::types::read_type;
 use crate::{Diagnostic, TensorError, evaluation_order, ops, read_sparse, read_tensor};
 
@@ -115,9 +116,25 @@ impl<'a> Importer<'a> {
             if !listed.insert(output.name()) {
                 return Err(Diagnostic::new("import", format!("output `{}` is listed twice", output.name())));
             }
+            let value = self.as_declared(output, value);
             self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
         }
         Ok(self.graph)
+    }
+
+    /// A value as an optional, or what an optional holds, where the output is declared to be that. One stands for the other inside of
+    /// graphs, but users are told what the model declares.
+    fn as_declared(&mut self, output: &ValueInfoProto, value: Value) -> Value {
+        let Some(Ok(declared)) = output.r#type.as_ref().map(read_type) else { return value };
+        let (op, ty): (Op, Type) = match (declared, self.graph.ty(value).clone()) {
+            (Type::Optional(_), Type::Optional(_)) => return value,
+            (Type::Optional(_), ty) => (OptSome {}.into(), Type::Optional(Box::new(ty))),
+            (_, Type::Optional(of)) => (OptGet {}.into(), *of),
+            _ => return value,
+        };
+        let node = self.graph.add(op, &[Some(value)], vec![ty]);
+        self.graph.node_mut(node).loc.push(output.name().to_owned());
+        Value { node, result: 0 }
     }
 
     pub(super) fn initializers(&mut self, graph: &GraphProto, scope: &mut Scope) -> Result<(), Diagnostic> {
