@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::execute;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::InputArgs;
+use crate::inputs::{InputArgs, rows};
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit};
 use crate::stats::ms;
@@ -167,16 +167,23 @@ fn output_report(name: &str, value: &Val) -> OutputReport {
     OutputReport { name: name.to_owned(), r#type: value.ty().to_string(), values, elements, top5 }
 }
 
+/// The first `n` elements, or all: a result may be as large as memory, and what is shown of it is widened.
+fn head(t: &Tensor, n: usize) -> Option<Tensor> {
+    let flat = t.reshaped(&[t.len()]).ok()?;
+    rows::slice(&flat.into(), 0, n).ok()?.as_tensor().cloned()
+}
+
 fn first_values(t: &Tensor) -> Vec<serde_json::Value> {
+    let Some(t) = head(t, SHOWN) else { return vec![] };
     if let Ok(strings) = t.strings() {
-        return strings.iter().take(SHOWN).map(|s| s.clone().into()).collect();
+        return strings.iter().map(|s| s.clone().into()).collect();
     }
     match t.dtype() {
-        DType::Bool => t.bytes().iter().take(SHOWN).map(|&b| (b != 0).into()).collect(),
+        DType::Bool => t.bytes().iter().map(|&b| (b != 0).into()).collect(),
         // Through text: an `f32` reads as its own shortest form, and values that are not finite stay what they are.
-        DType::F32 => t.to_f64_vec().iter().take(SHOWN).map(|&v| real(v, format!("{}", v as f32))).collect(),
-        d if d.is_float() => t.to_f64_vec().iter().take(SHOWN).map(|&v| real(v, format!("{v}"))).collect(),
-        _ => t.to_i64_vec().iter().take(SHOWN).map(|&v| v.into()).collect(),
+        DType::F32 => t.to_f64_vec().iter().map(|&v| real(v, format!("{}", v as f32))).collect(),
+        d if d.is_float() => t.to_f64_vec().iter().map(|&v| real(v, format!("{v}"))).collect(),
+        _ => t.to_i64_vec().iter().map(|&v| v.into()).collect(),
     }
 }
 
@@ -190,8 +197,8 @@ fn best_classes(t: &Tensor) -> Vec<Vec<Class>> {
     if !t.dtype().is_float() || !matches!(t.rank(), 1 | 2) || !(2..=MAX_CLASSES).contains(&classes) {
         return vec![];
     }
-    let rows = t.to_f64_vec();
-    rows.chunks(classes).take(SHOWN_ROWS).map(|row| ranked(row).into_iter().take(5).collect()).collect()
+    let rows = head(t, SHOWN_ROWS * classes).map(|t| t.to_f64_vec()).unwrap_or_default();
+    rows.chunks(classes).map(|row| ranked(row).into_iter().take(5).collect()).collect()
 }
 
 impl Report for RunReport {
@@ -221,6 +228,16 @@ mod tests {
     fn classes_are_ranked_with_ties_by_index_and_nan_last() {
         let order: Vec<usize> = ranked(&[1.0, f64::NAN, 3.0, 3.0, -2.0]).iter().map(|c| c.index).collect();
         assert_eq!(order, [2, 3, 0, 4, 1]);
+    }
+
+    #[test]
+    fn the_first_elements_alone_are_shown() {
+        let t = Tensor::from_slice(&[3, 4], &(0..12).collect::<Vec<i64>>()).unwrap();
+        assert_eq!(first_values(&t), (0..8).map(serde_json::Value::from).collect::<Vec<_>>());
+        let scores = Tensor::from_slice(&[20, 3], &[1f32, 3.0, 2.0].repeat(20)).unwrap();
+        let best = best_classes(&scores);
+        assert!(best.len() == SHOWN_ROWS && best.iter().all(|row| row[0].index == 1 && row.len() == 3));
+        assert!(best_classes(&Tensor::zeros(DType::F32, &[0, 3]).unwrap()).is_empty());
     }
 
     #[test]
