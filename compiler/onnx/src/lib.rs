@@ -1,7 +1,7 @@
 //! ONNX in and out of the graph IR.
 //!
 //! [`ModelFile`] is a decoded model with its operator sets, functions and data files; [`Attributes`] reads a node's
-//! attributes by type; [`evaluation_order`] and [`captures`] settle names. Tensors and stored values have readers of
+//! attributes by type; [`evaluation_order`] and [`Names`] settle names. Tensors and stored values have readers of
 //! their own. Input bytes never cause a panic: every error is a [`Diagnostic`] or a typed kind that becomes one.
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ pub use export::{export_file, export_model};
 pub use external::{ExternalError, ExternalFiles};
 pub use import::{MapError, NodeCx, import_bytes, import_file, import_file_as, import_model, is_supported};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
-pub use order::{captures, evaluation_order, uses};
+pub use order::{Names, evaluation_order};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
 pub use tensor::{TensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};
 pub use types::{read_type, write_type};

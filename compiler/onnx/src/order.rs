@@ -3,8 +3,10 @@
 //! The format asks for topologically sorted nodes; exporters do not always comply, so nodes are sorted here, stably:
 //! a sorted graph keeps its order. What a subgraph uses of the outside counts as an input of the node that holds it.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::Diagnostic;
 use crate::proto::{GraphProto, NodeProto};
@@ -12,54 +14,70 @@ use crate::proto::{GraphProto, NodeProto};
 /// The deepest nesting of subgraphs that is read.
 const MAX_DEPTH: usize = 32;
 
-/// The names that a subgraph uses but does not define, sorted.
-///
-/// # Errors
-/// Subgraphs are nested too deeply.
-pub fn captures(graph: &GraphProto) -> Result<BTreeSet<String>, Diagnostic> {
-    captures_at(graph, 0)
-}
+/// What subgraphs capture, found once for each: a subgraph is asked for where it stands and at each level around it. Graphs are told apart
+/// by where they are, so they must outlive this and stay there.
+#[derive(Debug, Default)]
+pub struct Names(RefCell<HashMap<*const GraphProto, Rc<BTreeSet<String>>>>);
 
-fn captures_at(graph: &GraphProto, depth: usize) -> Result<BTreeSet<String>, Diagnostic> {
-    if depth > MAX_DEPTH {
-        return Err(Diagnostic::unsupported("import", format!("subgraphs are nested deeper than {MAX_DEPTH}")));
+impl Names {
+    /// The names that a subgraph uses but does not define, sorted.
+    ///
+    /// # Errors
+    /// Subgraphs are nested too deeply.
+    pub fn captures(&self, graph: &GraphProto) -> Result<Rc<BTreeSet<String>>, Diagnostic> {
+        self.captures_at(graph, 0)
     }
-    let mut defined: HashSet<&str> = graph.input.iter().map(|v| v.name()).collect();
-    defined.extend(graph.initializer.iter().map(|t| t.name()));
-    defined.extend(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
-    defined.extend(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
-    let mut used = BTreeSet::new();
-    for node in &graph.node {
-        used.extend(uses_at(node, depth)?);
-    }
-    used.extend(graph.output.iter().map(|o| o.name().to_owned()));
-    used.retain(|name| !name.is_empty() && !defined.contains(name.as_str()));
-    Ok(used)
-}
 
-/// The names that a node uses: its inputs, and what its subgraphs capture.
-///
-/// # Errors
-/// Subgraphs are nested too deeply.
-pub fn uses(node: &NodeProto) -> Result<BTreeSet<String>, Diagnostic> {
-    uses_at(node, 0)
-}
-
-fn uses_at(node: &NodeProto, depth: usize) -> Result<BTreeSet<String>, Diagnostic> {
-    let mut used: BTreeSet<String> = node.input.iter().filter(|n| !n.is_empty()).cloned().collect();
-    for attribute in &node.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
-            used.extend(captures_at(graph, depth + 1)?);
+    fn captures_at(&self, graph: &GraphProto, depth: usize) -> Result<Rc<BTreeSet<String>>, Diagnostic> {
+        if depth > MAX_DEPTH {
+            return Err(Diagnostic::unsupported("import", format!("subgraphs are nested deeper than {MAX_DEPTH}")));
         }
+        if let Some(known) = self.0.borrow().get(&std::ptr::from_ref(graph)) {
+            return Ok(known.clone());
+        }
+        let mut defined: HashSet<&str> = graph.input.iter().map(|v| v.name()).collect();
+        defined.extend(graph.initializer.iter().map(|t| t.name()));
+        defined.extend(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
+        defined.extend(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
+        let mut used = BTreeSet::new();
+        for node in &graph.node {
+            used.extend(self.uses_at(node, depth)?);
+        }
+        used.extend(graph.output.iter().map(|o| o.name().to_owned()));
+        used.retain(|name| !name.is_empty() && !defined.contains(name.as_str()));
+        let used = Rc::new(used);
+        self.0.borrow_mut().insert(std::ptr::from_ref(graph), used.clone());
+        Ok(used)
     }
-    Ok(used)
+
+    /// The names that a node uses: its inputs, and what its subgraphs capture.
+    ///
+    /// # Errors
+    /// Subgraphs are nested too deeply.
+    pub fn uses(&self, node: &NodeProto) -> Result<BTreeSet<String>, Diagnostic> {
+        self.uses_at(node, 0)
+    }
+
+    fn uses_at(&self, node: &NodeProto, depth: usize) -> Result<BTreeSet<String>, Diagnostic> {
+        let mut used: BTreeSet<String> = node.input.iter().filter(|n| !n.is_empty()).cloned().collect();
+        for attribute in &node.attribute {
+            for graph in attribute.g.iter().chain(&attribute.graphs) {
+                used.extend(self.captures_at(graph, depth + 1)?.iter().cloned());
+            }
+        }
+        Ok(used)
+    }
 }
 
 /// The order in which to evaluate `nodes`, given the names that are `defined` beforehand.
 ///
 /// # Errors
 /// A name is defined twice, a name that is used is never defined, or nodes depend on each other in a circle.
-pub fn evaluation_order(nodes: &[NodeProto], defined: impl Fn(&str) -> bool) -> Result<Vec<usize>, Diagnostic> {
+pub fn evaluation_order(
+    nodes: &[NodeProto],
+    names: &Names,
+    defined: impl Fn(&str) -> bool,
+) -> Result<Vec<usize>, Diagnostic> {
     let at = |i: usize, d: Diagnostic| d.at_node(nodes[i].name(), nodes[i].op_type(), None);
     let mut producer: HashMap<&str, usize> = HashMap::new();
     for (i, node) in nodes.iter().enumerate() {
@@ -72,7 +90,7 @@ pub fn evaluation_order(nodes: &[NodeProto], defined: impl Fn(&str) -> bool) -> 
     let mut waiting = vec![0usize; nodes.len()];
     let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (i, node) in nodes.iter().enumerate() {
-        for name in uses(node)? {
+        for name in names.uses(node)? {
             match producer.get(name.as_str()) {
                 Some(&p) => {
                     consumers[p].push(i);
@@ -119,14 +137,16 @@ mod tests {
     #[test]
     fn sorted_graphs_keep_their_order_and_others_are_sorted() {
         let nodes = [node(&["x"], &["a"]), node(&["x"], &["b"]), node(&["a", "b", ""], &["c"])];
-        assert_eq!(evaluation_order(&nodes, |n| n == "x").unwrap(), [0, 1, 2]);
+        assert_eq!(evaluation_order(&nodes, &Names::default(), |n| n == "x").unwrap(), [0, 1, 2]);
         let nodes = [node(&["a"], &["b"]), node(&["x"], &["a"])];
-        assert_eq!(evaluation_order(&nodes, |n| n == "x").unwrap(), [1, 0]);
+        assert_eq!(evaluation_order(&nodes, &Names::default(), |n| n == "x").unwrap(), [1, 0]);
     }
 
     #[test]
     fn bad_names_are_errors() {
-        let reason = |nodes: &[NodeProto]| evaluation_order(nodes, |n| n == "x").unwrap_err().reason().to_owned();
+        let reason = |nodes: &[NodeProto]| {
+            evaluation_order(nodes, &Names::default(), |n| n == "x").unwrap_err().reason().to_owned()
+        };
         assert!(reason(&[node(&["y"], &["a"])]).contains("`y` is not defined"));
         assert!(reason(&[node(&[], &["a"]), node(&[], &["a"])]).contains("`a` is defined twice"));
         assert!(reason(&[node(&[], &["x"])]).contains("`x` is defined twice"));
@@ -142,13 +162,13 @@ mod tests {
             output: vec![output("inner"), output("direct")],
             ..GraphProto::default()
         };
-        assert_eq!(captures(&body).unwrap().into_iter().collect::<Vec<_>>(), ["direct", "outer"]);
+        assert_eq!(Names::default().captures(&body).unwrap().iter().collect::<Vec<_>>(), ["direct", "outer"]);
         let mut nested = body;
         for _ in 0..40 {
             let holder = AttributeProto { g: Some(nested), ..AttributeProto::default() };
             let n = NodeProto { attribute: vec![holder], ..node(&[], &["y"]) };
             nested = GraphProto { node: vec![n], ..GraphProto::default() };
         }
-        assert!(captures(&nested).is_err());
+        assert!(Names::default().captures(&nested).is_err());
     }
 }

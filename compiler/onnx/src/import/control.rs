@@ -12,10 +12,10 @@ use optc_tensor::Tensor;
 
 use super::walk::{Importer, Scope};
 use super::{MapError, add_constant};
+use crate::Diagnostic;
 use crate::attributes::Attributes;
 use crate::model::{canonical_domain, label};
 use crate::proto::{GraphProto, NodeProto};
-use crate::{Diagnostic, captures};
 
 /// How often a loop's body is imported with wider types before its carried values lose their ranks.
 const WIDENINGS: usize = 2;
@@ -213,7 +213,7 @@ impl<'a> Importer<'a> {
     fn captures(&self, bodies: &[&GraphProto], scope: &Scope) -> Result<Captures, Diagnostic> {
         let mut names = BTreeSet::new();
         for body in bodies {
-            names.extend(captures(body)?);
+            names.extend(self.names.captures(body)?.iter().cloned());
         }
         let mut found = Captures::default();
         for name in names {
@@ -250,7 +250,8 @@ impl<'a> Importer<'a> {
             let value = self.graph.add_input(input.name(), ty.clone());
             inner.define("input of the subgraph", input.name(), value)?;
         }
-        self.add_captures(captures, &crate::captures(body)?, &mut inner);
+        let used = self.names.captures(body)?;
+        self.add_captures(captures, &used, &mut inner);
         self.initializers(body, &mut inner)?;
         self.walk(&body.node, &mut inner)?;
         for output in &body.output {

@@ -13,7 +13,7 @@ use crate::attributes::{Attributes, Bindings};
 use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::types::read_type;
-use crate::{Diagnostic, TensorError, evaluation_order, ops, read_sparse, read_tensor};
+use crate::{Diagnostic, Names, TensorError, evaluation_order, ops, read_sparse, read_tensor};
 
 /// The deepest nesting of function calls and subgraphs.
 const MAX_DEPTH: usize = 48;
@@ -68,6 +68,8 @@ pub(super) struct Importer<'a> {
     /// The graph or region that is being built.
     pub(super) graph: Graph,
     nodes: usize,
+    /// What the file's subgraphs capture.
+    pub(super) names: Names,
 }
 
 fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
@@ -78,7 +80,12 @@ fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
 impl<'a> Importer<'a> {
     pub(super) fn new(file: &'a ModelFile) -> Importer<'a> {
         let name = file.graph().name();
-        Importer { file, graph: Graph::new(if name.is_empty() { "main" } else { name }), nodes: 0 }
+        Importer {
+            file,
+            graph: Graph::new(if name.is_empty() { "main" } else { name }),
+            nodes: 0,
+            names: Names::default(),
+        }
     }
 
     /// Imports the model's main graph.
@@ -157,7 +164,7 @@ impl<'a> Importer<'a> {
         if self.nodes > MAX_NODES {
             return Err(Diagnostic::unsupported("import", format!("the model has more than {MAX_NODES} nodes")));
         }
-        for i in evaluation_order(nodes, |name| scope.values.contains_key(name))? {
+        for i in evaluation_order(nodes, &self.names, |name| scope.values.contains_key(name))? {
             let node = &nodes[i];
             let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
             let results = match self.file.function(node) {
