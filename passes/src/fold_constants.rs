@@ -26,7 +26,10 @@ mod branch;
 use std::collections::VecDeque;
 
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions};
+use optc_ir::{
+    Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions,
+    regions_settled,
+};
 use optc_tensor::{Tensor, element_count};
 
 use crate::matching::{is_deterministic, kept_zeros, pruned};
@@ -95,7 +98,7 @@ impl FoldConstants {
             return Ok(());
         }
         // What refuses its types is for `infer-types` to report.
-        if infer_regions(graph, id).is_ok() {
+        if regions_settled(graph, id) || infer_regions(graph, id).is_ok() {
             graph.node_mut(id).regions.iter_mut().try_for_each(|region| self.run(region, cx))?;
         }
         Ok(())

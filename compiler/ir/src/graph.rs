@@ -225,6 +225,12 @@ impl Graph {
 
     /// All nodes, each after its operands; among those that are ready the oldest first. `None` when there is a cycle.
     pub fn topological_order(&self) -> Option<Vec<NodeId>> {
+        // Most graphs are as they were made, each node after its operands: the oldest is always ready. A heap costs five times as much.
+        let before =
+            |id: NodeId| self.node(id).operands.iter().flatten().all(|v| v.node < id && self.get(v.node).is_some());
+        if self.ids().all(before) {
+            return Some(self.ids().collect());
+        }
         let mut waiting: Vec<usize> = vec![0; self.dag.node_indices().next_back().map_or(0, |n| n.index() + 1)];
         let mut ready = BinaryHeap::new();
         for id in self.dag.node_indices() {

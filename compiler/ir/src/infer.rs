@@ -31,6 +31,16 @@ pub fn infer_regions(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
     regions_at(graph, id, Budget { depth: 0, retries: &mut { RETRIES } })
 }
 
+/// True where the parameters of a node's regions have the types that [`infer_regions`] would hand down to them. It would then find
+/// nothing new in regions that are inferred; asked at each level, it would go through the innermost once for each level around.
+pub fn regions_settled(graph: &Graph, id: NodeId) -> bool {
+    graph.node(id).regions.iter().enumerate().all(|(i, region)| {
+        let handed = with_cx(graph, id, |op, cx| op.region_params(cx, i));
+        let plain = |ty: &Type| if graph.node(id).op.exact() { ty.clone() } else { ty.plain() };
+        region.inputs().zip(&handed).all(|(param, ty)| ty.as_ref().is_none_or(|ty| plain(ty) == *region.ty(param)))
+    })
+}
+
 /// What bounds the work on nested regions.
 struct Budget<'a> {
     /// Loops around.
