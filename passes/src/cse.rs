@@ -17,6 +17,7 @@
 //! regions, and those that give other results each time. The one that stays gets the locations of both.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 
 use optc_ir::{Graph, NodeId, Op, Value};
@@ -38,21 +39,31 @@ impl Pass for Cse {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         // By hash; ops are compared where they stand, since keys of their own would be a second copy of the graph.
-        let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::new();
+        // Other ops with the hash of a former one, of which there is hardly ever any, come into the list.
+        let mut seen: HashMap<u64, NodeId> = HashMap::with_capacity(graph.len());
+        let mut others: Vec<(u64, NodeId)> = vec![];
         let hasher = RandomState::new();
         for id in graph.topological_order().unwrap_or_default() {
             let node = graph.node(id);
             if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() || !is_deterministic(&node.op) {
                 continue;
             }
-            let alike = seen.entry(hasher.hash_one((&node.op, &node.operands))).or_default();
-            let same = |first: &&NodeId| {
-                let first = graph.node(**first);
+            let hash = hasher.hash_one((&node.op, &node.operands));
+            let same = |first: NodeId| {
+                let first = graph.node(first);
                 first.op == node.op && first.operands == node.operands
             };
-            match alike.iter().find(same) {
-                None => alike.push(id),
-                Some(&first) if graph.node(first).results == node.results && cx.permit("equal") => {
+            let first = match seen.entry(hash) {
+                Entry::Vacant(place) => {
+                    place.insert(id);
+                    continue;
+                }
+                Entry::Occupied(place) if same(*place.get()) => Some(*place.get()),
+                Entry::Occupied(_) => others.iter().find(|&&(h, id)| h == hash && same(id)).map(|&(_, id)| id),
+            };
+            match first {
+                None => others.push((hash, id)),
+                Some(first) if graph.node(first).results == node.results && cx.permit("equal") => {
                     merge(graph, first, id);
                 }
                 Some(_) => {}

@@ -33,8 +33,6 @@ pub(crate) mod elementwise;
 mod group;
 mod outline;
 
-use std::collections::{BTreeSet, HashMap};
-
 use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::rewrite::for_each_region;
@@ -75,20 +73,19 @@ impl Pass for Fuse {
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         one_dequantize_a_use(graph, cx);
         let order = graph.topological_order().unwrap_or_default();
-        let position: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-        let mut taken = BTreeSet::new();
+        let mut grouped = group::Order::of(&order);
         let mut groups: Vec<(&'static str, Vec<NodeId>)> = vec![];
         for &id in order.iter().rev().filter(|&&id| elementwise::is_anchor(graph, id)) {
-            let group = group::with_epilogue(graph, id, &position, &taken);
+            let group = group::with_epilogue(graph, id, &grouped);
             if group.len() > 1 {
-                taken.extend(group.iter().copied());
+                grouped.take(&group);
                 groups.push(("epilogue", group));
             }
         }
         for &id in order.iter().rev() {
-            let group = group::elementwise(graph, id, &position, &taken);
+            let group = group::elementwise(graph, id, &grouped);
             if group.len() > 1 {
-                taken.extend(group.iter().copied());
+                grouped.take(&group);
                 groups.push(("elementwise", group));
             }
         }

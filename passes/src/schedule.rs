@@ -24,6 +24,7 @@
 //! arena are given when the graph is lowered, where buffers exist.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use optc_ir::{Graph, NodeId, Op, Output, Type, Value};
 
@@ -42,92 +43,146 @@ impl Pass for Schedule {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         let Some(old) = graph.topological_order() else { return Ok(()) };
-        let memory = Memory::of(graph);
-        let new = memory.list_schedule(graph, &old);
-        if memory.peak(graph, &new) < memory.peak(graph, &old) && cx.permit("reordered") {
+        let memory = Memory::of(graph, &old);
+        let new = memory.list_schedule();
+        if memory.peak(new.iter().copied()) < memory.peak(0..old.len()) && cx.permit("reordered") {
+            let new: Vec<NodeId> = new.into_iter().map(|place| old[place]).collect();
             *graph = rebuilt(graph, &new);
         }
         Ok(())
     }
 }
 
-/// What each value takes, and how many ops read it.
+/// Lists of numbers, one after the other.
+struct Lists {
+    ranges: Vec<Range<usize>>,
+    all: Vec<usize>,
+}
+
+impl Lists {
+    fn of(lists: impl Iterator<Item = Vec<usize>>) -> Lists {
+        let mut made = Lists { ranges: vec![], all: vec![] };
+        for list in lists {
+            let start = made.all.len();
+            made.all.extend(list);
+            made.ranges.push(start..made.all.len());
+        }
+        made
+    }
+
+    /// The lists that name `i`, for each `i` below `count`: this relation the other way round.
+    fn transposed(&self, count: usize) -> Lists {
+        let mut ranges = vec![0..0; count];
+        self.all.iter().for_each(|&i| ranges[i].end += 1);
+        let mut start = 0;
+        for range in &mut ranges {
+            let len = range.end;
+            *range = start..start; // grows as it is filled
+            start += len;
+        }
+        let mut all = vec![0; self.all.len()];
+        for (list, range) in self.ranges.iter().enumerate() {
+            for &i in &self.all[range.clone()] {
+                all[ranges[i].end] = list;
+                ranges[i].end += 1;
+            }
+        }
+        Lists { ranges, all }
+    }
+
+    fn at(&self, i: usize) -> &[usize] {
+        &self.all[self.ranges[i].clone()]
+    }
+}
+
+/// What each value takes, what makes it and what reads it. Nodes stand for their places in the old order, and values have numbers of their
+/// own: maps of both took most of the pass in graphs of 100,000 ops.
 struct Memory {
-    bytes: HashMap<Value, i64>,
-    readers: HashMap<Value, usize>,
+    /// By node: its results.
+    results: Vec<Range<usize>>,
+    /// By node: the values that it reads, each once.
+    operands: Lists,
+    /// By value: the nodes that read it.
+    readers: Lists,
+    /// By value.
+    bytes: Vec<i64>,
+    /// By node: whether it is an input or a constant, which nothing computes.
+    stored: Vec<bool>,
 }
 
 impl Memory {
-    fn of(graph: &Graph) -> Memory {
-        let (mut bytes, mut readers) = (HashMap::new(), HashMap::new());
-        for id in graph.ids() {
-            let node = graph.node(id);
-            let own = matches!(node.op, Op::Param(_) | Op::Constant(_));
-            for (result, info) in (0..).zip(&node.results) {
-                let value = Value { node: id, result };
-                bytes.insert(value, if own || graph.is_output(value) { 0 } else { size(&info.ty) });
+    fn of(graph: &Graph, old: &[NodeId]) -> Memory {
+        let mut first = vec![0; old.iter().map(|id| id.index() + 1).max().unwrap_or(0)];
+        let stored: Vec<bool> = old.iter().map(|&id| is_stored(graph, id)).collect();
+        let (mut results, mut bytes) = (vec![], vec![]);
+        for (&id, &stored) in old.iter().zip(&stored) {
+            first[id.index()] = bytes.len();
+            for (result, info) in (0..).zip(&graph.node(id).results) {
+                let outside = stored || graph.is_output(Value { node: id, result });
+                bytes.push(if outside { 0 } else { size(&info.ty) });
             }
-            for value in distinct_operands(graph, id) {
-                *readers.entry(value).or_default() += 1;
-            }
+            results.push(first[id.index()]..bytes.len());
         }
-        Memory { bytes, readers }
+        let read = |id: &NodeId| {
+            let values = graph.node(*id).operands.iter().flatten();
+            let mut values: Vec<usize> = values.map(|v| first[v.node.index()] + v.result as usize).collect();
+            values.sort_unstable();
+            values.dedup();
+            values
+        };
+        let operands = Lists::of(old.iter().map(read));
+        let readers = operands.transposed(bytes.len());
+        Memory { results, operands, readers, bytes, stored }
+    }
+
+    /// By value: how many nodes read it.
+    fn readers(&self) -> Vec<usize> {
+        self.readers.ranges.iter().map(Range::len).collect()
     }
 
     /// Bytes that come to life with an op, and those that end with it when `left` readers are still to come.
-    fn change(&self, graph: &Graph, id: NodeId, left: &HashMap<Value, usize>) -> (i64, i64) {
-        let results = 0..graph.node(id).results.len() as u32;
-        let born: i64 = results.map(|result| self.bytes[&Value { node: id, result }]).sum();
-        let ends = distinct_operands(graph, id).into_iter().filter(|v| left.get(v) == Some(&1));
-        (born, ends.map(|v| self.bytes[&v]).sum())
+    fn change(&self, node: usize, left: &[usize]) -> (i64, i64) {
+        let born: i64 = self.bytes[self.results[node].clone()].iter().sum();
+        let ends = self.operands.at(node).iter().filter(|&&value| left[value] == 1);
+        (born, ends.map(|&value| self.bytes[value]).sum())
     }
 
     /// The most bytes that are alive at once.
-    fn peak(&self, graph: &Graph, order: &[NodeId]) -> i64 {
-        let mut left = self.readers.clone();
+    fn peak(&self, order: impl Iterator<Item = usize>) -> i64 {
+        let mut left = self.readers();
         let (mut alive, mut peak) = (0, 0);
-        for &id in order {
-            let (born, ended) = self.change(graph, id, &left);
+        for node in order {
+            let (born, ended) = self.change(node, &left);
             peak = peak.max(alive + born);
             alive += born - ended;
-            read(graph, id, &mut left);
+            self.operands.at(node).iter().for_each(|&value| left[value] -= 1);
         }
         peak
     }
 
-    fn list_schedule(&self, graph: &Graph, old: &[NodeId]) -> Vec<NodeId> {
-        let (constants, ops): (Vec<NodeId>, Vec<NodeId>) =
-            old.iter().partition(|&&id| matches!(graph.node(id).op, Op::Param(_) | Op::Constant(_)));
-        // By node; those that are not computed wait for ever.
-        let mut waiting = vec![usize::MAX; 1 + old.iter().map(|id| id.index()).max().unwrap_or(0)];
-        for &id in &ops {
-            let computed = |v: &Value| !matches!(graph.node(v.node).op, Op::Param(_) | Op::Constant(_));
-            waiting[id.index()] = distinct_operands(graph, id).into_iter().filter(computed).count();
+    fn list_schedule(&self) -> Vec<usize> {
+        let mut computed = vec![false; self.bytes.len()];
+        for (results, stored) in self.results.iter().zip(&self.stored) {
+            computed[results.clone()].fill(!stored);
         }
-        let mut left = self.readers.clone();
-        let keys = vec![None; waiting.len()];
-        let mut ready = Ready { memory: self, graph, old, entries: BTreeSet::new(), keys };
-        for (place, id) in old.iter().enumerate().filter(|(_, id)| waiting[id.index()] == 0) {
-            ready.put(*id, place, &left);
-        }
-        let mut place = vec![0; waiting.len()];
-        old.iter().enumerate().for_each(|(i, id)| place[id.index()] = i);
-        let mut order = constants;
-        while let Some(id) = ready.pop() {
-            order.push(id);
-            for value in read(graph, id, &mut left) {
-                ready.ends_with(value, &left);
+        let (mut order, ops): (Vec<usize>, Vec<usize>) = (0..self.stored.len()).partition(|&node| self.stored[node]);
+        let keys = vec![None; self.stored.len()];
+        let mut ready = Ready { memory: self, left: self.readers(), entries: BTreeSet::new(), keys };
+        // By node: the results that it waits for.
+        let mut waiting = vec![0; self.stored.len()];
+        for &node in &ops {
+            waiting[node] = self.operands.at(node).iter().filter(|&&value| computed[value]).count();
+            if waiting[node] == 0 {
+                ready.put(node);
             }
-            for result in 0..graph.node(id).results.len() as u32 {
-                let mut users: Vec<NodeId> =
-                    graph.uses(Value { node: id, result }).into_iter().map(|(node, _)| node).collect();
-                users.dedup(); // ordered by node: one entry for each that reads the value
-                for user in users {
-                    let n = &mut waiting[user.index()];
-                    *n -= 1;
-                    if *n == 0 {
-                        ready.put(user, place[user.index()], &left);
-                    }
+        }
+        while let Some(node) = ready.pop() {
+            order.push(node);
+            ready.read(node);
+            for &user in self.results[node].clone().flat_map(|value| self.readers.at(value)) {
+                waiting[user] -= 1;
+                if waiting[user] == 0 {
+                    ready.put(user);
                 }
             }
         }
@@ -138,55 +193,44 @@ impl Memory {
 /// The ops that are ready, by the bytes that they add and their places in the old order.
 struct Ready<'a> {
     memory: &'a Memory,
-    graph: &'a Graph,
-    old: &'a [NodeId],
+    /// By value: the nodes that have still to read it.
+    left: Vec<usize>,
     entries: BTreeSet<(i64, usize)>,
-    /// By node: its entry.
-    keys: Vec<Option<(i64, usize)>>,
+    /// By node: the bytes of its entry.
+    keys: Vec<Option<i64>>,
 }
 
 impl Ready<'_> {
-    fn put(&mut self, id: NodeId, place: usize, left: &HashMap<Value, usize>) {
-        let (born, ended) = self.memory.change(self.graph, id, left);
-        let key = (born - ended, place);
-        if let Some(former) = self.keys[id.index()].replace(key) {
-            self.entries.remove(&former);
+    fn put(&mut self, node: usize) {
+        let (born, ended) = self.memory.change(node, &self.left);
+        if let Some(former) = self.keys[node].replace(born - ended) {
+            self.entries.remove(&(former, node));
         }
-        self.entries.insert(key);
+        self.entries.insert((born - ended, node));
     }
 
-    fn pop(&mut self) -> Option<NodeId> {
-        let (_, place) = self.entries.pop_first()?;
-        self.keys[self.old[place].index()] = None;
-        Some(self.old[place])
+    fn pop(&mut self) -> Option<usize> {
+        let (_, node) = self.entries.pop_first()?;
+        self.keys[node] = None;
+        Some(node)
     }
 
-    /// Lets the last reader of a value know that the value ends with it. That is one walk over the uses of each value.
-    fn ends_with(&mut self, value: Value, left: &HashMap<Value, usize>) {
-        let mut readers = self.graph.each_use(value).map(|(user, _)| user);
-        if let Some((id, (_, place))) = readers.find_map(|id| Some((id, self.keys[id.index()]?))) {
-            self.put(id, place, left);
+    /// Counts an op's operands as read. The last reader of each hears that the value ends with it: one walk over the uses of each value.
+    fn read(&mut self, node: usize) {
+        let memory = self.memory;
+        for &value in memory.operands.at(node) {
+            self.left[value] -= 1;
+            if self.left[value] == 1
+                && let Some(&last) = memory.readers.at(value).iter().find(|&&user| self.keys[user].is_some())
+            {
+                self.put(last);
+            }
         }
     }
 }
 
-/// Counts an op's operands as read; gives those that one op has still to read.
-fn read(graph: &Graph, id: NodeId, left: &mut HashMap<Value, usize>) -> Vec<Value> {
-    let mut operands = distinct_operands(graph, id);
-    operands.retain(|value| {
-        left.get_mut(value).is_some_and(|n| {
-            *n -= 1;
-            *n == 1
-        })
-    });
-    operands
-}
-
-fn distinct_operands(graph: &Graph, id: NodeId) -> Vec<Value> {
-    let mut values: Vec<Value> = graph.node(id).operands.iter().flatten().copied().collect();
-    values.sort_unstable();
-    values.dedup();
-    values
+fn is_stored(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id).op, Op::Param(_) | Op::Constant(_))
 }
 
 fn size(ty: &Type) -> i64 {
@@ -195,8 +239,8 @@ fn size(ty: &Type) -> i64 {
     bytes.and_then(|b| i64::try_from(b).ok()).unwrap_or(0)
 }
 
-/// The same graph with its nodes created in the order given.
-fn rebuilt(graph: &Graph, order: &[NodeId]) -> Graph {
+/// The same graph with its nodes created in the order given. Regions, which hold most of a fused graph, move over.
+fn rebuilt(graph: &mut Graph, order: &[NodeId]) -> Graph {
     let mut new = Graph::new(&graph.name);
     let mut values: HashMap<NodeId, NodeId> = HashMap::new();
     for input in graph.inputs() {
@@ -205,14 +249,15 @@ fn rebuilt(graph: &Graph, order: &[NodeId]) -> Graph {
     }
     let moved = |values: &HashMap<NodeId, NodeId>, v: Value| Value { node: values[&v.node], ..v };
     for &id in order {
-        let node = graph.node(id);
+        let node = graph.node_mut(id);
         if matches!(node.op, Op::Param(_)) {
             continue;
         }
         let operands: Vec<_> = node.operands.iter().map(|v| v.map(|v| moved(&values, v))).collect();
-        let added = new.add(node.op.clone(), &operands, node.results.iter().map(|r| r.ty.clone()).collect());
-        new.node_mut(added).regions.clone_from(&node.regions);
-        new.node_mut(added).loc.clone_from(&node.loc);
+        let types = std::mem::take(&mut node.results).into_iter().map(|r| r.ty).collect();
+        let added = new.add(node.op.clone(), &operands, types);
+        new.node_mut(added).regions = std::mem::take(&mut node.regions);
+        new.node_mut(added).loc = std::mem::take(&mut node.loc);
         values.insert(id, added);
     }
     let returned = |output: &Output| Output { name: output.name.clone(), value: moved(&values, output.value) };

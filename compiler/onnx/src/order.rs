@@ -41,7 +41,12 @@ impl Names {
         defined.extend(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
         let mut used = BTreeSet::new();
         for node in &graph.node {
-            used.extend(self.uses_at(node, depth)?);
+            self.each_use(node, depth, &mut |name| {
+                if !defined.contains(name) && !used.contains(name) {
+                    used.insert(name.to_owned());
+                }
+                Ok(())
+            })?;
         }
         used.extend(graph.output.iter().map(|o| o.name().to_owned()));
         used.retain(|name| !name.is_empty() && !defined.contains(name.as_str()));
@@ -50,22 +55,18 @@ impl Names {
         Ok(used)
     }
 
-    /// The names that a node uses: its inputs, and what its subgraphs capture.
-    ///
-    /// # Errors
-    /// Subgraphs are nested too deeply.
-    pub fn uses(&self, node: &NodeProto) -> Result<BTreeSet<String>, Diagnostic> {
-        self.uses_at(node, 0)
-    }
-
-    fn uses_at(&self, node: &NodeProto, depth: usize) -> Result<BTreeSet<String>, Diagnostic> {
-        let mut used: BTreeSet<String> = node.input.iter().filter(|n| !n.is_empty()).cloned().collect();
-        for attribute in &node.attribute {
-            for graph in attribute.g.iter().chain(&attribute.graphs) {
-                used.extend(self.captures_at(graph, depth + 1)?.iter().cloned());
-            }
+    /// Hands each name that a node uses to `f`: its inputs, and what its subgraphs capture. One that is used twice comes twice.
+    fn each_use(
+        &self,
+        node: &NodeProto,
+        depth: usize,
+        f: &mut dyn FnMut(&str) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        node.input.iter().filter(|n| !n.is_empty()).try_for_each(|name| f(name))?;
+        for graph in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+            self.captures_at(graph, depth + 1)?.iter().try_for_each(|name| f(name))?;
         }
-        Ok(used)
+        Ok(())
     }
 }
 
@@ -90,22 +91,16 @@ pub fn evaluation_order(
     let mut waiting = vec![0usize; nodes.len()];
     let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (i, node) in nodes.iter().enumerate() {
-        for name in names.uses(node)? {
-            match producer.get(name.as_str()) {
-                Some(&p) => {
-                    consumers[p].push(i);
-                    waiting[i] += 1;
-                }
-                None if defined(&name) => {}
-                None => {
-                    let d = Diagnostic::new(
-                        "import",
-                        format!("input `{name}` is not defined by any node, input or initializer"),
-                    );
-                    return Err(at(i, d));
-                }
+        names.each_use(node, 0, &mut |name| {
+            if let Some(&p) = producer.get(name) {
+                consumers[p].push(i);
+                waiting[i] += 1;
+            } else if !defined(name) {
+                let reason = format!("input `{name}` is not defined by any node, input or initializer");
+                return Err(at(i, Diagnostic::new("import", reason)));
             }
-        }
+            Ok(())
+        })?;
     }
     let mut ready: BinaryHeap<_> = (0..nodes.len()).filter(|&i| waiting[i] == 0).map(Reverse).collect();
     let mut order = Vec::with_capacity(nodes.len());

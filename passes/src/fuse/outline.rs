@@ -1,7 +1,5 @@
 //! Makes the `kernel.fused` op of a group.
 
-use std::collections::HashMap;
-
 use optc_ir::ops::kernel::Fused;
 use optc_ir::{Graph, NodeId, Op, Output, Type, Value};
 use optc_tensor::DType;
@@ -13,14 +11,14 @@ use crate::rewrite::{locations, remove_unused};
 /// into the region of a new op.
 pub(super) fn outline(graph: &mut Graph, group: &[NodeId]) {
     let Some((&first, &last)) = group.first().zip(group.last()) else { return };
-    let mut builder = Builder { region: Graph::new("fused"), inside: HashMap::new(), operands: vec![] };
+    let mut builder = Builder { region: Graph::new("fused"), inside: vec![], operands: vec![] };
     for &id in group {
         // What is not elementwise stands first and reads its operands from buffers, constants as well.
         let reads_buffers = id == first && super::elementwise::is_anchor(graph, id);
         builder.node(graph, id, reads_buffers);
     }
     let Builder { mut region, inside, operands } = builder;
-    let Some(&value) = inside.get(&result(last)) else { return };
+    let Some(&(_, value)) = inside.iter().find(|(outside, _)| *outside == result(last)) else { return };
     region.outputs.push(Output { name: "y".to_owned(), value });
     let loc = locations(group.iter().map(|&id| graph.node(id)));
     let operands: Vec<Option<Value>> = operands.into_iter().map(Some).collect();
@@ -34,8 +32,8 @@ pub(super) fn outline(graph: &mut Graph, group: &[NodeId]) {
 
 struct Builder {
     region: Graph,
-    /// Values of the graph, and the region's that stand for them.
-    inside: HashMap<Value, Value>,
+    /// Values of the graph, and the region's that stand for them: as few as a kernel can have.
+    inside: Vec<(Value, Value)>,
     operands: Vec<Value>,
 }
 
@@ -47,7 +45,7 @@ impl Builder {
         let types = node.results.iter().map(|r| r.ty.clone()).collect();
         let new = self.region.add(node.op.clone(), &operands, types);
         self.region.node_mut(new).loc.clone_from(&node.loc);
-        self.inside.insert(result(id), result(new));
+        self.inside.push((result(id), result(new)));
     }
 
     fn value(&mut self, graph: &Graph, value: Value, as_parameter: bool) -> Value {
@@ -60,13 +58,13 @@ impl Builder {
             let ty = graph.ty(value).clone();
             return result(self.region.add(op, &[], vec![ty]));
         }
-        if let Some(&inside) = self.inside.get(&value) {
+        if let Some(&(_, inside)) = self.inside.iter().find(|(outside, _)| *outside == value) {
             return inside;
         }
         let name = format!("p{}", self.operands.len());
         let parameter = self.region.add_input(&name, graph.ty(value).clone());
         self.operands.push(value);
-        self.inside.insert(value, parameter);
+        self.inside.push((value, parameter));
         parameter
     }
 }
