@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use optc_tensor::Memory;
 
@@ -72,10 +72,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// SIGHUP, SIGINT and SIGTERM: no input raises them.
+const FROM_OUTSIDE: [i32; 3] = [1, 2, 15];
+
 /// Runs inputs in another process and keeps the one that ended it; whether nothing was found.
 fn supervise(args: &Args) -> Result<bool> {
     let status = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--inside").status()?;
     if let Some(signal) = status.signal() {
+        if FROM_OUTSIDE.contains(&signal) {
+            bail!("the process was stopped from outside, by signal {signal}");
+        }
         eprintln!("the process was ended by signal {signal}");
     }
     match status.code() {
