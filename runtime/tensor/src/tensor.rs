@@ -48,6 +48,13 @@ pub enum TensorError {
     },
 }
 
+impl TensorError {
+    /// Makes the error of a tensor for which there is no memory, to be handed to `map_err`.
+    pub fn no_memory(dtype: DType, shape: &[usize]) -> impl Fn(OutOfMemory) -> TensorError + Copy {
+        move |error| TensorError::Memory { dtype, shape: shape.to_vec(), error }
+    }
+}
+
 /// A dense tensor with a concrete shape, elements in row-major order. Clones share the elements.
 #[derive(Clone)]
 pub struct Tensor {
@@ -138,7 +145,7 @@ impl Tensor {
         let too_large = || TensorError::TooLarge(shape.to_vec());
         let n = element_count(shape).ok_or_else(too_large)?;
         let bytes = dtype.bytes_for(n).filter(|&b| b <= isize::MAX as usize).ok_or_else(too_large)?;
-        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let no_memory = TensorError::no_memory(dtype, shape);
         let data = if dtype == DType::Str {
             // Claimed before the list is made, and again by the list.
             let _claim = Memory::current().claim(n.saturating_mul(size_of::<String>())).map_err(no_memory)?;
@@ -162,7 +169,7 @@ impl Tensor {
         }
         let width = dtype.bits().div_ceil(8).max(1);
         let aligned = (buffer.as_slice().as_ptr() as usize).is_multiple_of(width);
-        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let no_memory = TensorError::no_memory(dtype, shape);
         let buffer = if aligned { buffer } else { moved(&buffer).map_err(no_memory)? };
         Ok(Tensor { dtype, shape: shape.to_vec(), data: Data::Bytes(Arc::new(buffer)) })
     }
@@ -172,7 +179,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::from_buffer`].
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, TensorError> {
-        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let no_memory = TensorError::no_memory(dtype, shape);
         Tensor::from_buffer(dtype, shape, Buffer::from_slice(bytes).map_err(no_memory)?)
     }
 
@@ -203,7 +210,7 @@ impl Tensor {
             let found = values.len();
             return Err(TensorError::Size { dtype: DType::Str, shape: shape.to_vec(), expected, found });
         }
-        let no_memory = |error| TensorError::Memory { dtype: DType::Str, shape: shape.to_vec(), error };
+        let no_memory = TensorError::no_memory(DType::Str, shape);
         let strings = Strings::new(values).map_err(no_memory)?;
         Ok(Tensor { dtype: DType::Str, shape: shape.to_vec(), data: Data::Strings(Arc::new(strings)) })
     }
@@ -268,7 +275,7 @@ impl Tensor {
     /// There is no memory for the copy.
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], TensorError> {
         let Data::Bytes(buffer) = &mut self.data else { return Ok(&mut []) };
-        let no_memory = |error| TensorError::Memory { dtype: self.dtype, shape: self.shape.clone(), error };
+        let no_memory = TensorError::no_memory(self.dtype, &self.shape);
         if Arc::get_mut(buffer).is_none() {
             *buffer = Arc::new(buffer.copied().map_err(no_memory)?);
         }

@@ -162,7 +162,7 @@ impl Lowering {
         }
         if !matches!(kind, Kind::Constant(_)) {
             // Refused now, where its type is known, rather than when the arena is made.
-            let no_memory = |error| TensorError::Memory { dtype: ty.dtype, shape: shape.clone(), error };
+            let no_memory = TensorError::no_memory(ty.dtype, &shape);
             Memory::current().claim(bytes).map_err(no_memory)?;
         }
         let at = self.buffer(bytes, kind);

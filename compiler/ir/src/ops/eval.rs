@@ -74,12 +74,16 @@ fn result_types(op: &Op, args: &Args) -> Option<Vec<TensorType>> {
     {
         return Some(declared);
     }
+    // What it refuses, the evaluation refuses in its own words.
+    with_values(args, |cx| op.infer(cx)).ok()?.iter().map(known).collect()
+}
+
+/// Calls `f` with what inference may look at where all operands are at hand.
+fn with_values<T>(args: &Args, f: impl FnOnce(&InferCx) -> T) -> T {
     let types: Vec<Option<Type>> = args.values.iter().map(|v| v.as_ref().map(Val::ty)).collect();
     let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
     let consts: Vec<Option<&Tensor>> = args.values.iter().map(|v| v.as_ref().and_then(Val::as_tensor)).collect();
-    // What it refuses, the evaluation refuses in its own words.
-    let results = op.infer(&InferCx { types: &types, consts: &consts, regions: &[] }).ok()?;
-    results.iter().map(known).collect()
+    f(&InferCx { types: &types, consts: &consts, regions: &[] })
 }
 
 /// The shapes of the results for these operands: what `infer` says once all types and values are known.
@@ -87,10 +91,7 @@ fn result_types(op: &Op, args: &Args) -> Option<Vec<TensorType>> {
 /// # Errors
 /// A constraint of the op does not hold, a shape depends on more than shapes, or a result is too large.
 pub(crate) fn result_shapes(op: &impl Semantics, args: &Args) -> Result<Vec<Vec<usize>>, OpError> {
-    let types: Vec<Option<Type>> = args.values.iter().map(|v| v.as_ref().map(Val::ty)).collect();
-    let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
-    let consts: Vec<Option<&Tensor>> = args.values.iter().map(|v| v.as_ref().and_then(Val::as_tensor)).collect();
-    let results = op.infer(&InferCx { types: &types, consts: &consts, regions: &[] })?;
+    let results = with_values(args, |cx| op.infer(cx))?;
     let shape = |ty: &Type| {
         let shape = ty.as_tensor().and_then(crate::TensorType::static_shape);
         let open = || OpError::Constraint { constraint: "shape", reason: "a result's shape is not known".to_owned() };

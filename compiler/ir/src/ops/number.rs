@@ -11,7 +11,7 @@ pub(crate) fn checked_len(dtype: DType, shape: &[usize]) -> Result<usize, Tensor
     // Strings take their headers at least.
     let bytes =
         if dtype == DType::Str { n.saturating_mul(size_of::<String>()) } else { dtype.bytes_for(n).unwrap_or(n) };
-    let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+    let no_memory = TensorError::no_memory(dtype, shape);
     Memory::current().claim(bytes.max(n)).map_err(no_memory)?;
     Ok(n)
 }

@@ -33,7 +33,7 @@ impl Canvas {
     /// The shape is too large, or there is no memory for it.
     pub fn zeroed(dtype: DType, shape: &[usize]) -> Result<Canvas, TensorError> {
         let n = checked_len(dtype, shape)?;
-        let no_memory = |error| TensorError::Memory { dtype, shape: shape.to_vec(), error };
+        let no_memory = TensorError::no_memory(dtype, shape);
         let buffer = || Buffer::zeroed(dtype.bytes_for(n).unwrap_or(0)).map_err(no_memory);
         let cells = match dtype.bits() {
             0 => Cells::Strings(vec![String::new(); n]),
