@@ -43,6 +43,12 @@ struct Captures {
     types: Vec<Type>,
 }
 
+/// `name`, or the first of `name#1`, `name#2`, … that is not taken.
+fn unused(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (1..).map(|n| format!("{name}#{n}"));
+    [name.to_owned()].into_iter().chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+}
+
 fn bad(reason: impl Into<String>) -> Diagnostic {
     Diagnostic::new("import", reason)
 }
@@ -127,7 +133,8 @@ impl<'a> Importer<'a> {
         let params = self.params(&batch.clone().into(), &operands);
         let outer = std::mem::replace(&mut self.graph, Graph::new("batch"));
         for (i, ty) in params.into_iter().enumerate() {
-            let name = node.input.get(i + 1).filter(|_| i < inner).cloned().unwrap_or_else(|| format!("capture{i}"));
+            let name = node.input.get(i + 1).filter(|_| i < inner).map_or("capture", String::as_str);
+            let name = unused(name, |name| self.graph.inputs().any(|v| self.graph.input_name(v) == Some(name)));
             self.graph.add_input(&name, ty);
         }
         let elements: Vec<Option<Value>> = self.graph.inputs().map(Some).collect();
@@ -257,12 +264,7 @@ impl<'a> Importer<'a> {
         for output in &body.output {
             let undefined = || bad(format!("the subgraph's output `{}` is not defined", output.name()));
             let value = inner.get(output.name()).ok_or_else(undefined)?;
-            let taken = self.graph.outputs.iter().any(|o| o.name == output.name());
-            let name = if taken {
-                format!("{}#{}", output.name(), self.graph.outputs.len())
-            } else {
-                output.name().to_owned()
-            };
+            let name = unused(output.name(), |name| self.graph.outputs.iter().any(|o| o.name == name));
             self.graph.outputs.push(Output { name, value });
         }
         Ok(std::mem::replace(&mut self.graph, outer))
@@ -361,7 +363,11 @@ mod tests {
 
     /// `y` from `c: bool` and `x: 2xf32`, with the initializer `w`.
     fn import(nodes: Vec<NodeProto>) -> Result<Graph, Diagnostic> {
-        let x = TensorType::fixed(DType::F32, &[2]);
+        import_at(17, &[2], nodes)
+    }
+
+    fn import_at(opset: i64, shape: &[usize], nodes: Vec<NodeProto>) -> Result<Graph, Diagnostic> {
+        let x = TensorType::fixed(DType::F32, shape);
         let graph = GraphProto {
             node: nodes,
             input: vec![value("c", Some(TensorType::fixed(DType::Bool, &[]))), value("x", Some(x))],
@@ -369,7 +375,7 @@ mod tests {
             initializer: vec![write_tensor("w", &Tensor::from_slice(&[2], &[10f32, 20.0]).unwrap())],
             ..GraphProto::default()
         };
-        let opset = OperatorSetIdProto { domain: None, version: Some(17) };
+        let opset = OperatorSetIdProto { domain: None, version: Some(opset) };
         let model =
             ModelProto { ir_version: Some(8), opset_import: vec![opset], graph: Some(graph), ..Default::default() };
         import_bytes(&model.encode_to_vec())
@@ -379,6 +385,22 @@ mod tests {
         let x = Tensor::from_slice(&[2], &[1f32, 2.0]).unwrap();
         let results = optc_ir::run(graph, &[Tensor::from_bools(&[], &[c]).unwrap().into(), Val::Tensor(x)]).unwrap();
         results[0].as_tensor().unwrap().to_f64_vec()
+    }
+
+    #[test]
+    fn a_value_may_be_given_to_a_scan_more_than_once() {
+        let sum = vec![node("Add", &["state", "next"], &["out"], &[])];
+        let sum = body(sum, &["state", "next"], &["out", "out"]);
+        let mut scan = node("Scan", &["", "x", "x"], &["", "y"], &[("body", sum)]);
+        let scanned = AttributeProto {
+            name: Some("num_scan_inputs".into()),
+            i: Some(1),
+            r#type: Some(AttributeType::Int as i32),
+            ..AttributeProto::default()
+        };
+        scan.attribute.push(scanned);
+        let graph = import_at(8, &[1, 2], vec![scan]).unwrap();
+        assert!(optc_ir::verify(&graph).is_empty(), "{}", optc_ir::print(&graph).text);
     }
 
     fn nested() -> NodeProto {
