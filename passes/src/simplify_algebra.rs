@@ -42,8 +42,10 @@ const ROUNDS: usize = 8;
 /// Terms of a graph with which a piece ends: no model is known with as many elementwise ops in one place. With 5,000, a term of a large graph
 /// took 1.5 times as long, since a piece did not fit into the caches.
 const PIECE_TERMS: usize = 1_500;
-/// Terms of a piece beyond which no round is begun.
+/// Terms beyond which no round is begun on the last piece, which is the whole of most graphs.
 const MAX_TERMS: usize = 10_000;
+/// The same for the pieces before it: what a graph of many takes grows with the graph, not with this bound.
+const MAX_PIECE_TERMS: usize = 2 * PIECE_TERMS;
 
 /// See the module.
 pub struct SimplifyAlgebra;
@@ -61,11 +63,12 @@ impl Pass for SimplifyAlgebra {
         let mut changed = false;
         while order.peek().is_some() {
             let mut algebra = Algebra::of_next(graph, &mut order);
+            let most = if order.peek().is_some() { MAX_PIECE_TERMS } else { MAX_TERMS };
             let mut round = 0;
-            while round < ROUNDS && algebra.len() <= MAX_TERMS && algebra.saturate_once() {
+            while round < ROUNDS && algebra.len() <= most && algebra.saturate_once() {
                 round += 1;
             }
-            if round == ROUNDS || algebra.len() > MAX_TERMS {
+            if round == ROUNDS || algebra.len() > most {
                 tracing::debug!(rounds = round, terms = algebra.len(), "`simplify-algebra` stops at its bound");
             }
             // Without a first round that found something, each value has one spelling.
