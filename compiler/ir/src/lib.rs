@@ -24,6 +24,6 @@ pub use interp::run;
 pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};
 pub use parse::{parse, parse_with};
 pub use print::{Printed, print};
-pub use types::{Dim, Encoding, TensorType, Type};
+pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;
 pub use verify::{Failure, Unsound, Verified, verify};

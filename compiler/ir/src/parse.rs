@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use optc_tensor::{DType, Tensor, element_count};
 
-use crate::{Attr, Const, Dim, Encoding, Graph, Op, Output, ParseError, Real, TensorType, Type, Value};
+use crate::{Attr, Const, Dim, Encoding, Graph, MAX_EXTENT, Op, Output, ParseError, Real, TensorType, Type, Value};
 
 /// How deep regions and types may nest.
 const MAX_DEPTH: usize = 64;
@@ -377,7 +377,8 @@ impl<'a> Parser<'a> {
                 Some('"') => Dim::Named(self.string()?.into()),
                 Some(c) if c.is_ascii_digit() => {
                     let digits = self.take_while(|c| c.is_ascii_digit());
-                    Dim::Known(digits.parse().map_err(|_| self.error(format!("the extent {digits} is too large")))?)
+                    let extent = digits.parse().ok().filter(|&n| n <= MAX_EXTENT);
+                    Dim::Known(extent.ok_or_else(|| self.error(format!("the extent {digits} is too large")))?)
                 }
                 Some(c) if c.is_ascii_uppercase() || c == '_' => {
                     Dim::Named(self.take_while(|c| (c.is_ascii_alphanumeric() || c == '_') && c != 'x').into())

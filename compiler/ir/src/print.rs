@@ -12,7 +12,7 @@
 //! out; absent operands are `_`. Constants of more than [`INLINE`] elements, and those with NaN, print as symbols, and their data comes
 //! beside the text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use optc_tensor::{DType, Tensor};
@@ -41,6 +41,7 @@ pub fn print(graph: &Graph) -> Printed {
 fn print_func(graph: &Graph, indent: usize, out: &mut Printed) {
     let pad = "  ".repeat(indent);
     let mut names = HashMap::new();
+    let mut numbers = Numbers { next: 0, taken: graph.inputs().filter_map(|v| graph.input_name(v)).collect() };
     let inputs = graph.inputs().map(|v| {
         let name = format!("%{}", symbol(graph.input_name(v).unwrap_or_default()));
         names.insert(v, name.clone());
@@ -48,15 +49,32 @@ fn print_func(graph: &Graph, indent: usize, out: &mut Printed) {
     });
     let inputs = inputs.collect::<Vec<_>>().join(", ");
     let _ = writeln!(out.text, "{pad}func @{}({inputs}) {{", symbol(&graph.name));
-    let mut next = 0;
     for id in graph.topological_order().unwrap_or_default() {
         if !matches!(graph.node(id).op, Op::Param(_)) {
-            print_node(graph, id, indent + 1, &mut names, &mut next, out);
+            print_node(graph, id, indent + 1, &mut names, &mut numbers, out);
         }
     }
     let outputs: Vec<String> =
         graph.outputs.iter().map(|o| format!("{} as {:?}", name(&names, o.value), o.name)).collect();
     let _ = writeln!(out.text, "{pad}  return {}\n{pad}}}", outputs.join(", "));
+}
+
+/// The numbers that results are called by: those that are no input's name, which may be one.
+struct Numbers<'a> {
+    next: usize,
+    taken: HashSet<&'a str>,
+}
+
+impl Numbers<'_> {
+    fn take(&mut self) -> String {
+        loop {
+            let number = self.next.to_string();
+            self.next += 1;
+            if !self.taken.contains(number.as_str()) {
+                return number;
+            }
+        }
+    }
 }
 
 fn name(names: &HashMap<Value, String>, value: Value) -> String {
@@ -68,14 +86,13 @@ fn print_node(
     id: NodeId,
     indent: usize,
     names: &mut HashMap<Value, String>,
-    next: &mut usize,
+    numbers: &mut Numbers,
     out: &mut Printed,
 ) {
     let node = graph.node(id);
     let results: Vec<String> = (0..node.results.len())
         .map(|result| {
-            let text = format!("%{}", *next);
-            *next += 1;
+            let text = format!("%{}", numbers.take());
             names.insert(Value { node: id, result: result as u32 }, text.clone());
             text
         })

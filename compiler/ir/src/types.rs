@@ -16,6 +16,9 @@ pub enum Dim {
     Unknown,
 }
 
+/// The largest extent: what positions, which are signed in ONNX, can reach.
+pub const MAX_EXTENT: usize = i64::MAX as usize;
+
 impl Dim {
     /// The extent where it is concrete.
     pub fn known(&self) -> Option<usize> {

@@ -20,6 +20,35 @@ fn printed_text_parses_back_to_itself() {
     assert_eq!(print(&graph).text, SAMPLE);
 }
 
+/// Exporters call inputs `0` or `1`, which are numbers of results as well.
+#[test]
+fn inputs_called_by_numbers_keep_them() {
+    let text = r#"func @main(%"1": tensor<2xf32>, %"2": tensor<2xf32>) {
+  %0 = math.add %"1", %"2" : tensor<2xf32>
+  %3 = math.relu %0 : tensor<2xf32>
+  return %3 as "y"
+}
+"#;
+    let graph = parse(text).unwrap();
+    assert_eq!(verify(&graph), []);
+    assert_eq!(print(&graph).text, text);
+}
+
+#[test]
+fn extents_fit_signed_positions() {
+    let concat = |extent: u64| {
+        let x = format!("tensor<{extent}xi8>");
+        parse(&format!(
+            "func @f(%x: {x}) {{ %0 = tensor.concat %x, %x {{axis = 0}} : tensor<?xi8> return %0 as \"y\" }}"
+        ))
+    };
+    let most = i64::MAX as u64;
+    assert!(concat(most + 1).unwrap_err().to_string().contains("too large"));
+    let error = optc_ir::infer_types(&mut concat(most).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("is too large"), "{error}");
+    optc_ir::infer_types(&mut concat(most / 2).unwrap()).unwrap();
+}
+
 #[test]
 fn large_constants_stand_beside_the_text() {
     let graph = parse(

@@ -18,7 +18,7 @@ pub mod text;
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Attr, Graph, OpError, TensorType, Type, Val};
+use crate::{Attr, Graph, MAX_EXTENT, OpError, TensorType, Type, Val};
 
 /// How an operand may appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +311,9 @@ macro_rules! op_enum {
             pub fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
                 self.check_arity(cx.types.iter().map(|t| t.is_some()).collect())?;
                 self.refuse_strings(cx.types.iter().filter_map(|t| Some((*t)?.as_tensor()?.dtype)))?;
-                match self { $(Op::$Op(op) => op.infer(cx)),* }
+                let types = match self { $(Op::$Op(op) => op.infer(cx)),* }?;
+                types.iter().try_for_each(bounded_type)?;
+                Ok(types)
             }
 
             /// The types of a region's parameters. See [`Semantics::region_params`].
@@ -344,6 +346,15 @@ macro_rules! op_enum {
     };
 }
 for_each_op!(op_enum);
+
+/// Refuses extents that an `i64` does not hold: products and sums of extents saturate, and ops compute with signed positions.
+fn bounded_type(ty: &Type) -> Result<(), OpError> {
+    let Type::Tensor(t) = ty else { return Ok(()) };
+    match t.shape.iter().flatten().find(|dim| dim.known().is_some_and(|n| n > MAX_EXTENT)) {
+        Some(dim) => Err(OpError::Constraint { constraint: "shape", reason: format!("the extent {dim} is too large") }),
+        None => Ok(()),
+    }
+}
 
 impl Op {
     /// Refuses strings where an op computes with numbers, once for all of these ops.
