@@ -2,9 +2,10 @@
 //! weights that cannot be used.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use optc::{Compiler, Decision, Error, Integers, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
+use optc::{Compiler, DType, Decision, Error, Integers, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
+use optc_codegen::target::ISAS;
 use optc_ir::ops::tensor::Constant;
-use optc_ir::{Const, Graph, NodeId, Op, Output, Value, run};
+use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, print, run};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_tests::data;
 
@@ -18,7 +19,7 @@ fn graph(name: &str) -> Graph {
     optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap()
 }
 
-/// All products in integers, whatever a stopwatch says of this machine.
+/// All products in integers, whatever the cost model says of this machine.
 fn integers() -> Options {
     Options { integers: Integers::Always, ..Options::default() }
 }
@@ -305,7 +306,7 @@ fn an_exported_model_gives_what_the_graph_does() {
     assert_eq!(a[0].as_tensor(), b[0].as_tensor());
 }
 
-/// What the cost model decides is the machine's affair; that each layer is as its times say is not.
+/// Which layers these are depends on the instruction set; that each layer is as its times say does not.
 #[test]
 fn layers_are_in_integers_where_these_are_faster() {
     let mut quantizer = Quantizer::new(graph("lenet"), &Options::default(), &[]).unwrap();
@@ -314,9 +315,25 @@ fn layers_are_in_integers_where_these_are_faster() {
     assert_eq!(quantized.layers.len(), 5);
     for layer in quantized.layers {
         let times = layer.times.unwrap();
-        assert_eq!(layer.int8, times.int8 < times.f32, "{layer:?}");
+        assert_eq!(layer.int8, times.int8_pays(), "{layer:?}");
         let expected = if layer.int8 { "times as fast" } else { "integers are not faster" };
         assert!(layer.reason.contains(expected), "{layer:?}");
+    }
+}
+
+/// What `optc opt` shows is what `optc run` compiles, on every instruction set.
+#[test]
+fn passes_with_the_options_of_a_compiler_give_the_graph_that_it_compiles() {
+    let quantized = quantized("resnet8").graph;
+    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        let shapes = vec![("input".to_owned(), vec![1, 1, 28, 28])];
+        let options = Options { isa: Some(isa.name.to_owned()), keep_graph: true, shapes, ..Options::default() };
+        let model = Compiler::new(options.clone()).compile_graph(quantized.clone()).unwrap();
+        let mut graph = quantized.clone();
+        let image = TensorType::fixed(DType::F32, &[1, 1, 28, 28]);
+        optc_passes::specialize(&mut graph, &[image.into()]).unwrap();
+        PassManager::new(options.pass_options().unwrap()).run(&Pipeline::parse("O2").unwrap(), &mut graph).unwrap();
+        assert_eq!(print(&graph).text, print(model.graph().unwrap()).text, "{}", isa.name);
     }
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use optc_codegen::lower::Target;
 use optc_ir::{Dim, Graph, Type, Verified};
-use optc_passes::{Int8Pays, Layer, PassError, PassManager, PassOptions, Pipeline};
+use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
 use crate::artifact::Loaded;
 use crate::model::Settings;
 use crate::options::MAX_THREADS;
 use crate::tuning::machine_name;
-use crate::{Error, Integers, Model, Options, TuningCache};
+use crate::{Error, Model, Options, TuningCache};
 
 /// Compiles models with one set of options.
 #[derive(Debug, Clone, Default)]
@@ -132,22 +132,8 @@ impl Compiler {
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
-pub(crate) fn run_passes(graph: &mut Graph, passes: &str, target: &Target, integers: Integers) -> Result<(), Error> {
-    let isa = target.isa;
-    let pays = move |layer: &Layer| {
-        let times = crate::quantize::times(layer, isa);
-        times.int8 < times.f32
-    };
-    let options = PassOptions {
-        costs: Some(crate::costs::fitted(target)),
-        int8_pays: match integers {
-            Integers::Faster => Some(Int8Pays(Arc::new(pays))),
-            Integers::Always => None,
-        },
-        ..PassOptions::default()
-    };
-    let pipeline = Pipeline::parse(passes)?;
-    PassManager::new(options).run(&pipeline, graph)?;
+pub(crate) fn run_passes(graph: &mut Graph, passes: &str, options: &Options, target: &Target) -> Result<(), Error> {
+    PassManager::new(options.pass_options_for(target)).run(&Pipeline::parse(passes)?, graph)?;
     Ok(())
 }
 

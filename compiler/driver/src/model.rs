@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_codegen::cost::int8::{Rates, Times};
+use optc_codegen::cost::int8::Times;
 use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
 use optc_ir::{Graph, GraphError, Type, Val, Verified};
 use optc_passes::PassError;
@@ -81,7 +81,7 @@ impl Model {
         let fixed = is_static(&graph);
         let start = Instant::now();
         let passes = if fixed { &settings.passes } else { GENERIC_PASSES };
-        run_passes(&mut graph, passes, &settings.target, settings.options.integers)?;
+        run_passes(&mut graph, passes, &settings.options, &settings.target)?;
         let pass_time = start.elapsed();
         let info = |name: &str, ty: &Type| ValueInfo { name: name.to_owned(), ty: ty.clone() };
         let inputs = graph.inputs().map(|v| info(graph.input_name(v).unwrap_or_default(), graph.ty(v))).collect();
@@ -151,8 +151,8 @@ impl Model {
 
     /// Estimated times of a node that multiplies, in `f32` and in 8-bit integers, on the instruction set that the model is compiled for.
     pub fn times(&self, node: &NodeReport) -> Option<Times> {
-        let isa = self.0.settings.target.isa;
-        node.product.map(|extents| Rates::of(isa).times(&extents, isa))
+        let Settings { options, target, .. } = &*self.0.settings;
+        node.product.map(|extents| options.profile.rates(target.isa).times(&extents, target.isa))
     }
 
     /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns how many
@@ -199,7 +199,7 @@ impl Model {
         if !self.0.specialised {
             optc_passes::specialize(&mut graph, types).map_err(|e| of_run(e.into()))?;
             let settings = &self.0.settings;
-            run_passes(&mut graph, &settings.passes, &settings.target, settings.options.integers).map_err(of_run)?;
+            run_passes(&mut graph, &settings.passes, &settings.options, &settings.target).map_err(of_run)?;
         }
         Ok(graph)
     }

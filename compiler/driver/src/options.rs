@@ -1,12 +1,15 @@
 //! How a model is compiled and run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use optc_codegen::lower::Target;
 use optc_codegen::target::{ISAS, Isa, Machine};
+use optc_passes::{Int8Pays, Layer, PassOptions};
 use optc_tensor::{Access, Memory};
 
-use crate::{Error, TuningCache};
+use crate::quantize::times;
+use crate::{Error, MachineProfile, TuningCache};
 
 /// The most threads that a model runs on: more than any machine has cores, and few enough for the system to give.
 pub const MAX_THREADS: usize = 1024;
@@ -24,7 +27,7 @@ pub enum Precision {
 /// Which products compute with 8-bit integers, of those that are quantized and have an integer kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Integers {
-    /// Those that are faster so by the cost model, whose rates are measured on the machine.
+    /// Those that are faster so by the cost model: the same wherever a model is compiled for one instruction set with one profile.
     #[default]
     Faster,
     /// All: the same on every machine.
@@ -44,6 +47,8 @@ pub struct Options {
     pub precision: Precision,
     /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized already.
     pub integers: Integers,
+    /// How fast the machine is in `f32` and in integers, where that is known better than from the instruction set.
+    pub profile: MachineProfile,
     /// What was measured to be fastest, if it was: what it knows of this machine is taken. Nothing is read without it.
     pub tuning: TuningCache,
     /// Shapes of inputs whose dims the model leaves open, by input name.
@@ -72,6 +77,7 @@ impl Default for Options {
             isa: None,
             precision: Precision::F32,
             integers: Integers::Faster,
+            profile: MachineProfile::default(),
             tuning: TuningCache::default(),
             shapes: Vec::new(),
             cached_plans: 8,
@@ -84,23 +90,44 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The instruction set that is compiled for.
+    /// The instruction set that is compiled for, which this machine has.
     ///
     /// # Errors
     /// There is no instruction set of this name, or the machine lacks it.
     pub fn target(&self) -> Result<Target, Error> {
+        let target = self.any_target()?;
+        match &self.isa {
+            Some(name) if !(target.isa.detect)() => Err(Error::IsaMissing { name: name.clone() }),
+            _ => Ok(target),
+        }
+    }
+
+    /// The instruction set that is compiled for, whether or not this machine has it.
+    fn any_target(&self) -> Result<Target, Error> {
+        let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
         let isa = match &self.isa {
             None => Isa::host(),
-            Some(name) => {
-                let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
-                let isa = Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?;
-                if !(isa.detect)() {
-                    return Err(Error::IsaMissing { name: name.clone() });
-                }
-                isa
-            }
+            Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
         };
         Ok(Target { isa, machine: Machine::host(), threads: cores() })
+    }
+
+    /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers. They can be
+    /// run for an instruction set that this machine lacks.
+    ///
+    /// # Errors
+    /// There is no instruction set of this name.
+    pub fn pass_options(&self) -> Result<PassOptions, Error> {
+        Ok(self.pass_options_for(&self.any_target()?))
+    }
+
+    pub(crate) fn pass_options_for(&self, target: &Target) -> PassOptions {
+        let (isa, rates) = (target.isa, self.profile.rates(target.isa));
+        let int8_pays = match self.integers {
+            Integers::Faster => Some(Int8Pays(Arc::new(move |layer: &Layer| times(layer, rates, isa).int8_pays()))),
+            Integers::Always => None,
+        };
+        PassOptions { costs: Some(crate::costs::fitted(target)), int8_pays, ..PassOptions::default() }
     }
 
     /// How the files of models are held.
@@ -109,7 +136,10 @@ impl Options {
     }
 
     /// A pipeline with what the precision asks for.
-    pub(crate) fn pipeline(&self, passes: &str) -> Result<String, Error> {
+    ///
+    /// # Errors
+    /// It is no pipeline, or has no place for that.
+    pub fn pipeline(&self, passes: &str) -> Result<String, Error> {
         match self.precision {
             Precision::F32 => Ok(passes.to_owned()),
             Precision::Bf16 => Ok(optc_passes::bf16_pipeline(passes)?),

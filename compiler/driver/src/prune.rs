@@ -24,7 +24,7 @@ pub fn prune(
     samples: &[(String, Tensor)],
 ) -> Result<Vec<LayerReport>, Error> {
     let compiler = Compiler::new(Options { passes: "O0".to_owned(), threads: 0, ..Options::default() });
-    run_passes(graph, PREPARATION, &compiler.options().target()?, compiler.options().integers)?;
+    run_passes(graph, PREPARATION, compiler.options(), &compiler.options().target()?)?;
     let failed = |e: PruneError| Error::Pass(PassError::Prune(e));
     if samples.is_empty() {
         return optc_passes::prune(graph, options, None).map_err(failed);

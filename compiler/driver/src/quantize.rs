@@ -75,7 +75,7 @@ impl Quantizer {
     /// Passes or compilation fail, or weights are not finite.
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
         let _memory = options.memory.enter();
-        run_passes(&mut graph, PREPARE, &options.target()?, options.integers)?;
+        run_passes(&mut graph, PREPARE, options, &options.target()?)?;
         let layers = decide(&graph, options, skip)?;
         let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);
         let float: Vec<NodeId> = layers.iter().filter(|(id, l)| !l.int8 && !stored(*id)).map(|(id, _)| *id).collect();
@@ -139,7 +139,8 @@ impl Quantizer {
 
 /// The products of a graph, and for each whether it is to compute with integers.
 fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(NodeId, QuantizedLayer)>, Error> {
-    let (isa, integers) = (options.target()?.isa, options.integers);
+    let isa = options.target()?.isa;
+    let (rates, integers) = (options.profile.rates(isa), options.integers);
     let mut closed = graph.clone();
     let types: Vec<Type> = graph.inputs().map(|v| closed_type(graph.ty(v))).collect();
     optc_passes::specialize(&mut closed, &types)?;
@@ -152,12 +153,12 @@ fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(Node
         ) {
             continue;
         }
-        let times = Layer::of(&closed, id).map(|l| times(&l, isa));
+        let times = Layer::of(&closed, id).map(|l| times(&l, rates, isa));
         let (int8, reason) = match (&node.op, asked(graph, id, skip), times) {
             (_, true, _) => (false, "it was asked to stay".to_owned()),
             (Op::ConvTranspose(_), ..) => (false, "it has no integer kernel".to_owned()),
             _ if stores(graph, id) => (false, "it has no integer kernel; its weights are stored in 8 bits".to_owned()),
-            (_, _, Some(t)) if integers == Integers::Faster && t.int8 >= t.f32 => {
+            (_, _, Some(t)) if integers == Integers::Faster && !t.int8_pays() => {
                 (false, "integers are not faster".to_owned())
             }
             (Op::Conv(_), ..) if graph.operand(id, 1).is_none_or(|w| graph.constant(w).is_none()) => {
@@ -195,8 +196,8 @@ fn closed_type(ty: &Type) -> Type {
 }
 
 /// The times of a layer, in its sparse forms where those are faster than the dense ones.
-pub(crate) fn times(l: &Layer, isa: &'static Isa) -> Times {
-    let dense = Rates::of(isa).times(&extents(l), isa);
+pub(crate) fn times(l: &Layer, rates: Rates, isa: &Isa) -> Times {
+    let dense = rates.times(&extents(l), isa);
     let Some(blocks) = &l.blocks else { return dense };
     let share = |numbers: Numbers, bytes: usize| {
         let staged_bytes = blocks.staged * bytes;

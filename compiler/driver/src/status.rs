@@ -30,7 +30,11 @@ impl Error {
             Error::Pass(e) => of_pass(e),
             Error::Broken(_) | Error::Lower(_) | Error::NoGraph => Status::Compile,
             Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
-            Error::Isa { .. } | Error::Shape { .. } | Error::Tuning { .. } | Error::ThreadCount(_) => Status::Usage,
+            Error::Isa { .. }
+            | Error::Shape { .. }
+            | Error::Tuning { .. }
+            | Error::Profile { .. }
+            | Error::ThreadCount(_) => Status::Usage,
             Error::IsaMissing { .. } => Status::Unsupported,
             Error::Unsound(_) | Error::Artifact { .. } => Status::BadModel,
             Error::Io { .. } => Status::Io,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use optc::{Compiler, Options, TuningCache};
+use optc::{Compiler, MachineProfile, Options, TuningCache};
 
 use crate::exit::Outcome;
 use crate::output::Files;
@@ -38,12 +38,8 @@ pub struct CompileArgs {
     /// Threads that run the model, 0 for all cores [default: 1 for bench and profile, 0 elsewhere]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// The instruction set to compile for, instead of the best of this machine
-    #[arg(long, value_name = "NAME")]
-    pub isa: Option<String>,
-    /// What products with constant weights compute in
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Give up a run after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub time_limit: Option<f64>,
@@ -53,6 +49,44 @@ pub struct CompileArgs {
     /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
     #[arg(long)]
     pub copy: bool,
+}
+
+/// What a model is compiled for, which passes ask as well.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TargetArgs {
+    /// The instruction set to compile for, instead of the best of this machine
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<String>,
+    /// What products with constant weights compute in
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Precision,
+    /// Take the speeds of products in f32 and in integers from this file, which `optc hwbench --write-profile` writes, instead of those
+    /// known of the instruction set
+    #[arg(long, value_name = "FILE")]
+    pub machine_profile: Option<PathBuf>,
+}
+
+impl TargetArgs {
+    /// The library's options for this target.
+    ///
+    /// # Errors
+    /// The machine profile cannot be used.
+    pub fn options(&self) -> Outcome<Options> {
+        Ok(Options {
+            isa: self.isa.clone(),
+            precision: match self.precision {
+                Precision::F32 => optc::Precision::F32,
+                Precision::Bf16 => optc::Precision::Bf16,
+            },
+            profile: self.machine_profile.as_deref().map(MachineProfile::read).transpose()?.unwrap_or_default(),
+            ..Options::default()
+        })
+    }
+
+    /// The files that a command reads which compiles `model` for this.
+    pub fn files(&self, model: &Path) -> Files {
+        Files::of_model(model).reads(self.machine_profile.as_deref())
+    }
 }
 
 /// What products with constant weights compute in.
@@ -90,27 +124,22 @@ impl CompileArgs {
     /// The library's options; `threads` where none are asked for.
     ///
     /// # Errors
-    /// The tuning cache cannot be used.
+    /// The tuning cache or the machine profile cannot be used.
     pub fn options(&self, threads: usize) -> Outcome<Options> {
         Ok(Options {
             passes: self.passes.clone(),
             threads: self.threads.unwrap_or(threads),
-            isa: self.isa.clone(),
-            precision: match self.precision {
-                Precision::F32 => optc::Precision::F32,
-                Precision::Bf16 => optc::Precision::Bf16,
-            },
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
             time_limit: self.time_limit.map(Duration::from_secs_f64),
             copy: self.copy,
             tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
-            ..Options::default()
+            ..self.target.options()?
         })
     }
 
     /// The files that a command reads which compiles `model` like this.
     pub fn files(&self, model: &Path) -> Files {
-        Files::of_model(model).reads(self.tuning_cache.as_deref())
+        self.target.files(model).reads(self.tuning_cache.as_deref())
     }
 
     /// Options of models that run on all cores unless told otherwise, and can be saved and their graphs looked at.

@@ -1,5 +1,9 @@
 //! `optc hwbench`: what this machine can do, and how near the kernels come.
 
+use std::path::PathBuf;
+
+use optc::MachineProfile;
+use optc_codegen::cost::int8::Rates;
 use optc_codegen::emit::EmitError;
 use optc_codegen::gemm_peak::GemmPeak;
 use optc_codegen::peak::{Peak, Work, bandwidth};
@@ -19,6 +23,10 @@ pub struct Args {
     /// Rows and columns of the matrices
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
+    /// Measure instead how fast products are in f32 and in integers, and write that for `--machine-profile` of other commands. Nothing
+    /// else should run meanwhile
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rounds", "size", "no_bandwidth"])]
+    write_profile: Option<PathBuf>,
     /// Leave out the bandwidth of the caches
     #[arg(long)]
     no_bandwidth: bool,
@@ -59,6 +67,41 @@ struct Measured {
     best_percent_of_peak: f64,
 }
 
+#[derive(Debug, Serialize)]
+struct ProfileReport {
+    /// Where it was written.
+    profile: PathBuf,
+    rows: Vec<ProfileLine>,
+}
+
+/// What one core does in a microsecond.
+#[derive(Debug, Serialize)]
+struct ProfileLine {
+    isa: String,
+    f32_multiply_adds: u32,
+    int8_multiply_adds: u32,
+    staged_elements: u32,
+}
+
+impl ProfileLine {
+    fn of(name: &str, rates: Rates) -> ProfileLine {
+        let Rates { f32, int8, staged } = rates;
+        ProfileLine { isa: name.to_owned(), f32_multiply_adds: f32, int8_multiply_adds: int8, staged_elements: staged }
+    }
+}
+
+impl Report for ProfileReport {
+    fn text(&self) -> String {
+        let row = |r: &ProfileLine| {
+            let figures = [r.f32_multiply_adds, r.int8_multiply_adds, r.staged_elements].map(|n| n.to_string());
+            [vec![r.isa.clone()], figures.to_vec()].concat()
+        };
+        let headers = ["isa", "f32 multiply-adds/us>", "int8 multiply-adds/us>", "staged elements/us>"];
+        let rows = table::render(&headers, &self.rows.iter().map(row).collect::<Vec<_>>());
+        format!("{rows}{}: written\n", self.profile.display())
+    }
+}
+
 /// How fast a loop of one instruction on registers is.
 #[derive(Debug, Serialize)]
 struct NarrowPeak {
@@ -78,6 +121,13 @@ struct BandwidthLine {
 /// # Errors
 /// This machine cannot be compiled for.
 pub fn run(args: &Args, format: Format) -> Outcome {
+    if let Some(path) = &args.write_profile {
+        let profile = MachineProfile::measure()?;
+        profile.write(path)?;
+        let rows = profile.targets().map(|(name, rates)| ProfileLine::of(name, rates)).collect();
+        emit(&ProfileReport { profile: path.clone(), rows }, format)?;
+        return Ok(Exit::Ok);
+    }
     let machine = Machine::host();
     let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
     let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;

@@ -91,7 +91,7 @@ impl Roofs {
         let f32 = peak(Work::Fma)?;
         let bf16 = f32.max(peak(Work::Bf16)?).max(peak(Work::Bf16Matrices)?);
         let bytes = peak(Work::Bytes)?.max(peak(Work::ByteMatrices)?);
-        let int8 = if bytes > 0.0 { bytes } else { 2.0 * Rates::of(isa).int8 };
+        let int8 = if bytes > 0.0 { bytes } else { 2e6 * f64::from(Rates::of(isa).int8) };
         let machine = Machine::host();
         let mut levels = bandwidth(&machine)?;
         // The best of some tries: what else runs on the machine slows single ones down.

@@ -1,0 +1,78 @@
+//! Measures the [rates](Rates) of an instruction set on this machine: what a profile of it is made of. Nothing that compiles a model
+//! calls this.
+
+use std::time::Instant;
+
+use crate::contract::{self, Contract, contract};
+use crate::cost::int8::Rates;
+use crate::emit::{Code, EmitError};
+use crate::int8::{Form, Product, Schedule, product};
+use crate::nest::Kernel;
+use crate::target::{Isa, Machine};
+
+/// Alignment of the buffers, which kernels rely on.
+const ALIGN: usize = 64;
+/// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
+const SIZE: (usize, usize, usize) = (96, 96, 512);
+const RUNS: usize = 50;
+
+/// Measures the rates of an instruction set that this machine has, on one thread and in some milliseconds.
+///
+/// # Errors
+/// The host cannot be compiled for.
+pub fn measure(isa: &Isa) -> Result<Rates, EmitError> {
+    let (m, n, k) = SIZE;
+    let machine = Machine::host();
+    let float = Contract::matmul(1, m, n, k);
+    let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &machine));
+    let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
+    let form = Form::choose(isa, m, &[]);
+    let integer = |n: usize| {
+        let problem = Product::points(m, n, k, form);
+        product(&problem, isa, Schedule::choose(&problem, isa, &machine))
+    };
+    // One panel's results for as many rows: what is left of the time is staging.
+    let narrow = form.tile(isa).1 * isa.lanes();
+    let macs = |n: usize| (m * n * k) as f64;
+    let f32 = macs(n) / fastest(&built.kernel)?;
+    let (wide, one) = (fastest(&integer(n))?, fastest(&integer(narrow))?);
+    // Two equations: time = macs / rate + staging.
+    let int8 = (macs(n) - macs(narrow)) / (wide - one).max(wide / 4.0);
+    let staging = (one - macs(narrow) / int8).max(one / 8.0);
+    let whole = |rate: f64| rate.round().clamp(1.0, f64::from(u32::MAX)) as u32;
+    Ok(Rates { f32: whole(f32), int8: whole(int8), staged: whole((m * k) as f64 / staging) })
+}
+
+/// Microseconds of the fastest run of all tasks of a kernel on this thread.
+fn fastest(kernel: &Kernel) -> Result<f64, EmitError> {
+    let code = Code::compile(&[kernel], 1)?;
+    let aligned = |b: &mut Vec<u8>| {
+        let skip = b.as_ptr().align_offset(ALIGN);
+        b[skip..].as_mut_ptr()
+    };
+    let mut buffers: Vec<Vec<u8>> = kernel.bufs.iter().map(|b| vec![0x11; b.bytes + ALIGN]).collect();
+    let mut scratch = vec![0; kernel.scratch_bytes + ALIGN];
+    let args: Vec<*mut u8> = buffers.iter_mut().map(aligned).collect();
+    let scratch = aligned(&mut scratch);
+    let run = |_| {
+        let start = Instant::now();
+        // SAFETY: each buffer, and the scratch, holds the declared bytes behind its aligned start; the tasks are all those of the
+        // kernel.
+        unsafe { code.entry(0)(args.as_ptr(), scratch, 0, kernel.tasks) };
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    Ok((0..RUNS).map(run).fold(f64::INFINITY, f64::min).max(1e-3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::ISAS;
+
+    #[test]
+    fn every_row_of_the_machine_can_be_measured() {
+        for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+            assert!(measure(isa).unwrap().are_positive(), "{}", isa.name);
+        }
+    }
+}
