@@ -36,7 +36,7 @@ mod weighted;
 
 pub use layer::{Int8Pays, Layer};
 pub use list::{PassInfo, list};
-pub use manager::{PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
+pub use manager::{Failed, PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
 pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 pub use pipeline::{Named, PIPELINES, Pipeline};
 pub use prune::{

@@ -79,6 +79,17 @@ impl Report {
     }
 }
 
+/// A pass that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The pass with its options.
+    pub pass: String,
+    /// The graph that it was given, where that was kept.
+    pub before: Option<Graph>,
+    /// What went wrong.
+    pub error: PassError,
+}
+
 /// Runs pipelines.
 #[derive(Debug, Clone, Default)]
 pub struct PassManager {
@@ -97,19 +108,33 @@ impl PassManager {
     /// # Errors
     /// A pass fails, or breaks the graph where that is checked. The graph is then as the pass left it.
     pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, PassError> {
+        self.run_steps(pipeline, graph, self.options.verify_each != VerifyEach::No).map_err(|failed| failed.error)
+    }
+
+    /// Runs `pipeline` on `graph`, and keeps before each pass what it is given.
+    ///
+    /// # Errors
+    /// As [`PassManager::run`], with the pass and its graph.
+    pub fn run_reproducibly(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, Box<Failed>> {
+        self.run_steps(pipeline, graph, true)
+    }
+
+    fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<Report, Box<Failed>> {
         let options = &self.options;
         let mut cx = PassCx::with_limit(options.stop_after_rewrites)
             .with_costs(options.costs.clone())
             .with_int8_pays(options.int8_pays.clone());
         let mut report = Report::default();
         for step in &pipeline.steps {
-            let before = (self.options.verify_each != VerifyEach::No).then(|| graph.clone());
+            let before = keep.then(|| graph.clone()); // constants are shared, so this costs little
             let start = Instant::now();
-            (step.run)(graph, &mut cx)?;
+            let outcome = (step.run)(graph, &mut cx);
             let time = start.elapsed();
-            if let Some(before) = before {
-                self.check(step, &before, graph)?;
-            }
+            let checked = outcome.and_then(|()| match &before {
+                Some(before) if options.verify_each != VerifyEach::No => self.check(step, before, graph),
+                _ => Ok(()),
+            });
+            checked.map_err(|error| Box::new(Failed { pass: step.text.clone(), before, error }))?;
             let wanted = self.options.print_after.iter().any(|p| p == "*" || p == step.name);
             let printed = wanted.then(|| print(graph).text);
             report.passes.push(PassReport { pass: step.text.clone(), time, stats: cx.take_stats(), printed });

@@ -1,19 +1,18 @@
 //! `optc opt`: runs a pipeline on a graph and prints or writes what comes out.
 //!
-//! Passes run one by one, so that a failure leaves a reproducer: the graph before the failing pass, its constants beside it,
-//! and a `// passes:` line.
+//! Passes run as they do when a model is compiled, with the costs of the same target: `optc opt --passes O2` shows what `optc run`
+//! compiles. A failure leaves a reproducer: the graph before the failing pass, its constants beside it, and a `// passes:` line.
 
 use std::path::{Path, PathBuf};
 
 use optc::Access;
 use optc_ir::{Graph, print, verify};
-use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
+use optc_passes::{Failed, PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::load;
-use crate::options::Shape;
-use crate::output::Files;
+use crate::options::{Shape, TargetArgs};
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
 use crate::text_form;
@@ -29,6 +28,8 @@ pub struct Args {
     /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
     #[arg(long = "shape", value_name = "NAME:DIMS")]
     shapes: Vec<Shape>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -75,14 +76,14 @@ struct PassLine {
 /// # Errors
 /// The graph cannot be read or written, or a pass fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    let pipeline = Pipeline::parse(&args.passes)?;
+    Pipeline::parse(&args.passes)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
     let constants = target.as_ref().and_then(Target::constants);
-    Files::of_model(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
+    args.target.files(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
     let access = if args.copy { Access::Copy } else { Access::Map };
     let mut graph = load::graph(&args.input, access)?;
     pin(&mut graph, &args.shapes)?;
-    let reports = run_passes(args, &pipeline, &mut graph)?;
+    let reports = run_passes(args, &mut graph)?;
     check(&graph)?;
     if args.time_passes {
         eprint!("{}", timing(&reports));
@@ -144,33 +145,26 @@ fn pin(graph: &mut Graph, shapes: &[Shape]) -> Outcome<()> {
     Ok(())
 }
 
-fn run_passes(args: &Args, pipeline: &Pipeline, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
-    let mut left = args.stop_after_rewrites;
-    let mut reports: Vec<PassReport> = vec![];
-    for pass in pipeline.passes() {
-        let before = graph.clone(); // constants are shared, so this costs little
-        let options = PassOptions {
-            verify_each: args.verify_each,
-            print_after: args.print_after.clone(),
-            stop_after_rewrites: left,
-            ..PassOptions::default()
-        };
-        let step = Pipeline::parse(pass)?;
-        match PassManager::new(options).run(&step, graph) {
-            Err(error @ PassError::Input { .. }) => return Err(Failure::new(Exit::Usage, error.to_string())),
-            Err(error) => return Err(reproduce(error.into(), pass, &before)),
-            Ok(report) => {
-                left = left.map(|n| n.saturating_sub(report.rewrites()));
-                for report in report.passes {
-                    if let Some(text) = &report.printed {
-                        eprintln!("// after {}\n{text}", report.pass);
-                    }
-                    reports.push(report);
-                }
-            }
+fn run_passes(args: &Args, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
+    let how = args.target.options()?;
+    let pipeline = Pipeline::parse(&how.pipeline(&args.passes)?)?;
+    let options = PassOptions {
+        verify_each: args.verify_each,
+        print_after: args.print_after.clone(),
+        stop_after_rewrites: args.stop_after_rewrites,
+        ..how.pass_options()?
+    };
+    let report = PassManager::new(options).run_reproducibly(&pipeline, graph).map_err(|failed| match *failed {
+        Failed { error: error @ PassError::Input { .. }, .. } => Failure::new(Exit::Usage, error.to_string()),
+        Failed { pass, before: Some(before), error } => reproduce(error.into(), &pass, &before),
+        Failed { error, .. } => error.into(),
+    })?;
+    for report in &report.passes {
+        if let Some(text) = &report.printed {
+            eprintln!("// after {}\n{text}", report.pass);
         }
     }
-    Ok(reports)
+    Ok(report.passes)
 }
 
 /// Refuses a graph that a pass has broken: nothing is written of it.

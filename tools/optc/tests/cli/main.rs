@@ -10,4 +10,5 @@ mod prune;
 mod quantize;
 mod reports;
 mod run;
+mod target;
 mod tune;

@@ -1,0 +1,54 @@
+//! `--isa`, `--precision` and `--machine-profile`: passes ask for them as much as kernels do.
+
+use std::path::Path;
+
+use crate::common::{code, json, line, stderr, stdout};
+
+/// Writes a profile of the portable row in which integers have this rate.
+fn profile(folder: &Path, int8: u32) {
+    let rates = format!(r#"{{"f32": 10000, "int8": {int8}, "staged": 4000}}"#);
+    let text = format!(r#"{{"version": 1, "machine": "a test", "targets": {{"portable": {rates}}}}}"#);
+    std::fs::write(folder.join("p.json"), text).unwrap();
+}
+
+#[test]
+fn a_profile_decides_which_products_are_in_integers() {
+    let folder = tempfile::tempdir().unwrap();
+    let quantize = "quantize {lenet.onnx} --calib {fashion_100.npz} --integers always -o @q.onnx";
+    assert_eq!(code(&line(folder.path(), quantize)), 0);
+    let how = "--shape input:1x1x28x28 --isa portable --machine-profile @p.json";
+    for (int8, expected) in [(40_000, 2), (100, 0)] {
+        profile(folder.path(), int8);
+        let text = stdout(&line(folder.path(), &format!("opt @q.onnx --passes O2 {how}")), 0);
+        assert_eq!(text.matches("quant.conv").count(), expected, "{text}");
+        // What is compiled is what was shown.
+        let nodes = json(&line(folder.path(), &format!("explain @q.onnx {how} --json")), 0);
+        assert_eq!(nodes["nodes"].to_string().matches("quant.conv").count(), expected, "{nodes}");
+    }
+}
+
+#[test]
+fn passes_run_for_instruction_sets_that_the_machine_may_lack() {
+    let folder = tempfile::tempdir().unwrap();
+    let opt = "opt {lenet.onnx} --passes O2 --precision bf16 --shape input:1x1x28x28 --isa";
+    assert!(stdout(&line(folder.path(), &format!("{opt} amx")), 0).contains("precision = bf16"));
+    let output = line(folder.path(), &format!("{opt} mmx"));
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("there is no instruction set `mmx`"), "{}", stderr(&output));
+}
+
+#[test]
+fn profiles_are_measured_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let measured = json(&line(folder.path(), "hwbench --write-profile @p.json --json"), 0);
+    let rows = measured["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["isa"] == "portable" && row["int8_multiply_adds"].as_u64() > Some(0)));
+    assert_eq!(code(&line(folder.path(), "explain {mlp.onnx} --machine-profile @p.json")), 0);
+    std::fs::write(folder.path().join("p.json"), "{}").unwrap();
+    for command in ["explain {mlp.onnx}", "opt {mlp.onnx}", "run {mlp.onnx}"] {
+        let output = line(folder.path(), &format!("{command} --machine-profile @p.json"));
+        assert_eq!(code(&output), 2, "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains("no machine profile"), "{}", stderr(&output));
+    }
+    assert_eq!(code(&line(folder.path(), "explain {mlp.onnx} --machine-profile @none.json")), 7);
+}
