@@ -129,12 +129,10 @@ fn branch(graph: &mut Graph, params: &[Option<Type>], mut budget: Budget) -> Res
 /// A result of another kind or dtype widens nothing: `infer` of the loop reports it.
 fn widen(region: &Graph, params: &mut [Option<Type>], carried: crate::Carried, to_widest: bool) -> bool {
     let mut changed = false;
-    for k in 0..carried.count {
-        let (Some(Some(param)), Some(output)) =
-            (params.get_mut(carried.param + k), region.outputs.get(carried.output + k))
-        else {
-            continue;
-        };
+    // The op may claim to carry more than there is: `infer` of the loop reports it.
+    let fed = params.iter_mut().skip(carried.param).take(carried.count);
+    for (param, output) in fed.zip(region.outputs.iter().skip(carried.output)) {
+        let Some(param) = param else { continue };
         let given = region.ty(output.value);
         let join = param.join(given).filter(|_| !param.covers(given));
         if let Some(join) = join {

@@ -144,6 +144,7 @@ fn too_many_trips_are_refused_before_the_first() {
 fn loop_c1_to_c5() {
     refused(&LOOP.replace("carried = 1", "carried = 3"), "(C1)");
     refused(&LOOP.replace("%n: tensor<i64>", "%n: tensor<f32>"), "(C2)");
+    refused(&LOOP.replace("carried = 1", "carried = 9223372036854775807"), "carried values, but 4 operands");
     refused(&LOOP.replace("%1 as \"v\", %i", "%i as \"v\", %i"), "(C3)");
     refused(&LOOP.replace("cf.loop %n, %c", "cf.loop _, _"), "(C5)");
     let growing =
