@@ -4,28 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use optc_ir::{Graph, NodeId, Op};
+use optc_types::Extents;
 
 use crate::matching::{result, shape};
 use crate::weighted::{Weighted, blocks};
 
-/// The extents of a product: a convolution, or matrices.
+/// A product: a convolution, or matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Independent products: groups, or batches of matrices with weights of their own.
-    pub batch: usize,
-    /// Rows of each: pixels, or rows of the matrix.
-    pub m: usize,
-    /// Results of a row.
-    pub n: usize,
-    /// Summed elements.
-    pub k: usize,
-    /// Whether each channel is convolved by itself.
-    pub depthwise: bool,
-    /// Elements of the first operand.
-    pub inputs: usize,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
-    /// faster forms for it.
-    pub three_by_three: Option<[usize; 3]>,
+    /// Its extents.
+    pub extents: Extents,
     /// Its weights in blocks, if they have zeros that a sparse kernel may leave out.
     pub blocks: Option<Blocks>,
 }
@@ -52,7 +40,7 @@ impl Layer {
                 let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
                 let (n, k, three_by_three) = (b[0] / batch.max(1), b[1..].iter().product(), three_by_three(g, node));
                 let blocks = sparse_blocks(g, node);
-                Some(Layer { batch, m, n, k, depthwise, inputs, three_by_three, blocks })
+                Some(Layer { extents: Extents { batch, m, n, k, depthwise, inputs, three_by_three }, blocks })
             }
             Op::MatMul(_) | Op::Gemm(_) => {
                 let n = *y.last()?;
@@ -60,7 +48,8 @@ impl Layer {
                 let own: usize = b[..b.len().saturating_sub(2)].iter().product();
                 let m = y.iter().product::<usize>() / (n * own).max(1);
                 let (k, blocks) = (k / own.max(1), sparse_blocks(g, node));
-                Some(Layer { batch: own, m, n, k, depthwise: false, inputs, three_by_three: None, blocks })
+                let extents = Extents { batch: own, m, n, k, depthwise: false, inputs, three_by_three: None };
+                Some(Layer { extents, blocks })
             }
             _ => None,
         }

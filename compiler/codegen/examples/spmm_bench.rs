@@ -4,7 +4,7 @@
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 
 use optc_codegen::contract::{self, Contract, contract};
-use optc_codegen::cost::{Costs, Numbers, Product};
+use optc_codegen::cost::Costs;
 use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::int8;
@@ -14,6 +14,7 @@ use optc_codegen::target::{Isa, Machine};
 use optc_codegen::testing::random_floats;
 use optc_codegen::tile::{Binary, Mem};
 use optc_codegen::window::{Axis, View};
+use optc_types::{CostModel, Numbers, Product};
 use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;

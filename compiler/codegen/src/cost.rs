@@ -6,37 +6,10 @@
 pub mod int8;
 pub mod winograd;
 
+use optc_types::{CostModel, Numbers, Product};
+
 use crate::spmm::Form;
 use crate::target::{Isa, Level};
-
-/// A product of weights and activations: what a convolution without groups, or a product with constant weights, is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Product {
-    /// Rows of the weights: channels of the result.
-    pub m: usize,
-    /// Columns of the weights: channels of the operand times taps.
-    pub k: usize,
-    /// Pixels of all images, or rows of a matrix.
-    pub n: usize,
-    /// Bytes that a sparse kernel must copy before, to lay taps out.
-    pub staged_bytes: usize,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
-    /// faster forms for it.
-    pub three_by_three: Option<[usize; 3]>,
-    /// What is multiplied.
-    pub numbers: Numbers,
-}
-
-/// What a product multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Numbers {
-    /// `f32`.
-    Floats,
-    /// 8-bit integers.
-    Bytes,
-    /// Bfloat16, rounded from `f32`, with `f32` sums.
-    Halves,
-}
 
 /// Figures in nanoseconds for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,8 +82,24 @@ impl Costs {
         Costs { dense_rate, halves, result_bytes, weight_rate: 13.0, copy_rate: 8.0, lanes }
     }
 
-    /// The dense product.
-    pub fn dense(&self, p: &Product) -> f64 {
+    /// A dense product of bfloat16: pixels are rounded once, weights are half as long.
+    fn rounded(&self, p: &Product) -> f64 {
+        let [rate, rounding, _] = self.halves;
+        let macs = p.m as f64 * p.k as f64 * p.n as f64;
+        let taps = if p.three_by_three.is_some() { 9 } else { 1 };
+        let work = macs / rate + (p.k / taps * p.n) as f64 / rounding;
+        work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate)
+    }
+
+    /// A dense product of `m` rows of `k` weights by `n` pixels.
+    fn direct(&self, m: usize, k: usize, n: usize) -> f64 {
+        let macs = m as f64 * k as f64 * n as f64;
+        (macs / self.dense_rate[0]).max(4.0 * m as f64 * k as f64 / self.weight_rate)
+    }
+}
+
+impl CostModel for Costs {
+    fn dense(&self, p: &Product) -> f64 {
         if p.numbers == Numbers::Bytes {
             // Packed as 16-bit integers.
             let macs = p.m as f64 * p.k as f64 * p.n as f64;
@@ -125,33 +114,7 @@ impl Costs {
         self.filtered(pixels, p.k / 9, p.m).map_or(direct, |(_, time)| time)
     }
 
-    /// A dense product of bfloat16: pixels are rounded once, weights are half as long.
-    fn rounded(&self, p: &Product) -> f64 {
-        let [rate, rounding, _] = self.halves;
-        let macs = p.m as f64 * p.k as f64 * p.n as f64;
-        let taps = if p.three_by_three.is_some() { 9 } else { 1 };
-        let work = macs / rate + (p.k / taps * p.n) as f64 / rounding;
-        work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate)
-    }
-
-    /// A convolution of each channel by itself: so many results, of so many taps each.
-    pub fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64 {
-        let share = match numbers {
-            Numbers::Floats => 1.0,
-            Numbers::Bytes => 0.9,
-            Numbers::Halves => self.halves[2],
-        };
-        share * (results * taps) as f64 / (self.dense_rate[0] / 2.0)
-    }
-
-    /// A dense product of `m` rows of `k` weights by `n` pixels.
-    fn direct(&self, m: usize, k: usize, n: usize) -> f64 {
-        let macs = m as f64 * k as f64 * n as f64;
-        (macs / self.dense_rate[0]).max(4.0 * m as f64 * k as f64 / self.weight_rate)
-    }
-
-    /// The product with weights in `blocks` blocks of so many rows and columns; infinite for blocks that there is no kernel for.
-    pub fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64 {
+    fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64 {
         let table = match p.numbers {
             Numbers::Floats => FLOATS,
             Numbers::Bytes => BYTES,
@@ -171,11 +134,19 @@ impl Costs {
         };
         let work = tiles * rows as f64 * call + full.max(0.5) * blocks as f64 * each;
         let stream = form.stream_bytes(rows, blocks, block.0) as f64 / self.weight_rate;
-        work.max(stream) + self.copy(p.staged_bytes)
+        work.max(stream) + self.copy(p.staged_bytes as u64)
     }
 
-    /// A copy of a value of so many bytes into another layout.
-    pub fn copy(&self, bytes: usize) -> f64 {
+    fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64 {
+        let share = match numbers {
+            Numbers::Floats => 1.0,
+            Numbers::Bytes => 0.9,
+            Numbers::Halves => self.halves[2],
+        };
+        share * (results * taps) as f64 / (self.dense_rate[0] / 2.0)
+    }
+
+    fn copy(&self, bytes: u64) -> f64 {
         bytes as f64 / self.copy_rate
     }
 }

@@ -12,14 +12,15 @@
 //! # }
 //! ```
 
-use optc_codegen::cost::int8::{Extents, Rates, Times};
-use optc_codegen::cost::{Costs, Numbers, Product};
+use optc_codegen::cost::Costs;
+use optc_codegen::cost::int8::{Rates, Times};
 use optc_codegen::target::Isa;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
+use optc_types::{CostModel, Extents, Numbers, Product};
 
 use crate::compiler::run_passes;
 use crate::{Compiler, Error, Integers, Options, Session};
@@ -197,23 +198,17 @@ fn closed_type(ty: &Type) -> Type {
 
 /// The times of a layer, in its sparse forms where those are faster than the dense ones.
 pub(crate) fn times(l: &Layer, rates: Rates, isa: &Isa) -> Times {
-    let dense = rates.times(&extents(l), isa);
+    let dense = rates.times(&l.extents, isa);
     let Some(blocks) = &l.blocks else { return dense };
     let share = |numbers: Numbers, bytes: usize| {
         let staged_bytes = blocks.staged * bytes;
-        let (m, n, three_by_three) = (l.n, l.m, l.three_by_three);
-        let product = Product { m, k: l.k, n, staged_bytes, three_by_three, numbers };
+        let Extents { m: n, n: m, k, three_by_three, .. } = l.extents;
+        let product = Product { m, k, n, staged_bytes, three_by_three, numbers };
         let costs = Costs::of(isa);
         let sparse = blocks.counts.iter().map(|&(rows, count)| costs.sparse(&product, (rows, 1), count));
         (sparse.fold(f64::INFINITY, f64::min) / costs.dense(&product)).min(1.0)
     };
     Times { f32: dense.f32 * share(Numbers::Floats, 4), int8: dense.int8 * share(Numbers::Bytes, 1) }
-}
-
-/// What the cost model wants to know of a layer.
-fn extents(l: &Layer) -> Extents {
-    let Layer { batch, m, n, k, inputs, depthwise, three_by_three, .. } = *l;
-    Extents { batch, m, n, k, inputs, depthwise, three_by_three }
 }
 
 /// Fills in what is known of a quantized layer once its operands have ranges.

@@ -8,30 +8,11 @@
 //! The rates are data: measured once ([`crate::rates`]) and written down, never measured while a model is compiled. Two processes
 //! that compile a model for one row make the same choices, however busy the machine is.
 
+use optc_types::Extents;
 use serde::{Deserialize, Serialize};
 
 use super::Costs;
 use crate::target::Isa;
-
-/// The extents of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extents {
-    /// Independent products: groups, or batches of matrices.
-    pub batch: usize,
-    /// Rows of each.
-    pub m: usize,
-    /// Results of a row.
-    pub n: usize,
-    /// Summed elements.
-    pub k: usize,
-    /// Elements of the first operand.
-    pub inputs: usize,
-    /// Whether each channel is convolved by itself.
-    pub depthwise: bool,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
-    /// faster forms for it.
-    pub three_by_three: Option<[usize; 3]>,
-}
 
 /// Integers are taken where they need less than this share of the time in `f32`: estimates are not better than that.
 const MARGIN: f64 = 0.95;

@@ -1,5 +1,7 @@
 //! When Winograd's filtering pays: fewer multiply-adds, for more weights and for values that go through memory twice.
 
+use optc_types::CostModel;
+
 use super::Costs;
 use crate::winograd::{F2, F4, Form};
 
@@ -28,7 +30,7 @@ impl Costs {
         let tiles = images * rows.div_ceil(form.outputs) * columns.div_ceil(form.outputs);
         let weights = (form.products() * channels * filters) as f64;
         let values = 4 * form.products() * tiles * (channels + filters);
-        weights * tiles as f64 / self.dense_rate[0] + 4.0 * weights / self.weight_rate + self.copy(values)
+        weights * tiles as f64 / self.dense_rate[0] + 4.0 * weights / self.weight_rate + self.copy(values as u64)
     }
 }
 

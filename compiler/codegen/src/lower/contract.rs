@@ -7,8 +7,8 @@ use optc_tensor::{DType, Tensor};
 use super::separable::Emitted;
 use super::{Declined, Lowered, Lowering, View};
 use crate::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
-use crate::cost::int8::Extents;
 use crate::expr::Expr;
+use optc_types::Extents;
 
 /// Two dims of extents `outer` and `inner` are one dim when their strides fit. `None` when they do not.
 pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {

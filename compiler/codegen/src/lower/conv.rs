@@ -13,11 +13,10 @@ use super::sparse::{self, Block, Geometry, Matrix};
 use super::winograd::{Form, three_by_three};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract;
-use crate::cost::int8::Extents;
-use crate::cost::{Numbers, Product};
 use crate::expr::Expr;
 use crate::window::{self, Axis, Reduce, Window};
 use crate::winograd::Winograd;
+use optc_types::{Extents, Numbers, Product};
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {

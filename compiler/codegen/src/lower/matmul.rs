@@ -4,6 +4,7 @@ use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_ir::{Encoding, Value};
 use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::Numbers;
 
 use super::bf16::{only_f32_precision, only_factors};
 use super::contract::{Call, Placed, collapse, dims, only_f32};
@@ -11,7 +12,7 @@ use super::elementwise::mem_of;
 use super::sparse::{Block, Filters, Matrix, columns, some_zeros};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use crate::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
-use crate::cost;
+
 use crate::expr::Expr;
 
 /// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
@@ -144,13 +145,13 @@ impl Lowering {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            let product = cost::Product {
+            let product = optc_types::Product {
                 m: pack.n,
                 k,
                 n: rows,
                 staged_bytes,
                 three_by_three: None,
-                numbers: cost::Numbers::Floats,
+                numbers: Numbers::Floats,
             };
             self.weigh(&weights, product);
         }

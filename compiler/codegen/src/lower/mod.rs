@@ -50,11 +50,11 @@ use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verifi
 use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
 use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
 
-use crate::cost::int8::Extents;
 use crate::emit::EmitError;
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
+use optc_types::Extents;
 pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
 pub use tune::{Point, Tuning};

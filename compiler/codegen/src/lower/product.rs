@@ -12,12 +12,12 @@ use super::conv::image;
 use super::elementwise::mem_of;
 use super::sparse::{self, Filters, Matrix, columns};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
-use crate::cost::int8::Extents;
-use crate::cost::{self, Numbers};
+
 use crate::expr::{Expr, Func};
 use crate::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use crate::tile::{Mem, Unary};
 use crate::window::{self, Axis};
+use optc_types::{Extents, Numbers};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
@@ -372,8 +372,8 @@ impl Lowering {
 }
 
 /// A product of integers as costs see it.
-pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> cost::Product {
-    cost::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
+pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> optc_types::Product {
+    optc_types::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the

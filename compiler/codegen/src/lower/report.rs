@@ -2,7 +2,7 @@
 
 use optc_ir::{Node, Type};
 
-use crate::cost::int8::Extents;
+use optc_types::Extents;
 
 /// What became of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,11 @@ use super::contract::{collapse, dims};
 use super::conv::{axes, image};
 use super::elementwise::mem_of;
 use super::{Choice, Declined, Epilogue, Lowered, Lowering, Site, View};
-use crate::cost::{Costs, Numbers, Product};
+use crate::cost::Costs;
 use crate::movement::movement;
 use crate::spmm::{self, Bcsr, Form, Operand, Place, Spmm, Weights, count_blocks};
 use crate::window::Axis;
+use optc_types::{CostModel, Numbers, Product};
 
 /// Rows and columns of a block.
 pub(super) type Block = (usize, usize);

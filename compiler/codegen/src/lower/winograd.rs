@@ -9,9 +9,10 @@ use super::contract::Call;
 use super::tune::Open;
 use super::{Lowered, Lowering};
 use crate::contract::Conv;
-use crate::cost::{Costs, int8::Extents};
+use crate::cost::Costs;
 use crate::expr::Expr;
 use crate::winograd::{self, F2, F4, Winograd};
+use optc_types::Extents;
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
 pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {

@@ -1,0 +1,5 @@
+//! Words that crates share which do not know each other: a leaf.
+
+mod product;
+
+pub use product::{CostModel, Extents, Numbers, Product};
