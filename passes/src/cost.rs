@@ -30,6 +30,10 @@ impl CostModel for Reference {
     fn copy(&self, bytes: u64) -> f64 {
         bytes as f64
     }
+
+    fn most_plane_taps(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The time of a dense product in the model of no machine, by that of as many multiply-adds.

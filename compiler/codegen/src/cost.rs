@@ -149,6 +149,10 @@ impl CostModel for Costs {
     fn copy(&self, bytes: u64) -> f64 {
         bytes as f64 / self.copy_rate
     }
+
+    fn most_plane_taps(&self) -> usize {
+        crate::window::MOST_PLANE_TAPS
+    }
 }
 
 #[cfg(test)]

@@ -75,4 +75,6 @@ pub trait CostModel: Debug + Send + Sync {
     fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64;
     /// A copy of so many bytes into another layout.
     fn copy(&self, bytes: u64) -> f64;
+    /// The most taps for which there is a kernel of depthwise convolutions with pixels side by side, beside that with the channels last.
+    fn most_plane_taps(&self) -> usize;
 }

@@ -50,7 +50,7 @@ pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
         Op::Conv(_) | Op::QuantConv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
             // Depthwise kernels come for both layouts, about equally fast.
             let dense = Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
-            if is_depthwise(g, id) { Role::Both { plain: 0, last: 0 } } else { dense }
+            if is_depthwise(g, id, costs) { Role::Both { plain: 0, last: 0 } } else { dense }
         }),
         Op::Pool(_) if has_planes(g, id) => Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
@@ -85,14 +85,11 @@ fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
 /// A sparse form must be faster by this much, since estimates err.
 const MARGIN: f64 = 0.85;
 
-/// The most taps for which depthwise kernels come for pixels side by side.
-const MAX_TAPS: usize = 49;
-
-/// Whether a convolution has one constant filter for each channel.
-fn is_depthwise(g: &Graph, id: NodeId) -> bool {
+/// Whether a convolution has one constant filter for each channel, and kernels for both layouts.
+fn is_depthwise(g: &Graph, id: NodeId, costs: &dyn CostModel) -> bool {
     let Some(layer) = layer(g, id) else { return false };
     let channels = g.constant(layer.weights).is_some_and(|t| t.shape()[1] == 1);
-    channels && layer.groups > 1 && layer.groups == layer.rows && layer.cols <= MAX_TAPS
+    channels && layer.groups > 1 && layer.groups == layer.rows && layer.cols <= costs.most_plane_taps()
 }
 
 /// One or two spatial axes.

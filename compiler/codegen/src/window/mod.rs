@@ -19,6 +19,7 @@ mod planes;
 mod tile;
 
 pub use nest::window;
+pub use planes::MOST_PLANE_TAPS;
 
 use crate::expr::Expr;
 use crate::nest::Kernel;

@@ -17,6 +17,8 @@ use crate::tile::{Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::collections::HashMap;
 use std::ops::Range;
 
+/// With more taps than this, which are unrolled, a tile is too long.
+pub const MOST_PLANE_TAPS: usize = 49;
 /// Rows of a tile for each stride along them; with the weights and the pixels they fit sixteen registers.
 const ROWS: usize = 4;
 /// With more taps than this the weights do not stay in registers.
@@ -31,7 +33,11 @@ pub(super) fn takes(w: &Window) -> bool {
     let [d, h, x] = w.axes;
     let pixels = |v: &View| v.strides[3] == v.mem.bytes() && v.strides[4] != v.mem.bytes();
     let taps = h.kernel * x.kernel;
-    w.reduce == super::Reduce::Dot && d == super::Axis::NONE && pixels(&w.src) && pixels(&w.dst) && taps <= 49
+    w.reduce == super::Reduce::Dot
+        && d == super::Axis::NONE
+        && pixels(&w.src)
+        && pixels(&w.dst)
+        && taps <= MOST_PLANE_TAPS
 }
 
 /// Equal blocks of rows beside each other.
