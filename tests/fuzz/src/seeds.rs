@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use optc::{Compiler, Options, Tensor, TuningCache};
+use optc::{Compiler, MachineProfile, Options, Tensor, TuningCache};
 use optc_ir::print;
 use optc_tests::data::testdata;
 
@@ -22,7 +22,7 @@ pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
         // Layers are drawn from bytes that need not be like any others.
         Target::Onnx | Target::Run | Target::Kernels => models,
         Target::Text => models.iter().filter_map(|m| text(m)).collect(),
-        Target::Tuning => vec![tuning()?],
+        Target::Tuning => vec![tuning()?, serde_json::to_vec(&MachineProfile::measure()?)?],
         Target::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use clap::ValueEnum;
-use optc::{Compiler, Options, TuningCache};
+use optc::{Compiler, MachineProfile, Options, TuningCache};
 use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 
@@ -21,7 +21,7 @@ pub enum Target {
     Text,
     /// The loader of artifacts, and the compiler behind it
     Artifact,
-    /// The reader of tuning caches, and the compiler that takes what they say
+    /// The readers of tuning caches and machine profiles, and the compiler that takes what caches say
     Tuning,
     /// ONNX models that are compiled and run
     Run,
@@ -90,8 +90,17 @@ pub fn tuned_compiler(tuning: TuningCache) -> Compiler {
     Compiler::new(Options { shapes, tuning, keep_graph: true, ..Options::default() })
 }
 
+/// What is accepted of a machine profile is written as it was read.
+fn profile(input: &[u8]) {
+    if let Ok(profile) = MachineProfile::parse(input) {
+        let written = serde_json::to_vec(&profile).expect("texts can be written");
+        assert_eq!(MachineProfile::parse(&written), Ok(profile), "what is written reads otherwise");
+    }
+}
+
 /// Whatever a cache says, the model compiles; what is accepted is written as it was read.
 fn tuning(input: &[u8]) -> bool {
+    profile(input);
     let Ok(cache) = TuningCache::parse(input) else { return false };
     let written = serde_json::to_vec(&cache).expect("texts can be written");
     assert_eq!(TuningCache::parse(&written).as_ref(), Ok(&cache), "what is written reads otherwise");
