@@ -86,6 +86,8 @@ pub struct Failed {
     pub pass: String,
     /// The graph that it was given, where that was kept.
     pub before: Option<Graph>,
+    /// What the passes before it did.
+    pub done: Report,
     /// What went wrong.
     pub error: PassError,
 }
@@ -134,7 +136,9 @@ impl PassManager {
                 Some(before) if options.verify_each != VerifyEach::No => self.check(step, before, graph),
                 _ => Ok(()),
             });
-            checked.map_err(|error| Box::new(Failed { pass: step.text.clone(), before, error }))?;
+            if let Err(error) = checked {
+                return Err(Box::new(Failed { pass: step.text.clone(), before, done: report, error }));
+            }
             let wanted = self.options.print_after.iter().any(|p| p == "*" || p == step.name);
             let printed = wanted.then(|| print(graph).text);
             report.passes.push(PassReport { pass: step.text.clone(), time, stats: cx.take_stats(), printed });

@@ -1,13 +1,14 @@
 //! `optc opt`: runs a pipeline on a graph and prints or writes what comes out.
 //!
-//! Passes run as they do when a model is compiled, with the costs of the same target: `optc opt --passes O2` shows what `optc run`
-//! compiles. A failure leaves a reproducer: the graph before the failing pass, its constants beside it, and a `// passes:` line.
+//! Passes run as they do when a model is compiled, with the costs of the same target: `optc opt --passes O2` shows what
+//! `optc run` compiles. A failure leaves a reproducer: the graph before the failing pass, its constants beside it, and
+//! a `// passes:` line.
 
 use std::path::{Path, PathBuf};
 
-use optc::Access;
+use optc::{Access, Options};
 use optc_ir::{Graph, print, verify};
-use optc_passes::{Failed, PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
+use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -30,7 +31,8 @@ pub struct Args {
     shapes: Vec<Shape>,
     #[command(flatten)]
     target: TargetArgs,
-    /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout without it
+    /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout
+    /// without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
     /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
@@ -76,14 +78,15 @@ struct PassLine {
 /// # Errors
 /// The graph cannot be read or written, or a pass fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
-    Pipeline::parse(&args.passes)?;
+    let how = args.target.options()?;
+    let pipeline = Pipeline::parse(&how.pipeline(&args.passes)?)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
     let constants = target.as_ref().and_then(Target::constants);
     args.target.files(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
     let access = if args.copy { Access::Copy } else { Access::Map };
     let mut graph = load::graph(&args.input, access)?;
     pin(&mut graph, &args.shapes)?;
-    let reports = run_passes(args, &mut graph)?;
+    let reports = run_passes(args, &how, &pipeline, &mut graph)?;
     check(&graph)?;
     if args.time_passes {
         eprint!("{}", timing(&reports));
@@ -145,26 +148,28 @@ fn pin(graph: &mut Graph, shapes: &[Shape]) -> Outcome<()> {
     Ok(())
 }
 
-fn run_passes(args: &Args, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
-    let how = args.target.options()?;
-    let pipeline = Pipeline::parse(&how.pipeline(&args.passes)?)?;
+fn run_passes(args: &Args, how: &Options, pipeline: &Pipeline, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
     let options = PassOptions {
         verify_each: args.verify_each,
         print_after: args.print_after.clone(),
         stop_after_rewrites: args.stop_after_rewrites,
         ..how.pass_options()?
     };
-    let report = PassManager::new(options).run_reproducibly(&pipeline, graph).map_err(|failed| match *failed {
-        Failed { error: error @ PassError::Input { .. }, .. } => Failure::new(Exit::Usage, error.to_string()),
-        Failed { pass, before: Some(before), error } => reproduce(error.into(), &pass, &before),
-        Failed { error, .. } => error.into(),
-    })?;
+    let (report, failed) = match PassManager::new(options).run_reproducibly(pipeline, graph) {
+        Ok(report) => (report, None),
+        Err(failed) => (failed.done, Some((failed.error, failed.pass, failed.before))),
+    };
     for report in &report.passes {
         if let Some(text) = &report.printed {
             eprintln!("// after {}\n{text}", report.pass);
         }
     }
-    Ok(report.passes)
+    match failed {
+        None => Ok(report.passes),
+        Some((error @ PassError::Input { .. }, ..)) => Err(Failure::new(Exit::Usage, error.to_string())),
+        Some((error, pass, Some(before))) => Err(reproduce(error.into(), &pass, &before)),
+        Some((error, ..)) => Err(error.into()),
+    }
 }
 
 /// Refuses a graph that a pass has broken: nothing is written of it.

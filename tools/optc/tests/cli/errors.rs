@@ -145,6 +145,8 @@ fn passes_that_fail_exit_with_5_and_leave_a_reproducer() {
     expect(folder.path(), "opt @in.mlir --passes dce,specialize-shapes{x=2x5} -o @out.mlir", 5, "reproduce it with");
     let found = files(folder.path());
     assert_eq!(found.len(), 2, "{found:?}");
+    let shown = "opt @in.mlir --passes dce,specialize-shapes{x=2x5} --print-after dce -o @out.mlir";
+    expect(folder.path(), shown, 5, "// after dce");
     let reproducer = found.iter().find(|name| name.starts_with("optc-specialize-shapes")).unwrap();
     let reproduced = std::fs::read_to_string(folder.path().join(reproducer)).unwrap();
     assert_eq!(reproduced, format!("// passes: specialize-shapes{{x=2x5}}\n{text}"));
