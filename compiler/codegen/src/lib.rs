@@ -23,5 +23,6 @@ pub mod spmm;
 pub mod target;
 pub mod testing;
 pub mod tile;
+mod timed;
 pub mod window;
 pub mod winograd;

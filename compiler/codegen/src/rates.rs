@@ -1,17 +1,14 @@
-//! Measures the [rates](Rates) of an instruction set on this machine: what a profile of it is made of. Nothing that compiles a model
-//! calls this.
-
-use std::time::Instant;
+//! Measures the [rates](Rates) of an instruction set on this machine: what a profile of it is made of. Nothing that
+//! compiles a model calls this.
 
 use crate::contract::{self, Contract, contract};
 use crate::cost::int8::Rates;
-use crate::emit::{Code, EmitError};
+use crate::emit::EmitError;
 use crate::int8::{Form, Product, Schedule, product};
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
+use crate::timed::Timed;
 
-/// Alignment of the buffers, which kernels rely on.
-const ALIGN: usize = 64;
 /// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
 const SIZE: (usize, usize, usize) = (96, 96, 512);
 const RUNS: usize = 50;
@@ -43,25 +40,10 @@ pub fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     Ok(Rates { f32: whole(f32), int8: whole(int8), staged: whole((m * k) as f64 / staging) })
 }
 
-/// Microseconds of the fastest run of all tasks of a kernel on this thread.
+/// Microseconds of the fastest run of a kernel.
 fn fastest(kernel: &Kernel) -> Result<f64, EmitError> {
-    let code = Code::compile(&[kernel], 1)?;
-    let aligned = |b: &mut Vec<u8>| {
-        let skip = b.as_ptr().align_offset(ALIGN);
-        b[skip..].as_mut_ptr()
-    };
-    let mut buffers: Vec<Vec<u8>> = kernel.bufs.iter().map(|b| vec![0x11; b.bytes + ALIGN]).collect();
-    let mut scratch = vec![0; kernel.scratch_bytes + ALIGN];
-    let args: Vec<*mut u8> = buffers.iter_mut().map(aligned).collect();
-    let scratch = aligned(&mut scratch);
-    let run = |_| {
-        let start = Instant::now();
-        // SAFETY: each buffer, and the scratch, holds the declared bytes behind its aligned start; the tasks are all those of the
-        // kernel.
-        unsafe { code.entry(0)(args.as_ptr(), scratch, 0, kernel.tasks) };
-        start.elapsed().as_secs_f64() * 1e6
-    };
-    Ok((0..RUNS).map(run).fold(f64::INFINITY, f64::min).max(1e-3))
+    let mut timed = Timed::new(kernel)?;
+    Ok((0..RUNS).map(|_| 1e6 * timed.seconds()).fold(f64::INFINITY, f64::min).max(1e-3))
 }
 
 #[cfg(test)]
