@@ -1,15 +1,14 @@
-//! What a machine's cores do in a microsecond, by instruction set, as a file: the cost model's rates for a machine that is not the one
-//! that they were measured on.
+//! What a machine's cores do in a microsecond, by instruction set, as a file: the cost model's rates for a machine that
+//! is not the one that they were measured on.
 //!
-//! The file is JSON: `{"version": 1, "machine": CPU, "targets": {ISA: {"f32": N, "int8": N, "staged": N}}}`, see [`Rates`].
+//! The file is JSON: `{"version": 1, "machine": CPU, "targets": {ISA: {"f32": N, "int8": N, "staged": N}}}`, see
+//! [`Rates`].
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use optc_codegen::cost::int8::Rates;
 use optc_codegen::target::{ISAS, Isa, cpu_name};
-use optc_tensor::write_file;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -17,8 +16,8 @@ use crate::Error;
 /// The version of the file that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// Rates of instruction sets. [`Options::profile`](crate::Options::profile) takes one; what it does not name has the rates that optc
-/// comes with.
+/// Rates of instruction sets. [`Options::profile`](crate::Options::profile) takes one; what it does not name has the
+/// rates that optc comes with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineProfile {
@@ -34,8 +33,8 @@ impl Default for MachineProfile {
 }
 
 impl MachineProfile {
-    /// Measures the instruction sets that this machine has, on one thread and in less than a second. Other work on the machine slows
-    /// both forms of a product down, but not always alike: measure an idle one.
+    /// Measures the instruction sets that this machine has, on one thread and in less than a second. Other work on the
+    /// machine slows both forms of a product down, but not always alike: measure an idle one.
     ///
     /// # Errors
     /// The machine cannot be compiled for.
@@ -59,7 +58,8 @@ impl MachineProfile {
     /// Reads the text of a file.
     ///
     /// # Errors
-    /// What is wrong with it: it is no profile, is one of another version, names an instruction set that there is not, or has a rate of zero.
+    /// What is wrong with it: it is no profile, is one of another version, names an instruction set that there is not,
+    /// or has a rate of zero.
     pub fn parse(text: &[u8]) -> Result<MachineProfile, String> {
         let profile: MachineProfile = serde_json::from_slice(text).map_err(|e| format!("no machine profile: {e}"))?;
         if profile.version != VERSION {
@@ -81,10 +81,7 @@ impl MachineProfile {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
-        let mut text = serde_json::to_vec_pretty(self).map_err(|e| io(e.into()))?;
-        text.push(b'\n');
-        write_file(path, |file| file.write_all(&text)).map(drop).map_err(io)
+        crate::tuning::write_json(path, self)
     }
 
     /// The instruction sets that it names, and their rates.

@@ -62,13 +62,10 @@ impl TuningCache {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
-        let mut text = serde_json::to_vec_pretty(self).map_err(|e| io(e.into()))?;
-        text.push(b'\n');
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(io)?;
+            std::fs::create_dir_all(folder).map_err(|error| Error::Io { path: path.to_owned(), error })?;
         }
-        write_file(path, |file| file.write_all(&text)).map(drop).map_err(io)
+        write_json(path, self)
     }
 
     /// Takes in what another has; where both know a key, the other's option counts.
@@ -98,6 +95,17 @@ impl TuningCache {
         let machines = if tuning.0.is_empty() { vec![] } else { vec![(machine.to_owned(), tuning.0)] };
         TuningCache { machines: machines.into_iter().collect(), ..TuningCache::default() }
     }
+}
+
+/// Writes a value as indented JSON, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let io = |error: std::io::Error| Error::Io { path: path.to_owned(), error };
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| io(e.into()))?;
+    text.push(b'\n');
+    write_file(path, |file| file.write_all(&text)).map(drop).map_err(io)
 }
 
 /// The name under which this machine's choices are kept, for a target and a number of threads.
