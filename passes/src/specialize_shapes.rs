@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use optc_ir::{Dim, Graph, MAX_EXTENT, NodeId, TensorType, Type, infer_types};
+use optc_ir::{Dim, Graph, NodeId, TensorType, Type, infer_types};
 
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
@@ -73,9 +73,8 @@ pub fn specialize(graph: &mut Graph, types: &[Type]) -> Result<(), PassError> {
         if !declared.admits(ty) {
             return Err(PassError::Input { input: name, reason: format!("found {ty}, expected {declared}") });
         }
-        let too_large = |dim: &&Dim| dim.known().is_some_and(|n| n > MAX_EXTENT);
-        if let Some(dim) = ty.as_tensor().and_then(|t| t.shape.iter().flatten().find(too_large)) {
-            return Err(PassError::Input { input: name, reason: format!("the extent {dim} is too large") });
+        if let Some(n) = ty.oversized() {
+            return Err(PassError::Input { input: name, reason: format!("the extent {n} is too large") });
         }
         bind(declared, ty, &mut extents).map_err(|reason| PassError::Input { input: name, reason })?;
     }

@@ -1,8 +1,9 @@
 //! The graph: a DAG whose nodes hold an op, ordered operands, typed results and regions.
 //!
-//! petgraph keeps the nodes and their identities. The edges are the operands, in [`Node::operands`], and the other way around the uses of
-//! each value: petgraph's own edges stand in lists that are walked to remove one, which takes too long for a value that thousands
-//! read. Regions are isolated: what a region uses of the outside is passed in as an operand.
+//! petgraph keeps the nodes and their identities. The edges are the operands, in [`Node::operands`], and the other way
+//! around the uses of each value: petgraph's own edges stand in lists that are walked to remove one, which takes too
+//! long for a value that thousands read. Regions are isolated: what a region uses of the outside is passed in as an
+//! operand.
 
 mod outputs;
 mod uses;
@@ -225,7 +226,7 @@ impl Graph {
 
     /// All nodes, each after its operands; among those that are ready the oldest first. `None` when there is a cycle.
     pub fn topological_order(&self) -> Option<Vec<NodeId>> {
-        // Most graphs are as they were made, each node after its operands: the oldest is always ready. A heap costs five times as much.
+        // Most graphs are as they were made, each node after its operands: the oldest is always ready.
         let before =
             |id: NodeId| self.node(id).operands.iter().flatten().all(|v| v.node < id && self.get(v.node).is_some());
         if self.ids().all(before) {

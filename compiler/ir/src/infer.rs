@@ -2,7 +2,7 @@
 
 use optc_tensor::Tensor;
 
-use crate::{Graph, GraphError, InferCx, NodeId, Op, OpError, Type};
+use crate::{Carried, Graph, GraphError, InferCx, NodeId, Op, OpError, Type};
 
 /// How often a loop's region is inferred anew with wider parameters before they lose their ranks.
 const WIDENINGS: usize = 2;
@@ -14,8 +14,8 @@ const RETRIES: usize = 256;
 
 /// Recomputes every result's type from the operands' types and constants, in topological order.
 ///
-/// A branch of a `cf.if` may be one that never runs for the shapes at hand, with ops that refuse them: such a branch keeps
-/// parameters without shapes, and fails when it runs.
+/// A branch of a `cf.if` may be one that never runs for the shapes at hand, with ops that refuse them: such a branch
+/// keeps parameters without shapes, and fails when it runs.
 ///
 /// # Errors
 /// The first op that refuses its operands, or a cycle.
@@ -31,14 +31,23 @@ pub fn infer_regions(graph: &mut Graph, id: NodeId) -> Result<(), GraphError> {
     regions_at(graph, id, Budget { depth: 0, retries: &mut { RETRIES } })
 }
 
-/// True where the parameters of a node's regions have the types that [`infer_regions`] would hand down to them. It would then find
-/// nothing new in regions that are inferred; asked at each level, it would go through the innermost once for each level around.
+/// True where the parameters of a node's regions have the types that [`infer_regions`] would hand down to them. It
+/// would then find nothing new in regions that are inferred; asked at each level, it would go through the innermost
+/// once for each level around.
 pub fn regions_settled(graph: &Graph, id: NodeId) -> bool {
     graph.node(id).regions.iter().enumerate().all(|(i, region)| {
-        let handed = with_cx(graph, id, |op, cx| op.region_params(cx, i));
-        let plain = |ty: &Type| if graph.node(id).op.exact() { ty.clone() } else { ty.plain() };
-        region.inputs().zip(&handed).all(|(param, ty)| ty.as_ref().is_none_or(|ty| plain(ty) == *region.ty(param)))
+        let handed = handed_down(graph, id, i);
+        region.inputs().zip(&handed).all(|(param, ty)| ty.as_ref().is_none_or(|ty| ty == region.ty(param)))
     })
+}
+
+/// The types that a node's operands give to the parameters of region `i`.
+fn handed_down(graph: &Graph, id: NodeId, i: usize) -> Vec<Option<Type>> {
+    let mut params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
+    if !graph.node(id).op.exact() {
+        params.iter_mut().flatten().for_each(|ty| *ty = ty.plain());
+    }
+    params
 }
 
 /// What bounds the work on nested regions.
@@ -75,14 +84,11 @@ fn infer_at(graph: &mut Graph, mut budget: Budget) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// Hands the operands' types down to the parameters of a node's regions, and infers the regions. A parameter that a loop
-/// carries from trip to trip gets a type that the region keeps.
+/// Hands the operands' types down to the parameters of a node's regions, and infers the regions. A parameter that a
+/// loop carries from trip to trip gets a type that the region keeps.
 fn regions_at(graph: &mut Graph, id: NodeId, mut budget: Budget) -> Result<(), GraphError> {
     for i in 0..graph.node(id).regions.len() {
-        let mut params = with_cx(graph, id, |op, cx| op.region_params(cx, i));
-        if !graph.node(id).op.exact() {
-            params.iter_mut().flatten().for_each(|ty| *ty = ty.plain());
-        }
+        let mut params = handed_down(graph, id, i);
         let carried = graph.node(id).op.carried();
         let loops = carried.count > 0;
         if loops && budget.depth >= WIDENED_DEPTH {
@@ -95,7 +101,8 @@ fn regions_at(graph: &mut Graph, id: NodeId, mut budget: Budget) -> Result<(), G
                 _ => region(&mut graph.node_mut(id).regions[i], &params, budget.inside(loops)),
             };
             inner.map_err(|e| at(graph, id, OpError::Region(Box::new(e))))?;
-            if !widen(&graph.node(id).regions[i], &mut params, carried, round >= WIDENINGS) {
+            let types = params.iter_mut().map(Option::as_mut);
+            if !widen_carried(&graph.node(id).regions[i], types, carried, round) {
                 break;
             }
         }
@@ -125,26 +132,30 @@ fn branch(graph: &mut Graph, params: &[Option<Type>], mut budget: Budget) -> Res
     region(graph, &widest, budget).map_err(|_| refused)
 }
 
-/// Widens the carried parameters that do not cover what the region gives for the next trip; false when there is none.
-/// A result of another kind or dtype widens nothing: `infer` of the loop reports it.
-fn widen(region: &Graph, params: &mut [Option<Type>], carried: crate::Carried, to_widest: bool) -> bool {
+/// Widens the carried parameters that do not cover what the region gives for the next trip, in round `round` of
+/// inferring it; false when there is none. A result of another kind or dtype widens nothing: `infer` of the loop
+/// reports it, as it does when the op claims to carry more than there is.
+pub fn widen_carried<'a>(
+    region: &Graph,
+    params: impl Iterator<Item = Option<&'a mut Type>>,
+    carried: Carried,
+    round: usize,
+) -> bool {
     let mut changed = false;
-    // The op may claim to carry more than there is: `infer` of the loop reports it.
-    let fed = params.iter_mut().skip(carried.param).take(carried.count);
+    let fed = params.skip(carried.param).take(carried.count);
     for (param, output) in fed.zip(region.outputs.iter().skip(carried.output)) {
         let Some(param) = param else { continue };
         let given = region.ty(output.value);
-        let join = param.join(given).filter(|_| !param.covers(given));
-        if let Some(join) = join {
-            *param = if to_widest { join.widest() } else { join };
+        if let Some(join) = param.join(given).filter(|_| !param.covers(given)) {
+            *param = if round >= WIDENINGS { join.widest() } else { join };
             changed = true;
         }
     }
     changed
 }
 
-/// What is inferred of a result of `op` that is declared as `declared`: `ty`, which knows nothing of layouts unless the op is
-/// [exact](crate::Semantics::exact), in the declared one where that fits.
+/// What is inferred of a result of `op` that is declared as `declared`: `ty`, which knows nothing of layouts unless the
+/// op is [exact](crate::Semantics::exact), in the declared one where that fits.
 pub(crate) fn laid_out(op: &Op, declared: &Type, ty: Type) -> Type {
     match ty {
         ty if op.exact() => ty,

@@ -19,7 +19,7 @@ mod verify;
 pub use attr::{Attr, AttrValue, Const, Real};
 pub use error::{GraphError, OpError, ParseError};
 pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
-pub use infer::{infer_node, infer_regions, infer_types, regions_settled};
+pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
 pub use interp::run;
 pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};
 pub use parse::{parse, parse_with};

@@ -203,6 +203,12 @@ impl Type {
         }
     }
 
+    /// An extent of a tensor that positions do not reach all of ([`MAX_EXTENT`]).
+    pub fn oversized(&self) -> Option<usize> {
+        let mut extents = self.as_tensor()?.shape.iter().flatten().filter_map(Dim::known);
+        extents.find(|&n| n > MAX_EXTENT)
+    }
+
     /// The same type, plainly laid out.
     pub fn plain(&self) -> Type {
         match self {

@@ -18,7 +18,7 @@ pub mod text;
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Attr, Graph, MAX_EXTENT, OpError, TensorType, Type, Val};
+use crate::{Attr, Graph, OpError, TensorType, Type, Val};
 
 /// How an operand may appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,13 +347,11 @@ macro_rules! op_enum {
 }
 for_each_op!(op_enum);
 
-/// Refuses extents that an `i64` does not hold: products and sums of extents saturate, and ops compute with signed positions.
+/// Refuses extents that positions cannot reach: products and sums of extents saturate.
 fn bounded_type(ty: &Type) -> Result<(), OpError> {
-    let Type::Tensor(t) = ty else { return Ok(()) };
-    match t.shape.iter().flatten().find(|dim| dim.known().is_some_and(|n| n > MAX_EXTENT)) {
-        Some(dim) => Err(OpError::Constraint { constraint: "shape", reason: format!("the extent {dim} is too large") }),
-        None => Ok(()),
-    }
+    ty.oversized().map_or(Ok(()), |n| {
+        Err(OpError::Constraint { constraint: "shape", reason: format!("the extent {n} is too large") })
+    })
 }
 
 impl Op {

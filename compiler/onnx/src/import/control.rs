@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use optc_ir::ops::cf;
-use optc_ir::{Graph, InferCx, Op, Output, Type, Value};
+use optc_ir::{Graph, InferCx, Op, Output, Type, Value, widen_carried};
 use optc_tensor::Tensor;
 
 use super::walk::{Importer, Scope};
@@ -16,9 +16,6 @@ use crate::Diagnostic;
 use crate::attributes::Attributes;
 use crate::model::{canonical_domain, label};
 use crate::proto::{GraphProto, NodeProto};
-
-/// How often a loop's body is imported with wider types before its carried values lose their ranks.
-const WIDENINGS: usize = 2;
 
 /// True for the ops that this module imports.
 pub(super) fn is_control(domain: &str, op: &str) -> bool {
@@ -193,16 +190,7 @@ impl<'a> Importer<'a> {
         params.truncate(own);
         for round in 0.. {
             let region = self.region(body, "body", &params, captures, scope)?;
-            let mut changed = false;
-            for k in 0..carried.count {
-                let given = region.outputs.get(carried.output + k).map(|o| region.ty(o.value));
-                let Some((param, given)) = params.get_mut(carried.param + k).zip(given) else { continue };
-                if let Some(join) = param.join(given).filter(|_| !param.covers(given)) {
-                    *param = if round >= WIDENINGS { join.widest() } else { join };
-                    changed = true;
-                }
-            }
-            if !changed {
+            if !widen_carried(&region, params.iter_mut().map(Some), carried, round) {
                 return self.add(node, op, operands, vec![region]);
             }
         }
