@@ -1,4 +1,5 @@
-//! `simplify-algebra`: find the cheapest of many equal spellings, with transposes, reshapes, scales and quantizations moved past other ops.
+//! `simplify-algebra`: find the cheapest of many equal spellings, with transposes, reshapes, scales and quantizations
+//! moved past other ops.
 //!
 //! ```optc
 //! given %x: tensor<2x3x4xf32>
@@ -17,13 +18,14 @@
 //! whether moving an op pays here: pairs of rules that would undo each other are welcome.
 //!
 //! Costs are bytes, in `Algebra::own_cost`: an elementwise op costs what it writes, a transpose four times
-//! as much, since it does not fuse, a reshape next to nothing, and what depends on constants alone nothing, since `fold-constants`
-//! computes it. The graph changes only where the whole of it gets cheaper, each op counted once.
+//! as much, since it does not fuse, a reshape next to nothing, and what depends on constants alone nothing, since
+//! `fold-constants` computes it. The graph changes only where the whole of it gets cheaper, each op counted once.
 //!
-//! Bounded by the number of rounds and of terms, not by time: the same graph gives the same result. A graph of more than some thousand
-//! terms is gone through in pieces, in topological order; a piece knows nothing of what the others' values are made of. Declines values
-//! without a concrete shape or with a layout of their own. Ops that stay keep their locations, new ones get those of the ops whose
-//! values they compute, or whose work they do. Reassociates: products of constants are rounded anew.
+//! Bounded by the number of rounds and of terms, not by time: the same graph gives the same result. A graph of more
+//! than some thousand terms is gone through in pieces, in topological order; a piece knows nothing of what the others'
+//! values are made of. Declines values without a concrete shape or with a layout of their own. Ops that stay keep their
+//! locations, new ones get those of the ops whose values they compute, or whose work they do. Reassociates: products of
+//! constants are rounded anew.
 
 mod cheapest;
 mod quant;
@@ -39,8 +41,8 @@ use terms::Algebra;
 
 /// Rounds in which the rules are applied to all terms.
 const ROUNDS: usize = 8;
-/// Terms of a graph with which a piece ends: no model is known with as many elementwise ops in one place. With 5,000, a term of a large graph
-/// took 1.5 times as long, since a piece did not fit into the caches.
+/// Terms of a graph with which a piece ends: no model is known with as many elementwise ops in one place. With 5,000, a
+/// term of a large graph took 1.5 times as long, since a piece did not fit into the caches.
 const PIECE_TERMS: usize = 1_500;
 /// Terms beyond which no round is begun on the last piece, which is the whole of most graphs.
 const MAX_TERMS: usize = 10_000;

@@ -27,7 +27,8 @@ pub enum Precision {
 /// Which products compute with 8-bit integers, of those that are quantized and have an integer kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Integers {
-    /// Those that are faster so by the cost model: the same wherever a model is compiled for one instruction set with one profile.
+    /// Those that are faster so by the cost model: the same wherever a model is compiled for one instruction set with
+    /// one profile.
     #[default]
     Faster,
     /// All: the same on every machine.
@@ -45,7 +46,8 @@ pub struct Options {
     pub isa: Option<String>,
     /// The precision of products.
     pub precision: Precision,
-    /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized already.
+    /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized
+    /// already.
     pub integers: Integers,
     /// How fast the machine is in `f32` and in integers, where that is known better than from the instruction set.
     pub profile: MachineProfile,
@@ -56,16 +58,18 @@ pub struct Options {
     /// How many sets of input shapes keep their compiled plan.
     pub cached_plans: usize,
     /// The account that everything which is read, compiled and run is charged to ([`Memory::with_limit`]). Several
-    /// compilers may share one. By default it is the one that the calling thread charges: without a scope, all that the machine has.
+    /// compilers may share one. By default it is the one that the calling thread charges: without a scope, all that the
+    /// machine has.
     pub memory: Memory,
     /// How long one run may take; none for as long as it takes. Looked at between steps and rounds of a kernel's tasks.
     pub time_limit: Option<Duration>,
-    /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save) and
-    /// [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
+    /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save)
+    /// and [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
     pub keep_graph: bool,
-    /// Reads a model's files and owns their bytes. Without it they are mapped ([`Access::Map`]): the model's file and files of external
-    /// data beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
-    /// truncated or written in place, the process ends by SIGBUS or results are wrong. optc itself never writes a file in place.
+    /// Reads a model's files and owns their bytes. Without it they are mapped ([`Access::Map`]): the model's file and
+    /// files of external data beside it, for as long as the model or a session of it lives. They may be replaced or
+    /// removed meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
+    /// optc itself never writes a file in place.
     pub copy: bool,
 }
 
@@ -112,8 +116,8 @@ impl Options {
         Ok(Target { isa, machine: Machine::host(), threads: cores() })
     }
 
-    /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers. They can be
-    /// run for an instruction set that this machine lacks.
+    /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.
+    /// They can be run for an instruction set that this machine lacks.
     ///
     /// # Errors
     /// There is no instruction set of this name.

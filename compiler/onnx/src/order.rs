@@ -14,8 +14,8 @@ use crate::proto::{GraphProto, NodeProto};
 /// The deepest nesting of subgraphs that is read.
 const MAX_DEPTH: usize = 32;
 
-/// What subgraphs capture, found once for each: a subgraph is asked for where it stands and at each level around it. Graphs are told apart
-/// by where they are, so they must outlive this and stay there.
+/// What subgraphs capture, found once for each: a subgraph is asked for where it stands and at each level around it.
+/// Graphs are told apart by where they are, so they must outlive this and stay there.
 #[derive(Debug, Default)]
 pub struct Names(RefCell<HashMap<*const GraphProto, Rc<BTreeSet<String>>>>);
 
@@ -55,7 +55,8 @@ impl Names {
         Ok(used)
     }
 
-    /// Hands each name that a node uses to `f`: its inputs, and what its subgraphs capture. One that is used twice comes twice.
+    /// Hands each name that a node uses to `f`: its inputs, and what its subgraphs capture. One that is used twice
+    /// comes twice.
     fn each_use(
         &self,
         node: &NodeProto,

@@ -1,7 +1,7 @@
 //! Products: what convolutions and matrices multiply, and what a machine says of their times.
 //!
-//! Passes choose between forms of a layer before kernels exist, lowering chooses between kernels, reports show both: all speak of
-//! these products.
+//! Passes choose between forms of a layer before kernels exist, lowering chooses between kernels, reports show both:
+//! all speak of these products.
 
 use std::fmt::Debug;
 
@@ -16,8 +16,8 @@ pub struct Product {
     pub n: usize,
     /// Bytes that a sparse kernel must copy before, to lay taps out.
     pub staged_bytes: usize,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
-    /// faster forms for it.
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and
+    /// dilations: there are faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
     /// What is multiplied.
     pub numbers: Numbers,
@@ -60,8 +60,8 @@ pub struct Extents {
     pub inputs: usize,
     /// Whether each channel is convolved by itself.
     pub depthwise: bool,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and dilations: there are
-    /// faster forms for it.
+    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and
+    /// dilations: there are faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
 }
 
@@ -75,6 +75,7 @@ pub trait CostModel: Debug + Send + Sync {
     fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64;
     /// A copy of so many bytes into another layout.
     fn copy(&self, bytes: u64) -> f64;
-    /// The most taps for which there is a kernel of depthwise convolutions with pixels side by side, beside that with the channels last.
+    /// The most taps for which there is a kernel of depthwise convolutions with pixels side by side, beside that with
+    /// the channels last.
     fn most_plane_taps(&self) -> usize;
 }

@@ -43,7 +43,8 @@ pub struct CompileArgs {
     /// Give up a run after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub time_limit: Option<f64>,
-    /// Take schedules that were measured to be fastest from this file, which --autotune writes; none are read without it
+    /// Take schedules that were measured to be fastest from this file, which --autotune writes; none are read without
+    /// it
     #[arg(long, value_name = "FILE")]
     pub tuning_cache: Option<PathBuf>,
     /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
@@ -60,8 +61,8 @@ pub struct TargetArgs {
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
-    /// Take the speeds of products in f32 and in integers from this file, which `optc hwbench --write-profile` writes, instead of those
-    /// known of the instruction set
+    /// Take the speeds of products in f32 and in integers from this file, which `optc hwbench --write-profile` writes,
+    /// instead of those known of the instruction set
     #[arg(long, value_name = "FILE")]
     pub machine_profile: Option<PathBuf>,
 }

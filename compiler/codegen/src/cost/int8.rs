@@ -1,12 +1,13 @@
 //! What a product costs in `f32` and in 8-bit integers: an estimate that choices and reports share.
 //!
-//! Each row of the target table has three [rates](Rates): multiply-adds of an `f32` and of an integer product that stay in the caches, and
-//! elements whose staging for the integer product they take. A product takes its multiply-adds, columns rounded up to whole panels, over the
-//! rate of its form; integers take the staging of their activations on top. Depthwise convolutions use the same instructions in both
-//! forms and load a quarter of the bytes in integers, which counts as a tenth of their time.
+//! Each row of the target table has three [rates](Rates): multiply-adds of an `f32` and of an integer product that stay
+//! in the caches, and elements whose staging for the integer product they take. A product takes its multiply-adds,
+//! columns rounded up to whole panels, over the rate of its form; integers take the staging of their activations on
+//! top. Depthwise convolutions use the same instructions in both forms and load a quarter of the bytes in integers,
+//! which counts as a tenth of their time.
 //!
-//! The rates are data: measured once ([`crate::rates`]) and written down, never measured while a model is compiled. Two processes
-//! that compile a model for one row make the same choices, however busy the machine is.
+//! The rates are data: measured once ([`crate::rates`]) and written down, never measured while a model is compiled. Two
+//! processes that compile a model for one row make the same choices, however busy the machine is.
 
 use optc_types::Extents;
 use serde::{Deserialize, Serialize};
@@ -45,8 +46,9 @@ pub struct Rates {
     pub staged: u32,
 }
 
-/// The rates of each row, and the core that they were measured on: medians of nine runs of `optc hwbench --write-profile` on an idle machine,
-/// which lay within 1 % of each other but for `staged` of the portable row (10 %). Rows without a core are estimates, scaled from others.
+/// The rates of each row, and the core that they were measured on: medians of nine runs of `optc hwbench
+/// --write-profile` on an idle machine, which lay within 1 % of each other but for `staged` of the portable row (10 %).
+/// Rows without a core are estimates, scaled from others.
 pub const RATES: &[(&str, Option<&str>, Rates)] = &[
     // Matrices multiply bytes at four times the rate of vectors (of hand-written prototypes).
     ("amx", None, Rates { f32: 58_900, int8: 936_000, staged: 39_000 }),

@@ -23,8 +23,8 @@ pub struct Args {
     /// Rows and columns of the matrices
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
-    /// Measure instead how fast products are in f32 and in integers, and write that for `--machine-profile` of other commands. Nothing
-    /// else should run meanwhile
+    /// Measure instead how fast products are in f32 and in integers, and write that for `--machine-profile` of other
+    /// commands. Nothing else should run meanwhile
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rounds", "size", "no_bandwidth"])]
     write_profile: Option<PathBuf>,
     /// Leave out the bandwidth of the caches
