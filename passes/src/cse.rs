@@ -23,7 +23,7 @@ use std::hash::{BuildHasher, RandomState};
 use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::matching::is_deterministic;
-use crate::rewrite::{for_each_region, locations};
+use crate::rewrite::{add_locations, for_each_region};
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
 /// See the module.
@@ -78,8 +78,10 @@ fn merge(graph: &mut Graph, first: NodeId, second: NodeId) {
     for result in 0..graph.node(second).results.len() as u32 {
         graph.replace_uses(Value { node: second, result }, Value { node: first, result });
     }
-    if let Some(node) = graph.remove(second) {
-        let loc = locations([graph.node(first), &node]);
-        graph.node_mut(first).loc = loc;
+    if let Some(node) = graph.remove(second)
+        && !matches!(node.op, Op::Constant(_))
+    {
+        // In place: a hundred thousand equal ops become one, which has many names already.
+        add_locations(&mut graph.node_mut(first).loc, &node.loc);
     }
 }
