@@ -86,8 +86,7 @@ fn plan(text: &str, pipeline: &str) -> Result<String, String> {
     manager.run(&passes, &mut graph).map_err(|e| e.to_string())?;
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
     let target = Target { isa, machine: Machine::default(), threads: 1 };
-    let no_regions =
-        |_: &Graph| -> std::sync::Arc<dyn optc_runtime::plan::Callable> { unreachable!("cases have no regions") };
+    let no_regions = |_: &Graph| -> std::sync::Arc<dyn optc_types::Callable> { unreachable!("cases have no regions") };
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let compiled = lower(graph, &target, &no_regions).map_err(|e| e.to_string())?;
     Ok(compiled.plan.to_string())

@@ -9,8 +9,8 @@ use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, random_floats, run_guarded};
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_runtime::Pool;
-use optc_runtime::plan::Callable;
 use optc_tensor::{DType, Tensor};
+use optc_types::Callable;
 
 fn no_regions(_: &Graph) -> Arc<dyn Callable> {
     panic!("there are no regions here")

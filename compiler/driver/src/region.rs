@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use optc_ir::{Graph, GraphError, OpError, Type, Val};
 use optc_runtime::RunError;
-use optc_runtime::plan::Callable;
+use optc_types::Callable;
 
 use crate::model::Settings;
 use crate::{Error, Model, Session};
@@ -44,29 +44,35 @@ impl Region {
 }
 
 impl Callable for Region {
-    fn call(&self, values: &[Val]) -> Result<Vec<Val>, RunError> {
+    fn call(&self, values: &[Val]) -> Result<Vec<Val>, OpError> {
         if !self.compiles_for(values) {
-            return optc_ir::run(&self.graph, values).map_err(|GraphError { op, loc, error }| RunError::Op {
-                op,
-                loc,
-                error: Box::new(error),
-            });
+            return self.graph.call(values);
         }
         let model = self.model.get_or_init(|| {
             Model::new(self.graph.clone(), self.settings.clone()).map_err(|e| RunError::Specialize(e.to_string()))
         });
-        let model = model.as_ref().map_err(Clone::clone)?;
+        let model = model.as_ref().map_err(|e| inside(e.clone()))?;
         let free = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut session = free.unwrap_or_else(|| model.session());
         let outputs = session.run_values(values).map_err(|e| match e {
-            Error::Run(e) => e,
-            other => RunError::Op {
-                op: "region".to_owned(),
-                loc: self.graph.name.clone(),
-                error: Box::new(OpError::Constraint { constraint: "region", reason: other.to_string() }),
-            },
+            Error::Run(e) => inside(e),
+            other => refused(&other),
         });
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         outputs
     }
+}
+
+/// A failed run, as the op that has the region tells of it.
+fn inside(error: RunError) -> OpError {
+    match error {
+        RunError::Op { op, loc, error } => OpError::Region(Box::new(GraphError { op, loc, error: *error })),
+        RunError::Time(e) => e.into(),
+        RunError::Memory(e) => e.into(),
+        other => refused(&other),
+    }
+}
+
+fn refused(why: &dyn std::error::Error) -> OpError {
+    OpError::Constraint { constraint: "region", reason: why.to_string() }
 }

@@ -7,23 +7,22 @@
 mod attr;
 mod error;
 mod graph;
+mod host;
 mod infer;
 mod interp;
 pub mod ops;
 mod parse;
 mod print;
-mod types;
-mod value;
 mod verify;
 
 pub use attr::{Attr, AttrValue, Const, Real};
-pub use error::{GraphError, OpError, ParseError};
+pub use error::ParseError;
 pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
+pub use host::HostCall;
 pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
 pub use interp::run;
 pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};
+pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, TensorType, Type, Val};
 pub use parse::{parse, parse_with};
 pub use print::{Printed, print};
-pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
-pub use value::Val;
 pub use verify::{Failure, Unsound, Verified, verify};

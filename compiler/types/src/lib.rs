@@ -1,5 +1,14 @@
-//! Words that crates share which do not know each other: a leaf.
+//! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is wrong with them,
+//! ops as the engine sees them, and products with their costs.
 
+mod error;
+mod host;
 mod product;
+mod types;
+mod value;
 
+pub use error::{GraphError, OpError};
+pub use host::{Callable, HostOp};
 pub use product::{CostModel, Extents, Numbers, Product};
+pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
+pub use value::Val;

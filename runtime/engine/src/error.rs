@@ -1,7 +1,7 @@
 //! Why a run failed.
 
-use optc_ir::{OpError, Type};
 use optc_tensor::{Bytes, OutOfMemory, OutOfTime, TensorError};
+use optc_types::{OpError, Type};
 
 /// Why a plan could not be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_ir::{Args, OpError, Val};
 use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
+use optc_types::{OpError, TensorType, Val};
 
 use crate::plan::{BufRef, HostStep, KernelStep, Place, Plan, Port, Slot, Step, Stored};
 use crate::{Pool, RunError};
@@ -190,7 +190,7 @@ impl Executor {
                 self.kernel(plan, kernel, pool, scratch);
                 Ok(())
             }
-            Step::Host(host) => self.host(host),
+            Step::Host(host) => self.host(plan, host),
             Step::Copy { src, dst, bytes } => {
                 let (src, dst) = (self.address(*src), self.address(*dst));
                 // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and addresses
@@ -293,9 +293,10 @@ impl Executor {
         Ok(())
     }
 
-    fn host(&mut self, step: &HostStep) -> Result<(), RunError> {
+    fn host(&mut self, plan: &Plan, step: &HostStep) -> Result<(), RunError> {
+        let op = &plan.hosts[step.host];
         let failed = |error: OpError| RunError::Op {
-            op: step.op.name().to_owned(),
+            op: op.name().to_owned(),
             loc: step.info.loc.join(", "),
             error: Box::new(error),
         };
@@ -308,19 +309,7 @@ impl Executor {
                 Some(Slot::Constant(t)) => Some(t.clone().into()),
             });
         }
-        let call = |region: usize, values: &[Val]| {
-            let none = || OpError::Constraint { constraint: "regions", reason: "there is no such region".to_owned() };
-            let region = step.regions.get(region).ok_or_else(none)?;
-            region.call(values).map_err(|e| match e {
-                RunError::Op { op, loc, error } => {
-                    OpError::Region(Box::new(optc_ir::GraphError { op, loc, error: *error }))
-                }
-                RunError::Time(e) => e.into(),
-                RunError::Memory(e) => e.into(),
-                other => OpError::Constraint { constraint: "region", reason: other.to_string() },
-            })
-        };
-        let results = step.op.eval(&Args { values: &operands, types: &step.types, call: &call }).map_err(failed)?;
+        let results = op.eval(&operands).map_err(failed)?;
         for (slot, value) in step.results.iter().zip(results) {
             match slot {
                 None | Some(Slot::Constant(_)) => {}
@@ -370,7 +359,7 @@ fn fits(t: &Tensor, to: &Stored) -> bool {
 }
 
 fn describe(to: &Stored) -> String {
-    optc_ir::TensorType::fixed(to.dtype, &to.shape).to_string()
+    TensorType::fixed(to.dtype, &to.shape).to_string()
 }
 
 fn check_inputs(ports: &[Port], inputs: &[Val]) -> Result<(), RunError> {

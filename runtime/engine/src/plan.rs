@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use optc_ir::{Op, Type, Val};
 use optc_tensor::{ALIGN, DType, Tensor};
+use optc_types::{HostOp, Type};
 
-use crate::RunError;
 use crate::kernel::KernelFn;
 
 /// The number of a buffer in [`Plan::buffers`].
@@ -117,25 +116,21 @@ pub struct KernelStep {
     pub info: Info,
 }
 
-/// An op that is evaluated by its reference implementation.
-#[derive(Debug, Clone)]
+/// An op that runs without a kernel.
+#[derive(Debug, Clone, PartialEq)]
 pub struct HostStep {
-    /// The op.
-    pub op: Op,
+    /// The op's number in [`Plan::hosts`].
+    pub host: usize,
     /// Its operands.
     pub operands: Vec<Option<Slot>>,
     /// Its results; `None` for one that nobody uses.
     pub results: Vec<Option<Slot>>,
-    /// The results' types as the graph has them: a loop without a trip takes from here what it would have stacked.
-    pub types: Vec<Type>,
-    /// Its regions.
-    pub regions: Vec<Arc<dyn Callable>>,
     /// For reports.
     pub info: Info,
 }
 
 /// One thing to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A compiled kernel.
     Kernel(KernelStep),
@@ -170,15 +165,6 @@ pub enum Step {
     },
 }
 
-/// Something that takes values and gives values: the compiled region of a control-flow op.
-pub trait Callable: Send + Sync + std::fmt::Debug {
-    /// Runs it on one value per parameter; gives one per output.
-    ///
-    /// # Errors
-    /// The values do not fit, or an op refuses its operands.
-    fn call(&self, values: &[Val]) -> Result<Vec<Val>, RunError>;
-}
-
 /// Machine code of kernels.
 ///
 /// # Safety
@@ -208,6 +194,8 @@ pub struct Plan {
     pub values: usize,
     /// What to do, in order.
     pub steps: Vec<Step>,
+    /// The ops that run on the host.
+    pub hosts: Vec<Arc<dyn HostOp>>,
     /// The kernels' code.
     pub code: Arc<dyn KernelCode>,
 }

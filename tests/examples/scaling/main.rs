@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use optc_codegen::lower::{Target, lower};
-use optc_ir::{Graph, Val, Verified};
+use optc_ir::{Graph, Verified};
 use optc_passes::{PassManager, PassOptions, Pipeline};
-use optc_runtime::RunError;
-use optc_runtime::plan::Callable;
+use optc_types::Callable;
 use prost::Message;
 
 use models::{KINDS, Kind};
@@ -112,14 +111,7 @@ fn measure(bytes: &[u8]) -> Result<Times> {
 
 /// A region that is not compiled: that happens at its first call.
 fn interpreted(region: &Graph) -> Arc<dyn Callable> {
-    #[derive(Debug)]
-    struct Interpreted(Graph);
-    impl Callable for Interpreted {
-        fn call(&self, values: &[Val]) -> Result<Vec<Val>, RunError> {
-            optc_ir::run(&self.0, values).map_err(|e| RunError::Specialize(e.to_string()))
-        }
-    }
-    Arc::new(Interpreted(region.clone()))
+    Arc::new(region.clone())
 }
 
 /// Calls `f` and notes how long it took under `phase`.

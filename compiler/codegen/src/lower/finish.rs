@@ -25,6 +25,7 @@ impl Lowering {
             arena_bytes,
             values: self.values,
             steps: self.steps,
+            hosts: self.hosts,
             code,
         };
         Ok(Compiled { plan, report: self.report, points: self.points })

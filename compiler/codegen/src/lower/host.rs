@@ -1,6 +1,8 @@
 //! Steps on the host: ops that no kernel takes are evaluated by the interpreter.
 
-use optc_ir::{Encoding, Node, NodeId, Value};
+use std::sync::Arc;
+
+use optc_ir::{Encoding, HostCall, Node, NodeId, Value};
 use optc_runtime::plan::{HostStep, Info, Slot, Step};
 
 use super::memory::Kind;
@@ -35,7 +37,9 @@ impl Lowering {
         let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
         let types = node.results.iter().map(|r| r.ty.clone()).collect();
         let regions = node.regions.iter().map(regions).collect();
-        self.steps.push(Step::Host(HostStep { op: node.op.clone(), operands, results, types, regions, info }));
+        let host = self.hosts.len();
+        self.hosts.push(Arc::new(HostCall { op: node.op.clone(), types, regions }));
+        self.steps.push(Step::Host(HostStep { host, operands, results, info }));
         Ok(())
     }
 

@@ -8,8 +8,9 @@ use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
-use optc_runtime::plan::{Callable, Slot, Step};
+use optc_runtime::plan::{Slot, Step};
 use optc_tensor::{DType, Random, Tensor};
+use optc_types::Callable;
 
 use super::memory::Kind;
 use super::{Lowering, Target, Tuning};

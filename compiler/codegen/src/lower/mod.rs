@@ -47,14 +47,14 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
-use optc_runtime::plan::{Callable, Plan, Port, Slot, Step, Stored};
+use optc_runtime::plan::{Plan, Port, Slot, Step, Stored};
 use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
 
 use crate::emit::EmitError;
 use crate::nest::Kernel;
 use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
-use optc_types::Extents;
+use optc_types::{Callable, Extents, HostOp};
 pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
 pub use tune::{Point, Tuning};
@@ -193,6 +193,7 @@ pub struct Lowering {
     constants: Vec<Tensor>,
     steps: Vec<Step>,
     kernels: IndexSet<Kernel>,
+    hosts: Vec<Arc<dyn HostOp>>,
     values: usize,
     inputs: Vec<Port>,
     report: Vec<NodeReport>,
@@ -224,6 +225,7 @@ impl Lowering {
             constants: Vec::new(),
             steps: Vec::new(),
             kernels: IndexSet::new(),
+            hosts: Vec::new(),
             values: 0,
             inputs: Vec::new(),
             report: Vec::new(),

@@ -143,7 +143,7 @@ fn name_results(lines: &mut [StepLine], steps: &[Step], report: &[NodeReport]) {
 fn describe(step: &Step) -> (&'static str, Info) {
     match step {
         Step::Kernel(kernel) => ("kernel", kernel.info.clone()),
-        Step::Host(host) => ("host", Info { name: host.op.name().to_owned(), ..host.info.clone() }),
+        Step::Host(host) => ("host", host.info.clone()),
         Step::Copy { bytes, .. } => {
             ("copy", Info { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..Info::default() })
         }

@@ -1,0 +1,27 @@
+//! Ops that run without a kernel, as the engine sees them: something that takes values and gives values.
+
+use std::fmt::Debug;
+
+use crate::{OpError, Val};
+
+/// An op that is evaluated on the host, in a step of a loaded plan. The IR implements it by the reference evaluations of its ops, so
+/// that the engine knows no op.
+pub trait HostOp: Send + Sync + Debug {
+    /// The op's name, for errors.
+    fn name(&self) -> &str;
+
+    /// One value for each result, of one value for each operand; `None` for those that are absent.
+    ///
+    /// # Errors
+    /// The op refuses its operands, or there is no memory or time for its work.
+    fn eval(&self, operands: &[Option<Val>]) -> Result<Vec<Val>, OpError>;
+}
+
+/// The body of a control-flow op.
+pub trait Callable: Send + Sync + Debug {
+    /// One value for each output, of one value for each parameter.
+    ///
+    /// # Errors
+    /// The values do not fit, an op refuses its operands, or there is no memory or time for them.
+    fn call(&self, values: &[Val]) -> Result<Vec<Val>, OpError>;
+}
