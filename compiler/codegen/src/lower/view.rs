@@ -111,8 +111,11 @@ impl View {
         Some(View { shape: shape.to_vec(), strides, ..self.clone() })
     }
 
-    /// The strides of the same elements under another shape; `None` when they would not be regular.
+    /// The strides of the same elements under another shape; `None` when they would not be regular, or are not as many.
     pub fn reshaped(&self, shape: &[usize]) -> Option<View> {
+        if self.is_empty() != shape.contains(&0) {
+            return None;
+        }
         if self.is_empty() {
             let strides = strides_in(shape, Encoding::Plain);
             return Some(View { shape: shape.to_vec(), strides, ..self.clone() });
@@ -174,6 +177,9 @@ mod tests {
         assert!(view(&[2, 3], &[4, 1]).reshaped(&[6]).is_none());
         assert!(view(&[4, 6], &[6, 1]).reshaped(&[6, 4]).is_some());
         assert_eq!(view(&[1, 1], &[1, 1]).reshaped(&[]).unwrap().strides, [0i64; 0]);
+        assert!(view(&[0, 3], &[3, 1]).reshaped(&[2, 0]).is_some());
+        assert!(view(&[0, 3], &[3, 1]).reshaped(&[]).is_none());
+        assert!(view(&[2, 3], &[3, 1]).reshaped(&[0]).is_none());
     }
 
     #[test]

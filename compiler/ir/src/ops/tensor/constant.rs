@@ -57,15 +57,27 @@ impl Semantics for Constant {
     }
 }
 
+/// Beyond this many dims a shape operand of a static length says nothing of the result's type.
+const MAX_RANK: usize = 64;
+
+/// The type of a shape operand: a list of integers, or one.
+pub(crate) fn shape_type<'a>(cx: &InferCx<'a>, slot: usize) -> Result<&'a TensorType, OpError> {
+    let ty = cx.tensor(slot)?;
+    let list = ty.rank().is_none_or(|rank| rank <= 1) && ty.dtype.is_int();
+    ensure!(list, "shape", "the shape is {ty}, not a list of integers");
+    Ok(ty)
+}
+
 /// The dims that a constant shape operand names, or unknown ones of its length; `None` when not even that is known.
 pub(crate) fn dims_of(cx: &InferCx, slot: usize) -> Result<Option<Vec<Dim>>, OpError> {
+    let ty = shape_type(cx, slot)?;
     if let Some(t) = cx.constant(slot) {
         let dims = t.to_i64_vec();
         ensure!(dims.iter().all(|&d| d >= 0), "shape", "the shape {dims:?} has a negative extent");
         return Ok(Some(dims.into_iter().map(|d| Dim::Known(d as usize)).collect()));
     }
-    let shape = cx.tensor(slot)?.static_shape();
-    Ok(shape.map(|s| vec![Dim::Unknown; s.first().copied().unwrap_or(0).min(64)]))
+    let length = ty.static_shape().map(|s| s.iter().product::<usize>());
+    Ok(length.filter(|&n| n <= MAX_RANK).map(|n| vec![Dim::Unknown; n]))
 }
 
 /// A shape operand's value.

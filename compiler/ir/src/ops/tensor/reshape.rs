@@ -1,8 +1,8 @@
 //! Ops that change a shape and leave the elements in their order.
 
-use optc_tensor::Tensor;
+use optc_tensor::{Tensor, element_count};
 
-use super::constant::{dims_of, shape_arg};
+use super::constant::{dims_of, shape_arg, shape_type};
 use super::copy_view;
 use crate::ops::axis_of;
 use crate::ops::math::{broadcast_strides, broadcast_types};
@@ -55,11 +55,17 @@ impl Semantics for Reshape {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
+        shape_type(cx, 1)?;
         let shape = match cx.constant(1) {
             Some(t) => Some(self.resolve(x.shape.as_deref(), &t.to_i64_vec())?),
             None => dims_of(cx, 1)?,
         };
-        Ok(vec![TensorType::of(x.dtype, shape).into()])
+        let result = TensorType::of(x.dtype, shape);
+        if let (Some(from), Some(to)) = (x.static_shape(), result.static_shape()) {
+            let fits = element_count(&from) == element_count(&to);
+            ensure!(fits, "C1", "{} does not have as many elements as {}", x, result);
+        }
+        Ok(vec![result.into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
