@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use optc_codegen::lower::{Target, lower};
+use optc_codegen::lower::{Options, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, run_guarded};
+use optc_codegen::testing::{isas, loaded, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
 use optc_passes::{PassManager, PassOptions, Pipeline};
@@ -100,11 +100,12 @@ fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name
         let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
-    let target = Target { isa, threads: 1, ..Target::host() };
+    let target = Target { isa, ..Target::host() };
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let compiled = lower(graph, &target, &|_| panic!("the op has no regions")).map_err(|e| e.to_string())?;
+    let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
+    let plan = loaded(&program).map_err(|e| e.to_string())?;
     let pool = Pool::new(1).map_err(|e| e.to_string())?;
-    run_guarded(&Arc::new(compiled.plan), inputs, &pool, name).map_err(|e| e.to_string())
+    run_guarded(&plan, inputs, &pool, name).map_err(|e| e.to_string())
 }
 
 /// How results differ.

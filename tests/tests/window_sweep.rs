@@ -11,9 +11,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, run_guarded};
+use optc_codegen::testing::{isas, loaded, run_guarded};
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::ops::tensor::Constant;
@@ -129,16 +129,16 @@ impl Shape {
     fn failure(&self, isa: &'static Isa, pool: &Pool) -> Option<String> {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
-        let target = Target { isa, threads: 1, ..Target::host() };
+        let target = Target { isa, ..Target::host() };
         let graph = Verified::new(graph).unwrap();
-        let compiled = match lower(graph, &target, &|_| panic!("the op has no regions")) {
+        let compiled = match lower(graph, &target, Options::default()) {
             Ok(compiled) => compiled,
             Err(e) => return Some(e.to_string()),
         };
         if let Some(Decision::Host { reason }) = compiled.report.iter().map(|r| &r.decision).next() {
             return Some(format!("it runs on the host: {reason}"));
         }
-        let found = run_guarded(&Arc::new(compiled.plan), &inputs, pool, &format!("{self:?} on {}", isa.name));
+        let found = run_guarded(&loaded(&compiled).unwrap(), &inputs, pool, &format!("{self:?} on {}", isa.name));
         let (Ok([Val::Tensor(a)]), Val::Tensor(b)) = (found.as_deref(), &want) else {
             return Some(format!("found {found:?}"));
         };

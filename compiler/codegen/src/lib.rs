@@ -15,6 +15,7 @@ pub mod lower;
 pub mod movement;
 pub mod nest;
 pub mod peak;
+pub mod program;
 pub mod rates;
 pub mod recurrent;
 pub mod separable;

@@ -61,6 +61,15 @@ pub struct Isa {
     pub detect: fn() -> bool,
 }
 
+/// Rows are told apart by their names.
+impl PartialEq for Isa {
+    fn eq(&self, other: &Isa) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Isa {}
+
 impl Isa {
     /// Lanes of 32 bits in a vector register: the `lanes` of every tile built for this row.
     pub fn lanes(&self) -> usize {

@@ -9,7 +9,7 @@ mod plans;
 mod rooms;
 
 pub use cases::{Named, name_case};
-pub use plans::{GuardedError, run_guarded};
+pub use plans::{GuardedError, loaded, run_guarded};
 
 use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel};

@@ -4,17 +4,12 @@
 
 use std::sync::Arc;
 
-use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, random_floats, run_guarded};
+use optc_codegen::testing::{isas, loaded, random_floats, run_guarded};
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
-use optc_types::Callable;
-
-fn no_regions(_: &Graph) -> Arc<dyn Callable> {
-    panic!("there are no regions here")
-}
 
 fn input(dtype: DType, shape: &[usize], seed: u64) -> Val {
     let n = shape.iter().product();
@@ -52,13 +47,12 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
 }
 
 fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
-    let compiled =
-        lower(Verified::new(graph).unwrap(), &Target { threads: 1, isa, ..Target::host() }, &no_regions).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &Target { isa, ..Target::host() }, Options::default()).unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
     let name = format!("{} on {}", text.split_whitespace().collect::<Vec<_>>().join(" "), isa.name);
-    let found = run_guarded(&Arc::new(compiled.plan), inputs, &Pool::new(2).unwrap(), &name).unwrap();
+    let found = run_guarded(&loaded(&compiled).unwrap(), inputs, &Pool::new(2).unwrap(), &name).unwrap();
     for (found, want) in found.iter().zip(want) {
         let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
         assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
@@ -379,7 +373,7 @@ fn axes_of_many_elements_are_not_looked_through() {
         %0 = tensor.pad %x, _, %by {{mode = \"reflect\"}} : tensor<100000010xf32>
         return %0 as \"y\" }}"
     );
-    let compiled = lower(Verified::new(parse(&text).unwrap()).unwrap(), &Target::host(), &no_regions).unwrap();
+    let compiled = lower(Verified::new(parse(&text).unwrap()).unwrap(), &Target::host(), Options::default()).unwrap();
     let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
     assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
 }

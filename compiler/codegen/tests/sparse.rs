@@ -1,9 +1,9 @@
 //! Convolutions and products with weights in blocks, lowered and run as compiled plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::ISAS;
-use optc_codegen::testing::random_floats;
+use optc_codegen::testing::{loaded, random_floats};
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::{Conv, Gemm};
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
@@ -46,10 +46,10 @@ fn check(op: impl Into<Op>, x: &Tensor, weights: Tensor, bias: Option<Tensor>, b
     graph.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
     let inputs = [Val::Tensor(x.clone())];
     let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(Verified::new(graph).unwrap(), &Target::host(), &|_| panic!("the op has no regions")).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &Target::host(), Options::default()).unwrap();
     let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm")));
     assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{op:?}: {:?}", compiled.report);
-    let mut executor = Executor::new(Arc::new(compiled.plan));
+    let mut executor = Executor::new(loaded(&compiled).unwrap());
     let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
     let (found, want) = (found[0].as_tensor().unwrap(), want[0].as_tensor().unwrap());
     assert_eq!(found.shape(), want.shape());
@@ -154,12 +154,11 @@ impl Bytes {
         let want = run(&graph, &inputs).unwrap();
         for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
             let target = Target { isa, ..Target::host() };
-            let compiled =
-                lower(Verified::new(graph.clone()).unwrap(), &target, &|_| panic!("the op has no regions")).unwrap();
+            let compiled = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
             let name = format!("spmm_i8_{rows}x{cols}");
             let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.contains(&name));
             assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{:?}: {:?}", self.op, compiled.report);
-            let mut executor = Executor::new(Arc::new(compiled.plan));
+            let mut executor = Executor::new(loaded(&compiled).unwrap());
             let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
             assert_eq!(found, want, "{}: {:?}", isa.name, self.op);
         }

@@ -2,15 +2,17 @@
 //!
 //! A trial is the whole model, compiled with another option at each choice point. It runs in turn with the plan that is best so far, so that
 //! what else the machine does slows both; an option is worth keeping when the median of the ratios of its steps' times is below [`KEEP`].
-//! A point whose steps are inside those of another one that varies waits for a later trial. At the end all winners are measured together
+//! A point that is a part of another one that varies waits for a later trial. At the end all winners are measured together
 //! against the plan before, and those that lose there are given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::successors;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_codegen::lower::{Point, Tuning};
 use optc_ir::Val;
+use optc_runtime::plan::{KernelStep, Step};
 use optc_runtime::{Arena, Executor, Pool, Timings};
 
 use crate::model::CompiledPlan;
@@ -114,13 +116,16 @@ impl Tuner<'_> {
     /// The next option of each point that has one, and is not inside another one that varies.
     fn trial(&self, points: &[Point]) -> Tuning {
         let mut trial = Tuning::default();
-        let mut varied = 0;
-        for point in points {
+        let mut varies = vec![false; points.len()];
+        for (i, point) in points.iter().enumerate() {
             let next = self.next.get(&point.key).copied().unwrap_or(0);
             let next = next + usize::from(next == point.taken);
-            if let Some(name) = point.options.get(next).filter(|_| point.steps.start >= varied) {
+            // A point comes after the one that it is a part of.
+            let inside = point.within.is_some_and(|outer| varies[outer]);
+            varies[i] = inside;
+            if let Some(name) = point.options.get(next).filter(|_| !inside) {
                 trial.0.insert(point.key.clone(), name.clone());
-                varied = point.steps.end;
+                varies[i] = true;
             }
         }
         trial
@@ -212,10 +217,14 @@ impl<'a> Run<'a> {
         let mut timings = Timings::default();
         self.executor.run(tuner.inputs, &mut self.arena, tuner.pool, Some(&mut timings))?;
         let seconds = |steps: &[Duration]| steps.iter().sum::<Duration>().as_secs_f64();
-        let mut times = BTreeMap::new();
-        for point in &self.plan.points {
-            let of = timings.steps.get(point.steps.clone()).unwrap_or_default();
-            *times.entry(point.key.clone()).or_insert(0.0) += seconds(of);
+        let points = &self.plan.points;
+        let mut times: BTreeMap<String, f64> = points.iter().map(|p| (p.key.clone(), 0.0)).collect();
+        for (step, time) in self.plan.plan.steps.iter().zip(&timings.steps) {
+            let Step::Kernel(KernelStep { point, .. }) = step else { continue };
+            let chain = successors(*point, |&p| points[p].within);
+            for key in chain.map(|p| &points[p].key) {
+                *times.entry(key.clone()).or_default() += time.as_secs_f64();
+            }
         }
         Ok((times, seconds(&timings.steps)))
     }

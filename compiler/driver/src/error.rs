@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use optc_codegen::emit::LoadError;
 use optc_codegen::lower::LowerError;
 use optc_ir::Unsound;
 use optc_onnx::Diagnostic;
@@ -34,6 +35,9 @@ pub enum Error {
     /// Kernels could not be made.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// No machine code could be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// A run failed.
     #[error(transparent)]
     Run(#[from] RunError),

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::Times;
-use optc_codegen::lower::{Compiled, NodeReport, Point, Target, Tuning, lower_tuned};
-use optc_ir::{Graph, GraphError, Type, Val, Verified};
+use optc_codegen::emit::load;
+use optc_codegen::lower::{self, NodeReport, Point, Target, Tuning, lower};
+use optc_codegen::program::Program;
+use optc_ir::{Graph, GraphError, HostCall, Type, Val, Verified};
 use optc_passes::PassError;
 use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;
+use optc_types::{HostOp, HostText};
 
 use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Shared};
 use crate::compiler::{is_static, run_passes};
+use crate::options::cores;
 use crate::region::Region;
 use crate::{Error, Options, Session, TuningCache};
 
@@ -258,7 +262,7 @@ fn of_run(error: Error) -> Error {
     }
 }
 
-/// Lowers a graph that has been through all passes.
+/// Lowers a graph that has been through all passes, and loads the program.
 fn compile(
     graph: Graph,
     settings: &Arc<Settings>,
@@ -267,7 +271,14 @@ fn compile(
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
     let graph = Verified::new(graph).map_err(Error::Broken)?;
-    let regions = |region: &Graph| Region::shared(region.clone(), settings.clone());
-    let Compiled { plan, report, points } = lower_tuned(graph, &settings.target, tuning, &regions)?;
+    let options = lower::Options { tuning: tuning.clone(), threads: cores() };
+    let program = lower(graph, &settings.target, options)?;
+    let body = |region: Graph| Region::shared(region, settings.clone());
+    let host = |host: &HostText| match HostCall::parse(host, &body) {
+        Ok(call) => Ok(Arc::new(call) as Arc<dyn HostOp>),
+        Err(e) => Err(e.to_string()),
+    };
+    let plan = load(&program, cores(), &host)?;
+    let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })
 }

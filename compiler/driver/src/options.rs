@@ -113,7 +113,7 @@ impl Options {
             None => Isa::host(),
             Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
         };
-        Ok(Target { isa, machine: Machine::host(), threads: cores() })
+        Ok(Target { isa, machine: Machine::host() })
     }
 
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.
@@ -156,6 +156,6 @@ impl Options {
     }
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }

@@ -42,7 +42,7 @@ impl MachineProfile {
         let here = ISAS.iter().filter(|isa| (isa.detect)());
         let rates = |isa: &Isa| Ok((isa.name.to_owned(), optc_codegen::rates::measure(isa)?));
         let targets = here.map(rates).collect::<Result<_, optc_codegen::emit::EmitError>>();
-        let targets = targets.map_err(optc_codegen::lower::LowerError::Emit)?;
+        let targets = targets.map_err(optc_codegen::emit::LoadError::Emit)?;
         Ok(MachineProfile { version: VERSION, machine: cpu_name(), targets })
     }
 

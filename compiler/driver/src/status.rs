@@ -28,7 +28,7 @@ impl Error {
         match self {
             Error::Import(d) => of_diagnostic(d),
             Error::Pass(e) => of_pass(e),
-            Error::Broken(_) | Error::Lower(_) | Error::NoGraph => Status::Compile,
+            Error::Broken(_) | Error::Lower(_) | Error::Load(_) | Error::NoGraph => Status::Compile,
             Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
             Error::Isa { .. }
             | Error::Shape { .. }

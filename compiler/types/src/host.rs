@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use optc_tensor::Tensor;
+
 use crate::{OpError, Val};
 
 /// An op that is evaluated on the host, in a step of a loaded plan. The IR implements it by the reference evaluations of its ops, so
@@ -15,6 +17,17 @@ pub trait HostOp: Send + Sync + Debug {
     /// # Errors
     /// The op refuses its operands, or there is no memory or time for its work.
     fn eval(&self, operands: &[Option<Val>]) -> Result<Vec<Val>, OpError>;
+}
+
+/// An op that runs without a kernel, as a program says it: a graph of that one op in the text form of the IR, with its regions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostText {
+    /// The op's name.
+    pub name: String,
+    /// The graph.
+    pub text: String,
+    /// The constants of its regions that are not in the text, by symbol.
+    pub constants: Vec<(String, Tensor)>,
 }
 
 /// The body of a control-flow op.

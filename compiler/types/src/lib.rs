@@ -1,14 +1,15 @@
 //! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is wrong with them,
-//! ops as the engine sees them, and products with their costs.
+//! ops as the engine sees them, the steps of a program, and products with their costs.
 
 mod error;
 mod host;
 mod product;
+pub mod steps;
 mod types;
 mod value;
 
 pub use error::{GraphError, OpError};
-pub use host::{Callable, HostOp};
+pub use host::{Callable, HostOp, HostText};
 pub use product::{CostModel, Extents, Numbers, Product};
 pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;

@@ -440,6 +440,9 @@ impl PartialEq for Tensor {
     }
 }
 
+/// The bits are compared.
+impl Eq for Tensor {}
+
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor<{:?} {}>", self.shape, self.dtype)?;

@@ -4,11 +4,11 @@
 //! the instruction set, which of the options at each choice point is taken, and the threads.
 
 use std::fmt;
-use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
-use optc_codegen::lower::{Point, Target, Tuning, lower_tuned};
+use optc_codegen::lower::{Options, Point, Target, Tuning, lower};
 use optc_codegen::target::Isa;
+use optc_codegen::testing::loaded;
 use optc_ir::{Graph, Op, Val, Verified, print};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, Pool};
@@ -96,17 +96,17 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
     let target = Target { isa: case.isa, ..Target::host() };
-    let lower = |tuning: &Tuning| {
+    let lower = |tuning: Tuning| {
         let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
-        lower_tuned(graph, &target, tuning, &|_| unreachable!("layers have no regions")).map_err(|e| e.to_string())
+        lower(graph, &target, Options { tuning, threads: 1 }).map_err(|e| e.to_string())
     };
-    let mut made = lower(&Tuning::default())?;
+    let mut made = lower(Tuning::default())?;
     if let Some(seed) = case.tuning.filter(|_| !made.points.is_empty()) {
         let mut random = Random::new(seed);
         let any = |p: &Point| (p.key.clone(), p.options[random.below(p.options.len())].clone());
-        made = lower(&Tuning(made.points.iter().map(any).collect()))?;
+        made = lower(Tuning(made.points.iter().map(any).collect()))?;
     }
-    let mut executor = Executor::new(Arc::new(made.plan));
+    let mut executor = Executor::new(loaded(&made).map_err(|e| e.to_string())?);
     let (mut arena, pool) = (Arena::default(), Pool::new(case.threads).map_err(|e| e.to_string())?);
     // Twice: the second run finds the arena as the first one left it.
     executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?;

@@ -10,9 +10,12 @@
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
 
+mod load;
 mod nest;
 mod tile;
 mod x86;
+
+pub use load::{LoadError, Resolver, load};
 
 use crate::nest::{Kernel, NestError};
 use crate::target::{Emitter, ISAS, Level};

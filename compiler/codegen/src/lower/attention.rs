@@ -9,8 +9,8 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::Attention;
-use optc_runtime::plan::Info;
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::Info;
 
 use super::contract::only_f32;
 use super::matmul::{Right, Strides, strides, turned};

@@ -1,8 +1,8 @@
 //! What all contractions share: their operands' places, packed constants, and the step that runs one.
 
 use optc_ir::Encoding;
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::separable::Emitted;
 use super::{Declined, Lowered, Lowering, View};
@@ -94,7 +94,7 @@ impl Lowering {
         nr: usize,
     ) -> Result<BufRef, Declined> {
         let len = packed_len(p.taps, p.k, p.n, nr);
-        let threads = self.target.threads;
+        let threads = self.options.threads;
         self.constant_floats(batch * len, |packed| {
             for (i, packed) in packed.chunks_exact_mut(len.max(1)).enumerate() {
                 pack_b(&src[i * stride..], p, nr, threads, packed);

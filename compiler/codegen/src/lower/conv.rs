@@ -2,8 +2,8 @@
 
 use optc_ir::ops::nn::Conv;
 use optc_ir::{Encoding, Value};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor, TensorError};
+use optc_types::steps::{BufRef, Info};
 
 use super::bf16::{only_f32_precision, only_factors, rounded_floats};
 use super::contract::{Call, Placed, only_f32};
@@ -147,7 +147,7 @@ impl Lowering {
         match w {
             Filters::Constant(t) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                let threads = self.target.threads;
+                let threads = self.options.threads;
                 self.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
             }
             Filters::Computed(view) => {

@@ -6,7 +6,7 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::ConvTranspose;
-use optc_runtime::plan::{BufRef, Info};
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::only_f32;
 use super::conv::{Filters, Fused, floats, image};

@@ -2,8 +2,8 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::only_f32;
 use super::conv::floats;

@@ -5,8 +5,8 @@
 
 use optc_ir::Op;
 use optc_ir::ops::nn::BatchNorm;
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::DType;
+use optc_types::steps::{BufRef, Info};
 
 use super::{Declined, Lowered, Lowering, Site, View, quantize};
 use crate::elementwise::{self as kernels, Elementwise};

@@ -1,23 +1,19 @@
-//! The end of a lowering: outputs, the memory plan, and the compiled kernels.
-
-use std::sync::Arc;
+//! The end of a lowering: outputs and the memory plan.
 
 use optc_ir::{Encoding, Value};
-use optc_runtime::plan::{KernelCode, Plan, Port, Slot, Step, Stored};
+use optc_types::steps::{Port, Slot, Step, Stored};
 
 use super::memory::{self, Kind};
-use super::{Compiled, Declined, Loc, LowerError, Lowering, View, stored};
-use crate::emit::Code;
-use crate::nest::Kernel;
+use super::{Declined, Loc, LowerError, Lowering, View, stored};
+use crate::program::Program;
 
 impl Lowering {
-    /// Plans the memory and compiles the kernels.
-    pub(super) fn finish(mut self) -> Result<Compiled, LowerError> {
+    /// Plans the memory.
+    pub(super) fn finish(mut self) -> Result<Program, LowerError> {
         let outputs = self.outputs()?;
         let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
-        let kernels: Vec<&Kernel> = self.kernels.iter().collect();
-        let code: Arc<dyn KernelCode> = Arc::new(Code::compile(&kernels, self.target.threads)?);
-        let plan = Plan {
+        Ok(Program {
+            target: self.target,
             inputs: self.inputs,
             outputs,
             buffers,
@@ -25,10 +21,11 @@ impl Lowering {
             arena_bytes,
             values: self.values,
             steps: self.steps,
+            kernels: self.kernels.into_iter().collect(),
             hosts: self.hosts,
-            code,
-        };
-        Ok(Compiled { plan, report: self.report, points: self.points })
+            report: self.report,
+            points: self.points,
+        })
     }
 
     pub(super) fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {

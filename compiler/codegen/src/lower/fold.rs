@@ -2,8 +2,8 @@
 
 use optc_ir::Op;
 use optc_ir::ops::{math, nn};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::elementwise::kernel_view;
 use super::{Declined, Lowered, Lowering, Site, View};

@@ -3,8 +3,8 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::tensor::Gather;
-use optc_runtime::plan::{Info, Step};
 use optc_tensor::DType;
+use optc_types::steps::{Info, Step};
 
 use super::{Declined, Lowered, Lowering, Site, mapped, stored};
 use crate::gather::{self as kernels, gather};

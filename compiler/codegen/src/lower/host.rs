@@ -1,16 +1,14 @@
 //! Steps on the host: ops that no kernel takes are evaluated by the interpreter.
 
-use std::sync::Arc;
-
 use optc_ir::{Encoding, HostCall, Node, NodeId, Value};
-use optc_runtime::plan::{HostStep, Info, Slot, Step};
+use optc_types::steps::{HostStep, Info, Slot, Step};
 
 use super::memory::Kind;
-use super::{Declined, Loc, LowerError, Lowering, RegionCompiler, buffered, stored};
+use super::{Declined, Loc, LowerError, Lowering, buffered, stored};
 
 impl Lowering {
     /// Lets a node be evaluated on the host.
-    pub(super) fn host(&mut self, id: NodeId, node: &Node, regions: &RegionCompiler) -> Result<(), LowerError> {
+    pub(super) fn host(&mut self, id: NodeId, node: &Node) -> Result<(), LowerError> {
         let mut operands = Vec::with_capacity(node.operands.len());
         for value in &node.operands {
             operands.push(match value {
@@ -35,10 +33,8 @@ impl Lowering {
             results.push(Some(slot));
         }
         let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
-        let types = node.results.iter().map(|r| r.ty.clone()).collect();
-        let regions = node.regions.iter().map(regions).collect();
         let host = self.hosts.len();
-        self.hosts.push(Arc::new(HostCall { op: node.op.clone(), types, regions }));
+        self.hosts.push(HostCall::print(&self.graph, id));
         self.steps.push(Step::Host(HostStep { host, operands, results, info }));
         Ok(())
     }

@@ -1,19 +1,16 @@
 //! Lowered products of every row of the target table, whatever this machine has: their kernels are interpreted on the constants that the
 //! lowering packed for them.
 
-use std::sync::Arc;
-
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
-use optc_runtime::plan::{Slot, Step};
 use optc_tensor::{DType, Random, Tensor};
-use optc_types::Callable;
+use optc_types::steps::{Slot, Step};
 
 use super::memory::Kind;
-use super::{Lowering, Target, Tuning};
+use super::{Lowering, Options, Target};
 use crate::target::ISAS;
 
 /// Runs the lowered graph, which must be kernels and copies alone; gives its one output.
@@ -71,9 +68,9 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
         panic!("a tensor")
     };
     for isa in ISAS {
-        let target = Target { isa, threads: 1, ..Target::host() };
-        let mut lowering = Lowering::new(Verified::new(graph.clone()).unwrap(), target, Tuning::default()).unwrap();
-        lowering.nodes(&|_| -> Arc<dyn Callable> { panic!("no regions") }).unwrap();
+        let target = Target { isa, ..Target::host() };
+        let mut lowering = Lowering::new(Verified::new(graph.clone()).unwrap(), target, Options::default()).unwrap();
+        lowering.nodes().unwrap();
         let found = interpreted(lowering, input);
         for (f, w) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()) {
             let near = if want.dtype() == DType::F32 { (f - w).abs() <= 1e-4 * (1.0 + w.abs()) } else { f == w };

@@ -2,9 +2,9 @@
 
 use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_ir::{Encoding, Value};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
 use optc_types::Numbers;
+use optc_types::steps::{BufRef, Info};
 
 use super::bf16::{only_f32_precision, only_factors};
 use super::contract::{Call, Placed, collapse, dims, only_f32};

@@ -6,8 +6,8 @@
 
 mod occupied;
 
-use optc_runtime::plan::{BufId, Buffer, Place, Port, Slot, Step};
 use optc_tensor::ALIGN;
+use optc_types::steps::{BufId, Buffer, Place, Port, Slot, Step};
 
 use self::occupied::Occupied;
 
@@ -112,7 +112,7 @@ fn share(drafts: &[Draft], lives: &mut [Life]) -> Vec<BufId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use optc_runtime::plan::BufRef;
+    use optc_types::steps::BufRef;
 
     fn temp(bytes: usize, in_place: Option<BufId>) -> Draft {
         Draft { bytes, kind: Kind::Temp, in_place }

@@ -1,4 +1,4 @@
-//! From a graph to a plan: kernels, buffers and steps.
+//! From a graph to a program: kernels, buffers and steps.
 //!
 //! Ops are visited in topological order. An op with a static type and a kernel family becomes kernel steps; one that only
 //! reinterprets bytes becomes a [`View`]; every other op becomes a host step, with the reason in the report. Values live in buffers
@@ -43,39 +43,35 @@ mod view;
 mod winograd;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
-use optc_runtime::plan::{Plan, Port, Slot, Step, Stored};
 use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
+use optc_types::steps::{Port, Slot, Step, Stored};
 
-use crate::emit::EmitError;
 use crate::nest::Kernel;
+use crate::program::Program;
 use crate::target::{Isa, Machine};
 use memory::{Draft, Kind};
-use optc_types::{Callable, Extents, HostOp};
+use optc_types::{Extents, HostText};
 pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
 pub use tune::{Point, Tuning};
 pub use view::{View, strides_in};
 
 /// What to compile for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The instruction set.
     pub isa: &'static Isa,
     /// The caches.
     pub machine: Machine,
-    /// Threads that compile.
-    pub threads: usize,
 }
 
 impl Target {
     /// This machine.
     pub fn host() -> Target {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Target { isa: Isa::host(), machine: Machine::host(), threads }
+        Target { isa: Isa::host(), machine: Machine::host() }
     }
 }
 
@@ -98,9 +94,6 @@ pub enum LowerError {
         /// What is wrong.
         error: TensorError,
     },
-    /// A kernel could not be compiled.
-    #[error(transparent)]
-    Emit(#[from] EmitError),
 }
 
 /// Why a kernel family does not take an op.
@@ -131,42 +124,31 @@ fn room(bytes: usize) -> Result<Claim, Declined> {
 /// What a kernel family returns.
 pub type Lowered = Result<(), Declined>;
 
-/// Makes something callable of a region: the compiler that the driver hands in.
-pub type RegionCompiler<'a> = dyn Fn(&Graph) -> Arc<dyn Callable> + 'a;
-
-/// A plan and how it came about.
-#[derive(Debug)]
-pub struct Compiled {
-    /// What to run.
-    pub plan: Plan,
-    /// One entry a node, in topological order.
-    pub report: Vec<NodeReport>,
-    /// Where there were several ways to make a kernel.
-    pub points: Vec<Point>,
+/// What a lowering goes by beside the target.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The options to take at choice points.
+    pub tuning: Tuning,
+    /// Threads that pack weights.
+    pub threads: usize,
 }
 
-/// Lowers a verified graph and compiles its kernels, which are made for the types that it declares.
+impl Default for Options {
+    /// The cost model's choices, on one thread.
+    fn default() -> Options {
+        Options { tuning: Tuning::default(), threads: 1 }
+    }
+}
+
+/// Lowers a verified graph to a program: its kernels are made for the types that it declares.
 ///
 /// The graph's constants are taken out and freed as soon as they are packed.
 ///
 /// # Errors
-/// A value is too large, or a kernel does not compile.
-pub fn lower(graph: Verified, target: &Target, regions: &RegionCompiler) -> Result<Compiled, LowerError> {
-    lower_tuned(graph, target, &Tuning::default(), regions)
-}
-
-/// [`lower`], which takes the options that were found to be faster.
-///
-/// # Errors
-/// As [`lower`].
-pub fn lower_tuned(
-    graph: Verified,
-    target: &Target,
-    tuning: &Tuning,
-    regions: &RegionCompiler,
-) -> Result<Compiled, LowerError> {
-    let mut lowering = Lowering::new(graph, *target, tuning.clone())?;
-    lowering.nodes(regions)?;
+/// A value is too large.
+pub fn lower(graph: Verified, target: &Target, options: Options) -> Result<Program, LowerError> {
+    let mut lowering = Lowering::new(graph, *target, options)?;
+    lowering.nodes()?;
     lowering.finish()
 }
 
@@ -193,7 +175,7 @@ pub struct Lowering {
     constants: Vec<Tensor>,
     steps: Vec<Step>,
     kernels: IndexSet<Kernel>,
-    hosts: Vec<Arc<dyn HostOp>>,
+    hosts: Vec<HostText>,
     values: usize,
     inputs: Vec<Port>,
     report: Vec<NodeReport>,
@@ -205,14 +187,16 @@ pub struct Lowering {
     product: Option<Extents>,
     /// Why the node at hand is not one kernel with the product before it.
     apart: Option<&'static str>,
-    tuning: Tuning,
+    options: Options,
     points: Vec<Point>,
+    /// The choice point that is open.
+    point: Option<usize>,
     /// The contraction that was emitted last.
     emitted: Option<separable::Emitted>,
 }
 
 impl Lowering {
-    fn new(graph: Verified, target: Target, tuning: Tuning) -> Result<Lowering, LowerError> {
+    fn new(graph: Verified, target: Target, options: Options) -> Result<Lowering, LowerError> {
         let (graph, unproven) = graph.into_parts();
         let mut lowering = Lowering {
             graph,
@@ -233,8 +217,9 @@ impl Lowering {
             choice: None,
             product: None,
             apart: None,
-            tuning,
+            options,
             points: Vec::new(),
+            point: None,
             emitted: None,
         };
         lowering.take_inputs()?;
@@ -282,15 +267,15 @@ impl Lowering {
         }
     }
 
-    fn nodes(&mut self, regions: &RegionCompiler) -> Result<(), LowerError> {
+    fn nodes(&mut self) -> Result<(), LowerError> {
         let cycle = || LowerError::Graph("it has a cycle".to_owned());
         for id in self.graph.topological_order().ok_or_else(cycle)? {
-            self.node(id, regions)?;
+            self.node(id)?;
         }
         Ok(())
     }
 
-    fn node(&mut self, id: NodeId, regions: &RegionCompiler) -> Result<(), LowerError> {
+    fn node(&mut self, id: NodeId) -> Result<(), LowerError> {
         let node = self.graph.node(id).clone();
         if matches!(node.op, Op::Param(_) | Op::Constant(_)) {
             return Ok(());
@@ -305,11 +290,9 @@ impl Lowering {
                 self.report.push(NodeReport { apart: self.apart, ..report });
             }
             // No single kernel takes the region: its ops go their own ways.
-            (Err(_), Op::Fused(_), [region]) if !self.unproven.contains(&id) => {
-                self.unfuse(id, &node, region, regions)?
-            }
+            (Err(_), Op::Fused(_), [region]) if !self.unproven.contains(&id) => self.unfuse(id, &node, region)?,
             (Err(Declined(reason)), ..) => {
-                self.host(id, &node, regions)?;
+                self.host(id, &node)?;
                 self.report.push(NodeReport::new(&node, Decision::Host { reason }, None, None));
             }
         }
@@ -318,7 +301,7 @@ impl Lowering {
     }
 
     /// Lowers the ops of a fused region one by one.
-    fn unfuse(&mut self, id: NodeId, node: &Node, region: &Graph, regions: &RegionCompiler) -> Result<(), LowerError> {
+    fn unfuse(&mut self, id: NodeId, node: &Node, region: &Graph) -> Result<(), LowerError> {
         let undefined = || LowerError::Graph("a region reads what is not defined".to_owned());
         let mut outer: HashMap<Value, Value> = HashMap::new();
         for (param, operand) in region.inputs().zip(&node.operands) {
@@ -344,7 +327,7 @@ impl Lowering {
                 Op::Constant(c) => {
                     self.locs.insert(Value { node: new, result: 0 }, Loc::Constant(c.value.0.clone()));
                 }
-                _ => self.node(new, regions)?,
+                _ => self.node(new)?,
             }
         }
         for (i, output) in region.outputs.iter().enumerate() {

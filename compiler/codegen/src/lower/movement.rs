@@ -4,7 +4,7 @@
 
 use optc_ir::Op;
 use optc_ir::ops::tensor;
-use optc_runtime::plan::{BufRef, Info};
+use optc_types::steps::{BufRef, Info};
 
 use super::{Declined, Lowered, Lowering, Site, View, mapped};
 use crate::movement::{Movement, Piece, Place, Source, movement};

@@ -4,8 +4,8 @@
 use optc_ir::Encoding;
 use optc_ir::Value;
 use optc_ir::ops::quant::{QuantMatMul, QuantSum};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::{collapse, dims};
 use super::conv::image;

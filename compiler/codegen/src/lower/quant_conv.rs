@@ -5,8 +5,8 @@
 
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::{Encoding, Value};
-use optc_runtime::plan::BufRef;
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::BufRef;
 
 use super::conv::{axes, floats, image};
 use super::product::{EXACT, NarrowConv, centred, of_float, weighed, without_zero, zero_point};

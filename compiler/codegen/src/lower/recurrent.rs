@@ -2,8 +2,8 @@
 
 use optc_ir::ops::nn::{Gru, Lstm, Rnn};
 use optc_ir::{Encoding, Real};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::DType;
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::{Call, Placed, only_f32};
 use super::conv::floats;

@@ -36,8 +36,11 @@ pub struct Choice {
     pub sparse_ns: f64,
 }
 
+/// Shares and times are never NaN.
+impl Eq for Choice {}
+
 /// What became of one node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {
     /// The op, or for a fused one those in its region.
     pub ops: Vec<String>,

@@ -3,7 +3,7 @@
 //! The pointwise convolution has been lowered when the depthwise one is: its step is taken back. Nobody else may read its result.
 
 use optc_ir::Value;
-use optc_runtime::plan::{BufRef, Info, Step};
+use optc_types::steps::{BufRef, Info, Step};
 
 use super::conv::floats;
 use super::report::Decision;
@@ -70,7 +70,7 @@ impl Lowering {
         let of_group = cut.panels * tile.1;
         let filters = floats(&filters(d.weights, problem.window.channels, of_group));
         let filters = filters.map_err(|_| "there is no memory for its weights")?;
-        self.take_back();
+        let point = self.take_back();
         let filters = self.add_constant(filters);
         let mut args = vec![before.a, before.b];
         args.extend(before.places);
@@ -81,19 +81,22 @@ impl Lowering {
         let loc: Vec<_> = before.loc.iter().chain(d.loc).cloned().collect();
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let schedule = format!("blocks of {} rows by {} panels", cut.rows, cut.panels);
+        let outer = std::mem::replace(&mut self.point, point);
         self.kernel(kernel, args, None, Info { loc, flops: problem.flops(), bytes, schedule, ..Info::default() });
+        self.point = outer;
         if let Some(report) = self.report.iter_mut().rev().find(|r| r.loc == before.loc) {
             report.decision = Decision::Kernel { names: vec![name] };
         }
         Ok(())
     }
 
-    /// Takes the last step back, a kernel's, and its kernel if no other step runs that.
-    fn take_back(&mut self) {
-        let Some(Step::Kernel(last)) = self.steps.pop() else { return };
+    /// Takes the last step back, a kernel's, and its kernel if no other step runs that. Gives the choice point that made it.
+    fn take_back(&mut self) -> Option<usize> {
+        let Some(Step::Kernel(last)) = self.steps.pop() else { return None };
         let shared = self.steps.iter().any(|step| matches!(step, Step::Kernel(k) if k.kernel == last.kernel));
         if !shared && last.kernel + 1 == self.kernels.len() {
             self.kernels.pop();
         }
+        last.point
     }
 }

@@ -2,8 +2,8 @@
 //! quantized integers.
 
 use optc_ir::{Encoding, Value};
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::{collapse, dims};
 use super::conv::{axes, image};

@@ -2,8 +2,8 @@
 //! that were emitted, and how a family's work is undone when it declines.
 
 use optc_ir::{Encoding, TensorType, Value};
-use optc_runtime::plan::{BufRef, Info, KernelStep, Step};
 use optc_tensor::{DType, Memory, Tensor, TensorError, element_count};
+use optc_types::steps::{BufRef, Info, KernelStep, Step};
 
 use super::memory::{Draft, Kind};
 use super::{Declined, Loc, LowerError, Lowering, View, buffered, movement, stored, strides_in};
@@ -18,6 +18,7 @@ pub(super) struct Mark {
     names: usize,
     copies: usize,
     points: usize,
+    point: Option<usize>,
 }
 
 /// Work below this is done by the caller alone: waking a worker takes some microseconds.
@@ -140,7 +141,8 @@ impl Lowering {
         let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
         self.names.push(info.name.clone());
         let (kernel, _) = self.kernels.insert_full(kernel);
-        self.steps.push(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, info }));
+        let point = self.point;
+        self.steps.push(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, point, info }));
     }
 
     /// Adds a step that is no kernel.
@@ -183,6 +185,7 @@ impl Lowering {
             names: self.names.len(),
             copies: self.copies.len(),
             points: self.points.len(),
+            point: self.point,
         }
     }
 
@@ -194,6 +197,7 @@ impl Lowering {
         self.names.truncate(mark.names);
         self.copies.truncate(mark.copies);
         self.points.truncate(mark.points);
+        self.point = mark.point;
         self.emitted = None;
     }
 }

@@ -1,11 +1,11 @@
 //! Choice points: where there are several ways to make the same kernel, and which was taken.
 //!
 //! Every point has a key, the shape of what is computed, and options as text, the cost model's choice first. A [`Tuning`] names options
-//! that were measured to be faster; lowering takes those and reports the points, with the steps that they decide, to whoever measures.
+//! that were measured to be faster; lowering takes those and reports the points to whoever measures; the kernel steps
+//! that a point decides name it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::Range;
 
 use super::Lowering;
 use crate::contract::{Contract, Schedule};
@@ -23,8 +23,8 @@ pub struct Point {
     pub options: Vec<String>,
     /// The number of the option that was taken.
     pub taken: usize,
-    /// The steps of the plan whose time depends on it.
-    pub steps: Range<usize>,
+    /// The point that this one is a part of, by number: there it is met only under some options.
+    pub within: Option<usize>,
 }
 
 /// A point whose steps are still being emitted: its number.
@@ -36,19 +36,17 @@ impl Lowering {
     /// [closed](Lowering::close).
     pub(super) fn pick<T: Display>(&mut self, key: String, mut options: Vec<T>) -> (T, Open) {
         let names: Vec<String> = options.iter().map(T::to_string).collect();
-        let wanted = self.tuning.0.get(&key);
+        let wanted = self.options.tuning.0.get(&key);
         let taken = wanted.and_then(|w| names.iter().position(|n| n == w)).unwrap_or(0);
-        let at = self.steps.len();
-        self.points.push(Point { key, options: names, taken, steps: at..at });
-        (options.swap_remove(taken), Open(self.points.len() - 1))
+        self.points.push(Point { key, options: names, taken, within: self.point });
+        let open = self.points.len() - 1;
+        self.point = Some(open);
+        (options.swap_remove(taken), Open(open))
     }
 
     /// Ends what a point decides.
     pub(super) fn close(&mut self, point: Open) {
-        let end = self.steps.len();
-        if let Some(point) = self.points.get_mut(point.0) {
-            point.steps.end = end;
-        }
+        self.point = self.points.get(point.0).and_then(|p| p.within);
     }
 
     /// How a contraction is cut.

@@ -1,8 +1,8 @@
 //! Where the elements of a value lie: a buffer with one stride per logical dim.
 
 use optc_ir::{Encoding, TensorType};
-use optc_runtime::plan::BufRef;
 use optc_tensor::{DType, strides_of};
+use optc_types::steps::BufRef;
 
 /// A tensor in a buffer. Strides are in elements and follow the logical shape, whatever the encoding: a transposed, sliced
 /// or broadcast tensor is a view of the same bytes.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use optc_runtime::plan::{BufRef, Info};
 use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 
 use super::contract::Call;
 use super::tune::Open;
@@ -59,7 +59,7 @@ impl Lowering {
         dst: BufRef,
         loc: &[String],
     ) -> Lowered {
-        let threads = self.target.threads;
+        let threads = self.options.threads;
         let [v_bytes, m_bytes] = w.bytes();
         let [v, m] = [v_bytes, m_bytes].map(|bytes| self.temp(bytes));
         let Conv { src, dst: to, operands, .. } = w.conv();

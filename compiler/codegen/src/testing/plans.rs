@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use optc_ir::Val;
+use optc_ir::{Graph, HostCall, Val};
 use optc_runtime::plan::{Place, Plan};
 use optc_runtime::{Arena, Executor, Pool, RunError};
+use optc_types::{Callable, HostOp, HostText};
 
 use super::cases::name_case;
 use super::rooms::{Rooms, SIDES, Side};
+use crate::emit::{LoadError, load};
+use crate::program::Program;
 
 /// What went wrong in a run of a plan.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,20 @@ pub enum GuardedError {
     /// A kernel wrote beside its buffers, in pages of theirs.
     #[error("bytes beside a buffer were written")]
     Written,
+}
+
+/// A program that is loaded on one thread; regions are interpreted.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
+    let body = |region: Graph| -> Arc<dyn Callable> { Arc::new(region) };
+    let host = |host: &HostText| match HostCall::parse(host, &body) {
+        Ok(call) => Ok(Arc::new(call) as Arc<dyn HostOp>),
+        Err(e) => Err(e.to_string()),
+    };
+    Ok(Arc::new(load(program, 1, &host)?))
 }
 
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers before an

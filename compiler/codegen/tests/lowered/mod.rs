@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use optc_codegen::lower::{Decision, Target, lower};
+use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;
-use optc_codegen::testing::{GuardedError, isas, random_floats, run_guarded};
+use optc_codegen::testing::{GuardedError, isas, loaded, random_floats, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_runtime::Pool;
@@ -66,12 +66,12 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
     let target = Target { isa, ..Target::host() };
-    let compiled = lower(Verified::new(graph).unwrap(), &target, &|_| panic!("the op has no regions")).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &target, Options::default()).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }
     let name = format!("{op:?} of {args:?} on {}", isa.name);
-    run_guarded(&Arc::new(compiled.plan), &inputs, &Pool::new(2).unwrap(), &name)
+    run_guarded(&loaded(&compiled).unwrap(), &inputs, &Pool::new(2).unwrap(), &name)
 }
 
 /// Runs the op through the kernels of every instruction set and the interpreter.

@@ -1,0 +1,41 @@
+//! A compiled model as data: what [`lower`](crate::lower::lower) gives, and what code is made of.
+//!
+//! A program is made for a [`Target`] and says everything that is to be done there: its steps over buffers and slots, its kernels as nests
+//! and tiles, its constants as kernels read them, the ops of the host as text. It holds no function pointer and nothing of a process.
+//! [`load`](crate::emit::load) makes a plan of it, which the engine runs.
+
+use optc_tensor::Tensor;
+use optc_types::HostText;
+use optc_types::steps::{Buffer, Port, Step};
+
+use crate::lower::{NodeReport, Point, Target};
+use crate::nest::Kernel;
+
+/// A compiled model. See the [module](self).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// What it was made for.
+    pub target: Target,
+    /// The graph's inputs.
+    pub inputs: Vec<Port>,
+    /// The graph's outputs.
+    pub outputs: Vec<Port>,
+    /// The buffers.
+    pub buffers: Vec<Buffer>,
+    /// Weights and tables, as they are read by kernels.
+    pub constants: Vec<Tensor>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// How many values the run's table has.
+    pub values: usize,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// The kernels that steps name.
+    pub kernels: Vec<Kernel>,
+    /// The ops of the host that steps name.
+    pub hosts: Vec<HostText>,
+    /// One entry a node, in topological order.
+    pub report: Vec<NodeReport>,
+    /// Where there were several ways to make a kernel.
+    pub points: Vec<Point>,
+}

@@ -1,0 +1,166 @@
+//! What a program does, as data that its maker and the engine share: buffers (bytes with a place), slots (values whose shape is known only
+//! while running), and steps over them. Kernels and host ops are named by number.
+
+use optc_tensor::{DType, Tensor};
+
+use crate::Type;
+
+/// The number of a buffer in a plan's list.
+pub type BufId = usize;
+
+/// Where the bytes of a buffer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At this offset of the arena, which is aligned to 64 bytes.
+    Arena(usize),
+    /// The bytes of the constant with this number.
+    Constant(usize),
+    /// The bytes of the graph input with this number.
+    Input(usize),
+    /// The bytes of the graph output with this number.
+    Output(usize),
+}
+
+/// Bytes that kernels work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    /// How many.
+    pub bytes: usize,
+    /// Where.
+    pub place: Place,
+}
+
+/// A place in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BufRef {
+    /// The buffer.
+    pub buf: BufId,
+    /// Bytes from its start.
+    pub offset: usize,
+}
+
+/// A plainly laid out tensor in a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its first byte.
+    pub at: BufRef,
+    /// Its dtype.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+impl Stored {
+    /// The bytes that it takes; its size was checked when the plan was made.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bits() / 8
+    }
+}
+
+/// A value that a host step reads or writes, or that enters or leaves the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// A tensor in a buffer.
+    Buffer(Stored),
+    /// A value of the run's own table, which may have any type and shape.
+    Value(usize),
+    /// A constant.
+    Constant(Tensor),
+}
+
+/// A graph input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The name that users know it by.
+    pub name: String,
+    /// Its type: static for an input or output that lies in a buffer.
+    pub ty: Type,
+    /// Where it is.
+    pub slot: Slot,
+}
+
+/// What is known of a step for profiles and reports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Info {
+    /// The kernel's or the op's name.
+    pub name: String,
+    /// The ONNX nodes that it came from.
+    pub loc: Vec<String>,
+    /// Floating point operations, a multiply-add counting as two.
+    pub flops: f64,
+    /// Bytes read and written at least once.
+    pub bytes: f64,
+    /// How a product is cut into tiles and blocks, in words; empty where nothing is chosen.
+    pub schedule: String,
+}
+
+/// Numbers of operations and bytes are never NaN.
+impl Eq for Info {}
+
+/// The call of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelStep {
+    /// The kernel's number in the code object.
+    pub kernel: usize,
+    /// Its buffers.
+    pub args: Vec<BufRef>,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// Private bytes that each worker must have.
+    pub scratch: usize,
+    /// Whether the work is worth waking other threads.
+    pub parallel: bool,
+    /// The choice point that made it one of several possible kernels: its number in the program's list.
+    pub point: Option<usize>,
+    /// For reports.
+    pub info: Info,
+}
+
+/// An op that runs without a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostStep {
+    /// The op's number in the plan's list.
+    pub host: usize,
+    /// Its operands.
+    pub operands: Vec<Option<Slot>>,
+    /// Its results; `None` for one that nobody uses.
+    pub results: Vec<Option<Slot>>,
+    /// For reports.
+    pub info: Info,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A compiled kernel.
+    Kernel(KernelStep),
+    /// An op on the host.
+    Host(HostStep),
+    /// A copy of bytes.
+    Copy {
+        /// From here.
+        src: BufRef,
+        /// To there.
+        dst: BufRef,
+        /// This many.
+        bytes: usize,
+    },
+    /// A value of the run's table into a buffer, whose type it must have.
+    Load {
+        /// The value.
+        value: usize,
+        /// Where to.
+        to: Stored,
+        /// For errors.
+        loc: String,
+    },
+    /// A check that indices, `i32` or `i64`, lie in `-extent..extent`; what they address comes after it.
+    Check {
+        /// The indices.
+        indices: Stored,
+        /// What they index.
+        extent: usize,
+        /// For errors.
+        loc: String,
+    },
+}
