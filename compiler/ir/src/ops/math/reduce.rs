@@ -63,8 +63,9 @@ impl Reduce {
         let count = count.filter(|&n| n > 0 || !self.all_if_empty);
         Ok(match (self.keep_dims, count) {
             (true, _) => Some(vec![Dim::Unknown; rank]),
-            (false, Some(count)) => Some(vec![Dim::Unknown; rank.saturating_sub(count)]),
-            (false, None) => None,
+            (false, Some(count @ 0..=1)) => Some(vec![Dim::Unknown; rank.saturating_sub(count)]),
+            // An axis may be named twice.
+            (false, _) => None,
         })
     }
 }

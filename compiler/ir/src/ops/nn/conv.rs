@@ -108,6 +108,23 @@ pub(crate) fn check_groups(
     Ok(())
 }
 
+/// Checks that the bias in operand `slot`, where there is one, has a value of `dtype` for each channel.
+pub(crate) fn check_bias(cx: &InferCx, slot: usize, dtype: DType, channels: Option<usize>) -> Result<(), OpError> {
+    if !cx.has(slot) {
+        return Ok(());
+    }
+    let bias = cx.tensor(slot)?;
+    let fits = bias.static_shape().is_none_or(|s| channels.is_none_or(|n| s == [n]));
+    let ranked = bias.rank().is_none_or(|rank| rank == 1);
+    ensure!(
+        bias.dtype == dtype && ranked && fits,
+        "C4",
+        "`bias` is {bias}, expected {}",
+        TensorType::new(dtype, vec![channels.map_or(Dim::Unknown, Dim::Known)])
+    );
+    Ok(())
+}
+
 /// A bias repeated for each position: the start of a convolution's sums.
 pub(crate) fn bias_planes<T: Copy>(bias: Option<Vec<T>>, zero: T, shape: &[usize]) -> Result<Vec<T>, OpError> {
     let bias = bias.unwrap_or_else(|| vec![zero; shape[1]]);
@@ -123,6 +140,7 @@ impl Semantics for Conv {
         let floats = agree(self.precision, x.dtype, w.dtype) && w.dtype.is_float();
         ensure!(floats, "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);
         ensure!(fits(self.precision, w.dtype), "C5", "`precision` is {}, the operands are {}", self.precision, w.dtype);
+        check_bias(cx, 2, w.dtype, w.shape.as_ref().and_then(|s| s.first()?.known()))?;
         Ok(vec![TensorType::of(w.dtype, self.dims(x, w)?).into()])
     }
 

@@ -2,7 +2,7 @@
 
 use optc_tensor::{Tensor, for_each_index};
 
-use super::conv::{bias_planes, check_groups};
+use super::conv::{bias_planes, check_bias, check_groups};
 use super::window::Window;
 use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -58,6 +58,7 @@ impl Semantics for ConvTranspose {
         let fits = (extra.is_empty() || extra.len() == xs.len() - 2) && extra.iter().all(|p| (0..1 << 31).contains(p));
         ensure!(fits, "C3", "output padding {extra:?} does not fit {x}");
         let channels = ws[1].known().and_then(|m| m.checked_mul(self.groups as usize)).map_or(Dim::Unknown, Dim::Known);
+        check_bias(cx, 2, x.dtype, channels.known())?;
         let mut shape = vec![xs[0].clone(), channels];
         let kernel: Option<Vec<usize>> = ws[2..].iter().map(|d| d.known()).collect();
         let window = kernel.as_ref().map(|k| self.window(k));

@@ -65,6 +65,9 @@ impl GridSample {
 
     /// What a normalised coordinate sees of an axis of extent `n`.
     fn taps(&self, at: f64, n: usize) -> Taps {
+        if n == 0 {
+            return vec![];
+        }
         let size = n as f64;
         let (low, high) = self.bounds(n);
         let mut x = if self.align_corners { (at + 1.0) / 2.0 * (size - 1.0) } else { ((at + 1.0) * size - 1.0) / 2.0 };

@@ -112,10 +112,27 @@ impl Sharing {
     }
 }
 
+/// Whether scales and zero points of these shapes belong together; one of each has any shape.
+fn alike(zero: &[usize], scale: &[usize]) -> bool {
+    zero == scale || [zero, scale].iter().all(|shape| shape.iter().product::<usize>() == 1)
+}
+
+/// Checks that the zero point, where there is one, has the scale's shape and this dtype.
+fn check_zero_point(cx: &InferCx, dtype: DType) -> Result<(), OpError> {
+    if !cx.has(2) {
+        return Ok(());
+    }
+    let (scale, zero) = (cx.tensor(1)?, cx.tensor(2)?);
+    let shapes = zero.static_shape().zip(scale.static_shape());
+    let fits = zero.dtype == dtype && shapes.is_none_or(|(zero, scale)| alike(&zero, &scale));
+    ensure!(fits, "C3", "`zero_point` is {zero}, expected {dtype} in the shape of `scale`, {scale}");
+    Ok(())
+}
+
 /// The values of the zero point, which must match the scale; zeros where it is absent.
 fn zero_points(zero: Option<&Tensor>, scale: &Tensor, dtype: DType) -> Result<Vec<i64>, OpError> {
     let Some(zero) = zero else { return Ok(vec![0; scale.len()]) };
-    let fits = zero.dtype() == dtype && zero.len() == scale.len();
+    let fits = zero.dtype() == dtype && alike(zero.shape(), scale.shape());
     ensure!(fits, "C3", "`zero_point` is {}, `scale` {}", type_of(zero), type_of(scale));
     Ok(zero.to_i64_vec())
 }
@@ -138,9 +155,7 @@ impl Semantics for Quantize {
         let floats = (x.dtype.is_float() || x.dtype == DType::I32) && scale.dtype.is_float();
         ensure!(floats && self.precision.is_float(), "C1", "`x` is {x}, `scale` is {scale}, in {}", self.precision);
         ensure!(self.to.is_int(), "C1", "`to` is {}", self.to);
-        if cx.has(2) {
-            ensure!(cx.tensor(2)?.dtype == self.to, "C3", "`zero_point` is {}, expected {}", cx.tensor(2)?, self.to);
-        }
+        check_zero_point(cx, self.to)?;
         if let (Some(x), Some(scale)) = (x.static_shape(), scale.static_shape()) {
             Sharing::of(&x, &scale, self.axis, self.block)?;
         }
@@ -167,9 +182,7 @@ impl Semantics for Dequantize {
         let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype.is_int() && scale.dtype.is_float(), "C1", "`x` is {x}, `scale` is {scale}");
         ensure!(self.to.is_float(), "C1", "`to` is {}", self.to);
-        if cx.has(2) {
-            ensure!(cx.tensor(2)?.dtype == x.dtype, "C3", "`zero_point` is {}, expected {}", cx.tensor(2)?, x.dtype);
-        }
+        check_zero_point(cx, x.dtype)?;
         if let (Some(x), Some(scale)) = (x.static_shape(), scale.static_shape()) {
             Sharing::of(&x, &scale, self.axis, self.block)?;
         }
