@@ -5,8 +5,6 @@
 //! `O2`.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use std::sync::Arc;
-
 use optc_codegen::lower::{Options, Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, loaded, run_guarded};

@@ -8,8 +8,8 @@
 //! The instruction sets take turns, two of them for each shape; with `OPTC_SWEEP=all` each has every shape.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;

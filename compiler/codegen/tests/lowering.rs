@@ -2,8 +2,6 @@
 //! became kernels.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use std::sync::Arc;
-
 use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{isas, loaded, random_floats, run_guarded};

@@ -1,7 +1,5 @@
 //! One op, lowered and run as a compiled plan, against the interpreter.
 
-use std::sync::Arc;
-
 use optc_codegen::lower::{Decision, Options, Target, lower};
 use optc_codegen::target::Isa;
 use optc_codegen::testing::{GuardedError, isas, loaded, random_floats, run_guarded};
