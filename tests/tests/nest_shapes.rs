@@ -60,7 +60,8 @@ fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, L
 
 /// Lowers a case for an instruction set that the machine lacks: no machine code is made.
 fn lowers(case: &Case, isa: &'static Isa) -> Result<(), String> {
-    compile(prepared(case)?, isa, Tuning::default()).map(drop).map_err(|e| e.to_string())
+    let program = compile(prepared(case)?, isa, Tuning::default()).map_err(|e| e.to_string())?;
+    program.verify().map_err(|e| e.to_string())
 }
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.

@@ -12,7 +12,6 @@ use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, V
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Tensor};
 use proptest::prelude::*;
-use std::sync::Arc;
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_slice(shape, &random_floats(shape.iter().product(), seed)).unwrap()

@@ -164,3 +164,40 @@ pub enum Step {
         loc: String,
     },
 }
+
+impl Slot {
+    /// The place in a buffer, if it is there.
+    pub fn place_mut(&mut self) -> Option<&mut BufRef> {
+        if let Slot::Buffer(stored) = self { Some(&mut stored.at) } else { None }
+    }
+}
+
+impl Step {
+    /// The places that it reads or writes.
+    pub fn places(&self) -> Vec<BufRef> {
+        let of = |slot: &Option<Slot>| match slot {
+            Some(Slot::Buffer(stored)) => Some(stored.at),
+            _ => None,
+        };
+        match self {
+            Step::Kernel(k) => k.args.clone(),
+            Step::Host(h) => h.operands.iter().chain(&h.results).filter_map(of).collect(),
+            Step::Copy { src, dst, .. } => vec![*src, *dst],
+            Step::Load { to, .. } => vec![to.at],
+            Step::Check { indices, .. } => vec![indices.at],
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn places_mut(&mut self) -> Vec<&mut BufRef> {
+        match self {
+            Step::Kernel(k) => k.args.iter_mut().collect(),
+            Step::Host(h) => {
+                h.operands.iter_mut().chain(&mut h.results).flatten().filter_map(Slot::place_mut).collect()
+            }
+            Step::Copy { src, dst, .. } => vec![src, dst],
+            Step::Load { to, .. } => vec![&mut to.at],
+            Step::Check { indices, .. } => vec![&mut indices.at],
+        }
+    }
+}

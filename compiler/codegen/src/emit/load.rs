@@ -6,11 +6,14 @@ use optc_runtime::Plan;
 use optc_types::{HostOp, HostText};
 
 use super::{Code, EmitError};
-use crate::program::Program;
+use crate::program::{Program, ProgramError};
 
 /// Why a program could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// The program is not well formed: a bug of the lowering.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// A kernel could not be compiled.
     #[error(transparent)]
     Emit(#[from] EmitError),
@@ -30,8 +33,9 @@ pub type Resolver<'a> = dyn Fn(&HostText) -> Result<Arc<dyn HostOp>, String> + '
 /// Compiles a program's kernels for this machine on up to `threads` threads, and lets `resolve` make its host ops.
 ///
 /// # Errors
-/// A kernel does not compile here, or the resolver refuses an op.
+/// The program is not well formed, a kernel does not compile here, or the resolver refuses an op.
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
+    program.verify()?;
     let kernels: Vec<_> = program.kernels.iter().collect();
     let code = Arc::new(Code::compile(&kernels, threads)?);
     let host = |host: &HostText| resolve(host).map_err(|reason| LoadError::Host { op: host.name.clone(), reason });

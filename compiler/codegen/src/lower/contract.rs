@@ -4,7 +4,7 @@ use optc_ir::Encoding;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 
-use super::separable::Emitted;
+use super::separable::Held;
 use super::{Declined, Lowered, Lowering, View};
 use crate::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
 use crate::expr::Expr;
@@ -57,7 +57,7 @@ pub(super) struct Call {
 }
 
 impl Lowering {
-    /// Emits the kernel of a contraction; `call.contract` has neither operands nor an epilogue yet.
+    /// Makes the kernel of a contraction, which is emitted before the next step; `call.contract` has neither operands nor an epilogue yet.
     pub(super) fn contract(&mut self, call: Call) -> Lowered {
         let Call { contract: mut c, a, b, dst, operands, epilogue, schedule, loc } = call;
         let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
@@ -75,9 +75,9 @@ impl Lowering {
             Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false, three_by_three: None });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
-        let info = Info { loc: loc.clone(), flops, bytes, schedule: schedule.to_string(), ..Info::default() };
-        self.kernel(built.kernel, args, None, info);
-        self.emitted = Some(Emitted { contract: c, a, b, places, dst, schedule, loc });
+        let info = Info { loc, flops, bytes, schedule: schedule.to_string(), ..Info::default() };
+        let call = self.call(built.kernel, args, info);
+        self.hold(Held { contract: c, a, b, places, schedule, call });
         Ok(())
     }
 

@@ -11,8 +11,9 @@ impl Lowering {
     /// Plans the memory.
     pub(super) fn finish(mut self) -> Result<Program, LowerError> {
         let outputs = self.outputs()?;
+        self.emit_held();
         let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
-        Ok(Program {
+        let mut program = Program {
             target: self.target,
             inputs: self.inputs,
             outputs,
@@ -25,7 +26,10 @@ impl Lowering {
             hosts: self.hosts,
             report: self.report,
             points: self.points,
-        })
+        };
+        program.compact();
+        debug_assert_eq!(program.verify(), Ok(()));
+        Ok(program)
     }
 
     pub(super) fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {
@@ -54,7 +58,7 @@ impl Lowering {
         }
         let plain = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
         let dst = self.buffer(plain.span_bytes(), Kind::Output(i));
-        self.steps.push(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
+        self.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
         Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
     }
 }

@@ -35,7 +35,7 @@ impl Lowering {
         let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
         let host = self.hosts.len();
         self.hosts.push(HostCall::print(&self.graph, id));
-        self.steps.push(Step::Host(HostStep { host, operands, results, info }));
+        self.step(Step::Host(HostStep { host, operands, results, info }));
         Ok(())
     }
 

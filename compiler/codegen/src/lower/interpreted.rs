@@ -7,48 +7,9 @@ use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
 use optc_tensor::{DType, Random, Tensor};
-use optc_types::steps::{Slot, Step};
 
-use super::memory::Kind;
-use super::{Lowering, Options, Target};
+use super::{Options, Target, lower};
 use crate::target::ISAS;
-
-/// Runs the lowered graph, which must be kernels and copies alone; gives its one output.
-fn interpreted(mut lowering: Lowering, input: &Tensor) -> Tensor {
-    let ports = lowering.outputs().unwrap();
-    let [Slot::Buffer(out)] = &ports.iter().map(|p| p.slot.clone()).collect::<Vec<_>>()[..] else {
-        panic!("one output")
-    };
-    let mut memory: Vec<Vec<u8>> = lowering.drafts.iter().map(|d| vec![0xa5; d.bytes]).collect();
-    for (bytes, draft) in memory.iter_mut().zip(&lowering.drafts) {
-        match draft.kind {
-            Kind::Constant(i) => bytes.copy_from_slice(lowering.constants[i].bytes()),
-            Kind::Input(_) => bytes.copy_from_slice(input.bytes()),
-            Kind::Temp | Kind::Output(_) => {}
-        }
-    }
-    for step in &lowering.steps {
-        match step {
-            Step::Kernel(step) => {
-                let kernel = &lowering.kernels[step.kernel];
-                let places = || kernel.bufs.iter().zip(&step.args);
-                let mut buffers: Vec<_> =
-                    places().map(|(b, at)| memory[at.buf][at.offset..at.offset + b.bytes].to_vec()).collect();
-                kernel.interpret(&mut buffers).unwrap();
-                for ((declared, at), bytes) in places().zip(buffers) {
-                    memory[at.buf][at.offset..at.offset + declared.bytes].copy_from_slice(&bytes);
-                }
-            }
-            Step::Copy { src, dst, bytes } => {
-                let from = memory[src.buf][src.offset..src.offset + bytes].to_vec();
-                memory[dst.buf][dst.offset..dst.offset + bytes].copy_from_slice(&from);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    let n = out.dtype.bytes_for(out.shape.iter().product()).unwrap();
-    Tensor::from_bytes(out.dtype, &out.shape, &memory[out.at.buf][out.at.offset..out.at.offset + n]).unwrap()
-}
 
 /// The op on an input and constants behind it.
 fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
@@ -69,9 +30,11 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
     };
     for isa in ISAS {
         let target = Target { isa, ..Target::host() };
-        let mut lowering = Lowering::new(Verified::new(graph.clone()).unwrap(), target, Options::default()).unwrap();
-        lowering.nodes().unwrap();
-        let found = interpreted(lowering, input);
+        let program = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
+        program.verify().unwrap();
+        let Val::Tensor(found) = program.interpret(&[Val::Tensor(input.clone())], &[]).unwrap().remove(0) else {
+            panic!("a tensor")
+        };
         for (f, w) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()) {
             let near = if want.dtype() == DType::F32 { (f - w).abs() <= 1e-4 * (1.0 + w.abs()) } else { f == w };
             assert!(near, "{f}, expected {w}: {op:?} of {:?} on {}", input.shape(), isa.name);

@@ -68,19 +68,7 @@ fn lives(buffers: usize, steps: &[Step], outputs: &[Port]) -> Vec<Life> {
         *life = Some(life.map_or((step, step), |(first, last)| (first.min(step), last.max(step))));
     };
     for (i, step) in steps.iter().enumerate() {
-        match step {
-            Step::Kernel(k) => k.args.iter().for_each(|a| touch(a.buf, i)),
-            Step::Host(h) => {
-                for slot in h.operands.iter().chain(&h.results).flatten() {
-                    if let Slot::Buffer(s) = slot {
-                        touch(s.at.buf, i);
-                    }
-                }
-            }
-            Step::Copy { src, dst, .. } => [src, dst].into_iter().for_each(|a| touch(a.buf, i)),
-            Step::Load { to, .. } => touch(to.at.buf, i),
-            Step::Check { indices, .. } => touch(indices.at.buf, i),
-        }
+        step.places().iter().for_each(|at| touch(at.buf, i));
     }
     for port in outputs {
         if let Slot::Buffer(s) = &port.slot {

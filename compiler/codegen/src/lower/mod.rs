@@ -191,8 +191,8 @@ pub struct Lowering {
     points: Vec<Point>,
     /// The choice point that is open.
     point: Option<usize>,
-    /// The contraction that was emitted last.
-    emitted: Option<separable::Emitted>,
+    /// The contraction that is emitted before the next step, unless the next node takes it into a kernel of its own.
+    held: Option<separable::Held>,
 }
 
 impl Lowering {
@@ -220,7 +220,7 @@ impl Lowering {
             options,
             points: Vec::new(),
             point: None,
-            emitted: None,
+            held: None,
         };
         lowering.take_inputs()?;
         lowering.take_constants();

@@ -1,27 +1,34 @@
 //! A depthwise convolution that reads what a pointwise one wrote: both as one kernel ([`crate::separable`]).
 //!
-//! The pointwise convolution has been lowered when the depthwise one is: its step is taken back. Nobody else may read its result.
+//! A product is held back until the node after it is seen: a depthwise convolution that is the only one to read it takes it over.
 
 use optc_ir::Value;
-use optc_types::steps::{BufRef, Info, Step};
+use optc_types::steps::{BufRef, Info};
 
 use super::conv::floats;
 use super::report::Decision;
+use super::store::KernelCall;
 use super::{Lowering, View};
 use crate::contract::{Contract, Schedule};
 use crate::separable::{Separable, filters, separable};
 use crate::window::Window;
 
-/// A contraction that was emitted, and the places of its buffers.
-#[derive(Debug)]
-pub(super) struct Emitted {
+/// A contraction that waits for the next node, and the places of its buffers.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
     pub contract: Contract,
     pub a: BufRef,
     pub b: BufRef,
     pub places: Vec<BufRef>,
-    pub dst: BufRef,
     pub schedule: Schedule,
-    pub loc: Vec<String>,
+    /// Its own kernel.
+    pub call: KernelCall,
+}
+
+impl Held {
+    fn dst(&self) -> Option<BufRef> {
+        self.call.args.last().copied()
+    }
 }
 
 /// A depthwise convolution to be emitted.
@@ -45,19 +52,15 @@ impl Lowering {
     }
 
     fn together(&mut self, d: &Depthwise) -> Result<(), &'static str> {
-        let before = self.emitted.take_if(|e| e.dst == d.src.at);
-        let before = before.ok_or("what it reads comes from no product")?;
+        let before = self.held.as_ref().filter(|held| held.dst() == Some(d.src.at));
+        let before = before.ok_or("it does not follow the product that it reads")?;
         // A region that reads a value twice, in its epilogue too, is one reader.
-        let twice = d.places.iter().any(|at| at.buf == before.dst.buf);
+        let twice = d.places.iter().any(|at| at.buf == d.src.at.buf);
         if self.uses_left.get(&d.value) != Some(&1) || twice {
             return Err("what is between them is read again");
         }
-        if !self.steps.last().is_some_and(|step| matches!(step, Step::Kernel(k) if k.args.last() == Some(&before.dst)))
-        {
-            return Err("something runs between them");
-        }
         let tile = (before.schedule.mr, before.schedule.nr);
-        let problem = Separable { dense: before.contract, window: d.window.clone(), tile };
+        let problem = Separable { dense: before.contract.clone(), window: d.window.clone(), tile };
         if let Some(why) = problem.declines() {
             return Err(why);
         }
@@ -70,33 +73,22 @@ impl Lowering {
         let of_group = cut.panels * tile.1;
         let filters = floats(&filters(d.weights, problem.window.channels, of_group));
         let filters = filters.map_err(|_| "there is no memory for its weights")?;
-        let point = self.take_back();
+        let before = self.held.take().ok_or("it does not follow the product that it reads")?;
         let filters = self.add_constant(filters);
         let mut args = vec![before.a, before.b];
         args.extend(before.places);
         args.push(filters);
         args.extend(d.places);
         args.push(d.dst);
-        let name = kernel.name.clone();
-        let loc: Vec<_> = before.loc.iter().chain(d.loc).cloned().collect();
+        let loc: Vec<_> = before.call.info.loc.iter().chain(d.loc).cloned().collect();
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let schedule = format!("blocks of {} rows by {} panels", cut.rows, cut.panels);
-        let outer = std::mem::replace(&mut self.point, point);
-        self.kernel(kernel, args, None, Info { loc, flops: problem.flops(), bytes, schedule, ..Info::default() });
-        self.point = outer;
-        if let Some(report) = self.report.iter_mut().rev().find(|r| r.loc == before.loc) {
-            report.decision = Decision::Kernel { names: vec![name] };
+        let info = Info { loc, flops: problem.flops(), bytes, schedule, ..Info::default() };
+        let call = KernelCall { point: before.call.point, ..self.call(kernel, args, info) };
+        if let Some(report) = self.report.iter_mut().rev().find(|r| r.loc == before.call.info.loc) {
+            report.decision = Decision::Kernel { names: vec![call.info.name.clone()] };
         }
+        self.emit(call);
         Ok(())
-    }
-
-    /// Takes the last step back, a kernel's, and its kernel if no other step runs that. Gives the choice point that made it.
-    fn take_back(&mut self) -> Option<usize> {
-        let Some(Step::Kernel(last)) = self.steps.pop() else { return None };
-        let shared = self.steps.iter().any(|step| matches!(step, Step::Kernel(k) if k.kernel == last.kernel));
-        if !shared && last.kernel + 1 == self.kernels.len() {
-            self.kernels.pop();
-        }
-        last.point
     }
 }

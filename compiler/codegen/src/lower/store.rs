@@ -6,6 +6,7 @@ use optc_tensor::{DType, Memory, Tensor, TensorError, element_count};
 use optc_types::steps::{BufRef, Info, KernelStep, Step};
 
 use super::memory::{Draft, Kind};
+use super::separable::Held;
 use super::{Declined, Loc, LowerError, Lowering, View, buffered, movement, stored, strides_in};
 use crate::nest::Kernel;
 
@@ -19,6 +20,17 @@ pub(super) struct Mark {
     copies: usize,
     points: usize,
     point: Option<usize>,
+    held: Option<Held>,
+}
+
+/// A kernel with its arguments, and what is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct KernelCall {
+    pub kernel: Kernel,
+    pub args: Vec<BufRef>,
+    pub info: Info,
+    /// The choice point that made it.
+    pub point: Option<usize>,
 }
 
 /// Work below this is done by the caller alone: waking a worker takes some microseconds.
@@ -67,7 +79,7 @@ impl Lowering {
                 let ty = ty.with_encoding(Encoding::Plain);
                 let view = self.dense(&ty, Kind::Temp).map_err(|e| Declined::new(e.to_string()))?;
                 let loc = self.graph.node(value.node).loc.join(", ");
-                self.steps.push(Step::Load { value: slot, to: stored(&view), loc });
+                self.step(Step::Load { value: slot, to: stored(&view), loc });
                 self.copies.insert((value, Encoding::Plain), view.clone());
                 Ok(view)
             }
@@ -124,30 +136,58 @@ impl Lowering {
     /// # Panics
     /// A place has fewer bytes than the kernel declares: a bug of the family.
     pub fn kernel(&mut self, kernel: Kernel, args: Vec<BufRef>, in_place: Option<usize>, info: Info) {
-        assert_eq!(kernel.bufs.len(), args.len(), "`{}`: one place for each buffer", kernel.name);
-        for (declared, at) in kernel.bufs.iter().zip(&args) {
-            let have = self.drafts[at.buf].bytes;
-            let fits = at.offset.checked_add(declared.bytes).is_some_and(|end| end <= have);
-            assert!(fits, "`{}`: buffer `{}` does not fit its place", kernel.name, declared.name);
-        }
         if let (Some(from), Some(dst)) = (in_place, args.last()) {
             let src = args[from];
             if src.offset == 0 && dst.offset == 0 {
                 self.drafts[dst.buf].in_place = Some(src.buf);
             }
         }
-        let parallel = kernel.tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES);
-        let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
-        let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
-        self.names.push(info.name.clone());
-        let (kernel, _) = self.kernels.insert_full(kernel);
-        let point = self.point;
-        self.steps.push(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, point, info }));
+        let call = self.call(kernel, args, info);
+        self.emit(call);
     }
 
-    /// Adds a step that is no kernel.
+    /// A kernel with its arguments, which is still to be emitted.
+    ///
+    /// # Panics
+    /// As [`Lowering::kernel`].
+    pub(super) fn call(&mut self, kernel: Kernel, args: Vec<BufRef>, info: Info) -> KernelCall {
+        assert_eq!(kernel.bufs.len(), args.len(), "`{}`: one place for each buffer", kernel.name);
+        for (declared, at) in kernel.bufs.iter().zip(&args) {
+            let have = self.drafts[at.buf].bytes;
+            let fits = at.offset.checked_add(declared.bytes).is_some_and(|end| end <= have);
+            assert!(fits, "`{}`: buffer `{}` does not fit its place", kernel.name, declared.name);
+        }
+        let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
+        self.names.push(info.name.clone());
+        KernelCall { kernel, args, info, point: self.point }
+    }
+
+    pub(super) fn emit(&mut self, call: KernelCall) {
+        let KernelCall { kernel, args, info, point } = call;
+        let parallel = kernel.tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES);
+        let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
+        self.emit_held(); // its kernel's number comes first
+        let (kernel, _) = self.kernels.insert_full(kernel);
+        self.step(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, point, info }));
+    }
+
+    /// Adds a step; what is held comes before it.
     pub(super) fn step(&mut self, step: Step) {
+        self.emit_held();
         self.steps.push(step);
+    }
+
+    /// Lets the next node see a contraction before it is emitted.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.emit_held();
+        self.held = Some(held);
+    }
+
+    /// Emits the contraction that waits for the next step.
+    pub(super) fn emit_held(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.emit(held.call);
+        }
     }
 
     pub(super) fn buffer(&mut self, bytes: usize, kind: Kind) -> BufRef {
@@ -186,6 +226,7 @@ impl Lowering {
             copies: self.copies.len(),
             points: self.points.len(),
             point: self.point,
+            held: self.held.clone(),
         }
     }
 
@@ -198,6 +239,6 @@ impl Lowering {
         self.copies.truncate(mark.copies);
         self.points.truncate(mark.points);
         self.point = mark.point;
-        self.emitted = None;
+        self.held = mark.held;
     }
 }

@@ -4,6 +4,13 @@
 //! and tiles, its constants as kernels read them, the ops of the host as text. It holds no function pointer and nothing of a process.
 //! [`load`](crate::emit::load) makes a plan of it, which the engine runs.
 
+mod compact;
+mod interp;
+mod verify;
+
+pub use interp::InterpretError;
+pub use verify::ProgramError;
+
 use optc_tensor::Tensor;
 use optc_types::HostText;
 use optc_types::steps::{Buffer, Port, Step};

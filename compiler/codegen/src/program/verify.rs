@@ -1,0 +1,244 @@
+//! What a well-formed program is.
+//!
+//! - (P1) Each kernel is [well formed](crate::nest::Kernel::verify).
+//! - (P2) A step names kernels, host ops, buffers and slots that exist, with an argument for each buffer of a kernel and the kernel's own
+//!   numbers of tasks and bytes of scratch.
+//! - (P3) What a step reads or writes lies in its buffer; a buffer lies in the arena, or is as large as its constant, input or output.
+//! - (P4) Constants and inputs are not written.
+//! - (P5) Buffers and slots are written before they are read.
+//! - (P6) Buffers of the arena that are needed at once do not overlap; but the result of a step may have the place of an operand, whole,
+//!   that nobody needs after it.
+
+use std::collections::BTreeMap;
+
+use optc_types::steps::{BufId, BufRef, HostStep, KernelStep, Place, Port, Slot, Step, Stored};
+
+use super::Program;
+use crate::nest::Access;
+
+/// What is wrong with a program: a bug of the lowering, or of whoever wrote the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason} ({rule})")]
+pub struct ProgramError {
+    /// The rule that is broken, as this module numbers them.
+    pub rule: &'static str,
+    /// The kernel, step, buffer or port.
+    pub at: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Program {
+    /// Checks the program.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn verify(&self) -> Result<(), ProgramError> {
+        for kernel in &self.kernels {
+            let failed = |e| error("P1", format!("kernel `{}`", kernel.name), format!("{e}"));
+            kernel.verify().map_err(failed)?;
+        }
+        (0..self.buffers.len()).try_for_each(|b| self.buffer(b))?;
+        let lives = vec![None; self.buffers.len()];
+        let mut check = Check { program: self, slots: vec![false; self.values], lives, at: String::new() };
+        check.ports(&self.inputs, 0, Use::Written)?;
+        for (i, step) in self.steps.iter().enumerate() {
+            check.at = format!("step {i}");
+            check.step(i, step)?;
+        }
+        check.ports(&self.outputs, self.steps.len(), Use::Read)?;
+        apart(self, &check.lives)
+    }
+
+    /// Whether a buffer is within the arena, or as large as what it stands for.
+    fn buffer(&self, b: BufId) -> Result<(), ProgramError> {
+        let buffer = &self.buffers[b];
+        let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(Stored::bytes);
+        let fits = match buffer.place {
+            Place::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.arena_bytes),
+            Place::Constant(i) => self.constants.get(i).is_some_and(|t| t.bytes().len() == buffer.bytes),
+            Place::Input(i) => of(&self.inputs, i) == Some(buffer.bytes),
+            Place::Output(i) => of(&self.outputs, i) == Some(buffer.bytes),
+        };
+        let reason = || format!("{} bytes do not fit {:?}", buffer.bytes, buffer.place);
+        if fits { Ok(()) } else { Err(error("P3", format!("buffer {b}"), reason())) }
+    }
+}
+
+fn error(rule: &'static str, at: String, reason: impl Into<String>) -> ProgramError {
+    ProgramError { rule, at, reason: reason.into() }
+}
+
+fn stored(port: &Port) -> Option<&Stored> {
+    if let Slot::Buffer(stored) = &port.slot { Some(stored) } else { None }
+}
+
+/// What is done with bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Written,
+}
+
+/// The first and the last step that names a buffer.
+type Life = Option<(usize, usize)>;
+
+struct Check<'a> {
+    program: &'a Program,
+    /// Which slots have a value.
+    slots: Vec<bool>,
+    lives: Vec<Life>,
+    /// The step or port at hand.
+    at: String,
+}
+
+impl Check<'_> {
+    fn error<T>(&self, rule: &'static str, reason: impl Into<String>) -> Result<T, ProgramError> {
+        Err(error(rule, self.at.clone(), reason))
+    }
+
+    fn ports(&mut self, ports: &[Port], step: usize, how: Use) -> Result<(), ProgramError> {
+        for port in ports {
+            self.at = format!("`{}`", port.name);
+            match &port.slot {
+                // The caller has written an input.
+                Slot::Buffer(s) if how == Use::Written => {
+                    let same = self.program.buffers.get(s.at.buf).is_some_and(|b| matches!(b.place, Place::Input(_)));
+                    if !same || s.at.offset != 0 {
+                        return self.error("P3", "an input does not lie where inputs lie");
+                    }
+                    self.lives[s.at.buf] = Some((0, 0));
+                }
+                slot => self.slot(slot, step, how)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, i: usize, step: &Step) -> Result<(), ProgramError> {
+        match step {
+            Step::Kernel(step) => self.kernel(i, step),
+            Step::Host(step) => self.host(i, step),
+            Step::Copy { src, dst, bytes } => {
+                self.bytes(*src, *bytes, i, Use::Read)?;
+                self.bytes(*dst, *bytes, i, Use::Written)
+            }
+            Step::Load { value, to, .. } => {
+                self.slot(&Slot::Value(*value), i, Use::Read)?;
+                self.bytes(to.at, to.bytes(), i, Use::Written)
+            }
+            Step::Check { indices, .. } => self.bytes(indices.at, indices.bytes(), i, Use::Read),
+        }
+    }
+
+    fn kernel(&mut self, i: usize, step: &KernelStep) -> Result<(), ProgramError> {
+        let Some(kernel) = self.program.kernels.get(step.kernel) else {
+            return self.error("P2", format!("there is no kernel {}", step.kernel));
+        };
+        let same = step.args.len() == kernel.bufs.len()
+            && step.tasks == kernel.tasks
+            && step.scratch == kernel.scratch_bytes
+            && step.point.is_none_or(|p| p < self.program.points.len());
+        if !same {
+            return self.error("P2", format!("the call does not fit kernel `{}`", kernel.name));
+        }
+        for (buf, at) in kernel.bufs.iter().zip(&step.args).filter(|(buf, _)| buf.access == Access::Read) {
+            self.bytes(*at, buf.bytes, i, Use::Read)?;
+        }
+        // A kernel that writes a part of a buffer reads and writes it, as far as it declares.
+        for (buf, at) in kernel.bufs.iter().zip(&step.args).filter(|(buf, _)| buf.access != Access::Read) {
+            self.bytes(*at, buf.bytes, i, Use::Written)?;
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, i: usize, step: &HostStep) -> Result<(), ProgramError> {
+        if step.host >= self.program.hosts.len() {
+            return self.error("P2", format!("there is no host op {}", step.host));
+        }
+        step.operands.iter().flatten().try_for_each(|slot| self.slot(slot, i, Use::Read))?;
+        step.results.iter().flatten().try_for_each(|slot| self.slot(slot, i, Use::Written))
+    }
+
+    fn slot(&mut self, slot: &Slot, step: usize, how: Use) -> Result<(), ProgramError> {
+        match slot {
+            Slot::Buffer(stored) => self.bytes(stored.at, stored.bytes(), step, how),
+            Slot::Constant(_) if how == Use::Written => self.error("P4", "a constant is written"),
+            Slot::Constant(_) => Ok(()),
+            Slot::Value(v) => match self.slots.get_mut(*v) {
+                None => self.error("P2", format!("there is no slot {v}")),
+                Some(false) if how == Use::Read => self.error("P5", format!("slot {v} is empty")),
+                Some(has) => {
+                    *has = true;
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn bytes(&mut self, at: BufRef, bytes: usize, step: usize, how: Use) -> Result<(), ProgramError> {
+        let Some(buffer) = self.program.buffers.get(at.buf) else {
+            return self.error("P2", format!("there is no buffer {}", at.buf));
+        };
+        if at.offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes) {
+            let reason =
+                format!("{bytes} bytes from {} on of buffer {}, which has {}", at.offset, at.buf, buffer.bytes);
+            return self.error("P3", reason);
+        }
+        let fixed = matches!(buffer.place, Place::Constant(_) | Place::Input(_));
+        if fixed && how == Use::Written {
+            return self.error("P4", format!("buffer {}, which is given, is written", at.buf));
+        }
+        match (&mut self.lives[at.buf], how) {
+            (Some(life), _) => life.1 = step,
+            (life @ None, Use::Written) => *life = Some((step, step)),
+            (life @ None, Use::Read) if fixed => *life = Some((step, step)),
+            (None, Use::Read) => {
+                // Nothing is read of a buffer without bytes.
+                if bytes > 0 {
+                    return self.error("P5", format!("buffer {} is read before it is written", at.buf));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A buffer in the arena that is or was needed.
+struct Tenant {
+    buffer: BufId,
+    end: usize,
+    last: usize,
+}
+
+/// Checks that buffers of the arena which are needed at once are apart.
+fn apart(program: &Program, lives: &[Life]) -> Result<(), ProgramError> {
+    let place = |b: BufId| match program.buffers[b].place {
+        Place::Arena(begin) if program.buffers[b].bytes > 0 => Some((begin, begin + program.buffers[b].bytes)),
+        _ => None,
+    };
+    let mut order: Vec<(usize, usize, BufId)> = Vec::new();
+    for (b, life) in lives.iter().enumerate() {
+        if let (Some((first, last)), Some(_)) = (*life, place(b)) {
+            order.push((first, last, b));
+        }
+    }
+    order.sort_unstable();
+    // By where they begin: those that were overlapped by a later one are gone.
+    let mut tenants: BTreeMap<usize, Tenant> = BTreeMap::new();
+    for (first, last, b) in order {
+        let Some((begin, end)) = place(b) else { continue };
+        let before = tenants.range(..begin).next_back().filter(|(_, t)| t.end > begin).map(|(at, _)| *at);
+        let inside = tenants.range(begin..end).map(|(at, _)| *at);
+        for at in inside.chain(before).collect::<Vec<_>>() {
+            let Some(tenant) = tenants.remove(&at) else { continue };
+            let in_place = tenant.last == first && (at, tenant.end) == (begin, end);
+            if tenant.last >= first && !in_place {
+                let reason = format!("it overlaps buffer {} in step {first}", tenant.buffer);
+                return Err(error("P6", format!("buffer {b}"), reason));
+            }
+        }
+        tenants.insert(begin, Tenant { buffer: b, end, last });
+    }
+    Ok(())
+}
