@@ -1,16 +1,4 @@
-//! What can be wrong with a text.
-
-/// Why a text is not a graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: {message}")]
-pub struct ParseError {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What was found and what was expected.
-    pub message: String,
-}
+//! The short form of a constraint's error.
 
 /// Returns a constraint error unless the condition holds.
 #[macro_export]

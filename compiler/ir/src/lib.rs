@@ -16,13 +16,12 @@ mod print;
 mod verify;
 
 pub use attr::{Attr, AttrValue, Const, Real};
-pub use error::ParseError;
 pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
 pub use host::HostCall;
 pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
 pub use interp::run;
 pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};
-pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, TensorType, Type, Val};
+pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, ParseError, TensorType, Type, Val};
 pub use parse::{parse, parse_with};
 pub use print::{Printed, print};
 pub use verify::{Failure, Unsound, Verified, verify};

@@ -3,12 +3,14 @@
 //! The parser never panics: every error says line, column and what was expected. What it returns is not verified.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 
 use optc_tensor::{DType, Tensor, element_count};
+use optc_types::Cursor;
 
-use crate::{Attr, Const, Dim, Encoding, Graph, MAX_EXTENT, Op, Output, ParseError, Real, TensorType, Type, Value};
+use crate::{Attr, Const, Graph, Op, Output, ParseError, Real, TensorType, Value};
 
-/// How deep regions and types may nest.
+/// How deep regions may nest.
 const MAX_DEPTH: usize = 64;
 
 /// Parses a graph whose constants are all in the text.
@@ -24,104 +26,34 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
 /// # Errors
 /// The text is not a graph, or names a constant that is not there.
 pub fn parse_with(text: &str, constants: &HashMap<String, Tensor>) -> Result<Graph, ParseError> {
-    let mut parser = Parser { text, at: 0, constants };
+    let mut parser = Parser { cursor: Cursor::new(text), constants };
     let graph = parser.func(0)?;
-    parser.skip();
-    if parser.at < text.len() { Err(parser.error("expected the end of the text")) } else { Ok(graph) }
+    parser.end()?;
+    Ok(graph)
 }
 
 struct Parser<'a> {
-    text: &'a str,
-    at: usize,
+    cursor: Cursor<'a>,
     constants: &'a HashMap<String, Tensor>,
+}
+
+impl<'a> Deref for Parser<'a> {
+    type Target = Cursor<'a>;
+
+    fn deref(&self) -> &Cursor<'a> {
+        &self.cursor
+    }
+}
+
+impl DerefMut for Parser<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.cursor
+    }
 }
 
 type Result_<T> = Result<T, ParseError>;
 
 impl<'a> Parser<'a> {
-    fn error(&self, message: impl Into<String>) -> ParseError {
-        let before = &self.text[..self.at];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        ParseError { line, column, message: message.into() }
-    }
-
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    /// Skips blanks, line ends and `//` comments.
-    fn skip(&mut self) {
-        loop {
-            let trimmed = self.rest().trim_start();
-            self.at = self.text.len() - trimmed.len();
-            if !trimmed.starts_with("//") {
-                return;
-            }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
-        }
-    }
-
-    fn eat(&mut self, token: &str) -> bool {
-        self.skip();
-        let found = self.rest().starts_with(token);
-        if found {
-            self.at += token.len();
-        }
-        found
-    }
-
-    fn expect(&mut self, token: &str) -> Result_<()> {
-        if self.eat(token) { Ok(()) } else { Err(self.error(format!("expected `{token}`"))) }
-    }
-
-    fn take_while(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let end = rest.find(|c| !accept(c)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn word(&mut self, what: &str) -> Result_<&'a str> {
-        self.skip();
-        let word = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
-        if word.is_empty() { Err(self.error(format!("expected {what}"))) } else { Ok(word) }
-    }
-
-    /// A word or a string in quotes.
-    fn symbol(&mut self, what: &str) -> Result_<String> {
-        if self.rest().starts_with('"') { self.string() } else { self.word(what).map(str::to_owned) }
-    }
-
-    fn string(&mut self) -> Result_<String> {
-        self.expect("\"")?;
-        let mut out = String::new();
-        let mut chars = self.rest().char_indices();
-        while let Some((i, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.at += i + 1;
-                    return Ok(out);
-                }
-                '\\' => match chars.next().map(|(_, c)| c) {
-                    Some('n') => out.push('\n'),
-                    Some('t') => out.push('\t'),
-                    Some('r') => out.push('\r'),
-                    Some('0') => out.push('\0'),
-                    Some('u') => {
-                        let hex: String = chars.by_ref().map(|(_, c)| c).skip(1).take_while(|&c| c != '}').collect();
-                        let c = u32::from_str_radix(&hex, 16).ok().and_then(char::from_u32);
-                        out.push(c.ok_or_else(|| self.error("expected `\\u{hex}`"))?);
-                    }
-                    Some(c) => out.push(c),
-                    None => break,
-                },
-                c => out.push(c),
-            }
-        }
-        Err(self.error("the string does not end"))
-    }
-
     fn func(&mut self, depth: usize) -> Result_<Graph> {
         if depth > MAX_DEPTH {
             return Err(self.error("regions are nested too deeply"));
@@ -135,7 +67,7 @@ impl<'a> Parser<'a> {
             self.expect("%")?;
             let name = self.symbol("an input name")?;
             self.expect(":")?;
-            let ty = self.ty(0)?;
+            let ty = self.ty()?;
             let value = graph.add_input(&name, ty);
             self.define(&mut names, name, value)?;
             if !self.eat(",") && !self.rest().trim_start().starts_with(')') {
@@ -148,17 +80,11 @@ impl<'a> Parser<'a> {
         }
         while !self.eat("}") {
             let value = self.operand(&names)?.ok_or_else(|| self.error("an output cannot be absent"))?;
-            let name =
-                if self.eat("as ") { self.string_after_blanks()? } else { format!("out{}", graph.outputs.len()) };
+            let name = if self.eat("as ") { self.string()? } else { format!("out{}", graph.outputs.len()) };
             graph.outputs.push(Output { name, value });
             self.eat(",");
         }
         Ok(graph)
-    }
-
-    fn string_after_blanks(&mut self) -> Result_<String> {
-        self.skip();
-        self.string()
     }
 
     fn define(&self, names: &mut HashMap<String, Value>, name: String, value: Value) -> Result_<()> {
@@ -203,9 +129,9 @@ impl<'a> Parser<'a> {
             Some(op) => op.map_err(|e| self.error(format!("`{op_name}`: {e}")))?,
         };
         self.expect(":")?;
-        let mut types = vec![self.ty(0)?];
+        let mut types = vec![self.ty()?];
         while self.eat(",") {
-            types.push(self.ty(0)?);
+            types.push(self.ty()?);
         }
         if types.len() != results.len() {
             return Err(self.error(format!("expected {} result types, found {}", results.len(), types.len())));
@@ -213,7 +139,7 @@ impl<'a> Parser<'a> {
         let id = graph.add(op, &operands, types);
         if self.eat("loc(") {
             while !self.eat(")") {
-                let loc = self.string_after_blanks()?;
+                let loc = self.string()?;
                 graph.node_mut(id).loc.push(loc);
                 self.eat(",");
             }
@@ -259,10 +185,10 @@ impl<'a> Parser<'a> {
             }
             Some('d') if self.eat("dense<[") => self.dense(),
             Some('t' | 's' | 'o') if ["tensor<", "seq<", "opt<"].iter().any(|t| self.rest().starts_with(t)) => {
-                Ok(Attr::Type(self.ty(0)?))
+                Ok(Attr::Type(self.ty()?))
             }
             Some(c) if c.is_ascii_digit() || matches!(c, '-' | '+') => {
-                let token = self.number()?;
+                let token = self.digits()?;
                 self.scalar_attr(token)
             }
             _ => self.keyword(),
@@ -275,7 +201,7 @@ impl<'a> Parser<'a> {
         if self.rest().starts_with('"') {
             let mut items = vec![];
             while !self.eat("]") {
-                items.push(self.string_after_blanks()?);
+                items.push(self.string()?);
                 self.eat(",");
             }
             return Ok(Attr::Strs(items));
@@ -305,16 +231,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn number(&mut self) -> Result_<&'a str> {
-        self.skip();
-        let token = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'));
-        if token.is_empty() { Err(self.error("expected a number")) } else { Ok(token) }
-    }
-
     fn numbers(&mut self, end: &str) -> Result_<Vec<&'a str>> {
         let mut items = vec![];
         while !self.eat(end) {
-            items.push(self.number()?);
+            items.push(self.digits()?);
             self.eat(",");
         }
         Ok(items)
@@ -323,7 +243,7 @@ impl<'a> Parser<'a> {
     fn dense(&mut self) -> Result_<Attr> {
         let items = self.numbers("]>")?;
         self.expect(":")?;
-        let ty = self.ty(0)?;
+        let ty = self.ty()?;
         let bad = |s: &Self| s.error("the constant's values do not fit its type");
         let (Some(shape), Some(t)) = (ty.as_tensor().and_then(TensorType::static_shape), ty.as_tensor()) else {
             return Err(self.error("a constant has a concrete tensor type"));
@@ -342,81 +262,5 @@ impl<'a> Parser<'a> {
             Tensor::from_i64(t.dtype, &shape, &v.ok_or_else(|| bad(self))?)
         };
         tensor.map(|t| Attr::Const(Const(t))).map_err(|e| self.error(e.to_string()))
-    }
-
-    fn ty(&mut self, depth: usize) -> Result_<Type> {
-        if depth > MAX_DEPTH {
-            return Err(self.error("types are nested too deeply"));
-        }
-        if self.eat("tensor<") {
-            return self.tensor_type().map(Type::Tensor);
-        }
-        let wrap: fn(Box<Type>) -> Type = match () {
-            () if self.eat("seq<") => Type::Sequence,
-            () if self.eat("opt<") => Type::Optional,
-            () => return Err(self.error("expected `tensor<`, `seq<` or `opt<`")),
-        };
-        let inner = self.ty(depth + 1)?;
-        self.expect(">")?;
-        Ok(wrap(Box::new(inner)))
-    }
-
-    fn tensor_type(&mut self) -> Result_<TensorType> {
-        let mut dims = Some(vec![]);
-        if self.eat("*x") {
-            dims = None;
-        }
-        loop {
-            self.skip();
-            let rest = self.rest();
-            let dim = match rest.chars().next() {
-                Some('?') => {
-                    self.at += 1;
-                    Dim::Unknown
-                }
-                Some('"') => Dim::Named(self.string()?.into()),
-                Some(c) if c.is_ascii_digit() => {
-                    let digits = self.take_while(|c| c.is_ascii_digit());
-                    let extent = digits.parse().ok().filter(|&n| n <= MAX_EXTENT);
-                    Dim::Known(extent.ok_or_else(|| self.error(format!("the extent {digits} is too large")))?)
-                }
-                Some(c) if c.is_ascii_uppercase() || c == '_' => {
-                    Dim::Named(self.take_while(|c| (c.is_ascii_alphanumeric() || c == '_') && c != 'x').into())
-                }
-                _ => break,
-            };
-            let Some(dims) = &mut dims else { return Err(self.error("expected a dtype")) };
-            dims.push(dim);
-            self.expect("x")?;
-        }
-        let name = self.word("a dtype")?;
-        let dtype = DType::parse(name).ok_or_else(|| self.error(format!("there is no dtype `{name}`")))?;
-        let mut ty = TensorType::of(dtype, dims);
-        if self.eat(",") {
-            ty.encoding = self.encoding()?;
-            if ty.rank().is_some_and(|rank| !ty.encoding.fits(rank)) {
-                return Err(self.error(format!("a tensor of this rank cannot be `{}`", ty.encoding)));
-            }
-        }
-        self.expect(">")?;
-        Ok(ty)
-    }
-
-    fn encoding(&mut self) -> Result_<Encoding> {
-        match self.word("an encoding")? {
-            "nhwc" => Ok(Encoding::Nhwc),
-            "nchw4c" => Ok(Encoding::Nchw4c),
-            "bcsr" => {
-                self.expect("<")?;
-                let block = self.word("a block")?;
-                let bad = || self.error(format!("`{block}` is not a block, expected `4x1` or the like"));
-                let (rows, cols) = block.split_once('x').ok_or_else(bad)?;
-                let number = |s: &str| s.parse::<u8>().ok().filter(|&n| n > 0).ok_or_else(bad);
-                let encoding = Encoding::Bcsr { rows: number(rows)?, cols: number(cols)? };
-                self.expect(">")?;
-                Ok(encoding)
-            }
-            other => Err(self.error(format!("there is no encoding `{other}`"))),
-        }
     }
 }

@@ -5,11 +5,13 @@ mod error;
 mod host;
 mod product;
 pub mod steps;
+mod text;
 mod types;
 mod value;
 
 pub use error::{GraphError, OpError};
 pub use host::{Callable, HostOp, HostText};
 pub use product::{CostModel, Extents, Numbers, Product};
+pub use text::{Cursor, ParseError};
 pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;
