@@ -5,8 +5,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest that an input may take: generous, since the machine may be busy.
+/// The longest that an input may take of a CPU, whatever else the machine does.
 const SECONDS: u64 = 10;
+/// The longest that it may wait for something that does not come.
+const WAIT: u64 = 300;
 
 /// Inputs begun and done; odd while one runs.
 static TURN: AtomicU64 = AtomicU64::new(0);
@@ -14,14 +16,17 @@ static TURN: AtomicU64 = AtomicU64::new(0);
 /// Starts the thread that watches the time.
 pub fn start() {
     std::thread::spawn(|| {
-        let (mut turn, mut since) = (0, Instant::now());
+        let (mut turn, mut since) = (0, (cpu_time(), Instant::now()));
         loop {
             std::thread::sleep(Duration::from_millis(200));
             let now = TURN.load(Ordering::Relaxed);
             if now != turn || now.is_multiple_of(2) {
-                (turn, since) = (now, Instant::now());
-            } else if since.elapsed() > Duration::from_secs(SECONDS) {
-                eprintln!("an input takes more than {SECONDS} seconds");
+                (turn, since) = (now, (cpu_time(), Instant::now()));
+            } else if cpu_time() - since.0 > Duration::from_secs(SECONDS) {
+                eprintln!("an input takes more than {SECONDS} seconds of a CPU");
+                std::process::abort();
+            } else if since.1.elapsed() > Duration::from_secs(WAIT) {
+                eprintln!("an input waits for more than {WAIT} seconds");
                 std::process::abort();
             }
         }
