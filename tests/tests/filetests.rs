@@ -16,7 +16,7 @@
 use std::path::Path;
 
 use optc_codegen::lower::{Options, Target, lower};
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::loaded;
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_tests::literal;
@@ -86,7 +86,7 @@ fn plan(text: &str, pipeline: &str) -> Result<String, String> {
     let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
     manager.run(&passes, &mut graph).map_err(|e| e.to_string())?;
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
-    let target = Target { isa, machine: Machine::default() };
+    let target = Target { isa, caches: Caches::default() };
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
     Ok(loaded(&program).map_err(|e| e.to_string())?.to_string())

@@ -61,7 +61,18 @@ fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, L
 /// Lowers a case for an instruction set that the machine lacks: no machine code is made.
 fn lowers(case: &Case, isa: &'static Isa) -> Result<(), String> {
     let program = compile(prepared(case)?, isa, Tuning::default()).map_err(|e| e.to_string())?;
-    program.verify().map_err(|e| e.to_string())
+    program.verify().map_err(|e| e.to_string())?;
+    reads_back(&program)
+}
+
+/// That the program's text, read back, is the program.
+fn reads_back(program: &Program) -> Result<(), String> {
+    let printed = program.print();
+    let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
+    match read.map_err(|e| format!("its text: {e}"))? == *program {
+        true => Ok(()),
+        false => Err("its text, read back, is another program".to_owned()),
+    }
 }
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.
@@ -85,6 +96,7 @@ fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Ve
         (false, false) => Ran::Elsewhere,
     };
     let pool = Pool::new(case.threads).map_err(|e| e.to_string())?;
+    reads_back(&compiled)?;
     let plan = loaded(&compiled).map_err(|e| e.to_string())?;
     let name = format!("{}, seed {seed}, {} after `{}`", kind.name, isa.name, case.passes);
     let found = run_guarded(&plan, &case.inputs, &pool, &name).map_err(|e| e.to_string())?;

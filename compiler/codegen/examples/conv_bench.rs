@@ -8,7 +8,7 @@ use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
 use optc_codegen::peak::Peak;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::time::Instant;
 
@@ -84,7 +84,7 @@ fn dense(size: usize, channels: usize, filters: usize, kernel: usize, stride: us
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let isa = Isa::host();
     let problem = conv(&c);
-    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::host()))?;
+    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Caches::host()))?;
     let constants = built.table.into_iter().map(|t| (2, t)).collect();
     Ok(Layer { kernel: built.kernel, constants, flops: 2 * out * out * filters * channels * kernel * kernel })
 }

@@ -5,7 +5,7 @@
 use optc_codegen::contract::{Contract, Schedule, contract};
 use optc_codegen::emit::Code;
 use optc_codegen::peak::Peak;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use std::time::Instant;
 
 fn problems() -> Vec<(&'static str, Contract)> {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (mr, nr) in tiles {
         for (name, c) in problems() {
-            let chosen = Schedule::choose(&c, isa, &Machine::host());
+            let chosen = Schedule::choose(&c, isa, &Caches::host());
             let schedule = Schedule { mr, nr, mc: chosen.mc.next_multiple_of(mr), ..chosen };
             let built = contract(&c, isa, schedule)?;
             let start = Instant::now();

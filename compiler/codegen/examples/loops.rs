@@ -5,7 +5,7 @@ use optc_codegen::contract::{Contract, Conv, Schedule, contract};
 use optc_codegen::emit::tile_code;
 use optc_codegen::int8::{self, Form, Product};
 use optc_codegen::nest::Kernel;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::window::{Axis, Reduce, Window, window};
 use optc_codegen::winograd::{F4, Winograd};
 use std::error::Error;
@@ -17,11 +17,11 @@ fn axis(size: usize) -> Axis {
 }
 
 fn kernels(isa: &Isa) -> Result<Vec<(&'static str, Kernel)>, Box<dyn Error>> {
-    let machine = Machine::default();
-    let dense = |c: &Contract| Ok::<_, Box<dyn Error>>(contract(c, isa, Schedule::choose(c, isa, &machine))?.kernel);
+    let caches = Caches::default();
+    let dense = |c: &Contract| Ok::<_, Box<dyn Error>>(contract(c, isa, Schedule::choose(c, isa, &caches))?.kernel);
     let narrow = |form: Form| {
         let p = Product::points(SIZE, SIZE, SIZE, form);
-        int8::product(&p, isa, int8::Schedule::choose(&p, isa, &machine))
+        int8::product(&p, isa, int8::Schedule::choose(&p, isa, &caches))
     };
     let axes = [Axis::NONE, axis(56), axis(56)];
     let conv = Conv::channels_last(1, 64, 64, 1, axes);

@@ -7,7 +7,7 @@ use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
 use optc_codegen::separable::{Separable, separable};
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::tile::Binary;
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::sync::Barrier;
@@ -85,7 +85,7 @@ fn clipped() -> Expr {
 }
 
 fn main() -> Result<(), Failure> {
-    let (isa, machine) = (Isa::host(), Machine::host());
+    let (isa, caches) = (Isa::host(), Caches::host());
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     for (inputs, size, channels, kernel, stride) in PAIRS {
         let point = Axis { size, out: size, ..Axis::NONE };
@@ -100,9 +100,9 @@ fn main() -> Result<(), Failure> {
             println!("{inputs:4} -> {channels:4} {size}x{size}: {why}");
             continue;
         }
-        let cut = both.cut(&machine);
-        let pays = if both.pays(cut, &machine) { "" } else { ", not taken" };
-        let schedule = Schedule::choose(&both.dense, isa, &machine);
+        let cut = both.cut(&caches);
+        let pays = if both.pays(cut, &caches) { "" } else { ", not taken" };
+        let schedule = Schedule::choose(&both.dense, isa, &caches);
         let dense = contract(&both.dense, isa, schedule)?.kernel;
         let t = times(&[&dense, &window(&both.window, isa).kernel, &separable(&both, isa, cut)?], threads)?;
         println!(

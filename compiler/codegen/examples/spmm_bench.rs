@@ -10,7 +10,7 @@ use optc_codegen::expr::Expr;
 use optc_codegen::int8;
 use optc_codegen::nest::Kernel;
 use optc_codegen::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::random_floats;
 use optc_codegen::tile::{Binary, Mem};
 use optc_codegen::window::{Axis, View};
@@ -90,7 +90,7 @@ impl Layer {
         let Layer { m, k, n, zeros, block } = *self;
         let mut dense = Contract::matmul(1, n, m, k);
         dense.epilogue = Expr::Operand(0).relu();
-        let dense = contract(&dense, isa, contract::Schedule::choose(&dense, isa, &Machine::host()))?.kernel;
+        let dense = contract(&dense, isa, contract::Schedule::choose(&dense, isa, &Caches::host()))?.kernel;
         let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block.0);
         let mut product = Spmm::product(1, m, n, k);
         product.epilogue = Expr::Operand(0).relu();
@@ -125,7 +125,7 @@ impl Layer {
             own_weights: false,
             form: int8::Form::Pairs,
         };
-        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &Machine::host()));
+        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &Caches::host()));
         let matrix: Vec<i16> = sparse(m, k, (block, width), zeros).iter().map(|v| (v * 200.0) as i16).collect();
         let weights = Bcsr::with_blocks(&matrix, (m, k), (block, width));
         let place = |rows: usize| Place { bytes: rows * n, offset: 0, batch_stride: 0 };

@@ -2,7 +2,7 @@
 
 use crate::contract::{Contract, Schedule, contract};
 use crate::emit::EmitError;
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use crate::timed::Timed;
 
 /// A compiled product of two square matrices; [`GemmPeak::measure`] may be called between runs of another kernel.
@@ -18,9 +18,9 @@ impl GemmPeak {
     /// # Errors
     ///
     /// When the host cannot be compiled for.
-    pub fn new(size: usize, isa: &Isa, machine: &Machine) -> Result<GemmPeak, EmitError> {
+    pub fn new(size: usize, isa: &Isa, caches: &Caches) -> Result<GemmPeak, EmitError> {
         let product = Contract::matmul(1, size, size, size);
-        let built = contract(&product, isa, Schedule::choose(&product, isa, machine));
+        let built = contract(&product, isa, Schedule::choose(&product, isa, caches));
         let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
         let timed = Timed::new(&built.kernel)?;
         let operations = 2.0 * (size as f64).powi(3);
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_small_product_runs() {
-        let mut gemm = GemmPeak::new(20, Isa::host(), &Machine::default()).unwrap();
+        let mut gemm = GemmPeak::new(20, Isa::host(), &Caches::default()).unwrap();
         assert!(gemm.measure() > 0.0 && gemm.measure().is_finite());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::emit::{Code, EmitError};
 use crate::nest::{Access, Kernel, call, for_loop};
-use crate::target::{Isa, Level, Machine};
+use crate::target::{Caches, Isa, Level};
 use crate::tile::{Binary, Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product, Tile, TileBuilder, Unary};
 use std::time::Instant;
 
@@ -180,12 +180,12 @@ fn matrix_loop(isa: &Isa, of: Product) -> Tile {
 /// # Errors
 ///
 /// When the host cannot be compiled for.
-pub fn bandwidth(machine: &Machine) -> Result<Vec<Bandwidth>, EmitError> {
+pub fn bandwidth(caches: &Caches) -> Result<Vec<Bandwidth>, EmitError> {
     let levels = [
-        ("L1", machine.l1 / 2),
-        ("L2", machine.l2 / 2),
-        ("L3", (machine.l3 / 2).max(2 * machine.l2)),
-        ("DRAM", (4 * machine.l3).clamp(64 << 20, 256 << 20)),
+        ("L1", caches.l1 / 2),
+        ("L2", caches.l2 / 2),
+        ("L3", (caches.l3 / 2).max(2 * caches.l2)),
+        ("DRAM", (4 * caches.l3).clamp(64 << 20, 256 << 20)),
     ];
     levels.into_iter().map(|(level, bytes)| load_level(level, bytes)).collect()
 }

@@ -6,7 +6,7 @@ use crate::cost::int8::Rates;
 use crate::emit::EmitError;
 use crate::int8::{Form, Product, Schedule, product};
 use crate::nest::Kernel;
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use crate::timed::Timed;
 
 /// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
@@ -19,14 +19,14 @@ const RUNS: usize = 50;
 /// The host cannot be compiled for.
 pub fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let (m, n, k) = SIZE;
-    let machine = Machine::host();
+    let caches = Caches::host();
     let float = Contract::matmul(1, m, n, k);
-    let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &machine));
+    let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &caches));
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
     let form = Form::choose(isa, m, &[]);
     let integer = |n: usize| {
         let problem = Product::points(m, n, k, form);
-        product(&problem, isa, Schedule::choose(&problem, isa, &machine))
+        product(&problem, isa, Schedule::choose(&problem, isa, &caches))
     };
     // One panel's results for as many rows: what is left of the time is staging.
     let narrow = form.tile(isa).1 * isa.lanes();

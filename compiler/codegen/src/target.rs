@@ -240,7 +240,7 @@ use other::*;
 
 /// Sizes of the caches that blocking depends on, in bytes for one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+pub struct Caches {
     /// Data cache of level 1.
     pub l1: usize,
     /// Cache of level 2.
@@ -249,17 +249,17 @@ pub struct Machine {
     pub l3: usize,
 }
 
-impl Default for Machine {
+impl Default for Caches {
     fn default() -> Self {
-        Machine { l1: 32 << 10, l2: 512 << 10, l3: 8 << 20 }
+        Caches { l1: 32 << 10, l2: 512 << 10, l3: 8 << 20 }
     }
 }
 
-impl Machine {
+impl Caches {
     /// The caches of this machine as the operating system reports them, defaults where it does not.
-    pub fn host() -> Machine {
-        let default = Machine::default();
-        Machine {
+    pub fn host() -> Caches {
+        let default = Caches::default();
+        Caches {
             l1: cache_size(libc::_SC_LEVEL1_DCACHE_SIZE).unwrap_or(default.l1),
             l2: cache_size(libc::_SC_LEVEL2_CACHE_SIZE).unwrap_or(default.l2),
             l3: cache_size(libc::_SC_LEVEL3_CACHE_SIZE).unwrap_or(default.l3),

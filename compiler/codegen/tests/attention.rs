@@ -5,7 +5,7 @@
 use optc_codegen::attention::{Attention, Matrices, attention};
 use optc_codegen::contract::{Operand, PackB, pack_b, packed_len};
 use optc_codegen::expr::Expr;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
     let mask: Vec<f32> = (0..queries * keys)
         .map(|i| if i < keys || i % 7 == 3 { f32::NEG_INFINITY } else { 0.1 * (i % 5) as f32 })
         .collect();
-    let kernel = attention(&problem, isa, &Machine { l2, ..Machine::default() }).unwrap();
+    let kernel = attention(&problem, isa, &Caches { l2, ..Caches::default() }).unwrap();
     kernel.verify().unwrap();
     let inputs = [&q, &packed(&k, heads, &of_keys, nr), &packed(&v, heads, &of_values, nr), &mask];
     let mut buffers: Vec<_> = inputs.iter().map(|v| bytes_of(v)).collect();

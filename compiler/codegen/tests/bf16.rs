@@ -4,7 +4,7 @@
 use optc_codegen::expr::Expr;
 use optc_codegen::int8::{Form, Product, Schedule, pack, product};
 use optc_codegen::nest::parse_kernel;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
@@ -97,7 +97,7 @@ fn run_in(
     };
     let [x, weights, biases] = data([images, groups, channels, filters], axes);
     let weight = |f: usize, c: usize, y: usize, x: usize| weights[((f * channels + c) * h.kernel + y) * w.kernel + x];
-    let schedule = Schedule::choose(&problem, isa, &Machine::default());
+    let schedule = Schedule::choose(&problem, isa, &Caches::default());
     let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
             pack(&problem.pack(), schedule.nr, |row, tap, k, n| {
@@ -106,7 +106,7 @@ fn run_in(
         })
         .collect();
     let problem = problem.merged();
-    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Machine::default()) };
+    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Caches::default()) };
     let kernel = product(&problem, isa, schedule);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
     let mut buffers = vec![stored(mem, &x), packed, bytes_of(&biases), vec![0xee; problem.dst.bytes]];
@@ -191,7 +191,7 @@ fn what_is_not_a_number_stays_where_it_is() {
         for form in [Form::Halves, Form::Widened] {
             // Three elements a row: the last pair of a row ends in the next one, which is not a number.
             let problem = Product::points(2, 1, 3, form);
-            let schedule = Schedule::choose(&problem, isa, &Machine::default());
+            let schedule = Schedule::choose(&problem, isa, &Caches::default());
             let kernel = product(&problem, isa, schedule);
             let packed = pack(&problem.pack(), schedule.nr, |_, _, _, _| 0x3f80);
             let nan = f32::NAN;

@@ -6,7 +6,7 @@ use optc_codegen::contract::{
 };
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::parse_kernel;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
@@ -39,7 +39,7 @@ fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
 
 fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
     let mut c = Contract::matmul(batch, m, n, k);
-    let schedule = Schedule::choose(&c, isa, &Machine::default());
+    let schedule = Schedule::choose(&c, isa, &Caches::default());
     let nr = schedule.nr;
     c.own_b = true;
     c.operands = vec![
@@ -103,7 +103,7 @@ fn equal_columns_have_equal_sums_wherever_they_are() {
         let (nr, k) = (isa.contract_f32.1 * isa.lanes(), 37);
         let (m, n) = (isa.contract_f32.0 + 1, nr + nr / 2);
         let c = Contract::matmul(1, m, n, k);
-        let schedule = Schedule::choose(&c, isa, &Machine::default());
+        let schedule = Schedule::choose(&c, isa, &Caches::default());
         let nr = schedule.nr;
         let column = random_floats(k, 1);
         let b: Vec<f32> = (0..k * n).map(|i| column[i / n]).collect();
@@ -154,7 +154,7 @@ fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
 
 fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
     let problem = conv(c);
-    let schedule = schedule(Schedule::choose(&problem, isa, &Machine::default()));
+    let schedule = schedule(Schedule::choose(&problem, isa, &Caches::default()));
     let nr = schedule.nr;
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
@@ -247,13 +247,13 @@ fn tables_of_large_images_are_small() {
     let large = Conv::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
     let isa = Isa::host();
     let problem = conv(&large);
-    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Machine::default())).unwrap();
+    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Caches::default())).unwrap();
     let bytes = built.table.unwrap().len();
     assert!(bytes < 1 << 21, "{bytes}");
     let mut far = large.clone();
     far.src.strides[2] = 1 << 33;
     let problem = conv(&far);
-    let schedule = Schedule::choose(&problem, isa, &Machine::default());
+    let schedule = Schedule::choose(&problem, isa, &Caches::default());
     assert!(matches!(contract(&problem, isa, schedule), Err(ContractError::Reach(_))));
 }
 

@@ -4,7 +4,7 @@
 use optc_codegen::expr::Expr;
 use optc_codegen::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use optc_codegen::nest::{Kernel, parse_kernel};
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, random_floats, run_here};
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
@@ -103,7 +103,7 @@ fn check_on(
         }
         want.extend(sum.to_le_bytes());
     }
-    let schedule = Schedule::choose(&problem, isa, &Machine::default());
+    let schedule = Schedule::choose(&problem, isa, &Caches::default());
     let packing = problem.pack();
     let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
@@ -114,7 +114,7 @@ fn check_on(
         .collect();
     let biases = (0..all as i32).flat_map(|f| (f * 1000 - 7).to_le_bytes()).collect();
     let problem = problem.merged();
-    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Machine::default()) };
+    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Caches::default()) };
     let kernel = product(&problem, isa, schedule);
     let dst = vec![0xee; problem.dst.bytes];
     assert_eq!(run(&kernel, vec![x, packed, biases, dst], want.len() < 20_000), want, "{problem:?}");

@@ -6,7 +6,7 @@
 use optc_codegen::contract::{Conv, Schedule, contract, conv};
 use optc_codegen::expr::Expr;
 use optc_codegen::separable::{Cut, Separable, filters, separable};
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, bytes_of, isas, random_floats, run_here};
 use optc_codegen::tile::Binary;
 use optc_codegen::window::{self, Axis, Reduce, View, Window, window};
@@ -47,7 +47,7 @@ fn problem(isa: &Isa, s: Shape, [high, wide]: [Axis; 2]) -> Separable {
 fn check(isa: &Isa, shape: Shape, axes: [Axis; 2], cut: Option<Cut>) {
     let s = problem(isa, shape, axes);
     assert_eq!(s.declines(), None);
-    let cut = cut.unwrap_or_else(|| s.cut(&Machine::default()));
+    let cut = cut.unwrap_or_else(|| s.cut(&Caches::default()));
     let (c, w) = (&s.dense, &s.window);
     let floats =
         |n: usize, seed: u64| random_floats(n, seed).iter().map(|x| (8.0 * x).round() / 8.0).collect::<Vec<_>>();
@@ -130,11 +130,11 @@ fn what_does_not_suit_is_declined() {
 #[test]
 fn a_long_source_behind_l2_is_not_read_for_every_group() {
     let isa = Isa::by_name("avx2").unwrap();
-    let machine = Machine { l2: 512 << 10, ..Machine::default() };
+    let caches = Caches { l2: 512 << 10, ..Caches::default() };
     let pays = |inputs: usize, size: usize, panels: usize, stride: usize| {
         let high = axis(size, 3, stride, 1, [1, 1]).unwrap();
         let s = problem(isa, Shape { batch: 1, inputs, panels, gap: 0 }, [high, high]);
-        s.pays(s.cut(&machine), &machine)
+        s.pays(s.cut(&caches), &caches)
     };
     assert!(pays(16, 112, 6, 2) && pays(64, 56, 8, 1) && pays(512, 14, 32, 1));
     assert!(!pays(128, 56, 8, 2));

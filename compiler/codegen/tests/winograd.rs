@@ -5,7 +5,7 @@
 use optc_codegen::contract::{Conv, Schedule, contract};
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
-use optc_codegen::target::{Isa, Machine};
+use optc_codegen::target::{Caches, Isa};
 use optc_codegen::testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use optc_codegen::window::{Axis, View};
 use optc_codegen::winograd::{F2, F4, Form, Winograd};
@@ -64,7 +64,7 @@ fn result(kernel: &Kernel, mut buffers: Vec<Vec<u8>>, interpret: bool) -> Vec<u8
 fn check(c: &Conv, form: &'static Form, isa: &Isa, interpret: bool) {
     let winograd = Winograd::of(c, form).unwrap();
     let product = winograd.product();
-    let schedule = Schedule::choose(&product, isa, &Machine::default());
+    let schedule = Schedule::choose(&product, isa, &Caches::default());
     let nr = schedule.nr;
     let [x, w, bias] = [c.src.bytes / 4, 9 * c.channels * c.filters, c.filters].map(|n| random_floats(n, n as u64));
     let residual = random_floats(c.dst.bytes / 4, 5);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use optc_codegen::lower::Target;
-use optc_codegen::target::{ISAS, Isa, Machine};
+use optc_codegen::target::{Caches, ISAS, Isa};
 use optc_passes::{Int8Pays, Layer, PassOptions};
 use optc_tensor::{Access, Memory};
 
@@ -113,7 +113,7 @@ impl Options {
             None => Isa::host(),
             Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
         };
-        Ok(Target { isa, machine: Machine::host() })
+        Ok(Target { isa, caches: Caches::host() })
     }
 
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.

@@ -110,7 +110,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
 
 /// The name under which this machine's choices are kept, for a target and a number of threads.
 pub(crate) fn machine_name(target: &Target, threads: usize) -> String {
-    let m = target.machine;
+    let m = target.caches;
     let [l1, l2, l3] = [m.l1, m.l2, m.l3].map(|bytes| bytes >> 10);
     format!("{}, {}, caches of {l1}, {l2} and {l3} KiB, {threads} threads", cpu_name(), target.isa.name)
 }

@@ -18,7 +18,7 @@ use crate::expr::Expr;
 use crate::fold::{Folding, folding, softmax_of_seen};
 use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var};
 use crate::space::View;
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use crate::tile::Mem;
 
 /// The rows of a matrix for each head: bytes of the buffer, from one head to the next and from one row to the next.
@@ -64,9 +64,9 @@ impl Attention {
     }
 
     /// Queries of a block: whole tiles, or all of them.
-    fn block(&self, isa: &Isa, machine: &Machine) -> usize {
+    fn block(&self, isa: &Isa, caches: &Caches) -> usize {
         let mr = isa.contract_f32.0;
-        let fit = machine.l2 / 2 / (8 * self.keys);
+        let fit = caches.l2 / 2 / (8 * self.keys);
         self.queries.min((fit / mr * mr).max(mr))
     }
 }
@@ -76,8 +76,8 @@ impl Attention {
 ///
 /// # Errors
 /// As [`contract`].
-pub fn attention(a: &Attention, isa: &Isa, machine: &Machine) -> Result<Kernel, ContractError> {
-    let (block, nr) = (a.block(isa, machine), isa.contract_f32.1 * isa.lanes());
+pub fn attention(a: &Attention, isa: &Isa, caches: &Caches) -> Result<Kernel, ContractError> {
+    let (block, nr) = (a.block(isa, caches), isa.contract_f32.1 * isa.lanes());
     let blocks = a.queries.div_ceil(block);
     let mut kernel = Kernel::new(format!("attention_f32_{block}x{}", a.keys), (a.heads * blocks) as u64);
     let packed = |k: usize, n: usize, stride: i64| stride as usize * (a.heads - 1) + 4 * packed_len(1, k, n, nr);

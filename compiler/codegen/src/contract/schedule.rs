@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Contract, Rows, Taps, tile};
-use crate::target::{Emitter, Isa, Machine};
+use crate::target::{Caches, Emitter, Isa};
 
 /// How a contraction is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +33,16 @@ const ROWS: usize = 12;
 impl Schedule {
     /// Chooses for a target and a machine: the tile that suits the columns, a block of A in half of L2, and enough tasks for a
     /// few threads.
-    pub fn choose(c: &Contract, isa: &Isa, machine: &Machine) -> Schedule {
-        Schedule::with_tile(c, suited(c, isa), isa, machine)
+    pub fn choose(c: &Contract, isa: &Isa, caches: &Caches) -> Schedule {
+        Schedule::with_tile(c, suited(c, isa), isa, caches)
     }
 
     /// The choice for tiles of so many rows and vectors.
-    fn with_tile(c: &Contract, (mr, vectors): (usize, usize), isa: &Isa, machine: &Machine) -> Schedule {
+    fn with_tile(c: &Contract, (mr, vectors): (usize, usize), isa: &Isa, caches: &Caches) -> Schedule {
         let nr = vectors * isa.lanes();
         // Taps of a table overlap: the rows that they name are about as many bytes as one tap of each.
         let row_bytes = 4 * c.k;
-        let fit = (machine.l2 / 2 / row_bytes.max(1)).clamp(mr, 64 * mr);
+        let fit = (caches.l2 / 2 / row_bytes.max(1)).clamp(mr, 64 * mr);
         // At least 16 tasks balance a few threads. The smaller operand is the one to be read again by each: a large B
         // (late convolutions) is cut by panels, else A by rows, in whole tiles.
         let large_b = c.taps * c.k * c.n > c.m * c.k;
@@ -51,7 +51,7 @@ impl Schedule {
         let mc = match &c.rows {
             // Whole rows of the result, many of them: each copies the source rows under its window.
             Rows::Pixels(p) if p.taps == Taps::Staged => {
-                let fit = (1..p.axes[1].out).take_while(|&r| p.staged_rows(r) * p.staged_row() <= machine.l2 / 4);
+                let fit = (1..p.axes[1].out).take_while(|&r| p.staged_rows(r) * p.staged_row() <= caches.l2 / 4);
                 p.axes[2].out * p.axes[1].out.div_ceil(TASKS).clamp(1, fit.last().unwrap_or(1))
             }
             Rows::Pixels(_) | Rows::Stride(_) => fit.min(share).next_multiple_of(mr),
@@ -68,8 +68,8 @@ impl Schedule {
 
     /// Schedules that may be faster, [the choice](Schedule::choose) first: other tiles whose sums stay in registers, those that divide the
     /// rows evenly among them, and blocks of half and of twice the rows, and of all panels or a few.
-    pub fn options(c: &Contract, isa: &Isa, machine: &Machine) -> Vec<Schedule> {
-        let chosen = Schedule::choose(c, isa, machine);
+    pub fn options(c: &Contract, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
+        let chosen = Schedule::choose(c, isa, caches);
         let mut options = vec![chosen];
         let mut offer = |s: Schedule| {
             if !options.contains(&s) {
@@ -77,7 +77,7 @@ impl Schedule {
             }
         };
         for tile in [isa.contract_f32].into_iter().chain(tiles(c, isa)) {
-            offer(Schedule::with_tile(c, tile, isa, machine));
+            offer(Schedule::with_tile(c, tile, isa, caches));
         }
         let unit = match &c.rows {
             Rows::Pixels(p) if p.taps == Taps::Staged => p.axes[2].out,
@@ -168,7 +168,7 @@ mod tests {
     fn few_columns_have_tiles_of_their_own() {
         let isa = Isa::by_name("avx2").expect("a row of the table");
         let tile = |isa: &Isa, n: usize| {
-            let s = Schedule::choose(&Contract::matmul(1, 3136, n, 144), isa, &Machine::default());
+            let s = Schedule::choose(&Contract::matmul(1, 3136, n, 144), isa, &Caches::default());
             (s.mr, s.nr)
         };
         assert_eq!([16, 32, 144].map(|n| tile(isa, n)), [(6, 16); 3]);
@@ -182,9 +182,9 @@ mod tests {
         for isa in ISAS {
             for (m, n, k) in [(49, 512, 512), (3136, 64, 64), (1, 1000, 1280), (7, 3, 5)] {
                 let c = Contract::matmul(1, m, n, k);
-                let machine = Machine::default();
-                let options = Schedule::options(&c, isa, &machine);
-                assert_eq!(options[0], Schedule::choose(&c, isa, &machine));
+                let caches = Caches::default();
+                let options = Schedule::options(&c, isa, &caches);
+                assert_eq!(options[0], Schedule::choose(&c, isa, &caches));
                 assert!(options.len() > 1, "{} {m} {n}: {options:?}", isa.name);
                 for (i, s) in options.iter().enumerate() {
                     let vectors = s.nr / isa.lanes();

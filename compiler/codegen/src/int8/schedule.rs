@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Product;
 use crate::contract::{TASKS, panels};
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use crate::window::Axis;
 
 /// How a product is cut.
@@ -24,16 +24,16 @@ pub struct Schedule {
 
 impl Schedule {
     /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
-    pub fn choose(p: &Product, isa: &Isa, machine: &Machine) -> Schedule {
-        Schedule::with_tile(p, p.form.tile(isa).0, isa, machine)
+    pub fn choose(p: &Product, isa: &Isa, caches: &Caches) -> Schedule {
+        Schedule::with_tile(p, p.form.tile(isa).0, isa, caches)
     }
 
     /// The choice for tiles of `mr` pixels.
-    fn with_tile(p: &Product, mr: usize, isa: &Isa, machine: &Machine) -> Schedule {
+    fn with_tile(p: &Product, mr: usize, isa: &Isa, caches: &Caches) -> Schedule {
         let nr = p.form.tile(isa).1 * isa.lanes();
         let [h, w] = p.axes.map(|a| a.out);
         let parts = TASKS.div_ceil((p.images * p.groups).max(1));
-        let room = machine.l2 / 4;
+        let room = caches.l2 / 4;
         let (rows, columns) = if p.is_points() {
             let fit = (room / (p.form.staged_bytes() * p.staged_channels() * p.axes[1].stride).max(1)).max(mr);
             (1, fit.min(w.div_ceil(parts).max(4 * mr)).next_multiple_of(mr).min(w))
@@ -54,8 +54,8 @@ impl Schedule {
 
     /// Schedules that may be faster, [the choice](Schedule::choose) first: tiles that divide the columns evenly, and blocks of half and of
     /// twice the pixels, and of all panels or a few. Packed weights are the same for all.
-    pub fn options(p: &Product, isa: &Isa, machine: &Machine) -> Vec<Schedule> {
-        let chosen = Schedule::choose(p, isa, machine);
+    pub fn options(p: &Product, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
+        let chosen = Schedule::choose(p, isa, caches);
         let mut options = vec![chosen];
         let mut offer = |s: Schedule| {
             if !options.contains(&s) {
@@ -64,7 +64,7 @@ impl Schedule {
         };
         let [h, w] = p.axes.map(|a| a.out);
         if !p.form.is_blocked() {
-            offer(Schedule::with_tile(p, w.div_ceil(w.div_ceil(chosen.mr)), isa, machine));
+            offer(Schedule::with_tile(p, w.div_ceil(w.div_ceil(chosen.mr)), isa, caches));
         }
         for double in [1, 4, 8] {
             let block = match p.is_points() {
@@ -117,9 +117,9 @@ mod tests {
         for isa in ISAS {
             for (m, n, k) in [(49, 512, 512), (3136, 64, 64), (1, 1000, 1280), (7, 3, 5)] {
                 let p = Product::points(m, n, k, Form::Pairs);
-                let machine = Machine::default();
-                let options = Schedule::options(&p, isa, &machine);
-                assert_eq!(options[0], Schedule::choose(&p, isa, &machine));
+                let caches = Caches::default();
+                let options = Schedule::options(&p, isa, &caches);
+                assert_eq!(options[0], Schedule::choose(&p, isa, &caches));
                 for (i, s) in options.iter().enumerate() {
                     assert!(!options[..i].contains(s) && s.panels > 0 && s.nr == options[0].nr, "{}: {s}", isa.name);
                     assert!(s.columns == m || s.columns.is_multiple_of(s.mr), "{}: {s}", isa.name);

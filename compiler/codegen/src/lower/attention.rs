@@ -103,7 +103,7 @@ impl Lowering {
             args.push(view.at);
         }
         args.push(dst.at);
-        let kernel = attention::attention(&problem, self.target.isa, &self.target.machine);
+        let kernel = attention::attention(&problem, self.target.isa, &self.target.caches);
         let kernel = kernel.map_err(|e| Declined::new(e.to_string()))?;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let info = Info { loc: loc.to_vec(), flops: problem.flops(), bytes, ..Info::default() };

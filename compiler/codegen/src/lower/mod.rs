@@ -51,7 +51,7 @@ use optc_types::steps::{Port, Slot, Step, Stored};
 
 use crate::nest::Kernel;
 use crate::program::Program;
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use memory::{Draft, Kind};
 use optc_types::{Extents, HostText};
 pub use report::{Choice, Decision, NodeReport};
@@ -65,13 +65,13 @@ pub struct Target {
     /// The instruction set.
     pub isa: &'static Isa,
     /// The caches.
-    pub machine: Machine,
+    pub caches: Caches,
 }
 
 impl Target {
     /// This machine.
     pub fn host() -> Target {
-        Target { isa: Isa::host(), machine: Machine::host() }
+        Target { isa: Isa::host(), caches: Caches::host() }
     }
 }
 
@@ -287,7 +287,7 @@ impl Lowering {
         match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
             (Ok(decision), ..) => {
                 let report = NodeReport::new(&node, decision, self.choice, self.product);
-                self.report.push(NodeReport { apart: self.apart, ..report });
+                self.report.push(NodeReport { apart: self.apart.map(str::to_owned), ..report });
             }
             // No single kernel takes the region: its ops go their own ways.
             (Err(_), Op::Fused(_), [region]) if !self.unproven.contains(&id) => self.unfuse(id, &node, region)?,

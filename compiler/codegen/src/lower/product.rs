@@ -342,7 +342,7 @@ impl Lowering {
         dst: BufRef,
         loc: &[String],
     ) -> Lowered {
-        let options = Schedule::options(&problem, self.target.isa, &self.target.machine);
+        let options = Schedule::options(&problem, self.target.isa, &self.target.caches);
         let (schedule, point) = self.pick(problem.key(), options);
         let kernel = product(&problem, self.target.isa, schedule);
         let taps = problem.axes[0].kernel * problem.axes[1].kernel;

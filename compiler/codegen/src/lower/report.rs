@@ -55,7 +55,7 @@ pub struct NodeReport {
     /// What the node multiplies, if it is a product.
     pub product: Option<Extents>,
     /// Why a depthwise convolution is not one kernel with the product before it.
-    pub apart: Option<&'static str>,
+    pub apart: Option<String>,
 }
 
 impl NodeReport {

@@ -64,8 +64,8 @@ impl Lowering {
         if let Some(why) = problem.declines() {
             return Err(why);
         }
-        let cut = problem.cut(&self.target.machine);
-        if !problem.pays(cut, &self.target.machine) {
+        let cut = problem.cut(&self.target.caches);
+        if !problem.pays(cut, &self.target.caches) {
             return Err("each group of channels would read a long source again");
         }
         let kernel =

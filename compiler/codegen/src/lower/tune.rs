@@ -51,7 +51,7 @@ impl Lowering {
 
     /// How a contraction is cut.
     pub(super) fn schedule(&mut self, c: &Contract) -> (Schedule, Open) {
-        let options = Schedule::options(c, self.target.isa, &self.target.machine);
+        let options = Schedule::options(c, self.target.isa, &self.target.caches);
         self.pick(c.key(), options)
     }
 }

@@ -6,6 +6,8 @@
 
 mod compact;
 mod interp;
+mod parse;
+mod print;
 mod verify;
 
 pub use interp::InterpretError;
@@ -45,4 +47,13 @@ pub struct Program {
     pub report: Vec<NodeReport>,
     /// Where there were several ways to make a kernel.
     pub points: Vec<Point>,
+}
+
+/// A program's text and the constants that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramText {
+    /// The text.
+    pub text: String,
+    /// `(name, data)` of all constants.
+    pub constants: Vec<(String, Tensor)>,
 }

@@ -39,6 +39,14 @@ impl Program {
             kernel.verify().map_err(failed)?;
         }
         (0..self.buffers.len()).try_for_each(|b| self.buffer(b))?;
+        let filled = self.inputs.len() + self.steps.iter().map(results).sum::<usize>();
+        if self.values > filled {
+            return Err(error(
+                "P2",
+                "values".to_owned(),
+                format!("{} slots, of which {filled} are filled", self.values),
+            ));
+        }
         let lives = vec![None; self.buffers.len()];
         let mut check = Check { program: self, slots: vec![false; self.values], lives, at: String::new() };
         check.ports(&self.inputs, 0, Use::Written)?;
@@ -71,6 +79,11 @@ fn error(rule: &'static str, at: String, reason: impl Into<String>) -> ProgramEr
 
 fn stored(port: &Port) -> Option<&Stored> {
     if let Slot::Buffer(stored) = &port.slot { Some(stored) } else { None }
+}
+
+/// How many results a step has that may go to slots.
+fn results(step: &Step) -> usize {
+    if let Step::Host(host) = step { host.results.len() } else { 0 }
 }
 
 /// What is done with bytes.

@@ -16,7 +16,7 @@ mod blocks;
 
 use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract};
 use crate::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
-use crate::target::{Isa, Machine};
+use crate::target::{Caches, Isa};
 use crate::tile::{Count, Mem, TileBuilder};
 use crate::window::{self, Axis, Reduce, View, Window, window};
 use blocks::{Block, Run};
@@ -77,7 +77,7 @@ impl Separable {
     }
 
     /// Chooses for a target and a machine: rows of a block in an eighth of L2, and enough tasks for a few threads.
-    pub fn cut(&self, machine: &Machine) -> Cut {
+    pub fn cut(&self, caches: &Caches) -> Cut {
         let (mr, nr) = self.tile;
         let all = self.dense.n / nr;
         let tasks = |panels: usize| self.window.batch * (all / panels);
@@ -89,22 +89,22 @@ impl Separable {
         let bands = FEW_TASKS.div_ceil(tasks(panels)).clamp(1, most);
         let band = high.out.div_ceil(bands);
         let row = 4 * panels * nr * wide.size;
-        let fit = |&rows: &usize| blocks::tallest(&high, rows) * row <= machine.l2 / 8;
+        let fit = |&rows: &usize| blocks::tallest(&high, rows) * row <= caches.l2 / 8;
         let most = (1..=band).take_while(fit).last().unwrap_or(1);
         // New rows of whole tiles.
         let even = |&rows: &usize| (rows * high.stride * wide.size).is_multiple_of(mr);
         let rows = if most == band { most } else { (most / 2 + 1..=most).rev().find(even).unwrap_or(most) };
-        let mc = (machine.l2 / 4 / (4 * self.dense.k)).max(1).next_multiple_of(mr);
+        let mc = (caches.l2 / 4 / (4 * self.dense.k)).max(1).next_multiple_of(mr);
         Cut { panels, bands: high.out.div_ceil(band), rows, mc }
     }
 
     /// Whether it is faster than both kernels: each group reads the source again, which costs more than the pictures between the
     /// convolutions where it comes from behind L2 and is long.
-    pub fn pays(&self, cut: Cut, machine: &Machine) -> bool {
+    pub fn pays(&self, cut: Cut, caches: &Caches) -> bool {
         let (c, w) = (&self.dense, &self.window);
         let source = 4 * c.k * w.axes[1].size * w.axes[2].size;
         let group = cut.panels * self.tile.1;
-        source <= 2 * machine.l2 || c.k <= 4 * group
+        source <= 2 * caches.l2 || c.k <= 4 * group
     }
 
     /// Multiply-adds of both, twice.

@@ -7,7 +7,7 @@ use optc_codegen::cost::int8::Rates;
 use optc_codegen::emit::EmitError;
 use optc_codegen::gemm_peak::GemmPeak;
 use optc_codegen::peak::{Peak, Work, bandwidth};
-use optc_codegen::target::{ISAS, Isa, Machine};
+use optc_codegen::target::{Caches, ISAS, Isa};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -128,7 +128,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         emit(&ProfileReport { profile: path.clone(), rows }, format)?;
         return Ok(Exit::Ok);
     }
-    let machine = Machine::host();
+    let machine = Caches::host();
     let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
     let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;
     let levels = if args.no_bandwidth { vec![] } else { bandwidth(&machine).map_err(failed)? };
@@ -148,14 +148,14 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn isa_line(isa: &'static Isa, machine: &Machine, args: &Args) -> Result<IsaLine, EmitError> {
+fn isa_line(isa: &'static Isa, machine: &Caches, args: &Args) -> Result<IsaLine, EmitError> {
     let available = (isa.detect)();
     let measured = if available { Some(measure(isa, machine, args)?) } else { None };
     Ok(IsaLine { name: isa.name, vector_bits: isa.vector_bits, available, measured })
 }
 
 /// Peak and product in turn, so that a change in the machine's speed hits both.
-fn measure(isa: &Isa, machine: &Machine, args: &Args) -> Result<Measured, EmitError> {
+fn measure(isa: &Isa, machine: &Caches, args: &Args) -> Result<Measured, EmitError> {
     let peak = Peak::of(isa, Work::Fma)?;
     let mut gemm = GemmPeak::new(args.size as usize, isa, machine)?;
     gemm.measure(); // touches the memory

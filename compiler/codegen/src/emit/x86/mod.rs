@@ -325,7 +325,7 @@ mod tests {
     use crate::contract::{Contract, Conv, Schedule, contract, conv};
     use crate::int8::{self, Form};
     use crate::nest::Kernel;
-    use crate::target::{Emitter, ISAS, Machine};
+    use crate::target::{Caches, Emitter, ISAS};
     use crate::tile::verify::elems;
     use crate::window::Axis;
     use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
@@ -368,7 +368,7 @@ mod tests {
             let axis = Axis { size: 20, kernel: 3, stride: 1, dilation: 1, pads: [1, 1], out: 20 };
             let images = Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]);
             for problem in [Contract::matmul(1, 100, 100, 100), conv(&images)] {
-                for schedule in Schedule::options(&problem, isa, &Machine::default()) {
+                for schedule in Schedule::options(&problem, isa, &Caches::default()) {
                     fits(&contract(&problem, isa, schedule).unwrap().kernel);
                 }
             }
@@ -376,7 +376,7 @@ mod tests {
                 [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128, false)]
             {
                 let problem = int8::Product::points(100, 100, 128, form);
-                for schedule in int8::Schedule::options(&problem, isa, &Machine::default()) {
+                for schedule in int8::Schedule::options(&problem, isa, &Caches::default()) {
                     fits(&int8::product(&problem, isa, schedule));
                 }
             }
