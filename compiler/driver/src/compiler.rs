@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_codegen::lower::Target;
-use optc_ir::{Dim, Graph, Type, Verified};
+use optc_codegen::lower::{self, Target, lower};
+use optc_codegen::program::Program;
+use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
 use crate::artifact::Loaded;
 use crate::model::Settings;
-use crate::options::MAX_THREADS;
+use crate::options::{MAX_THREADS, cores};
 use crate::tuning::machine_name;
 use crate::{Error, Model, Options, TuningCache};
 
@@ -80,12 +81,56 @@ impl Compiler {
     }
 
     fn finish(&self, loaded: Loaded) -> Result<Model, Error> {
+        let (graph, passes, tuning) = self.unfinished(loaded)?;
+        Model::new(graph, self.settings(&passes, tuning)?)
+    }
+
+    /// The graph of an artifact, and the passes that it still needs.
+    fn unfinished(&self, loaded: Loaded) -> Result<(Graph, String, TuningCache), Error> {
         let mut graph = loaded.graph;
         self.set_shapes(&mut graph)?;
         // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came with.
-        let passes = if is_static(&graph) && loaded.specialised { "infer-types" } else { &loaded.passes };
-        let settings = self.settings(passes, loaded.tuning)?;
-        Model::new(graph, settings)
+        let passes = if is_static(&graph) && loaded.specialised { "infer-types".to_owned() } else { loaded.passes };
+        Ok((graph, passes, loaded.tuning))
+    }
+
+    /// The program of the ONNX model or the `.optc` artifact at `path`, as [`Compiler::program`] makes it of a graph.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile_file`] and [`Compiler::program`].
+    pub fn program_of_file(&self, path: &Path) -> Result<Program, Error> {
+        let _memory = self.options.memory.enter();
+        if crate::artifact::is_artifact(path) {
+            let (graph, passes, tuning) = self.unfinished(crate::artifact::load(path, self.options.access())?)?;
+            return self.lowered(graph, &passes, tuning);
+        }
+        self.program(optc_onnx::import_file_as(path, self.options.access())?)
+    }
+
+    /// What a model with this graph runs, as data: for an instruction set that this machine need not have, and the caches that it has.
+    /// All input shapes must be known, from the graph or [`Options::shapes`].
+    ///
+    /// # Errors
+    /// The graph is not sound, an input has an open dim, a pass fails, or a value is too large.
+    pub fn program(&self, graph: Graph) -> Result<Program, Error> {
+        let _memory = self.options.memory.enter();
+        let mut graph = Verified::new(graph).map_err(Error::Unsound)?.into_graph();
+        self.set_shapes(&mut graph)?;
+        self.lowered(graph, &self.options.passes, TuningCache::default())
+    }
+
+    fn lowered(&self, mut graph: Graph, passes: &str, mut tuning: TuningCache) -> Result<Program, Error> {
+        let open = |v: &Value| graph.ty(*v).as_tensor().is_some_and(|t| t.static_shape().is_none());
+        if let Some(input) = graph.inputs().find(open) {
+            let input = graph.input_name(input).unwrap_or_default().to_owned();
+            return Err(Error::Shape { input, reason: "a program is made for shapes that are known".to_owned() });
+        }
+        let target = self.options.any_target()?;
+        run_passes(&mut graph, &self.options.pipeline(passes)?, &self.options, &target)?;
+        tuning.merge(self.options.tuning.clone());
+        let tuning = tuning.of(&machine_name(&target, self.options.run_threads()));
+        let graph = Verified::new(graph).map_err(Error::Broken)?;
+        Ok(lower(graph, &target, lower::Options { tuning, threads: cores() })?)
     }
 
     /// The settings of a model that comes with some `tuning`; the options' own counts more.

@@ -107,7 +107,7 @@ impl Options {
     }
 
     /// The instruction set that is compiled for, whether or not this machine has it.
-    fn any_target(&self) -> Result<Target, Error> {
+    pub(crate) fn any_target(&self) -> Result<Target, Error> {
         let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
         let isa = match &self.isa {
             None => Isa::host(),

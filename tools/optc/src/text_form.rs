@@ -95,13 +95,21 @@ pub fn is_foreign_to_numpy(dtype: DType) -> bool {
 /// A file cannot be written.
 pub fn write(path: &Path, graph: &Graph, head: &str) -> Outcome<()> {
     let Printed { text, constants } = print(graph);
+    write_with(path, &format!("{head}{text}"), &constants)
+}
+
+/// Writes a text to `path`, and its constants beside it. Both files appear whole or not at all.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_with(path: &Path, text: &str, constants: &[(String, Tensor)]) -> Outcome<()> {
     if !constants.is_empty() {
         let beside = path.with_extension("npz");
         let named: Vec<(String, &Tensor)> = constants.iter().map(|(symbol, t)| (array_name(symbol, t), t)).collect();
         let arrays = named.iter().map(|(name, t)| (name.as_str(), *t));
         write_npz(&beside, arrays).map_err(|e| Failure::array(&beside, &e))?;
     }
-    write_text(path, &format!("{head}{text}"))
+    write_text(path, text)
 }
 
 fn array_name(symbol: &str, t: &Tensor) -> String {

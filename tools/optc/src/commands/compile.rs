@@ -1,17 +1,29 @@
-//! `optc compile`: writes a model as a `.optc` artifact, to be loaded without import and passes.
+//! `optc compile`: writes a model as a `.optc` artifact, to be loaded without import and passes, or as the text of its program.
 
 use std::path::PathBuf;
 
+use optc::{Compiler, ProgramText};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::inputs::InputArgs;
+use crate::load::{self, Kind};
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table, units};
 use crate::stats::{ms, peak_rss_bytes};
+use crate::text_form;
 use crate::tune::{TuneArgs, TuneReport, load_tuned};
 
-/// Write a model as a `.optc` artifact
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Emit {
+    /// A `.optc` artifact: the optimized graph and its weights
+    Artifact,
+    /// The program as text, its constants beside it in a `.npz`: for any instruction set, whatever this machine has
+    Program,
+}
+
+/// Write a model as a `.optc` artifact, or its program as text
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -21,9 +33,23 @@ pub struct Args {
     /// The `.npz` that schedules are measured with; random without it
     #[arg(long, value_name = "IN", requires = "autotune")]
     input: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum, default_value = "artifact")]
+    emit: Emit,
     /// Where to write it
-    #[arg(long, short, value_name = "OUT.optc")]
+    #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct ProgramReport {
+    output: PathBuf,
+    isa: &'static str,
+    steps: usize,
+    kernels: usize,
+    host_ops: usize,
+    arena_bytes: usize,
+    constant_bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,6 +69,42 @@ struct CompileReport {
 /// # Errors
 /// The model cannot be used or compiled, or the artifact cannot be written.
 pub fn run(args: &Args, format: Format) -> Outcome {
+    match args.emit {
+        Emit::Artifact => artifact(args, format),
+        Emit::Program => program(args, format),
+    }
+}
+
+fn program(args: &Args, format: Format) -> Outcome {
+    let (model, output) = (&args.model.model, &args.output);
+    if args.tune.autotune.is_some() {
+        return Err(Failure::new(Exit::Usage, "`--autotune` measures what this machine runs: give `--tuning-cache`"));
+    }
+    let beside = text_form::constants_beside(output);
+    args.model.files().writes(Some(output)).writes(beside.as_deref()).check()?;
+    let options = args.model.how.options(0)?;
+    let access = options.access();
+    let compiler = Compiler::new(options);
+    let program = match load::kind(model)? {
+        Kind::Text => compiler.program(load::graph(model, access)?)?,
+        Kind::Onnx | Kind::Artifact => compiler.program_of_file(model)?,
+    };
+    let ProgramText { text, constants } = program.print();
+    text_form::write_with(output, &text, &constants)?;
+    let report = ProgramReport {
+        output: output.clone(),
+        isa: program.target.isa.name,
+        steps: program.steps.len(),
+        kernels: program.kernels.len(),
+        host_ops: program.hosts.len(),
+        arena_bytes: program.arena_bytes,
+        constant_bytes: constants.iter().map(|(_, t)| t.bytes().len()).sum(),
+    };
+    emit(&report, format)?;
+    Ok(Exit::Ok)
+}
+
+fn artifact(args: &Args, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
     args.model.files().reads(args.input.as_deref()).writes(Some(output)).check()?;
     let compiling = args.tune.compiling();
@@ -62,6 +124,18 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     };
     emit(&report, format)?;
     Ok(Exit::Ok)
+}
+
+impl Report for ProgramReport {
+    fn text(&self) -> String {
+        table::pairs(&[
+            ("written", self.output.display().to_string()),
+            ("instruction set", self.isa.to_owned()),
+            ("steps", format!("{}, {} kernels, {} ops on the host", self.steps, self.kernels, self.host_ops)),
+            ("arena", units::bytes(self.arena_bytes as u64)),
+            ("constants", units::bytes(self.constant_bytes as u64)),
+        ])
+    }
 }
 
 impl Report for CompileReport {

@@ -1,0 +1,90 @@
+//! Programs of networks, for every row of the target table, whatever this machine has: printed, read back, verified, and interpreted, which
+//! gives what the graph's interpreter gives.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use optc::{Compiler, Integers, Method, Options, Program, Quantizer, Val};
+use optc_codegen::target::ISAS;
+use optc_ir::Graph;
+use optc_passes::{PassManager, Pipeline};
+use optc_tensor::Tensor;
+use optc_tests::{compare, data};
+
+const PIXELS: usize = 28 * 28;
+
+fn pictures() -> Tensor {
+    data::array("fashion_100.npz", "input").unwrap()
+}
+
+/// A network that takes one picture.
+fn graph(name: &str) -> Graph {
+    let mut graph = optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap();
+    optc_passes::specialize(&mut graph, &[picture().ty()]).unwrap();
+    graph
+}
+
+fn picture() -> Val {
+    let pictures = pictures();
+    Tensor::from_slice(&[1, 1, 28, 28], &pictures.as_slice::<f32>().unwrap()[..PIXELS]).unwrap().into()
+}
+
+fn quantized(name: &str) -> Graph {
+    let options = Options { integers: Integers::Always, ..Options::default() };
+    let mut quantizer = Quantizer::new(graph(name), &options, &[]).unwrap();
+    quantizer.observe(&[picture()]).unwrap();
+    quantizer.finish(Method::MinMax).unwrap().graph
+}
+
+/// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized ones.
+fn meant(graph: &Graph, options: &Options) -> Graph {
+    let mut graph = graph.clone();
+    if options.integers == Integers::Always {
+        let passes = Pipeline::parse(&options.passes).unwrap();
+        PassManager::new(options.pass_options().unwrap()).run(&passes, &mut graph).unwrap();
+    }
+    graph
+}
+
+/// The program's text, read back.
+fn read_back(program: &Program) -> Program {
+    let printed = program.print();
+    Program::parse(&printed.text, &printed.constants.into_iter().collect()).unwrap()
+}
+
+fn check(name: &str, graph: &Graph, integers: Integers) {
+    let inputs = [picture()];
+    for isa in ISAS {
+        let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
+        let expected = optc_ir::run(&meant(graph, &options), &inputs).unwrap().remove(0);
+        let program = Compiler::new(options.clone()).program(graph.clone()).unwrap();
+        assert!(
+            Compiler::new(options).program(graph.clone()).unwrap() == program,
+            "{name}: made twice for {}",
+            isa.name
+        );
+        let read = read_back(&program);
+        assert!(read == program, "{name} for {}: its text is another program", isa.name);
+        assert!(read.hosts.is_empty(), "{name}: {:?}", read.hosts);
+        let found = read.interpret(&inputs, &[]).unwrap().remove(0);
+        match integers {
+            Integers::Always => assert_eq!(found, expected, "{name} for {}", isa.name),
+            Integers::Faster => {
+                let difference = compare::difference(&found, &expected);
+                assert!(difference.is_none(), "{name} for {}: {difference:?}", isa.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_for_any_row_computes_what_the_graph_says() {
+    for name in ["mlp", "lenet", "resnet8"] {
+        check(name, &graph(name), Integers::Faster);
+    }
+}
+
+#[test]
+fn a_quantized_program_for_any_row_gives_the_bits_of_the_graph() {
+    for name in ["mlp", "lenet", "resnet8"] {
+        check(name, &quantized(name), Integers::Always);
+    }
+}
