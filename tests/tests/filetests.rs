@@ -6,8 +6,8 @@
 //! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
 //! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
-//! - `plan PIPELINE`: the plan that the passes' result is lowered to on the portable target, with each buffer's place in the arena, is the
-//!   snapshot's.
+//! - `lower [kernels] PIPELINE`: the program that the passes' result is lowered to for the portable target is the snapshot's, with or without
+//!   its kernels, and its text reads back.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
 //!
@@ -16,8 +16,8 @@
 use std::path::Path;
 
 use optc_codegen::lower::{Options, Target, lower};
+use optc_codegen::program::Program;
 use optc_codegen::target::{Caches, Isa};
-use optc_codegen::testing::loaded;
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_tests::literal;
 
@@ -51,7 +51,7 @@ fn filetests_hold() {
                 "verify" => check_verify(case.text),
                 "run" => check_run(case.text),
                 "passes" => optc_passes::run_on_text(case.text, case.argument).map(|text| printed.push(text)),
-                "plan" => plan(case.text, case.argument).map(|text| printed.push(text)),
+                "lower" => program(case.text, case.argument).map(|text| printed.push(text)),
                 other => Err(format!("there is no kind `{other}`")),
             };
             if let Err(error) = outcome {
@@ -79,8 +79,9 @@ fn code(text: &str) -> String {
     lines.map(|l| format!("{l}\n")).collect()
 }
 
-/// The plan of a graph, for one thread of the portable target, so that it is the same on every machine.
-fn plan(text: &str, pipeline: &str) -> Result<String, String> {
+/// The program of a graph, for the portable target with the default caches, so that it is the same on every machine.
+fn program(text: &str, argument: &str) -> Result<String, String> {
+    let (kernels, pipeline) = argument.strip_prefix("kernels ").map_or((false, argument), |pipeline| (true, pipeline));
     let mut graph = parse(text).map_err(|e| e.to_string())?;
     let passes = optc_passes::Pipeline::parse(pipeline).map_err(|e| e.to_string())?;
     let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
@@ -89,7 +90,13 @@ fn plan(text: &str, pipeline: &str) -> Result<String, String> {
     let target = Target { isa, caches: Caches::default() };
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
-    Ok(loaded(&program).map_err(|e| e.to_string())?.to_string())
+    let printed = program.print();
+    let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
+    if read.map_err(|e| format!("{e}\n{}", printed.text))? != program {
+        return Err(format!("read back it is another program:\n{}", printed.text));
+    }
+    let end = printed.text.find("\nkernel @").map_or(printed.text.len(), |at| at + 1);
+    Ok(if kernels { printed.text } else { printed.text[..end].to_owned() })
 }
 
 fn check_roundtrip(text: &str) -> Result<(), String> {

@@ -8,7 +8,6 @@ mod executor;
 pub mod kernel;
 pub mod plan;
 mod pool;
-mod print;
 
 pub use error::RunError;
 pub use executor::{Arena, Executor, Timings};
