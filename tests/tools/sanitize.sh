@@ -15,6 +15,6 @@ export RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0
 cargo +nightly test --release --target "$host" --lib --bins --tests \
     -p optc-tensor -p optc-ir -p optc-onnx -p optc-runtime -p optc -p optc-capi
 cargo +nightly build --release --target "$host" -p optc-fuzz
-for target in kernels run onnx text artifact tuning; do
+for target in kernels run onnx text artifact tuning program; do
     "$CARGO_TARGET_DIR/$host/release/optc-fuzz" "$target" --seconds "${SECONDS_EACH:-60}"
 done

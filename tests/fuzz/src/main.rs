@@ -15,6 +15,7 @@ mod layers;
 mod memory;
 mod models;
 mod mutate;
+mod programs;
 mod protobuf;
 mod random;
 mod seeds;

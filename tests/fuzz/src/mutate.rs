@@ -31,7 +31,7 @@ pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8>
         }
         input = match target {
             Target::Onnx | Target::Run => protobuf::mutate(&input, seeds, random),
-            Target::Text | Target::Tuning => text::mutate(&input, random),
+            Target::Text | Target::Tuning | Target::Program => text::mutate(&input, random),
             Target::Artifact => artifact(&input, random),
             Target::Kernels => input,
         };

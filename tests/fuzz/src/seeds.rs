@@ -8,6 +8,7 @@ use optc::{Compiler, MachineProfile, Options, Tensor, TuningCache};
 use optc_ir::print;
 use optc_tests::data::testdata;
 
+use crate::programs;
 use crate::targets::{TUNED, Target, tuned_compiler};
 
 /// Larger files are left out: mutations of weights find nothing, and copying them costs time.
@@ -23,6 +24,7 @@ pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
         Target::Onnx | Target::Run | Target::Kernels => models,
         Target::Text => models.iter().filter_map(|m| text(m)).collect(),
         Target::Tuning => vec![tuning()?, serde_json::to_vec(&MachineProfile::measure()?)?],
+        Target::Program => models.iter().step_by(4).filter_map(|m| program(m)).collect(),
         Target::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
     })
 }
@@ -39,6 +41,11 @@ fn models(folder: &Path) -> Result<Vec<Vec<u8>>> {
 fn text(model: &[u8]) -> Option<Vec<u8>> {
     let printed = print(&optc_onnx::import_bytes(model).ok()?);
     printed.constants.is_empty().then(|| printed.text.into_bytes())
+}
+
+fn program(model: &[u8]) -> Option<Vec<u8>> {
+    let options = Options { isa: Some("portable".to_owned()), ..Options::default() };
+    programs::seed(&Compiler::new(options).program(optc_onnx::import_bytes(model).ok()?).ok()?)
 }
 
 /// What is found in a moment for a small model.

@@ -7,7 +7,7 @@ use optc::{Compiler, MachineProfile, Options, TuningCache};
 use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 
-use crate::{kernels, models};
+use crate::{kernels, models, programs};
 
 /// The passes that run on a graph of any shapes before anything is compiled.
 const CLEAN_UP: &str = "infer-types,fold-constants,canonicalize,cse,dce";
@@ -27,6 +27,8 @@ pub enum Target {
     Run,
     /// Layers that are drawn, compiled and run
     Kernels,
+    /// The parser of programs
+    Program,
 }
 
 impl Target {
@@ -38,13 +40,14 @@ impl Target {
             Target::Tuning => "tuning",
             Target::Run => "run",
             Target::Kernels => "kernels",
+            Target::Program => "program",
         }
     }
 
     /// What the target makes of an input, as text, if it can say before it runs it.
     pub fn text(self, input: &[u8]) -> Option<String> {
         match self {
-            Target::Onnx | Target::Text | Target::Artifact | Target::Tuning => None,
+            Target::Onnx | Target::Text | Target::Artifact | Target::Tuning | Target::Program => None,
             Target::Run => Some(models::text(input)),
             Target::Kernels => Some(kernels::text(input)),
         }
@@ -59,6 +62,7 @@ impl Target {
             Target::Tuning => tuning(input),
             Target::Run => models::run(input),
             Target::Kernels => kernels::run(input),
+            Target::Program => programs::run(input),
         }
     }
 }

@@ -5,6 +5,9 @@ use super::{Addr, Base, Ix, Kernel, Stmt, TASK, Var};
 use crate::tile::{self, verify::TileError};
 use std::collections::HashSet;
 
+/// The most variables of a kernel.
+const MAX_VARS: u32 = 1 << 20;
+
 /// Why a kernel is not well formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NestError {
@@ -34,6 +37,9 @@ pub enum NestError {
     /// A step or divisor is not positive.
     #[error("a step or divisor is not positive")]
     NotPositive,
+    /// There are more variables than a kernel has.
+    #[error("more than {MAX_VARS} variables")]
+    TooMany,
 }
 
 impl Kernel {
@@ -43,6 +49,9 @@ impl Kernel {
     ///
     /// The first invariant that is broken.
     pub fn verify(&self) -> Result<(), NestError> {
+        if self.vars > MAX_VARS {
+            return Err(NestError::TooMany);
+        }
         for tile in &self.tiles {
             tile::verify(tile).map_err(|e| NestError::Tile(tile.name.clone(), e))?;
         }

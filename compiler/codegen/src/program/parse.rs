@@ -7,7 +7,6 @@ use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port,
 use optc_types::{Cursor, Extents, HostText, ParseError, TensorType};
 
 use super::Program;
-use super::print::checksum;
 use crate::lower::{Choice, Decision, NodeReport, Point, Target};
 use crate::nest::{Kernel, parse_kernel};
 use crate::target::{Caches, Isa};
@@ -125,7 +124,7 @@ impl Parser<'_> {
         let tensor = self.constants.get(&name).cloned();
         let tensor = tensor.ok_or_else(|| self.cursor.error(format!("constant `{name}` is not beside the text")))?;
         let same = TensorType::fixed(tensor.dtype(), tensor.shape()) == ty
-            && u32::from_str_radix(sum, 16).ok() == Some(checksum(&tensor));
+            && u32::from_str_radix(sum, 16).ok() == Some(Program::checksum(&tensor));
         match same {
             true => Ok((name, tensor)),
             false => Err(self.cursor.error(format!("constant `{name}` beside the text is another one"))),

@@ -35,16 +35,16 @@ impl Program {
         printer.program(self);
         ProgramText { text: printer.text, constants: printer.constants }
     }
-}
 
-/// The checksum of a constant's type and bytes that its line shows.
-pub(super) fn checksum(tensor: &Tensor) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    match tensor.strings() {
-        Ok(strings) => strings.iter().for_each(|s| hasher.update(format!("{s:?}").as_bytes())),
-        Err(_) => hasher.update(tensor.bytes()),
+    /// The checksum of a constant's bytes that its line shows.
+    pub fn checksum(tensor: &Tensor) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        match tensor.strings() {
+            Ok(strings) => strings.iter().for_each(|s| hasher.update(format!("{s:?}").as_bytes())),
+            Err(_) => hasher.update(tensor.bytes()),
+        }
+        hasher.finalize()
     }
-    hasher.finalize()
 }
 
 struct Printer {
@@ -98,7 +98,7 @@ impl Printer {
     fn constant(&mut self, word: &str, tensor: &Tensor) -> String {
         let name = format!("c{}", self.constants.len());
         let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
-        self.line(format_args!("{word} {name} : {ty} #{:08x}", checksum(tensor)));
+        self.line(format_args!("{word} {name} : {ty} #{:08x}", Program::checksum(tensor)));
         self.constants.push((name.clone(), tensor.clone()));
         name
     }

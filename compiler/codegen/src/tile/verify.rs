@@ -39,6 +39,9 @@ pub enum TileError {
     },
 }
 
+/// The most pointers that a tile takes, and trip counts.
+const MAX_ARGUMENTS: usize = 1 << 10;
+
 /// Checks a tile.
 ///
 /// # Errors
@@ -56,6 +59,9 @@ pub fn verify(tile: &Tile) -> Result<(), TileError> {
 pub fn elems(tile: &Tile) -> Result<HashMap<Reg, Elem>, TileError> {
     if tile.lanes == 0 || tile.lanes > 64 || !tile.lanes.is_power_of_two() {
         return Err(TileError::Range("the number of lanes"));
+    }
+    if tile.ptrs > MAX_ARGUMENTS || tile.counts > MAX_ARGUMENTS {
+        return Err(TileError::Range("the number of pointers or trip counts"));
     }
     let mut check = Check {
         tile,
