@@ -15,8 +15,9 @@
 
 use std::path::Path;
 
-use optc_codegen::lower::{Options, Target, lower};
+use optc_codegen::lower::{Options, lower};
 use optc_codegen::program::Program;
+use optc_codegen::target::Target;
 use optc_codegen::target::{Caches, Isa};
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_tests::literal;

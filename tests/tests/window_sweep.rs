@@ -11,8 +11,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use optc_codegen::lower::{Decision, Options, Target, lower};
+use optc_codegen::lower::{Decision, Options, lower};
 use optc_codegen::target::Isa;
+use optc_codegen::target::Target;
 use optc_codegen::testing::{isas, loaded, run_guarded};
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::QuantConv;
@@ -129,7 +130,7 @@ impl Shape {
     fn failure(&self, isa: &'static Isa, pool: &Pool) -> Option<String> {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
-        let target = Target { isa, ..Target::host() };
+        let target = Target { isa, ..optc_codegen::host::target() };
         let graph = Verified::new(graph).unwrap();
         let compiled = match lower(graph, &target, Options::default()) {
             Ok(compiled) => compiled,

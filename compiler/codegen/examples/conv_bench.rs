@@ -8,7 +8,6 @@ use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
 use optc_codegen::peak::Peak;
-use optc_codegen::target::{Caches, Isa};
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::time::Instant;
 
@@ -70,7 +69,7 @@ fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: 
     }
     w.operands = vec![View::per_channel(channels)];
     w.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let built = window(&w, Isa::host());
+    let built = window(&w, optc_codegen::host::isa());
     let constants = built.table.into_iter().map(|t| (1, t)).collect();
     Layer { kernel: built.kernel, constants, flops: 2 * out * out * channels * kernel * kernel }
 }
@@ -82,9 +81,9 @@ fn dense(size: usize, channels: usize, filters: usize, kernel: usize, stride: us
     let mut c = Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
     c.operands = vec![View::per_channel(filters)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     let problem = conv(&c);
-    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Caches::host()))?;
+    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &optc_codegen::host::caches()))?;
     let constants = built.table.into_iter().map(|t| (2, t)).collect();
     Ok(Layer { kernel: built.kernel, constants, flops: 2 * out * out * filters * channels * kernel * kernel })
 }

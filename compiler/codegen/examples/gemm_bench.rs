@@ -5,7 +5,6 @@
 use optc_codegen::contract::{Contract, Schedule, contract};
 use optc_codegen::emit::Code;
 use optc_codegen::peak::Peak;
-use optc_codegen::target::{Caches, Isa};
 use std::time::Instant;
 
 fn problems() -> Vec<(&'static str, Contract)> {
@@ -37,7 +36,7 @@ impl Aligned {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     let peak = Peak::new()?;
     let mut tiles: Vec<(usize, usize)> = std::env::args()
         .skip(1)
@@ -48,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (mr, nr) in tiles {
         for (name, c) in problems() {
-            let chosen = Schedule::choose(&c, isa, &Caches::host());
+            let chosen = Schedule::choose(&c, isa, &optc_codegen::host::caches());
             let schedule = Schedule { mr, nr, mc: chosen.mc.next_multiple_of(mr), ..chosen };
             let built = contract(&c, isa, schedule)?;
             let start = Instant::now();

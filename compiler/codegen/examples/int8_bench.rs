@@ -10,7 +10,7 @@ use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::int8::{Form, Product, Schedule, product};
 use optc_codegen::nest::Kernel;
-use optc_codegen::target::{Caches, Isa};
+use optc_codegen::target::Isa;
 use optc_codegen::testing::isas;
 use optc_codegen::tile::Mem;
 use optc_codegen::window::{Axis, View};
@@ -75,7 +75,7 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         form: Form::choose(isa, size, &[]),
     };
     let problem = problem.merged();
-    let schedule = Schedule::choose(&problem, isa, &Caches::host());
+    let schedule = Schedule::choose(&problem, isa, &optc_codegen::host::caches());
     product(&problem, isa, Schedule { mr, ..schedule })
 }
 
@@ -86,7 +86,8 @@ fn main() {
             let axis = Axis { size, out: size, kernel, stride: 1, dilation: 1, pads: [kernel / 2; 2] };
             let conv = contract::Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
             let problem = contract::conv(&conv);
-            let built = contract(&problem, isa, contract::Schedule::choose(&problem, isa, &Caches::host()));
+            let built =
+                contract(&problem, isa, contract::Schedule::choose(&problem, isa, &optc_codegen::host::caches()));
             let built = built.expect("the images are small");
             let mut all = vec![Timed::new(built.kernel, built.table)];
             let heights = [3, 4, 5, 6, 7];

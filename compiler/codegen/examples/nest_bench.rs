@@ -10,7 +10,6 @@ use optc_codegen::fold::{Fold, Folding, Reduction, folding, normalised, softmax}
 use optc_codegen::movement::{Movement, Piece, Place, Source, movement};
 use optc_codegen::nest::Kernel;
 use optc_codegen::space::View;
-use optc_codegen::target::Isa;
 use optc_codegen::tile::Mem;
 use std::hint::black_box;
 use std::time::Instant;
@@ -73,7 +72,7 @@ fn report(name: &str, kernel: &Kernel, n: usize, plain: Option<Plain>) -> Result
 fn map(n: usize, operands: usize, expr: Expr) -> Kernel {
     let view = View::dense(Mem::F32, &[n]);
     let results = vec![(view.clone(), expr)];
-    elementwise(&Elementwise { shape: vec![n], operands: vec![view; operands], results }, Isa::host())
+    elementwise(&Elementwise { shape: vec![n], operands: vec![view; operands], results }, optc_codegen::host::isa())
 }
 
 /// `dst[i][j] = src[j][i]`.
@@ -85,7 +84,10 @@ fn transpose(rows: usize, cols: usize, width: usize) -> Kernel {
         dst: Place { offset: 0, strides: vec![rows as i64 * w, w] },
     };
     let bytes = rows * cols * width;
-    movement(&Movement { width, sources: vec![bytes], dst_bytes: bytes, pieces: vec![piece] }, Isa::host())
+    movement(
+        &Movement { width, sources: vec![bytes], dst_bytes: bytes, pieces: vec![piece] },
+        optc_codegen::host::isa(),
+    )
 }
 
 fn lines(rows: usize, n: usize, along: bool, (folds, store): (Vec<Fold>, Expr), every: bool) -> Option<Kernel> {
@@ -94,7 +96,7 @@ fn lines(rows: usize, n: usize, along: bool, (folds, store): (Vec<Fold>, Expr), 
     let x = View::dense(Mem::F32, &shape);
     let written: Vec<_> = (0..2).map(|d| if every || !reduced[d] { shape[d] } else { 1 }).collect();
     let result = View::dense(Mem::F32, &written);
-    folding(&Folding { shape, reduced, operands: vec![x], folds, result, every, store }, Isa::host())
+    folding(&Folding { shape, reduced, operands: vec![x], folds, result, every, store }, optc_codegen::host::isa())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

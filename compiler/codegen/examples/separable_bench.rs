@@ -7,7 +7,6 @@ use optc_codegen::emit::Code;
 use optc_codegen::expr::Expr;
 use optc_codegen::nest::Kernel;
 use optc_codegen::separable::{Separable, separable};
-use optc_codegen::target::{Caches, Isa};
 use optc_codegen::tile::Binary;
 use optc_codegen::window::{Axis, Reduce, View, Window, window};
 use std::sync::Barrier;
@@ -85,7 +84,7 @@ fn clipped() -> Expr {
 }
 
 fn main() -> Result<(), Failure> {
-    let (isa, caches) = (Isa::host(), Caches::host());
+    let (isa, caches) = (optc_codegen::host::isa(), optc_codegen::host::caches());
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     for (inputs, size, channels, kernel, stride) in PAIRS {
         let point = Axis { size, out: size, ..Axis::NONE };

@@ -10,7 +10,7 @@ use optc_codegen::expr::Expr;
 use optc_codegen::int8;
 use optc_codegen::nest::Kernel;
 use optc_codegen::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
-use optc_codegen::target::{Caches, Isa};
+use optc_codegen::target::Isa;
 use optc_codegen::testing::random_floats;
 use optc_codegen::tile::{Binary, Mem};
 use optc_codegen::window::{Axis, View};
@@ -90,7 +90,8 @@ impl Layer {
         let Layer { m, k, n, zeros, block } = *self;
         let mut dense = Contract::matmul(1, n, m, k);
         dense.epilogue = Expr::Operand(0).relu();
-        let dense = contract(&dense, isa, contract::Schedule::choose(&dense, isa, &Caches::host()))?.kernel;
+        let dense =
+            contract(&dense, isa, contract::Schedule::choose(&dense, isa, &optc_codegen::host::caches()))?.kernel;
         let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block.0);
         let mut product = Spmm::product(1, m, n, k);
         product.epilogue = Expr::Operand(0).relu();
@@ -125,7 +126,7 @@ impl Layer {
             own_weights: false,
             form: int8::Form::Pairs,
         };
-        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &Caches::host()));
+        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &optc_codegen::host::caches()));
         let matrix: Vec<i16> = sparse(m, k, (block, width), zeros).iter().map(|v| (v * 200.0) as i16).collect();
         let weights = Bcsr::with_blocks(&matrix, (m, k), (block, width));
         let place = |rows: usize| Place { bytes: rows * n, offset: 0, batch_stride: 0 };
@@ -166,7 +167,7 @@ struct Pair {
 
 fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
-    let isa = args.next().and_then(|name| Isa::by_name(&name)).unwrap_or_else(Isa::host);
+    let isa = args.next().and_then(|name| Isa::by_name(&name)).unwrap_or_else(optc_codegen::host::isa);
     let part = args.next().unwrap_or_default();
     let costs = Costs::of(isa);
     println!("{:30} {:>9} {:>9} {:>9} {:>9} {:>8}", "layer", "dense ms", "model", "sparse ms", "model", "speed-up");

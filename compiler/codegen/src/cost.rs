@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn sparse_products_pay_where_zeros_are_many() {
-        let costs = Costs::of(Isa::by_name("portable").unwrap_or_else(|| Isa::host()));
+        let costs = Costs::of(Isa::by_name("portable").unwrap_or_else(|| crate::host::isa()));
         let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
         let gain = |block: usize, density: f64| {
             let blocks = (layer.m / block * layer.k) as f64 * density;
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn laying_taps_out_counts() {
-        let costs = Costs::of(Isa::host());
+        let costs = Costs::of(crate::host::isa());
         let direct =
             Product { m: 64, k: 576, n: 3136, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
         let staged = Product { staged_bytes: 3 << 20, ..direct };

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_small_product_runs() {
-        let mut gemm = GemmPeak::new(20, Isa::host(), &Caches::default()).unwrap();
+        let mut gemm = GemmPeak::new(20, crate::host::isa(), &Caches::default()).unwrap();
         assert!(gemm.measure() > 0.0 && gemm.measure().is_finite());
     }
 }

@@ -10,6 +10,7 @@ pub mod expr;
 pub mod fold;
 pub mod gather;
 pub mod gemm_peak;
+pub mod host;
 pub mod int8;
 pub mod lower;
 pub mod movement;

@@ -99,7 +99,7 @@ impl Peak {
     ///
     /// When the host cannot be compiled for.
     pub fn new() -> Result<Peak, EmitError> {
-        Peak::of(Isa::host(), Work::Fma)
+        Peak::of(crate::host::isa(), Work::Fma)
     }
 
     /// Compiles the loop for an instruction set.
@@ -192,7 +192,7 @@ pub fn bandwidth(caches: &Caches) -> Result<Vec<Bandwidth>, EmitError> {
 
 fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth, EmitError> {
     let passes = (64 << 20) / bytes + 1;
-    let lanes = Isa::host().lanes();
+    let lanes = crate::host::isa().lanes();
     let (vector, turn) = (4 * lanes, 32 * lanes);
     let bytes = bytes.next_multiple_of(turn);
     let mut b = TileBuilder::new("loads", lanes);

@@ -6,7 +6,7 @@ use crate::cost::int8::Rates;
 use crate::emit::EmitError;
 use crate::int8::{Form, Product, Schedule, product};
 use crate::nest::Kernel;
-use crate::target::{Caches, Isa};
+use crate::target::Isa;
 use crate::timed::Timed;
 
 /// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
@@ -19,7 +19,7 @@ const RUNS: usize = 50;
 /// The host cannot be compiled for.
 pub fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let (m, n, k) = SIZE;
-    let caches = Caches::host();
+    let caches = crate::host::caches();
     let float = Contract::matmul(1, m, n, k);
     let built = contract(&float, isa, contract::Schedule::choose(&float, isa, &caches));
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_row_of_the_machine_can_be_measured() {
-        for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+        for isa in ISAS.iter().filter(|isa| crate::host::has(isa)) {
             assert!(measure(isa).unwrap().are_positive(), "{}", isa.name);
         }
     }

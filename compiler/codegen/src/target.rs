@@ -1,4 +1,7 @@
-//! Targets and machines: what differs between instruction sets is a row of [`ISAS`], never a branch in a builder.
+//! Targets: what differs between instruction sets is a row of [`ISAS`], never a branch in a builder. Nothing here asks the machine that it
+//! runs on.
+
+use optc_types::{Feature, Features};
 
 /// Which emitter turns a tile into machine code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,8 @@ pub struct Isa {
     pub contract_f32: (usize, usize),
     /// The contraction tile for 8-bit integers: pixels and *vectors* of results.
     pub contract_i8: (usize, usize),
-    /// Whether this machine can run it.
-    pub detect: fn() -> bool,
+    /// What a CPU must have to run it.
+    pub needs: Features,
 }
 
 /// Rows are told apart by their names.
@@ -86,9 +89,9 @@ impl Isa {
         ISAS.iter().find(|isa| isa.name == name)
     }
 
-    /// The best row that this machine can run.
-    pub fn host() -> &'static Isa {
-        ISAS.iter().find(|isa| (isa.detect)()).unwrap_or(&ISAS[ISAS.len() - 1])
+    /// The best row that a CPU with these features runs.
+    pub fn best(features: Features) -> &'static Isa {
+        ISAS.iter().find(|isa| features.contains(isa.needs)).unwrap_or(&ISAS[ISAS.len() - 1])
     }
 }
 
@@ -102,7 +105,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (9, 3),
         contract_i8: (9, 3),
-        detect: has_amx,
+        needs: AVX512_BF16.and(&[Feature::AmxTile, Feature::AmxInt8, Feature::AmxBf16]),
     },
     Isa {
         name: "avx512-bf16",
@@ -112,7 +115,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (9, 3),
         contract_i8: (9, 3),
-        detect: has_avx512_bf16,
+        needs: AVX512_BF16,
     },
     Isa {
         name: "avx512-vnni",
@@ -122,7 +125,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (9, 3),
         contract_i8: (9, 3),
-        detect: has_avx512_vnni,
+        needs: AVX512_VNNI,
     },
     Isa {
         name: "avx512",
@@ -132,7 +135,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (9, 3),
         contract_i8: (8, 3),
-        detect: has_avx512,
+        needs: AVX512,
     },
     Isa {
         name: "avx2-vnni",
@@ -142,7 +145,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (6, 2),
         contract_i8: (6, 2),
-        detect: has_avx_vnni,
+        needs: AVX2.and(&[Feature::AvxVnni]),
     },
     Isa {
         name: "avx2",
@@ -152,7 +155,7 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::X86,
         contract_f32: (6, 2),
         contract_i8: (6, 2),
-        detect: has_avx2,
+        needs: AVX2,
     },
     Isa {
         name: "portable",
@@ -162,81 +165,18 @@ pub static ISAS: &[Isa] = &[
         emitter: Emitter::Clif,
         contract_f32: (4, 2),
         contract_i8: (4, 2),
-        detect: || true,
+        needs: Features::of(&[]),
     },
 ];
 
-/// AVX2 with FMA, under the calling convention that the emitter has.
-#[cfg(all(target_arch = "x86_64", unix))]
-fn has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-}
-
-/// AVX-512 as the first servers had it: F, BW, DQ and VL.
-#[cfg(all(target_arch = "x86_64", unix))]
-fn has_avx512() -> bool {
-    has_avx2()
-        && std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512dq")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-}
-
-/// AVX2 with the sums of products of bytes in their VEX form.
-#[cfg(all(target_arch = "x86_64", unix))]
-fn has_avx_vnni() -> bool {
-    has_avx2() && std::arch::is_x86_feature_detected!("avxvnni")
-}
-
-/// AVX-512 with the sums of products of bytes.
-#[cfg(all(target_arch = "x86_64", unix))]
-fn has_avx512_vnni() -> bool {
-    has_avx512() && std::arch::is_x86_feature_detected!("avx512vnni")
-}
-
-/// AVX-512 with the sums of products of bytes and of bfloat16.
-#[cfg(all(target_arch = "x86_64", unix))]
-fn has_avx512_bf16() -> bool {
-    has_avx512_vnni() && std::arch::is_x86_feature_detected!("avx512bf16")
-}
-
-/// AVX-512 with all of the above, and matrices that the system lets this process use: it has to ask once.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn has_amx() -> bool {
-    use std::arch::x86_64::{__cpuid_count, __get_cpuid_max};
-    use std::sync::LazyLock;
-    /// In register `edx` of leaf 7: products of bfloat16, the matrices, products of bytes.
-    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    /// `ARCH_REQ_XCOMP_PERM`, and the state of the matrices.
-    const REQUEST: (libc::c_long, libc::c_long) = (0x1023, 18);
-    static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
-        let has = __get_cpuid_max(0).0 >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES;
-        // SAFETY: the call takes two integers, and touches no memory of ours; it fails where the system does not know it.
-        has && has_avx512_bf16() && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST.0, REQUEST.1) } == 0
-    });
-    *ALLOWED
-}
-
-/// Only Linux is asked for the matrices.
-#[cfg(all(target_arch = "x86_64", unix, not(target_os = "linux")))]
-fn has_amx() -> bool {
-    false
-}
-
-/// Other machines have none of the rows of x86.
-#[cfg(not(all(target_arch = "x86_64", unix)))]
-mod other {
-    pub(super) fn has_avx2() -> bool {
-        false
-    }
-    pub(super) use has_avx2 as has_avx_vnni;
-    pub(super) use has_avx2 as has_avx512;
-    pub(super) use has_avx2 as has_avx512_vnni;
-    pub(super) use has_avx2 as has_avx512_bf16;
-    pub(super) use has_avx2 as has_amx;
-}
-#[cfg(not(all(target_arch = "x86_64", unix)))]
-use other::*;
+/// AVX2 with FMA.
+const AVX2: Features = Features::of(&[Feature::Avx2, Feature::Fma]);
+/// AVX-512 as the first servers had it.
+const AVX512: Features = AVX2.and(&[Feature::Avx512F, Feature::Avx512Bw, Feature::Avx512Dq, Feature::Avx512Vl]);
+/// With the sums of products of bytes.
+const AVX512_VNNI: Features = AVX512.and(&[Feature::Avx512Vnni]);
+/// With the sums of products of bytes and of bfloat16.
+const AVX512_BF16: Features = AVX512_VNNI.and(&[Feature::Avx512Bf16]);
 
 /// Sizes of the caches that blocking depends on, in bytes for one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,48 +195,11 @@ impl Default for Caches {
     }
 }
 
-impl Caches {
-    /// The caches of this machine as the operating system reports them, defaults where it does not.
-    pub fn host() -> Caches {
-        let default = Caches::default();
-        Caches {
-            l1: cache_size(libc::_SC_LEVEL1_DCACHE_SIZE).unwrap_or(default.l1),
-            l2: cache_size(libc::_SC_LEVEL2_CACHE_SIZE).unwrap_or(default.l2),
-            l3: cache_size(libc::_SC_LEVEL3_CACHE_SIZE).unwrap_or(default.l3),
-        }
-    }
-}
-
-/// What the CPU calls itself; the architecture's name where it does not say.
-pub fn cpu_name() -> String {
-    let name = brand();
-    let words: Vec<&str> = name.split([' ', '\0']).filter(|w| !w.is_empty()).collect();
-    if words.is_empty() { std::env::consts::ARCH.to_owned() } else { words.join(" ") }
-}
-
-/// The 48 bytes of the brand string in CPUID.
-#[cfg(target_arch = "x86_64")]
-fn brand() -> String {
-    use std::arch::x86_64::{__cpuid, __get_cpuid_max};
-    const LEAVES: std::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
-    if __get_cpuid_max(0x8000_0000).0 < *LEAVES.end() {
-        return String::new();
-    }
-    let registers = LEAVES.map(__cpuid).flat_map(|r| [r.eax, r.ebx, r.ecx, r.edx]);
-    String::from_utf8_lossy(&registers.flat_map(u32::to_le_bytes).collect::<Vec<_>>()).into_owned()
-}
-
-/// The part number that the system shows.
-#[cfg(not(target_arch = "x86_64"))]
-fn brand() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim()));
-    let known = ["CPU implementer", "CPU part"].into_iter().filter_map(field);
-    known.collect::<Vec<_>>().join(" ")
-}
-
-fn cache_size(name: libc::c_int) -> Option<usize> {
-    // SAFETY: `sysconf` takes any integer and touches no memory of ours.
-    let size = unsafe { libc::sysconf(name) };
-    usize::try_from(size).ok().filter(|&size| size > 0)
+/// What to compile for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The instruction set.
+    pub isa: &'static Isa,
+    /// The caches.
+    pub caches: Caches,
 }

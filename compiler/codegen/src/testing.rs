@@ -24,7 +24,7 @@ use std::path::Path;
 ///
 /// When tests take none of them.
 pub fn isas() -> Vec<&'static Isa> {
-    let (here, missing): (Vec<_>, Vec<_>) = all_isas().into_iter().partition(|isa| (isa.detect)());
+    let (here, missing): (Vec<_>, Vec<_>) = all_isas().into_iter().partition(|isa| crate::host::has(isa));
     missing.iter().for_each(|isa| eprintln!("skipped: this machine has no {}", isa.name));
     assert!(!here.is_empty(), "this machine has none of the instruction sets that `OPTC_TEST_ISAS` names");
     here
@@ -55,7 +55,7 @@ pub fn all_isas() -> Vec<&'static Isa> {
 ///
 /// As [`run_jit`] does.
 pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn std::error::Error>> {
-    let here = |tile: &Tile| ISAS.iter().any(|isa| isa.runs(tile.lanes, tile.level) && (isa.detect)());
+    let here = |tile: &Tile| ISAS.iter().any(|isa| isa.runs(tile.lanes, tile.level) && crate::host::has(isa));
     if kernel.tiles.iter().all(here) {
         run_jit(kernel, buffers)?;
     } else {

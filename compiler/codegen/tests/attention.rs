@@ -79,7 +79,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
 
 #[test]
 fn blocks_of_queries_follow_the_cache() {
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     check(isa, [2, 33, 40, 16, 24], 16 << 10);
     check(isa, [3, 1, 77, 64, 64], 1 << 20);
     check(isa, [1, 128, 128, 32, 32], 512 << 10);

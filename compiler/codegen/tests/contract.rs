@@ -83,7 +83,7 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
 
 #[test]
 fn every_tail_of_a_product() {
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     let (mr, nr) = (isa.contract_f32.0, isa.contract_f32.1 * isa.lanes());
     for m in [1, 2, mr - 1, mr, mr + 1, 9 * mr + 2] {
         for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
@@ -245,7 +245,7 @@ fn results_may_be_strided_and_begin_anywhere() {
 #[test]
 fn tables_of_large_images_are_small() {
     let large = Conv::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     let problem = conv(&large);
     let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Caches::default())).unwrap();
     let bytes = built.table.unwrap().len();

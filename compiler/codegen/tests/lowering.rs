@@ -2,8 +2,9 @@
 //! became kernels.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::lower::{Decision, Options, Target, lower};
+use optc_codegen::lower::{Decision, Options, lower};
 use optc_codegen::target::Isa;
+use optc_codegen::target::Target;
 use optc_codegen::testing::{isas, loaded, random_floats, run_guarded};
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_runtime::Pool;
@@ -45,7 +46,9 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
 }
 
 fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
-    let compiled = lower(Verified::new(graph).unwrap(), &Target { isa, ..Target::host() }, Options::default()).unwrap();
+    let compiled =
+        lower(Verified::new(graph).unwrap(), &Target { isa, ..optc_codegen::host::target() }, Options::default())
+            .unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
@@ -371,7 +374,9 @@ fn axes_of_many_elements_are_not_looked_through() {
         %0 = tensor.pad %x, _, %by {{mode = \"reflect\"}} : tensor<100000010xf32>
         return %0 as \"y\" }}"
     );
-    let compiled = lower(Verified::new(parse(&text).unwrap()).unwrap(), &Target::host(), Options::default()).unwrap();
+    let compiled =
+        lower(Verified::new(parse(&text).unwrap()).unwrap(), &optc_codegen::host::target(), Options::default())
+            .unwrap();
     let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
     assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
 }

@@ -106,7 +106,7 @@ fn bands_begin_anywhere() {
 
 #[test]
 fn what_does_not_suit_is_declined() {
-    let isa = Isa::host();
+    let isa = optc_codegen::host::isa();
     let same = axis(8, 3, 1, 1, [1, 1]).unwrap();
     let good = problem(isa, Shape { batch: 1, inputs: 4, panels: 1, gap: 0 }, [same, same]);
     let declines = |change: fn(&mut Separable)| {

@@ -1,8 +1,9 @@
 //! Convolutions and products with weights in blocks, lowered and run as compiled plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::lower::{Decision, Options, Target, lower};
+use optc_codegen::lower::{Decision, Options, lower};
 use optc_codegen::target::ISAS;
+use optc_codegen::target::Target;
 use optc_codegen::testing::{loaded, random_floats};
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::{Conv, Gemm};
@@ -45,7 +46,7 @@ fn check(op: impl Into<Op>, x: &Tensor, weights: Tensor, bias: Option<Tensor>, b
     graph.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
     let inputs = [Val::Tensor(x.clone())];
     let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(Verified::new(graph).unwrap(), &Target::host(), Options::default()).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &optc_codegen::host::target(), Options::default()).unwrap();
     let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm")));
     assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{op:?}: {:?}", compiled.report);
     let mut executor = Executor::new(loaded(&compiled).unwrap());
@@ -151,8 +152,8 @@ impl Bytes {
         graph.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
         let inputs = [Val::Tensor(self.x.clone())];
         let want = run(&graph, &inputs).unwrap();
-        for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
-            let target = Target { isa, ..Target::host() };
+        for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
+            let target = Target { isa, ..optc_codegen::host::target() };
             let compiled = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
             let name = format!("spmm_i8_{rows}x{cols}");
             let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.contains(&name));

@@ -22,7 +22,7 @@ fn check(p: &Spmm, weights: &[f32], rows: usize, block: usize) {
     let packed = Weights::Floats(Bcsr::of(weights, rows, k, block));
     let x = random_floats(p.x.bytes / 4, 5);
     let operands: Vec<_> = p.operands.iter().map(|o| random_floats(o.bytes / 4, 6)).collect();
-    let built = spmm(p, &packed, Isa::host()).unwrap();
+    let built = spmm(p, &packed, optc_codegen::host::isa()).unwrap();
     let mut buffers = vec![built.stream.clone(), bytes_of(&x)];
     buffers.extend(operands.iter().map(|o| bytes_of(o)));
     buffers.push(vec![0xee; p.c.bytes]);
@@ -136,7 +136,7 @@ fn check_bytes(of: Bytes, (block, width): (usize, usize), zeros: u64, seed: u64)
     let want = |at: usize| -> i32 {
         (0..k).map(|c| i32::from(weights[at / n * k + c]) * (value(pixels[c * n + at % n]) - zero)).sum()
     };
-    for isa in ISAS.iter().filter(|isa| (isa.detect)()) {
+    for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
         let built = spmm(&p, &packed, isa).unwrap();
         let mut buffers = vec![built.stream.clone(), x.clone(), vec![0xee; p.c.bytes]];
         let mut again = buffers.clone();

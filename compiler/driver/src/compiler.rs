@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_codegen::lower::{self, Target, lower};
+use optc_codegen::lower::{self, lower};
 use optc_codegen::program::Program;
+use optc_codegen::target::Target;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;

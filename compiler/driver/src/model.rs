@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use optc_codegen::cost::int8::Times;
 use optc_codegen::emit::load;
-use optc_codegen::lower::{self, NodeReport, Point, Target, Tuning, lower};
+use optc_codegen::lower::{self, NodeReport, Point, Tuning, lower};
 use optc_codegen::program::Program;
+use optc_codegen::target::Target;
 use optc_ir::{Graph, GraphError, HostCall, Type, Val, Verified};
 use optc_passes::PassError;
 use optc_runtime::{Plan, Pool, RunError};

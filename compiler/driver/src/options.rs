@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use optc_codegen::lower::Target;
-use optc_codegen::target::{Caches, ISAS, Isa};
+use optc_codegen::target::Target;
+use optc_codegen::target::{ISAS, Isa};
 use optc_passes::{Int8Pays, Layer, PassOptions};
 use optc_tensor::{Access, Memory};
 
@@ -101,7 +101,7 @@ impl Options {
     pub fn target(&self) -> Result<Target, Error> {
         let target = self.any_target()?;
         match &self.isa {
-            Some(name) if !(target.isa.detect)() => Err(Error::IsaMissing { name: name.clone() }),
+            Some(name) if !optc_codegen::host::has(target.isa) => Err(Error::IsaMissing { name: name.clone() }),
             _ => Ok(target),
         }
     }
@@ -110,10 +110,10 @@ impl Options {
     pub(crate) fn any_target(&self) -> Result<Target, Error> {
         let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
         let isa = match &self.isa {
-            None => Isa::host(),
+            None => optc_codegen::host::isa(),
             Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
         };
-        Ok(Target { isa, caches: Caches::host() })
+        Ok(Target { isa, caches: optc_codegen::host::caches() })
     }
 
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.

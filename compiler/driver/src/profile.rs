@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use optc_codegen::cost::int8::Rates;
-use optc_codegen::target::{ISAS, Isa, cpu_name};
+use optc_codegen::host::cpu_name;
+use optc_codegen::target::{ISAS, Isa};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -39,7 +40,7 @@ impl MachineProfile {
     /// # Errors
     /// The machine cannot be compiled for.
     pub fn measure() -> Result<MachineProfile, Error> {
-        let here = ISAS.iter().filter(|isa| (isa.detect)());
+        let here = ISAS.iter().filter(|isa| optc_codegen::host::has(isa));
         let rates = |isa: &Isa| Ok((isa.name.to_owned(), optc_codegen::rates::measure(isa)?));
         let targets = here.map(rates).collect::<Result<_, optc_codegen::emit::EmitError>>();
         let targets = targets.map_err(optc_codegen::emit::LoadError::Emit)?;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use optc_codegen::lower::{Target, Tuning};
-use optc_codegen::target::cpu_name;
+use optc_codegen::host::cpu_name;
+use optc_codegen::lower::Tuning;
+use optc_codegen::target::Target;
 use optc_tensor::write_file;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,8 @@
 //! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is wrong with them,
-//! ops as the engine sees them, the steps of a program, and products with their costs.
+//! ops as the engine sees them, features of CPUs, the steps of a program, and products with their costs.
 
 mod error;
+mod features;
 mod host;
 mod product;
 pub mod steps;
@@ -10,6 +11,7 @@ mod types;
 mod value;
 
 pub use error::{GraphError, OpError};
+pub use features::{Feature, Features};
 pub use host::{Callable, HostOp, HostText};
 pub use product::{CostModel, Extents, Numbers, Product};
 pub use text::{Cursor, ParseError};

@@ -5,6 +5,7 @@
 
 mod error;
 mod executor;
+pub mod host;
 pub mod kernel;
 pub mod plan;
 mod pool;

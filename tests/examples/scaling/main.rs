@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use optc_codegen::lower::{Options, Target, lower};
+use optc_codegen::lower::{Options, lower};
 use optc_codegen::testing::loaded;
 use optc_ir::Verified;
 use optc_passes::{PassManager, PassOptions, Pipeline};
@@ -100,7 +100,7 @@ fn measure(bytes: &[u8]) -> Result<Times> {
         timed(&mut times, &name, || PassManager::new(PassOptions::default()).run(&pass, &mut graph))?;
     }
     times["O2"] = times.iter().filter(|(name, _)| name.starts_with(' ')).map(|(_, time)| *time).sum();
-    let target = Target::host();
+    let target = optc_codegen::host::target();
     let graph = timed(&mut times, "verify", || Verified::new(graph))?;
     let compiled = timed(&mut times, "compile", || -> Result<_> {
         let program = lower(graph, &target, Options::default())?;

@@ -79,7 +79,7 @@ fn holds(case: &Case) -> bool {
 
 /// The instruction sets of the machine.
 pub fn isas() -> Vec<&'static Isa> {
-    ISAS.iter().filter(|isa| (isa.detect)()).collect()
+    ISAS.iter().filter(|isa| optc_codegen::host::has(isa)).collect()
 }
 
 /// How models are compiled.

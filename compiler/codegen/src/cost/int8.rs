@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn one_column_is_not_worth_staging() {
-        let isa = Isa::host();
+        let isa = crate::host::isa();
         let rates = Rates { f32: 10_000, int8: 20_000, staged: 100 };
         let column = Extents { batch: 1, m: 1000, n: 1, k: 64, inputs: 64_000, depthwise: false, three_by_three: None };
         assert!(!rates.times(&column, isa).int8_pays());

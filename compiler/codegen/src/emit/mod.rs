@@ -169,7 +169,7 @@ pub fn tile_code(tile: &Tile) -> Result<Vec<u8>, EmitError> {
 
 /// The emitter for a tile's number of lanes and level, if this machine has such a row.
 fn emitter(tile: &Tile) -> Result<Emitter, EmitError> {
-    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && (isa.detect)());
+    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && crate::host::has(isa));
     row.map(|isa| isa.emitter).ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes, tile.level))
 }
 

@@ -8,8 +8,9 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
 use optc_tensor::{DType, Random, Tensor};
 
-use super::{Options, Target, lower};
+use super::{Options, lower};
 use crate::target::ISAS;
+use crate::target::Target;
 
 /// The op on an input and constants behind it.
 fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
@@ -29,7 +30,7 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
         panic!("a tensor")
     };
     for isa in ISAS {
-        let target = Target { isa, ..Target::host() };
+        let target = Target { isa, ..crate::host::target() };
         let program = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
         program.verify().unwrap();
         let Val::Tensor(found) = program.interpret(&[Val::Tensor(input.clone())], &[]).unwrap().remove(0) else {

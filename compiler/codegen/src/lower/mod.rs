@@ -51,29 +51,13 @@ use optc_types::steps::{Port, Slot, Step, Stored};
 
 use crate::nest::Kernel;
 use crate::program::Program;
-use crate::target::{Caches, Isa};
+use crate::target::Target;
 use memory::{Draft, Kind};
 use optc_types::{Extents, HostText};
 pub use report::{Choice, Decision, NodeReport};
 pub use site::{Epilogue, Site};
 pub use tune::{Point, Tuning};
 pub use view::{View, strides_in};
-
-/// What to compile for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The instruction set.
-    pub isa: &'static Isa,
-    /// The caches.
-    pub caches: Caches,
-}
-
-impl Target {
-    /// This machine.
-    pub fn host() -> Target {
-        Target { isa: Isa::host(), caches: Caches::host() }
-    }
-}
 
 /// Why a graph could not be lowered.
 #[derive(Debug, thiserror::Error)]

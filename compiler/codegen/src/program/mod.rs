@@ -17,8 +17,9 @@ use optc_tensor::Tensor;
 use optc_types::HostText;
 use optc_types::steps::{Buffer, Port, Step};
 
-use crate::lower::{NodeReport, Point, Target};
+use crate::lower::{NodeReport, Point};
 use crate::nest::Kernel;
+use crate::target::Target;
 
 /// A compiled model. See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]

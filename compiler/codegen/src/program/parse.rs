@@ -7,8 +7,9 @@ use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port,
 use optc_types::{Cursor, Extents, HostText, ParseError, TensorType};
 
 use super::Program;
-use crate::lower::{Choice, Decision, NodeReport, Point, Target};
+use crate::lower::{Choice, Decision, NodeReport, Point};
 use crate::nest::{Kernel, parse_kernel};
+use crate::target::Target;
 use crate::target::{Caches, Isa};
 
 type Result_<T> = Result<T, ParseError>;

@@ -1,7 +1,8 @@
 //! One op, lowered and run as a compiled plan, against the interpreter.
 
-use optc_codegen::lower::{Decision, Options, Target, lower};
+use optc_codegen::lower::{Decision, Options, lower};
 use optc_codegen::target::Isa;
+use optc_codegen::target::Target;
 use optc_codegen::testing::{GuardedError, isas, loaded, random_floats, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
@@ -63,7 +64,7 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 /// What the kernels of the op give, which it must have, on an instruction set.
 pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
-    let target = Target { isa, ..Target::host() };
+    let target = Target { isa, ..optc_codegen::host::target() };
     let compiled = lower(Verified::new(graph).unwrap(), &target, Options::default()).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");

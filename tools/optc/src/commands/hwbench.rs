@@ -128,7 +128,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         emit(&ProfileReport { profile: path.clone(), rows }, format)?;
         return Ok(Exit::Ok);
     }
-    let machine = Caches::host();
+    let machine = optc_codegen::host::caches();
     let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
     let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;
     let levels = if args.no_bandwidth { vec![] } else { bandwidth(&machine).map_err(failed)? };
@@ -149,7 +149,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 fn isa_line(isa: &'static Isa, machine: &Caches, args: &Args) -> Result<IsaLine, EmitError> {
-    let available = (isa.detect)();
+    let available = optc_codegen::host::has(isa);
     let measured = if available { Some(measure(isa, machine, args)?) } else { None };
     Ok(IsaLine { name: isa.name, vector_bits: isa.vector_bits, available, measured })
 }

@@ -1,0 +1,105 @@
+//! What a CPU has beyond the least of its architecture: a set, of which each one can be said for itself.
+
+use std::fmt;
+
+/// One extension of an instruction set, by the name that its maker gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// Vectors of 256 bits, of floats and integers.
+    Avx2,
+    /// Fused multiply-add.
+    Fma,
+    /// Vectors of 512 bits.
+    Avx512F,
+    /// Of bytes and words.
+    Avx512Bw,
+    /// Of 32 and 64 bits, all operations.
+    Avx512Dq,
+    /// The same for shorter vectors.
+    Avx512Vl,
+    /// Sums of four products of bytes, in the encoding of AVX2.
+    AvxVnni,
+    /// Sums of four products of bytes.
+    Avx512Vnni,
+    /// Sums of two products of bfloat16.
+    Avx512Bf16,
+    /// Registers for matrices, which the system lets this process use.
+    AmxTile,
+    /// Products of matrices of bytes.
+    AmxInt8,
+    /// Products of matrices of bfloat16.
+    AmxBf16,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Feature; 12] = [
+        Feature::Avx2,
+        Feature::Fma,
+        Feature::Avx512F,
+        Feature::Avx512Bw,
+        Feature::Avx512Dq,
+        Feature::Avx512Vl,
+        Feature::AvxVnni,
+        Feature::Avx512Vnni,
+        Feature::Avx512Bf16,
+        Feature::AmxTile,
+        Feature::AmxInt8,
+        Feature::AmxBf16,
+    ];
+
+    /// Its name, as Linux and compilers have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Feature::Avx2 => "avx2",
+            Feature::Fma => "fma",
+            Feature::Avx512F => "avx512f",
+            Feature::Avx512Bw => "avx512bw",
+            Feature::Avx512Dq => "avx512dq",
+            Feature::Avx512Vl => "avx512vl",
+            Feature::AvxVnni => "avxvnni",
+            Feature::Avx512Vnni => "avx512vnni",
+            Feature::Avx512Bf16 => "avx512bf16",
+            Feature::AmxTile => "amx-tile",
+            Feature::AmxInt8 => "amx-int8",
+            Feature::AmxBf16 => "amx-bf16",
+        }
+    }
+}
+
+/// A set of features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Features(u32);
+
+impl Features {
+    /// The set of these.
+    pub const fn of(features: &[Feature]) -> Features {
+        let (mut bits, mut i) = (0, 0);
+        while i < features.len() {
+            bits |= 1 << features[i] as u32;
+            i += 1;
+        }
+        Features(bits)
+    }
+
+    /// These and those of another set.
+    pub const fn and(self, features: &[Feature]) -> Features {
+        Features(self.0 | Features::of(features).0)
+    }
+
+    /// Whether all of `other` are in it.
+    pub fn contains(self, other: Features) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those in it, in the order of [`Feature::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.into_iter().filter(move |&f| self.contains(Features::of(&[f])))
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.iter().map(Feature::word).collect::<Vec<_>>().join(" "))
+    }
+}
