@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, DType, Options, Precision, Tensor, Val};
-use optc_codegen::testing::isas;
 use optc_ir::Type;
 use optc_ir::{Graph, Op};
 use optc_passes::{PassManager, PassOptions, Pipeline, bf16_pipeline};
 use optc_tensor::Difference;
+use optc_testing::isas;
 use optc_tests::data;
 
 const PICTURES: usize = 4;

@@ -5,15 +5,15 @@
 //! `O2`.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_codegen::lower::{Options, lower};
-use optc_codegen::target::Isa;
-use optc_codegen::target::Target;
-use optc_codegen::testing::{isas, loaded, run_guarded};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
+use optc_kernel::target::Isa;
+use optc_kernel::target::Target;
+use optc_lower::{Options, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Tensor};
+use optc_testing::{isas, loaded, run_guarded};
 
 /// An operand.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name
         let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
-    let target = Target { isa, ..optc_codegen::host::target() };
+    let target = Target { isa, ..optc_emit::host::target() };
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
     let plan = loaded(&program).map_err(|e| e.to_string())?;

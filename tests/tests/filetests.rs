@@ -15,11 +15,11 @@
 
 use std::path::Path;
 
-use optc_codegen::lower::{Options, lower};
-use optc_codegen::program::Program;
-use optc_codegen::target::Target;
-use optc_codegen::target::{Caches, Isa};
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
+use optc_kernel::program::Program;
+use optc_kernel::target::Target;
+use optc_kernel::target::{Caches, Isa};
+use optc_lower::{Options, lower};
 use optc_tests::literal;
 
 /// One case of a file.

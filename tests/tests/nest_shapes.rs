@@ -12,15 +12,17 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use optc_codegen::lower::{Decision, LowerError, Options, Point, Tuning, lower};
-use optc_codegen::program::Program;
-use optc_codegen::target::Target;
-use optc_codegen::target::{ISAS, Isa};
-use optc_codegen::testing::{isas, loaded, run_guarded};
+use optc_lower::{LowerError, Options, Tuning, lower};
+
 use optc_ir::{Graph, Val, Verified, print};
+use optc_kernel::program::Program;
+use optc_kernel::program::{Decision, Point};
+use optc_kernel::target::Target;
+use optc_kernel::target::{ISAS, Isa};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random};
+use optc_testing::{isas, loaded, run_guarded};
 use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
 
 /// Largest error of a float, relative to the range of the whole output.
@@ -54,7 +56,7 @@ fn prepared(case: &Case) -> Result<Graph, String> {
 
 /// Lowers a case for an instruction set that the machine need not have.
 fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, LowerError> {
-    let target = Target { isa, ..optc_codegen::host::target() };
+    let target = Target { isa, ..optc_emit::host::target() };
     let graph = Verified::new(graph).expect("the passes leave a sound graph");
     lower(graph, &target, Options { tuning, threads: 1 })
 }
@@ -138,7 +140,7 @@ fn kernels_of_every_kind_hold_over_shapes() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (cases, first) = (number("OPTC_SHAPES", 5000), number("OPTC_FIRST", 0));
     let isas = isas();
-    let missing: Vec<&Isa> = ISAS.iter().filter(|isa| !optc_codegen::host::has(isa)).collect();
+    let missing: Vec<&Isa> = ISAS.iter().filter(|isa| !optc_emit::host::has(isa)).collect();
     let (next, failures, counts) = (AtomicU64::new(first), Mutex::new(vec![]), Mutex::new(Counts::new()));
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed < first + cases) {

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, Model, Options, Tensor, Val};
-use optc_codegen::target::Isa;
-use optc_codegen::testing::isas;
+use optc_kernel::target::Isa;
 use optc_tensor::Difference;
+use optc_testing::isas;
 use optc_tests::data;
 
 /// Pictures that are run at once.

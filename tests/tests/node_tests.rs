@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use optc::{Compiler, Options};
-use optc_codegen::target::Isa;
-use optc_codegen::testing::isas;
+use optc_kernel::target::Isa;
+use optc_testing::isas;
 use optc_tests::node_cases::{Outcome, run_all};
 use optc_tests::{data, refused};
 

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, Integers, Method, Options, Program, Quantizer, Val};
-use optc_codegen::target::ISAS;
 use optc_ir::Graph;
+use optc_kernel::target::ISAS;
 use optc_passes::{PassManager, Pipeline};
 use optc_tensor::Tensor;
 use optc_tests::{compare, data};

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, DType, Decision, Error, Integers, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
-use optc_codegen::target::ISAS;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, print, run};
+use optc_kernel::target::ISAS;
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_tests::data;
 
@@ -114,7 +114,7 @@ fn pictures(n: usize) -> Val {
 
 /// A model of a graph that has been through all passes, on each instruction set of the machine.
 fn on_every_isa(graph: &Graph) -> impl Iterator<Item = (&'static str, Model)> {
-    optc_codegen::testing::isas().into_iter().map(|isa| {
+    optc_testing::isas().into_iter().map(|isa| {
         let passes = "infer-types".to_owned();
         let options = Options { passes, isa: Some(isa.name.to_owned()), ..Options::default() };
         (isa.name, Compiler::new(options).compile_graph(graph.clone()).unwrap())
@@ -325,7 +325,7 @@ fn layers_are_in_integers_where_these_are_faster() {
 #[test]
 fn passes_with_the_options_of_a_compiler_give_the_graph_that_it_compiles() {
     let quantized = quantized("resnet8").graph;
-    for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
+    for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
         let shapes = vec![("input".to_owned(), vec![1, 1, 28, 28])];
         let options = Options { isa: Some(isa.name.to_owned()), keep_graph: true, shapes, ..Options::default() };
         let model = Compiler::new(options.clone()).compile_graph(quantized.clone()).unwrap();

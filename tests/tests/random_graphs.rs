@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use optc::{Compiler, Options, Val};
-use optc_codegen::target::Isa;
-use optc_codegen::testing::{isas, run_guarded};
 use optc_ir::{Graph, print};
+use optc_kernel::target::Isa;
 use optc_passes::seeded;
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference};
+use optc_testing::{isas, run_guarded};
 use optc_tests::random_graph::random_graph;
 
 /// Largest error of a float, relative to the range of the whole output: sums of a few thousand products in another order.

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc::{Compiler, Decision, Options};
-use optc_codegen::target::ISAS;
 use optc_ir::ops::math::{Add, Relu};
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Val, Value, infer_types, run};
+use optc_kernel::target::ISAS;
 use optc_passes::{PassManager, PassOptions, Pipeline, VerifyEach};
 use optc_tensor::{DType, Tensor};
 use optc_tests::data;
@@ -93,7 +93,7 @@ fn check(g: &Graph, seed: u64) -> usize {
     let want = run(g, &inputs).unwrap()[0].as_tensor().unwrap().to_f64_vec();
     let scale = want.iter().fold(1e-3, |m: f64, v| m.max(v.abs()));
     let mut sparse = 0;
-    for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
+    for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
         let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
         let model = Compiler::new(options).compile_graph(g.clone()).unwrap();
         let plan = model.plan_for(&[inputs[0].ty()]).unwrap();
@@ -118,7 +118,7 @@ fn check_integers(mut g: Graph, input: &Val, kernel: &str) -> usize {
         .unwrap();
     let want = run(&g, std::slice::from_ref(input)).unwrap();
     let mut sparse = 0;
-    for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
+    for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
         let options =
             Options { isa: Some(isa.name.to_owned()), passes: "infer-types".to_owned(), ..Options::default() };
         let model = Compiler::new(options).compile_graph(g.clone()).unwrap();
@@ -168,7 +168,7 @@ proptest! {
 fn a_sparse_mobile_network_runs_sparse() {
     let block = [Layer::Depthwise(3, 1), Layer::Relu, Layer::Sparse(90, 4, 1, 1), Layer::Relu];
     let layers = [&[Layer::Dense(3, 1), Layer::Relu][..], &block, &block, &[Layer::Residual]].concat();
-    let isas = ISAS.iter().filter(|isa| optc_codegen::host::has(isa)).count();
+    let isas = ISAS.iter().filter(|isa| optc_emit::host::has(isa)).count();
     assert_eq!(check(&network(&layers, 64, 20, 3), 5), 2 * isas);
     let g = network(&layers, 64, 20, 3);
     let input = input_of(&g, 5);
@@ -190,7 +190,7 @@ fn blocks_of_four_columns() {
         }
     }
     let input = input_of(&g, 5);
-    let isas = ISAS.iter().filter(|isa| optc_codegen::host::has(isa)).count();
+    let isas = ISAS.iter().filter(|isa| optc_emit::host::has(isa)).count();
     assert_eq!(check_integers(g, &input, "spmm_i8_4x4"), 3 * isas);
 }
 
@@ -203,7 +203,7 @@ fn pruned_networks_run_sparse_in_integers() {
         let two = Tensor::from_slice(&[2, 1, 28, 28], &pictures.as_slice::<f32>().unwrap()[..2 * 28 * 28]).unwrap();
         let prune = Pipeline::parse("O0,fold-batch-norm,prune{sparsity=0.9,block=4x1,spare=none}").unwrap();
         PassManager::new(PassOptions::default()).run(&prune, &mut g).unwrap();
-        let isas = ISAS.iter().filter(|isa| optc_codegen::host::has(isa)).count();
+        let isas = ISAS.iter().filter(|isa| optc_emit::host::has(isa)).count();
         let sparse = check_integers(g, &two.into(), "spmm_i8");
         assert!(sparse >= least * isas, "{name}: {sparse} sparse kernels on {isas} instruction sets");
     }
@@ -216,7 +216,7 @@ fn too_few_zeros_run_as_none_do() {
         let sparse = Layer::Sparse(zeros, 1, 1, 1);
         [Layer::Dense(3, 1), Layer::Relu, sparse, Layer::Relu, Layer::Depthwise(3, 1), sparse, Layer::Residual]
     };
-    for isa in ISAS.iter().filter(|isa| optc_codegen::host::has(isa)) {
+    for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
         let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
         let compiled = |zeros: u32| {
             let g = network(&layers(zeros), 64, 20, 3);

@@ -11,16 +11,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use optc_codegen::lower::{Decision, Options, lower};
-use optc_codegen::target::Isa;
-use optc_codegen::target::Target;
-use optc_codegen::testing::{isas, loaded, run_guarded};
+use optc_lower::{Options, lower};
+
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, Verified, infer_node};
+use optc_kernel::program::Decision;
+use optc_kernel::target::Isa;
+use optc_kernel::target::Target;
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random, Tensor};
+use optc_testing::{isas, loaded, run_guarded};
 
 /// How a window slides over an axis.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +132,7 @@ impl Shape {
     fn failure(&self, isa: &'static Isa, pool: &Pool) -> Option<String> {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
-        let target = Target { isa, ..optc_codegen::host::target() };
+        let target = Target { isa, ..optc_emit::host::target() };
         let graph = Verified::new(graph).unwrap();
         let compiled = match lower(graph, &target, Options::default()) {
             Ok(compiled) => compiled,

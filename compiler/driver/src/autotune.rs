@@ -10,8 +10,10 @@ use std::iter::successors;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_codegen::lower::{Point, Tuning};
+use optc_lower::Tuning;
+
 use optc_ir::Val;
+use optc_kernel::program::Point;
 use optc_runtime::plan::{KernelStep, Step};
 use optc_runtime::{Arena, Executor, Pool, Timings};
 

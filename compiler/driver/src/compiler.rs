@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_codegen::lower::{self, lower};
-use optc_codegen::program::Program;
-use optc_codegen::target::Target;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
+use optc_kernel::program::Program;
+use optc_kernel::target::Target;
+use optc_lower::{self as lower, lower};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use optc_codegen::cost::Costs;
-use optc_codegen::target::Target;
+use optc_kernel::target::Target;
+use optc_kernels::cost::Costs;
 use optc_types::CostModel;
 
 /// Estimates for a target.
@@ -13,8 +13,8 @@ pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
 
 #[cfg(test)]
 mod tests {
-    use optc_codegen::target::Isa;
     use optc_ir::Graph;
+    use optc_kernel::target::Isa;
 
     use super::*;
 
@@ -37,7 +37,7 @@ mod tests {
     fn convolutions_are_rounded_where_there_are_instructions() {
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/resnet8.onnx");
         for (isa, all) in [("amx", true), ("avx2", false), ("portable", false)] {
-            let target = Target { isa: Isa::by_name(isa).unwrap(), ..optc_codegen::host::target() };
+            let target = Target { isa: Isa::by_name(isa).unwrap(), ..optc_emit::host::target() };
             let mut graph = optc_onnx::import_file(model.as_ref()).unwrap();
             let image = optc_ir::TensorType::fixed(optc_tensor::DType::F32, &[1, 1, 28, 28]);
             optc_passes::specialize(&mut graph, &[image.into()]).unwrap();

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use optc_codegen::emit::LoadError;
-use optc_codegen::lower::LowerError;
+use optc_emit::LoadError;
 use optc_ir::Unsound;
+use optc_lower::LowerError;
 use optc_onnx::Diagnostic;
 use optc_passes::PassError;
 use optc_runtime::RunError;

@@ -47,10 +47,10 @@ pub use session::Session;
 pub use status::Status;
 pub use tuning::TuningCache;
 
-pub use optc_codegen::cost::int8::Times;
-pub use optc_codegen::lower::{Choice, Decision, NodeReport};
-pub use optc_codegen::program::{Program, ProgramText};
 pub use optc_ir::{Type, Val};
+pub use optc_kernel::program::{Choice, Decision, NodeReport};
+pub use optc_kernel::program::{Program, ProgramText};
+pub use optc_kernels::cost::int8::Times;
 pub use optc_passes::calibrate::{Method, Ranges};
 pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_codegen::cost::int8::Times;
-use optc_codegen::emit::load;
-use optc_codegen::lower::{self, NodeReport, Point, Tuning, lower};
-use optc_codegen::program::Program;
-use optc_codegen::target::Target;
+use optc_emit::load;
 use optc_ir::{Graph, GraphError, HostCall, Type, Val, Verified};
+use optc_kernel::program::Program;
+use optc_kernel::program::{NodeReport, Point};
+use optc_kernel::target::Target;
+use optc_kernels::cost::int8::Times;
+use optc_lower::{self as lower, Tuning, lower};
 use optc_passes::PassError;
 use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use optc_codegen::target::Target;
-use optc_codegen::target::{ISAS, Isa};
+use optc_kernel::target::Target;
+use optc_kernel::target::{ISAS, Isa};
 use optc_passes::{Int8Pays, Layer, PassOptions};
 use optc_tensor::{Access, Memory};
 
@@ -44,6 +44,9 @@ pub struct Options {
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
     pub isa: Option<String>,
+    /// Goes by the caches that the instruction set's row has, instead of this machine's: the same row then gives the same program
+    /// everywhere.
+    pub row_caches: bool,
     /// The precision of products.
     pub precision: Precision,
     /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized
@@ -79,6 +82,7 @@ impl Default for Options {
             passes: "O2".to_owned(),
             threads: 1,
             isa: None,
+            row_caches: false,
             precision: Precision::F32,
             integers: Integers::Faster,
             profile: MachineProfile::default(),
@@ -101,7 +105,7 @@ impl Options {
     pub fn target(&self) -> Result<Target, Error> {
         let target = self.any_target()?;
         match &self.isa {
-            Some(name) if !optc_codegen::host::has(target.isa) => Err(Error::IsaMissing { name: name.clone() }),
+            Some(name) if !optc_emit::host::has(target.isa) => Err(Error::IsaMissing { name: name.clone() }),
             _ => Ok(target),
         }
     }
@@ -110,10 +114,11 @@ impl Options {
     pub(crate) fn any_target(&self) -> Result<Target, Error> {
         let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
         let isa = match &self.isa {
-            None => optc_codegen::host::isa(),
+            None => optc_emit::host::isa(),
             Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
         };
-        Ok(Target { isa, caches: optc_codegen::host::caches() })
+        let caches = if self.row_caches { isa.caches } else { optc_emit::host::caches() };
+        Ok(Target { isa, caches })
     }
 
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.

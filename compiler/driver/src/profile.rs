@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use optc_codegen::cost::int8::Rates;
-use optc_codegen::host::cpu_name;
-use optc_codegen::target::{ISAS, Isa};
+use optc_emit::host::cpu_name;
+use optc_kernel::target::{ISAS, Isa};
+use optc_kernels::cost::int8::Rates;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -40,10 +40,10 @@ impl MachineProfile {
     /// # Errors
     /// The machine cannot be compiled for.
     pub fn measure() -> Result<MachineProfile, Error> {
-        let here = ISAS.iter().filter(|isa| optc_codegen::host::has(isa));
-        let rates = |isa: &Isa| Ok((isa.name.to_owned(), optc_codegen::rates::measure(isa)?));
-        let targets = here.map(rates).collect::<Result<_, optc_codegen::emit::EmitError>>();
-        let targets = targets.map_err(optc_codegen::emit::LoadError::Emit)?;
+        let here = ISAS.iter().filter(|isa| optc_emit::host::has(isa));
+        let rates = |isa: &Isa| Ok((isa.name.to_owned(), optc_hwbench::rates::measure(isa)?));
+        let targets = here.map(rates).collect::<Result<_, optc_emit::EmitError>>();
+        let targets = targets.map_err(optc_emit::LoadError::Emit)?;
         Ok(MachineProfile { version: VERSION, machine: cpu_name(), targets })
     }
 

@@ -12,11 +12,11 @@
 //! # }
 //! ```
 
-use optc_codegen::cost::Costs;
-use optc_codegen::cost::int8::{Rates, Times};
-use optc_codegen::target::Isa;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
+use optc_kernel::target::Isa;
+use optc_kernels::cost::Costs;
+use optc_kernels::cost::int8::{Rates, Times};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};

@@ -1,15 +1,15 @@
 //! What was measured to be fastest, by machine and by the shape of what is computed.
 //!
 //! The file is JSON: `{"version": 1, "machines": {MACHINE: {KEY: OPTION}}}`. A machine is the CPU, the instruction set, the caches and the
-//! threads that run a model; keys and options are those of [choice points](optc_codegen::lower::Point).
+//! threads that run a model; keys and options are those of [choice points](optc_kernel::program::Point).
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use optc_codegen::host::cpu_name;
-use optc_codegen::lower::Tuning;
-use optc_codegen::target::Target;
+use optc_emit::host::cpu_name;
+use optc_kernel::target::Target;
+use optc_lower::Tuning;
 use optc_tensor::write_file;
 use serde::{Deserialize, Serialize};
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use optc_codegen::lower::{Options, lower};
-use optc_codegen::testing::loaded;
 use optc_ir::Verified;
+use optc_lower::{Options, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_testing::loaded;
 use prost::Message;
 
 use models::{KINDS, Kind};
@@ -100,7 +100,7 @@ fn measure(bytes: &[u8]) -> Result<Times> {
         timed(&mut times, &name, || PassManager::new(PassOptions::default()).run(&pass, &mut graph))?;
     }
     times["O2"] = times.iter().filter(|(name, _)| name.starts_with(' ')).map(|(_, time)| *time).sum();
-    let target = optc_codegen::host::target();
+    let target = optc_emit::host::target();
     let graph = timed(&mut times, "verify", || Verified::new(graph))?;
     let compiled = timed(&mut times, "compile", || -> Result<_> {
         let program = lower(graph, &target, Options::default())?;

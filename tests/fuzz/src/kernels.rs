@@ -6,14 +6,15 @@
 use std::fmt;
 
 use arbitrary::{Result, Unstructured};
-use optc_codegen::lower::{Options, Point, Tuning, lower};
-use optc_codegen::target::Isa;
-use optc_codegen::target::Target;
-use optc_codegen::testing::loaded;
 use optc_ir::{Graph, Op, Val, Verified, print};
+use optc_kernel::program::Point;
+use optc_kernel::target::Isa;
+use optc_kernel::target::Target;
+use optc_lower::{Options, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Random};
+use optc_testing::loaded;
 use optc_tests::nest_shapes;
 
 use crate::interpret::{Found, difference, interpret, is_small};
@@ -96,7 +97,7 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
         let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
-    let target = Target { isa: case.isa, ..optc_codegen::host::target() };
+    let target = Target { isa: case.isa, ..optc_emit::host::target() };
     let lower = |tuning: Tuning| {
         let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
         lower(graph, &target, Options { tuning, threads: 1 }).map_err(|e| e.to_string())

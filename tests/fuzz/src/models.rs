@@ -5,8 +5,8 @@
 use std::fmt;
 
 use optc::{Compiler, Options, Precision, Val};
-use optc_codegen::target::{ISAS, Isa};
 use optc_ir::{Const, Graph, Op, Type, print};
+use optc_kernel::target::{ISAS, Isa};
 use optc_passes::{seeded, specialize};
 use optc_tensor::{Random, Tensor};
 
@@ -79,7 +79,7 @@ fn holds(case: &Case) -> bool {
 
 /// The instruction sets of the machine.
 pub fn isas() -> Vec<&'static Isa> {
-    ISAS.iter().filter(|isa| optc_codegen::host::has(isa)).collect()
+    ISAS.iter().filter(|isa| optc_emit::host::has(isa)).collect()
 }
 
 /// How models are compiled.

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, quantize, run,
+    targets,
 };
 use crate::exit::{self, Outcome};
 use crate::limits::Limits;
@@ -36,6 +37,7 @@ enum Command {
     Quantize(quantize::Args),
     Explain(explain::Args),
     Passes(passes::Args),
+    Targets(targets::Args),
     Hwbench(hwbench::Args),
     Completions(completions::Args),
 }
@@ -58,6 +60,7 @@ impl Cli {
             Command::Quantize(args) => quantize::run(args, format),
             Command::Explain(args) => explain::run(args, format),
             Command::Passes(args) => passes::run(args, format),
+            Command::Targets(args) => targets::run(args, format),
             Command::Hwbench(args) => hwbench::run(args, format),
             Command::Completions(args) => completions::run(args),
         }

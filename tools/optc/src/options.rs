@@ -58,6 +58,10 @@ pub struct TargetArgs {
     /// The instruction set to compile for, instead of the best of this machine
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
+    /// The row to compile for (see `optc targets`), with the caches that it has as a rule instead of this machine's: the
+    /// same target gives the same program everywhere
+    #[arg(long, value_name = "ROW", conflicts_with = "isa")]
+    pub target: Option<String>,
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: Precision,
@@ -74,7 +78,8 @@ impl TargetArgs {
     /// The machine profile cannot be used.
     pub fn options(&self) -> Outcome<Options> {
         Ok(Options {
-            isa: self.isa.clone(),
+            isa: self.target.clone().or_else(|| self.isa.clone()),
+            row_caches: self.target.is_some(),
             precision: match self.precision {
                 Precision::F32 => optc::Precision::F32,
                 Precision::Bf16 => optc::Precision::Bf16,

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use optc::MachineProfile;
-use optc_codegen::cost::int8::Rates;
-use optc_codegen::emit::EmitError;
-use optc_codegen::gemm_peak::GemmPeak;
-use optc_codegen::peak::{Peak, Work, bandwidth};
-use optc_codegen::target::{Caches, ISAS, Isa};
+use optc_emit::EmitError;
+use optc_hwbench::gemm_peak::GemmPeak;
+use optc_hwbench::peak::{Peak, Work, bandwidth};
+use optc_kernel::target::{Caches, ISAS, Isa};
+use optc_kernels::cost::int8::Rates;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -128,7 +128,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         emit(&ProfileReport { profile: path.clone(), rows }, format)?;
         return Ok(Exit::Ok);
     }
-    let machine = optc_codegen::host::caches();
+    let machine = optc_emit::host::caches();
     let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
     let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;
     let levels = if args.no_bandwidth { vec![] } else { bandwidth(&machine).map_err(failed)? };
@@ -149,7 +149,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 fn isa_line(isa: &'static Isa, machine: &Caches, args: &Args) -> Result<IsaLine, EmitError> {
-    let available = optc_codegen::host::has(isa);
+    let available = optc_emit::host::has(isa);
     let measured = if available { Some(measure(isa, machine, args)?) } else { None };
     Ok(IsaLine { name: isa.name, vector_bits: isa.vector_bits, available, measured })
 }

@@ -15,3 +15,4 @@ pub mod prune;
 pub mod quantize;
 mod roofline;
 pub mod run;
+pub mod targets;

@@ -6,10 +6,10 @@
 //! More than all of a bandwidth means that part of the bytes still lay in a nearer level.
 
 use optc::{CompiledPlan, Model, Options, Timings, Val};
-use optc_codegen::cost::int8::Rates;
-use optc_codegen::emit::EmitError;
-use optc_codegen::peak::{Bandwidth, Peak, Work, bandwidth};
-use optc_codegen::target::Isa;
+use optc_emit::EmitError;
+use optc_hwbench::peak::{Bandwidth, Peak, Work, bandwidth};
+use optc_kernel::target::Isa;
+use optc_kernels::cost::int8::Rates;
 use optc_runtime::plan::{KernelStep, Step};
 use serde::Serialize;
 
@@ -92,7 +92,7 @@ impl Roofs {
         let bf16 = f32.max(peak(Work::Bf16)?).max(peak(Work::Bf16Matrices)?);
         let bytes = peak(Work::Bytes)?.max(peak(Work::ByteMatrices)?);
         let int8 = if bytes > 0.0 { bytes } else { 2e6 * f64::from(Rates::of(isa).int8) };
-        let machine = optc_codegen::host::caches();
+        let machine = optc_emit::host::caches();
         let mut levels = bandwidth(&machine)?;
         // The best of some tries: what else runs on the machine slows single ones down.
         for _ in 1..TRIES {

@@ -52,3 +52,41 @@ fn profiles_are_measured_written_and_read() {
     }
     assert_eq!(code(&line(folder.path(), "explain {mlp.onnx} --machine-profile @none.json")), 7);
 }
+
+#[test]
+fn targets_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = json(&line(folder.path(), "targets --json"), 0);
+    let rows = listed["targets"].as_array().unwrap();
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
+    assert_eq!(row("portable")["here"], true);
+    assert_eq!(row("amx")["measured_on"], serde_json::Value::Null);
+    assert!(row("avx512-vnni")["features"].as_array().unwrap().iter().any(|f| f == "avx512vnni"));
+    assert!(rows.iter().any(|row| row["name"] == listed["host"] && row["here"] == true));
+    assert!(stdout(&line(folder.path(), "targets"), 0).contains("(estimated)"));
+}
+
+#[test]
+fn programs_are_written_for_any_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let emit = |target: &str, out: &str| {
+        let shape = "--shape input:1x1x28x28 --emit program";
+        line(folder.path(), &format!("compile {{lenet.onnx}} {shape} {target} -o @{out}.prog --json"))
+    };
+    let text = |out: &str| std::fs::read_to_string(folder.path().join(format!("{out}.prog"))).unwrap();
+    for target in ["amx", "avx2", "portable"] {
+        let report = json(&emit(&format!("--target {target}"), target), 0);
+        assert_eq!(report["isa"], target);
+        assert!(report["kernels"].as_u64() > Some(0) && folder.path().join(format!("{target}.npz")).exists());
+        assert!(text(target).starts_with(&format!("program for {target} l1 ")));
+    }
+    // By a process of its own, the same text.
+    json(&emit("--target amx", "again"), 0);
+    assert_eq!(text("amx"), text("again"));
+    assert_eq!(code(&emit("--target mmx", "none")), 2);
+    assert_eq!(code(&emit("--target amx --isa avx2", "none")), 2);
+    let open = line(folder.path(), "compile {lenet.onnx} --emit program -o @open.prog");
+    assert_eq!(code(&open), 2, "{}", stderr(&open));
+    assert!(stderr(&open).contains("`input`"), "{}", stderr(&open));
+    assert!(!folder.path().join("open.prog").exists());
+}

@@ -1,0 +1,314 @@
+//! What AVX-512 does otherwise: registers of 512 bits by the same rules, masks for parts of vectors and for conditions.
+//!
+//! The rules name the instructions of AVX2; [`widened`] gives those that are the same on wider registers. The rest is here.
+//! The mask register `k1` is set right before each instruction that needs one.
+
+use super::asm::{Mem as Place, Op};
+use super::bank::Full;
+use super::memory::Elements;
+use super::{Walk, general, lanes_of, low};
+use iced_x86::{Code, Register};
+use optc_kernel::tile::{Binary, Cmp, Elem, Mem, Reg};
+
+pub(super) const LANES: usize = 16;
+
+/// The instruction on 512 bits that does what this one does on 256.
+pub(super) fn widened(code: Code) -> Code {
+    match code {
+        Code::VEX_Vmovups_ymm_ymmm256 => Code::EVEX_Vmovups_zmm_k1z_zmmm512,
+        Code::VEX_Vmovups_ymmm256_ymm => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
+        Code::VEX_Vmovaps_ymm_ymmm256 => Code::EVEX_Vmovaps_zmm_k1z_zmmm512,
+        Code::VEX_Vaddps_ymm_ymm_ymmm256 => Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vsubps_ymm_ymm_ymmm256 => Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vmulps_ymm_ymm_ymmm256 => Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vdivps_ymm_ymm_ymmm256 => Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vminps_ymm_ymm_ymmm256 => Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
+        Code::VEX_Vmaxps_ymm_ymm_ymmm256 => Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
+        Code::VEX_Vpaddd_ymm_ymm_ymmm256 => Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpsubd_ymm_ymm_ymmm256 => Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpsubw_ymm_ymm_ymmm256 => Code::EVEX_Vpsubw_zmm_k1z_zmm_zmmm512,
+        Code::VEX_Vpmulld_ymm_ymm_ymmm256 => Code::EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpminsd_ymm_ymm_ymmm256 => Code::EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpmaxsd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpmaddwd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
+        Code::VEX_Vpdpbusd_ymm_ymm_ymmm256 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpand_ymm_ymm_ymmm256 => Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpor_ymm_ymm_ymmm256 => Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpxor_ymm_ymm_ymmm256 => Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vxorps_ymm_ymm_ymmm256 => Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vxorps_xmm_xmm_xmmm128 => Code::EVEX_Vxorps_xmm_k1z_xmm_xmmm128b32,
+        Code::VEX_Vandps_ymm_ymm_ymmm256 => Code::EVEX_Vandps_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vpabsd_ymm_ymmm256 => Code::EVEX_Vpabsd_zmm_k1z_zmmm512b32,
+        Code::VEX_Vsqrtps_ymm_ymmm256 => Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
+        Code::VEX_Vcvtdq2ps_ymm_ymmm256 => Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er,
+        Code::VEX_Vroundps_ymm_ymmm256_imm8 => Code::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae,
+        Code::VEX_Vpslld_ymm_ymm_imm8 => Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
+        Code::VEX_Vpsrld_ymm_ymm_imm8 => Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8,
+        Code::VEX_Vpsrad_ymm_ymm_imm8 => Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8,
+        Code::VEX_Vpsllw_ymm_ymm_imm8 => Code::EVEX_Vpsllw_zmm_k1z_zmmm512_imm8,
+        Code::VEX_Vpsrlw_ymm_ymm_imm8 => Code::EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8,
+        Code::VEX_Vpsraw_ymm_ymm_imm8 => Code::EVEX_Vpsraw_zmm_k1z_zmmm512_imm8,
+        Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vbroadcastss_ymm_m32 => Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
+        Code::VEX_Vpbroadcastw_ymm_xmmm16 => Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
+        Code::VEX_Vpbroadcastb_ymm_xmmm8 => Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
+        Code::VEX_Vpmovzxbd_ymm_xmmm64 => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
+        Code::VEX_Vpmovsxbd_ymm_xmmm64 => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
+        Code::VEX_Vpmovzxbw_ymm_xmmm128 => Code::EVEX_Vpmovzxbw_zmm_k1z_ymmm256,
+        Code::VEX_Vpmovsxbw_ymm_xmmm128 => Code::EVEX_Vpmovsxbw_zmm_k1z_ymmm256,
+        Code::VEX_Vpermilps_ymm_ymmm256_imm8 => Code::EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8,
+        Code::VEX_Vpermps_ymm_ymm_ymmm256 => Code::EVEX_Vpermps_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8 => Code::EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8,
+        Code::VEX_Vunpcklps_ymm_ymm_ymmm256 => Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vunpckhps_ymm_ymm_ymmm256 => Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32,
+        other => other,
+    }
+}
+
+/// The immediate of `vpcmpd`, or of `vcmpps` for floats.
+fn condition(op: Cmp, elem: Elem) -> (Code, u8) {
+    if elem == Elem::F32 {
+        return (Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, super::rules::condition(op));
+    }
+    let imm = match op {
+        Cmp::Eq => 0,
+        Cmp::Lt => 1,
+        Cmp::Le => 2,
+        Cmp::Ne => 4,
+        Cmp::Ge => 5,
+        Cmp::Gt => 6,
+    };
+    (Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, imm)
+}
+
+/// The low 32 bits of a general register.
+fn word(general: Register) -> Register {
+    Register::EAX + (general as u32 - Register::RAX as u32)
+}
+
+const K1: Op = Op::R(Register::K1);
+
+impl Walk<'_> {
+    pub(super) fn masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
+        self.flush();
+        self.asm.ins_masked(code, zero, ops);
+    }
+
+    /// Sets `k1` to these bits.
+    fn mask(&mut self, bits: u32) -> Result<(), Full> {
+        let reg = general(self.general.temporary(self.at)?);
+        self.ins(Code::Mov_rm64_imm32, &[Op::R(reg), Op::L(bits as i32)]);
+        self.ins(Code::VEX_Kmovd_kr_r32, &[K1, Op::R(word(reg))]);
+        self.general.let_go();
+        Ok(())
+    }
+
+    pub(super) fn first(&mut self, n: usize) -> Result<(), Full> {
+        self.mask(((1u64 << n) - 1) as u32)
+    }
+
+    pub(super) fn compare_wide(&mut self, dst: Reg, op: Cmp, x: Reg, y: Reg) -> Result<(), Full> {
+        let (code, imm) = condition(op, self.elems[&x]);
+        let (a, b) = (self.reg(x)?, self.rm(y)?);
+        let d = self.define(dst, &[x, y])?;
+        self.ins(code, &[K1, Op::R(a), b, Op::I(imm)]);
+        self.ins(Code::EVEX_Vpmovm2d_zmm_kr, &[Op::R(d), K1]);
+        Ok(())
+    }
+
+    pub(super) fn select_wide(&mut self, dst: Reg, mask: Reg, x: Reg, y: Reg) -> Result<(), Full> {
+        let (m, a, b) = (self.reg(mask)?, self.rm(x)?, self.reg(y)?);
+        let d = self.define(dst, &[mask, x, y])?;
+        self.ins(Code::EVEX_Vpmovd2m_kr_zmm, &[K1, Op::R(m)]);
+        self.masked(Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32, false, &[Op::R(d), Op::R(b), a]);
+        Ok(())
+    }
+
+    /// What is too large gives the largest integer, NaN gives 0.
+    pub(super) fn convert_to_int_wide(&mut self, dst: Reg, x: Reg) -> Result<(), Full> {
+        let compare = Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
+        let (a, limit, largest) = (self.reg(x)?, self.lanes(2_147_483_648f32.to_bits()), self.lanes(i32::MAX as u32));
+        let int = self.temporary()?;
+        self.ins(Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, &[Op::R(int), Op::R(a)]);
+        self.ins(compare, &[K1, Op::R(a), limit, Op::I(super::rules::condition(Cmp::Ge))]);
+        self.masked(Code::EVEX_Vmovups_zmm_k1z_zmmm512, false, &[Op::R(int), largest]);
+        self.ins(compare, &[K1, Op::R(a), Op::R(a), Op::I(7)]);
+        let d = self.define(dst, &[x])?;
+        self.masked(Code::EVEX_Vmovaps_zmm_k1z_zmmm512, true, &[Op::R(d), Op::R(int)]);
+        Ok(())
+    }
+
+    pub(super) fn reduce_wide(&mut self, dst: Reg, op: Binary, x: Reg) -> Result<(), Full> {
+        let code = super::rules::binary(op, self.elems[&x]);
+        let mut a = self.reg(x)?;
+        let (sum, other) = (self.temporary()?, self.temporary()?);
+        for imm in [0x4e, 0xb1] {
+            let ops = [Op::R(other), Op::R(a), Op::R(a), Op::I(imm)];
+            self.ins(Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8, &ops);
+            self.ins(code, &[Op::R(sum), Op::R(a), Op::R(other)]);
+            a = sum;
+        }
+        let permute = Code::VEX_Vpermilps_ymm_ymmm256_imm8;
+        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0x4e)]);
+        self.ins(code, &[Op::R(sum), Op::R(sum), Op::R(other)]);
+        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0xb1)]);
+        let d = self.define(dst, &[x])?;
+        self.ins(code, &[Op::R(d), Op::R(sum), Op::R(other)]);
+        Ok(())
+    }
+
+    /// Any lanes of two registers: the index becomes the result.
+    pub(super) fn permute_any_wide(&mut self, dst: Reg, x: Reg, y: Reg, lanes: &[usize]) -> Result<(), Full> {
+        let (a, b) = (self.reg(x)?, self.rm(y)?);
+        let index = self.temporary()?;
+        let constant = self.asm.constant(lanes_of(LANES, |i| lanes[i] as u32));
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Place::Pool(constant))]);
+        self.ins(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, &[Op::R(index), Op::R(a), b]);
+        let d = self.define(dst, &[x, y])?;
+        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(index)]);
+        Ok(())
+    }
+
+    pub(super) fn load_wide(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        if e.stride != e.mem.bytes() {
+            return self.load_apart_wide(dst, e);
+        }
+        let (code, mask) = match e.mem {
+            Mem::I64 => return self.load_longs_wide(dst, e),
+            Mem::Bf16 => return self.load_halves_wide(dst, e),
+            Mem::F32 | Mem::I32 => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, e.n),
+            Mem::U8 => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, e.n),
+            Mem::I8 => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, e.n),
+            Mem::U8Pair => (Code::EVEX_Vpmovzxbw_zmm_k1z_ymmm256, 2 * e.n),
+            Mem::I8Pair => (Code::EVEX_Vpmovsxbw_zmm_k1z_ymmm256, 2 * e.n),
+        };
+        if e.n < LANES {
+            self.first(mask)?;
+        }
+        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let d = self.define(dst, &[])?;
+        match e.n {
+            LANES => self.ins(code, &[Op::R(d), at]),
+            _ => self.masked(code, true, &[Op::R(d), at]),
+        }
+        Ok(())
+    }
+
+    /// The low words of eight longs, then of the rest.
+    fn load_longs_wide(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        let half = LANES / 2;
+        let (wide, high) = (self.temporary()?, self.temporary()?);
+        let words = |walk: &mut Self, to: Register, start: usize| -> Result<(), Full> {
+            walk.first(half.min(e.n - start))?;
+            let at = Op::M(walk.address(e.ptr, e.disp + 8 * start as i64)?);
+            walk.masked(Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, true, &[Op::R(wide), at]);
+            walk.ins(Code::EVEX_Vpmovqd_ymmm256_k1z_zmm, &[Op::Half(to), Op::R(wide)]);
+            walk.general.let_go();
+            Ok(())
+        };
+        if e.n > half {
+            words(self, high, half)?;
+        }
+        let d = self.define(dst, &[])?;
+        words(self, d, 0)?;
+        if e.n > half {
+            let ops = [Op::R(d), Op::R(d), Op::Half(high), Op::I(1)];
+            self.ins(Code::EVEX_Vinserti64x4_zmm_k1z_zmm_ymmm256_imm8, &ops);
+        }
+        Ok(())
+    }
+
+    /// Lane by lane, each broadcast to where the mask has it.
+    fn load_apart_wide(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        let d = self.define(dst, &[])?;
+        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(d), Op::R(d), Op::R(d)]);
+        for i in 0..e.n {
+            self.mask(1 << i)?;
+            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            let one = match e.mem {
+                Mem::F32 | Mem::I32 | Mem::I64 => {
+                    self.masked(Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32, false, &[Op::R(d), at]);
+                    self.general.let_go();
+                    continue;
+                }
+                // The verifier refuses pairs that are apart.
+                Mem::Bf16 => Code::Movzx_r32_rm16,
+                Mem::U8 | Mem::U8Pair => Code::Movzx_r32_rm8,
+                Mem::I8 | Mem::I8Pair => Code::Movsx_r32_rm8,
+            };
+            let one_word = word(general(self.general.temporary(self.at)?));
+            self.ins(one, &[Op::R(one_word), at]);
+            self.masked(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, false, &[Op::R(d), Op::R(one_word)]);
+            self.general.let_go();
+        }
+        if e.mem == Mem::Bf16 {
+            self.upper(d);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        match (e.mem, e.stride == e.mem.bytes()) {
+            (Mem::Bf16, true) => return self.store_halves_wide(x, e),
+            (Mem::Bf16, false) => return self.store_halves_apart_wide(x, e),
+            (_, false) => return self.store_apart_wide(x, e),
+            (_, true) => {}
+        }
+        let code = match e.mem {
+            Mem::I64 => return self.store_longs_wide(x, e),
+            Mem::F32 | Mem::I32 => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
+            // The verifier refuses stores of pairs; bfloat16 has rules of its own.
+            Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
+        };
+        if e.n < LANES {
+            self.first(e.n)?;
+        }
+        let at = Op::M(self.address(e.ptr, e.disp)?);
+        match e.n {
+            LANES => self.ins(code, &[at, Op::R(x)]),
+            _ => self.masked(code, false, &[at, Op::R(x)]),
+        }
+        Ok(())
+    }
+
+    fn store_longs_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let (half, wide) = (LANES / 2, self.temporary()?);
+        for start in (0..e.n).step_by(half) {
+            let from = if start == 0 { x } else { wide };
+            if start > 0 {
+                self.ins(Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8, &[Op::Half(wide), Op::R(x), Op::I(1)]);
+            }
+            self.ins(Code::EVEX_Vpmovsxdq_zmm_k1z_ymmm256, &[Op::R(wide), Op::Half(from)]);
+            self.first(half.min(e.n - start))?;
+            let at = Op::M(self.address(e.ptr, e.disp + 8 * start as i64)?);
+            self.masked(Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, false, &[at, Op::R(wide)]);
+            self.general.let_go();
+        }
+        Ok(())
+    }
+
+    /// Lane by lane, each rotated to the front.
+    fn store_apart_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let lane = self.temporary()?;
+        let one = Op::R(low(lane));
+        for i in 0..e.n {
+            let rotate = [Op::R(lane), Op::R(x), Op::R(x), Op::I(i as u8)];
+            self.ins(Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8, &rotate);
+            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            match e.mem {
+                Mem::F32 | Mem::I32 => self.ins(Code::EVEX_Vmovss_m32_k1_xmm, &[at, one]),
+                Mem::I64 => {
+                    self.ins(Code::EVEX_Vpmovsxdq_xmm_k1z_xmmm64, &[one, one]);
+                    self.ins(Code::EVEX_Vmovq_xmmm64_xmm, &[at, one]);
+                }
+                Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
+                    self.ins(Code::EVEX_Vpextrb_r32m8_xmm_imm8, &[at, one, Op::I(0)]);
+                }
+            }
+            self.general.let_go();
+        }
+        Ok(())
+    }
+}

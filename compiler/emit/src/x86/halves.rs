@@ -1,0 +1,175 @@
+//! Bfloat16 in memory: loads put each into the upper half of a lane, stores round to the nearest one.
+//!
+//! Where there is an instruction that rounds, it is used for stores of neighbours; it takes numbers that are not normal for
+//! zeros. Elsewhere integers do it: half of the last place is added, and less one bit where the last place is even.
+
+use super::asm::Op;
+use super::bank::Full;
+use super::memory::Elements;
+use super::{LANES, Walk, low};
+use iced_x86::{Code, Register};
+use optc_kernel::target::Level;
+use optc_kernel::tile::Reg;
+
+/// Bits of a bfloat16.
+const BITS: u8 = 16;
+/// Bytes of one.
+const BYTES: i64 = 2;
+/// `vcmpps`: either is NaN.
+const UNORDERED: u8 = 3;
+/// Brings quarters 0 and 2 of a register to its front.
+const FRONT: u8 = 8;
+
+impl Walk<'_> {
+    pub(super) fn load_halves(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        let widen = Code::VEX_Vpmovzxwd_ymm_xmmm128;
+        let d = self.define(dst, &[])?;
+        if e.stride == BYTES && e.n == LANES {
+            let at = Op::M(self.address(e.ptr, e.disp)?);
+            self.ins(widen, &[Op::R(d), at]);
+        } else {
+            self.words(low(d), e)?;
+            self.ins(widen, &[Op::R(d), Op::R(low(d))]);
+        }
+        self.upper(d);
+        Ok(())
+    }
+
+    /// Words one by one behind those that can be loaded together; zeros behind them.
+    fn words(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let x = Op::R(x);
+        let (load, first) = match e.n {
+            4.. if e.stride == BYTES => (Some(Code::VEX_Vmovq_xmm_xmmm64), 4),
+            2.. if e.stride == BYTES => (Some(Code::VEX_Vmovd_xmm_rm32), 2),
+            _ => (None, 0),
+        };
+        match load {
+            Some(load) => {
+                let at = Op::M(self.address(e.ptr, e.disp)?);
+                self.ins(load, &[x, at]);
+                self.general.let_go();
+            }
+            None => self.ins(Code::VEX_Vpxor_xmm_xmm_xmmm128, &[x, x, x]),
+        }
+        for i in first..e.n {
+            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            self.ins(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, &[x, x, at, Op::I(i as u8)]);
+            self.general.let_go();
+        }
+        Ok(())
+    }
+
+    /// Words in the lower halves of lanes become floats.
+    pub(super) fn upper(&mut self, d: Register) {
+        self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[Op::R(d), Op::R(d), Op::I(BITS)]);
+    }
+
+    pub(super) fn broadcast_half(&mut self, d: Register, at: Op) {
+        self.ins(Code::VEX_Vpbroadcastw_ymm_xmmm16, &[Op::R(d), at]);
+        self.upper(d);
+    }
+
+    pub(super) fn load_halves_wide(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
+        let widen = Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256;
+        if e.n < 2 * LANES {
+            self.first(e.n)?;
+        }
+        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let d = self.define(dst, &[])?;
+        match e.n < 2 * LANES {
+            true => self.masked(widen, true, &[Op::R(d), at]),
+            false => self.ins(widen, &[Op::R(d), at]),
+        }
+        self.upper(d);
+        Ok(())
+    }
+
+    /// The nearest bfloat16 of each lane, in the lower half of a lane of a register of its own.
+    fn rounded(&mut self, x: Register) -> Result<Register, Full> {
+        let (one, half, quiet) = (self.lanes(1), self.lanes(0x7fff), self.lanes(0x0040_0000));
+        let t = self.temporary()?;
+        let (x, to) = (Op::R(x), Op::R(t));
+        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, x, Op::I(BITS)]);
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, to, one]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[to, to, half]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[to, to, x]);
+        if self.wide {
+            let k1 = Op::R(Register::K1);
+            self.ins(Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, &[k1, x, x, Op::I(UNORDERED)]);
+            self.masked(Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, false, &[to, x, quiet]);
+        } else {
+            let (nan, is_nan) = (Op::R(self.temporary()?), Op::R(self.temporary()?));
+            self.ins(Code::VEX_Vpor_ymm_ymm_ymmm256, &[nan, x, quiet]);
+            self.ins(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[is_nan, x, x, Op::I(UNORDERED)]);
+            self.ins(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[to, to, nan, is_nan]);
+        }
+        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, to, Op::I(BITS)]);
+        Ok(t)
+    }
+
+    pub(super) fn store_halves(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let t = self.rounded(x)?;
+        self.ins(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, &[Op::R(t), Op::R(t), Op::R(t)]);
+        if e.n > LANES / 2 {
+            self.ins(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[Op::R(t), Op::R(t), Op::I(FRONT)]);
+        }
+        let words = Op::R(low(t));
+        let mut i = 0;
+        while i < e.n {
+            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            i += match (i, e.n - i) {
+                (0, LANES) if e.stride == BYTES => {
+                    self.ins(Code::VEX_Vmovups_xmmm128_xmm, &[at, words]);
+                    LANES
+                }
+                (0, 4..) if e.stride == BYTES => {
+                    self.ins(Code::VEX_Vmovlps_m64_xmm, &[at, words]);
+                    4
+                }
+                (0, 2..) if e.stride == BYTES => {
+                    self.ins(Code::VEX_Vmovss_m32_xmm, &[at, words]);
+                    2
+                }
+                (lane, _) => {
+                    self.ins(Code::VEX_Vpextrw_r32m16_xmm_imm8, &[at, words, Op::I(lane as u8)]);
+                    1
+                }
+            };
+            self.general.let_go();
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_halves_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let (code, t) = if self.tile.level >= Level::Bf16 {
+            let t = self.temporary()?;
+            self.ins(Code::EVEX_Vcvtneps2bf16_ymm_k1z_zmmm512b32, &[Op::Half(t), Op::R(x)]);
+            (Code::EVEX_Vmovdqu16_ymmm256_k1z_ymm, Op::Half(t))
+        } else {
+            (Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, Op::R(self.rounded(x)?))
+        };
+        let all = 2 * LANES;
+        if e.n < all {
+            self.first(e.n)?;
+        }
+        let at = Op::M(self.address(e.ptr, e.disp)?);
+        match e.n < all {
+            true => self.masked(code, false, &[at, t]),
+            false => self.ins(code, &[at, t]),
+        }
+        Ok(())
+    }
+
+    /// Lane by lane, each rotated to the front.
+    pub(super) fn store_halves_apart_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
+        let (t, lane) = (self.rounded(x)?, self.temporary()?);
+        for i in 0..e.n {
+            let rotate = [Op::R(lane), Op::R(t), Op::R(t), Op::I(i as u8)];
+            self.ins(Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8, &rotate);
+            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            self.ins(Code::EVEX_Vpextrw_r32m16_xmm_imm8, &[at, Op::R(low(lane)), Op::I(0)]);
+            self.general.let_go();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,432 @@
+//! Which instructions compute each tile instruction, lane by lane.
+
+use super::asm::Op;
+use super::bank::{At, Full};
+use super::matrix::matrix;
+use super::{Walk, general, lanes_of, vector};
+use iced_x86::{Code, Register};
+use optc_kernel::target::Level;
+use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
+
+/// Conditions of `vcmpps`: quiet but for the equalities, which have always been.
+pub(super) fn condition(op: Cmp) -> u8 {
+    match op {
+        Cmp::Eq => 0x00,
+        Cmp::Ne => 0x04,
+        Cmp::Lt => 0x11,
+        Cmp::Le => 0x12,
+        Cmp::Ge => 0x1d,
+        Cmp::Gt => 0x1e,
+    }
+}
+
+/// The instruction of `x op y`.
+pub(super) fn binary(op: Binary, elem: Elem) -> Code {
+    match (op, elem) {
+        (Binary::Add, Elem::F32) => Code::VEX_Vaddps_ymm_ymm_ymmm256,
+        (Binary::Add, Elem::I32) => Code::VEX_Vpaddd_ymm_ymm_ymmm256,
+        (Binary::Sub, Elem::F32) => Code::VEX_Vsubps_ymm_ymm_ymmm256,
+        (Binary::Sub, Elem::I32) => Code::VEX_Vpsubd_ymm_ymm_ymmm256,
+        (Binary::Mul, Elem::F32) => Code::VEX_Vmulps_ymm_ymm_ymmm256,
+        (Binary::Mul, Elem::I32) => Code::VEX_Vpmulld_ymm_ymm_ymmm256,
+        (Binary::Div, _) => Code::VEX_Vdivps_ymm_ymm_ymmm256,
+        (Binary::Min, Elem::F32) => Code::VEX_Vminps_ymm_ymm_ymmm256,
+        (Binary::Min, Elem::I32) => Code::VEX_Vpminsd_ymm_ymm_ymmm256,
+        (Binary::Max, Elem::F32) => Code::VEX_Vmaxps_ymm_ymm_ymmm256,
+        (Binary::Max, Elem::I32) => Code::VEX_Vpmaxsd_ymm_ymm_ymmm256,
+        (Binary::And, _) => Code::VEX_Vpand_ymm_ymm_ymmm256,
+        (Binary::Or, _) => Code::VEX_Vpor_ymm_ymm_ymmm256,
+        (Binary::Xor, _) => Code::VEX_Vpxor_ymm_ymm_ymmm256,
+        (Binary::SubPairs, _) => Code::VEX_Vpsubw_ymm_ymm_ymmm256,
+    }
+}
+
+impl Walk<'_> {
+    pub(super) fn inst(&mut self, inst: &Inst) -> Result<(), Full> {
+        match inst {
+            Inst::ConstF(dst, bits) => self.constant(*dst, *bits),
+            Inst::ConstI(dst, value) => self.constant(*dst, *value as u32),
+            Inst::Unary(dst, op, x) => self.unary(*dst, *op, *x)?,
+            Inst::Binary(dst, op, x, y) => self.binary(*dst, *op, *x, *y)?,
+            Inst::Fma(dst, x, y, z) => self.fma(*dst, *x, *y, *z)?,
+            Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
+            Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
+            Inst::DotBf16(dst, x, y, z) => self.dot_bf16(*dst, *x, *y, *z)?,
+            Inst::PackBf16(dst, x, y) => {
+                let (a, b) = (self.reg(*x)?, self.reg(*y)?);
+                let d = self.define(*dst, &[*x, *y])?;
+                self.ins(Code::EVEX_Vcvtne2ps2bf16_zmm_k1z_zmm_zmmm512b32, &[Op::R(d), Op::R(b), Op::R(a)]);
+            }
+            Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
+            Inst::Cmp(dst, op, x, y) => match self.elems[x] {
+                Elem::F32 => {
+                    let (a, b) = (self.reg(*x)?, self.rm(*y)?);
+                    let d = self.define(*dst, &[*x, *y])?;
+                    self.ins(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[Op::R(d), Op::R(a), b, Op::I(condition(*op))]);
+                }
+                Elem::I32 => self.compare_ints(*dst, *op, *x, *y)?,
+            },
+            Inst::Select(dst, mask, x, y) if self.wide => self.select_wide(*dst, *mask, *x, *y)?,
+            Inst::Select(dst, mask, x, y) => {
+                let (m, a, b) = (self.reg(*mask)?, self.rm(*x)?, self.reg(*y)?);
+                let d = self.define(*dst, &[*mask, *x, *y])?;
+                self.ins(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[Op::R(d), Op::R(b), a, Op::R(m)]);
+            }
+            Inst::Shift(dst, shift, x, by) => {
+                let code = match shift {
+                    Shift::Left => Code::VEX_Vpslld_ymm_ymm_imm8,
+                    Shift::Logical => Code::VEX_Vpsrld_ymm_ymm_imm8,
+                    Shift::Arithmetic => Code::VEX_Vpsrad_ymm_ymm_imm8,
+                };
+                let a = self.reg(*x)?;
+                let d = self.define(*dst, &[*x])?;
+                self.ins(code, &[Op::R(d), Op::R(a), Op::I(*by)]);
+            }
+            Inst::Reduce(dst, op, x) if self.wide => self.reduce_wide(*dst, *op, *x)?,
+            Inst::Reduce(dst, op, x) => self.reduce(*dst, *op, *x)?,
+            Inst::Permute { dst, x, y, lanes } => self.permute(*dst, *x, *y, lanes)?,
+            Inst::Load { dst, mem, ptr, disp, load } => {
+                if !self.live.folded.contains_key(dst) {
+                    self.load(*dst, *mem, *ptr, *disp, *load)?;
+                }
+            }
+            Inst::Store { mem, ptr, disp, n, stride, src } => self.store(*mem, *ptr, *disp, *n, *stride, *src)?,
+            Inst::MatConfigure => self.mat_configure(),
+            Inst::MatRelease => self.ins(Code::VEX_Tilerelease, &[]),
+            Inst::MatZero(m) => self.ins(Code::VEX_Tilezero_tmm, &[matrix(*m)]),
+            Inst::MatLoad { dst, ptr, disp, stride } => self.mat_load(*dst, *ptr, *disp, *stride)?,
+            Inst::MatStore { ptr, disp, stride, src } => self.mat_store(*ptr, *disp, *stride, *src)?,
+            Inst::MatDot(m, of, x, y) => self.mat_dot(*m, *of, *x, *y),
+            Inst::Prefetch { ptr, disp } => {
+                let at = self.address(*ptr, *disp)?;
+                self.ins(Code::Prefetcht1_m8, &[Op::M(at)]);
+            }
+            // Pointers are resolved where they are used.
+            Inst::Offset { .. } => {}
+            Inst::LoadPtr { dst, table, disp, base, other } => {
+                let at = self.address(*table, *disp)?;
+                let offset = general(self.general.temporary(self.at)?);
+                self.ins(Code::Movsxd_r64_rm32, &[Op::R(offset), Op::M(at)]);
+                let base = self.pointer(*base)?;
+                let other = other.map(|other| self.pointer(other)).transpose()?;
+                let d = general(self.general.define(self.live.ptr(*dst), None, self.at)?);
+                self.ins(Code::Mov_r64_rm64, &[Op::R(d), Op::R(base)]);
+                self.ins(Code::Add_r64_rm64, &[Op::R(d), Op::R(offset)]);
+                if let Some(other) = other {
+                    self.ins(Code::Test_rm64_r64, &[Op::R(offset), Op::R(offset)]);
+                    self.ins(Code::Cmovs_r64_rm64, &[Op::R(d), Op::R(other)]);
+                }
+            }
+            Inst::Loop(l) => self.turns(l)?,
+        }
+        Ok(())
+    }
+
+    /// A pointer in a register.
+    fn pointer(&mut self, ptr: optc_kernel::tile::Ptr) -> Result<Register, Full> {
+        let (root, disp) = self.live.resolve(ptr, 0);
+        let reg = general(self.general.fetch(self.live.ptr(root), self.at)?);
+        if disp == 0 {
+            return Ok(reg);
+        }
+        let at = self.address(ptr, 0)?;
+        let sum = general(self.general.temporary(self.at)?);
+        self.ins(Code::Lea_r64_m, &[Op::R(sum), Op::M(at)]);
+        Ok(sum)
+    }
+
+    /// A constant lives in the pool until it is wanted in a register.
+    fn constant(&mut self, dst: Reg, bits: u32) {
+        let constant = self.asm.constant(lanes_of(self.tile.lanes, |_| bits));
+        self.vectors.in_memory(dst.0 as usize, At::Pool(constant));
+    }
+
+    /// An operand in a register.
+    pub(super) fn reg(&mut self, reg: Reg) -> Result<Register, Full> {
+        if self.live.folded.contains_key(&reg) {
+            let (from, to) = (self.rm(reg)?, self.temporary()?);
+            self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(to), from]);
+            return Ok(to);
+        }
+        Ok(vector(self.vectors.fetch(reg.0 as usize, self.at)?))
+    }
+
+    /// An operand where it is, be it memory; a constant with further uses comes into a register if there is one to spare.
+    pub(super) fn rm(&mut self, reg: Reg) -> Result<Op, Full> {
+        if let Some(folded) = self.live.folded.get(&reg).copied() {
+            return Ok(Op::M(self.address(folded.ptr, folded.disp)?));
+        }
+        let value = reg.0 as usize;
+        match self.vectors.place(value) {
+            Some(at @ (At::Slot(_) | At::Pool(_)))
+                if !self.vectors.is_live(value, self.at) || !self.vectors.has_spare() =>
+            {
+                Ok(Op::M(self.vector_slot(at)))
+            }
+            _ => Ok(Op::R(vector(self.vectors.fetch(value, self.at)?))),
+        }
+    }
+
+    fn in_register(&self, reg: Reg) -> bool {
+        !self.live.folded.contains_key(&reg) && self.vectors.reg_of(reg.0 as usize).is_some()
+    }
+
+    /// Whether this is an operand's last use, so that its register may be overwritten.
+    fn dies(&self, reg: Reg) -> bool {
+        self.in_register(reg) && !self.vectors.is_live(reg.0 as usize, self.at)
+    }
+
+    /// A vector register of the instruction's own.
+    pub(super) fn temporary(&mut self) -> Result<Register, Full> {
+        Ok(vector(self.vectors.temporary(self.at)?))
+    }
+
+    /// The register of a result: the operands' may be taken, so only the instruction that reads them last may write it.
+    pub(super) fn define(&mut self, dst: Reg, operands: &[Reg]) -> Result<Register, Full> {
+        let want = self.live.wants[dst.0 as usize].and_then(|phi| self.heads.get(&phi).copied());
+        self.define_in(dst, operands, want)
+    }
+
+    fn define_in(&mut self, dst: Reg, operands: &[Reg], want: Option<u8>) -> Result<Register, Full> {
+        operands.iter().for_each(|r| self.vectors.release(r.0 as usize, self.at));
+        Ok(vector(self.vectors.define(dst.0 as usize, want, self.at)?))
+    }
+
+    /// The register of a result that replaces a dying operand.
+    fn replace(&mut self, dst: Reg, old: Reg, operands: &[Reg]) -> Result<Register, Full> {
+        let reg = self.vectors.reg_of(old.0 as usize);
+        self.define_in(dst, operands, reg)
+    }
+
+    fn binary(&mut self, dst: Reg, op: Binary, x: Reg, y: Reg) -> Result<(), Full> {
+        let commutes = match op {
+            Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor => true,
+            Binary::Sub | Binary::Div | Binary::Min | Binary::Max | Binary::SubPairs => false,
+        };
+        let (x, y) = if commutes && !self.in_register(x) { (y, x) } else { (x, y) };
+        let (a, b) = (self.reg(x)?, self.rm(y)?);
+        let d = self.define(dst, &[x, y])?;
+        self.ins(binary(op, self.elems[&x]), &[Op::R(d), Op::R(a), b]);
+        Ok(())
+    }
+
+    /// `d = x * y + z`: in the register of `z` if it dies (accumulators do), else in that of a factor that dies.
+    fn fma(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        // A factor that is in memory comes last.
+        let (x, y) = if self.in_register(x) || !self.in_register(y) { (x, y) } else { (y, x) };
+        let all = [x, y, z];
+        let factor = if self.dies(z) {
+            None
+        } else if self.dies(x) && x != z {
+            Some((x, y))
+        } else if self.dies(y) && y != z {
+            Some((y, x))
+        } else {
+            None
+        };
+        if let Some((old, other)) = factor {
+            // One of the two others may be memory.
+            let (o, c) = (self.reg(old)?, (other, z));
+            if self.in_register(c.0) || c.0 == old {
+                let (m, z) = (self.reg(c.0)?, self.rm(z)?);
+                let d = self.replace(dst, old, &all)?;
+                debug_assert_eq!(d, o);
+                self.ins(Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(m), z]);
+            } else {
+                let (z, m) = (self.reg(z)?, self.rm(c.0)?);
+                let d = self.replace(dst, old, &all)?;
+                debug_assert_eq!(d, o);
+                self.ins(Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(z), m]);
+            }
+            return Ok(());
+        }
+        self.accumulate(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, dst, [x, y, z])
+    }
+
+    /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if `z` dies.
+    fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
+        let a = self.reg(x)?;
+        if self.dies(z) {
+            let (c, b) = (self.reg(z)?, self.rm(y)?);
+            let d = self.replace(dst, z, &[x, y, z])?;
+            debug_assert_eq!(d, c);
+            self.ins(code, &[Op::R(d), Op::R(a), b]);
+            return Ok(());
+        }
+        // Nothing may be overwritten: the sum is a copy, in a register that is not a factor's.
+        let (c, b) = (self.rm(z)?, self.rm(y)?);
+        let want = self.live.wants[dst.0 as usize].and_then(|phi| self.heads.get(&phi).copied());
+        let d = self.define_in(dst, &[], want)?;
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(d), c]);
+        self.ins(code, &[Op::R(d), Op::R(a), b]);
+        Ok(())
+    }
+
+    /// The products of pairs, added to the sum.
+    fn dot2(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        let (a, b, products) = (self.reg(x)?, self.rm(y)?, self.temporary()?);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(products), Op::R(a), b]);
+        let c = self.rm(z)?;
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(products), c]);
+        Ok(())
+    }
+
+    /// One instruction where there is one. Else the even bytes as pairs of 16 bits, then the odd ones: exact, as the
+    /// saturating product of bytes is not.
+    fn dot4(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        if self.tile.level >= Level::Vnni {
+            return self.accumulate(Code::VEX_Vpdpbusd_ymm_ymm_ymmm256, dst, [x, y, z]);
+        }
+        let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
+        let (even, odd, signed) = (self.temporary()?, self.temporary()?, self.temporary()?);
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(even), Op::R(a), bytes]);
+        self.ins(Code::VEX_Vpsllw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(signed), Op::I(8)]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(signed)]);
+        self.ins(Code::VEX_Vpsrlw_ymm_ymm_imm8, &[Op::R(odd), Op::R(a), Op::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(odd), Op::R(odd), Op::R(signed)]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(odd)]);
+        let c = self.rm(z)?;
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(even), c]);
+        Ok(())
+    }
+
+    /// One instruction where there is one. Else the halves as `f32`, and two FMAs.
+    fn dot_bf16(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
+        if self.tile.level >= Level::Bf16 {
+            return self.accumulate(Code::EVEX_Vdpbf16ps_zmm_k1z_zmm_zmmm512b32, dst, [x, y, z]);
+        }
+        let (a, b, high) = (self.reg(x)?, self.reg(y)?, self.lanes(0xffff_0000));
+        let (c, sum, f, g) = (self.rm(z)?, self.temporary()?, self.temporary()?, self.temporary()?);
+        let fma = Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256;
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(sum), c]);
+        for (half, from) in [(f, a), (g, b)] {
+            self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(half), Op::R(from), high]);
+        }
+        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        for (half, from) in [(f, a), (g, b)] {
+            self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[Op::R(half), Op::R(from), Op::I(16)]);
+        }
+        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        let d = self.define(dst, &[x, y, z])?;
+        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(sum)]);
+        Ok(())
+    }
+
+    fn unary(&mut self, dst: Reg, op: Unary, x: Reg) -> Result<(), Full> {
+        let elem = self.elems[&x];
+        match (op, elem) {
+            (Unary::Neg, Elem::F32) => self.with_constant(dst, x, Code::VEX_Vxorps_ymm_ymm_ymmm256, 1 << 31),
+            (Unary::Abs, Elem::F32) => self.with_constant(dst, x, Code::VEX_Vandps_ymm_ymm_ymmm256, !(1 << 31)),
+            (Unary::Not, _) => self.with_constant(dst, x, Code::VEX_Vpxor_ymm_ymm_ymmm256, u32::MAX),
+            (Unary::Neg, Elem::I32) => {
+                let (a, zero) = (self.rm(x)?, self.temporary()?);
+                let d = self.define(dst, &[x])?;
+                self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(zero), Op::R(zero), Op::R(zero)]);
+                self.ins(Code::VEX_Vpsubd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(zero), a]);
+                Ok(())
+            }
+            (Unary::Abs, Elem::I32) => self.simple(dst, x, Code::VEX_Vpabsd_ymm_ymmm256),
+            (Unary::Sqrt, _) => self.simple(dst, x, Code::VEX_Vsqrtps_ymm_ymmm256),
+            (Unary::ToFloat, _) => self.simple(dst, x, Code::VEX_Vcvtdq2ps_ymm_ymmm256),
+            (Unary::Nearest, _) => self.round(dst, x, 8),
+            (Unary::Floor, _) => self.round(dst, x, 9),
+            (Unary::Ceil, _) => self.round(dst, x, 10),
+            (Unary::Trunc, _) => self.round(dst, x, 11),
+            (Unary::ToInt, _) if self.wide => self.convert_to_int_wide(dst, x),
+            (Unary::ToInt, _) => self.convert_to_int(dst, x),
+            (Unary::AsInt | Unary::AsFloat, _) => self.copy(dst, x),
+        }
+    }
+
+    fn simple(&mut self, dst: Reg, x: Reg, code: Code) -> Result<(), Full> {
+        let a = self.rm(x)?;
+        let d = self.define(dst, &[x])?;
+        self.ins(code, &[Op::R(d), a]);
+        Ok(())
+    }
+
+    fn round(&mut self, dst: Reg, x: Reg, how: u8) -> Result<(), Full> {
+        let a = self.rm(x)?;
+        let d = self.define(dst, &[x])?;
+        self.ins(Code::VEX_Vroundps_ymm_ymmm256_imm8, &[Op::R(d), a, Op::I(how)]);
+        Ok(())
+    }
+
+    fn with_constant(&mut self, dst: Reg, x: Reg, code: Code, bits: u32) -> Result<(), Full> {
+        let constant = self.lanes(bits);
+        let a = self.reg(x)?;
+        let d = self.define(dst, &[x])?;
+        self.ins(code, &[Op::R(d), Op::R(a), constant]);
+        Ok(())
+    }
+
+    /// A constant of the pool with these bits in every lane.
+    pub(super) fn lanes(&mut self, bits: u32) -> Op {
+        Op::M(super::asm::Mem::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
+    }
+
+    /// The same bits: the same register if that may be.
+    pub(super) fn copy(&mut self, dst: Reg, x: Reg) -> Result<(), Full> {
+        let (a, dies) = (self.reg(x)?, self.dies(x));
+        let d = if dies { self.replace(dst, x, &[x])? } else { self.define(dst, &[x])? };
+        if d != a {
+            self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(a)]);
+        }
+        Ok(())
+    }
+
+    /// The instruction gives the smallest integer for all that it cannot convert: too large must be the largest one, NaN 0.
+    fn convert_to_int(&mut self, dst: Reg, x: Reg) -> Result<(), Full> {
+        let (a, limit) = (self.reg(x)?, self.lanes(2_147_483_648f32.to_bits()));
+        let (int, fix) = (self.temporary()?, self.temporary()?);
+        let cmp = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
+        self.ins(Code::VEX_Vcvttps2dq_ymm_ymmm256, &[Op::R(int), Op::R(a)]);
+        self.ins(cmp, &[Op::R(fix), Op::R(a), limit, Op::I(condition(Cmp::Ge))]);
+        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(int), Op::R(int), Op::R(fix)]);
+        self.ins(cmp, &[Op::R(fix), Op::R(a), Op::R(a), Op::I(7)]);
+        let d = self.define(dst, &[x])?;
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(d), Op::R(int), Op::R(fix)]);
+        Ok(())
+    }
+
+    /// There are only two comparisons of integers: the others are their complements, or exchange the operands.
+    fn compare_ints(&mut self, dst: Reg, op: Cmp, x: Reg, y: Reg) -> Result<(), Full> {
+        let (code, swap, complement) = match op {
+            Cmp::Eq => (Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, false, false),
+            Cmp::Ne => (Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, false, true),
+            Cmp::Gt => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, false, false),
+            Cmp::Le => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, false, true),
+            Cmp::Lt => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, false),
+            Cmp::Ge => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, true),
+        };
+        let (x, y) = if swap { (y, x) } else { (x, y) };
+        let (a, b) = (self.reg(x)?, self.rm(y)?);
+        let d = self.define(dst, &[x, y])?;
+        self.ins(code, &[Op::R(d), Op::R(a), b]);
+        if complement {
+            let ones = self.lanes(u32::MAX);
+            self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(d), Op::R(d), ones]);
+        }
+        Ok(())
+    }
+
+    /// A tree of halves: the halves, the pairs and the neighbours change places.
+    fn reduce(&mut self, dst: Reg, op: Binary, x: Reg) -> Result<(), Full> {
+        let code = binary(op, self.elems[&x]);
+        let a = self.reg(x)?;
+        let (sum, other) = (self.temporary()?, self.temporary()?);
+        let permute = Code::VEX_Vpermilps_ymm_ymmm256_imm8;
+        self.ins(Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, &[Op::R(other), Op::R(a), Op::R(a), Op::I(1)]);
+        self.ins(code, &[Op::R(sum), Op::R(a), Op::R(other)]);
+        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0x4e)]);
+        self.ins(code, &[Op::R(sum), Op::R(sum), Op::R(other)]);
+        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0xb1)]);
+        let d = self.define(dst, &[x])?;
+        self.ins(code, &[Op::R(d), Op::R(sum), Op::R(other)]);
+        Ok(())
+    }
+}

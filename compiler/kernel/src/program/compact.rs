@@ -1,0 +1,45 @@
+//! Leaves out what nobody reads: buffers of results that were fused away, and constants of kernels that were not taken after all.
+
+use optc_types::steps::{BufRef, Place, Slot};
+
+use super::Program;
+
+impl Program {
+    /// Drops buffers that neither a step nor a port names, and constants that no buffer shows.
+    pub fn compact(&mut self) {
+        let mut used = vec![false; self.buffers.len()];
+        self.steps.iter().flat_map(|step| step.places()).for_each(|at| used[at.buf] = true);
+        self.ports().for_each(|at| used[at.buf] = true);
+        let mut needed = vec![false; self.constants.len()];
+        for (buffer, _) in self.buffers.iter().zip(&used).filter(|(_, used)| **used) {
+            if let Place::Constant(i) = buffer.place {
+                needed[i] = true;
+            }
+        }
+        let (numbers, constants) = (renumbered(&used), renumbered(&needed));
+        self.steps.iter_mut().flat_map(|step| step.places_mut()).for_each(|at| at.buf = numbers[at.buf]);
+        self.ports().for_each(|at| at.buf = numbers[at.buf]);
+        keep(&mut self.buffers, &used);
+        keep(&mut self.constants, &needed);
+        for buffer in &mut self.buffers {
+            if let Place::Constant(i) = &mut buffer.place {
+                *i = constants[*i];
+            }
+        }
+    }
+
+    fn ports(&mut self) -> impl Iterator<Item = &mut BufRef> {
+        let ports = self.inputs.iter_mut().chain(&mut self.outputs);
+        ports.filter_map(|port| Slot::place_mut(&mut port.slot))
+    }
+}
+
+/// The number of each among those that are kept.
+fn renumbered(kept: &[bool]) -> Vec<usize> {
+    kept.iter().scan(0, |next, &kept| Some(std::mem::replace(next, *next + usize::from(kept)))).collect()
+}
+
+fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    list.retain(|_| kept.next().is_none_or(|&kept| kept));
+}

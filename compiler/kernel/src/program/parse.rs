@@ -1,0 +1,373 @@
+//! Reads the text form of programs back. It never panics: an error says the line, and what was expected there.
+
+use std::collections::HashMap;
+
+use optc_tensor::Tensor;
+use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::{Cursor, Extents, HostText, ParseError, TensorType};
+
+use super::Program;
+use crate::nest::{Kernel, parse_kernel};
+use crate::program::{Choice, Decision, NodeReport, Point};
+use crate::target::Target;
+use crate::target::{Caches, Isa};
+
+type Result_<T> = Result<T, ParseError>;
+
+impl Program {
+    /// Parses what [`Program::print`] printed, with its constants by name, and verifies it.
+    ///
+    /// # Errors
+    /// The text is not a program, a constant is missing or is another, or the program is not well formed.
+    pub fn parse(text: &str, constants: &HashMap<String, Tensor>) -> Result<Program, ParseError> {
+        let begin = text.find("\nkernel @").map_or(text.len(), |at| at + 1);
+        let kernels = kernels(text, begin)?;
+        let mut parser = Parser { cursor: Cursor::new(&text[..begin]), constants, kernels: &kernels };
+        let mut program = parser.program()?;
+        parser.cursor.end()?;
+        let end = parser.cursor.error(String::new());
+        program.kernels = kernels;
+        program.verify().map_err(|e| ParseError { message: e.to_string(), ..end })?;
+        Ok(program)
+    }
+}
+
+/// The kernels behind the program's own block.
+fn kernels(text: &str, begin: usize) -> Result_<Vec<Kernel>> {
+    let mut at = begin;
+    let mut kernels = vec![];
+    while at < text.len() {
+        let end = text[at + 1..].find("\nkernel @").map_or(text.len(), |n| at + n + 2);
+        let line = text[..at].matches('\n').count() + 1;
+        let failed = |e| ParseError { line, column: 1, message: format!("in this kernel: {e}") };
+        kernels.push(parse_kernel(&text[at..end]).map_err(failed)?);
+        at = end;
+    }
+    Ok(kernels)
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    constants: &'a HashMap<String, Tensor>,
+    kernels: &'a [Kernel],
+}
+
+impl Parser<'_> {
+    fn program(&mut self) -> Result_<Program> {
+        self.words(&["program", "for"])?;
+        let mut program = empty(self.target()?);
+        self.cursor.expect("{")?;
+        // Constants that ports, host ops and steps name come on lines before theirs.
+        let mut named = HashMap::new();
+        while !self.cursor.eat("}") {
+            let word = self.cursor.word("a line of a program")?;
+            match word {
+                "const" => {
+                    let (name, tensor) = self.constant()?;
+                    program.constants.push(tensor.clone());
+                    named.insert(name, tensor);
+                }
+                "data" => {
+                    let (name, tensor) = self.constant()?;
+                    named.insert(name, tensor);
+                }
+                "input" => program.inputs.push(self.port(&named)?),
+                "output" => program.outputs.push(self.port(&named)?),
+                "arena" => program.arena_bytes = self.cursor.number()?,
+                "values" => program.values = self.cursor.number()?,
+                "buffer" => program.buffers.push(self.buffer(program.buffers.len())?),
+                "host" => program.hosts.push(self.host(program.hosts.len(), &named)?),
+                "point" => program.points.push(self.point(program.points.len())?),
+                "node" => program.report.push(self.node()?),
+                word => program.steps.push(self.step(word, &named)?),
+            }
+        }
+        Ok(program)
+    }
+
+    fn words(&mut self, words: &[&str]) -> Result_<()> {
+        words.iter().try_for_each(|word| self.cursor.expect(word))
+    }
+
+    fn target(&mut self) -> Result_<Target> {
+        self.cursor.skip();
+        let name = self.cursor.take_while(|c| !c.is_whitespace());
+        let isa = Isa::by_name(name);
+        let isa = isa.ok_or_else(|| self.cursor.error(format!("there is no instruction set `{name}`")))?;
+        let mut size = |word| {
+            self.cursor.expect(word)?;
+            self.cursor.number()
+        };
+        Ok(Target { isa, caches: Caches { l1: size("l1")?, l2: size("l2")?, l3: size("l3")? } })
+    }
+
+    /// A letter and the number behind it.
+    fn numbered(&mut self, letter: &str) -> Result_<usize> {
+        self.cursor.expect(letter)?;
+        let digits = self.cursor.take_while(|c| c.is_ascii_digit());
+        digits.parse().map_err(|_| self.cursor.error(format!("expected a number behind `{letter}`")))
+    }
+
+    /// The number that comes next in a list.
+    fn next(&mut self, letter: &str, number: usize) -> Result_<()> {
+        match self.numbered(letter)? == number {
+            true => Ok(()),
+            false => Err(self.cursor.error(format!("expected `{letter}{number}`"))),
+        }
+    }
+
+    fn constant(&mut self) -> Result_<(String, Tensor)> {
+        let name = format!("c{}", self.numbered("c")?);
+        self.cursor.expect(":")?;
+        let (ty, _) = self.tensor_type()?;
+        self.cursor.expect("#")?;
+        let sum = self.cursor.take_while(|c| c.is_ascii_hexdigit());
+        let tensor = self.constants.get(&name).cloned();
+        let tensor = tensor.ok_or_else(|| self.cursor.error(format!("constant `{name}` is not beside the text")))?;
+        let same = TensorType::fixed(tensor.dtype(), tensor.shape()) == ty
+            && u32::from_str_radix(sum, 16).ok() == Some(Program::checksum(&tensor));
+        match same {
+            true => Ok((name, tensor)),
+            false => Err(self.cursor.error(format!("constant `{name}` beside the text is another one"))),
+        }
+    }
+
+    /// A static tensor type, with its shape.
+    fn tensor_type(&mut self) -> Result_<(TensorType, Vec<usize>)> {
+        let ty = self.cursor.ty()?;
+        let known = ty.as_tensor().and_then(|t| Some((t.clone(), t.static_shape()?)));
+        let fits = |(t, shape): &(TensorType, Vec<usize>)| {
+            let n = optc_tensor::element_count(shape).and_then(|n| t.dtype.bytes_for(n));
+            n.is_some_and(|n| n <= isize::MAX as usize)
+        };
+        known.filter(fits).ok_or_else(|| self.cursor.error("expected the type of a tensor of static shape"))
+    }
+
+    fn port(&mut self, named: &HashMap<String, Tensor>) -> Result_<Port> {
+        let name = self.cursor.string()?;
+        self.cursor.expect(":")?;
+        let ty = self.cursor.ty()?;
+        self.cursor.expect("=")?;
+        Ok(Port { name, ty, slot: self.slot(named)? })
+    }
+
+    fn buffer(&mut self, number: usize) -> Result_<Buffer> {
+        self.next("b", number)?;
+        let bytes = self.cursor.number()?;
+        let place: fn(usize) -> Place = match self.cursor.word("a place")? {
+            "arena" => Place::Arena,
+            "constant" => Place::Constant,
+            "input" => Place::Input,
+            "output" => Place::Output,
+            word => return Err(self.cursor.error(format!("there is no place `{word}`"))),
+        };
+        Ok(Buffer { bytes, place: place(self.cursor.number()?) })
+    }
+
+    fn host(&mut self, number: usize, named: &HashMap<String, Tensor>) -> Result_<HostText> {
+        self.next("h", number)?;
+        let name = self.cursor.string()?;
+        let constants = self.list(|p| {
+            let symbol = p.cursor.string()?;
+            p.cursor.expect("=")?;
+            Ok((symbol, p.named(named)?))
+        })?;
+        let mut text = String::new();
+        while self.cursor.eat("|") {
+            let line = self.cursor.take_while(|c| c != '\n');
+            text.push_str(line.strip_prefix(' ').unwrap_or(line));
+            text.push('\n');
+        }
+        Ok(HostText { name, text, constants })
+    }
+
+    fn named(&mut self, named: &HashMap<String, Tensor>) -> Result_<Tensor> {
+        let name = format!("c{}", self.numbered("c")?);
+        named.get(&name).cloned().ok_or_else(|| self.cursor.error(format!("constant `{name}` is not declared")))
+    }
+
+    fn point(&mut self, number: usize) -> Result_<Point> {
+        self.next("p", number)?;
+        let key = self.cursor.string()?;
+        let within = if self.cursor.eat("in ") { Some(self.numbered("p")?) } else { None };
+        let options = self.list(|p| p.cursor.string())?;
+        self.cursor.expect("taken")?;
+        let taken = self.cursor.number()?;
+        let fits = taken < options.len() && within.is_none_or(|p| p < number);
+        match fits {
+            true => Ok(Point { key, options, taken, within }),
+            false => Err(self.cursor.error("the point has no such option, or is in none that comes before it")),
+        }
+    }
+
+    fn step(&mut self, word: &str, named: &HashMap<String, Tensor>) -> Result_<Step> {
+        match word {
+            "call" => self.call().map(Step::Kernel),
+            "run" => {
+                let host = self.numbered("h")?;
+                let operands = self.list(|p| p.optional(named))?;
+                self.cursor.expect("->")?;
+                let results = self.list(|p| p.optional(named))?;
+                Ok(Step::Host(HostStep { host, operands, results, info: self.info()? }))
+            }
+            "copy" => {
+                let bytes = self.cursor.number()?;
+                let src = self.at()?;
+                self.cursor.expect("->")?;
+                Ok(Step::Copy { src, dst: self.at()?, bytes })
+            }
+            "load" => {
+                let value = self.numbered("v")?;
+                self.cursor.expect("->")?;
+                let to = self.stored()?;
+                self.cursor.expect("loc")?;
+                Ok(Step::Load { value, to, loc: self.cursor.string()? })
+            }
+            "check" => {
+                let indices = self.stored()?;
+                self.cursor.expect("below")?;
+                let extent = self.cursor.number()?;
+                self.cursor.expect("loc")?;
+                Ok(Step::Check { indices, extent, loc: self.cursor.string()? })
+            }
+            word => Err(self.cursor.error(format!("there is no step `{word}`"))),
+        }
+    }
+
+    fn call(&mut self) -> Result_<KernelStep> {
+        let number = self.numbered("k")?;
+        let kernel = self.kernels.get(number);
+        let kernel = kernel.ok_or_else(|| self.cursor.error(format!("there is no kernel k{number}")))?;
+        let args = self.list(Parser::at)?;
+        let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
+        let parallel = self.cursor.eat("parallel ");
+        let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
+        Ok(KernelStep { kernel: number, args, tasks, scratch, parallel, point, info: self.info()? })
+    }
+
+    /// Items between parentheses.
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result_<T>) -> Result_<Vec<T>> {
+        self.cursor.expect("(")?;
+        let mut items = vec![];
+        while !self.cursor.eat(")") {
+            if !items.is_empty() {
+                self.cursor.expect(",")?;
+            }
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    fn at(&mut self) -> Result_<BufRef> {
+        let buf = self.numbered("b")?;
+        let offset = if self.cursor.eat("+") { self.cursor.number()? } else { 0 };
+        Ok(BufRef { buf, offset })
+    }
+
+    fn stored(&mut self) -> Result_<Stored> {
+        let at = self.at()?;
+        self.cursor.expect(":")?;
+        let (ty, shape) = self.tensor_type()?;
+        Ok(Stored { at, dtype: ty.dtype, shape })
+    }
+
+    fn optional(&mut self, named: &HashMap<String, Tensor>) -> Result_<Option<Slot>> {
+        if self.cursor.eat("_") { Ok(None) } else { self.slot(named).map(Some) }
+    }
+
+    fn slot(&mut self, named: &HashMap<String, Tensor>) -> Result_<Slot> {
+        self.cursor.skip();
+        match self.cursor.rest().chars().next() {
+            Some('b') => self.stored().map(Slot::Buffer),
+            Some('v') => self.numbered("v").map(Slot::Value),
+            Some('c') => self.named(named).map(Slot::Constant),
+            _ => Err(self.cursor.error("expected a buffer, a slot or a constant")),
+        }
+    }
+
+    /// A number that is a count, or a time.
+    fn real(&mut self) -> Result_<f64> {
+        let real: f64 = self.cursor.number()?;
+        if real.is_nan() { Err(self.cursor.error("expected a number")) } else { Ok(real) }
+    }
+
+    fn info(&mut self) -> Result_<Info> {
+        self.cursor.expect("flops")?;
+        let flops = self.real()?;
+        self.cursor.expect("bytes")?;
+        let bytes = self.real()?;
+        self.cursor.expect("name")?;
+        let name = self.cursor.string()?;
+        let schedule = if self.cursor.eat("schedule") { self.cursor.string()? } else { String::new() };
+        self.cursor.expect("loc")?;
+        let loc = self.list(|p| p.cursor.string())?;
+        Ok(Info { name, loc, flops, bytes, schedule })
+    }
+
+    fn node(&mut self) -> Result_<NodeReport> {
+        let ops = self.list(|p| p.cursor.string())?;
+        self.cursor.expect(":")?;
+        let results = self.list(|p| p.cursor.ty())?;
+        let decision = match self.cursor.word("what became of it")? {
+            "view" => Decision::View,
+            "kernels" => Decision::Kernel { names: self.list(|p| p.cursor.string())? },
+            "host" => Decision::Host { reason: self.cursor.string()? },
+            word => return Err(self.cursor.error(format!("there is no decision `{word}`"))),
+        };
+        let choice = match () {
+            () if self.cursor.eat("sparse") => Some(self.choice(true)?),
+            () if self.cursor.eat("dense") => Some(self.choice(false)?),
+            () => None,
+        };
+        let product = if self.cursor.eat("product") { Some(self.product()?) } else { None };
+        let apart = if self.cursor.eat("apart") { Some(self.cursor.string()?) } else { None };
+        self.cursor.expect("loc")?;
+        let loc = self.list(|p| p.cursor.string())?;
+        Ok(NodeReport { ops, loc, results, decision, choice, product, apart })
+    }
+
+    fn choice(&mut self, sparse: bool) -> Result_<Choice> {
+        self.cursor.expect("zeros")?;
+        let zeros = self.real()?;
+        self.cursor.expect("block")?;
+        let block = (self.cursor.number()?, self.cursor.number()?);
+        self.cursor.expect("dense_ns")?;
+        let dense_ns = self.real()?;
+        self.cursor.expect("sparse_ns")?;
+        Ok(Choice { zeros, block, sparse, dense_ns, sparse_ns: self.real()? })
+    }
+
+    fn product(&mut self) -> Result_<Extents> {
+        let [batch, m, n, k] = self.numbers()?;
+        self.cursor.expect("of")?;
+        let inputs = self.cursor.number()?;
+        let depthwise = self.cursor.eat("depthwise");
+        let three_by_three = if self.cursor.eat("image") { Some(self.numbers()?) } else { None };
+        Ok(Extents { batch, m, n, k, inputs, depthwise, three_by_three })
+    }
+
+    fn numbers<const N: usize>(&mut self) -> Result_<[usize; N]> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            *number = self.cursor.number()?;
+        }
+        Ok(numbers)
+    }
+}
+
+fn empty(target: Target) -> Program {
+    Program {
+        target,
+        inputs: vec![],
+        outputs: vec![],
+        buffers: vec![],
+        constants: vec![],
+        arena_bytes: 0,
+        values: 0,
+        steps: vec![],
+        kernels: vec![],
+        hosts: vec![],
+        report: vec![],
+        points: vec![],
+    }
+}

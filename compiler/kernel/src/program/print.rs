@@ -1,0 +1,199 @@
+//! The text form of programs.
+//!
+//! ```text
+//! program for avx2 l1 32768 l2 524288 l3 8388608 {
+//!   input "x" : tensor<1x4xf32> = b0 : tensor<1x4xf32>
+//!   output "y" : tensor<1x4xf32> = b1 : tensor<1x4xf32>
+//!   arena 0
+//!   values 0
+//!   buffer b0 16 input 0
+//!   buffer b1 16 output 0
+//!   call k0 (b0, b1) flops 4 bytes 32 name "elementwise_f32" loc ("relu1")
+//!   node ("math.relu") : (tensor<1x4xf32>) kernels ("elementwise_f32") loc ("relu1")
+//! }
+//! kernel @elementwise_f32 tasks 1 scratch 0 vars 1 { … }
+//! tile …
+//! ```
+//!
+//! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and their number, in the
+//! order in which they stand. Constants that buffers show are `const`, those of ports and host ops `data`; their bytes come beside the text,
+//! here are types and checksums.
+
+use std::fmt::{Debug, Display, Write};
+
+use optc_tensor::Tensor;
+use optc_types::steps::{BufRef, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::{HostText, TensorType};
+
+use super::{Program, ProgramText};
+use crate::program::{Choice, Decision, NodeReport, Point};
+
+impl Program {
+    /// The program as text, and its constants. Equal programs give equal texts.
+    pub fn print(&self) -> ProgramText {
+        let mut printer = Printer { text: String::new(), constants: vec![] };
+        printer.program(self);
+        ProgramText { text: printer.text, constants: printer.constants }
+    }
+
+    /// The checksum of a constant's bytes that its line shows.
+    pub fn checksum(tensor: &Tensor) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        match tensor.strings() {
+            Ok(strings) => strings.iter().for_each(|s| hasher.update(format!("{s:?}").as_bytes())),
+            Err(_) => hasher.update(tensor.bytes()),
+        }
+        hasher.finalize()
+    }
+}
+
+struct Printer {
+    text: String,
+    constants: Vec<(String, Tensor)>,
+}
+
+impl Printer {
+    fn line(&mut self, line: impl Display) {
+        let _ = writeln!(self.text, "  {line}");
+    }
+
+    fn program(&mut self, p: &Program) {
+        let caches = p.target.caches;
+        let _ = writeln!(
+            self.text,
+            "program for {} l1 {} l2 {} l3 {} {{",
+            p.target.isa.name, caches.l1, caches.l2, caches.l3
+        );
+        for tensor in &p.constants {
+            self.constant("const", tensor);
+        }
+        for (word, ports) in [("input", &p.inputs), ("output", &p.outputs)] {
+            for Port { name, ty, slot } in ports {
+                let slot = self.slot(slot);
+                self.line(format_args!("{word} {name:?} : {ty} = {slot}"));
+            }
+        }
+        self.line(format_args!("arena {}", p.arena_bytes));
+        self.line(format_args!("values {}", p.values));
+        for (b, buffer) in p.buffers.iter().enumerate() {
+            let place = match buffer.place {
+                Place::Arena(at) => format!("arena {at}"),
+                Place::Constant(i) => format!("constant {i}"),
+                Place::Input(i) => format!("input {i}"),
+                Place::Output(i) => format!("output {i}"),
+            };
+            self.line(format_args!("buffer b{b} {} {place}", buffer.bytes));
+        }
+        p.hosts.iter().enumerate().for_each(|(i, host)| self.host(i, host));
+        p.points.iter().enumerate().for_each(|(i, point)| self.point(i, point));
+        p.steps.iter().for_each(|step| self.step(step));
+        p.report.iter().for_each(|node| self.node(node));
+        self.text.push_str("}\n");
+        p.kernels.iter().for_each(|kernel| {
+            let _ = write!(self.text, "{kernel}");
+        });
+    }
+
+    /// Adds a constant; gives its name.
+    fn constant(&mut self, word: &str, tensor: &Tensor) -> String {
+        let name = format!("c{}", self.constants.len());
+        let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
+        self.line(format_args!("{word} {name} : {ty} #{:08x}", Program::checksum(tensor)));
+        self.constants.push((name.clone(), tensor.clone()));
+        name
+    }
+
+    fn host(&mut self, i: usize, host: &HostText) {
+        let mut named = vec![];
+        for (symbol, tensor) in &host.constants {
+            let name = self.constant("data", tensor);
+            named.push(format!("{symbol:?} = {name}"));
+        }
+        self.line(format_args!("host h{i} {:?} ({})", host.name, named.join(", ")));
+        for line in host.text.lines() {
+            self.line(format_args!("| {line}"));
+        }
+    }
+
+    fn point(&mut self, i: usize, point: &Point) {
+        let within = point.within.map_or_else(String::new, |p| format!(" in p{p}"));
+        self.line(format_args!("point p{i} {:?}{within} {} taken {}", point.key, list(&point.options), point.taken));
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Kernel(step) => self.call(step),
+            Step::Host(step) => {
+                let operands: Vec<_> = step.operands.iter().map(|slot| self.optional(slot)).collect();
+                let results: Vec<_> = step.results.iter().map(|slot| self.optional(slot)).collect();
+                let (operands, results, info) = (operands.join(", "), results.join(", "), info(&step.info));
+                self.line(format_args!("run h{} ({operands}) -> ({results}){info}", step.host));
+            }
+            Step::Copy { src, dst, bytes } => self.line(format_args!("copy {bytes} {} -> {}", at(*src), at(*dst))),
+            Step::Load { value, to, loc } => self.line(format_args!("load v{value} -> {} loc {loc:?}", stored(to))),
+            Step::Check { indices, extent, loc } => {
+                self.line(format_args!("check {} below {extent} loc {loc:?}", stored(indices)));
+            }
+        }
+    }
+
+    /// The numbers of tasks and bytes of scratch are the kernel's.
+    fn call(&mut self, step: &KernelStep) {
+        let args: Vec<_> = step.args.iter().map(|&a| at(a)).collect();
+        let point = step.point.map_or_else(String::new, |p| format!(" point p{p}"));
+        let parallel = if step.parallel { " parallel" } else { "" };
+        self.line(format_args!("call k{} ({}){point}{parallel}{}", step.kernel, args.join(", "), info(&step.info)));
+    }
+
+    fn optional(&mut self, slot: &Option<Slot>) -> String {
+        slot.as_ref().map_or_else(|| "_".to_owned(), |slot| self.slot(slot))
+    }
+
+    fn slot(&mut self, slot: &Slot) -> String {
+        match slot {
+            Slot::Buffer(s) => stored(s),
+            Slot::Value(v) => format!("v{v}"),
+            Slot::Constant(tensor) => self.constant("data", tensor),
+        }
+    }
+
+    fn node(&mut self, node: &NodeReport) {
+        let results: Vec<_> = node.results.iter().map(ToString::to_string).collect();
+        let decision = match &node.decision {
+            Decision::View => "view".to_owned(),
+            Decision::Kernel { names } => format!("kernels {}", list(names)),
+            Decision::Host { reason } => format!("host {reason:?}"),
+        };
+        let choice =
+            node.choice.map_or_else(String::new, |Choice { zeros, block: (r, c), sparse, dense_ns, sparse_ns }| {
+                let form = if sparse { "sparse" } else { "dense" };
+                format!(" {form} zeros {zeros} block {r} {c} dense_ns {dense_ns} sparse_ns {sparse_ns}")
+            });
+        let product = node.product.map_or_else(String::new, |e| {
+            let depthwise = if e.depthwise { " depthwise" } else { "" };
+            let image = e.three_by_three.map_or_else(String::new, |[n, h, w]| format!(" image {n} {h} {w}"));
+            format!(" product {} {} {} {} of {}{depthwise}{image}", e.batch, e.m, e.n, e.k, e.inputs)
+        });
+        let apart = node.apart.as_ref().map_or_else(String::new, |why| format!(" apart {why:?}"));
+        let (ops, results, loc) = (list(&node.ops), results.join(", "), list(&node.loc));
+        self.line(format_args!("node {ops} : ({results}) {decision}{choice}{product}{apart} loc {loc}"));
+    }
+}
+
+fn list(items: &[impl Debug]) -> String {
+    let items: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
+    format!("({})", items.join(", "))
+}
+
+fn at(at: BufRef) -> String {
+    if at.offset == 0 { format!("b{}", at.buf) } else { format!("b{}+{}", at.buf, at.offset) }
+}
+
+fn stored(s: &Stored) -> String {
+    format!("{} : {}", at(s.at), TensorType::fixed(s.dtype, &s.shape))
+}
+
+fn info(info: &Info) -> String {
+    let schedule = if info.schedule.is_empty() { String::new() } else { format!(" schedule {:?}", info.schedule) };
+    format!(" flops {} bytes {} name {:?}{schedule} loc {}", info.flops, info.bytes, info.name, list(&info.loc))
+}

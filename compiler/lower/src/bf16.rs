@@ -1,0 +1,87 @@
+//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are staged, where
+//! they are not stored as bfloat16.
+
+use optc_ir::ops::nn::Conv;
+use optc_tensor::{DType, Tensor, bf16};
+
+use super::contract::only_f32;
+use super::elementwise::elementwise;
+use super::matmul::{Product as MatrixProduct, Right};
+use super::product::{Matrices, NarrowConv, PackedRight};
+use super::{Declined, Lowered, Lowering, Site, View};
+use optc_kernel::expr::Expr;
+use optc_kernels::int8::{Form, Pack, pack};
+use optc_kernels::window::Axis;
+
+/// The bits of the bfloat16 that is nearest to a weight.
+fn rounded(weight: f32) -> i16 {
+    bf16::from_f32(weight).to_bits() as i16
+}
+
+fn floats(t: &Tensor) -> Result<&[f32], Declined> {
+    t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))
+}
+
+/// Floats rounded to bfloat16, as floats.
+pub(super) fn rounded_floats(t: &Tensor) -> Result<Tensor, Declined> {
+    let all: Vec<f32> = floats(t)?.iter().map(|&w| bf16::from_f32(w).to_f32()).collect();
+    Tensor::from_slice(t.shape(), &all).map_err(|e| Declined::new(e.to_string()))
+}
+
+/// Refuses factors that a product of this precision does not read.
+pub(super) fn only_factors(view: &View, precision: DType) -> Result<(), Declined> {
+    if precision == DType::BF16 && view.dtype == DType::BF16 { Ok(()) } else { only_f32(view) }
+}
+
+/// Refuses a precision that a family has no kernel for.
+pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
+    match precision {
+        DType::F32 => Ok(()),
+        other => Err(Declined::new(format!("no kernel of this kind rounds its operands to {other}"))),
+    }
+}
+
+impl Lowering {
+    /// A view that is dense, as bfloat16: rounded, where it is `f32`.
+    pub(super) fn rounded_copy(&mut self, view: View, loc: &[String]) -> Result<View, Declined> {
+        if view.dtype == DType::BF16 {
+            return Ok(view);
+        }
+        let at = self.temp(view.len() * DType::BF16.bits() / 8);
+        let copy = View { at, dtype: DType::BF16, ..view.clone() };
+        elementwise(self, &Expr::Operand(0), &[view], &copy, loc)?;
+        Ok(copy)
+    }
+
+    /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
+    pub(super) fn bf16_conv(&mut self, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
+        let weights = self.constant(site.operand(1)?).cloned();
+        let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
+        if axes[0] != Axis::NONE {
+            return Err(Declined::new("convolutions in bfloat16 have at most two spatial axes"));
+        }
+        let (shape, w) = (weights.shape(), floats(&weights)?);
+        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
+        let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
+        self.narrow_conv(conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
+    }
+
+    /// A matrix product with one constant right operand.
+    pub(super) fn bf16_product(&mut self, p: MatrixProduct) -> Lowered {
+        let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
+        let Right::Constant { tensor, batches: 1, pack: of } = b else {
+            return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
+        };
+        let w = floats(&tensor)?;
+        let rank = dst.shape.len();
+        let form = Form::bf16(self.target.isa, dst.shape[rank - 2], of.k, true);
+        let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
+        let packed = pack(&packing, self.narrow_nr(form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
+        let right = PackedRight { at: self.add_packed(&packed)?, own: false, form };
+        let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { self.plain_copy(&a, loc)? } else { a };
+        let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
+        let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero: 0 }, loc)
+    }
+}

@@ -1,0 +1,64 @@
+//! The end of a lowering: outputs and the memory plan.
+
+use optc_ir::{Encoding, Value};
+use optc_types::steps::{Port, Slot, Step, Stored};
+
+use super::memory::{self, Kind};
+use super::{Declined, Loc, LowerError, Lowering, View, stored};
+use optc_kernel::program::Program;
+
+impl Lowering {
+    /// Plans the memory.
+    pub(super) fn finish(mut self) -> Result<Program, LowerError> {
+        let outputs = self.outputs()?;
+        self.emit_held();
+        let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
+        let mut program = Program {
+            target: self.target,
+            inputs: self.inputs,
+            outputs,
+            buffers,
+            constants: self.constants,
+            arena_bytes,
+            values: self.values,
+            steps: self.steps,
+            kernels: self.kernels.into_iter().collect(),
+            hosts: self.hosts,
+            report: self.report,
+            points: self.points,
+        };
+        program.compact();
+        debug_assert_eq!(program.verify(), Ok(()));
+        Ok(program)
+    }
+
+    pub(super) fn outputs(&mut self) -> Result<Vec<Port>, LowerError> {
+        let mut ports = Vec::new();
+        for (i, output) in self.graph.outputs.clone().into_iter().enumerate() {
+            let ty = self.graph.ty(output.value).clone();
+            let slot = match self.locs.get(&output.value).cloned() {
+                Some(Loc::Constant(t)) => Slot::Constant(t),
+                Some(Loc::Slot(v)) => Slot::Value(v),
+                Some(Loc::View(view)) => Slot::Buffer(self.output(i, output.value, &view)?),
+                None => return Err(LowerError::Graph(format!("output `{}` is not defined", output.name))),
+            };
+            ports.push(Port { name: output.name, ty, slot });
+        }
+        Ok(ports)
+    }
+
+    /// Lets a value be output `i`: its own buffer where nothing else lies there, else a copy.
+    fn output(&mut self, i: usize, value: Value, view: &View) -> Result<Stored, LowerError> {
+        let draft = &mut self.drafts[view.at.buf];
+        let whole = view.at.offset == 0 && draft.bytes == view.span_bytes() && draft.kind == Kind::Temp;
+        if whole && view.is(Encoding::Plain) {
+            draft.kind = Kind::Output(i);
+            draft.in_place = None;
+            return Ok(stored(view));
+        }
+        let plain = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+        let dst = self.buffer(plain.span_bytes(), Kind::Output(i));
+        self.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
+        Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
+    }
+}

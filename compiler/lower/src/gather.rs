@@ -1,0 +1,45 @@
+//! Gathers: at constant even indices they are views, at other constant ones movements; at computed ones kernels that load
+//! each index. Those are checked before the kernel runs, so that one out of range is an error.
+
+use optc_ir::Encoding;
+use optc_ir::ops::tensor::Gather;
+use optc_tensor::DType;
+use optc_types::steps::{Info, Step};
+
+use super::{Declined, Lowered, Lowering, Site, mapped, stored};
+use optc_ir::Op;
+use optc_kernel::nest::IndexMem;
+use optc_kernels::gather::{self as kernels, gather};
+
+/// Lowers a gather.
+pub(super) fn op(lw: &mut Lowering, op: &Gather, site: &Site) -> Lowered {
+    site.without_epilogue()?;
+    if lw.constant(site.operand(1)?).is_some() && lw.constant(site.operand(0)?).is_none() {
+        return mapped::op(lw, &Op::Gather(op.clone()), site);
+    }
+    let dst = site.result()?.clone();
+    let x = lw.view_in(site.operand(0)?, Encoding::Plain)?;
+    let indices = lw.view_in(site.operand(1)?, Encoding::Plain)?;
+    let index = match indices.dtype {
+        DType::I32 => IndexMem::I32,
+        DType::I64 => IndexMem::I64,
+        other => return Err(Declined::new(format!("indices are {other}"))),
+    };
+    let rank = x.shape.len() as i64;
+    let axis = usize::try_from(if op.axis < 0 { op.axis + rank } else { op.axis }).ok();
+    let axis = axis.filter(|&d| d < x.shape.len()).ok_or_else(|| Declined::new("there is no such axis"))?;
+    if !dst.is(Encoding::Plain) || x.is_empty() {
+        return Err(Declined::new("it is empty, or the result is not laid out plainly"));
+    }
+    let outer = x.shape[..axis].iter().product();
+    let row = x.shape[axis + 1..].iter().product::<usize>() * x.width();
+    let problem = kernels::Gather { outer, extent: x.shape[axis], count: indices.len(), row, index };
+    if problem.outer * problem.count * row != dst.span_bytes() {
+        return Err(Declined::new("the result has another shape than its operands say"));
+    }
+    lw.step(Step::Check { indices: stored(&indices), extent: x.shape[axis], loc: site.loc.join(", ") });
+    let kernel = gather(&problem, lw.target.isa);
+    let info = Info { loc: site.loc.clone(), bytes: 2.0 * dst.span_bytes() as f64, ..Info::default() };
+    lw.kernel(kernel, vec![x.at, indices.at, dst.at], None, info);
+    Ok(())
+}

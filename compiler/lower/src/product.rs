@@ -1,0 +1,389 @@
+//! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as folds in `f32` where that
+//! is exact.
+
+use optc_ir::Encoding;
+use optc_ir::Value;
+use optc_ir::ops::quant::{QuantMatMul, QuantSum};
+use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
+
+use super::contract::{collapse, dims};
+use super::conv::image;
+use super::elementwise::mem_of;
+use super::sparse::{self, Filters, Matrix, columns};
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
+
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::{Mem, Unary};
+use optc_kernels::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
+use optc_kernels::window::{self, Axis};
+use optc_types::{Extents, Numbers};
+
+/// Integers of a larger magnitude are not all `f32`.
+pub(super) const EXACT: i64 = 1 << 24;
+
+/// A zero point that is one constant.
+pub(super) fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
+    let Some(value) = value else { return Ok(0) };
+    match lw.constant(value) {
+        Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
+        _ => Err(Declined::new("a zero point that is not one constant")),
+    }
+}
+
+/// Constant weights without their zero points, of which there are one or one for each of `n` rows (or columns).
+pub(super) fn centred(
+    lw: &Lowering,
+    w: Value,
+    zero: Option<Value>,
+    row_of: impl Fn(usize) -> usize,
+) -> Result<Vec<i16>, Declined> {
+    let weights = lw.constant(w).ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let zeros = match zero {
+        None => vec![0],
+        Some(zero) => {
+            lw.constant(zero).ok_or_else(|| Declined::new("the weights' zero points are not constant"))?.to_i64_vec()
+        }
+    };
+    let zero = |i: usize| if zeros.len() == 1 { zeros[0] } else { zeros.get(row_of(i)).copied().unwrap_or(0) };
+    Ok(weights.to_i64_vec().into_iter().enumerate().map(|(i, v)| (v - zero(i)) as i16).collect())
+}
+
+/// An epilogue whose operand 0, an integer, is in an `f32` that holds it exactly.
+pub(super) fn of_float(expr: &Expr) -> Expr {
+    let integer = Expr::Operand(0).to_int();
+    match expr {
+        Expr::Func(Func::Lane(Unary::ToFloat), x) if **x == Expr::Operand(0) => Expr::Operand(0),
+        Expr::Operand(0) => integer,
+        Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => expr.clone(),
+        Expr::Func(f, x) => of_float(x).func(*f),
+        Expr::Binary(op, of) => of_float(&of[0]).binary(*op, of_float(&of[1])),
+        Expr::Cmp(cmp, of) => of_float(&of[0]).cmp(*cmp, of_float(&of[1])),
+        Expr::Select(of) => of_float(&of[0]).select(of_float(&of[1]), of_float(&of[2])),
+    }
+}
+
+/// An epilogue that takes a multiple of each sum of weights, `i32` that broadcast to `shape`, off the result first: what a computed zero
+/// point of the other operand has added.
+pub(super) fn without_zero(
+    mut epilogue: Epilogue,
+    zero: &View,
+    sums: &View,
+    shape: &[usize],
+) -> Result<Epilogue, Declined> {
+    if zero.len() != 1 {
+        return Err(Declined::new("a computed zero point of several values"));
+    }
+    let one = View { shape: vec![], strides: vec![], ..zero.clone() };
+    let wide = |v: &View| v.broadcast(shape).ok_or_else(|| Declined::new("sums of weights do not broadcast"));
+    epilogue.operands.extend([wide(&one)?, wide(sums)?]);
+    let last = epilogue.operands.len();
+    let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
+    epilogue.expr = epilogue.expr.with_operand(0, &Expr::Operand(0).minus(correction));
+    Ok(epilogue)
+}
+
+/// A packed right operand.
+pub(super) struct PackedRight {
+    pub at: BufRef,
+    /// Whether each batch has its own.
+    pub own: bool,
+    pub form: Form,
+}
+
+/// `dst = epilogue(a · right)` over the last two dims.
+pub(super) struct Matrices {
+    pub a: View,
+    pub right: PackedRight,
+    pub dst: View,
+    pub epilogue: Epilogue,
+    /// The zero point of A.
+    pub src_zero: i32,
+}
+
+/// A convolution over two axes whose constant weights are narrower than `f32`.
+pub(super) struct NarrowConv<'a> {
+    pub site: &'a Site,
+    /// The operand that is the bias.
+    pub bias: usize,
+    /// The images, channels last.
+    pub x: &'a View,
+    /// The zero point of the images.
+    pub src_zero: i32,
+    pub axes: [Axis; 2],
+    pub groups: usize,
+    /// The weights' shape, as in ONNX.
+    pub shape: &'a [usize],
+}
+
+impl Lowering {
+    /// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
+    /// problem, and emits its kernels.
+    pub(super) fn narrow_conv(
+        &mut self,
+        c: NarrowConv,
+        weight: impl Fn(usize) -> i16,
+        form: impl Fn(&Product) -> Form,
+    ) -> Lowered {
+        let dst = c.site.result()?.clone();
+        let fused = self.epilogue(c.site, c.bias, &dst)?;
+        let problem = Product {
+            images: c.x.shape[0],
+            groups: c.groups,
+            channels: c.shape[1],
+            filters: c.shape[0] / c.groups,
+            axes: c.axes,
+            src: image(c.x)?,
+            src_zero: c.src_zero,
+            dst: image(&dst)?,
+            operands: fused.operands,
+            epilogue: fused.expr,
+            own_weights: false,
+            form: Form::Widened,
+        };
+        let mut problem = stepped(problem).merged();
+        problem.form = form(&problem);
+        let (packing, nr) = (problem.pack(), self.narrow_nr(problem.form));
+        let (channels, kernel) = (c.shape[1], c.axes.map(|a| a.kernel));
+        let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
+            let (column, channel) = (tap + k / channels, k % channels);
+            let filter = group * problem.filters + n;
+            weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
+        };
+        let _packing = room(c.groups * packing.bytes(nr))?;
+        let packed: Vec<u8> =
+            (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+        let b = self.add_packed(&packed)?;
+        self.narrow_product(problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
+    }
+
+    /// `quant.sum`: the fold of a plain sum in `f32`.
+    pub(super) fn quant_sum(&mut self, op: &QuantSum, site: &Site) -> Lowered {
+        let x = self.view(site.operand(0)?)?;
+        let zero = zero_point(self, site.optional(1))?;
+        let rank = x.shape.len() as i64;
+        let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);
+        let n: usize = (0..x.shape.len()).filter(|&d| reduced(d)).map(|d| x.shape[d]).product();
+        if n as i64 * 255 >= EXACT {
+            return Err(Declined::new("the sum is not exact in f32"));
+        }
+        let mut epilogue = site.epilogue.clone();
+        epilogue.expr = of_float(&epilogue.expr);
+        let site = Site {
+            epilogue,
+            operands: site.operands[..1].to_vec(),
+            results: site.results.clone(),
+            loc: site.loc.clone(),
+        };
+        super::fold::integer_sum(self, &op.axes, op.keep_dims, &site, x, zero)
+    }
+
+    pub(super) fn quant_matmul(&mut self, _: &QuantMatMul, site: &Site) -> Lowered {
+        let dst = site.result()?.clone();
+        let mut a = self.view(site.operand(0)?)?;
+        let b = site.operand(1)?;
+        let b_shape = self.ty(b)?.static_shape().unwrap_or_default();
+        let rank = dst.shape.len();
+        if a.shape.len() < 2 || b_shape.len() < 2 || !dst.is(Encoding::Plain) {
+            return Err(Declined::new("an operand of rank 1, or a result that is not laid out plainly"));
+        }
+        if a.strides[a.shape.len() - 1] != 1 && a.shape[a.shape.len() - 1] != 1 {
+            a = self.plain_copy(&a, &site.loc)?;
+        }
+        let (k, m, n) = (a.shape[a.shape.len() - 1], dst.shape[rank - 2], dst.shape[rank - 1]);
+        let batch: usize = dst.shape[..rank - 2].iter().product();
+        if batch * m * n * k == 0 {
+            return Err(Declined::new("an empty product"));
+        }
+        let mut lead = dst.shape[..rank - 2].to_vec();
+        lead.extend([m, k]);
+        let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
+        if b_shape.len() == 2 && self.constant(b).is_some() {
+            let w = centred(self, b, site.optional(3), |i| i % n)?;
+            if let Some(block) = self.block_of(b) {
+                let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
+                return self.sparse_matmul(&a, &Filters { matrix, shape: vec![n, k], block }, site, epilogue);
+            }
+            let pixels = batch * m;
+            if sparse::some_zeros(&w) {
+                self.weigh(&columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
+            }
+        }
+        let staged = (mem_of(a.dtype)?, src_zero, m);
+        let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
+        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
+    }
+
+    /// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
+    pub(super) fn matrix_product(&mut self, p: Matrices, loc: &[String]) -> Lowered {
+        let Matrices { a, right, dst, epilogue, src_zero } = p;
+        let (rank, own) = (dst.shape.len(), right.own);
+        let [m, n] = [dst.shape[rank - 2], dst.shape[rank - 1]];
+        let (batch, k): (usize, usize) = (dst.shape[..rank - 2].iter().product(), a.shape[rank - 1]);
+        let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+        let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
+        let split = if merged { 0 } else { rank - 2 };
+        let fits = |v: &View| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
+        let place = |v: &View| -> Result<window::View, Declined> {
+            let width = v.width() as i64;
+            let irregular = || Declined::new("an operand's batches are not regular");
+            let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
+            let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
+            let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
+            let strides = [batch, 0, 0, row, column].map(|s| s * width);
+            Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
+        };
+        let a = if fits(&a) { a } else { self.plain_copy(&a, loc)? };
+        let (mut operands, mut places) = (vec![], vec![]);
+        for view in &epilogue.operands {
+            let view = if fits(view) { view.clone() } else { self.plain_copy(view, loc)? };
+            operands.push(place(&view)?);
+            places.push(view.at);
+        }
+        let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
+        let src = place(&a)?;
+        let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
+        let problem = Product {
+            images,
+            groups: 1,
+            channels: k,
+            filters: n,
+            axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
+            src,
+            src_zero,
+            dst: place(&dst)?,
+            operands,
+            epilogue: epilogue.expr,
+            own_weights: own,
+            form: right.form,
+        };
+        self.narrow_product(problem, a.at, right.at, places, dst.at, loc)
+    }
+
+    /// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
+    fn a_zero(&mut self, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32, Epilogue), Declined> {
+        let epilogue = site.epilogue.clone();
+        let zero = match site.optional(2) {
+            Some(zero) if self.constant(zero).is_none() => zero,
+            zero => return Ok((zero_point(self, zero)?, epilogue)),
+        };
+        let zero = self.view(zero)?;
+        let w = centred(self, b, site.optional(3), |i| i % n)?;
+        if w.len() != k * n {
+            return Err(Declined::new("a computed zero point with weights of several batches"));
+        }
+        let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
+        let sums = Tensor::from_slice(&[n], &sums)?;
+        let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
+        Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
+    }
+
+    /// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
+    fn packed_right(
+        &mut self,
+        b: Value,
+        zero: Option<Value>,
+        (mem, zero_of_a, pixels): (Mem, i32, usize),
+        lead: &[usize],
+        loc: &[String],
+    ) -> Result<PackedRight, Declined> {
+        let batch: usize = lead.iter().product();
+        let shape = self.ty(b)?.static_shape().unwrap_or_default();
+        let r = shape.len();
+        let (k, n) = (shape[r - 2], shape[r - 1]);
+        let own: usize = shape[..r - 2].iter().product();
+        let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
+        if self.constant(b).is_some() {
+            if own != 1 && own != batch {
+                return Err(Declined::new("a constant operand broadcasts some of its batches"));
+            }
+            let w = centred(self, b, zero, |i| i % n)?;
+            let matrices = w.chunks((k * n).max(1));
+            let form = Form::choose(self.target.isa, pixels, &w);
+            let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
+            let nr = self.narrow_nr(form);
+            let _packing = room(own * packing.bytes(nr))?;
+            let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
+            return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
+        }
+        let zero = zero_point(self, zero)?;
+        let view = self.view(b)?;
+        let mut wide = if own == 1 { vec![1; lead.len()] } else { lead.to_vec() };
+        wide.extend([k, n]);
+        let flat = View { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
+        let from = if own == 1 { flat } else { view };
+        let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+        let r = from.shape.len();
+        let from = if collapse(&dims(&from, 0..r - 2)).is_some() { from } else { self.plain_copy(&from, loc)? };
+        let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);
+        let count: usize = from.shape[..r - 2].iter().product();
+        let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
+        let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
+        let nr = self.narrow_nr(Form::Pairs);
+        let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, self.target.isa.lanes());
+        let at = self.temp(count * packing.bytes(nr));
+        let bytes = 3.0 * (count * k * n) as f64;
+        self.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
+        Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
+    }
+
+    pub(super) fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
+        Ok(self.add_constant(Tensor::from_slice(&[packed.len()], packed)?))
+    }
+
+    /// Emits the kernel of a product.
+    pub(super) fn narrow_product(
+        &mut self,
+        problem: Product,
+        a: BufRef,
+        b: BufRef,
+        places: Vec<BufRef>,
+        dst: BufRef,
+        loc: &[String],
+    ) -> Lowered {
+        let options = Schedule::options(&problem, self.target.isa, &self.target.caches);
+        let (schedule, point) = self.pick(problem.key(), options);
+        let kernel = product(&problem, self.target.isa, schedule);
+        let taps = problem.axes[0].kernel * problem.axes[1].kernel;
+        let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
+        let area: usize = problem.axes.iter().map(|a| a.size).product();
+        let inputs = problem.images * problem.groups * problem.channels * area;
+        let (batch, k) = (problem.groups, taps * problem.channels);
+        let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
+        let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
+        self.product =
+            Some(Extents { batch, m: pixels, n: problem.filters, k, inputs, depthwise: false, three_by_three });
+        let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
+        let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+        let mut args = vec![a, b];
+        args.extend(places);
+        args.push(dst);
+        let schedule = schedule.to_string();
+        self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
+        self.close(point);
+        Ok(())
+    }
+
+    /// Columns of a panel.
+    pub(super) fn narrow_nr(&self, form: Form) -> usize {
+        form.tile(self.target.isa).1 * self.target.isa.lanes()
+    }
+}
+
+/// A product of integers as costs see it.
+pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> optc_types::Product {
+    optc_types::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
+}
+
+/// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the
+/// padding: there is no pixel for it, however long the strides are.
+fn stepped(mut p: Product) -> Product {
+    for (d, axis) in p.axes.iter_mut().enumerate() {
+        if axis.kernel == 1 && axis.stride > 1 && axis.inside() {
+            p.src.strides[d + 2] *= axis.stride as i64;
+            *axis = Axis { size: axis.out, stride: 1, pads: [0, 0], ..*axis };
+        }
+    }
+    p
+}

@@ -1,0 +1,238 @@
+//! Recurrent layers: one product for the operands of all steps, then the kernel of the steps.
+
+use optc_ir::ops::nn::{Gru, Lstm, Rnn};
+use optc_ir::{Encoding, Real};
+use optc_tensor::DType;
+use optc_types::steps::{BufRef, Info};
+
+use super::contract::{Call, Placed, only_f32};
+use super::conv::floats;
+use super::{Declined, Lowered, Lowering, Site};
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::Cmp;
+use optc_kernels::contract::{Contract, Operand, PackB};
+use optc_kernels::recurrent::{self, Direction, Recurrent};
+
+/// The attributes that all layers have.
+pub(super) struct Attrs<'a> {
+    names: &'a [String],
+    alpha: &'a [Real],
+    beta: &'a [Real],
+    clip: f32,
+    direction: &'a str,
+}
+
+impl<'a> Attrs<'a> {
+    /// The attributes of an op of this family.
+    pub fn new(names: &'a [String], [alpha, beta]: [&'a [Real]; 2], clip: Real, direction: &'a str) -> Attrs<'a> {
+        Attrs { names, alpha, beta, clip: clip.0, direction }
+    }
+
+    fn reversed(&self) -> &'static [bool] {
+        match self.direction {
+            "reverse" => &[true],
+            "bidirectional" => &[false, true],
+            _ => &[false],
+        }
+    }
+
+    /// The activations of one direction as expressions on operand 0; for each its default, and whether `clip` bounds it.
+    pub(super) fn activations<const N: usize>(
+        &self,
+        direction: usize,
+        defaults: [(&str, bool); N],
+    ) -> Result<[Expr; N], Declined> {
+        let mut all = Vec::new();
+        for (i, (default, bounded)) in defaults.into_iter().enumerate() {
+            let at = direction * N + i;
+            let name = self.names.get(at).map_or(default, String::as_str);
+            let or = |list: &[Real], default: f32| list.get(at).map_or(default, |v| v.0);
+            let x = Expr::Operand(0);
+            let x = if bounded && self.clip > 0.0 { x.clip(-self.clip, self.clip) } else { x };
+            let (alpha, beta) = (|default| or(self.alpha, default), |default| or(self.beta, default));
+            all.push(match name {
+                "sigmoid" => x.func(Func::Sigmoid),
+                "tanh" => x.func(Func::Tanh),
+                "relu" => x.relu(),
+                "affine" => x.times(Expr::Const(alpha(1.0))).plus(Expr::Const(beta(0.0))),
+                "leaky_relu" => x.leaky_relu(alpha(0.01)),
+                "thresholded_relu" => x.clone().cmp(Cmp::Gt, Expr::Const(alpha(1.0))).select(x, Expr::Const(0.0)),
+                "scaled_tanh" => x.times(Expr::Const(beta(1.0))).func(Func::Tanh).times(Expr::Const(alpha(1.0))),
+                "hard_sigmoid" => x.hard_sigmoid(alpha(0.2), beta(0.5)),
+                "elu" => x.elu(alpha(1.0)),
+                "softsign" => x.softsign(),
+                "softplus" => x.softplus(),
+                other => return Err(Declined::new(format!("there is no kernel for the activation `{other}`"))),
+            });
+        }
+        let all: Result<[Expr; N], _> = all.try_into();
+        all.map_err(|_| Declined::new("not as many activations as gates"))
+    }
+}
+
+/// What is to be computed, with the biases of a direction as rows of `hidden`: those of the operands' gates, then those
+/// of the state's.
+pub(super) struct Layer {
+    pub problem: Recurrent,
+    /// For each gate, whether the state's bias is added with the operand's.
+    pub merged: Vec<bool>,
+    /// The rows of constants of each direction, one after the other.
+    pub constants: Vec<f32>,
+}
+
+impl Lowering {
+    pub(super) fn lstm(&mut self, op: &Lstm, site: &Site) -> Lowered {
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+        let constants = self.weights(site, 7)?.unwrap_or_default();
+        let rows = if constants.is_empty() { 0 } else { 3 };
+        let cell = |d: usize| {
+            let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
+            Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
+        };
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 4, rows, cell)?;
+        self.float_recurrent(site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
+    }
+
+    pub(super) fn gru(&mut self, op: &Gru, site: &Site) -> Lowered {
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+        let after = op.linear_before_reset;
+        let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 3, usize::from(after), cell)?;
+        let h = problem.hidden;
+        let constants = match (after, self.weights(site, 3)?) {
+            (false, _) => vec![],
+            (true, None) => vec![0.0; problem.directions.len() * h],
+            (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
+        };
+        self.float_recurrent(site, Layer { problem, merged: vec![true, true, !after], constants }, None)
+    }
+
+    pub(super) fn rnn(&mut self, op: &Rnn, site: &Site) -> Lowered {
+        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+        let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
+        let problem = self.layer(site, self.hidden(site)?, &attrs, 1, 0, cell)?;
+        self.float_recurrent(site, Layer { problem, merged: vec![true], constants: vec![] }, None)
+    }
+
+    /// The values of a constant operand; an error if it is there and not constant.
+    pub(super) fn weights(&self, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
+        let Some(value) = site.optional(slot) else { return Ok(None) };
+        let t = self.constant(value).ok_or_else(|| Declined::new("the weights are not constant"))?;
+        let values = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+        Ok(Some(values.to_vec()))
+    }
+
+    /// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
+    fn hidden(&self, site: &Site) -> Result<usize, Declined> {
+        let r = self.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
+        r.last().copied().ok_or_else(|| Declined::new("the weights are a scalar"))
+    }
+
+    pub(super) fn layer(
+        &self,
+        site: &Site,
+        hidden: usize,
+        attrs: &Attrs,
+        gates: usize,
+        constants: usize,
+        cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
+    ) -> Result<Recurrent, Declined> {
+        let shape = self.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
+        let &[steps, batch, inputs] = &shape[..] else {
+            return Err(Declined::new("an operand that is not of rank 3"));
+        };
+        if steps * batch * inputs * hidden == 0 {
+            return Err(Declined::new("an empty layer"));
+        }
+        if site.epilogue != Default::default() {
+            return Err(Declined::new("a recurrent layer has no epilogue"));
+        }
+        if let Some(lengths) = site.optional(4) {
+            let lengths = self.constant(lengths).map(|t| t.to_i64_vec());
+            if !lengths.is_some_and(|l| l.iter().all(|&l| l == steps as i64)) {
+                return Err(Declined::new("sequences of different lengths"));
+            }
+        }
+        let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
+        let directions = attrs.reversed().iter().enumerate().map(direction).collect::<Result<Vec<_>, Declined>>()?;
+        Ok(Recurrent { steps, batch, hidden, gates, constants, directions })
+    }
+
+    /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
+    fn float_recurrent(&mut self, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
+        let weights = self.weights(site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+        let input = self.products(site, &layer.problem, &layer.merged)?;
+        self.recurrent(site, layer, c0, &weights, input)
+    }
+
+    /// Emits the kernel of the steps, with the recurrent weights and the products of the operands.
+    pub(super) fn recurrent(
+        &mut self,
+        site: &Site,
+        layer: Layer,
+        c0: Option<usize>,
+        weights: &[f32],
+        input: BufRef,
+    ) -> Lowered {
+        let Layer { problem: r, constants, .. } = layer;
+        let (count, h) = (r.directions.len(), r.hidden);
+        let lanes = self.target.isa.lanes();
+        let mut args = vec![input, self.add_constant(floats(&r.pack(weights, lanes))?)];
+        if r.constants > 0 {
+            args.push(self.add_constant(floats(&constants)?));
+        }
+        for slot in std::iter::once(5).chain(c0) {
+            args.push(match site.optional(slot) {
+                Some(value) => {
+                    let view = self.view_in(value, Encoding::Plain)?;
+                    only_f32(&view)?;
+                    view.at
+                }
+                None => self.add_constant(floats(&vec![0.0; count * r.batch * h])?),
+            });
+        }
+        for result in &site.results {
+            only_f32(result)?;
+            if !result.is(Encoding::Plain) {
+                return Err(Declined::new("the result of a recurrent layer is not laid out plainly"));
+            }
+            args.push(result.at);
+        }
+        let kernel = recurrent::recurrent(&r, self.target.isa);
+        let flops = 2.0 * (r.steps * r.batch * count * r.gates * h * h) as f64;
+        let info = Info { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..Info::default() };
+        self.kernel(kernel, args, None, info);
+        Ok(())
+    }
+
+    /// The products of the operands of all steps: `[steps * batch, directions * gates * hidden]`.
+    fn products(&mut self, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<BufRef, Declined> {
+        let x = self.view_in(site.operand(0)?, Encoding::Plain)?;
+        only_f32(&x)?;
+        let w = self.weights(site, 1)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+        let (h, gates) = (r.hidden, r.gates);
+        let (m, n, k) = (r.steps * r.batch, r.directions.len() * gates * h, x.shape[2]);
+        if x.dtype != DType::F32 || w.len() != n * k {
+            return Err(Declined::new("weights that do not fit the operand"));
+        }
+        let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
+        let contract = Contract::matmul(1, m, n, k);
+        let (schedule, point) = self.schedule(&contract);
+        let b = self.pack_constant(&w, 1, 0, &pack, schedule.nr)?;
+        let mut operands = Vec::new();
+        let mut epilogue = Expr::Operand(0);
+        if let Some(bias) = self.weights(site, 3)? {
+            let sum = |i: usize| {
+                let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
+                dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }
+            };
+            let at = self.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>())?);
+            operands.push(Placed { operand: Operand::per_column(n), at });
+            epilogue = epilogue.plus(Expr::Operand(1));
+        }
+        let dst = self.temp(4 * m * n);
+        self.contract(Call { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
+        self.close(point);
+        Ok(dst)
+    }
+}
