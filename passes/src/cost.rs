@@ -10,7 +10,7 @@ pub struct Reference;
 
 impl CostModel for Reference {
     fn dense(&self, p: &Product) -> f64 {
-        share(p.numbers) * (p.m * p.k * p.n) as f64
+        share(p.numbers) * (p.cols * p.depth * p.rows) as f64
     }
 
     fn sparse(&self, p: &Product, (rows, cols): (usize, usize), blocks: usize) -> f64 {
@@ -20,7 +20,8 @@ impl CostModel for Reference {
         let each = if rows == 1 { 3.0 } else { 1.5 * rows as f64 };
         // Several columns at once take less than one after the other.
         let columns = if cols == 1 { 1.0 } else { 0.7 * cols as f64 };
-        (each * columns * blocks as f64 + (p.m.div_ceil(rows)) as f64) * p.n as f64 + self.copy(p.staged_bytes as u64)
+        (each * columns * blocks as f64 + (p.cols.div_ceil(rows)) as f64) * p.rows as f64
+            + self.copy(p.staged_bytes as u64)
     }
 
     fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64 {

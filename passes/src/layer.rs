@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use optc_ir::{Graph, NodeId, Op};
-use optc_types::Extents;
+use optc_types::{Numbers, Product};
 
 use crate::matching::{result, shape};
 use crate::weighted::{Weighted, blocks};
@@ -12,8 +12,8 @@ use crate::weighted::{Weighted, blocks};
 /// A product: a convolution, or matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Its extents.
-    pub extents: Extents,
+    /// What it multiplies, in `f32`.
+    pub product: Product,
     /// Its weights in blocks, if they have zeros that a sparse kernel may leave out.
     pub blocks: Option<Blocks>,
 }
@@ -40,7 +40,8 @@ impl Layer {
                 let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
                 let (n, k, three_by_three) = (b[0] / batch.max(1), b[1..].iter().product(), three_by_three(g, node));
                 let blocks = sparse_blocks(g, node);
-                Some(Layer { extents: Extents { batch, m, n, k, depthwise, inputs, three_by_three }, blocks })
+                let dense = Product::new(m, k, n, Numbers::Floats);
+                Some(Layer { product: Product { batch, depthwise, inputs, three_by_three, ..dense }, blocks })
             }
             Op::MatMul(_) | Op::Gemm(_) => {
                 let n = *y.last()?;
@@ -48,8 +49,8 @@ impl Layer {
                 let own: usize = b[..b.len().saturating_sub(2)].iter().product();
                 let m = y.iter().product::<usize>() / (n * own).max(1);
                 let (k, blocks) = (k / own.max(1), sparse_blocks(g, node));
-                let extents = Extents { batch: own, m, n, k, depthwise: false, inputs, three_by_three: None };
-                Some(Layer { extents, blocks })
+                let product = Product { batch: own, inputs, ..Product::new(m, k, n, Numbers::Floats) };
+                Some(Layer { product, blocks })
             }
             _ => None,
         }

@@ -154,7 +154,7 @@ impl Weighted {
         };
         let staged_bytes = numbers.bytes() * n * (self.cols / self.taps(g)?) * copies;
         let three_by_three = three_by_three(g, self.node);
-        Some(Product { m: self.rows, k: self.cols, n, staged_bytes, three_by_three, numbers })
+        Some(Product { staged_bytes, three_by_three, ..Product::new(n, self.cols, self.rows, numbers) })
     }
 }
 

@@ -20,7 +20,7 @@ use optc_kernels::cost::int8::{Rates, Times};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
-use optc_types::{CostModel, Extents, Numbers, Product};
+use optc_types::{CostModel, Numbers, Product};
 
 use crate::compiler::run_passes;
 use crate::{Compiler, Error, Integers, Options, Session};
@@ -198,12 +198,10 @@ fn closed_type(ty: &Type) -> Type {
 
 /// The times of a layer, in its sparse forms where those are faster than the dense ones.
 pub(crate) fn times(l: &Layer, rates: Rates, isa: &Isa) -> Times {
-    let dense = rates.times(&l.extents, isa);
+    let dense = rates.times(&l.product, isa);
     let Some(blocks) = &l.blocks else { return dense };
     let share = |numbers: Numbers, bytes: usize| {
-        let staged_bytes = blocks.staged * bytes;
-        let Extents { m: n, n: m, k, three_by_three, .. } = l.extents;
-        let product = Product { m, k, n, staged_bytes, three_by_three, numbers };
+        let product = Product { staged_bytes: blocks.staged * bytes, numbers, ..l.product };
         let costs = Costs::of(isa);
         let sparse = blocks.counts.iter().map(|&(rows, count)| costs.sparse(&product, (rows, 1), count));
         (sparse.fold(f64::INFINITY, f64::min) / costs.dense(&product)).min(1.0)

@@ -186,7 +186,7 @@ fn main() -> Result<(), Failure> {
                 let pair = if numbers == Numbers::Floats { layer.floats(isa)? } else { layer.bytes(isa)? };
                 let (dense, ms) =
                     times(&mut Ready::new(&pair.dense, None)?, &mut Ready::new(&pair.sparse, Some(&pair.stream))?);
-                let product = Product { m, k, n: layer.n, staged_bytes: 0, three_by_three: None, numbers };
+                let product = Product::new(layer.n, k, m, numbers);
                 let (dense_model, model) =
                     (costs.dense(&product) * 1e-6, costs.sparse(&product, layer.block, pair.blocks) * 1e-6);
                 println!("{name:30} {dense:9.3} {dense_model:9.3} {ms:9.3} {model:9.3} {:8.2}", dense / ms);

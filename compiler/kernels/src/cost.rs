@@ -85,10 +85,10 @@ impl Costs {
     /// A dense product of bfloat16: pixels are rounded once, weights are half as long.
     fn rounded(&self, p: &Product) -> f64 {
         let [rate, rounding, _] = self.halves;
-        let macs = p.m as f64 * p.k as f64 * p.n as f64;
+        let macs = p.cols as f64 * p.depth as f64 * p.rows as f64;
         let taps = if p.three_by_three.is_some() { 9 } else { 1 };
-        let work = macs / rate + (p.k / taps * p.n) as f64 / rounding;
-        work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate)
+        let work = macs / rate + (p.depth / taps * p.rows) as f64 / rounding;
+        work.max(2.0 * p.cols as f64 * p.depth as f64 / self.weight_rate)
     }
 
     /// A dense product of `m` rows of `k` weights by `n` pixels.
@@ -102,16 +102,16 @@ impl CostModel for Costs {
     fn dense(&self, p: &Product) -> f64 {
         if p.numbers == Numbers::Bytes {
             // Packed as 16-bit integers.
-            let macs = p.m as f64 * p.k as f64 * p.n as f64;
-            let work = macs / self.dense_rate[1] + self.result_bytes * (p.m * p.n) as f64;
-            return work.max(2.0 * p.m as f64 * p.k as f64 / self.weight_rate);
+            let macs = p.cols as f64 * p.depth as f64 * p.rows as f64;
+            let work = macs / self.dense_rate[1] + self.result_bytes * (p.cols * p.rows) as f64;
+            return work.max(2.0 * p.cols as f64 * p.depth as f64 / self.weight_rate);
         }
         if p.numbers == Numbers::Halves {
             return self.rounded(p);
         }
-        let direct = self.direct(p.m, p.k, p.n);
+        let direct = self.direct(p.cols, p.depth, p.rows);
         let Some(pixels) = p.three_by_three else { return direct };
-        self.filtered(pixels, p.k / 9, p.m).map_or(direct, |(_, time)| time)
+        self.filtered(pixels, p.depth / 9, p.cols).map_or(direct, |(_, time)| time)
     }
 
     fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64 {
@@ -125,9 +125,9 @@ impl CostModel for Costs {
             return f64::INFINITY;
         };
         // The last tile of pixels takes the time of its vectors, a call at least.
-        let tiles = p.n.div_ceil(vectors * self.lanes) as f64;
-        let full = p.n.div_ceil(self.lanes) as f64 / vectors as f64;
-        let rows = p.m.div_ceil(block.0);
+        let tiles = p.rows.div_ceil(vectors * self.lanes) as f64;
+        let full = p.rows.div_ceil(self.lanes) as f64 / vectors as f64;
+        let rows = p.cols.div_ceil(block.0);
         let form = match p.numbers {
             Numbers::Floats | Numbers::Halves => Form::Float,
             Numbers::Bytes => Form::of_bytes(block.1, false),
@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn sparse_products_pay_where_zeros_are_many() {
         let costs = Costs::of(Isa::by_name("portable").unwrap_or_else(|| optc_emit::host::isa()));
-        let layer = Product { m: 512, k: 512, n: 196, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
+        let layer = Product::new(196, 512, 512, Numbers::Floats);
         let gain = |block: usize, density: f64| {
-            let blocks = (layer.m / block * layer.k) as f64 * density;
+            let blocks = (layer.cols / block * layer.depth) as f64 * density;
             costs.dense(&layer) / costs.sparse(&layer, (block, 1), blocks as usize)
         };
         assert!(gain(4, 0.1) > 4.5 && gain(1, 0.1) > 2.5, "{} {}", gain(4, 0.1), gain(1, 0.1));
@@ -175,8 +175,7 @@ mod tests {
     #[test]
     fn laying_taps_out_counts() {
         let costs = Costs::of(optc_emit::host::isa());
-        let direct =
-            Product { m: 64, k: 576, n: 3136, staged_bytes: 0, three_by_three: None, numbers: Numbers::Floats };
+        let direct = Product::new(3136, 576, 64, Numbers::Floats);
         let staged = Product { staged_bytes: 3 << 20, ..direct };
         assert!(costs.sparse(&staged, (4, 1), 1000) > costs.sparse(&direct, (4, 1), 1000));
         assert_eq!(costs.dense(&staged), costs.dense(&direct));
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn bfloat16_pays_for_few_rows_and_where_there_are_instructions() {
         let layer = |m: usize, k: usize, n: usize, pixels| {
-            let f32 = Product { m, k, n, staged_bytes: 0, three_by_three: pixels, numbers: Numbers::Floats };
+            let f32 = Product { three_by_three: pixels, ..Product::new(n, k, m, Numbers::Floats) };
             [f32, Product { numbers: Numbers::Halves, ..f32 }]
         };
         let pays = |isa: &str, of: [Product; 2]| {

@@ -8,7 +8,7 @@ use super::separable::Held;
 use super::{Declined, Lowered, Lowering, View};
 use optc_kernel::expr::Expr;
 use optc_kernels::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
-use optc_types::Extents;
+use optc_types::{Numbers, Product};
 
 /// Two dims of extents `outer` and `inner` are one dim when their strides fit. `None` when they do not.
 pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {
@@ -71,8 +71,7 @@ impl Lowering {
         args.extend(places.iter().copied());
         args.push(dst);
         let (batch, k) = (c.batch, c.taps * c.k);
-        self.product =
-            Some(Extents { batch, m: c.m, n: c.n, k, inputs: c.a_bytes / 4, depthwise: false, three_by_three: None });
+        self.product = Some(Product { batch, inputs: c.a_bytes / 4, ..Product::new(c.m, k, c.n, Numbers::Floats) });
         let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
         let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
         let info = Info { loc, flops, bytes, schedule: schedule.to_string(), ..Info::default() };

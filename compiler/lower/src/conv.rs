@@ -16,7 +16,7 @@ use optc_kernel::expr::Expr;
 use optc_kernels::contract;
 use optc_kernels::window::{self, Axis, Reduce, Window};
 use optc_kernels::winograd::Winograd;
-use optc_types::{Extents, Numbers, Product};
+use optc_types::{Numbers, Product};
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {
@@ -84,7 +84,10 @@ impl Lowering {
             let (m, k) = (shape[0], t.len() / shape[0]);
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             let three_by_three = three_by_three(&problem);
-            self.weigh(w, Product { m, k, n: dst.len() / m, staged_bytes, three_by_three, numbers: Numbers::Floats });
+            self.weigh(
+                w,
+                Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) },
+            );
         }
         let form = if matches!(weights, Filters::Constant(_)) { self.form_of(&problem) } else { None };
         match (&weights, form) {
@@ -207,8 +210,8 @@ impl Lowering {
         if problem.reduce == Reduce::Dot {
             let pixels = problem.batch * problem.axes.iter().map(|a| a.out).product::<usize>();
             let (batch, inputs) = (problem.channels, src.len());
-            self.product =
-                Some(Extents { batch, m: pixels, n: 1, k: taps, inputs, depthwise: true, three_by_three: None });
+            let product = Product::new(pixels, taps, 1, Numbers::Floats);
+            self.product = Some(Product { batch, inputs, depthwise: true, ..product });
         }
         let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
         self.kernel(built.kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });

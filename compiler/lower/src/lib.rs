@@ -54,7 +54,7 @@ use memory::{Draft, Kind};
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Choice, Decision, NodeReport, Point, Program};
 use optc_kernel::target::Target;
-use optc_types::{Extents, HostText};
+use optc_types::{HostText, Product};
 pub use site::{Epilogue, Site};
 pub use tune::Tuning;
 pub use view::{View, strides_in};
@@ -168,7 +168,7 @@ pub struct Lowering {
     /// Dense or sparse, for the node at hand.
     choice: Option<Choice>,
     /// What the node at hand multiplies.
-    product: Option<Extents>,
+    product: Option<Product>,
     /// Why the node at hand is not one kernel with the product before it.
     apart: Option<&'static str>,
     options: Options,

@@ -145,14 +145,8 @@ impl Lowering {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            let product = optc_types::Product {
-                m: pack.n,
-                k,
-                n: rows,
-                staged_bytes,
-                three_by_three: None,
-                numbers: Numbers::Floats,
-            };
+            let product =
+                optc_types::Product { staged_bytes, ..optc_types::Product::new(rows, k, pack.n, Numbers::Floats) };
             self.weigh(&weights, product);
         }
     }

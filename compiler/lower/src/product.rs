@@ -17,7 +17,7 @@ use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Mem, Unary};
 use optc_kernels::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
 use optc_kernels::window::{self, Axis};
-use optc_types::{Extents, Numbers};
+use optc_types::Numbers;
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
@@ -352,8 +352,9 @@ impl Lowering {
         let (batch, k) = (problem.groups, taps * problem.channels);
         let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
         let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
-        self.product =
-            Some(Extents { batch, m: pixels, n: problem.filters, k, inputs, depthwise: false, three_by_three });
+        let numbers = if problem.form.is_float() { Numbers::Halves } else { Numbers::Bytes };
+        let dense = optc_types::Product::new(pixels, k, problem.filters, numbers);
+        self.product = Some(optc_types::Product { batch, inputs, three_by_three, ..dense });
         let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let mut args = vec![a, b];
@@ -373,7 +374,7 @@ impl Lowering {
 
 /// A product of integers as costs see it.
 pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> optc_types::Product {
-    optc_types::Product { m, k, n, staged_bytes, three_by_three: None, numbers: Numbers::Bytes }
+    optc_types::Product { staged_bytes, ..optc_types::Product::new(n, k, m, Numbers::Bytes) }
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the

@@ -2,10 +2,10 @@
 
 use optc_ir::Node;
 use optc_kernel::program::{Choice, Decision, NodeReport};
-use optc_types::Extents;
+use optc_types::Product;
 
 /// The report on a node.
-pub(super) fn report(node: &Node, decision: Decision, choice: Option<Choice>, product: Option<Extents>) -> NodeReport {
+pub(super) fn report(node: &Node, decision: Decision, choice: Option<Choice>, product: Option<Product>) -> NodeReport {
     let ops = match &node.regions[..] {
         [region] if matches!(node.op, optc_ir::Op::Fused(_)) => {
             let order = region.topological_order().unwrap_or_default();

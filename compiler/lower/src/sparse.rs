@@ -132,7 +132,8 @@ impl Lowering {
         let pixels = [conv.batch, h.out, w.out];
         let three_by_three = (h.is_simple(3) && w.is_simple(3)).then_some(pixels);
         let numbers = filters.numbers();
-        let product = Product { m: filters.rows(), k: filters.cols(), n, staged_bytes, three_by_three, numbers };
+        let product =
+            Product { staged_bytes, three_by_three, ..Product::new(n, filters.cols(), filters.rows(), numbers) };
         self.weigh_filters(filters, product);
         let from = self.staged(&conv, &x, &site.loc)?;
         let image_rows = |v: &View| {
@@ -181,7 +182,7 @@ impl Lowering {
         let pixels: usize = a.shape[..rank - 1].iter().product();
         let quads = filters.block.1 > 1;
         let staged_bytes = if pixels > 1 { pixels * k * a.width() } else { 0 };
-        let product = Product { m: rows, k, n: pixels, staged_bytes, three_by_three: None, numbers: filters.numbers() };
+        let product = Product { staged_bytes, ..Product::new(pixels, k, rows, filters.numbers()) };
         self.weigh_filters(filters, product);
         let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
         let flat = if quads { self.words(&flat, &site.loc)? } else { flat };
@@ -302,7 +303,7 @@ impl Lowering {
     pub(super) fn weigh<T: Copy + Default + PartialEq>(&mut self, matrix: &[T], product: Product) {
         if some_zeros(matrix) {
             let candidates = spmm::BLOCKS.map(|rows| (rows, 1));
-            self.note(share_of_zeros(matrix), product, &candidates, |block| count_blocks(matrix, product.k, block));
+            self.note(share_of_zeros(matrix), product, &candidates, |block| count_blocks(matrix, product.depth, block));
         }
     }
 

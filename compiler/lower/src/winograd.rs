@@ -12,7 +12,7 @@ use optc_kernel::expr::Expr;
 use optc_kernels::contract::Conv;
 use optc_kernels::cost::Costs;
 use optc_kernels::winograd::{self, F2, F4, Winograd};
-use optc_types::Extents;
+use optc_types::{Numbers, Product};
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
 pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {
@@ -77,15 +77,10 @@ impl Lowering {
         self.contract(Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
         self.close(point);
         let [images, rows, columns] = three_by_three(w.conv()).unwrap_or_default();
-        self.product = Some(Extents {
-            batch: 1,
-            m: images * rows * columns,
-            n: w.conv().filters,
-            k: 9 * w.conv().channels,
-            inputs: src.bytes / 4,
-            depthwise: false,
-            three_by_three: Some([images, rows, columns]),
-        });
+        let (pixels, depth) = (images * rows * columns, 9 * w.conv().channels);
+        let product = Product::new(pixels, depth, w.conv().filters, Numbers::Floats);
+        let three_by_three = Some([images, rows, columns]);
+        self.product = Some(Product { inputs: src.bytes / 4, three_by_three, ..product });
         let read: usize = operands.iter().map(|o| o.bytes).sum();
         let mut args = vec![m];
         args.extend(places);

@@ -13,7 +13,7 @@ mod value;
 pub use error::{GraphError, OpError};
 pub use features::{Feature, Features};
 pub use host::{Callable, HostOp, HostText};
-pub use product::{CostModel, Extents, Numbers, Product};
+pub use product::{CostModel, Numbers, Product};
 pub use text::{Cursor, ParseError};
 pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;

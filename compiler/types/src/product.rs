@@ -5,22 +5,46 @@
 
 use std::fmt::Debug;
 
-/// A product of weights and activations: what a convolution without groups, or a product with constant weights, is.
+/// A product of activations and weights: what a convolution is, or a product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Rows of the weights: channels of the result.
-    pub m: usize,
-    /// Columns of the weights: channels of the operand times taps.
-    pub k: usize,
-    /// Pixels of all images, or rows of a matrix.
-    pub n: usize,
+    /// Independent products: groups, batches of matrices, or the channels that are convolved each by itself.
+    pub batch: usize,
+    /// Rows of the activations: pixels of all images.
+    pub rows: usize,
+    /// Results of a row: channels of the result.
+    pub cols: usize,
+    /// Summed elements: channels of the operand times taps.
+    pub depth: usize,
+    /// Elements of the activations.
+    pub inputs: usize,
     /// Bytes that a sparse kernel must copy before, to lay taps out.
     pub staged_bytes: usize,
+    /// Whether each channel is convolved by itself.
+    pub depthwise: bool,
     /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and
     /// dilations: there are faster forms for it.
     pub three_by_three: Option<[usize; 3]>,
     /// What is multiplied.
     pub numbers: Numbers,
+}
+
+impl Product {
+    /// One product of `rows` rows of activations, nothing of it staged.
+    pub fn new(rows: usize, depth: usize, cols: usize, numbers: Numbers) -> Product {
+        let inputs = rows.saturating_mul(depth);
+        Product {
+            batch: 1,
+            rows,
+            cols,
+            depth,
+            inputs,
+            staged_bytes: 0,
+            depthwise: false,
+            three_by_three: None,
+            numbers,
+        }
+    }
 }
 
 /// What a product multiplies.
@@ -43,26 +67,6 @@ impl Numbers {
             Numbers::Bytes => 1,
         }
     }
-}
-
-/// The extents of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extents {
-    /// Independent products: groups, or batches of matrices.
-    pub batch: usize,
-    /// Rows of each.
-    pub m: usize,
-    /// Results of a row.
-    pub n: usize,
-    /// Summed elements.
-    pub k: usize,
-    /// Elements of the first operand.
-    pub inputs: usize,
-    /// Whether each channel is convolved by itself.
-    pub depthwise: bool,
-    /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and
-    /// dilations: there are faster forms for it.
-    pub three_by_three: Option<[usize; 3]>,
 }
 
 /// Times of kernels in nanoseconds, as estimates.

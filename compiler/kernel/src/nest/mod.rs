@@ -9,8 +9,8 @@
 //! expressions; [`Kernel::vars`] hands out variables:
 //!
 //! ```
-//! use crate::nest::{Access, Ix, Kernel, TASK, call, for_loop};
-//! use crate::tile::{Mem, TileBuilder};
+//! use optc_kernel::nest::{Access, Ix, Kernel, TASK, call, for_loop};
+//! use optc_kernel::tile::{Mem, TileBuilder};
 //! // doubles 8 rows of 16 floats, a task per row, a vector of 4 at a time
 //! let mut kernel = Kernel::new("double", 8);
 //! let src = kernel.buf("src", 8 * 64, Access::Read);

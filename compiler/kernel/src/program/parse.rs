@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
-use optc_types::{Cursor, Extents, HostText, ParseError, TensorType};
+use optc_types::{Cursor, HostText, Numbers, ParseError, Product, TensorType};
 
 use super::Program;
 use crate::nest::{Kernel, parse_kernel};
@@ -337,13 +337,20 @@ impl Parser<'_> {
         Ok(Choice { zeros, block, sparse, dense_ns, sparse_ns: self.real()? })
     }
 
-    fn product(&mut self) -> Result_<Extents> {
-        let [batch, m, n, k] = self.numbers()?;
+    fn product(&mut self) -> Result_<Product> {
+        let numbers = match self.cursor.word("what is multiplied")? {
+            "f32" => Numbers::Floats,
+            "i8" => Numbers::Bytes,
+            "bf16" => Numbers::Halves,
+            word => return Err(self.cursor.error(format!("there is no product of `{word}`"))),
+        };
+        let [batch, rows, depth, cols] = self.numbers()?;
         self.cursor.expect("of")?;
         let inputs = self.cursor.number()?;
+        let staged_bytes = if self.cursor.eat("staged") { self.cursor.number()? } else { 0 };
         let depthwise = self.cursor.eat("depthwise");
         let three_by_three = if self.cursor.eat("image") { Some(self.numbers()?) } else { None };
-        Ok(Extents { batch, m, n, k, inputs, depthwise, three_by_three })
+        Ok(Product { batch, rows, cols, depth, inputs, staged_bytes, depthwise, three_by_three, numbers })
     }
 
     fn numbers<const N: usize>(&mut self) -> Result_<[usize; N]> {

@@ -23,7 +23,7 @@ use std::fmt::{Debug, Display, Write};
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Info, KernelStep, Place, Port, Slot, Step, Stored};
-use optc_types::{HostText, TensorType};
+use optc_types::{HostText, Numbers, TensorType};
 
 use super::{Program, ProgramText};
 use crate::program::{Choice, Decision, NodeReport, Point};
@@ -169,10 +169,17 @@ impl Printer {
                 let form = if sparse { "sparse" } else { "dense" };
                 format!(" {form} zeros {zeros} block {r} {c} dense_ns {dense_ns} sparse_ns {sparse_ns}")
             });
-        let product = node.product.map_or_else(String::new, |e| {
-            let depthwise = if e.depthwise { " depthwise" } else { "" };
-            let image = e.three_by_three.map_or_else(String::new, |[n, h, w]| format!(" image {n} {h} {w}"));
-            format!(" product {} {} {} {} of {}{depthwise}{image}", e.batch, e.m, e.n, e.k, e.inputs)
+        let product = node.product.map_or_else(String::new, |p| {
+            let numbers = match p.numbers {
+                Numbers::Floats => "f32",
+                Numbers::Bytes => "i8",
+                Numbers::Halves => "bf16",
+            };
+            let staged = if p.staged_bytes > 0 { format!(" staged {}", p.staged_bytes) } else { String::new() };
+            let depthwise = if p.depthwise { " depthwise" } else { "" };
+            let image = p.three_by_three.map_or_else(String::new, |[n, h, w]| format!(" image {n} {h} {w}"));
+            let sizes = format!("{} {} {} {} of {}", p.batch, p.rows, p.depth, p.cols, p.inputs);
+            format!(" product {numbers} {sizes}{staged}{depthwise}{image}")
         });
         let apart = node.apart.as_ref().map_or_else(String::new, |why| format!(" apart {why:?}"));
         let (ops, results, loc) = (list(&node.ops), results.join(", "), list(&node.loc));

@@ -1,6 +1,6 @@
 //! What became of each node: the contents of `optc explain`.
 
-use optc_types::{Extents, Type};
+use optc_types::{Product, Type};
 
 /// What became of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct NodeReport {
     /// Dense or sparse, for weights with zeros.
     pub choice: Option<Choice>,
     /// What the node multiplies, if it is a product.
-    pub product: Option<Extents>,
+    pub product: Option<Product>,
     /// Why a depthwise convolution is not one kernel with the product before it.
     pub apart: Option<String>,
 }

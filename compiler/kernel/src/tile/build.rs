@@ -1,7 +1,7 @@
 //! Builds tiles: fresh registers, element types known as you go, and the usual operations as methods.
 //!
 //! ```
-//! use crate::tile::{Count, Mem, TileBuilder};
+//! use optc_kernel::tile::{Count, Mem, TileBuilder};
 //! // dst[i] = max(src[i], 0) for four vectors of four lanes
 //! let mut b = TileBuilder::new("relu", 4);
 //! let (src, dst) = (b.ptr(), b.ptr());
@@ -13,7 +13,7 @@
 //!     vec![]
 //! });
 //! let tile = b.finish();
-//! assert!(crate::tile::verify(&tile).is_ok());
+//! assert!(optc_kernel::tile::verify(&tile).is_ok());
 //! ```
 
 use super::{

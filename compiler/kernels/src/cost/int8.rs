@@ -9,7 +9,7 @@
 //! The rates are data: measured once ([`optc_hwbench::rates`]) and written down, never measured while a model is compiled. Two
 //! processes that compile a model for one row make the same choices, however busy the machine is.
 
-use optc_types::Extents;
+use optc_types::Product;
 use serde::{Deserialize, Serialize};
 
 use super::Costs;
@@ -79,18 +79,18 @@ impl Rates {
     }
 
     /// The times of a product.
-    pub fn times(&self, e: &Extents, isa: &Isa) -> Times {
+    pub fn times(&self, p: &Product, isa: &Isa) -> Times {
         let [f32, int8, staged] = [self.f32, self.int8, self.staged].map(|rate| f64::from(rate) * 1e6);
-        let macs = (e.batch * e.m * e.k) as f64;
-        let padded = |vectors: usize| e.n.next_multiple_of(vectors * isa.lanes()) as f64;
-        if e.depthwise {
+        let macs = (p.batch * p.rows * p.depth) as f64;
+        let padded = |vectors: usize| p.cols.next_multiple_of(vectors * isa.lanes()) as f64;
+        if p.depthwise {
             // An FMA for each tap, as well as they are fed.
-            let time = macs * e.n as f64 / (f32 / 2.0);
+            let time = macs * p.cols as f64 / (f32 / 2.0);
             return Times { f32: time, int8: 0.9 * time };
         }
         let direct = macs * padded(isa.contract_f32.1) / f32;
-        let share = e.three_by_three.map_or(1.0, |pixels| Costs::of(isa).filtered_share(pixels, e.k / 9, e.n));
-        let staging = e.inputs as f64 / staged;
+        let share = p.three_by_three.map_or(1.0, |pixels| Costs::of(isa).filtered_share(pixels, p.depth / 9, p.cols));
+        let staging = p.inputs as f64 / staged;
         Times { f32: share * direct, int8: macs * padded(isa.contract_i8.1) / int8 + staging }
     }
 }
@@ -99,6 +99,7 @@ impl Rates {
 mod tests {
     use super::*;
     use optc_kernel::target::ISAS;
+    use optc_types::Numbers;
 
     #[test]
     fn every_row_has_rates_and_times_grow_with_the_work() {
@@ -107,9 +108,8 @@ mod tests {
         for isa in ISAS {
             let rates = Rates::of(isa);
             assert!(rates.are_positive(), "{}", isa.name);
-            let small =
-                Extents { batch: 1, m: 49, n: 64, k: 64, inputs: 49 * 64, depthwise: false, three_by_three: None };
-            let (a, b) = (rates.times(&small, isa), rates.times(&Extents { n: 640, ..small }, isa));
+            let small = Product::new(49, 64, 64, Numbers::Floats);
+            let (a, b) = (rates.times(&small, isa), rates.times(&Product { cols: 640, ..small }, isa));
             assert!(a.f32 < b.f32 && a.int8 < b.int8, "{}", isa.name);
         }
     }
@@ -118,7 +118,7 @@ mod tests {
     fn one_column_is_not_worth_staging() {
         let isa = optc_emit::host::isa();
         let rates = Rates { f32: 10_000, int8: 20_000, staged: 100 };
-        let column = Extents { batch: 1, m: 1000, n: 1, k: 64, inputs: 64_000, depthwise: false, three_by_three: None };
+        let column = Product::new(1000, 64, 1, Numbers::Floats);
         assert!(!rates.times(&column, isa).int8_pays());
     }
 
