@@ -88,3 +88,19 @@ fn a_quantized_program_for_any_row_gives_the_bits_of_the_graph() {
         check(name, &quantized(name), Integers::Always);
     }
 }
+
+/// Ops are fused only where a kernel takes all of them: a region that is split runs slowly, and nobody asked for that.
+#[test]
+fn no_fused_region_of_a_network_is_split() {
+    let all = ["mlp", "lenet", "resnet8", "mobilenetv2", "vit", "lstm"];
+    for name in all {
+        for (graph, integers) in [(graph(name), Integers::Faster), (quantized(name), Integers::Always)] {
+            for isa in ISAS {
+                let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
+                let program = Compiler::new(options).program(graph.clone()).unwrap();
+                let split: Vec<_> = program.report.iter().filter(|node| node.split.is_some()).collect();
+                assert!(split.is_empty(), "{name} for {}: {split:?}", isa.name);
+            }
+        }
+    }
+}

@@ -274,7 +274,11 @@ impl Lowering {
                 self.report.push(NodeReport { apart: self.apart.map(str::to_owned), ..report });
             }
             // No single kernel takes the region: its ops go their own ways.
-            (Err(_), Op::Fused(_), [region]) if !self.unproven.contains(&id) => self.unfuse(id, &node, region)?,
+            (Err(Declined(reason)), Op::Fused(_), [region]) if !self.unproven.contains(&id) => {
+                let first = self.report.len();
+                self.unfuse(id, &node, region)?;
+                self.report[first..].iter_mut().for_each(|part| part.split = Some(reason.clone()));
+            }
             (Err(Declined(reason)), ..) => {
                 self.host(id, &node)?;
                 self.report.push(report::report(&node, Decision::Host { reason }, None, None));

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use optc_ir::{Graph, NodeId, Op, Value};
+use optc_tensor::DType;
 
 use super::elementwise::{Class, class_of};
-use crate::matching::{result, same_shape, tensor_type};
+use crate::matching::{dtype, result, same_shape, tensor_type};
 
 /// How many ops a region may have: the registers of a kernel are few.
 const MAX_OPS: usize = 48;
@@ -45,13 +46,23 @@ impl Order {
 /// An anchor and the ops of its epilogue in topological order; the last one gives the result.
 pub(super) fn with_epilogue(g: &Graph, anchor: NodeId, order: &Order) -> Vec<NodeId> {
     let mut group = vec![anchor];
+    let mut taken = group.clone();
     while let Some(longer) = extended(g, &group, order) {
         if longer.len() > MAX_OPS || operands(g, &longer).len() > MAX_OPERANDS {
             break;
         }
         group = longer;
+        if suits(g, anchor, &group) {
+            taken.clone_from(&group);
+        }
     }
-    with_dequantizations(g, group, order)
+    with_dequantizations(g, taken, order)
+}
+
+/// Whether the kernel of an anchor can store what the group gives: that of a softmax keeps its exponentials where its result will be.
+fn suits(g: &Graph, anchor: NodeId, group: &[NodeId]) -> bool {
+    let floats = group.last().is_some_and(|&last| dtype(g, result(last)) == Some(DType::F32));
+    floats || !matches!(g.node(anchor).op, Op::Softmax(_))
 }
 
 /// The group with the dequantizations that it alone reads, right behind its anchor: bytes are loaded instead of reals.

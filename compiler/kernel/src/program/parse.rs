@@ -321,9 +321,10 @@ impl Parser<'_> {
         };
         let product = if self.cursor.eat("product") { Some(self.product()?) } else { None };
         let apart = if self.cursor.eat("apart") { Some(self.cursor.string()?) } else { None };
+        let split = if self.cursor.eat("split") { Some(self.cursor.string()?) } else { None };
         self.cursor.expect("loc")?;
         let loc = self.list(|p| p.cursor.string())?;
-        Ok(NodeReport { ops, loc, results, decision, choice, product, apart })
+        Ok(NodeReport { ops, loc, results, decision, choice, product, apart, split })
     }
 
     fn choice(&mut self, sparse: bool) -> Result_<Choice> {

@@ -182,8 +182,9 @@ impl Printer {
             format!(" product {numbers} {sizes}{staged}{depthwise}{image}")
         });
         let apart = node.apart.as_ref().map_or_else(String::new, |why| format!(" apart {why:?}"));
+        let split = node.split.as_ref().map_or_else(String::new, |why| format!(" split {why:?}"));
         let (ops, results, loc) = (list(&node.ops), results.join(", "), list(&node.loc));
-        self.line(format_args!("node {ops} : ({results}) {decision}{choice}{product}{apart} loc {loc}"));
+        self.line(format_args!("node {ops} : ({results}) {decision}{choice}{product}{apart}{split} loc {loc}"));
     }
 }
 

@@ -54,4 +54,6 @@ pub struct NodeReport {
     pub product: Option<Product>,
     /// Why a depthwise convolution is not one kernel with the product before it.
     pub apart: Option<String>,
+    /// Why the fused region that it was in is not one kernel: the region's ops went their own ways.
+    pub split: Option<String>,
 }

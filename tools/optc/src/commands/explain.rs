@@ -95,6 +95,12 @@ pub struct NodeLine {
     /// Why no kernel takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why a depthwise convolution is not one kernel with the product before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
+    /// Why the region that it was fused into is not one kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// The types of its results, their layout included.
     pub results: Vec<String>,
     /// Dense or sparse, and the estimates that decided, where weights have zeros.
@@ -120,6 +126,8 @@ impl From<&NodeReport> for NodeLine {
             decision,
             kernels,
             reason,
+            apart: node.apart.clone(),
+            split: node.split.clone(),
             results,
             choice: node.choice.map(Into::into),
             f32_int8_us: None,
@@ -177,6 +185,10 @@ impl Report for ExplainReport {
             };
             let how = match &n.choice {
                 Some(c) => format!("{how} ({})", c.words()),
+                None => how,
+            };
+            let how = match &n.split {
+                Some(why) => format!("{how} (not one kernel with what it was fused with: {why})"),
                 None => how,
             };
             let times = n.f32_int8_us.map(|[f, i]| format!("{f:.1} / {i:.1}")).unwrap_or_default();
