@@ -11,7 +11,7 @@ use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Mem;
 use optc_kernels::contract::{self, contract};
-use optc_kernels::int8::{Form, Product, Schedule, product};
+use optc_kernels::int8::{Form, NarrowProduct, Schedule, product};
 use optc_kernels::window::{Axis, View};
 use optc_testing::isas;
 
@@ -60,7 +60,7 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         offset: 0,
         strides: [size * size * c, size * size * c, size * c, c, 1].map(|s| s as i64),
     };
-    let problem = Product {
+    let problem = NarrowProduct {
         images: 1,
         groups: 1,
         channels,

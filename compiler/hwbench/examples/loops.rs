@@ -5,7 +5,7 @@ use optc_emit::tile_code;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::{Caches, Isa};
 use optc_kernels::contract::{Contract, Conv, Schedule, contract};
-use optc_kernels::int8::{self, Form, Product};
+use optc_kernels::int8::{self, Form, NarrowProduct};
 use optc_kernels::window::{Axis, Reduce, Window, window};
 use optc_kernels::winograd::{F4, Winograd};
 use std::error::Error;
@@ -20,7 +20,7 @@ fn kernels(isa: &Isa) -> Result<Vec<(&'static str, Kernel)>, Box<dyn Error>> {
     let caches = Caches::default();
     let dense = |c: &Contract| Ok::<_, Box<dyn Error>>(contract(c, isa, Schedule::choose(c, isa, &caches))?.kernel);
     let narrow = |form: Form| {
-        let p = Product::points(SIZE, SIZE, SIZE, form);
+        let p = NarrowProduct::points(SIZE, SIZE, SIZE, form);
         int8::product(&p, isa, int8::Schedule::choose(&p, isa, &caches))
     };
     let axes = [Axis::NONE, axis(56), axis(56)];

@@ -111,7 +111,7 @@ impl Layer {
             strides: [(n * columns) as i64, 0, 0, columns as i64, 1],
         };
         let scales = View { mem: Mem::F32, bytes: 4 * m, offset: 0, strides: [0, 0, 0, 0, 4] };
-        let dense = int8::Product {
+        let dense = int8::NarrowProduct {
             images: 1,
             groups: 1,
             channels: k,

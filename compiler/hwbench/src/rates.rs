@@ -7,7 +7,7 @@ use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
 use optc_kernels::contract::{self, Contract, contract};
 use optc_kernels::cost::int8::Rates;
-use optc_kernels::int8::{Form, Product, Schedule, product};
+use optc_kernels::int8::{Form, NarrowProduct, Schedule, product};
 
 /// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
 const SIZE: (usize, usize, usize) = (96, 96, 512);
@@ -25,7 +25,7 @@ pub fn measure(isa: &Isa) -> Result<Rates, EmitError> {
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
     let form = Form::choose(isa, m, &[]);
     let integer = |n: usize| {
-        let problem = Product::points(m, n, k, form);
+        let problem = NarrowProduct::points(m, n, k, form);
         product(&problem, isa, Schedule::choose(&problem, isa, &caches))
     };
     // One panel's results for as many rows: what is left of the time is staging.

@@ -5,7 +5,7 @@ use optc_kernel::expr::Expr;
 use optc_kernel::nest::parse_kernel;
 use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::Mem;
-use optc_kernels::int8::{Form, Product, Schedule, pack, product};
+use optc_kernels::int8::{Form, NarrowProduct, Schedule, pack, product};
 use optc_kernels::window::{Axis, View};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ fn run_in(
     let [h, w] = axes;
     let all = groups * filters;
     let bias = View { mem: Mem::F32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
-    let problem = Product {
+    let problem = NarrowProduct {
         images,
         groups,
         channels,
@@ -190,7 +190,7 @@ fn what_is_not_a_number_stays_where_it_is() {
     for isa in all_isas() {
         for form in [Form::Halves, Form::Widened] {
             // Three elements a row: the last pair of a row ends in the next one, which is not a number.
-            let problem = Product::points(2, 1, 3, form);
+            let problem = NarrowProduct::points(2, 1, 3, form);
             let schedule = Schedule::choose(&problem, isa, &Caches::default());
             let kernel = product(&problem, isa, schedule);
             let packed = pack(&problem.pack(), schedule.nr, |_, _, _, _| 0x3f80);

@@ -5,7 +5,7 @@ use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Kernel, parse_kernel};
 use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::Mem;
-use optc_kernels::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
+use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
 use optc_kernels::window::{Axis, View};
 use optc_testing::{all_isas, random_floats, run_here};
 use proptest::prelude::*;
@@ -67,7 +67,7 @@ fn check_on(
     let [h, w] = axes;
     let all = groups * filters;
     let bias = View { mem: Mem::I32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
-    let problem = Product {
+    let problem = NarrowProduct {
         images,
         groups,
         channels,

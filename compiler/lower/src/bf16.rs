@@ -6,7 +6,7 @@ use optc_tensor::{DType, Tensor, bf16};
 
 use super::contract::only_f32;
 use super::elementwise::elementwise;
-use super::matmul::{Product as MatrixProduct, Right};
+use super::matmul::{MatrixProduct, Right};
 use super::product::{Matrices, NarrowConv, PackedRight};
 use super::{Declined, Lowered, Lowering, Site, View};
 use optc_kernel::expr::Expr;

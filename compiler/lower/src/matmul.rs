@@ -3,8 +3,8 @@
 use optc_ir::ops::{math::MatMul, nn::Gemm};
 use optc_ir::{Encoding, Value};
 use optc_tensor::{DType, Tensor};
-use optc_types::Numbers;
 use optc_types::steps::{BufRef, Info};
+use optc_types::{Numbers, Product};
 
 use super::bf16::{only_f32_precision, only_factors};
 use super::contract::{Call, Placed, collapse, dims, only_f32};
@@ -16,7 +16,7 @@ use optc_kernels::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, pack
 use optc_kernel::expr::Expr;
 
 /// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
-pub(super) struct Product<'a> {
+pub(super) struct MatrixProduct<'a> {
     pub a: View,
     pub b: Right,
     pub dst: View,
@@ -89,7 +89,7 @@ impl Lowering {
                 *view = inserted(view, view.shape.len());
             }
         }
-        self.product(Product { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
+        self.product(MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
     }
 
     pub(super) fn gemm(&mut self, op: &Gemm, site: &Site) -> Lowered {
@@ -115,7 +115,7 @@ impl Lowering {
         let a = if op.trans_a { turned(a) } else { a };
         let b = self.right(site.operand(1)?, op.trans_b)?;
         let dst = site.result()?.clone();
-        self.product(Product { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
+        self.product(MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
     }
 
     fn in_blocks(&mut self, a: &View, b: (Value, bool), block: Block, site: &Site, epilogue: Epilogue) -> Lowered {
@@ -145,8 +145,7 @@ impl Lowering {
             let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
             let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
             let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            let product =
-                optc_types::Product { staged_bytes, ..optc_types::Product::new(rows, k, pack.n, Numbers::Floats) };
+            let product = Product { staged_bytes, ..Product::new(rows, k, pack.n, Numbers::Floats) };
             self.weigh(&weights, product);
         }
     }
@@ -170,10 +169,10 @@ impl Lowering {
     }
 
     /// Emits the kernels of a product.
-    pub(super) fn product(&mut self, p: Product) -> Lowered {
+    pub(super) fn product(&mut self, p: MatrixProduct) -> Lowered {
         only_factors(&p.a, p.precision)?;
         let bf16 = p.precision == DType::BF16;
-        let Product { a, b, dst, epilogue, loc, .. } = p;
+        let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
         let width = |v: &View| v.width() as i64;
         let rank = dst.shape.len();
         if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
@@ -187,7 +186,7 @@ impl Lowering {
             return Err(Declined::new("an empty product"));
         }
         if bf16 {
-            return self.bf16_product(Product { a, b, dst, epilogue, precision: DType::BF16, loc });
+            return self.bf16_product(MatrixProduct { a, b, dst, epilogue, precision: DType::BF16, loc });
         }
         let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { self.plain_copy(&a, loc)? } else { a };
         let a = a.broadcast(&[&lead[..], &[m, k]].concat());

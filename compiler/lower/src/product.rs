@@ -15,9 +15,9 @@ use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
 
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Mem, Unary};
-use optc_kernels::int8::{Form, Pack, Product, Schedule, pack, pack_pairs_kernel, product};
+use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
 use optc_kernels::window::{self, Axis};
-use optc_types::Numbers;
+use optc_types::{Numbers, Product};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
@@ -123,11 +123,11 @@ impl Lowering {
         &mut self,
         c: NarrowConv,
         weight: impl Fn(usize) -> i16,
-        form: impl Fn(&Product) -> Form,
+        form: impl Fn(&NarrowProduct) -> Form,
     ) -> Lowered {
         let dst = c.site.result()?.clone();
         let fused = self.epilogue(c.site, c.bias, &dst)?;
-        let problem = Product {
+        let problem = NarrowProduct {
             images: c.x.shape[0],
             groups: c.groups,
             channels: c.shape[1],
@@ -244,7 +244,7 @@ impl Lowering {
         let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
         let src = place(&a)?;
         let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
-        let problem = Product {
+        let problem = NarrowProduct {
             images,
             groups: 1,
             channels: k,
@@ -335,7 +335,7 @@ impl Lowering {
     /// Emits the kernel of a product.
     pub(super) fn narrow_product(
         &mut self,
-        problem: Product,
+        problem: NarrowProduct,
         a: BufRef,
         b: BufRef,
         places: Vec<BufRef>,
@@ -353,8 +353,8 @@ impl Lowering {
         let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
         let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
         let numbers = if problem.form.is_float() { Numbers::Halves } else { Numbers::Bytes };
-        let dense = optc_types::Product::new(pixels, k, problem.filters, numbers);
-        self.product = Some(optc_types::Product { batch, inputs, three_by_three, ..dense });
+        let dense = Product::new(pixels, k, problem.filters, numbers);
+        self.product = Some(Product { batch, inputs, three_by_three, ..dense });
         let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let mut args = vec![a, b];
@@ -373,13 +373,13 @@ impl Lowering {
 }
 
 /// A product of integers as costs see it.
-pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> optc_types::Product {
-    optc_types::Product { staged_bytes, ..optc_types::Product::new(n, k, m, Numbers::Bytes) }
+pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> Product {
+    Product { staged_bytes, ..Product::new(n, k, m, Numbers::Bytes) }
 }
 
 /// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the
 /// padding: there is no pixel for it, however long the strides are.
-fn stepped(mut p: Product) -> Product {
+fn stepped(mut p: NarrowProduct) -> NarrowProduct {
     for (d, axis) in p.axes.iter_mut().enumerate() {
         if axis.kernel == 1 && axis.stride > 1 && axis.inside() {
             p.src.strides[d + 2] *= axis.stride as i64;

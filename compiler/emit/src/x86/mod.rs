@@ -375,7 +375,7 @@ mod tests {
             for form in
                 [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128, false)]
             {
-                let problem = int8::Product::points(100, 100, 128, form);
+                let problem = int8::NarrowProduct::points(100, 100, 128, form);
                 for schedule in int8::Schedule::options(&problem, isa, &Caches::default()) {
                     fits(&int8::product(&problem, isa, schedule));
                 }

@@ -8,7 +8,7 @@
 //! Matrices are loaded whole: rows of pixels that a tile does not have are read from what is behind, and never stored.
 
 use super::tile::Pointers;
-use super::{Form, Product};
+use super::{Form, NarrowProduct};
 use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product as Of, Ptr, Reg, TileBuilder};
 
 /// Bytes of a row of the sums for `nr` columns.
@@ -51,7 +51,7 @@ impl Blocks {
 /// Writes the program; `row_bytes` are those of a staged row.
 pub(super) fn build(
     b: &mut TileBuilder,
-    p: &Product,
+    p: &NarrowProduct,
     (pixels, cols): (usize, usize),
     (row_bytes, nr): (usize, usize),
     at: &Pointers,
@@ -98,7 +98,7 @@ struct Column {
 }
 
 impl Column {
-    fn new(b: &mut TileBuilder, p: &Product, (first, n): (usize, usize), nr: usize, at: &Pointers) -> Column {
+    fn new(b: &mut TileBuilder, p: &NarrowProduct, (first, n): (usize, usize), nr: usize, at: &Pointers) -> Column {
         let head = (p.pack().head_bytes(nr) > 0).then(|| b.load(Mem::I32, at.panel, 4 * first as i64));
         let fixed = p.operands.iter().zip(&at.operands).map(|(view, &ptr)| {
             let same = view.strides[3] == 0;
@@ -109,7 +109,7 @@ impl Column {
     }
 
     /// Applies the epilogue to pixel `row` from where the pointers stand, and stores it.
-    fn store(&self, b: &mut TileBuilder, p: &Product, nr: usize, q: &[Ptr], row: i64) {
+    fn store(&self, b: &mut TileBuilder, p: &NarrowProduct, nr: usize, q: &[Ptr], row: i64) {
         let mem = if p.form.is_float() { Mem::F32 } else { Mem::I32 };
         let place = |strides: &[i64; 5]| row * strides[3] + self.first as i64 * strides[4];
         let sum = b.load(mem, q[0], row * sum_row(nr) + 4 * self.first as i64);
@@ -129,7 +129,7 @@ impl Column {
 const UNROLL: usize = 4;
 
 /// Applies the epilogue to the sums, all columns of a pixel after the other, and stores it.
-fn epilogue(b: &mut TileBuilder, p: &Product, (pixels, cols): (usize, usize), nr: usize, at: &Pointers) {
+fn epilogue(b: &mut TileBuilder, p: &NarrowProduct, (pixels, cols): (usize, usize), nr: usize, at: &Pointers) {
     let lanes = b.lanes();
     let columns = (0..cols).step_by(lanes).map(|first| (first, lanes.min(cols - first)));
     let columns: Vec<Column> = columns.map(|of| Column::new(b, p, of, nr, at)).collect();

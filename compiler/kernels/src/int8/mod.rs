@@ -42,7 +42,7 @@ use optc_kernel::tile::Mem;
 
 /// A product of integers, or of bfloat16.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Product {
+pub struct NarrowProduct {
     /// Images: independent, also in their weights with `own_weights`.
     pub images: usize,
     /// Groups of channels.
@@ -69,14 +69,14 @@ pub struct Product {
     pub form: Form,
 }
 
-impl Product {
+impl NarrowProduct {
     /// `m` rows of `k` elements side by side (unsigned bytes or `f32`) by `n` columns, the sums as they are.
-    pub fn points(m: usize, n: usize, k: usize, form: Form) -> Product {
+    pub fn points(m: usize, n: usize, k: usize, form: Form) -> NarrowProduct {
         let view = |mem: Mem, columns: usize| {
             let row = columns as i64 * mem.bytes();
             View { mem, bytes: m * row as usize, offset: 0, strides: [m as i64 * row, 0, 0, row, mem.bytes()] }
         };
-        Product {
+        NarrowProduct {
             images: 1,
             groups: 1,
             channels: k,
@@ -171,15 +171,16 @@ impl Product {
     }
 
     /// Rows without a window are one row, where the strides of all views allow it; so are images that share weights.
-    pub fn merged(mut self) -> Product {
+    pub fn merged(mut self) -> NarrowProduct {
         let point = |a: &Axis| a.kernel == 1 && a.stride == 1 && a.pads == [0, 0] && a.out == a.size;
         if !self.axes.iter().all(point) {
             return self;
         }
         let [h, w] = self.axes.map(|a| a.out as i64);
         let fits = |v: &View| h == 1 || v.strides[2] == w * v.strides[3];
-        let all =
-            |p: &Product, fits: &dyn Fn(&View) -> bool| fits(&p.src) && fits(&p.dst) && p.operands.iter().all(fits);
+        let all = |p: &NarrowProduct, fits: &dyn Fn(&View) -> bool| {
+            fits(&p.src) && fits(&p.dst) && p.operands.iter().all(fits)
+        };
         if all(&self, &fits) {
             let n = self.axes[0].out * self.axes[1].out;
             self.axes = [Axis::NONE, Axis { size: n, out: n, ..Axis::NONE }];
@@ -195,7 +196,7 @@ impl Product {
 }
 
 /// Builds the kernel. Buffers: the images, packed weights, the operands of the epilogue, the result.
-pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
+pub fn product(p: &NarrowProduct, isa: &Isa, schedule: Schedule) -> Kernel {
     let Schedule { mr, nr, rows, columns, panels } = schedule;
     let [h, w] = p.axes.map(|a| a.out);
     let (row_blocks, column_blocks) = (h.div_ceil(rows), w.div_ceil(columns));
@@ -262,7 +263,7 @@ pub fn product(p: &Product, isa: &Isa, schedule: Schedule) -> Kernel {
 
 /// What a call of a tile needs to know.
 struct Nest<'a> {
-    p: &'a Product,
+    p: &'a NarrowProduct,
     isa: &'a Isa,
     schedule: Schedule,
     src: Base,

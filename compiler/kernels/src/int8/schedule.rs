@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Product;
+use super::NarrowProduct;
 use crate::contract::{TASKS, panels};
 use crate::window::Axis;
 use optc_kernel::target::{Caches, Isa};
@@ -24,12 +24,12 @@ pub struct Schedule {
 
 impl Schedule {
     /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
-    pub fn choose(p: &Product, isa: &Isa, caches: &Caches) -> Schedule {
+    pub fn choose(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Schedule {
         Schedule::with_tile(p, p.form.tile(isa).0, isa, caches)
     }
 
     /// The choice for tiles of `mr` pixels.
-    fn with_tile(p: &Product, mr: usize, isa: &Isa, caches: &Caches) -> Schedule {
+    fn with_tile(p: &NarrowProduct, mr: usize, isa: &Isa, caches: &Caches) -> Schedule {
         let nr = p.form.tile(isa).1 * isa.lanes();
         let [h, w] = p.axes.map(|a| a.out);
         let parts = TASKS.div_ceil((p.images * p.groups).max(1));
@@ -45,7 +45,7 @@ impl Schedule {
     }
 
     /// With as many panels in a block as leave at least `tasks` tasks.
-    fn with_panels(self, p: &Product, tasks: usize) -> Schedule {
+    fn with_panels(self, p: &NarrowProduct, tasks: usize) -> Schedule {
         let [h, w] = p.axes.map(|a| a.out);
         let all = p.filters.div_ceil(self.nr);
         let blocks = p.images * p.groups * h.div_ceil(self.rows) * w.div_ceil(self.columns);
@@ -54,7 +54,7 @@ impl Schedule {
 
     /// Schedules that may be faster, [the choice](Schedule::choose) first: tiles that divide the columns evenly, and blocks of half and of
     /// twice the pixels, and of all panels or a few. Packed weights are the same for all.
-    pub fn options(p: &Product, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
+    pub fn options(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
         let chosen = Schedule::choose(p, isa, caches);
         let mut options = vec![chosen];
         let mut offer = |s: Schedule| {
@@ -90,7 +90,7 @@ impl fmt::Display for Schedule {
     }
 }
 
-impl Product {
+impl NarrowProduct {
     /// Whether pixels are one row of points.
     fn is_points(&self) -> bool {
         self.axes[0] == Axis::NONE && self.axes[1].kernel == 1 && self.axes[1].pads == [0, 0]
@@ -98,7 +98,7 @@ impl Product {
 
     /// The shape, as a key for what was measured of it.
     pub fn key(&self) -> String {
-        let Product { images, groups, channels, filters, axes: [h, w], form, src, dst, .. } = self;
+        let NarrowProduct { images, groups, channels, filters, axes: [h, w], form, src, dst, .. } = self;
         let own = if self.own_weights { ", own weights" } else { "" };
         let (from, to) = (src.mem, dst.mem);
         format!("contract {form:?} of {images}x{groups}x{channels}, {h} by {w}, to {filters}{own}, {from:?} to {to:?}")
@@ -116,7 +116,7 @@ mod tests {
     fn options_begin_with_the_choice_and_are_blocks_of_whole_tiles() {
         for isa in ISAS {
             for (m, n, k) in [(49, 512, 512), (3136, 64, 64), (1, 1000, 1280), (7, 3, 5)] {
-                let p = Product::points(m, n, k, Form::Pairs);
+                let p = NarrowProduct::points(m, n, k, Form::Pairs);
                 let caches = Caches::default();
                 let options = Schedule::options(&p, isa, &caches);
                 assert_eq!(options[0], Schedule::choose(&p, isa, &caches));

@@ -1,12 +1,12 @@
 //! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point,
 //! unsigned bytes, or what was rounded to bfloat16.
 
-use super::{Form, Product};
+use super::{Form, NarrowProduct};
 use optc_kernel::target::{Isa, Level};
 use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
-fn parts(p: &Product, columns: usize) -> [usize; 3] {
+fn parts(p: &NarrowProduct, columns: usize) -> [usize; 3] {
     let w = p.axes[1];
     let all = p.staged_columns(columns);
     let before = w.pads[0].min(all);
@@ -15,7 +15,7 @@ fn parts(p: &Product, columns: usize) -> [usize; 3] {
 }
 
 /// Copies one row. Pointers: the first source pixel, the staged row.
-pub(super) fn copy(p: &Product, columns: usize, isa: &Isa) -> Tile {
+pub(super) fn copy(p: &NarrowProduct, columns: usize, isa: &Isa) -> Tile {
     let [before, within, after] = parts(p, columns);
     let of = p.src.mem.bytes();
     let mut b = TileBuilder::with_isa(format!("stage_i8_{columns}"), isa);
@@ -41,7 +41,7 @@ pub(super) fn copy(p: &Product, columns: usize, isa: &Isa) -> Tile {
 }
 
 /// A row of zeros.
-pub(super) fn zeros(p: &Product, columns: usize, lanes: usize) -> Tile {
+pub(super) fn zeros(p: &NarrowProduct, columns: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new("stage_i8_zeros", lanes);
     let dst = b.ptr();
     fill(&mut b, p, dst, 0, parts(p, columns).iter().sum());
@@ -52,7 +52,7 @@ pub(super) fn zeros(p: &Product, columns: usize, lanes: usize) -> Tile {
 const UNROLL: usize = 4;
 
 /// `n` elements that are side by side.
-fn run(b: &mut TileBuilder, p: &Product, src: Ptr, dst: Ptr, n: usize) {
+fn run(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, dst: Ptr, n: usize) {
     let (lanes, group) = (b.lanes(), 4 / p.form.staged_bytes());
     let step = group as i64 * p.src.mem.bytes();
     let part = |b: &mut TileBuilder, src: Ptr, dst: Ptr, at: usize, n: usize| {
@@ -77,7 +77,7 @@ fn run(b: &mut TileBuilder, p: &Product, src: Ptr, dst: Ptr, n: usize) {
 }
 
 /// `n` groups of elements as they are staged, one in each lane.
-fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+fn words(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> Reg {
     if p.form.is_float() {
         return rounded(b, p, src, at, n);
     }
@@ -97,7 +97,7 @@ fn words(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
 }
 
 /// `f32` rounded to bfloat16, or what is bfloat16 already: in `n` lanes as `f32`, or in pairs.
-fn rounded(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+fn rounded(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> Reg {
     let lanes = b.lanes();
     match (p.form, p.src.mem) {
         (Form::Widened, Mem::Bf16) => {
@@ -133,7 +133,7 @@ fn rounded(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg
 const SIGNS: i32 = 0x8080_8080_u32 as i32;
 
 /// The last elements, fewer than a group, as they are staged: in lane 0.
-fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
+fn last(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> Reg {
     if p.form.is_float() {
         // One is left.
         let x = b.load_n(p.src.mem, src, at, 1);
@@ -156,7 +156,7 @@ fn last(b: &mut TileBuilder, p: &Product, src: Ptr, at: i64, n: usize) -> Reg {
 }
 
 /// `n` elements that stand for zero from element `from` on, and more where `n` is no multiple of a group.
-fn fill(b: &mut TileBuilder, p: &Product, dst: Ptr, from: usize, n: usize) {
+fn fill(b: &mut TileBuilder, p: &NarrowProduct, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
     let zero = match p.form {
         Form::Fours | Form::ByteBlocks => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),

@@ -1,6 +1,6 @@
 //! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
 
-use super::{Form, Product, blocks};
+use super::{Form, NarrowProduct, blocks};
 use crate::window::View;
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
@@ -35,7 +35,7 @@ pub(super) struct Pointers {
 
 /// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result, and, for matrix
 /// registers, the place of the sums.
-pub(super) fn build(p: &Product, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
+pub(super) fn build(p: &NarrowProduct, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
     let lanes = isa.lanes();
     let mut b = TileBuilder::with_isa(format!("contract_{}_{pixels}x{cols}", p.form.word()), isa);
     let (a, panel) = (b.ptr(), b.ptr());
@@ -209,7 +209,15 @@ impl Shape {
 }
 
 /// Applies the epilogue to each register and stores it.
-fn epilogue(b: &mut TileBuilder, p: &Product, acc: &[Reg], pixels: usize, cols: usize, operands: &[Ptr], dst: Ptr) {
+fn epilogue(
+    b: &mut TileBuilder,
+    p: &NarrowProduct,
+    acc: &[Reg],
+    pixels: usize,
+    cols: usize,
+    operands: &[Ptr],
+    dst: Ptr,
+) {
     let lanes = b.lanes();
     let vectors = cols.div_ceil(lanes);
     for v in 0..vectors {
