@@ -15,7 +15,6 @@ use optc_lower::{self as lower, Tuning, lower};
 use optc_passes::PassError;
 use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;
-use optc_types::{HostOp, HostText};
 
 use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Shared};
@@ -276,11 +275,7 @@ fn compile(
     let options = lower::Options { tuning: tuning.clone(), threads: cores() };
     let program = lower(graph, &settings.target, options)?;
     let body = |region: Graph| Region::shared(region, settings.clone());
-    let host = |host: &HostText| match HostCall::parse(host, &body) {
-        Ok(call) => Ok(Arc::new(call) as Arc<dyn HostOp>),
-        Err(e) => Err(e.to_string()),
-    };
-    let plan = load(&program, cores(), &host)?;
+    let plan = load(&program, cores(), &|host| HostCall::resolve(host, &body))?;
     let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })
 }

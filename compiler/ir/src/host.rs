@@ -54,6 +54,15 @@ impl HostCall {
         let types = node.results.into_iter().map(|r| r.ty).collect();
         Ok(HostCall { op: node.op, types, regions: node.regions.into_iter().map(body).collect() })
     }
+
+    /// [`HostCall::parse`] for whoever loads a program.
+    ///
+    /// # Errors
+    /// The text is not a graph of one op.
+    pub fn resolve(host: &HostText, body: &dyn Fn(Graph) -> Arc<dyn Callable>) -> Result<Arc<dyn HostOp>, String> {
+        let call = HostCall::parse(host, body).map_err(|e| e.to_string())?;
+        Ok(Arc::new(call))
+    }
 }
 
 impl HostOp for HostCall {

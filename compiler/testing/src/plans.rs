@@ -5,7 +5,7 @@ use std::sync::Arc;
 use optc_ir::{Graph, HostCall, Val};
 use optc_runtime::plan::{Place, Plan};
 use optc_runtime::{Arena, Executor, Pool, RunError};
-use optc_types::{Callable, HostOp, HostText};
+use optc_types::Callable;
 
 use super::cases::name_case;
 use super::rooms::{Rooms, SIDES, Side};
@@ -33,11 +33,7 @@ pub enum GuardedError {
 /// As [`load`].
 pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
     let body = |region: Graph| -> Arc<dyn Callable> { Arc::new(region) };
-    let host = |host: &HostText| match HostCall::parse(host, &body) {
-        Ok(call) => Ok(Arc::new(call) as Arc<dyn HostOp>),
-        Err(e) => Err(e.to_string()),
-    };
-    Ok(Arc::new(load(program, 1, &host)?))
+    Ok(Arc::new(load(program, 1, &|host| HostCall::resolve(host, &body))?))
 }
 
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers before an
