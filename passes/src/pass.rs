@@ -68,8 +68,17 @@ impl Options {
     /// # Errors
     /// The value does not parse.
     pub fn take<T: std::str::FromStr>(&mut self, key: &str, default: T) -> Result<T, OptionError> {
-        let Some(text) = self.0.shift_remove(key) else { return Ok(default) };
-        text.parse().map_err(|_| OptionError { key: key.to_owned(), reason: format!("`{text}` is not a value for it") })
+        Ok(self.take_given(key)?.unwrap_or(default))
+    }
+
+    /// Takes the value of `key`, if it is given.
+    ///
+    /// # Errors
+    /// The value does not parse.
+    pub fn take_given<T: std::str::FromStr>(&mut self, key: &str) -> Result<Option<T>, OptionError> {
+        let Some(text) = self.0.shift_remove(key) else { return Ok(None) };
+        let wrong = |_| OptionError { key: key.to_owned(), reason: format!("`{text}` is not a value for it") };
+        text.parse().map(Some).map_err(wrong)
     }
 }
 

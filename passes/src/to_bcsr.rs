@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by four input channels
-//! where the weights are integers, whichever the cost model says is fastest; the dense form stays unless the sparse one takes at most `margin` of its time. Where zeros come
+//! where the weights are integers, whichever the cost model says is fastest; the dense form stays unless the sparse one takes at most `margin`
+//! of its time, which the cost model knows where it is not given. Where zeros come
 //! from does not matter: a pruned model from elsewhere is found as well.
 //!
 //! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
@@ -36,7 +37,8 @@ const CANDIDATE: f64 = 1.5;
 
 /// See the module.
 pub struct ToBcsr {
-    margin: f64,
+    /// The cost model's own without it.
+    margin: Option<f64>,
 }
 
 impl Pass for ToBcsr {
@@ -44,14 +46,13 @@ impl Pass for ToBcsr {
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<ToBcsr, OptionError> {
-        let margin = options.take("margin", 0.85)?;
-        if !(0.0..=f64::MAX).contains(&margin) {
-            return Err(OptionError {
-                key: "margin".to_owned(),
-                reason: format!("{margin} is negative or not a number"),
-            });
+        let margin = options.take_given("margin")?;
+        match margin {
+            Some(m) if !(0.0..=f64::MAX).contains(&m) => {
+                Err(OptionError { key: "margin".to_owned(), reason: format!("{m} is negative or not a number") })
+            }
+            _ => Ok(ToBcsr { margin }),
         }
-        Ok(ToBcsr { margin })
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
@@ -76,6 +77,7 @@ impl ToBcsr {
         if layer.groups != 1 || spatial > 2 {
             return None;
         }
+        let margin = self.margin.unwrap_or_else(|| cx.costs().sparse_margin());
         let time = |&(rows, cols): &(u8, u8)| {
             let block = (usize::from(rows), usize::from(cols));
             let product = layer.product(g, block.1)?;
@@ -83,7 +85,7 @@ impl ToBcsr {
             let time = known.then(|| Some(cx.costs().sparse(&product, block, layer.blocks(g, block)?)))?;
             // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
             let candidate = spatial > 0 && cols == 1;
-            Some((time?, (rows, cols), if candidate { self.margin.max(CANDIDATE) } else { self.margin }))
+            Some((time?, (rows, cols), if candidate { margin.max(CANDIDATE) } else { margin }))
         };
         let (best, block, margin) = BLOCKS.iter().filter_map(time).min_by(|a, b| a.0.total_cmp(&b.0))?;
         (best <= margin * cx.costs().dense(&layer.product(g, 1)?)).then_some(block)

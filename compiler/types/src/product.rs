@@ -82,4 +82,8 @@ pub trait CostModel: Debug + Send + Sync {
     /// The most taps for which there is a kernel of depthwise convolutions with pixels side by side, beside that with
     /// the channels last.
     fn most_plane_taps(&self) -> usize;
+    /// The share of a dense form's time below which a sparse one is taken: estimates err by about the rest.
+    fn sparse_margin(&self) -> f64 {
+        0.85
+    }
 }

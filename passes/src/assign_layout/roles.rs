@@ -78,12 +78,9 @@ fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
     let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
     let (product, block) = (layer.product(g, 1)?, (usize::from(rows), 1));
     let bytes = |time: f64| (time / costs.copy(1 << 20) * f64::from(1 << 20)) as u64;
-    let plain = costs.sparse(&product, block, layer.blocks(g, block)?) / MARGIN;
+    let plain = costs.sparse(&product, block, layer.blocks(g, block)?) / costs.sparse_margin();
     Some(Role::Both { plain: bytes(plain), last: bytes(costs.dense(&product)) })
 }
-
-/// A sparse form must be faster by this much, since estimates err.
-const MARGIN: f64 = 0.85;
 
 /// Whether a convolution has one constant filter for each channel, and kernels for both layouts.
 fn is_depthwise(g: &Graph, id: NodeId, costs: &dyn CostModel) -> bool {
