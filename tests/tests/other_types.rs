@@ -6,14 +6,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use optc::{Compiler, Options};
 use optc_ir::{Graph, TensorType, Type, Val, Value, Verified, infer_types};
-use optc_tensor::{DType, Tensor, element_count};
+use optc_tensor::{DType, Deadline, Tensor, element_count};
 use optc_tests::{compare, data};
 
 /// What an input is made to be.
 const DTYPES: &[DType] = &[DType::F32, DType::F16, DType::F64, DType::U8, DType::I32, DType::I64, DType::Bool];
+/// How long a model may take: another trip count makes loops of millions of trips.
+const TIME: Duration = Duration::from_secs(1);
 /// The most elements of an input.
 const ELEMENTS: usize = 20_000;
 
@@ -64,8 +67,13 @@ fn with_type(graph: &Graph, at: Value, (dtype, shape): &(DType, Vec<usize>)) -> 
 
 /// What compiled code does that the interpreter does not.
 fn failure(graph: Graph, inputs: &[Val], passes: &str) -> Option<String> {
-    let expected = optc_ir::run(&graph, inputs);
-    let compiler = Compiler::new(Options { threads: 1, passes: passes.to_owned(), ..Options::default() });
+    let expected = {
+        let _until = Deadline::after(Some(TIME)).enter();
+        optc_ir::run(&graph, inputs)
+    };
+    // What the interpreter ends takes compiled code no longer.
+    let time_limit = expected.is_err().then_some(TIME);
+    let compiler = Compiler::new(Options { threads: 1, passes: passes.to_owned(), time_limit, ..Options::default() });
     let found = compiler.compile_graph(graph).and_then(|model| model.session().run_values(inputs));
     match (found, expected) {
         (Ok(found), Ok(expected)) => found.iter().zip(&expected).find_map(|(f, e)| compare::difference(f, e)),
