@@ -6,7 +6,7 @@ use std::sync::Arc;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::Program;
 use optc_kernel::target::Target;
-use optc_lower::{self as lower, lower};
+use optc_lower::{Tuning, lower};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
@@ -108,8 +108,8 @@ impl Compiler {
         self.program(optc_onnx::import_file_as(path, self.options.access())?)
     }
 
-    /// What a model with this graph runs, as data: for an instruction set that this machine need not have, and the caches that it has.
-    /// All input shapes must be known, from the graph or [`Options::shapes`].
+    /// What a model with this graph runs, as data: for an instruction set that this machine need not have, and the
+    /// caches that it has. All input shapes must be known, from the graph or [`Options::shapes`].
     ///
     /// # Errors
     /// The graph is not sound, an input has an open dim, a pass fails, or a value is too large.
@@ -120,7 +120,8 @@ impl Compiler {
         self.lowered(graph, &self.options.passes, TuningCache::default())
     }
 
-    fn lowered(&self, mut graph: Graph, passes: &str, mut tuning: TuningCache) -> Result<Program, Error> {
+    /// The program of a graph that still needs these passes, and comes with some `tuning`.
+    fn lowered(&self, mut graph: Graph, passes: &str, tuning: TuningCache) -> Result<Program, Error> {
         let open = |v: &Value| graph.ty(*v).as_tensor().is_some_and(|t| t.static_shape().is_none());
         if let Some(input) = graph.inputs().find(open) {
             let input = graph.input_name(input).unwrap_or_default().to_owned();
@@ -128,14 +129,17 @@ impl Compiler {
         }
         let target = self.options.any_target()?;
         run_passes(&mut graph, &self.options.pipeline(passes)?, &self.options, &target)?;
-        tuning.merge(self.options.tuning.clone());
-        let tuning = tuning.of(&machine_name(&target, self.options.run_threads()));
-        let graph = Verified::new(graph).map_err(Error::Broken)?;
-        Ok(lower(graph, &target, lower::Options { tuning, threads: cores() })?)
+        lower_optimized(graph, &target, self.tuning(tuning, &machine_name(&target, self.options.run_threads())))
+    }
+
+    /// What is known of a machine: from the options, and where these say nothing from what a model comes with.
+    fn tuning(&self, mut of_model: TuningCache, machine: &str) -> Tuning {
+        of_model.merge(self.options.tuning.clone());
+        of_model.of(machine)
     }
 
     /// The settings of a model that comes with some `tuning`; the options' own counts more.
-    fn settings(&self, passes: &str, mut tuning: TuningCache) -> Result<Arc<Settings>, Error> {
+    fn settings(&self, passes: &str, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
         let (options, target) = (self.options.clone(), self.options.target()?);
         let passes = options.pipeline(passes)?;
         Pipeline::parse(&passes)?;
@@ -144,9 +148,8 @@ impl Compiler {
             return Err(Error::ThreadCount(threads));
         }
         let pool = Arc::new(Pool::new(threads).map_err(Error::Threads)?);
-        tuning.merge(options.tuning.clone());
         let machine = machine_name(&target, pool.threads());
-        let tuning = tuning.of(&machine);
+        let tuning = self.tuning(tuning, &machine);
         Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning }))
     }
 
@@ -175,6 +178,12 @@ impl Compiler {
             other => other.into(),
         })
     }
+}
+
+/// Lowers a graph that has been through all passes.
+pub(crate) fn lower_optimized(graph: Graph, target: &Target, tuning: Tuning) -> Result<Program, Error> {
+    let graph = Verified::new(graph).map_err(Error::Broken)?;
+    Ok(lower(graph, target, optc_lower::Options { tuning, threads: cores() })?)
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_emit::load;
-use optc_ir::{Graph, GraphError, HostCall, Type, Val, Verified};
-use optc_kernel::program::Program;
-use optc_kernel::program::{NodeReport, Point};
+use optc_ir::{Graph, GraphError, HostCall, Type, Val};
+use optc_kernel::program::{NodeReport, Point, Program};
 use optc_kernel::target::Target;
 use optc_kernels::cost::int8::Times;
-use optc_lower::{self as lower, Tuning, lower};
+use optc_lower::Tuning;
 use optc_passes::PassError;
 use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;
 
 use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Shared};
-use crate::compiler::{is_static, run_passes};
+use crate::compiler::{is_static, lower_optimized, run_passes};
 use crate::options::cores;
 use crate::region::Region;
 use crate::{Error, Options, Session, TuningCache};
@@ -271,9 +270,7 @@ fn compile(
     pass_time: Duration,
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
-    let graph = Verified::new(graph).map_err(Error::Broken)?;
-    let options = lower::Options { tuning: tuning.clone(), threads: cores() };
-    let program = lower(graph, &settings.target, options)?;
+    let program = lower_optimized(graph, &settings.target, tuning.clone())?;
     let body = |region: Graph| Region::shared(region, settings.clone());
     let plan = load(&program, cores(), &|host| HostCall::resolve(host, &body))?;
     let Program { report, points, .. } = program;
