@@ -96,8 +96,8 @@ impl Lists {
 }
 
 /// What each value takes, what makes it and what reads it. Nodes stand for their places in the old order, and values
-/// have numbers of their own. With maps of both, and regions copied instead of moved, the pass took 4.5 times as long in
-/// a graph of 100,000 ops.
+/// have numbers of their own. With maps of both, and regions copied instead of moved, the pass took 4.5 times as long
+/// in a graph of 100,000 ops.
 struct Memory {
     /// By node: its results.
     results: Vec<Range<usize>>,

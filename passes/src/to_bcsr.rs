@@ -12,10 +12,10 @@
 //! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
 //! ```
 //!
-//! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by four input channels
-//! where the weights are integers, whichever the cost model says is fastest; the dense form stays unless the sparse one takes at most `margin`
-//! of its time, which the cost model knows where it is not given. Where zeros come
-//! from does not matter: a pruned model from elsewhere is found as well.
+//! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by
+//! four input channels where the weights are integers, whichever the cost model says is fastest; the dense form stays
+//! unless the sparse one takes at most `margin` of its time, which the cost model knows where it is not given. Where
+//! zeros come from does not matter: a pruned model from elsewhere is found as well.
 //!
 //! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
 //! Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding back where the

@@ -3,8 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, DType, Options, Precision, Tensor, Val};
-use optc_ir::Type;
-use optc_ir::{Graph, Op};
+use optc_ir::{Graph, Op, Type};
 use optc_passes::{PassManager, PassOptions, Pipeline, bf16_pipeline};
 use optc_tensor::Difference;
 use optc_testing::isas;

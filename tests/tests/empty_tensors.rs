@@ -7,8 +7,7 @@
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
-use optc_kernel::target::Isa;
-use optc_kernel::target::Target;
+use optc_kernel::target::{Isa, Target};
 use optc_lower::{Options, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;

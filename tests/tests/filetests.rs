@@ -6,8 +6,8 @@
 //! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
 //! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
-//! - `lower [kernels] PIPELINE`: the program that the passes' result is lowered to for the portable target is the snapshot's, with or without
-//!   its kernels, and its text reads back.
+//! - `lower [kernels] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
+//!   snapshot's, with or without its kernels, and its text reads back.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
 //!
@@ -17,8 +17,7 @@ use std::path::Path;
 
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_kernel::program::Program;
-use optc_kernel::target::Target;
-use optc_kernel::target::{Caches, Isa};
+use optc_kernel::target::{Caches, Isa, Target};
 use optc_lower::{Options, lower};
 use optc_tests::literal;
 

@@ -12,13 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use optc_lower::{LowerError, Options, Tuning, lower};
-
 use optc_ir::{Graph, Val, Verified, print};
-use optc_kernel::program::Program;
-use optc_kernel::program::{Decision, Point};
-use optc_kernel::target::Target;
-use optc_kernel::target::{ISAS, Isa};
+use optc_kernel::program::{Decision, Point, Program};
+use optc_kernel::target::{ISAS, Isa, Target};
+use optc_lower::{LowerError, Options, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random};

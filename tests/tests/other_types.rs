@@ -1,7 +1,9 @@
-//! Operands of other dtypes and shapes than an op was made for: inference refuses them, or compiled code gives what the interpreter gives.
+//! Operands of other dtypes and shapes than an op was made for: inference refuses them, or compiled code gives what the
+//! interpreter gives.
 //!
-//! Models of the node tests, one input of which gets another type in turn. Kernels are made for the types that are declared, so one that
-//! takes an operand of another dtype does not load, and one that takes too short an operand reads beside it.
+//! Models of the node tests, one input of which gets another type in turn. Kernels are made for the types that are
+//! declared, so one that takes an operand of another dtype does not load, and one that takes too short an operand reads
+//! beside it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -51,7 +53,8 @@ fn declared(ty: &Type) -> Option<(DType, Vec<usize>)> {
     Some((t.dtype, t.shape.as_ref()?.iter().map(|d| d.known().unwrap_or(1)).collect()))
 }
 
-/// The model with another type of input `at`, and its inputs; `None` where inference refuses that, or it has inputs of other kinds.
+/// The model with another type of input `at`, and its inputs; `None` where inference refuses that, or it has inputs of
+/// other kinds.
 fn with_type(graph: &Graph, at: Value, (dtype, shape): &(DType, Vec<usize>)) -> Option<(Graph, Vec<Val>)> {
     let mut graph = graph.clone();
     for input in graph.inputs().collect::<Vec<_>>() {

@@ -1,5 +1,5 @@
-//! Programs of networks, for every row of the target table, whatever this machine has: printed, read back, verified, and interpreted, which
-//! gives what the graph's interpreter gives.
+//! Programs of networks, for every row of the target table, whatever this machine has: printed, read back, verified,
+//! and interpreted, which gives what the graph's interpreter gives.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, Integers, Method, Options, Program, Quantizer, Val};
@@ -34,7 +34,8 @@ fn quantized(name: &str) -> Graph {
     quantizer.finish(Method::MinMax).unwrap().graph
 }
 
-/// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized ones.
+/// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized
+/// ones.
 fn meant(graph: &Graph, options: &Options) -> Graph {
     let mut graph = graph.clone();
     if options.integers == Integers::Always {

@@ -11,15 +11,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use optc_lower::{Options, lower};
-
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, Verified, infer_node};
 use optc_kernel::program::Decision;
-use optc_kernel::target::Isa;
-use optc_kernel::target::Target;
+use optc_kernel::target::{Isa, Target};
+use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random, Tensor};
 use optc_testing::{isas, loaded, run_guarded};

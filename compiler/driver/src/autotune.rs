@@ -1,19 +1,18 @@
 //! Finding faster schedules by measuring them: `--autotune`.
 //!
-//! A trial is the whole model, compiled with another option at each choice point. It runs in turn with the plan that is best so far, so that
-//! what else the machine does slows both; an option is worth keeping when the median of the ratios of its steps' times is below [`KEEP`].
-//! A point that is a part of another one that varies waits for a later trial. At the end all winners are measured together
-//! against the plan before, and those that lose there are given up.
+//! A trial is the whole model, compiled with another option at each choice point. It runs in turn with the plan that is
+//! best so far, so that what else the machine does slows both; an option is worth keeping when the median of the ratios
+//! of its steps' times is below [`KEEP`]. A point that is a part of another one that varies waits for a later trial. At
+//! the end all winners are measured together against the plan before, and those that lose there are given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::successors;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_lower::Tuning;
-
 use optc_ir::Val;
 use optc_kernel::program::Point;
+use optc_lower::Tuning;
 use optc_runtime::plan::{KernelStep, Step};
 use optc_runtime::{Arena, Executor, Pool, Timings};
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use optc_kernel::target::Target;
-use optc_kernel::target::{ISAS, Isa};
+use optc_kernel::target::{ISAS, Isa, Target};
 use optc_passes::{Int8Pays, Layer, PassOptions};
 use optc_tensor::{Access, Memory};
 
@@ -44,8 +43,8 @@ pub struct Options {
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
     pub isa: Option<String>,
-    /// Goes by the caches that the instruction set's row has, instead of this machine's: the same row then gives the same program
-    /// everywhere.
+    /// Goes by the caches that the instruction set's row has, instead of this machine's: the same row then gives the
+    /// same program everywhere.
     pub row_caches: bool,
     /// The precision of products.
     pub precision: Precision,

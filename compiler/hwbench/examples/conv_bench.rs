@@ -3,13 +3,14 @@
 //!
 //! `cargo run --release -p optc-hwbench --example conv_bench [PART]`
 
+use std::time::Instant;
+
 use optc_emit::Code;
 use optc_hwbench::peak::Peak;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernels::contract::{Conv, Schedule, contract, conv};
 use optc_kernels::window::{Axis, Reduce, View, Window, window};
-use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
 

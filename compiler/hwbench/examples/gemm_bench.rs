@@ -2,10 +2,11 @@
 //!
 //! `cargo run --release -p optc-hwbench --example gemm_bench [ROWSxCOLS ...]`
 
+use std::time::Instant;
+
 use optc_emit::Code;
 use optc_hwbench::peak::Peak;
 use optc_kernels::contract::{Contract, Schedule, contract};
-use std::time::Instant;
 
 fn problems() -> Vec<(&'static str, Contract)> {
     vec![

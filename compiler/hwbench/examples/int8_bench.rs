@@ -1,6 +1,6 @@
-//! Times integer products beside `f32` ones of the same shape, on every instruction set of this machine:
-//! `cargo run --release -p optc-hwbench --example int8_bench`. Each line: shape, instruction set, GFLOP/s of `f32`, GOP/s of integers
-//! for tiles of several heights, minima of alternating runs on one thread.
+//! Times integer products beside `f32` ones of the same shape, on every instruction set of this machine: `cargo run
+//! --release -p optc-hwbench --example int8_bench`. Each line: shape, instruction set, GFLOP/s of `f32`, GOP/s of
+//! integers for tiles of several heights, minima of alternating runs on one thread.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench stops at the first failure and prints")]
 
 use std::time::Instant;

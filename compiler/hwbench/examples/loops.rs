@@ -1,6 +1,8 @@
 //! Prints the machine code of the tiles whose speed matters most, of the row named (`avx512-bf16` without one): a line with the tile's
 //! name, one with its bytes, as `llvm-mc --disassemble` reads them. What comes of it, cut to an inner loop, `llvm-mca -mcpu=...` takes.
 
+use std::error::Error;
+
 use optc_emit::tile_code;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::{Caches, Isa};
@@ -8,7 +10,6 @@ use optc_kernels::contract::{Contract, Conv, Schedule, contract};
 use optc_kernels::int8::{self, Form, NarrowProduct};
 use optc_kernels::window::{Axis, Reduce, Window, window};
 use optc_kernels::winograd::{F4, Winograd};
-use std::error::Error;
 
 const SIZE: usize = 512;
 

@@ -3,6 +3,9 @@
 //!
 //! `cargo run --release -p optc-hwbench --example nest_bench [FILTER]`
 
+use std::hint::black_box;
+use std::time::Instant;
+
 use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
@@ -11,8 +14,6 @@ use optc_kernel::tile::Mem;
 use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::fold::{Fold, Folding, Reduction, folding, normalised, softmax};
 use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
-use std::hint::black_box;
-use std::time::Instant;
 
 /// A buffer of ordinary floats aligned to 64 bytes.
 struct Aligned(Vec<f32>);

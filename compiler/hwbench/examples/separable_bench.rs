@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --workspace --example separable_bench [THREADS]`
 
+use std::sync::Barrier;
+use std::time::Instant;
+
 use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
@@ -9,8 +12,6 @@ use optc_kernel::tile::Binary;
 use optc_kernels::contract::{Conv, Schedule, contract, conv};
 use optc_kernels::separable::{Separable, separable};
 use optc_kernels::window::{Axis, Reduce, View, Window, window};
-use std::sync::Barrier;
-use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
 

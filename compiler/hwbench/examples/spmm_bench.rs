@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 
+use std::time::Instant;
+
 use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
@@ -15,7 +17,6 @@ use optc_kernels::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
 use optc_kernels::window::{Axis, View};
 use optc_testing::random_floats;
 use optc_types::{CostModel, Numbers, Product};
-use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
 

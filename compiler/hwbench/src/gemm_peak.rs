@@ -1,9 +1,10 @@
 //! A square matrix product of compiled code, to be timed beside [`Peak`](crate::peak::Peak).
 
-use crate::timed::Timed;
 use optc_emit::EmitError;
 use optc_kernel::target::{Caches, Isa};
 use optc_kernels::contract::{Contract, Schedule, contract};
+
+use crate::timed::Timed;
 
 /// A compiled product of two square matrices; [`GemmPeak::measure`] may be called between runs of another kernel.
 #[derive(Debug)]

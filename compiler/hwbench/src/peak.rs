@@ -1,10 +1,11 @@
 //! What this machine can do at most with the emitter's vectors: the numbers of `optc hwbench` that kernels are judged by.
 
+use std::time::Instant;
+
 use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel, call, for_loop};
 use optc_kernel::target::{Caches, Isa, Level};
 use optc_kernel::tile::{Binary, Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product, Tile, TileBuilder, Unary};
-use std::time::Instant;
 
 /// A level of the memory and how fast one thread loads from it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,13 +1,14 @@
 //! Measures the [rates](Rates) of an instruction set on this machine: what a profile of it is made of. Nothing that
 //! compiles a model calls this.
 
-use crate::timed::Timed;
 use optc_emit::EmitError;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
 use optc_kernels::contract::{self, Contract, contract};
 use optc_kernels::cost::int8::Rates;
 use optc_kernels::int8::{Form, NarrowProduct, Schedule, product};
+
+use crate::timed::Timed;
 
 /// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
 const SIZE: (usize, usize, usize) = (96, 96, 512);
@@ -48,8 +49,9 @@ fn fastest(kernel: &Kernel) -> Result<f64, EmitError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use optc_kernel::target::ISAS;
+
+    use super::*;
 
     #[test]
     fn every_row_of_the_machine_can_be_measured() {

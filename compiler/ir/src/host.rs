@@ -18,7 +18,8 @@ pub struct HostCall {
 }
 
 impl HostCall {
-    /// An op of a graph as text: a graph of its own whose inputs are the op's operands, in plain layouts, and whose outputs are its results.
+    /// An op of a graph as text: a graph of its own whose inputs are the op's operands, in plain layouts, and whose
+    /// outputs are its results.
     pub fn print(graph: &Graph, id: NodeId) -> HostText {
         let node = graph.node(id);
         let mut alone = Graph::new("host");

@@ -1,5 +1,5 @@
-//! The level between graphs and machine code, as data: targets, programs, and their kernels as nests of loops around tiles. All of it prints,
-//! parses, verifies and is interpreted; nothing here runs machine code or asks the machine.
+//! The level between graphs and machine code, as data: targets, programs, and their kernels as nests of loops around
+//! tiles. All of it prints, parses, verifies and is interpreted; nothing here runs machine code or asks the machine.
 #![forbid(unsafe_code)]
 
 pub mod expr;

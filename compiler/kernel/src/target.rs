@@ -1,5 +1,5 @@
-//! Targets: what differs between instruction sets is a row of [`ISAS`], never a branch in a builder. Nothing here asks the machine that it
-//! runs on.
+//! Targets: what differs between instruction sets is a row of [`ISAS`], never a branch in a builder. Nothing here asks
+//! the machine that it runs on.
 
 use optc_types::{Feature, Features};
 

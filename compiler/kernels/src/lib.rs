@@ -1,4 +1,5 @@
-//! Kernels: for each family a builder of nests and tiles, its schedules, and what it costs. A builder gives data; nothing here runs code.
+//! Kernels: for each family a builder of nests and tiles, its schedules, and what it costs. A builder gives data;
+//! nothing here runs code.
 #![forbid(unsafe_code)]
 
 pub mod attention;

@@ -4,21 +4,21 @@
 //! scores = cap(scale · q·kᵀ) + mask; probabilities = softmax(scores); y = probabilities · v
 //! ```
 //!
-//! One kernel does all of it, a block of queries at a time ([`optc_kernels::attention`]). Scale, cap and mask are the epilogue of the
-//! first product. Heads of `q` that share one of `k` are more rows of its matrix.
+//! One kernel does all of it, a block of queries at a time ([`optc_kernels::attention`]). Scale, cap and mask are the
+//! epilogue of the first product. Heads of `q` that share one of `k` are more rows of its matrix.
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::Attention;
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::Mem;
+use optc_kernels::attention::{self, Matrices};
+use optc_kernels::contract::Operand;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::Info;
 
 use super::contract::only_f32;
 use super::matmul::{Right, Strides, strides, turned};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, room, strides_in};
-use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::Mem;
-use optc_kernels::attention::{self, Matrices};
-use optc_kernels::contract::Operand;
 
 /// Extents of an attention.
 struct Sizes {

@@ -2,6 +2,9 @@
 //! they are not stored as bfloat16.
 
 use optc_ir::ops::nn::Conv;
+use optc_kernel::expr::Expr;
+use optc_kernels::int8::{Form, Pack, pack};
+use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor, bf16};
 
 use super::contract::only_f32;
@@ -9,9 +12,6 @@ use super::elementwise::elementwise;
 use super::matmul::{MatrixProduct, Right};
 use super::product::{Matrices, NarrowConv, PackedRight};
 use super::{Declined, Lowered, Lowering, Site, View};
-use optc_kernel::expr::Expr;
-use optc_kernels::int8::{Form, Pack, pack};
-use optc_kernels::window::Axis;
 
 /// The bits of the bfloat16 that is nearest to a weight.
 fn rounded(weight: f32) -> i16 {

@@ -1,14 +1,14 @@
 //! What all contractions share: their operands' places, packed constants, and the step that runs one.
 
 use optc_ir::Encoding;
+use optc_kernel::expr::Expr;
+use optc_kernels::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
+use optc_types::{Numbers, Product};
 
 use super::separable::Held;
 use super::{Declined, Lowered, Lowering, View};
-use optc_kernel::expr::Expr;
-use optc_kernels::contract::{Contract, Operand, PackB, Schedule, contract, pack_b, packed_len};
-use optc_types::{Numbers, Product};
 
 /// Two dims of extents `outer` and `inner` are one dim when their strides fit. `None` when they do not.
 pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {
@@ -57,7 +57,8 @@ pub(super) struct Call {
 }
 
 impl Lowering {
-    /// Makes the kernel of a contraction, which is emitted before the next step; `call.contract` has neither operands nor an epilogue yet.
+    /// Makes the kernel of a contraction, which is emitted before the next step; `call.contract` has neither operands
+    /// nor an epilogue yet.
     pub(super) fn contract(&mut self, call: Call) -> Lowered {
         let Call { contract: mut c, a, b, dst, operands, epilogue, schedule, loc } = call;
         let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();

@@ -2,8 +2,13 @@
 
 use optc_ir::ops::nn::Conv;
 use optc_ir::{Encoding, Value};
+use optc_kernel::expr::Expr;
+use optc_kernels::contract;
+use optc_kernels::window::{self, Axis, Reduce, Window};
+use optc_kernels::winograd::Winograd;
 use optc_tensor::{DType, Tensor, TensorError};
 use optc_types::steps::{BufRef, Info};
+use optc_types::{Numbers, Product};
 
 use super::bf16::{only_f32_precision, only_factors, rounded_floats};
 use super::contract::{Call, Placed, only_f32};
@@ -12,11 +17,6 @@ use super::separable::Depthwise;
 use super::sparse::{self, Block, Geometry, Matrix};
 use super::winograd::{Form, three_by_three};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
-use optc_kernel::expr::Expr;
-use optc_kernels::contract;
-use optc_kernels::window::{self, Axis, Reduce, Window};
-use optc_kernels::winograd::Winograd;
-use optc_types::{Numbers, Product};
 
 impl Lowering {
     pub(super) fn conv(&mut self, op: &Conv, site: &Site) -> Lowered {

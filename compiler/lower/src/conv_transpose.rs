@@ -6,16 +6,16 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::ConvTranspose;
-use optc_types::steps::{BufRef, Info};
-
-use super::contract::only_f32;
-use super::conv::{Filters, Fused, floats, image};
-use super::{Declined, Lowered, Lowering, Site, View};
 use optc_kernel::expr::Expr;
 use optc_kernel::space;
 use optc_kernels::contract;
 use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::window::{self, Axis, Reduce, Window};
+use optc_types::steps::{BufRef, Info};
+
+use super::contract::only_f32;
+use super::conv::{Filters, Fused, floats, image};
+use super::{Declined, Lowered, Lowering, Site, View};
 
 /// The elements `first`, `first + stride`, … of one axis of the result.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,11 @@
 
 use optc_ir::Encoding;
 use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
+use optc_kernel::expr::Expr;
+use optc_kernel::tile::Mem;
+use optc_kernels::dynamic::range_kernel;
+use optc_kernels::int8::{Form, Pack, pack};
+use optc_kernels::recurrent;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 
@@ -10,11 +15,6 @@ use super::conv::floats;
 use super::product::{EXACT, Matrices, PackedRight};
 use super::recurrent::{Attrs, Layer};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View, elementwise, quantize, strides_in};
-use optc_kernel::expr::Expr;
-use optc_kernel::tile::Mem;
-use optc_kernels::dynamic::range_kernel;
-use optc_kernels::int8::{Form, Pack, pack};
-use optc_kernels::recurrent;
 
 /// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a direction.
 struct Weights {

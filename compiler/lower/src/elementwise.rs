@@ -5,14 +5,14 @@
 
 use optc_ir::Op;
 use optc_ir::ops::nn::BatchNorm;
-use optc_tensor::DType;
-use optc_types::steps::{BufRef, Info};
-
-use super::{Declined, Lowered, Lowering, Site, View, quantize};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::space;
 use optc_kernel::tile::{Binary, Cmp, Mem};
 use optc_kernels::elementwise::{self as kernels, Elementwise};
+use optc_tensor::DType;
+use optc_types::steps::{BufRef, Info};
+
+use super::{Declined, Lowered, Lowering, Site, View, quantize};
 
 /// A value inside an expression.
 #[derive(Clone, Debug)]

@@ -1,11 +1,11 @@
 //! The end of a lowering: outputs and the memory plan.
 
 use optc_ir::{Encoding, Value};
+use optc_kernel::program::Program;
 use optc_types::steps::{Port, Slot, Step, Stored};
 
 use super::memory::{self, Kind};
 use super::{Declined, Loc, LowerError, Lowering, View, stored};
-use optc_kernel::program::Program;
 
 impl Lowering {
     /// Plans the memory.

@@ -2,16 +2,16 @@
 
 use optc_ir::Op;
 use optc_ir::ops::{math, nn};
-use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
-
-use super::elementwise::kernel_view;
-use super::{Declined, Lowered, Lowering, Site, View};
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::Cmp;
 use optc_kernels::fold::{
     Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, place_of_extreme, root_mean_square, softmax,
 };
+use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
+
+use super::elementwise::kernel_view;
+use super::{Declined, Lowered, Lowering, Site, View};
 
 /// Lowers an op of this family.
 pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {

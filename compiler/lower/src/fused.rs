@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use optc_ir::{Graph, Node, NodeId, Op, TensorType, Value};
+use optc_kernel::expr::Expr;
 use optc_tensor::DType;
 
 use super::elementwise::{self, Arg};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
-use optc_kernel::expr::Expr;
 
 /// Beyond this many leaves and operators fusion does not pay: the values do not stay in registers.
 const MAX_EXPR: usize = 200;

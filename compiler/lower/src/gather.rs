@@ -1,15 +1,14 @@
 //! Gathers: at constant even indices they are views, at other constant ones movements; at computed ones kernels that load
 //! each index. Those are checked before the kernel runs, so that one out of range is an error.
 
-use optc_ir::Encoding;
 use optc_ir::ops::tensor::Gather;
+use optc_ir::{Encoding, Op};
+use optc_kernel::nest::IndexMem;
+use optc_kernels::gather::{self as kernels, gather};
 use optc_tensor::DType;
 use optc_types::steps::{Info, Step};
 
 use super::{Declined, Lowered, Lowering, Site, mapped, stored};
-use optc_ir::Op;
-use optc_kernel::nest::IndexMem;
-use optc_kernels::gather::{self as kernels, gather};
 
 /// Lowers a gather.
 pub(super) fn op(lw: &mut Lowering, op: &Gather, site: &Site) -> Lowered {

@@ -6,11 +6,10 @@ use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
+use optc_kernel::target::{ISAS, Target};
 use optc_tensor::{DType, Random, Tensor};
 
 use super::{Options, lower};
-use optc_kernel::target::ISAS;
-use optc_kernel::target::Target;
 
 /// The op on an input and constants behind it.
 fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {

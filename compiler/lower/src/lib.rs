@@ -46,14 +46,13 @@ mod winograd;
 use std::collections::{HashMap, HashSet};
 
 use indexmap::{IndexMap, IndexSet};
-use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
-use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
-use optc_types::steps::{Port, Slot, Step, Stored};
-
 use memory::{Draft, Kind};
+use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Choice, Decision, NodeReport, Point, Program};
 use optc_kernel::target::Target;
+use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
+use optc_types::steps::{Port, Slot, Step, Stored};
 use optc_types::{HostText, Product};
 pub use site::{Epilogue, Site};
 pub use tune::Tuning;

@@ -4,14 +4,13 @@
 //! Each axis of the result is a map to indices of the source. A map is cut into runs, in which the source advances by one step
 //! for every `repeat` elements; each combination of runs is a piece of one movement kernel.
 
-use optc_ir::Op;
 use optc_ir::ops::{nn, tensor};
+use optc_ir::{Encoding, Op};
+use optc_kernels::movement::{Piece, Place, Source};
 use optc_tensor::Tensor;
 
 use super::movement::{copy, emit, place};
 use super::{Declined, Lowered, Lowering, Site, View};
-use optc_ir::Encoding;
-use optc_kernels::movement::{Piece, Place, Source};
 
 /// Where each element of an axis comes from; `None` for one that is filled.
 type Map = Vec<Option<usize>>;

@@ -1,7 +1,10 @@
 //! Matrix products: finds the strides, packs the right operand, and hands the epilogue on.
 
-use optc_ir::ops::{math::MatMul, nn::Gemm};
+use optc_ir::ops::math::MatMul;
+use optc_ir::ops::nn::Gemm;
 use optc_ir::{Encoding, Value};
+use optc_kernel::expr::Expr;
+use optc_kernels::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 use optc_types::{Numbers, Product};
@@ -11,9 +14,6 @@ use super::contract::{Call, Placed, collapse, dims, only_f32};
 use super::elementwise::mem_of;
 use super::sparse::{Block, Filters, Matrix, columns, some_zeros};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
-use optc_kernels::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
-
-use optc_kernel::expr::Expr;
 
 /// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
 pub(super) struct MatrixProduct<'a> {

@@ -99,8 +99,9 @@ fn share(drafts: &[Draft], lives: &mut [Life]) -> Vec<BufId> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use optc_types::steps::BufRef;
+
+    use super::*;
 
     fn temp(bytes: usize, in_place: Option<BufId>) -> Draft {
         Draft { bytes, kind: Kind::Temp, in_place }

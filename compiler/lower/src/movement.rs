@@ -4,10 +4,10 @@
 
 use optc_ir::Op;
 use optc_ir::ops::tensor;
+use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
 use optc_types::steps::{BufRef, Info};
 
 use super::{Declined, Lowered, Lowering, Site, View, mapped};
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
 
 /// Operands of a concatenation that one kernel copies: each has a place in its code.
 const MAX_SOURCES: usize = 64;

@@ -1,12 +1,12 @@
 //! Pooling: windows over images in whatever layout they have.
 
 use optc_ir::ops::nn::Pool;
+use optc_kernels::window::{Reduce, Window};
 use optc_tensor::DType;
 
 use super::contract::only_f32;
 use super::conv::{axes, image};
 use super::{Declined, Lowered, Lowering, Site};
-use optc_kernels::window::{Reduce, Window};
 
 impl Lowering {
     pub(super) fn pool(&mut self, op: &Pool, site: &Site) -> Lowered {

@@ -1,23 +1,21 @@
 //! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as folds in `f32` where that
 //! is exact.
 
-use optc_ir::Encoding;
-use optc_ir::Value;
 use optc_ir::ops::quant::{QuantMatMul, QuantSum};
+use optc_ir::{Encoding, Value};
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::{Mem, Unary};
+use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
+use optc_kernels::window::{self, Axis};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
+use optc_types::{Numbers, Product};
 
 use super::contract::{collapse, dims};
 use super::conv::image;
 use super::elementwise::mem_of;
 use super::sparse::{self, Filters, Matrix, columns};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
-
-use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::{Mem, Unary};
-use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
-use optc_kernels::window::{self, Axis};
-use optc_types::{Numbers, Product};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;

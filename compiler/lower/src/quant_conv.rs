@@ -5,6 +5,10 @@
 
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::{Encoding, Value};
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::Unary;
+use optc_kernels::int8::Form;
+use optc_kernels::window::{self, Axis, Reduce, Window};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::BufRef;
 
@@ -12,10 +16,6 @@ use super::conv::{axes, floats, image};
 use super::product::{EXACT, NarrowConv, centred, of_float, weighed, without_zero, zero_point};
 use super::sparse::{self, Filters, Geometry, Matrix};
 use super::{Declined, Lowered, Lowering, Site, View, elementwise, strides_in};
-use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::Unary;
-use optc_kernels::int8::Form;
-use optc_kernels::window::{self, Axis, Reduce, Window};
 
 impl Lowering {
     pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {

@@ -2,12 +2,12 @@
 
 use optc_ir::Op;
 use optc_ir::ops::quant::{Dequantize, Quantize, scale_and_zero};
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::{Binary, Unary};
 use optc_tensor::DType;
 
 use super::elementwise::Arg;
 use super::{Declined, View};
-use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::{Binary, Unary};
 
 /// 1.5 · 2^23: added to an `f32` below 2^22, it leaves the nearest integer (ties to even) in the lowest bits.
 const ROUND: f32 = 12_582_912.0;

@@ -2,16 +2,16 @@
 
 use optc_ir::ops::nn::{Gru, Lstm, Rnn};
 use optc_ir::{Encoding, Real};
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::Cmp;
+use optc_kernels::contract::{Contract, Operand, PackB};
+use optc_kernels::recurrent::{self, Direction, Recurrent};
 use optc_tensor::DType;
 use optc_types::steps::{BufRef, Info};
 
 use super::contract::{Call, Placed, only_f32};
 use super::conv::floats;
 use super::{Declined, Lowered, Lowering, Site};
-use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::Cmp;
-use optc_kernels::contract::{Contract, Operand, PackB};
-use optc_kernels::recurrent::{self, Direction, Recurrent};
 
 /// The attributes that all layers have.
 pub(super) struct Attrs<'a> {

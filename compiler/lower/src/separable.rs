@@ -1,17 +1,18 @@
 //! A depthwise convolution that reads what a pointwise one wrote: both as one kernel ([`optc_kernels::separable`]).
 //!
-//! A product is held back until the node after it is seen: a depthwise convolution that is the only one to read it takes it over.
+//! A product is held back until the node after it is seen: a depthwise convolution that is the only one to read it
+//! takes it over.
 
 use optc_ir::Value;
+use optc_kernel::program::Decision;
+use optc_kernels::contract::{Contract, Schedule};
+use optc_kernels::separable::{Separable, filters, separable};
+use optc_kernels::window::Window;
 use optc_types::steps::{BufRef, Info};
 
 use super::conv::floats;
 use super::store::KernelCall;
 use super::{Lowering, View};
-use optc_kernel::program::Decision;
-use optc_kernels::contract::{Contract, Schedule};
-use optc_kernels::separable::{Separable, filters, separable};
-use optc_kernels::window::Window;
 
 /// A contraction that waits for the next node, and the places of its buffers.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 //! and cost nothing; whoever reads them copes with the strides, or asks for a dense copy.
 
 use optc_ir::{Encoding, Node, NodeId, Op, Value};
+use optc_kernel::program::Decision;
 
 use super::{Loc, Lowering, View, buffered, strides_in};
-use optc_kernel::program::Decision;
 
 impl Lowering {
     /// Makes the node's results views of its operand, where that is all it takes.

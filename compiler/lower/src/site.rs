@@ -1,9 +1,9 @@
 //! What a kernel family is given: one op with its operands, results and epilogue.
 
 use optc_ir::Value;
+use optc_kernel::expr::Expr;
 
 use super::{Declined, Lowered, View};
-use optc_kernel::expr::Expr;
 
 /// What is stored instead of an op's result: an expression on it and on other operands.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,19 +2,19 @@
 //! quantized integers.
 
 use optc_ir::{Encoding, Value};
-use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
-
-use super::contract::{collapse, dims};
-use super::conv::{axes, image};
-use super::elementwise::mem_of;
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 use optc_kernel::program::Choice;
 use optc_kernels::cost::Costs;
 use optc_kernels::movement::movement;
 use optc_kernels::spmm::{self, Bcsr, Form, Operand, Place, Spmm, Weights, count_blocks};
 use optc_kernels::window::Axis;
+use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 use optc_types::{CostModel, Numbers, Product};
+
+use super::contract::{collapse, dims};
+use super::conv::{axes, image};
+use super::elementwise::mem_of;
+use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 
 /// Rows and columns of a block.
 pub(super) type Block = (usize, usize);

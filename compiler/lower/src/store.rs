@@ -2,13 +2,13 @@
 //! that were emitted, and how a family's work is undone when it declines.
 
 use optc_ir::{Encoding, TensorType, Value};
+use optc_kernel::nest::Kernel;
 use optc_tensor::{DType, Memory, Tensor, TensorError, element_count};
 use optc_types::steps::{BufRef, Info, KernelStep, Step};
 
 use super::memory::{Draft, Kind};
 use super::separable::Held;
 use super::{Declined, Loc, LowerError, Lowering, View, buffered, movement, stored, strides_in};
-use optc_kernel::nest::Kernel;
 
 /// What a roll-back restores: how many there were of each.
 pub(super) struct Mark {

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use optc_kernel::program::Point;
+use optc_kernels::contract::{Contract, Schedule};
 
 use super::Lowering;
-use optc_kernels::contract::{Contract, Schedule};
 
 /// Options to take, by the key of the point. An option that does not exist is passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

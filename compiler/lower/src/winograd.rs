@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
-
-use super::contract::Call;
-use super::tune::Open;
-use super::{Lowered, Lowering};
 use optc_kernel::expr::Expr;
 use optc_kernels::contract::Conv;
 use optc_kernels::cost::Costs;
 use optc_kernels::winograd::{self, F2, F4, Winograd};
+use optc_tensor::{DType, Tensor};
+use optc_types::steps::{BufRef, Info};
 use optc_types::{Numbers, Product};
+
+use super::contract::Call;
+use super::tune::Open;
+use super::{Lowered, Lowering};
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
 pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {

@@ -2,12 +2,10 @@
 //! became kernels.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_lower::{Options, lower};
-
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_kernel::program::Decision;
-use optc_kernel::target::Isa;
-use optc_kernel::target::Target;
+use optc_kernel::target::{Isa, Target};
+use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
 use optc_testing::{isas, loaded, random_floats, run_guarded};

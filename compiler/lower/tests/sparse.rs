@@ -1,16 +1,14 @@
 //! Convolutions and products with weights in blocks, lowered and run as compiled plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use optc_lower::{Options, lower};
-
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::{Conv, Gemm};
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
-use optc_kernel::target::ISAS;
-use optc_kernel::target::Target;
+use optc_kernel::target::{ISAS, Target};
+use optc_lower::{Options, lower};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Tensor};
 use optc_testing::{loaded, random_floats};

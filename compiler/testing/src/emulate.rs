@@ -4,12 +4,13 @@
 //! each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 24 words: where its
 //! code begins, how many arguments it has, and the arguments. Pointers are those of memory that begins at [`MEMORY`].
 
-use optc_emit::tile_code;
-use optc_kernel::nest::Kernel;
-use optc_kernel::tile::interp::Place;
 use std::error::Error;
 use std::io::Write as _;
 use std::path::Path;
+
+use optc_emit::tile_code;
+use optc_kernel::nest::Kernel;
+use optc_kernel::tile::interp::Place;
 
 /// Where the runner has the memory of a case.
 const MEMORY: u64 = 0x1000_0000;

@@ -8,15 +8,15 @@ mod emulate;
 mod plans;
 mod rooms;
 
-pub use cases::{Named, name_case};
-pub use plans::{GuardedError, loaded, run_guarded};
+use std::path::Path;
 
+pub use cases::{Named, name_case};
 use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel};
 use optc_kernel::target::{ISAS, Isa};
 use optc_kernel::tile::Tile;
+pub use plans::{GuardedError, loaded, run_guarded};
 use rooms::{Rooms, SIDES, Side};
-use std::path::Path;
 
 /// The rows of the target table that this machine can run and tests take; says which ones it cannot run.
 ///

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use optc_emit::{LoadError, load};
 use optc_ir::{Graph, HostCall, Val};
+use optc_kernel::program::Program;
 use optc_runtime::plan::{Place, Plan};
 use optc_runtime::{Arena, Executor, Pool, RunError};
 use optc_types::Callable;
 
 use super::cases::name_case;
 use super::rooms::{Rooms, SIDES, Side};
-use optc_emit::{LoadError, load};
-use optc_kernel::program::Program;
 
 /// What went wrong in a run of a plan.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,8 @@ use optc_tensor::Tensor;
 
 use crate::{OpError, Val};
 
-/// An op that is evaluated on the host, in a step of a loaded plan. The IR implements it by the reference evaluations of its ops, so
-/// that the engine knows no op.
+/// An op that is evaluated on the host, in a step of a loaded plan. The IR implements it by the reference evaluations
+/// of its ops, so that the engine knows no op.
 pub trait HostOp: Send + Sync + Debug {
     /// The op's name, for errors.
     fn name(&self) -> &str;
@@ -19,7 +19,8 @@ pub trait HostOp: Send + Sync + Debug {
     fn eval(&self, operands: &[Option<Val>]) -> Result<Vec<Val>, OpError>;
 }
 
-/// An op that runs without a kernel, as a program says it: a graph of that one op in the text form of the IR, with its regions.
+/// An op that runs without a kernel, as a program says it: a graph of that one op in the text form of the IR, with its
+/// regions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostText {
     /// The op's name.

@@ -1,5 +1,6 @@
-//! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is wrong with them,
-//! ops as the engine sees them, features of CPUs, the steps of a program, and products with their costs.
+//! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is
+//! wrong with them, ops as the engine sees them, features of CPUs, the steps of a program, and products with their
+//! costs.
 
 mod error;
 mod features;

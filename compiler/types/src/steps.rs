@@ -1,5 +1,5 @@
-//! What a program does, as data that its maker and the engine share: buffers (bytes with a place), slots (values whose shape is known only
-//! while running), and steps over them. Kernels and host ops are named by number.
+//! What a program does, as data that its maker and the engine share: buffers (bytes with a place), slots (values whose
+//! shape is known only while running), and steps over them. Kernels and host ops are named by number.
 
 use optc_tensor::{DType, Tensor};
 

@@ -59,7 +59,8 @@ pub(super) fn with_epilogue(g: &Graph, anchor: NodeId, order: &Order) -> Vec<Nod
     with_dequantizations(g, taken, order)
 }
 
-/// Whether the kernel of an anchor can store what the group gives: that of a softmax keeps its exponentials where its result will be.
+/// Whether the kernel of an anchor can store what the group gives: that of a softmax keeps its exponentials where its
+/// result will be.
 fn suits(g: &Graph, anchor: NodeId, group: &[NodeId]) -> bool {
     let floats = group.last().is_some_and(|&last| dtype(g, result(last)) == Some(DType::F32));
     floats || !matches!(g.node(anchor).op, Op::Softmax(_))

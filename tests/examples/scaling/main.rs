@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
+use models::{KINDS, Kind};
 use optc_ir::Verified;
 use optc_lower::{Options, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_testing::loaded;
 use prost::Message;
-
-use models::{KINDS, Kind};
 
 /// How many times as long an op may take in the largest model as in the smallest.
 const LIMIT: f64 = 2.0;

@@ -58,8 +58,8 @@ pub struct TargetArgs {
     /// The instruction set to compile for, instead of the best of this machine
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
-    /// The row to compile for (see `optc targets`), with the caches that it has as a rule instead of this machine's: the
-    /// same target gives the same program everywhere
+    /// The row to compile for (see `optc targets`), with the caches that it has as a rule instead of this machine's:
+    /// the same target gives the same program everywhere
     #[arg(long, value_name = "ROW", conflicts_with = "isa")]
     pub target: Option<String>,
     /// What products with constant weights compute in

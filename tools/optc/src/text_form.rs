@@ -128,9 +128,10 @@ pub fn write_text(path: &Path, text: &str) -> Outcome<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use optc_ir::ops::tensor::Constant;
     use optc_ir::{Const, Output, TensorType, Value};
+
+    use super::*;
 
     #[test]
     fn constants_come_back_in_their_dtype() {

@@ -1,4 +1,5 @@
-//! Leaves out what nobody reads: buffers of results that were fused away, and constants of kernels that were not taken after all.
+//! Leaves out what nobody reads: buffers of results that were fused away, and constants of kernels that were not taken
+//! after all.
 
 use optc_types::steps::{BufRef, Place, Slot};
 

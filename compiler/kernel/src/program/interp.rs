@@ -1,5 +1,5 @@
-//! Interprets programs: their kernels by the interpreters of nests and tiles, in the places that the memory plan gave. It is slow, and
-//! says on any machine what a program for any target computes.
+//! Interprets programs: their kernels by the interpreters of nests and tiles, in the places that the memory plan gave.
+//! It is slow, and says on any machine what a program for any target computes.
 
 use std::sync::Arc;
 
@@ -54,11 +54,12 @@ struct Memory<'a> {
 }
 
 impl Program {
-    /// Runs the program on one value per input; `hosts` are its [host ops](Program::hosts), resolved. Gives one value per output.
+    /// Runs the program on one value per input; `hosts` are its [host ops](Program::hosts), resolved. Gives one value
+    /// per output.
     ///
     /// # Errors
-    /// The inputs do not fit, a kernel reaches beside its buffers, or a host op refuses its operands. A program that does not
-    /// [verify](Program::verify) may end in any of these.
+    /// The inputs do not fit, a kernel reaches beside its buffers, or a host op refuses its operands. A program that
+    /// does not [verify](Program::verify) may end in any of these.
     pub fn interpret(&self, inputs: &[Val], hosts: &[Arc<dyn HostOp>]) -> Result<Vec<Val>, InterpretError> {
         let outputs = self.outputs.iter().map(|port| vec![0; stored(port).map_or(0, Stored::bytes)]).collect();
         let mut memory = Memory {

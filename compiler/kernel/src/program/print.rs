@@ -15,9 +15,9 @@
 //! tile …
 //! ```
 //!
-//! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and their number, in the
-//! order in which they stand. Constants that buffers show are `const`, those of ports and host ops `data`; their bytes come beside the text,
-//! here are types and checksums.
+//! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and
+//! their number, in the order in which they stand. Constants that buffers show are `const`, those of ports and host ops
+//! `data`; their bytes come beside the text, here are types and checksums.
 
 use std::fmt::{Debug, Display, Write};
 

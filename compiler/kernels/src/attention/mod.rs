@@ -13,13 +13,14 @@
 //! A block's scores and probabilities take at most half of L2 (as many queries as a tile has rows at least): for 2,048 keys and
 //! 12 heads that is 256 KiB in the place of 384 MiB.
 
-use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract, packed_len};
-use crate::fold::{Folding, folding, softmax_of_seen};
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var};
 use optc_kernel::space::View;
 use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::Mem;
+
+use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract, packed_len};
+use crate::fold::{Folding, folding, softmax_of_seen};
 
 /// The rows of a matrix for each head: bytes of the buffer, from one head to the next and from one row to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Convolutions over images with channels last as contractions.
 
+use optc_kernel::expr::Expr;
+
 use super::{Contract, Operand, PackB, Pixels, Rows, Taps};
 use crate::window::{Axis, View};
-use optc_kernel::expr::Expr;
 
 /// A convolution over up to three axes. The channels of `src` are consecutive: `groups * channels` of them, those of `dst`
 /// are `groups * filters`; weights are `[groups * filters, channels, planes, rows, columns]` as in ONNX.

@@ -20,17 +20,16 @@ mod stage;
 mod tile;
 
 pub use conv::{Conv, conv};
-pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
-pub use rows::{Pixels, Rows, Taps};
-pub use schedule::Schedule;
-pub(crate) use schedule::{TASKS, panels};
-
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{
     Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step, let_,
 };
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Mem;
+pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
+pub use rows::{Pixels, Rows, Taps};
+pub use schedule::Schedule;
+pub(crate) use schedule::{TASKS, panels};
 use tile::{Ahead, Spec};
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.

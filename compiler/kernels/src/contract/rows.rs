@@ -3,10 +3,12 @@
 //! Pixels are cut into blocks. What the table says of a block is relative to its first source row, so that blocks that
 //! see the same part of the padding share one piece of the table: it stays small however large the images are.
 
+use std::ops::Range;
+
+use indexmap::IndexMap;
+
 use super::{Contract, ContractError};
 use crate::window::Axis;
-use indexmap::IndexMap;
-use std::ops::Range;
 
 /// Where the rows of A are; all numbers are bytes.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::{Contract, Rows, Taps, tile};
 use optc_kernel::target::{Caches, Emitter, Isa};
+
+use super::{Contract, Rows, Taps, tile};
 
 /// How a contraction is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +162,9 @@ impl Contract {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use optc_kernel::target::ISAS;
+
+    use super::*;
 
     #[test]
     fn few_columns_have_tiles_of_their_own() {

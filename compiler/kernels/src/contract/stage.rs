@@ -1,8 +1,9 @@
 //! The padded copy of source rows in the scratch, for windows over few channels whose taps would else be too short.
 
-use super::rows::Pixels;
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, Var, call, for_loop};
 use optc_kernel::tile::{Count, Mem, Ptr, Tile, TileBuilder};
+
+use super::rows::Pixels;
 
 /// Copies `rows` source rows from row `first` on into the scratch at `to`, zeros where there is none; `image` is where
 /// the image begins in `src`.

@@ -1,8 +1,9 @@
 //! The micro-kernel: `rows` by `cols` sums in registers over all taps and k, then the epilogue.
 
-use super::{Contract, Rows, Schedule};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+
+use super::{Contract, Rows, Schedule};
 
 /// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each carried
 /// register at the back edge, so that the loop must be long.

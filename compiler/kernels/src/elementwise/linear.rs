@@ -1,10 +1,11 @@
 //! Vectors along the innermost dim, which the result is contiguous along.
 
-use super::Nest;
 use optc_kernel::expr::Scope;
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, call, call_counts, for_loop};
 use optc_kernel::space::{Range, Split};
 use optc_kernel::tile::{Ptr, Reg, Tile, TileBuilder};
+
+use super::Nest;
 
 /// Vectors in a turn of the loop: enough of a cheap expression to hide the overhead of the loop.
 fn unroll(cost: usize) -> usize {

@@ -4,11 +4,13 @@
 //! rows `i`: 16 lines of the operand are live, the rows of the result stay within the first level of the TLB, and both
 //! sides are read and written in whole lines.
 
-use super::{Nest, transpose::transpose};
 use optc_kernel::expr::Scope;
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, call_counts, for_loop, for_step};
 use optc_kernel::space::{Range, Split};
 use optc_kernel::tile::{Ptr, Reg, Tile, TileBuilder};
+
+use super::Nest;
+use super::transpose::transpose;
 
 /// Elements along `j` in a turn of the tile's outer loop.
 const COLUMNS: usize = 16;

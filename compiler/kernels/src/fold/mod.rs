@@ -13,12 +13,11 @@
 mod problems;
 mod tile;
 
-pub use problems::{Reduction, log_softmax, normalised, place_of_extreme, root_mean_square, softmax, softmax_of_seen};
-
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, call_counts, for_loop};
 use optc_kernel::space::{Space, Split, View};
 use optc_kernel::target::Isa;
+pub use problems::{Reduction, log_softmax, normalised, place_of_extreme, root_mean_square, softmax, softmax_of_seen};
 
 /// How elements are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 //! Each function is told where the folds stand among the operands (`first`, the number of operands) and gives the folds
 //! and the expression for what they compute of operand 0.
 
-use super::{Fold, FoldOp};
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::{Binary, Cmp};
+
+use super::{Fold, FoldOp};
 
 /// What a reduction computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

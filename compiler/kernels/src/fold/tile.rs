@@ -1,8 +1,9 @@
 //! The tile of a folding kernel: all folds and the stores for some indices of the last kept dim.
 
-use super::{Fold, FoldOp, Plan};
 use optc_kernel::expr::{Expr, Scope};
 use optc_kernel::tile::{Binary, Cmp, Count, Ptr, Reg, Tile, TileBuilder};
+
+use super::{Fold, FoldOp, Plan};
 
 /// Vectors of the kept dim that are folded together (across), and accumulators of one fold (along): enough to hide the
 /// latency of an addition.

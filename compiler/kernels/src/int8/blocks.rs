@@ -7,9 +7,10 @@
 //!
 //! Matrices are loaded whole: rows of pixels that a tile does not have are read from what is behind, and never stored.
 
+use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product as Of, Ptr, Reg, TileBuilder};
+
 use super::tile::Pointers;
 use super::{Form, NarrowProduct};
-use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product as Of, Ptr, Reg, TileBuilder};
 
 /// Bytes of a row of the sums for `nr` columns.
 fn sum_row(nr: usize) -> i64 {

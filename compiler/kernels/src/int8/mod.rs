@@ -29,16 +29,16 @@ mod schedule;
 mod stage;
 mod tile;
 
-pub use form::Form;
-pub use pack::{Pack, pack, pack_pairs_kernel};
-pub use schedule::Schedule;
-
-use crate::window::{Axis, View};
 use form::BLOCK;
+pub use form::Form;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Mem;
+pub use pack::{Pack, pack, pack_pairs_kernel};
+pub use schedule::Schedule;
+
+use crate::window::{Axis, View};
 
 /// A product of integers, or of bfloat16.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,10 @@
 //! Packs weights in the form that is multiplied: at compile time where they are constant, else as pairs by a kernel.
 
-use super::Form;
-use crate::window::View;
 use optc_kernel::nest::{Access, Ix, Kernel, Rel, Stmt, TASK, call};
 use optc_kernel::tile::{Binary, Count, Mem, Reg, Shift, Tile, TileBuilder};
+
+use super::Form;
+use crate::window::View;
 
 /// The extents and the form of packed weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

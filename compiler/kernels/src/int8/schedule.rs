@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use optc_kernel::target::{Caches, Isa};
+
 use super::NarrowProduct;
 use crate::contract::{TASKS, panels};
 use crate::window::Axis;
-use optc_kernel::target::{Caches, Isa};
 
 /// How a product is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +109,10 @@ impl NarrowProduct {
 
 #[cfg(test)]
 mod tests {
+    use optc_kernel::target::ISAS;
+
     use super::*;
     use crate::int8::Form;
-    use optc_kernel::target::ISAS;
 
     #[test]
     fn options_begin_with_the_choice_and_are_blocks_of_whole_tiles() {

@@ -1,9 +1,10 @@
 //! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point,
 //! unsigned bytes, or what was rounded to bfloat16.
 
-use super::{Form, NarrowProduct};
 use optc_kernel::target::{Isa, Level};
 use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
+
+use super::{Form, NarrowProduct};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
 fn parts(p: &NarrowProduct, columns: usize) -> [usize; 3] {

@@ -1,9 +1,10 @@
 //! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
 
-use super::{Form, NarrowProduct, blocks};
-use crate::window::View;
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
+
+use super::{Form, NarrowProduct, blocks};
+use crate::window::View;
 
 /// Groups of k in one turn of the loop.
 const UNROLL: usize = 4;

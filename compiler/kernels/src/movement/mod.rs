@@ -4,12 +4,13 @@
 //! are moved in units of four bytes where their width or a run of neighbours allows it, else of one. Each piece becomes
 //! the nest of an elementwise kernel without arithmetic, so that transposes go through registers.
 
-use crate::elementwise::{Elementwise, Nest};
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK};
 use optc_kernel::space::{Space, View};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Mem;
+
+use crate::elementwise::{Elementwise, Nest};
 
 /// Elements in memory: element `i` of a piece is at `offset + sum(i[d] * strides[d])` bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

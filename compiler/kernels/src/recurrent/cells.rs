@@ -1,7 +1,8 @@
 //! The cells of ONNX as phases. An activation is an expression on operand 0.
 
-use super::{Phase, Place};
 use optc_kernel::expr::Expr;
+
+use super::{Phase, Place};
 
 fn apply(activation: &Expr, x: Expr) -> Expr {
     activation.with_operand(0, &x)

@@ -1,11 +1,12 @@
 //! The nest: steps, phases, units and sequences.
 
-use super::tile::{Spec, build};
-use super::{Direction, Phase, Place, Recurrent};
-use crate::dynamic::quantize_tile;
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step, let_};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, Mem, Tile, TileBuilder};
+
+use super::tile::{Spec, build};
+use super::{Direction, Phase, Place, Recurrent};
+use crate::dynamic::quantize_tile;
 
 /// Blocks of sequences, over all directions, that balance a few threads.
 const TASKS: usize = 8;

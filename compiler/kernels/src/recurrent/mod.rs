@@ -18,7 +18,6 @@ mod tile;
 
 pub use cells::{dynamic, gru, lstm, rnn};
 pub use kernel::recurrent;
-
 use optc_kernel::expr::Expr;
 
 /// Where the units of one sequence are.

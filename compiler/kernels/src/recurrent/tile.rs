@@ -1,8 +1,9 @@
 //! The tile: the sums of a phase's gates for one vector of units of a few sequences, and its expressions.
 
-use super::{Phase, Place};
 use optc_kernel::expr::Scope;
 use optc_kernel::tile::{Count, Mem, Reg, Tile, TileBuilder};
+
+use super::{Phase, Place};
 
 /// Units of the state in one turn of the loop.
 const UNROLL: usize = 4;

@@ -1,7 +1,8 @@
 //! How the rows of a picture pass through the scratch: blocks of rows of the result, and for each the rows of the source that it needs.
 
-use crate::window::Axis;
 use std::ops::Range;
+
+use crate::window::Axis;
 
 /// Equal blocks one below the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,12 +14,13 @@
 
 mod blocks;
 
-use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract};
-use crate::window::{self, Axis, Reduce, View, Window, window};
 use blocks::{Block, Run};
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::{Count, Mem, TileBuilder};
+
+use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract};
+use crate::window::{self, Axis, Reduce, View, Window, window};
 
 /// Both convolutions.
 #[derive(Clone, Debug, PartialEq)]

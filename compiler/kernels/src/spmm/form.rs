@@ -1,7 +1,8 @@
 //! What is multiplied, and how: the steps of a stream and the registers they work on.
 
-use super::bcsr::ENTRY;
 use optc_kernel::tile::{Binary, Mem, Ptr, Reg, Shift, TileBuilder, Unary};
+
+use super::bcsr::ENTRY;
 
 /// What the activations are, and what one step of a tile multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

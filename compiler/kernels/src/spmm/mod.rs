@@ -23,11 +23,11 @@ pub use bcsr::{Bcsr, count_blocks, quads_of_taps};
 pub use conv::{Conv, Staged};
 pub use form::Form;
 pub use nest::{SpmmError, spmm};
+use optc_kernel::expr::Expr;
+use optc_kernel::tile::Mem;
 pub use weights::{Extents, Weights};
 
 pub use crate::contract::Operand;
-use optc_kernel::expr::Expr;
-use optc_kernel::tile::Mem;
 
 /// The longest block: rows whose weights a tile broadcasts for one column.
 pub const BLOCKS: [usize; 3] = [4, 2, 1];

@@ -1,11 +1,12 @@
 //! The nest: tiles of pixels over rows of blocks.
 
+use optc_kernel::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
+use optc_kernel::target::Isa;
+
 use super::bcsr::ENTRY;
 use super::tile::{Shape, build};
 use super::weights::{Extents, Weights};
 use super::{Place, Spmm};
-use optc_kernel::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
-use optc_kernel::target::Isa;
 
 /// Sums of a tile: with the pixels, a weight and a copy of it they fit sixteen registers.
 const SUMS: usize = 8;

@@ -1,9 +1,10 @@
 //! The micro-kernel: one row of blocks over a few vectors of pixels.
 
+use optc_kernel::tile::{Binary, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
+
 use super::Spmm;
 use super::bcsr::UNROLL;
 use super::form::{Form, Row};
-use optc_kernel::tile::{Binary, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
 
 /// What a tile covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,14 +18,14 @@ mod nest;
 mod planes;
 mod tile;
 
-pub use nest::window;
-pub use planes::MOST_PLANE_TAPS;
+use std::fmt;
+use std::ops::Range;
 
+pub use nest::window;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernel::tile::Mem;
-use std::fmt;
-use std::ops::Range;
+pub use planes::MOST_PLANE_TAPS;
 
 /// One spatial axis: how the window moves along it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

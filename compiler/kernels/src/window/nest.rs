@@ -1,10 +1,11 @@
 //! The nest: blocks of rows and channels, and which tile does which columns.
 
-use super::tile::{Column, Spec, build};
-use super::{Axis, Built, Reduce, Window, planes};
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Mem;
+
+use super::tile::{Column, Spec, build};
+use super::{Axis, Built, Reduce, Window, planes};
 
 /// Columns of a tile: so many sums, a row of weights, a pixel and a copy of it fit sixteen registers.
 const COLUMNS: usize = 8;

@@ -9,13 +9,15 @@
 //! padding takes away is known when a tile is built: rows by their own tiles, columns by loads of fewer lanes and shifts at
 //! the edges. With a stride of two, two loads and a shuffle give the pixels under a tap.
 
-use super::nest::{name, workload};
-use super::{Built, View, Window};
+use std::collections::HashMap;
+use std::ops::Range;
+
 use optc_kernel::nest::{Access, Base, Ix, Kernel, TASK, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
-use std::collections::HashMap;
-use std::ops::Range;
+
+use super::nest::{name, workload};
+use super::{Built, View, Window};
 
 /// With more taps than this, which are unrolled, a tile is too long.
 pub const MOST_PLANE_TAPS: usize = 49;

@@ -1,8 +1,10 @@
 //! The tiles: the taps of a few columns in registers, for all vectors of a block of channels.
 
-use super::{Reduce, View, Window};
-use optc_kernel::tile::{Binary, Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
 use std::ops::Range;
+
+use optc_kernel::tile::{Binary, Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+
+use super::{Reduce, View, Window};
 
 /// With more taps in a row than this, the weights of a row do not stay in registers beside the sums.
 const HELD_WEIGHTS: usize = 5;

@@ -15,9 +15,10 @@
 mod transform;
 mod weights;
 
+use optc_kernel::tile::Mem;
+
 use crate::contract::{Contract, Conv};
 use crate::window::Axis;
-use optc_kernel::tile::Mem;
 
 /// The matrices of one size of tile.
 #[derive(Debug, PartialEq)]

@@ -1,11 +1,12 @@
 //! The kernels before and after the products. Both work on a tile at a time, columns first and rows then, with what is between
 //! in the scratch: `n` by `n` vectors do not fit the registers.
 
-use super::Winograd;
-use crate::contract::Built;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+
+use super::Winograd;
+use crate::contract::Built;
 
 impl Winograd<'_> {
     /// The kernel that transforms the pixels, and its table: a row of zeros, then for each tile where its pixels are, column

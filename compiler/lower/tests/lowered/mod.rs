@@ -1,12 +1,10 @@
 //! One op, lowered and run as a compiled plan, against the interpreter.
 
-use optc_lower::{Options, lower};
-
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
-use optc_kernel::target::Isa;
-use optc_kernel::target::Target;
+use optc_kernel::target::{Isa, Target};
+use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
 use optc_testing::{GuardedError, isas, loaded, random_floats, run_guarded};

@@ -1,4 +1,5 @@
-//! `optc compile`: writes a model as a `.optc` artifact, to be loaded without import and passes, or as the text of its program.
+//! `optc compile`: writes a model as a `.optc` artifact, to be loaded without import and passes, or as the text of its
+//! program.
 
 use std::path::PathBuf;
 

@@ -12,11 +12,10 @@ use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, Ver
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::load;
 use crate::options::{Shape, TargetArgs};
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
-use crate::text_form;
+use crate::{load, text_form};
 
 /// Run a pipeline on a graph, from text or ONNX to text or ONNX
 #[derive(Debug, clap::Args)]

@@ -9,14 +9,13 @@ use optc_runtime::plan::{Info, Step};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::execute;
 use crate::exit::{Exit, Outcome};
 use crate::inputs::InputArgs;
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table};
-use crate::steps;
 use crate::text_form::write_text;
 use crate::tune::{TuneArgs, load_tuned};
+use crate::{execute, steps};
 
 /// Show the time, GFLOP/s and share of each kernel, and the ONNX nodes in it
 #[derive(Debug, clap::Args)]

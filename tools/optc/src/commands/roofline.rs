@@ -13,10 +13,9 @@ use optc_kernels::cost::int8::Rates;
 use optc_runtime::plan::{KernelStep, Step};
 use serde::Serialize;
 
-use crate::execute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::report::table;
-use crate::steps;
+use crate::{execute, steps};
 
 /// Runs that are averaged, and tries of the peak.
 const RUNS: usize = 10;
