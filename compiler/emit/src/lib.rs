@@ -3,9 +3,8 @@
 //! Cranelift compiles the nests, and the tiles of 128-bit vectors. Tiles of wider vectors are emitted by `x86`; both are
 //! functions of the same module.
 //!
-//! Tiles and nests are separate functions in one Cranelift JIT module; equal tiles of a batch are compiled once. The
-//! functions are built first and compiled on as many threads as asked for. Memory is writable or executable, never
-//! both, and is given back when the `Code` is dropped.
+//! Tiles and nests are separate functions in one Cranelift module; equal tiles of a batch are compiled once. The
+//! functions are built first and compiled on as many threads as asked for, then put together to one text.
 //!
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
@@ -13,6 +12,7 @@
 pub mod host;
 mod load;
 mod nest;
+mod text;
 mod tile;
 mod x86;
 
@@ -22,15 +22,17 @@ use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
-use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
 use optc_kernel::nest::{Kernel, NestError};
 use optc_kernel::target::{Emitter, ISAS, Level};
 use optc_kernel::tile::{Tile, verify};
 use optc_runtime::kernel::KernelFn;
+use optc_runtime::plan::KernelCode;
+use optc_runtime::{Executable, MachineCode};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use text::TextModule;
 
 /// Why kernels could not be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -53,39 +55,20 @@ pub enum EmitError {
     /// Cranelift refused a function.
     #[error("function `{0}` does not compile: {1}")]
     Compile(String, Box<CodegenError>),
+    /// Functions do not fit together: a bug of the emitter.
+    #[error("the code cannot be linked: {0}")]
+    Link(String),
+    /// The system gives no memory for code.
+    #[error("no memory that code may run in: {0}")]
+    Memory(std::io::Error),
     /// The module refused a function.
     #[error("module: {0}")]
     Module(#[from] Box<cranelift_module::ModuleError>),
 }
 
 /// Executable memory with the machine code of a batch of kernels.
-pub struct Code {
-    module: Option<JITModule>,
-    entries: Vec<KernelFn>,
-    bytes: usize,
-}
-
-// SAFETY: the module is not touched between finalization (before the value exists) and drop, which takes it by value;
-// the entries point into memory that is only read and executed.
-unsafe impl Send for Code {}
-// SAFETY: as above; a shared reference gives out function pointers and numbers only.
-unsafe impl Sync for Code {}
-
-impl std::fmt::Debug for Code {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Code({} kernels, {} bytes)", self.entries.len(), self.bytes)
-    }
-}
-
-impl Drop for Code {
-    fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
-            // SAFETY: callers of an entry keep `self` alive during the call (contract of `KernelFn`), so nothing runs
-            // in this memory any more.
-            unsafe { module.free_memory() };
-        }
-    }
-}
+#[derive(Debug)]
+pub struct Code(Executable, usize);
 
 impl Code {
     /// Compiles kernels on up to `threads` threads; [`Code::entry`] numbers are those of `kernels`.
@@ -94,48 +77,53 @@ impl Code {
     ///
     /// A kernel that does not verify, and what the code generator refuses.
     pub fn compile(kernels: &[&Kernel], threads: usize) -> Result<Code, EmitError> {
-        let isa = host_isa()?;
-        let builder = JITBuilder::with_isa(isa.clone(), cranelift_module::default_libcall_names());
-        let mut module = JITModule::new(builder);
-        let jobs = declare(kernels, &mut module)?;
-        let entries: Vec<FuncId> = jobs.entries.clone();
-        let compiled = compile_all(&isa, jobs.list, threads.max(1))?;
-        let mut bytes = 0;
-        for (id, code, relocs) in &compiled {
-            bytes += code.len();
-            module.define_function_bytes(*id, 64, code, relocs).map_err(Box::new)?;
-        }
-        module.finalize_definitions().map_err(Box::new)?;
-        let entries = entries
-            .iter()
-            .map(|&id| {
-                let address = module.get_finalized_function(id);
-                // SAFETY: the function was built with exactly the signature of `KernelFn` (`nest::signature`).
-                unsafe { std::mem::transmute::<*const u8, KernelFn>(address) }
-            })
-            .collect();
-        Ok(Code { module: Some(module), entries, bytes })
+        let code = machine_code(kernels, threads)?;
+        // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`.
+        // What a kernel reads and writes is within the buffers that it declares, which tests check for every kind.
+        Ok(Code(unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?, code.entries.len()))
     }
 
     /// The entry point of the i-th kernel; it lives as long as `self`.
     pub fn entry(&self, kernel: usize) -> KernelFn {
-        self.entries[kernel]
+        self.0.entry(kernel)
     }
 
     /// How many kernels.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.1
     }
 
     /// Whether there is no kernel.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.1 == 0
     }
 
     /// Bytes of machine code.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.bytes()
     }
+}
+
+/// The linked machine code of kernels, compiled on up to `threads` threads.
+fn machine_code(kernels: &[&Kernel], threads: usize) -> Result<MachineCode, EmitError> {
+    let isa = host_isa()?;
+    let mut module = TextModule::new(isa.clone());
+    let entries = define(kernels, &isa, &mut module, threads)?;
+    module.link(&entries)
+}
+
+/// Defines the functions of kernels in a module; its entries by the kernels' numbers.
+fn define(
+    kernels: &[&Kernel],
+    isa: &OwnedTargetIsa,
+    module: &mut impl Module,
+    threads: usize,
+) -> Result<Vec<FuncId>, EmitError> {
+    let Jobs { list, entries } = declare(kernels, module)?;
+    for (id, code, relocs) in compile_all(isa, list, threads.max(1))? {
+        module.define_function_bytes(id, 64, &code, &relocs).map_err(Box::new)?;
+    }
+    Ok(entries)
 }
 
 /// Flags of the module, with everything that this machine has.
@@ -192,7 +180,7 @@ struct Jobs<'a> {
 }
 
 /// Declares and builds all functions of a batch, equal tiles once.
-fn declare<'a>(kernels: &[&'a Kernel], module: &mut JITModule) -> Result<Jobs<'a>, EmitError> {
+fn declare<'a>(kernels: &[&'a Kernel], module: &mut impl Module) -> Result<Jobs<'a>, EmitError> {
     let config = module.isa().frontend_config();
     let mut list = Vec::new();
     let mut entries = Vec::new();
@@ -227,13 +215,13 @@ fn declare<'a>(kernels: &[&'a Kernel], module: &mut JITModule) -> Result<Jobs<'a
     Ok(Jobs { list, entries })
 }
 
-fn function(module: &mut JITModule, name: String, sig: Signature) -> Result<(FuncId, Function), EmitError> {
+fn function(module: &mut impl Module, name: String, sig: Signature) -> Result<(FuncId, Function), EmitError> {
     let id = module.declare_function(&name, Linkage::Local, &sig).map_err(Box::new)?;
     Ok((id, Function::with_name_signature(UserFuncName::user(0, id.as_u32()), sig)))
 }
 
 /// A signature of `params` 64-bit integers and no result.
-fn integers(module: &JITModule, params: usize) -> Signature {
+fn integers(module: &impl Module, params: usize) -> Signature {
     let mut sig = Signature::new(CallConv::triple_default(module.isa().triple()));
     sig.params = vec![AbiParam::new(types::I64); params];
     sig
@@ -283,14 +271,13 @@ fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<
     Ok((job.id, bytes, relocs))
 }
 
-// SAFETY: entries are compiled from verified kernels by this module with the signature of `KernelFn`; what a kernel reads and
-// writes is within the buffers that it declares, which tests check for every kind; the code lives as long as `self`.
-unsafe impl optc_runtime::plan::KernelCode for Code {
+// SAFETY: entries keep to the contract (`Code::compile`); the code lives as long as `self`.
+unsafe impl KernelCode for Code {
     fn entry(&self, kernel: usize) -> KernelFn {
-        self.entries[kernel]
+        self.0.entry(kernel)
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.0.bytes()
     }
 }

@@ -4,11 +4,11 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, Function, InstBuilder, MemFlagsData, Signature, Value, types};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_jit::JITModule;
+use cranelift_module::Module;
 use optc_kernel::nest::{Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var};
 
 /// The signature of `KernelFn`.
-pub(super) fn signature(module: &JITModule) -> Signature {
+pub(super) fn signature(module: &impl Module) -> Signature {
     super::integers(module, 4)
 }
 

@@ -9,12 +9,12 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{BlockArg, Endianness, Function, InstBuilder, MemFlagsData, Signature, Type, Value, types};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_jit::JITModule;
+use cranelift_module::Module;
 use optc_kernel::tile::{Binary, Cmp, Count, Elem, Inst, Loop, Ptr, Reg, Shift, Tile, Unary};
 use std::collections::HashMap;
 
 /// Pointers, then counts.
-pub(super) fn signature(module: &JITModule, tile: &Tile) -> Signature {
+pub(super) fn signature(module: &impl Module, tile: &Tile) -> Signature {
     super::integers(module, tile.ptrs + tile.counts)
 }
 

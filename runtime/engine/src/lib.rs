@@ -3,6 +3,7 @@
 //! A [`Plan`] is made elsewhere (by the code generator); an [`Executor`] runs it on the threads of a [`Pool`]. Nothing here
 //! knows ONNX, passes or Cranelift.
 
+mod code;
 mod error;
 mod executor;
 pub mod host;
@@ -10,6 +11,7 @@ pub mod kernel;
 pub mod plan;
 mod pool;
 
+pub use code::{Executable, MachineCode};
 pub use error::RunError;
 pub use executor::{Arena, Executor, Timings};
 pub use plan::Plan;
