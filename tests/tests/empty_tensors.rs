@@ -7,7 +7,7 @@
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
-use optc_kernel::target::{Isa, Target};
+use optc_kernel::target::Isa;
 use optc_lower::{Options, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
@@ -98,7 +98,7 @@ fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name
         let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
-    let target = Target { isa, ..optc_emit::host::target() };
+    let target = optc_emit::host::target().with_isa(isa);
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
     let plan = loaded(&program).map_err(|e| e.to_string())?;

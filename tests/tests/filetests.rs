@@ -17,7 +17,7 @@ use std::path::Path;
 
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_kernel::program::Program;
-use optc_kernel::target::{Caches, Isa, Target};
+use optc_kernel::target::{Isa, Target};
 use optc_lower::{Options, lower};
 use optc_tests::literal;
 
@@ -87,7 +87,7 @@ fn program(text: &str, argument: &str) -> Result<String, String> {
     let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
     manager.run(&passes, &mut graph).map_err(|e| e.to_string())?;
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
-    let target = Target { isa, caches: Caches::default() };
+    let target = Target::of(isa);
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
     let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
     let printed = program.print();

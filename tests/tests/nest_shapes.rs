@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use optc_ir::{Graph, Val, Verified, print};
 use optc_kernel::program::{Decision, Point, Program};
-use optc_kernel::target::{ISAS, Isa, Target};
+use optc_kernel::target::{ISAS, Isa};
 use optc_lower::{LowerError, Options, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
@@ -53,7 +53,7 @@ fn prepared(case: &Case) -> Result<Graph, String> {
 
 /// Lowers a case for an instruction set that the machine need not have.
 fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, LowerError> {
-    let target = Target { isa, ..optc_emit::host::target() };
+    let target = optc_emit::host::target().with_isa(isa);
     let graph = Verified::new(graph).expect("the passes leave a sound graph");
     lower(graph, &target, Options { tuning, threads: 1 })
 }

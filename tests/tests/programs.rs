@@ -4,7 +4,7 @@
 
 use optc::{Compiler, Integers, Method, Options, Program, Quantizer, Val};
 use optc_ir::Graph;
-use optc_kernel::target::ISAS;
+use optc_kernel::target::{Arch, ISAS};
 use optc_passes::{PassManager, Pipeline};
 use optc_tensor::Tensor;
 use optc_tests::{compare, data};
@@ -51,6 +51,20 @@ fn read_back(program: &Program) -> Program {
     Program::parse(&printed.text, &printed.constants.into_iter().collect()).unwrap()
 }
 
+/// Its kernels become machine code on any machine, the same on any number of threads.
+fn emitted(program: &Program) {
+    let kernels: Vec<_> = program.kernels.iter().collect();
+    let code = |threads| optc_emit::machine_code(&kernels, &program.target, threads);
+    if program.target.arch == Arch::Wasm32 {
+        let refused = code(1).unwrap_err().to_string();
+        assert!(refused.contains("no code generator for wasm32-unknown"), "{refused}");
+        return;
+    }
+    let emitted = code(1).unwrap();
+    assert_eq!(emitted.entries.len(), kernels.len());
+    assert!(!emitted.text.is_empty() && code(2).unwrap() == emitted);
+}
+
 fn check(name: &str, graph: &Graph, integers: Integers) {
     let inputs = [picture()];
     for isa in ISAS {
@@ -64,6 +78,7 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
         );
         let read = read_back(&program);
         assert!(read == program, "{name} for {}: its text is another program", isa.name);
+        emitted(&read);
         assert!(read.hosts.is_empty(), "{name}: {:?}", read.hosts);
         let found = read.interpret(&inputs, &[]).unwrap().remove(0);
         match integers {

@@ -16,7 +16,7 @@ use optc_ir::ops::quant::QuantConv;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, Verified, infer_node};
 use optc_kernel::program::Decision;
-use optc_kernel::target::{Isa, Target};
+use optc_kernel::target::Isa;
 use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Difference, Random, Tensor};
@@ -130,7 +130,7 @@ impl Shape {
     fn failure(&self, isa: &'static Isa, pool: &Pool) -> Option<String> {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
-        let target = Target { isa, ..optc_emit::host::target() };
+        let target = optc_emit::host::target().with_isa(isa);
         let graph = Verified::new(graph).unwrap();
         let compiled = match lower(graph, &target, Options::default()) {
             Ok(compiled) => compiled,

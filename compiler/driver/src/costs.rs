@@ -16,8 +16,6 @@ mod tests {
     use optc_ir::Graph;
     use optc_kernel::target::Isa;
 
-    use super::*;
-
     /// Convolutions of a graph and the regions in it, and how many of them round their factors.
     fn convolutions(graph: &Graph) -> [usize; 2] {
         let of = |id| {
@@ -37,7 +35,7 @@ mod tests {
     fn convolutions_are_rounded_where_there_are_instructions() {
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/resnet8.onnx");
         for (isa, all) in [("amx", true), ("avx2", false), ("portable", false)] {
-            let target = Target { isa: Isa::by_name(isa).unwrap(), ..optc_emit::host::target() };
+            let target = optc_emit::host::target().with_isa(Isa::by_name(isa).unwrap());
             let mut graph = optc_onnx::import_file(model.as_ref()).unwrap();
             let image = optc_ir::TensorType::fixed(optc_tensor::DType::F32, &[1, 1, 28, 28]);
             optc_passes::specialize(&mut graph, &[image.into()]).unwrap();

@@ -49,6 +49,14 @@ pub enum Error {
         /// Those that exist.
         known: String,
     },
+    /// A target and an instruction set do not fit together.
+    #[error("target `{target}`: {reason}")]
+    Target {
+        /// The target.
+        target: String,
+        /// Why not.
+        reason: String,
+    },
     /// The machine lacks an instruction set.
     #[error("this machine cannot run `{name}`")]
     IsaMissing {

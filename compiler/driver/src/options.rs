@@ -43,9 +43,9 @@ pub struct Options {
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
     pub isa: Option<String>,
-    /// Goes by the caches that the instruction set's row has, instead of this machine's: the same row then gives the
-    /// same program everywhere.
-    pub row_caches: bool,
+    /// A target that need not be this machine: the name of an instruction set, or a triple such as `aarch64-linux`. It has
+    /// the features and the caches that the table of targets gives it: the same target gives the same program everywhere.
+    pub target: Option<String>,
     /// The precision of products.
     pub precision: Precision,
     /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized
@@ -81,7 +81,7 @@ impl Default for Options {
             passes: "O2".to_owned(),
             threads: 1,
             isa: None,
-            row_caches: false,
+            target: None,
             precision: Precision::F32,
             integers: Integers::Faster,
             profile: MachineProfile::default(),
@@ -97,27 +97,35 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The instruction set that is compiled for, which this machine has.
+    /// What is compiled for, which this machine runs.
     ///
     /// # Errors
-    /// There is no instruction set of this name, or the machine lacks it.
+    /// There is no such instruction set or target, or the machine is none.
     pub fn target(&self) -> Result<Target, Error> {
         let target = self.any_target()?;
-        match &self.isa {
-            Some(name) if !optc_emit::host::has(target.isa) => Err(Error::IsaMissing { name: name.clone() }),
-            _ => Ok(target),
-        }
+        let name = || self.isa.clone().or_else(|| self.target.clone()).unwrap_or_else(|| target.to_string());
+        if optc_emit::host::runs(&target) { Ok(target) } else { Err(Error::IsaMissing { name: name() }) }
     }
 
-    /// The instruction set that is compiled for, whether or not this machine has it.
-    pub(crate) fn any_target(&self) -> Result<Target, Error> {
-        let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
-        let isa = match &self.isa {
-            None => optc_emit::host::isa(),
-            Some(name) => Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.clone(), known: known() })?,
+    /// What is compiled for, whether or not this machine runs it.
+    ///
+    /// # Errors
+    /// There is no such instruction set or target.
+    pub fn any_target(&self) -> Result<Target, Error> {
+        let isa = self.isa.as_deref().map(row).transpose()?;
+        let Some(name) = &self.target else {
+            let host = optc_emit::host::target();
+            return Ok(isa.map_or(host, |isa| host.with_isa(isa)));
         };
-        let caches = if self.row_caches { isa.caches } else { optc_emit::host::caches() };
-        Ok(Target { isa, caches })
+        let wrong = |reason: String| Error::Target { target: name.clone(), reason };
+        match (Target::parse_triple(name), isa) {
+            (Some((arch, _)), Some(isa)) if isa.arch.is_some_and(|own| own != arch) => {
+                Err(wrong(format!("`{}` is an instruction set of another architecture", isa.name)))
+            }
+            (Some((arch, system)), isa) => Ok(Target::of_triple(arch, system, isa.unwrap_or(arch.least()))),
+            (None, Some(_)) => Err(wrong("it names an instruction set already, as triples do not".to_owned())),
+            (None, None) => Ok(Target::of(row(name)?)),
+        }
     }
 
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.
@@ -158,6 +166,12 @@ impl Options {
     pub fn run_threads(&self) -> usize {
         if self.threads == 0 { cores() } else { self.threads }
     }
+}
+
+/// The instruction set with a name.
+fn row(name: &str) -> Result<&'static Isa, Error> {
+    let known = || ISAS.iter().map(|i| i.name).collect::<Vec<_>>().join(", ");
+    Isa::by_name(name).ok_or_else(|| Error::Isa { name: name.to_owned(), known: known() })
 }
 
 pub(crate) fn cores() -> usize {

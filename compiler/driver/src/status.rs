@@ -31,6 +31,7 @@ impl Error {
             Error::Broken(_) | Error::Lower(_) | Error::Load(_) | Error::NoGraph => Status::Compile,
             Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
             Error::Isa { .. }
+            | Error::Target { .. }
             | Error::Shape { .. }
             | Error::Tuning { .. }
             | Error::Profile { .. }

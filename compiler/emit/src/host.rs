@@ -2,23 +2,39 @@
 
 use optc_runtime::host;
 
-use optc_kernel::target::{Caches, Isa, Target};
+use optc_kernel::target::{Arch, Caches, Isa, System, Target};
 
 pub use optc_runtime::host::cpu_name;
 
 /// This machine: its best instruction set, and its caches.
 pub fn target() -> Target {
-    Target { isa: isa(), caches: caches() }
+    let (arch, features) = (arch(), host::features());
+    Target { arch, system: system(), isa: Isa::best(arch, features), features, caches: caches() }
+}
+
+/// The architecture that this process runs on.
+fn arch() -> Arch {
+    if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 }
+}
+
+/// The system that it runs under; all but macOS call functions as Linux does.
+fn system() -> System {
+    if cfg!(target_os = "macos") { System::MacOs } else { System::Linux }
 }
 
 /// The best row that this machine runs.
 pub fn isa() -> &'static Isa {
-    Isa::best(host::features())
+    target().isa
 }
 
 /// Whether this machine runs a row.
 pub fn has(isa: &Isa) -> bool {
-    host::features().contains(isa.needs)
+    isa.runs_on(arch(), host::features())
+}
+
+/// Whether this machine runs code for a target.
+pub fn runs(target: &Target) -> bool {
+    (target.arch, target.system) == (arch(), system()) && host::features().contains(target.features)
 }
 
 /// The caches of this machine, defaults where the system does not say.

@@ -19,16 +19,17 @@ mod x86;
 pub use load::{LoadError, Resolver, load};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
-use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
+use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, lookup_by_name};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
 use optc_kernel::nest::{Kernel, NestError};
-use optc_kernel::target::{Emitter, ISAS, Level};
+use optc_kernel::target::{Arch, Emitter, ISAS, System, Target};
 use optc_kernel::tile::{Tile, verify};
 use optc_runtime::kernel::KernelFn;
 use optc_runtime::plan::KernelCode;
 use optc_runtime::{Executable, MachineCode};
+use optc_types::{Feature, Features};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,15 +38,15 @@ use text::TextModule;
 /// Why kernels could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum EmitError {
-    /// The host is not supported by the code generator.
-    #[error("the host cannot be compiled for: {0}")]
-    Host(String),
+    /// The code generator does not know the target.
+    #[error("there is no code generator for {0}: {1}")]
+    Target(String, String),
     /// A kernel is not well formed: a bug of its builder.
     #[error("kernel `{0}` is not well formed: {1}")]
     Kernel(String, NestError),
-    /// No emitter has a tile's number of lanes, or its level, on this machine.
-    #[error("tile `{0}` has {1} lanes at level `{level}`, which no vectors of this machine have", level = .2.word())]
-    Lanes(String, usize, Level),
+    /// No emitter of the target has a tile's number of lanes, or its features.
+    #[error("tile `{0}` has {1} lanes, and uses `{2}`: the target has no such vectors")]
+    Lanes(String, usize, Features),
     /// A tile needs more registers at once than there are.
     #[error("tile `{0}` does not fit the registers")]
     Registers(String),
@@ -55,6 +56,9 @@ pub enum EmitError {
     /// Cranelift refused a function.
     #[error("function `{0}` does not compile: {1}")]
     Compile(String, Box<CodegenError>),
+    /// Code of another machine.
+    #[error("this machine does not run code for {0}")]
+    Elsewhere(String),
     /// Functions do not fit together: a bug of the emitter.
     #[error("the code cannot be linked: {0}")]
     Link(String),
@@ -71,13 +75,22 @@ pub enum EmitError {
 pub struct Code(Executable, usize);
 
 impl Code {
-    /// Compiles kernels on up to `threads` threads; [`Code::entry`] numbers are those of `kernels`.
+    /// Compiles kernels of any row that this machine runs, on up to `threads` threads; [`Code::entry`] numbers are those
+    /// of `kernels`.
     ///
     /// # Errors
     ///
     /// A kernel that does not verify, and what the code generator refuses.
     pub fn compile(kernels: &[&Kernel], threads: usize) -> Result<Code, EmitError> {
-        let code = machine_code(kernels, threads)?;
+        Code::compile_for(kernels, &host::target(), threads)
+    }
+
+    /// Compiles kernels for a target that this machine is.
+    fn compile_for(kernels: &[&Kernel], target: &Target, threads: usize) -> Result<Code, EmitError> {
+        if !host::runs(target) {
+            return Err(EmitError::Elsewhere(target.to_string()));
+        }
+        let code = machine_code(kernels, target, threads)?;
         // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`.
         // What a kernel reads and writes is within the buffers that it declares, which tests check for every kind.
         Ok(Code(unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?, code.entries.len()))
@@ -104,31 +117,36 @@ impl Code {
     }
 }
 
-/// The linked machine code of kernels, compiled on up to `threads` threads.
-fn machine_code(kernels: &[&Kernel], threads: usize) -> Result<MachineCode, EmitError> {
-    let isa = host_isa()?;
+/// The linked machine code of kernels for any target, compiled on up to `threads` threads: the same bytes everywhere.
+///
+/// # Errors
+///
+/// A kernel that does not verify, and what the code generator refuses.
+pub fn machine_code(kernels: &[&Kernel], target: &Target, threads: usize) -> Result<MachineCode, EmitError> {
+    let isa = cranelift_isa(target)?;
     let mut module = TextModule::new(isa.clone());
-    let entries = define(kernels, &isa, &mut module, threads)?;
+    let entries = define(kernels, target, &isa, &mut module, threads)?;
     module.link(&entries)
 }
 
 /// Defines the functions of kernels in a module; its entries by the kernels' numbers.
 fn define(
     kernels: &[&Kernel],
+    target: &Target,
     isa: &OwnedTargetIsa,
     module: &mut impl Module,
     threads: usize,
 ) -> Result<Vec<FuncId>, EmitError> {
-    let Jobs { list, entries } = declare(kernels, module)?;
+    let Jobs { list, entries } = declare(kernels, target, module)?;
     for (id, code, relocs) in compile_all(isa, list, threads.max(1))? {
         module.define_function_bytes(id, 64, &code, &relocs).map_err(Box::new)?;
     }
     Ok(entries)
 }
 
-/// Flags of the module, with everything that this machine has.
-fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
-    let host = |e: &dyn std::fmt::Display| EmitError::Host(e.to_string());
+/// What Cranelift compiles for: the target's architecture, its system's calling convention, its features.
+fn cranelift_isa(target: &Target) -> Result<OwnedTargetIsa, EmitError> {
+    let refused = |e: &dyn std::fmt::Display| EmitError::Target(target.triple(), e.to_string());
     let mut flags = settings::builder();
     let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
     let settings = [
@@ -138,10 +156,38 @@ fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
         ("use_colocated_libcalls", "false"),
     ];
     for (name, value) in settings {
-        flags.set(name, value).map_err(|e| host(&e))?;
+        flags.set(name, value).map_err(|e| refused(&e))?;
     }
-    let builder = cranelift_native::builder().map_err(|e| host(&e))?;
-    builder.finish(settings::Flags::new(flags)).map_err(|e| host(&e))
+    let triple = match (target.arch, target.system) {
+        (Arch::X86_64, System::MacOs) => "x86_64-apple-darwin",
+        (Arch::X86_64, _) => "x86_64-unknown-linux-gnu",
+        (Arch::Aarch64, System::MacOs) => "aarch64-apple-darwin",
+        (Arch::Aarch64, _) => "aarch64-unknown-linux-gnu",
+        (Arch::Wasm32, _) => "wasm32-unknown-unknown",
+    };
+    let mut builder = lookup_by_name(triple).map_err(|e| refused(&e))?;
+    for flag in target.features.iter().flat_map(cranelift_flags) {
+        builder.enable(flag).map_err(|e| refused(&e))?;
+    }
+    builder.finish(settings::Flags::new(flags)).map_err(|e| refused(&e))
+}
+
+/// What a feature is called in Cranelift, with what each CPU that has it has too.
+fn cranelift_flags(feature: Feature) -> &'static [&'static str] {
+    match feature {
+        Feature::Sse41 => &["has_sse3", "has_ssse3", "has_sse41"],
+        Feature::Avx2 => &["has_sse42", "has_popcnt", "has_avx", "has_avx2"],
+        Feature::Fma => &["has_fma"],
+        Feature::Avx512F => &["has_avx512f"],
+        Feature::Avx512Dq => &["has_avx512dq"],
+        Feature::Avx512Vl => &["has_avx512vl"],
+        Feature::AvxVnni => &["has_avx_vnni"],
+        Feature::Avx512Vnni => &["has_avx512vnni"],
+        Feature::DotProd => &["has_dotprod"],
+        Feature::I8mm => &["has_i8mm"],
+        Feature::Avx512Bw | Feature::Avx512Bf16 | Feature::AmxTile | Feature::AmxInt8 | Feature::AmxBf16 => &[],
+        Feature::Neon | Feature::Simd128 => &[],
+    }
 }
 
 /// The machine code of a tile of 256 or 512 bits by itself, for tests that run it elsewhere.
@@ -150,16 +196,21 @@ fn host_isa() -> Result<OwnedTargetIsa, EmitError> {
 ///
 /// A tile that is not well formed, has other vectors, or does not fit the registers.
 pub fn tile_code(tile: &Tile) -> Result<Vec<u8>, EmitError> {
-    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && isa.emitter == Emitter::X86);
-    row.ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes, tile.level))?;
+    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.features) && isa.emitter == Emitter::X86);
+    row.ok_or_else(|| no_vectors(tile))?;
     let elems = verify::elems(tile).map_err(|e| EmitError::Encode(tile.name.clone(), e.to_string()))?;
     x86::emit(tile, &elems)
 }
 
-/// The emitter for a tile's number of lanes and level, if this machine has such a row.
-fn emitter(tile: &Tile) -> Result<Emitter, EmitError> {
-    let row = ISAS.iter().find(|isa| isa.runs(tile.lanes, tile.level) && crate::host::has(isa));
-    row.map(|isa| isa.emitter).ok_or_else(|| EmitError::Lanes(tile.name.clone(), tile.lanes, tile.level))
+fn no_vectors(tile: &Tile) -> EmitError {
+    EmitError::Lanes(tile.name.clone(), tile.lanes, tile.features)
+}
+
+/// The emitter for a tile's number of lanes and its features, if the target has such a row.
+fn emitter(tile: &Tile, target: &Target) -> Result<Emitter, EmitError> {
+    let mut rows = ISAS.iter().filter(|isa| isa.runs_on(target.arch, target.features));
+    let row = rows.find(|isa| isa.runs(tile.lanes, tile.features));
+    row.map(|isa| isa.emitter).ok_or_else(|| no_vectors(tile))
 }
 
 /// A function to be compiled.
@@ -180,8 +231,9 @@ struct Jobs<'a> {
 }
 
 /// Declares and builds all functions of a batch, equal tiles once.
-fn declare<'a>(kernels: &[&'a Kernel], module: &mut impl Module) -> Result<Jobs<'a>, EmitError> {
+fn declare<'a>(kernels: &[&'a Kernel], target: &Target, module: &mut impl Module) -> Result<Jobs<'a>, EmitError> {
     let config = module.isa().frontend_config();
+    let fused = target.arch != Arch::X86_64 || target.features.contains(Features::of(&[Feature::Fma]));
     let mut list = Vec::new();
     let mut entries = Vec::new();
     let mut known = HashMap::new();
@@ -189,15 +241,15 @@ fn declare<'a>(kernels: &[&'a Kernel], module: &mut impl Module) -> Result<Jobs<
         kernel.verify().map_err(|e| EmitError::Kernel(kernel.name.clone(), e))?;
         let mut tiles = Vec::new();
         for tile in &kernel.tiles {
-            let key = (tile.lanes, tile.level, tile.ptrs, tile.counts, &tile.body);
+            let key = (tile.lanes, tile.features, tile.ptrs, tile.counts, &tile.body);
             if let Some(&id) = known.get(&key) {
                 tiles.push(id);
                 continue;
             }
             let (id, mut func) = function(module, format!("tile{}", known.len()), tile::signature(module, tile))?;
-            let work = match emitter(tile)? {
+            let work = match emitter(tile, target)? {
                 Emitter::Clif => {
-                    tile::build(tile, config, &mut func);
+                    tile::build(tile, fused, config, &mut func);
                     Work::Clif(Box::new(func))
                 }
                 Emitter::X86 => Work::X86(tile),

@@ -35,9 +35,9 @@ pub type Resolver<'a> = dyn Fn(&HostText) -> Result<Arc<dyn HostOp>, String> + '
 /// # Errors
 /// The program is not well formed, a kernel does not compile here, or the resolver refuses an op.
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
-    program.verify_steps()?; // `Code::compile` verifies the kernels
+    program.verify_steps()?; // `Code::compile_for` verifies the kernels
     let kernels: Vec<_> = program.kernels.iter().collect();
-    let code = Arc::new(Code::compile(&kernels, threads)?);
+    let code = Arc::new(Code::compile_for(&kernels, &program.target, threads)?);
     let host = |host: &HostText| resolve(host).map_err(|reason| LoadError::Host { op: host.name.clone(), reason });
     Ok(Plan {
         inputs: program.inputs.clone(),

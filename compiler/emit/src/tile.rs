@@ -18,8 +18,8 @@ pub(super) fn signature(module: &impl Module, tile: &Tile) -> Signature {
     super::integers(module, tile.ptrs + tile.counts)
 }
 
-/// Fills `func` with the code of a verified tile of four lanes.
-pub(super) fn build(tile: &Tile, config: TargetFrontendConfig, func: &mut Function) {
+/// Fills `func` with the code of a verified tile of four lanes; `fused` says whether the target multiplies and adds at once.
+pub(super) fn build(tile: &Tile, fused: bool, config: TargetFrontendConfig, func: &mut Function) {
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(func, &mut context);
     let entry = b.create_block();
@@ -27,7 +27,7 @@ pub(super) fn build(tile: &Tile, config: TargetFrontendConfig, func: &mut Functi
     b.switch_to_block(entry);
     let params = b.block_params(entry).to_vec();
     let ptrs = (0..tile.ptrs).map(|i| (Ptr(i as u32), params[i])).collect();
-    let mut emit = Emit { b, regs: HashMap::new(), ptrs, counts: params[tile.ptrs..].to_vec() };
+    let mut emit = Emit { b, regs: HashMap::new(), ptrs, counts: params[tile.ptrs..].to_vec(), fused };
     emit.body(&tile.body);
     emit.b.ins().return_(&[]);
     emit.b.seal_all_blocks();
@@ -39,6 +39,8 @@ struct Emit<'a> {
     regs: HashMap<Reg, Value>,
     ptrs: HashMap<Ptr, Value>,
     counts: Vec<Value>,
+    /// Whether the target multiplies and adds at once.
+    fused: bool,
 }
 
 /// Accesses never trap; alignment is not promised.
@@ -56,6 +58,16 @@ impl Emit<'_> {
         body.iter().for_each(|inst| self.inst(inst));
     }
 
+    /// A multiplication and an addition, of one rounding where the target has an instruction for it: else Cranelift would
+    /// call the C library for each lane.
+    fn fma(&mut self, x: Value, y: Value, z: Value) -> Value {
+        if self.fused {
+            return self.b.ins().fma(x, y, z);
+        }
+        let product = self.b.ins().fmul(x, y);
+        self.b.ins().fadd(product, z)
+    }
+
     fn elem(&self, reg: Reg) -> Elem {
         match self.b.func.dfg.value_type(self.regs[&reg]) {
             types::F32X4 => Elem::F32,
@@ -69,7 +81,7 @@ impl Emit<'_> {
             Inst::ConstI(dst, value) => (dst, self.constant(types::I32X4, *value as u32)),
             Inst::Unary(dst, op, x) => (dst, self.unary(*op, self.elem(*x), self.regs[x])),
             Inst::Binary(dst, op, x, y) => (dst, self.binary(*op, self.elem(*x), self.regs[x], self.regs[y])),
-            Inst::Fma(dst, x, y, z) => (dst, self.b.ins().fma(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Fma(dst, x, y, z) => (dst, self.fma(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Dot2(dst, x, y, z) => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Dot4(dst, x, y, z) => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
             Inst::DotBf16(dst, x, y, z) => (dst, self.dot_bf16(self.regs[x], self.regs[y], self.regs[z])),
@@ -254,8 +266,8 @@ impl Emit<'_> {
             let low = self.b.ins().ishl(v, sixteen);
             self.cast(types::F32X4, low)
         });
-        let sum = self.b.ins().fma(high[0], high[1], z);
-        self.b.ins().fma(low[0], low[1], sum)
+        let sum = self.fma(high[0], high[1], z);
+        self.fma(low[0], low[1], sum)
     }
 
     fn compare(&mut self, op: Cmp, elem: Elem, x: Value, y: Value) -> Value {

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::nest::{Access, Kernel, call};
-use optc_kernel::target::Level;
 use optc_kernel::tile::{Binary, Cmp, Count, Mat, Mem, Product, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 
@@ -455,7 +454,7 @@ fn packed_bfloat16_matches_the_interpreter() {
         [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, -1e-40, -0.0, f32::MIN_POSITIVE];
     // Halfway between neighbours, above even and odd ones, and as little as there is beside it.
     let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f81_7fff, 0x7f7f_8000, 0x807f_ffff].map(f32::from_bits);
-    for isa in all_isas().into_iter().filter(|isa| isa.level >= Level::Bf16) {
+    for isa in all_isas().into_iter().filter(|isa| isa.needs.sums_halves()) {
         let step = 4 * isa.lanes() as i64;
         let mut b = TileBuilder::with_isa("pack_bf16", isa);
         let (s, d) = (b.ptr(), b.ptr());
@@ -512,7 +511,7 @@ fn dot_products_match_the_interpreter() {
 
 #[test]
 fn matrices_match_the_interpreter() {
-    for isa in all_isas().into_iter().filter(|isa| isa.level >= Level::Amx) {
+    for isa in all_isas().into_iter().filter(|isa| isa.needs.has_matrices()) {
         let mut src = bytes(16 * 64 + 16 * 80, 5);
         // Small whole numbers, so that no order of the sums is rounded.
         let whole = (0..2048).flat_map(|i| (((((i * 7 % 13) as f32 - 6.0).to_bits()) >> 16) as u16).to_le_bytes());

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel, call, for_loop};
-use optc_kernel::target::{Caches, Isa, Level};
+use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::{Binary, Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product, Tile, TileBuilder, Unary};
 
 /// A level of the memory and how fast one thread loads from it.
@@ -48,13 +48,13 @@ impl Work {
         }
     }
 
-    /// The first level with an instruction for it.
-    pub fn level(self) -> Level {
+    /// Whether a row has an instruction for it.
+    pub fn is_of(self, isa: &Isa) -> bool {
         match self {
-            Work::Fma => Level::Plain,
-            Work::Bytes => Level::Vnni,
-            Work::Bf16 => Level::Bf16,
-            Work::ByteMatrices | Work::Bf16Matrices => Level::Amx,
+            Work::Fma => true,
+            Work::Bytes => isa.needs.sums_bytes(),
+            Work::Bf16 => isa.needs.sums_halves(),
+            Work::ByteMatrices | Work::Bf16Matrices => isa.needs.has_matrices(),
         }
     }
 

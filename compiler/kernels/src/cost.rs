@@ -6,7 +6,7 @@
 pub mod int8;
 pub mod winograd;
 
-use optc_kernel::target::{Isa, Level};
+use optc_kernel::target::Isa;
 use optc_types::{CostModel, Numbers, Product};
 
 use crate::spmm::Form;
@@ -63,19 +63,19 @@ impl Costs {
         let lanes = isa.lanes();
         // A vector twice as wide does twice the work in the same time, in all forms.
         // Of hand-written prototypes: four times the rate of vectors in matrix registers.
-        let bytes = match isa.level {
-            Level::Plain => 36.0,
-            Level::Vnni | Level::Bf16 => 2.0 * 36.0,
-            Level::Amx => 8.0 * 36.0,
+        let bytes = match isa.needs {
+            has if has.has_matrices() => 8.0 * 36.0,
+            has if has.sums_bytes() => 2.0 * 36.0,
+            _ => 36.0,
         };
         let dense_rate = [21.5, bytes].map(|rate| rate * lanes as f64 / 4.0);
         // Where no instruction multiplies pairs, weights are widened and multiplied as `f32`: at the same rate, but for what is left
         // over where rows of pixels are no multiple of a tile (ResNet-50, AVX2: 0.97 of the rate). An instruction for pairs starts once a
         // cycle at least, where FMAs start twice at most; in matrix registers, hand-written prototypes were 9.8 times as fast as with FMAs.
-        let (pairs, depthwise) = match isa.level {
-            Level::Plain | Level::Vnni => (0.97, 1.2),
-            Level::Bf16 => (1.25, 0.8),
-            Level::Amx => (9.8, 0.8),
+        let (pairs, depthwise) = match isa.needs {
+            has if has.has_matrices() => (9.8, 0.8),
+            has if has.sums_halves() => (1.25, 0.8),
+            _ => (0.97, 1.2),
         };
         let halves = [pairs * dense_rate[0], 1.3 * lanes as f64, depthwise];
         let result_bytes = if lanes > 4 { 0.18 * 8.0 / lanes as f64 } else { 0.56 };

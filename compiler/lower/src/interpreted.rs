@@ -6,7 +6,7 @@ use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node};
-use optc_kernel::target::{ISAS, Target};
+use optc_kernel::target::ISAS;
 use optc_tensor::{DType, Random, Tensor};
 
 use super::{Options, lower};
@@ -29,7 +29,7 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
         panic!("a tensor")
     };
     for isa in ISAS {
-        let target = Target { isa, ..optc_emit::host::target() };
+        let target = optc_emit::host::target().with_isa(isa);
         let program = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
         program.verify().unwrap();
         let Val::Tensor(found) = program.interpret(&[Val::Tensor(input.clone())], &[]).unwrap().remove(0) else {

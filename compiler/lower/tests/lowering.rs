@@ -4,7 +4,7 @@
 
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_kernel::program::Decision;
-use optc_kernel::target::{Isa, Target};
+use optc_kernel::target::Isa;
 use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
@@ -47,7 +47,7 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
 
 fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
     let compiled =
-        lower(Verified::new(graph).unwrap(), &Target { isa, ..optc_emit::host::target() }, Options::default()).unwrap();
+        lower(Verified::new(graph).unwrap(), &optc_emit::host::target().with_isa(isa), Options::default()).unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);

@@ -7,7 +7,7 @@ use optc_ir::ops::quant::{QuantConv, QuantMatMul};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
-use optc_kernel::target::{ISAS, Target};
+use optc_kernel::target::ISAS;
 use optc_lower::{Options, lower};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tensor::{DType, Tensor};
@@ -153,7 +153,7 @@ impl Bytes {
         let inputs = [Val::Tensor(self.x.clone())];
         let want = run(&graph, &inputs).unwrap();
         for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
-            let target = Target { isa, ..optc_emit::host::target() };
+            let target = optc_emit::host::target().with_isa(isa);
             let compiled = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
             let name = format!("spmm_i8_{rows}x{cols}");
             let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.contains(&name));

@@ -55,7 +55,7 @@ pub fn all_isas() -> Vec<&'static Isa> {
 ///
 /// As [`run_jit`] does.
 pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn std::error::Error>> {
-    let here = |tile: &Tile| ISAS.iter().any(|isa| isa.runs(tile.lanes, tile.level) && optc_emit::host::has(isa));
+    let here = |tile: &Tile| ISAS.iter().any(|isa| isa.runs(tile.lanes, tile.features) && optc_emit::host::has(isa));
     if kernel.tiles.iter().all(here) {
         run_jit(kernel, buffers)?;
     } else {
@@ -71,7 +71,7 @@ pub fn run_here(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn 
 fn emulated(kernel: &Kernel) -> bool {
     let rows = std::env::var("OPTC_EMULATE_ROWS").unwrap_or_default();
     let mut listed = rows.split_whitespace().filter_map(Isa::by_name);
-    rows.is_empty() || listed.any(|isa| kernel.tiles.iter().all(|tile| isa.runs(tile.lanes, tile.level)))
+    rows.is_empty() || listed.any(|isa| kernel.tiles.iter().all(|tile| isa.runs(tile.lanes, tile.features)))
 }
 
 /// The row whose kernels snapshots show: every machine has it.

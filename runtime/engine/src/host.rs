@@ -23,14 +23,24 @@ fn detected() -> Features {
         };
     }
     let found = found! {
-        "avx2" => Avx2, "fma" => Fma, "avx512f" => Avx512F, "avx512bw" => Avx512Bw, "avx512dq" => Avx512Dq,
+        "sse4.1" => Sse41, "avx2" => Avx2, "fma" => Fma, "avx512f" => Avx512F, "avx512bw" => Avx512Bw, "avx512dq" => Avx512Dq,
         "avx512vl" => Avx512Vl, "avxvnni" => AvxVnni, "avx512vnni" => Avx512Vnni, "avx512bf16" => Avx512Bf16,
     };
     Features::of(&found.into_iter().flatten().chain(matrices()).collect::<Vec<_>>())
 }
 
-/// Other machines have none of them.
-#[cfg(not(all(target_arch = "x86_64", unix)))]
+#[cfg(all(target_arch = "aarch64", unix))]
+fn detected() -> Features {
+    let has = [
+        (std::arch::is_aarch64_feature_detected!("neon"), Feature::Neon),
+        (std::arch::is_aarch64_feature_detected!("dotprod"), Feature::DotProd),
+        (std::arch::is_aarch64_feature_detected!("i8mm"), Feature::I8mm),
+    ];
+    Features::of(&has.into_iter().filter(|(has, _)| *has).map(|(_, feature)| feature).collect::<Vec<_>>())
+}
+
+/// Of other machines nothing is known.
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), unix)))]
 fn detected() -> Features {
     Features::of(&[])
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use arbitrary::{Result, Unstructured};
 use optc_ir::{Graph, Op, Val, Verified, print};
 use optc_kernel::program::Point;
-use optc_kernel::target::{Isa, Target};
+use optc_kernel::target::Isa;
 use optc_lower::{Options, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, Pool};
@@ -96,7 +96,7 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
         let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
         PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
     }
-    let target = Target { isa: case.isa, ..optc_emit::host::target() };
+    let target = optc_emit::host::target().with_isa(case.isa);
     let lower = |tuning: Tuning| {
         let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
         lower(graph, &target, Options { tuning, threads: 1 }).map_err(|e| e.to_string())

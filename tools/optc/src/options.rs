@@ -58,9 +58,9 @@ pub struct TargetArgs {
     /// The instruction set to compile for, instead of the best of this machine
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
-    /// The row to compile for (see `optc targets`), with the caches that it has as a rule instead of this machine's:
-    /// the same target gives the same program everywhere
-    #[arg(long, value_name = "ROW", conflicts_with = "isa")]
+    /// What to compile for instead of this machine: a row of `optc targets`, or a triple such as `aarch64-linux`, of which
+    /// --isa picks a row; the same target gives the same program everywhere
+    #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
@@ -78,8 +78,8 @@ impl TargetArgs {
     /// The machine profile cannot be used.
     pub fn options(&self) -> Outcome<Options> {
         Ok(Options {
-            isa: self.target.clone().or_else(|| self.isa.clone()),
-            row_caches: self.target.is_some(),
+            isa: self.isa.clone(),
+            target: self.target.clone(),
             precision: match self.precision {
                 Precision::F32 => optc::Precision::F32,
                 Precision::Bf16 => optc::Precision::Bf16,

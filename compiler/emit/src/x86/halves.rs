@@ -8,7 +8,6 @@ use super::bank::Full;
 use super::memory::Elements;
 use super::{LANES, Walk, low};
 use iced_x86::{Code, Register};
-use optc_kernel::target::Level;
 use optc_kernel::tile::Reg;
 
 /// Bits of a bfloat16.
@@ -141,7 +140,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn store_halves_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
-        let (code, t) = if self.tile.level >= Level::Bf16 {
+        let (code, t) = if self.tile.features.sums_halves() {
             let t = self.temporary()?;
             self.ins(Code::EVEX_Vcvtneps2bf16_ymm_k1z_zmmm512b32, &[Op::Half(t), Op::R(x)]);
             (Code::EVEX_Vmovdqu16_ymmm256_k1z_ymm, Op::Half(t))

@@ -4,8 +4,8 @@
 //! A value that is defined outside of a loop and used in it is used at the loop's end as well: the next turn needs it. The
 //! same numbering is made again by the emitter as it walks along.
 
-use optc_kernel::target::Level;
 use optc_kernel::tile::{Binary, Count, Inst, Load, Loop, Mem, Ptr, Reg, Tile};
+use optc_types::Features;
 use std::collections::HashMap;
 
 /// A load that its only user does itself: where the memory is.
@@ -65,7 +65,7 @@ fn defined(inst: &Inst) -> Option<Reg> {
 }
 
 /// Whether an instruction can take its operand `reg` from memory.
-fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
+fn takes_memory(inst: &Inst, reg: Reg, features: Features) -> bool {
     match inst {
         Inst::Binary(_, op, x, y) => {
             let commutes = matches!(op, Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor);
@@ -74,7 +74,7 @@ fn takes_memory(inst: &Inst, reg: Reg, level: Level) -> bool {
         Inst::Fma(_, x, y, z) => [x, y, z].into_iter().filter(|&&r| r == reg).count() == 1,
         Inst::Dot2(_, x, y, z) => x != y && *y == reg && *z != reg,
         // Without an instruction of its own, both factors are taken apart in registers.
-        Inst::Dot4(_, x, y, z) => level >= Level::Vnni && x != y && *y == reg && *z != reg,
+        Inst::Dot4(_, x, y, z) => features.sums_bytes() && x != y && *y == reg && *z != reg,
         // The emulator that stands in for such a machine sums otherwise with an operand in memory: that form has not been seen to work.
         Inst::DotBf16(..) | Inst::PackBf16(..) => false,
         Inst::Cmp(_, _, x, y) => x != y && *y == reg,
@@ -105,7 +105,7 @@ impl Live {
             ptr_depth: (0..tile.ptrs).map(|p| (Ptr(p as u32), 0)).collect(),
             uses: Vec::new(),
             lanes: tile.lanes,
-            level: tile.level,
+            features: tile.features,
         };
         let sizes = sizes(&tile.body);
         walk.live.ptrs = sizes.ptrs.max(tile.ptrs);
@@ -197,7 +197,7 @@ struct Walk {
     /// How often each register is used.
     uses: Vec<usize>,
     lanes: usize,
-    level: Level,
+    features: Features,
 }
 
 impl Walk {
@@ -327,7 +327,7 @@ impl Walk {
                     for r in operands(inst) {
                         if let Some(folded) = open.remove(&r)
                             && !one
-                            && takes_memory(inst, r, self.level)
+                            && takes_memory(inst, r, self.features)
                         {
                             one = true;
                             self.live.folded.insert(r, folded);

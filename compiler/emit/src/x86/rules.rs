@@ -5,7 +5,6 @@ use super::bank::{At, Full};
 use super::matrix::matrix;
 use super::{Walk, general, lanes_of, vector};
 use iced_x86::{Code, Register};
-use optc_kernel::target::Level;
 use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
 
 /// Conditions of `vcmpps`: quiet but for the equalities, which have always been.
@@ -275,7 +274,7 @@ impl Walk<'_> {
     /// One instruction where there is one. Else the even bytes as pairs of 16 bits, then the odd ones: exact, as the
     /// saturating product of bytes is not.
     fn dot4(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        if self.tile.level >= Level::Vnni {
+        if self.tile.features.sums_bytes() {
             return self.accumulate(Code::VEX_Vpdpbusd_ymm_ymm_ymmm256, dst, [x, y, z]);
         }
         let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
@@ -296,7 +295,7 @@ impl Walk<'_> {
 
     /// One instruction where there is one. Else the halves as `f32`, and two FMAs.
     fn dot_bf16(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        if self.tile.level >= Level::Bf16 {
+        if self.tile.features.sums_halves() {
             return self.accumulate(Code::EVEX_Vdpbf16ps_zmm_k1z_zmm_zmmm512b32, dst, [x, y, z]);
         }
         let (a, b, high) = (self.reg(x)?, self.reg(y)?, self.lanes(0xffff_0000));

@@ -324,7 +324,7 @@ impl Kernel {
     /// Lets tiles that store bfloat16 use what the target has for it.
     pub fn rounding_on(mut self, isa: &Isa) -> Kernel {
         for tile in self.tiles.iter_mut().filter(|t| t.lanes == isa.lanes() && t.stores(Mem::Bf16)) {
-            tile.level = isa.level;
+            tile.features = isa.needs.of_tiles();
         }
         self
     }

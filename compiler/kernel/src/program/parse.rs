@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
-use optc_types::{Cursor, HostText, Numbers, ParseError, Product, TensorType};
+use optc_types::{Cursor, Feature, Features, HostText, Numbers, ParseError, Product, TensorType};
 
 use super::Program;
 use crate::nest::{Kernel, parse_kernel};
@@ -94,11 +94,40 @@ impl Parser<'_> {
         let name = self.cursor.take_while(|c| !c.is_whitespace());
         let isa = Isa::by_name(name);
         let isa = isa.ok_or_else(|| self.cursor.error(format!("there is no instruction set `{name}`")))?;
+        self.cursor.expect("on")?;
+        self.cursor.skip();
+        let triple = self.cursor.take_while(|c| !c.is_whitespace());
+        let known = Target::parse_triple(triple).filter(|(arch, _)| isa.arch.is_none_or(|own| own == *arch));
+        let (arch, system) =
+            known.ok_or_else(|| self.cursor.error(format!("there is no target `{triple}` with `{name}`")))?;
+        let row = Target::of_triple(arch, system, isa);
+        let features = row.features.union(self.features()?);
         let mut size = |word| {
             self.cursor.expect(word)?;
             self.cursor.number()
         };
-        Ok(Target { isa, caches: Caches { l1: size("l1")?, l2: size("l2")?, l3: size("l3")? } })
+        Ok(Target { features, caches: Caches { l1: size("l1")?, l2: size("l2")?, l3: size("l3")? }, ..row })
+    }
+
+    /// What a target has beyond its row, up to the sizes of its caches.
+    fn features(&mut self) -> Result_<Features> {
+        let mut features = Features::default();
+        if !self.cursor.eat("with") {
+            return Ok(features);
+        }
+        loop {
+            self.cursor.skip();
+            let before = self.cursor.clone();
+            let word = self.cursor.take_while(|c| !c.is_whitespace());
+            match Feature::from_word(word) {
+                Some(feature) => features = features.and(&[feature]),
+                None if word == "l1" => {
+                    self.cursor = before;
+                    return Ok(features);
+                }
+                None => return Err(self.cursor.error(format!("there is no feature `{word}`"))),
+            }
+        }
     }
 
     /// A letter and the number behind it.

@@ -58,12 +58,7 @@ impl Printer {
     }
 
     fn program(&mut self, p: &Program) {
-        let caches = p.target.caches;
-        let _ = writeln!(
-            self.text,
-            "program for {} l1 {} l2 {} l3 {} {{",
-            p.target.isa.name, caches.l1, caches.l2, caches.l3
-        );
+        let _ = writeln!(self.text, "program for {} {{", p.target);
         for tensor in &p.constants {
             self.constant("const", tensor);
         }

@@ -19,14 +19,15 @@
 use super::{
     Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary,
 };
-use crate::target::{Isa, Level};
+use crate::target::Isa;
+use optc_types::Features;
 use std::collections::HashMap;
 
 /// Builds one tile, instruction after instruction.
 pub struct TileBuilder {
     name: String,
     lanes: usize,
-    level: Level,
+    features: Features,
     ptrs: u32,
     params: usize,
     counts: usize,
@@ -40,14 +41,14 @@ pub struct TileBuilder {
 impl TileBuilder {
     /// Starts a tile of `lanes` lanes (those of the target's row).
     pub fn new(name: impl Into<String>, lanes: usize) -> Self {
-        let (name, level, elems) = (name.into(), Level::Plain, Vec::new());
+        let (name, features, elems) = (name.into(), Features::default(), Vec::new());
         let (bodies, constants) = (vec![Vec::new()], vec![HashMap::new()]);
-        TileBuilder { name, lanes, level, ptrs: 0, params: 0, counts: 0, elems, bodies, constants }
+        TileBuilder { name, lanes, features, ptrs: 0, params: 0, counts: 0, elems, bodies, constants }
     }
 
     /// Starts a tile whose machine code may use all that a row of the target table has.
     pub fn with_isa(name: impl Into<String>, isa: &Isa) -> Self {
-        TileBuilder { level: isa.level, ..TileBuilder::new(name, isa.lanes()) }
+        TileBuilder { features: isa.needs.of_tiles(), ..TileBuilder::new(name, isa.lanes()) }
     }
 
     /// Lanes of a register.
@@ -56,8 +57,8 @@ impl TileBuilder {
     }
 
     /// What the tile may use beyond plain vectors.
-    pub fn level(&self) -> Level {
-        self.level
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Declares the next pointer parameter. All are declared before the first derived pointer.
@@ -76,8 +77,8 @@ impl TileBuilder {
     /// Ends the tile.
     pub fn finish(mut self) -> Tile {
         let body = self.bodies.pop().unwrap_or_default();
-        let TileBuilder { name, lanes, level, params, counts, .. } = self;
-        Tile { name, lanes, level, ptrs: params, counts, body }
+        let TileBuilder { name, lanes, features, params, counts, .. } = self;
+        Tile { name, lanes, features, ptrs: params, counts, body }
     }
 
     /// What a register holds.

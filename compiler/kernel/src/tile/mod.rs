@@ -13,7 +13,7 @@
 //!
 //! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
 
-use crate::target::Level;
+use optc_types::Features;
 
 pub mod build;
 pub mod interp;
@@ -44,7 +44,7 @@ pub const MATRIX_ROWS: usize = 16;
 /// Bytes of a row of a matrix register.
 pub const MATRIX_BYTES: usize = 64;
 
-/// A matrix register of a target that has them ([`Level::Amx`]): 16 rows of 64 bytes. They are written again and again, unlike
+/// A matrix register of a target that has them ([`Features::has_matrices`]): 16 rows of 64 bytes. They are written again and again, unlike
 /// all else in a tile; between a call that configures them and one that releases them they keep their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mat(pub u8);
@@ -322,7 +322,7 @@ pub struct Tile {
     /// Lanes of every register.
     pub lanes: usize,
     /// What its machine code may use beyond plain vector instructions; what the tile means does not depend on it.
-    pub level: Level,
+    pub features: Features,
     /// How many pointer parameters: they are `Ptr(0)..Ptr(ptrs)`.
     pub ptrs: usize,
     /// How many trip-count parameters.

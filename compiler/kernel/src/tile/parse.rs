@@ -2,7 +2,7 @@
 
 use super::verify::{TileError, verify};
 use super::{Binary, Carry, Cmp, Count, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary};
-use crate::target::Level;
+use optc_types::{Feature, Features};
 
 /// Parses one tile and verifies it.
 ///
@@ -85,10 +85,12 @@ fn tile(lines: &mut Lines<'_>) -> Result<Tile, TileError> {
     let Some(name) = w.word().strip_prefix('@') else { return w.error("a name") };
     w.expect("lanes")?;
     let lanes = w.number()?;
-    let mut level = Level::Plain;
-    if w.peek() == "level" {
+    let mut features = Features::default();
+    if w.peek() == "with" {
         w.at += 1;
-        level = w.named(Level::from_word, "a level")?;
+        while w.peek() != "ptrs" {
+            features = features.and(&[w.named(Feature::from_word, "a feature")?]);
+        }
     }
     w.expect("ptrs")?;
     let ptrs = w.number()?;
@@ -96,7 +98,7 @@ fn tile(lines: &mut Lines<'_>) -> Result<Tile, TileError> {
     let counts = w.number()?;
     w.expect("{")?;
     w.end()?;
-    Ok(Tile { name: name.to_owned(), lanes, level, ptrs, counts, body: body(lines, 0)? })
+    Ok(Tile { name: name.to_owned(), lanes, features, ptrs, counts, body: body(lines, 0)? })
 }
 
 fn body(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<Inst>, TileError> {

@@ -1,7 +1,6 @@
 //! The text form of tiles: one instruction a line, registers `v0`, pointers `p0`, constants as bits.
 
 use super::{Count, Elem, Inst, Load, Mem, Tile};
-use crate::target::Level;
 use std::fmt::{self, Display, Formatter};
 
 /// Spells the variants of an enum as words, both ways.
@@ -50,8 +49,8 @@ impl Mem {
 impl Display for Tile {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "tile @{} lanes {}", self.name, self.lanes)?;
-        if self.level != Level::Plain {
-            write!(f, " level {}", self.level.word())?;
+        if !self.features.is_empty() {
+            write!(f, " with {}", self.features)?;
         }
         writeln!(f, " ptrs {} counts {} {{", self.ptrs, self.counts)?;
         body(f, &self.body, 1)?;

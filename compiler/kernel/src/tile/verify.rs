@@ -8,7 +8,6 @@
 //! - count parameters exist; loops nest at most [`MAX_DEPTH`] deep.
 
 use super::{Binary, Count, Elem, Inst, Load, Loop, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, Unary};
-use crate::target::Level;
 use std::collections::HashMap;
 
 /// Why a tile is not well formed.
@@ -121,19 +120,22 @@ impl Check<'_> {
         }
     }
 
-    fn level(&self) -> Result<(), TileError> {
-        if self.tile.level >= Level::Amx { Ok(()) } else { Err(TileError::Range("the level of a tile with matrices")) }
+    fn matrices(&self) -> Result<(), TileError> {
+        match self.tile.features.has_matrices() {
+            true => Ok(()),
+            false => Err(TileError::Range("the features of a tile with matrices")),
+        }
     }
 
     fn def_mat(&mut self, mat: Mat) -> Result<(), TileError> {
-        self.level()?;
+        self.matrices()?;
         let known = self.mats.get_mut(mat.0 as usize).ok_or(TileError::Range("a matrix"))?;
         *known = true;
         Ok(())
     }
 
     fn mat(&self, mat: Mat) -> Result<(), TileError> {
-        self.level()?;
+        self.matrices()?;
         match self.mats.get(mat.0 as usize) {
             Some(true) => Ok(()),
             _ => Err(TileError::Range("a matrix")),
@@ -176,8 +178,8 @@ impl Check<'_> {
                 self.def(*dst, Elem::F32)
             }
             Inst::PackBf16(dst, x, y) => {
-                if self.tile.level < Level::Bf16 {
-                    return Err(TileError::Range("the level of a tile that packs bfloat16"));
+                if !self.tile.features.sums_halves() {
+                    return Err(TileError::Range("the features of a tile that packs bfloat16"));
                 }
                 [x, y].into_iter().try_for_each(|r| self.want(*r, Elem::F32))?;
                 self.def(*dst, Elem::I32)
@@ -214,7 +216,7 @@ impl Check<'_> {
                 }
                 self.def(*dst, elem)
             }
-            Inst::MatConfigure | Inst::MatRelease => self.level(),
+            Inst::MatConfigure | Inst::MatRelease => self.matrices(),
             Inst::MatZero(m) => self.def_mat(*m),
             Inst::MatLoad { dst, ptr, .. } => {
                 self.ptr(*ptr)?;

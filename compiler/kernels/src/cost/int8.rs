@@ -58,6 +58,9 @@ pub const RATES: &[(&str, Option<&str>, Rates)] = &[
     // Vectors half as long as those of `avx512-vnni`, on units that are half as wide as they could be there.
     ("avx2-vnni", None, Rates { f32: 58_500, int8: 117_100, staged: 39_900 }),
     ("avx2", Some("Zen 4"), Rates { f32: 58_500, int8: 86_200, staged: 39_900 }),
+    // A quarter of what `portable` does at four times the clock and width of units that small cores have.
+    ("aarch64-neon", None, Rates { f32: 13_000, int8: 20_000, staged: 15_000 }),
+    ("wasm32-simd128", None, Rates { f32: 13_000, int8: 13_000, staged: 15_000 }),
     ("portable", Some("Zen 4"), Rates { f32: 26_600, int8: 40_100, staged: 34_600 }),
 ];
 

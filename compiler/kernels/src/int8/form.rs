@@ -1,6 +1,6 @@
 //! The forms of narrow products: what is multiplied, and by which instructions.
 
-use optc_kernel::target::{Isa, Level};
+use optc_kernel::target::Isa;
 use optc_kernel::tile::{MATRIX_ROWS, Mem};
 
 /// How pixels are staged and weights packed.
@@ -29,23 +29,20 @@ const FEW_PIXELS: usize = 4;
 impl Form {
     /// The fastest form of a target for constant weights without their zero points, and so many pixels side by side.
     pub fn choose(isa: &Isa, pixels: usize, weights: &[i16]) -> Form {
-        match isa.level {
-            Level::Plain => Form::Pairs,
-            _ if weights.iter().any(|&w| i8::try_from(w).is_err()) => Form::Pairs,
-            Level::Amx if pixels >= FEW_PIXELS => Form::ByteBlocks,
-            Level::Vnni | Level::Bf16 | Level::Amx => Form::Fours,
+        if !isa.needs.sums_bytes() || weights.iter().any(|&w| i8::try_from(w).is_err()) {
+            return Form::Pairs;
         }
+        if isa.needs.has_matrices() && pixels >= FEW_PIXELS { Form::ByteBlocks } else { Form::Fours }
     }
 
     /// The form of a target for products of bfloat16 of taps of `k` elements, which are single pixels where the window is one column wide.
     pub fn bf16(isa: &Isa, pixels: usize, k: usize, single: bool) -> Form {
         // What is behind a tap may be no number, which no weight of zero takes out; single pixels are staged between zeros.
         let blocked = k.is_multiple_of(2 * BLOCK) || single && k >= BLOCK;
-        match isa.level {
-            Level::Plain | Level::Vnni => Form::Widened,
-            Level::Amx if pixels >= FEW_PIXELS && blocked => Form::HalfBlocks,
-            Level::Bf16 | Level::Amx => Form::Halves,
+        if !isa.needs.sums_halves() {
+            return Form::Widened;
         }
+        if isa.needs.has_matrices() && pixels >= FEW_PIXELS && blocked { Form::HalfBlocks } else { Form::Halves }
     }
 
     /// Whether sums are `f32`.

@@ -1,7 +1,7 @@
 //! The staged copy of source rows between zeros for the padding: 16-bit integers without their zero point,
 //! unsigned bytes, or what was rounded to bfloat16.
 
-use optc_kernel::target::{Isa, Level};
+use optc_kernel::target::Isa;
 use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
 use super::{Form, NarrowProduct};
@@ -117,7 +117,7 @@ fn rounded(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) 
         Some(more) if more > 0 => b.load_n(Mem::F32, src, at + 4 * lanes as i64, more),
         _ => first,
     };
-    if b.level() >= Level::Bf16 {
+    if b.features().sums_halves() {
         return b.pack_bf16(first, second);
     }
     let mut half = |odd: usize| {

@@ -3,7 +3,7 @@
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
-use optc_kernel::target::{Isa, Target};
+use optc_kernel::target::Isa;
 use optc_lower::{Options, lower};
 use optc_runtime::Pool;
 use optc_tensor::{DType, Tensor};
@@ -64,7 +64,7 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 /// What the kernels of the op give, which it must have, on an instruction set.
 pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
-    let target = Target { isa, ..optc_emit::host::target() };
+    let target = optc_emit::host::target().with_isa(isa);
     let compiled = lower(Verified::new(graph).unwrap(), &target, Options::default()).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");

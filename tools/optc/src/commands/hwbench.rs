@@ -161,7 +161,7 @@ fn measure(isa: &Isa, machine: &Caches, args: &Args) -> Result<Measured, EmitErr
     gemm.measure(); // touches the memory
     let rounds: Vec<(f64, f64)> = (0..args.rounds).map(|_| (peak.measure(), gemm.measure())).collect();
     let best = |of: fn(&(f64, f64)) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
-    let narrow = Work::ALL.into_iter().filter(|&work| work != Work::Fma && isa.level >= work.level());
+    let narrow = Work::ALL.into_iter().filter(|&work| work != Work::Fma && work.is_of(isa));
     let narrow_peaks = narrow.map(|work| narrow_peak(isa, work, args.rounds)).collect::<Result<_, _>>()?;
     Ok(Measured {
         narrow_peaks,

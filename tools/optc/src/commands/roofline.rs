@@ -81,7 +81,7 @@ struct Roofs {
 impl Roofs {
     fn measure(isa: &'static Isa) -> Result<Roofs, EmitError> {
         let peak = |work: Work| -> Result<f64, EmitError> {
-            if isa.level < work.level() {
+            if !work.is_of(isa) {
                 return Ok(0.0);
             }
             let peak = Peak::of(isa, work)?;

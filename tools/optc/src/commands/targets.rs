@@ -1,6 +1,6 @@
 //! `optc targets`: the rows that models can be compiled for.
 
-use optc_kernel::target::{Caches, Emitter, ISAS, Isa};
+use optc_kernel::target::{Caches, Emitter, ISAS, Isa, Target};
 use optc_kernels::cost::int8::Rates;
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ struct TargetsReport {
 #[derive(Debug, Serialize)]
 struct TargetLine {
     name: &'static str,
+    /// The triple that it stands for by itself.
+    triple: String,
     /// What a CPU must have.
     features: Vec<&'static str>,
     vector_bits: usize,
@@ -35,10 +37,11 @@ struct TargetLine {
 }
 
 impl TargetLine {
-    fn of(isa: &Isa) -> TargetLine {
+    fn of(isa: &'static Isa) -> TargetLine {
         let Caches { l1, l2, l3 } = isa.caches;
         TargetLine {
             name: isa.name,
+            triple: Target::of(isa).triple(),
             features: isa.needs.iter().map(|f| f.word()).collect(),
             vector_bits: isa.vector_bits,
             vector_registers: isa.vector_regs,
@@ -74,6 +77,7 @@ impl Report for TargetsReport {
             };
             vec![
                 t.name.to_owned(),
+                t.triple.clone(),
                 here.to_owned(),
                 t.vector_bits.to_string(),
                 t.caches.map(|bytes| units::bytes(bytes as u64)).join(", "),
@@ -82,6 +86,6 @@ impl Report for TargetsReport {
             ]
         };
         let rows: Vec<_> = self.targets.iter().map(row).collect();
-        table::render(&["target", "here", "vector bits", "caches", "speeds of", "needs"], &rows)
+        table::render(&["target", "triple", "here", "vector bits", "caches", "speeds of", "needs"], &rows)
     }
 }

@@ -60,6 +60,7 @@ fn targets_are_listed() {
     let rows = listed["targets"].as_array().unwrap();
     let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
     assert_eq!(row("portable")["here"], true);
+    assert_eq!(row("aarch64-neon")["triple"], "aarch64-linux");
     assert_eq!(row("amx")["measured_on"], serde_json::Value::Null);
     assert!(row("avx512-vnni")["features"].as_array().unwrap().iter().any(|f| f == "avx512vnni"));
     assert!(rows.iter().any(|row| row["name"] == listed["host"] && row["here"] == true));
@@ -74,17 +75,32 @@ fn programs_are_written_for_any_target() {
         line(folder.path(), &format!("compile {{lenet.onnx}} {shape} {target} -o @{out}.prog --json"))
     };
     let text = |out: &str| std::fs::read_to_string(folder.path().join(format!("{out}.prog"))).unwrap();
-    for target in ["amx", "avx2", "portable"] {
+    for (target, triple) in [
+        ("amx", "x86_64-linux"),
+        ("avx2", "x86_64-linux"),
+        ("portable", "x86_64-linux"),
+        ("aarch64-neon", "aarch64-linux"),
+        ("wasm32-simd128", "wasm32-unknown"),
+    ] {
         let report = json(&emit(&format!("--target {target}"), target), 0);
         assert_eq!(report["isa"], target);
         assert!(report["kernels"].as_u64() > Some(0) && folder.path().join(format!("{target}.npz")).exists());
-        assert!(text(target).starts_with(&format!("program for {target} l1 ")));
+        assert!(text(target).starts_with(&format!("program for {target} on {triple} l1 ")));
     }
     // By a process of its own, the same text.
     json(&emit("--target amx", "again"), 0);
     assert_eq!(text("amx"), text("again"));
+    // A triple is its least row, or the one that is picked.
+    json(&emit("--target aarch64-linux", "again"), 0);
+    assert_eq!(text("aarch64-neon"), text("again"));
+    json(&emit("--target x86_64-linux --isa amx", "again"), 0);
+    assert_eq!(text("amx"), text("again"));
     assert_eq!(code(&emit("--target mmx", "none")), 2);
+    assert_eq!(code(&emit("--target aarch64-linux --isa avx2", "none")), 2);
     assert_eq!(code(&emit("--target amx --isa avx2", "none")), 2);
+    let run = line(folder.path(), "bench {lenet.onnx} --shape input:1x1x28x28 --target wasm32-simd128");
+    assert_eq!(code(&run), 4, "{}", stderr(&run));
+    assert!(stderr(&run).contains("this machine cannot run `wasm32-simd128`"), "{}", stderr(&run));
     let open = line(folder.path(), "compile {lenet.onnx} --emit program -o @open.prog");
     assert_eq!(code(&open), 2, "{}", stderr(&open));
     assert!(stderr(&open).contains("`input`"), "{}", stderr(&open));
