@@ -224,8 +224,8 @@ fn too_few_zeros_run_as_none_do() {
             Compiler::new(options.clone()).compile_graph(g).unwrap().plan_for(&inputs).unwrap()
         };
         let (none, half) = (compiled(0), compiled(50));
-        assert_eq!(none.plan.steps, half.plan.steps, "on {}", isa.name);
-        assert_eq!(none.plan.buffers, half.plan.buffers, "on {}", isa.name);
+        assert_eq!(none.plan.flow.steps, half.plan.flow.steps, "on {}", isa.name);
+        assert_eq!(none.plan.flow.buffers, half.plan.flow.buffers, "on {}", isa.name);
         let choices: Vec<_> = half.report.iter().filter_map(|r| r.choice).collect();
         assert_eq!(choices.len(), 2);
         for c in choices {

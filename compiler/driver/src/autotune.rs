@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
         let seconds = |steps: &[Duration]| steps.iter().sum::<Duration>().as_secs_f64();
         let points = &self.plan.points;
         let mut times: BTreeMap<String, f64> = points.iter().map(|p| (p.key.clone(), 0.0)).collect();
-        for (step, time) in self.plan.plan.steps.iter().zip(&timings.steps) {
+        for (step, time) in self.plan.plan.flow.steps.iter().zip(&timings.steps) {
             let Step::Kernel(KernelStep { point, .. }) = step else { continue };
             let chain = successors(*point, |&p| points[p].within);
             for key in chain.map(|p| &points[p].key) {

@@ -39,15 +39,6 @@ pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Pla
     let kernels: Vec<_> = program.kernels.iter().collect();
     let code = Arc::new(Code::compile_for(&kernels, &program.target, threads)?);
     let host = |host: &HostText| resolve(host).map_err(|reason| LoadError::Host { op: host.name.clone(), reason });
-    Ok(Plan {
-        inputs: program.inputs.clone(),
-        outputs: program.outputs.clone(),
-        buffers: program.buffers.clone(),
-        constants: program.constants.clone(),
-        arena_bytes: program.arena_bytes,
-        values: program.values,
-        steps: program.steps.clone(),
-        hosts: program.hosts.iter().map(host).collect::<Result<_, _>>()?,
-        code,
-    })
+    let hosts = program.hosts.iter().map(host).collect::<Result<_, _>>()?;
+    Ok(Plan { flow: program.flow.clone(), hosts, code })
 }

@@ -2,7 +2,7 @@
 
 use optc_ir::{Encoding, Value};
 use optc_kernel::program::Program;
-use optc_types::steps::{Port, Slot, Step, Stored};
+use optc_types::steps::{Flow, Port, Slot, Step, Stored};
 
 use super::memory::{self, Kind};
 use super::{Declined, Loc, LowerError, Lowering, View, stored};
@@ -13,15 +13,10 @@ impl Lowering {
         let outputs = self.outputs()?;
         self.emit_held();
         let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
+        let (inputs, constants, values, steps) = (self.inputs, self.constants, self.values, self.steps);
         let mut program = Program {
             target: self.target,
-            inputs: self.inputs,
-            outputs,
-            buffers,
-            constants: self.constants,
-            arena_bytes,
-            values: self.values,
-            steps: self.steps,
+            flow: Flow { inputs, outputs, buffers, constants, arena_bytes, values, steps },
             kernels: self.kernels.into_iter().collect(),
             hosts: self.hosts,
             report: self.report,

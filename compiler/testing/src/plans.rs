@@ -62,11 +62,11 @@ pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &Pool, name: &str) ->
 }
 
 fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Result<Vec<Val>, GuardedError> {
-    let lengths: Vec<usize> = plan.buffers.iter().map(|b| b.bytes).collect();
+    let lengths: Vec<usize> = plan.flow.buffers.iter().map(|b| b.bytes).collect();
     let mut rooms = Rooms::new(&lengths, side);
-    for (i, buffer) in plan.buffers.iter().enumerate() {
+    for (i, buffer) in plan.flow.buffers.iter().enumerate() {
         let known = match buffer.place {
-            Place::Constant(constant) => Some(plan.constants[constant].bytes()),
+            Place::Constant(constant) => Some(plan.flow.constants[constant].bytes()),
             Place::Input(input) => inputs.get(input).and_then(Val::as_tensor).map(|t| t.bytes()),
             Place::Arena(_) | Place::Output(_) => None,
         };
@@ -77,12 +77,12 @@ fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Re
         }
     }
     let mut moved = plan.clone();
-    for (i, buffer) in moved.buffers.iter_mut().enumerate() {
+    for (i, buffer) in moved.flow.buffers.iter_mut().enumerate() {
         buffer.place = Place::Arena(rooms.offset(i));
     }
     let scratch = Rooms::new(&[plan.scratch_bytes() * pool.threads()], side);
     let (at, bytes) = rooms.map();
-    moved.arena_bytes = bytes;
+    moved.flow.arena_bytes = bytes;
     let (scratch_at, scratch_bytes) = (scratch.address(0), scratch.bytes(0).len());
     // SAFETY: both maps outlive the executor below, nobody else has their addresses, and every byte that a buffer of the plan or
     // a worker's scratch has can be read, and written where the plan says so.

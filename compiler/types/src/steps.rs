@@ -165,6 +165,25 @@ pub enum Step {
     },
 }
 
+/// What a compiled model does, whoever computes its kernels: what goes in and out, the bytes, and what is done in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The graph's inputs.
+    pub inputs: Vec<Port>,
+    /// The graph's outputs.
+    pub outputs: Vec<Port>,
+    /// The buffers.
+    pub buffers: Vec<Buffer>,
+    /// Weights and tables, as they are read by kernels.
+    pub constants: Vec<Tensor>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// How many values the run's table has.
+    pub values: usize,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+}
+
 impl Slot {
     /// The place in a buffer, if it is there.
     pub fn place_mut(&mut self) -> Option<&mut BufRef> {

@@ -81,7 +81,7 @@ unsafe impl Send for Executor {}
 impl Executor {
     /// An executor of `plan`.
     pub fn new(plan: Arc<Plan>) -> Executor {
-        let (outputs, values) = (vec![None; plan.outputs.len()], vec![None; plan.values]);
+        let (outputs, values) = (vec![None; plan.flow.outputs.len()], vec![None; plan.flow.values]);
         Executor { outputs, values, addresses: Vec::new(), args: Vec::new(), scratch: Arena::default(), plan }
     }
 
@@ -107,9 +107,9 @@ impl Executor {
         mut timings: Option<&mut Timings>,
     ) -> Result<Vec<Val>, RunError> {
         let plan = self.plan.clone();
-        check_inputs(&plan.inputs, inputs)?;
+        check_inputs(&plan.flow.inputs, inputs)?;
         self.values.iter_mut().for_each(|v| *v = None);
-        for (port, input) in plan.inputs.iter().zip(inputs) {
+        for (port, input) in plan.flow.inputs.iter().zip(inputs) {
             if let Slot::Value(i) = port.slot {
                 self.values[i] = Some(input.clone());
             }
@@ -119,12 +119,12 @@ impl Executor {
         let scratch_at = self.scratch.reserve(scratch * pool.threads())?;
         let start = Instant::now();
         if let Some(t) = timings.as_deref_mut() {
-            t.steps.resize(plan.steps.len(), Duration::ZERO);
+            t.steps.resize(plan.flow.steps.len(), Duration::ZERO);
             t.last.clear();
             t.runs += 1;
         }
         let deadline = Deadline::current();
-        for (i, step) in plan.steps.iter().enumerate() {
+        for (i, step) in plan.flow.steps.iter().enumerate() {
             deadline.check()?;
             let began = timings.is_some().then(|| start.elapsed());
             self.step(&plan, step, pool, (scratch_at, scratch))?;
@@ -135,23 +135,23 @@ impl Executor {
             }
         }
         deadline.check()?;
-        plan.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
+        plan.flow.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
     }
 
     /// Settles the address of every buffer for this run.
     fn place(&mut self, plan: &Plan, inputs: &[Val], arena: &mut Arena) -> Result<(), RunError> {
-        let base = arena.reserve(plan.arena_bytes).map_err(|e| no_arena(plan, e))?;
-        for (i, port) in plan.outputs.iter().enumerate() {
+        let base = arena.reserve(plan.flow.arena_bytes).map_err(|e| no_arena(plan, e))?;
+        for (i, port) in plan.flow.outputs.iter().enumerate() {
             if let Slot::Buffer(stored) = &port.slot {
                 self.make_output(i, stored)?;
             }
         }
         self.addresses.clear();
-        for buffer in &plan.buffers {
+        for buffer in &plan.flow.buffers {
             let address = match buffer.place {
                 // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`.
                 Place::Arena(offset) => base.wrapping_add(offset),
-                Place::Constant(i) => plan.constants[i].bytes().as_ptr().cast_mut(),
+                Place::Constant(i) => plan.flow.constants[i].bytes().as_ptr().cast_mut(),
                 Place::Input(i) => inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut(),
                 Place::Output(i) => match &mut self.outputs[i] {
                     Some(tensor) => tensor.bytes_mut()?.as_mut_ptr(),
@@ -175,7 +175,7 @@ impl Executor {
     fn output(&mut self, i: usize, port: &Port) -> Result<Val, RunError> {
         let missing = || RunError::MissingInput(port.name.clone());
         match &port.slot {
-            Slot::Buffer(Stored { at, .. }) if self.plan.buffers[at.buf].place == Place::Output(i) => {
+            Slot::Buffer(Stored { at, .. }) if self.plan.flow.buffers[at.buf].place == Place::Output(i) => {
                 self.outputs[i].clone().map(Val::from).ok_or_else(missing)
             }
             Slot::Buffer(stored) => Ok(self.read(stored)?.into()),
@@ -344,14 +344,15 @@ fn within_time(step: &KernelStep, pool: &Pool, call: &(dyn Fn(usize, u64, u64) +
 /// That the arena does not fit, and which result takes most of it.
 fn no_arena(plan: &Plan, error: RunError) -> RunError {
     let RunError::Memory(TensorError::Memory { error, .. }) = error else { return error };
-    let in_arena = |b: &usize| matches!(plan.buffers[*b].place, Place::Arena(_));
-    let Some(largest) = (0..plan.buffers.len()).filter(in_arena).max_by_key(|&b| plan.buffers[b].bytes) else {
+    let in_arena = |b: &usize| matches!(plan.flow.buffers[*b].place, Place::Arena(_));
+    let Some(largest) = (0..plan.flow.buffers.len()).filter(in_arena).max_by_key(|&b| plan.flow.buffers[b].bytes)
+    else {
         return RunError::Memory(error.into());
     };
     let writes = |k: &&KernelStep| k.args.last().is_some_and(|at| at.buf == largest);
     let info = plan.kernel_steps().find(writes).map(|k| &k.info);
     let loc = info.map_or_else(String::new, |info| info.loc.join(", "));
-    RunError::Arena { loc, bytes: Bytes(plan.buffers[largest].bytes), error }
+    RunError::Arena { loc, bytes: Bytes(plan.flow.buffers[largest].bytes), error }
 }
 
 fn fits(t: &Tensor, to: &Stored) -> bool {

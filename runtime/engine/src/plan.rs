@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use optc_tensor::{ALIGN, Tensor};
+use optc_tensor::ALIGN;
 use optc_types::HostOp;
-pub use optc_types::steps::{BufId, BufRef, Buffer, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
+pub use optc_types::steps::{BufId, BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
 
 use crate::kernel::KernelFn;
 
@@ -26,20 +26,8 @@ pub unsafe trait KernelCode: Send + Sync + std::fmt::Debug {
 /// Everything that a run needs. See the [module](self).
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The graph's inputs.
-    pub inputs: Vec<Port>,
-    /// The graph's outputs.
-    pub outputs: Vec<Port>,
-    /// The buffers.
-    pub buffers: Vec<Buffer>,
-    /// Weights and tables, as they are read by kernels.
-    pub constants: Vec<Tensor>,
-    /// Bytes of the arena.
-    pub arena_bytes: usize,
-    /// How many values the run's table has.
-    pub values: usize,
-    /// What to do, in order.
-    pub steps: Vec<Step>,
+    /// What to do with which bytes.
+    pub flow: Flow,
     /// The ops that run on the host.
     pub hosts: Vec<Arc<dyn HostOp>>,
     /// The kernels' code.
@@ -49,7 +37,7 @@ pub struct Plan {
 impl Plan {
     /// Bytes of all constants that kernels read.
     pub fn constant_bytes(&self) -> usize {
-        self.constants.iter().map(|t| t.bytes().len()).sum()
+        self.flow.constants.iter().map(|t| t.bytes().len()).sum()
     }
 
     /// Bytes of scratch that each worker has: those of the kernel that needs most, to the next cache line.
@@ -59,11 +47,11 @@ impl Plan {
 
     /// The steps that are evaluated on the host.
     pub fn host_steps(&self) -> impl Iterator<Item = &HostStep> {
-        self.steps.iter().filter_map(|step| if let Step::Host(h) = step { Some(h) } else { None })
+        self.flow.steps.iter().filter_map(|step| if let Step::Host(h) = step { Some(h) } else { None })
     }
 
     /// The kernel steps.
     pub fn kernel_steps(&self) -> impl Iterator<Item = &KernelStep> {
-        self.steps.iter().filter_map(|step| if let Step::Kernel(k) = step { Some(k) } else { None })
+        self.flow.steps.iter().filter_map(|step| if let Step::Kernel(k) = step { Some(k) } else { None })
     }
 }

@@ -26,7 +26,7 @@ pub fn run(input: &[u8]) -> bool {
 /// A program's text with zeros for constants: what mutations begin with.
 pub fn seed(program: &Program) -> Option<Vec<u8>> {
     let mut program = program.clone();
-    for constant in &mut program.constants {
+    for constant in &mut program.flow.constants {
         *constant = Tensor::zeros(constant.dtype(), constant.shape()).ok()?;
     }
     let ProgramText { text, constants } = program.print();

@@ -8,21 +8,21 @@ use super::Program;
 impl Program {
     /// Drops buffers that neither a step nor a port names, and constants that no buffer shows.
     pub fn compact(&mut self) {
-        let mut used = vec![false; self.buffers.len()];
-        self.steps.iter().flat_map(|step| step.places()).for_each(|at| used[at.buf] = true);
+        let mut used = vec![false; self.flow.buffers.len()];
+        self.flow.steps.iter().flat_map(|step| step.places()).for_each(|at| used[at.buf] = true);
         self.ports().for_each(|at| used[at.buf] = true);
-        let mut needed = vec![false; self.constants.len()];
-        for (buffer, _) in self.buffers.iter().zip(&used).filter(|(_, used)| **used) {
+        let mut needed = vec![false; self.flow.constants.len()];
+        for (buffer, _) in self.flow.buffers.iter().zip(&used).filter(|(_, used)| **used) {
             if let Place::Constant(i) = buffer.place {
                 needed[i] = true;
             }
         }
         let (numbers, constants) = (renumbered(&used), renumbered(&needed));
-        self.steps.iter_mut().flat_map(|step| step.places_mut()).for_each(|at| at.buf = numbers[at.buf]);
+        self.flow.steps.iter_mut().flat_map(|step| step.places_mut()).for_each(|at| at.buf = numbers[at.buf]);
         self.ports().for_each(|at| at.buf = numbers[at.buf]);
-        keep(&mut self.buffers, &used);
-        keep(&mut self.constants, &needed);
-        for buffer in &mut self.buffers {
+        keep(&mut self.flow.buffers, &used);
+        keep(&mut self.flow.constants, &needed);
+        for buffer in &mut self.flow.buffers {
             if let Place::Constant(i) = &mut buffer.place {
                 *i = constants[*i];
             }
@@ -30,7 +30,7 @@ impl Program {
     }
 
     fn ports(&mut self) -> impl Iterator<Item = &mut BufRef> {
-        let ports = self.inputs.iter_mut().chain(&mut self.outputs);
+        let ports = self.flow.inputs.iter_mut().chain(&mut self.flow.outputs);
         ports.filter_map(|port| Slot::place_mut(&mut port.slot))
     }
 }

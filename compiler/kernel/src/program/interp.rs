@@ -61,19 +61,19 @@ impl Program {
     /// The inputs do not fit, a kernel reaches beside its buffers, or a host op refuses its operands. A program that
     /// does not [verify](Program::verify) may end in any of these.
     pub fn interpret(&self, inputs: &[Val], hosts: &[Arc<dyn HostOp>]) -> Result<Vec<Val>, InterpretError> {
-        let outputs = self.outputs.iter().map(|port| vec![0; stored(port).map_or(0, Stored::bytes)]).collect();
+        let outputs = self.flow.outputs.iter().map(|port| vec![0; stored(port).map_or(0, Stored::bytes)]).collect();
         let mut memory = Memory {
             program: self,
-            arena: vec![0xa5; self.arena_bytes],
+            arena: vec![0xa5; self.flow.arena_bytes],
             inputs: inputs.iter().map(|v| v.as_tensor().cloned()).collect(),
             outputs,
-            values: vec![None; self.values],
+            values: vec![None; self.flow.values],
         };
         memory.take(inputs)?;
-        for step in &self.steps {
+        for step in &self.flow.steps {
             memory.step(step, hosts)?;
         }
-        self.outputs.iter().map(|port| memory.slot(&port.slot)).collect()
+        self.flow.outputs.iter().map(|port| memory.slot(&port.slot)).collect()
     }
 }
 
@@ -83,10 +83,10 @@ fn stored(port: &Port) -> Option<&Stored> {
 
 impl Memory<'_> {
     fn take(&mut self, inputs: &[Val]) -> Result<(), InterpretError> {
-        if self.program.inputs.len() != inputs.len() {
+        if self.program.flow.inputs.len() != inputs.len() {
             return Err(InterpretError::Input(format!("{} inputs", inputs.len())));
         }
-        for (port, value) in self.program.inputs.iter().zip(inputs) {
+        for (port, value) in self.program.flow.inputs.iter().zip(inputs) {
             let fits = match &port.slot {
                 Slot::Buffer(s) => value.as_tensor().is_some_and(|t| t.dtype() == s.dtype && t.shape() == s.shape),
                 Slot::Value(_) | Slot::Constant(_) => port.ty.admits(&value.ty()),
@@ -183,9 +183,9 @@ impl Memory<'_> {
     }
 
     fn read(&self, at: BufRef, bytes: usize) -> Result<&[u8], InterpretError> {
-        let all: &[u8] = match self.program.buffers.get(at.buf).map(|b| b.place) {
+        let all: &[u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
             Some(Place::Arena(begin)) => self.arena.get(begin..).unwrap_or_default(),
-            Some(Place::Constant(i)) => self.program.constants.get(i).map(Tensor::bytes).unwrap_or_default(),
+            Some(Place::Constant(i)) => self.program.flow.constants.get(i).map(Tensor::bytes).unwrap_or_default(),
             Some(Place::Input(i)) => self.inputs.get(i).and_then(Option::as_ref).map(Tensor::bytes).unwrap_or_default(),
             Some(Place::Output(i)) => self.outputs.get(i).map(Vec::as_slice).unwrap_or_default(),
             None => &[],
@@ -195,7 +195,7 @@ impl Memory<'_> {
     }
 
     fn write(&mut self, at: BufRef, bytes: &[u8]) -> Result<(), InterpretError> {
-        let all: &mut [u8] = match self.program.buffers.get(at.buf).map(|b| b.place) {
+        let all: &mut [u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
             Some(Place::Arena(begin)) => self.arena.get_mut(begin..).unwrap_or_default(),
             Some(Place::Output(i)) => self.outputs.get_mut(i).map(Vec::as_mut_slice).unwrap_or_default(),
             Some(Place::Constant(_) | Place::Input(_)) | None => &mut [],

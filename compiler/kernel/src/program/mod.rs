@@ -17,7 +17,7 @@ pub use verify::ProgramError;
 
 use optc_tensor::Tensor;
 use optc_types::HostText;
-use optc_types::steps::{Buffer, Port, Step};
+use optc_types::steps::Flow;
 
 use crate::nest::Kernel;
 use crate::target::Target;
@@ -27,20 +27,8 @@ use crate::target::Target;
 pub struct Program {
     /// What it was made for.
     pub target: Target,
-    /// The graph's inputs.
-    pub inputs: Vec<Port>,
-    /// The graph's outputs.
-    pub outputs: Vec<Port>,
-    /// The buffers.
-    pub buffers: Vec<Buffer>,
-    /// Weights and tables, as they are read by kernels.
-    pub constants: Vec<Tensor>,
-    /// Bytes of the arena.
-    pub arena_bytes: usize,
-    /// How many values the run's table has.
-    pub values: usize,
-    /// What to do, in order.
-    pub steps: Vec<Step>,
+    /// What to do with which bytes.
+    pub flow: Flow,
     /// The kernels that steps name.
     pub kernels: Vec<Kernel>,
     /// The ops of the host that steps name.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use optc_tensor::Tensor;
-use optc_types::steps::{BufRef, Buffer, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
 use optc_types::{Cursor, Feature, Features, HostText, Numbers, ParseError, Product, TensorType};
 
 use super::Program;
@@ -64,22 +64,22 @@ impl Parser<'_> {
             match word {
                 "const" => {
                     let (name, tensor) = self.constant()?;
-                    program.constants.push(tensor.clone());
+                    program.flow.constants.push(tensor.clone());
                     named.insert(name, tensor);
                 }
                 "data" => {
                     let (name, tensor) = self.constant()?;
                     named.insert(name, tensor);
                 }
-                "input" => program.inputs.push(self.port(&named)?),
-                "output" => program.outputs.push(self.port(&named)?),
-                "arena" => program.arena_bytes = self.cursor.number()?,
-                "values" => program.values = self.cursor.number()?,
-                "buffer" => program.buffers.push(self.buffer(program.buffers.len())?),
+                "input" => program.flow.inputs.push(self.port(&named)?),
+                "output" => program.flow.outputs.push(self.port(&named)?),
+                "arena" => program.flow.arena_bytes = self.cursor.number()?,
+                "values" => program.flow.values = self.cursor.number()?,
+                "buffer" => program.flow.buffers.push(self.buffer(program.flow.buffers.len())?),
                 "host" => program.hosts.push(self.host(program.hosts.len(), &named)?),
                 "point" => program.points.push(self.point(program.points.len())?),
                 "node" => program.report.push(self.node()?),
-                word => program.steps.push(self.step(word, &named)?),
+                word => program.flow.steps.push(self.step(word, &named)?),
             }
         }
         Ok(program)
@@ -393,18 +393,6 @@ impl Parser<'_> {
 }
 
 fn empty(target: Target) -> Program {
-    Program {
-        target,
-        inputs: vec![],
-        outputs: vec![],
-        buffers: vec![],
-        constants: vec![],
-        arena_bytes: 0,
-        values: 0,
-        steps: vec![],
-        kernels: vec![],
-        hosts: vec![],
-        report: vec![],
-        points: vec![],
-    }
+    let (kernels, hosts, report, points) = (vec![], vec![], vec![], vec![]);
+    Program { target, flow: Flow::default(), kernels, hosts, report, points }
 }

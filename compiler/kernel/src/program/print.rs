@@ -59,18 +59,18 @@ impl Printer {
 
     fn program(&mut self, p: &Program) {
         let _ = writeln!(self.text, "program for {} {{", p.target);
-        for tensor in &p.constants {
+        for tensor in &p.flow.constants {
             self.constant("const", tensor);
         }
-        for (word, ports) in [("input", &p.inputs), ("output", &p.outputs)] {
+        for (word, ports) in [("input", &p.flow.inputs), ("output", &p.flow.outputs)] {
             for Port { name, ty, slot } in ports {
                 let slot = self.slot(slot);
                 self.line(format_args!("{word} {name:?} : {ty} = {slot}"));
             }
         }
-        self.line(format_args!("arena {}", p.arena_bytes));
-        self.line(format_args!("values {}", p.values));
-        for (b, buffer) in p.buffers.iter().enumerate() {
+        self.line(format_args!("arena {}", p.flow.arena_bytes));
+        self.line(format_args!("values {}", p.flow.values));
+        for (b, buffer) in p.flow.buffers.iter().enumerate() {
             let place = match buffer.place {
                 Place::Arena(at) => format!("arena {at}"),
                 Place::Constant(i) => format!("constant {i}"),
@@ -81,7 +81,7 @@ impl Printer {
         }
         p.hosts.iter().enumerate().for_each(|(i, host)| self.host(i, host));
         p.points.iter().enumerate().for_each(|(i, point)| self.point(i, point));
-        p.steps.iter().for_each(|step| self.step(step));
+        p.flow.steps.iter().for_each(|step| self.step(step));
         p.report.iter().for_each(|node| self.node(node));
         self.text.push_str("}\n");
         p.kernels.iter().for_each(|kernel| {

@@ -47,35 +47,35 @@ impl Program {
     /// # Errors
     /// The first rule that is broken.
     pub fn verify_steps(&self) -> Result<(), ProgramError> {
-        (0..self.buffers.len()).try_for_each(|b| self.buffer(b))?;
-        let filled = self.inputs.len() + self.steps.iter().map(results).sum::<usize>();
-        if self.values > filled {
+        (0..self.flow.buffers.len()).try_for_each(|b| self.buffer(b))?;
+        let filled = self.flow.inputs.len() + self.flow.steps.iter().map(results).sum::<usize>();
+        if self.flow.values > filled {
             return Err(error(
                 "P2",
                 "values".to_owned(),
-                format!("{} slots, of which {filled} are filled", self.values),
+                format!("{} slots, of which {filled} are filled", self.flow.values),
             ));
         }
-        let lives = vec![None; self.buffers.len()];
-        let mut check = Check { program: self, slots: vec![false; self.values], lives, at: String::new() };
-        check.ports(&self.inputs, 0, Use::Written)?;
-        for (i, step) in self.steps.iter().enumerate() {
+        let lives = vec![None; self.flow.buffers.len()];
+        let mut check = Check { program: self, slots: vec![false; self.flow.values], lives, at: String::new() };
+        check.ports(&self.flow.inputs, 0, Use::Written)?;
+        for (i, step) in self.flow.steps.iter().enumerate() {
             check.at = format!("step {i}");
             check.step(i, step)?;
         }
-        check.ports(&self.outputs, self.steps.len(), Use::Read)?;
+        check.ports(&self.flow.outputs, self.flow.steps.len(), Use::Read)?;
         apart(self, &check.lives)
     }
 
     /// Whether a buffer is within the arena, or as large as what it stands for.
     fn buffer(&self, b: BufId) -> Result<(), ProgramError> {
-        let buffer = &self.buffers[b];
+        let buffer = &self.flow.buffers[b];
         let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(Stored::bytes);
         let fits = match buffer.place {
-            Place::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.arena_bytes),
-            Place::Constant(i) => self.constants.get(i).is_some_and(|t| t.bytes().len() == buffer.bytes),
-            Place::Input(i) => of(&self.inputs, i) == Some(buffer.bytes),
-            Place::Output(i) => of(&self.outputs, i) == Some(buffer.bytes),
+            Place::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.flow.arena_bytes),
+            Place::Constant(i) => self.flow.constants.get(i).is_some_and(|t| t.bytes().len() == buffer.bytes),
+            Place::Input(i) => of(&self.flow.inputs, i) == Some(buffer.bytes),
+            Place::Output(i) => of(&self.flow.outputs, i) == Some(buffer.bytes),
         };
         let reason = || format!("{} bytes do not fit {:?}", buffer.bytes, buffer.place);
         if fits { Ok(()) } else { Err(error("P3", format!("buffer {b}"), reason())) }
@@ -125,7 +125,8 @@ impl Check<'_> {
             match &port.slot {
                 // The caller has written an input.
                 Slot::Buffer(s) if how == Use::Written => {
-                    let same = self.program.buffers.get(s.at.buf).is_some_and(|b| matches!(b.place, Place::Input(_)));
+                    let same =
+                        self.program.flow.buffers.get(s.at.buf).is_some_and(|b| matches!(b.place, Place::Input(_)));
                     if !same || s.at.offset != 0 {
                         return self.error("P3", "an input does not lie where inputs lie");
                     }
@@ -199,7 +200,7 @@ impl Check<'_> {
     }
 
     fn bytes(&mut self, at: BufRef, bytes: usize, step: usize, how: Use) -> Result<(), ProgramError> {
-        let Some(buffer) = self.program.buffers.get(at.buf) else {
+        let Some(buffer) = self.program.flow.buffers.get(at.buf) else {
             return self.error("P2", format!("there is no buffer {}", at.buf));
         };
         if at.offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes) {
@@ -235,8 +236,10 @@ struct Tenant {
 
 /// Checks that buffers of the arena which are needed at once are apart.
 fn apart(program: &Program, lives: &[Life]) -> Result<(), ProgramError> {
-    let place = |b: BufId| match program.buffers[b].place {
-        Place::Arena(begin) if program.buffers[b].bytes > 0 => Some((begin, begin + program.buffers[b].bytes)),
+    let place = |b: BufId| match program.flow.buffers[b].place {
+        Place::Arena(begin) if program.flow.buffers[b].bytes > 0 => {
+            Some((begin, begin + program.flow.buffers[b].bytes))
+        }
         _ => None,
     };
     let mut order: Vec<(usize, usize, BufId)> = Vec::new();

@@ -95,10 +95,10 @@ fn program(args: &Args, format: Format) -> Outcome {
     let report = ProgramReport {
         output: output.clone(),
         isa: program.target.isa.name,
-        steps: program.steps.len(),
+        steps: program.flow.steps.len(),
         kernels: program.kernels.len(),
         host_ops: program.hosts.len(),
-        arena_bytes: program.arena_bytes,
+        arena_bytes: program.flow.arena_bytes,
         constant_bytes: constants.iter().map(|(_, t)| t.bytes().len()).sum(),
     };
     emit(&report, format)?;

@@ -94,8 +94,8 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         session.run_timed(&values, Some(&mut timings))?;
     }
     let compiled = model.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())?;
-    let mut steps = lines(&compiled.plan.steps, &timings);
-    name_results(&mut steps, &compiled.plan.steps, &compiled.report);
+    let mut steps = lines(&compiled.plan.flow.steps, &timings);
+    name_results(&mut steps, &compiled.plan.flow.steps, &compiled.report);
     if let Some(path) = &args.trace {
         write_text(path, &trace(&steps, &timings))?;
     }

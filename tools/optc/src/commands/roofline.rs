@@ -134,7 +134,7 @@ pub fn kernels(model: &Model, compiled: &CompiledPlan, values: &[Val], options: 
     for _ in 0..RUNS {
         session.run_timed(values, Some(&mut timings))?;
     }
-    let steps = &compiled.plan.steps;
+    let steps = &compiled.plan.flow.steps;
     let mut lines = vec![];
     for ((step, time), node) in steps.iter().zip(&timings.steps).zip(steps::nodes(steps, &compiled.report)) {
         let Step::Kernel(kernel) = step else { continue };
