@@ -199,6 +199,11 @@ typedef struct OptcOptions {
      * truncated or written in place, the process ends by SIGBUS or results are wrong.
      */
     int copy;
+    /**
+     * Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does what it
+     * likes in this process: only for files that come from whom you would run a program of. 0: the graph is compiled.
+     */
+    int trust;
 } OptcOptions;
 
 /**

@@ -41,6 +41,9 @@ pub struct OptcOptions {
     /// beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
     /// truncated or written in place, the process ends by SIGBUS or results are wrong.
     pub copy: c_int,
+    /// Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does what it
+    /// likes in this process: only for files that come from whom you would run a program of. 0: the graph is compiled.
+    pub trust: c_int,
 }
 
 /// A compiler with these options; null stands for the defaults, with one thread.
@@ -60,6 +63,7 @@ pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, F
     }
     chosen.time_limit = (options.time_limit_ms > 0).then(|| Duration::from_millis(options.time_limit_ms as u64));
     chosen.copy = options.copy != 0;
+    chosen.trust = options.trust != 0;
     if !options.passes.is_null() {
         // SAFETY: as above.
         chosen.passes = unsafe { string(options.passes, "passes") }?.to_owned();

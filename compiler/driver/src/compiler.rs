@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use optc_emit::LoadError;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::Program;
 use optc_kernel::target::Target;
 use optc_lower::{Tuning, lower};
+use optc_native::{Artifact, MAGIC, NativeCode};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
 
-use crate::artifact::Loaded;
+use crate::artifact::{self, Loaded};
 use crate::model::Settings;
 use crate::options::{MAX_THREADS, cores};
 use crate::tuning::machine_name;
@@ -40,7 +42,7 @@ impl Compiler {
     /// The file cannot be read, is not a valid model, uses what is not supported, or cannot be compiled.
     pub fn compile_file(&self, path: &Path) -> Result<Model, Error> {
         let _memory = self.options.memory.enter();
-        if crate::artifact::is_artifact(path) {
+        if optc_native::is_artifact(path) {
             return self.load(path);
         }
         let graph = optc_onnx::import_file_as(path, self.options.access())?;
@@ -53,9 +55,9 @@ impl Compiler {
     /// As [`Compiler::compile_file`].
     pub fn compile_bytes(&self, bytes: &[u8]) -> Result<Model, Error> {
         let _memory = self.options.memory.enter();
-        if crate::artifact::has_magic(bytes) {
-            let loaded = crate::artifact::parse(Arc::new(bytes.to_vec()));
-            return self.finish(loaded.map_err(|reason| Error::Artifact { path: "(memory)".into(), reason })?);
+        if bytes.starts_with(MAGIC) {
+            let path = Path::new("(memory)");
+            return self.load_artifact(&Artifact::read(Arc::new(bytes.to_vec())).map_err(artifact::at(path))?, path);
         }
         self.compile_graph(optc_onnx::import_bytes(bytes)?)
     }
@@ -72,17 +74,29 @@ impl Compiler {
         Model::new(graph, settings)
     }
 
-    /// Loads an artifact that [`Model::save`] wrote. Its passes have run: only kernels are compiled. It is mapped like other models.
+    /// Loads an artifact that [`Model::save`] wrote. Its passes have run: only kernels are compiled, and with
+    /// [`Options::trust`] not even these where it holds machine code for this machine. It is mapped like other models.
     ///
     /// # Errors
     /// The file cannot be read, is damaged or of another version, or cannot be compiled.
     pub fn load(&self, path: &Path) -> Result<Model, Error> {
         let _memory = self.options.memory.enter();
-        self.finish(crate::artifact::load(path, self.options.access())?)
+        self.load_artifact(&self.open(path)?, path)
     }
 
-    fn finish(&self, loaded: Loaded) -> Result<Model, Error> {
-        let (graph, passes, tuning) = self.unfinished(loaded)?;
+    fn open(&self, path: &Path) -> Result<Artifact, Error> {
+        Artifact::open(path, self.options.access()).map_err(artifact::at(path))
+    }
+
+    fn load_artifact(&self, artifact: &Artifact, path: &Path) -> Result<Model, Error> {
+        if let Some(native) = artifact::native(artifact, &self.options)? {
+            let settings = self.settings_for(artifact.passes(), *native.target(), TuningCache::default())?;
+            let model = artifact::native_model(artifact, &native, settings).map_err(artifact::at(path))?;
+            if let Some(model) = model {
+                return Ok(model);
+            }
+        }
+        let (graph, passes, tuning) = self.unfinished(artifact::graph(artifact).map_err(artifact::at(path))?)?;
         Model::new(graph, self.settings(&passes, tuning)?)
     }
 
@@ -101,8 +115,9 @@ impl Compiler {
     /// As [`Compiler::compile_file`] and [`Compiler::program`].
     pub fn program_of_file(&self, path: &Path) -> Result<Program, Error> {
         let _memory = self.options.memory.enter();
-        if crate::artifact::is_artifact(path) {
-            let (graph, passes, tuning) = self.unfinished(crate::artifact::load(path, self.options.access())?)?;
+        if optc_native::is_artifact(path) {
+            let loaded = artifact::graph(&self.open(path)?).map_err(artifact::at(path))?;
+            let (graph, passes, tuning) = self.unfinished(loaded)?;
             return self.lowered(graph, &passes, tuning);
         }
         self.program(optc_onnx::import_file_as(path, self.options.access())?)
@@ -118,6 +133,23 @@ impl Compiler {
         let mut graph = Verified::new(graph).map_err(Error::Unsound)?.into_graph();
         self.set_shapes(&mut graph)?;
         self.lowered(graph, &self.options.passes, TuningCache::default())
+    }
+
+    /// The program of the model at `path` and the machine code of its kernels, to be put into an artifact
+    /// ([`Model::save_with`]): for a target that this machine need not be.
+    ///
+    /// # Errors
+    /// As [`Compiler::program_of_file`], and what the code generator refuses.
+    pub fn native_of_file(&self, path: &Path) -> Result<NativeCode, Error> {
+        native_code(self.program_of_file(path)?)
+    }
+
+    /// The same of a graph.
+    ///
+    /// # Errors
+    /// As [`Compiler::program`], and what the code generator refuses.
+    pub fn native(&self, graph: Graph) -> Result<NativeCode, Error> {
+        native_code(self.program(graph)?)
     }
 
     /// The program of a graph that still needs these passes, and comes with some `tuning`.
@@ -140,7 +172,11 @@ impl Compiler {
 
     /// The settings of a model that comes with some `tuning`; the options' own counts more.
     fn settings(&self, passes: &str, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
-        let (options, target) = (self.options.clone(), self.options.target()?);
+        self.settings_for(passes, self.options.target()?, tuning)
+    }
+
+    fn settings_for(&self, passes: &str, target: Target, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
+        let options = self.options.clone();
         let passes = options.pipeline(passes)?;
         Pipeline::parse(&passes)?;
         let threads = options.run_threads();
@@ -178,6 +214,13 @@ impl Compiler {
             other => other.into(),
         })
     }
+}
+
+/// A program with the machine code of its kernels.
+fn native_code(program: Program) -> Result<NativeCode, Error> {
+    let kernels: Vec<_> = program.kernels.iter().collect();
+    let code = optc_emit::machine_code(&kernels, &program.target, cores()).map_err(LoadError::Emit)?;
+    Ok(NativeCode::new(program, code).map_err(|e| LoadError::Plan(e.into()))?)
 }
 
 /// Lowers a graph that has been through all passes.

@@ -33,7 +33,6 @@ mod session;
 mod status;
 mod tuning;
 
-pub use artifact::{is_artifact, stored_bytes};
 pub use autotune::Tuned;
 pub use cache::CacheStats;
 pub use compiler::Compiler;
@@ -42,6 +41,7 @@ pub use model::{CompiledPlan, Model, ValueInfo};
 pub use optc_ir::{Type, Val};
 pub use optc_kernel::program::{Choice, Decision, NodeReport, Program, ProgramText};
 pub use optc_kernels::cost::int8::Times;
+pub use optc_native::{NativeCode, Saved, is_artifact, stored_bytes};
 pub use optc_passes::calibrate::{Method, Ranges};
 pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};

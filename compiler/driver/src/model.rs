@@ -11,7 +11,9 @@ use optc_kernel::program::{NodeReport, Point, Program};
 use optc_kernel::target::Target;
 use optc_kernels::cost::int8::Times;
 use optc_lower::Tuning;
+use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
+use optc_runtime::plan::Port;
 use optc_runtime::{Plan, Pool, RunError};
 use optc_tensor::Memory;
 
@@ -100,6 +102,15 @@ impl Model {
         Ok(Model(Arc::new(Inner { name, inputs, outputs, settings, graph: kept, specialised: fixed, only, plans })))
     }
 
+    /// A model of a plan whose machine code was there.
+    pub(crate) fn native(name: String, plan: CompiledPlan, settings: Arc<Settings>) -> Model {
+        let info = |port: &Port| ValueInfo { name: port.name.clone(), ty: port.ty.clone() };
+        let inputs = plan.plan.flow.inputs.iter().map(info).collect();
+        let outputs = plan.plan.flow.outputs.iter().map(info).collect();
+        let (only, plans) = (Some(Arc::new(plan)), Shared::new(settings.options.cached_plans));
+        Model(Arc::new(Inner { name, inputs, outputs, settings, graph: None, specialised: true, only, plans }))
+    }
+
     /// The model's name.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -165,9 +176,18 @@ impl Model {
     /// # Errors
     /// The graph was not kept, or the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<u64, Error> {
+        Ok(self.save_with(path, &[])?.bytes)
+    }
+
+    /// The same, with programs and their machine code beside the graph ([`Compiler::native`](crate::Compiler::native)), which
+    /// loaders that [trust](Options::trust) the file run as they are.
+    ///
+    /// # Errors
+    /// As [`Model::save`].
+    pub fn save_with(&self, path: &Path, natives: &[NativeCode]) -> Result<Saved, Error> {
         let graph = self.graph().ok_or(Error::NoGraph)?;
         let Settings { passes, .. } = &*self.0.settings;
-        crate::artifact::save(path, graph, passes, self.0.specialised, self.tuning())
+        crate::artifact::save(path, graph, passes, self.0.specialised, &self.tuning(), natives)
     }
 
     /// The plan for inputs of these types, compiled at first use and then cached. Threads that ask for the same types meanwhile wait for

@@ -73,6 +73,10 @@ pub struct Options {
     /// removed meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
     /// optc itself never writes a file in place.
     pub copy: bool,
+    /// Lets an artifact run the machine code in it, if it has some for this machine: nothing is lowered or compiled then.
+    /// Code in a file does what it likes in this process. Set it only for files that come from whom you would run a
+    /// program of. Without it the same artifact is compiled from its graph.
+    pub trust: bool,
 }
 
 impl Default for Options {
@@ -92,6 +96,7 @@ impl Default for Options {
             time_limit: None,
             keep_graph: false,
             copy: false,
+            trust: false,
         }
     }
 }

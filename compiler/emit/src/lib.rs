@@ -9,14 +9,14 @@
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
 
-pub mod host;
 mod load;
 mod nest;
 mod text;
 mod tile;
 mod x86;
 
-pub use load::{LoadError, Resolver, load};
+pub use load::{LoadError, load};
+pub use optc_native::{Resolver, host};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, lookup_by_name};

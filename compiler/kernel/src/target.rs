@@ -127,6 +127,11 @@ impl Isa {
         self.arch.is_none_or(|own| own == arch) && features.contains(self.needs)
     }
 
+    /// Its place in the table: of two rows the one that comes first is better.
+    pub fn rank(&self) -> usize {
+        ISAS.iter().position(|isa| isa == self).unwrap_or(ISAS.len())
+    }
+
     /// The row called `name`.
     pub fn by_name(name: &str) -> Option<&'static Isa> {
         ISAS.iter().find(|isa| isa.name == name)

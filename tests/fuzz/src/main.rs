@@ -9,6 +9,7 @@
 //! was given last is kept under a name that says so, and `--input FILE` runs one file, after saying what it
 //! holds.
 
+mod artifact;
 mod interpret;
 mod kernels;
 mod layers;

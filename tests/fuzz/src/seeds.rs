@@ -29,7 +29,8 @@ pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
     })
 }
 
-fn models(folder: &Path) -> Result<Vec<Vec<u8>>> {
+/// Small node tests.
+pub fn models(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let root = optc_tests::data::unpack("onnx-node-tests.tar.xz", folder)?;
     let entries = std::fs::read_dir(&root)?.collect::<Result<Vec<_>, _>>()?;
     let mut paths: Vec<_> = entries.into_iter().map(|e| e.path().join("model.onnx")).collect();
@@ -55,9 +56,11 @@ fn tuning() -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&model.autotune(&[picture], Duration::from_secs(2))?.winners)?)
 }
 
-fn artifact(model: &[u8], folder: &Path) -> Option<Vec<u8>> {
+/// The artifact of a model, with machine code where its shapes are known.
+pub fn artifact(model: &[u8], folder: &Path) -> Option<Vec<u8>> {
     let compiler = Compiler::new(Options { keep_graph: true, ..Options::default() });
     let file = tempfile::NamedTempFile::new_in(folder).ok()?;
-    compiler.compile_bytes(model).ok()?.save(file.path()).ok()?;
+    let natives: Vec<_> = compiler.native(optc_onnx::import_bytes(model).ok()?).into_iter().collect();
+    compiler.compile_bytes(model).ok()?.save_with(file.path(), &natives).ok()?;
     std::fs::read(file.path()).ok()
 }

@@ -1,10 +1,12 @@
 //! What is fuzzed, and which laws hold for what it accepts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use optc::{Compiler, MachineProfile, Options, TuningCache};
 use optc_ir::{Graph, infer_types, parse, parse_with, print, verify};
+use optc_native::Artifact;
 use optc_passes::{PassManager, PassOptions, Pipeline};
 
 use crate::{kernels, models, programs};
@@ -19,7 +21,7 @@ pub enum Target {
     Onnx,
     /// The parser of the text form
     Text,
-    /// The loader of artifacts, and the compiler behind it
+    /// The loader of artifacts, and the compiler behind it; machine code in them is read as data
     Artifact,
     /// The readers of tuning caches and machine profiles, and the compiler that takes what caches say
     Tuning,
@@ -58,7 +60,7 @@ impl Target {
         match self {
             Target::Onnx => onnx(input),
             Target::Text => text(input),
-            Target::Artifact => Compiler::new(Options::default()).compile_bytes(input).is_ok(),
+            Target::Artifact => artifact(input),
             Target::Tuning => tuning(input),
             Target::Run => models::run(input),
             Target::Kernels => kernels::run(input),
@@ -83,6 +85,14 @@ fn onnx(input: &[u8]) -> bool {
     let broken = verify(&graph).into_iter().find(|f| !matches!(f.rule, "V3" | "V4" | "V6"));
     assert!(broken.is_none(), "after the clean-up passes: {broken:?}\n{}", print(&graph).text);
     true
+}
+
+/// What is accepted compiles from its graph; programs with machine code are read, and their code is not run.
+fn artifact(input: &[u8]) -> bool {
+    if let Ok(artifact) = Artifact::read(Arc::new(input.to_vec())) {
+        artifact.native().into_iter().flatten().for_each(|native| drop(artifact.native_code(&native)));
+    }
+    Compiler::new(Options::default()).compile_bytes(input).is_ok()
 }
 
 /// A model that tuning caches are made of and taken by.

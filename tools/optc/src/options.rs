@@ -50,6 +50,10 @@ pub struct CompileArgs {
     /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
     #[arg(long)]
     pub copy: bool,
+    /// Run the machine code that an artifact has for this machine, instead of compiling its graph: only for files that come
+    /// from whom you would run a program of
+    #[arg(long)]
+    pub trust: bool,
 }
 
 /// What a model is compiled for, which passes ask as well.
@@ -138,6 +142,7 @@ impl CompileArgs {
             shapes: self.shapes.iter().map(|s| (s.name.clone(), s.dims.clone())).collect(),
             time_limit: self.time_limit.map(Duration::from_secs_f64),
             copy: self.copy,
+            trust: self.trust,
             tuning: self.tuning_cache.as_deref().map(TuningCache::read).transpose()?.unwrap_or_default(),
             ..self.target.options()?
         })

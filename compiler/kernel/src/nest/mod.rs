@@ -308,6 +308,12 @@ impl Kernel {
         Kernel { name: name.into(), bufs, tasks, scratch_bytes: 0, tiles, vars: 1, body }
     }
 
+    /// What is seen of it from outside: it without tiles and body.
+    pub fn declaration(&self) -> Kernel {
+        let (bufs, scratch_bytes) = (self.bufs.clone(), self.scratch_bytes);
+        Kernel { bufs, scratch_bytes, ..Kernel::new(self.name.clone(), self.tasks) }
+    }
+
     /// Declares the next buffer.
     pub fn buf(&mut self, name: impl Into<String>, bytes: usize, access: Access) -> Base {
         self.bufs.push(Buf { name: name.into(), bytes, access });

@@ -20,9 +20,31 @@ impl Program {
     /// # Errors
     /// The text is not a program, a constant is missing or is another, or the program is not well formed.
     pub fn parse(text: &str, constants: &HashMap<String, Tensor>) -> Result<Program, ParseError> {
+        Program::parse_with(text, constants, true)
+    }
+
+    /// The same without a look at the bytes of constants, for whoever maps them.
+    ///
+    /// # Errors
+    /// As [`Program::parse`], but that a constant may be another of the same type.
+    pub fn parse_mapped(text: &str, constants: &HashMap<String, Tensor>) -> Result<Program, ParseError> {
+        Program::parse_with(text, constants, false)
+    }
+
+    /// What the program with this text is for.
+    ///
+    /// # Errors
+    /// The text does not begin like a program.
+    pub fn parse_target(text: &str) -> Result<Target, ParseError> {
+        let mut parser = Parser { cursor: Cursor::new(text), constants: &HashMap::new(), kernels: &[], sums: false };
+        parser.words(&["program", "for"])?;
+        parser.target()
+    }
+
+    fn parse_with(text: &str, constants: &HashMap<String, Tensor>, sums: bool) -> Result<Program, ParseError> {
         let begin = text.find("\nkernel @").map_or(text.len(), |at| at + 1);
         let kernels = kernels(text, begin)?;
-        let mut parser = Parser { cursor: Cursor::new(&text[..begin]), constants, kernels: &kernels };
+        let mut parser = Parser { cursor: Cursor::new(&text[..begin]), constants, kernels: &kernels, sums };
         let mut program = parser.program()?;
         parser.cursor.end()?;
         let end = parser.cursor.error(String::new());
@@ -50,6 +72,8 @@ struct Parser<'a> {
     cursor: Cursor<'a>,
     constants: &'a HashMap<String, Tensor>,
     kernels: &'a [Kernel],
+    /// Whether constants are summed up and compared.
+    sums: bool,
 }
 
 impl Parser<'_> {
@@ -154,7 +178,7 @@ impl Parser<'_> {
         let tensor = self.constants.get(&name).cloned();
         let tensor = tensor.ok_or_else(|| self.cursor.error(format!("constant `{name}` is not beside the text")))?;
         let same = TensorType::fixed(tensor.dtype(), tensor.shape()) == ty
-            && u32::from_str_radix(sum, 16).ok() == Some(Program::checksum(&tensor));
+            && u32::from_str_radix(sum, 16).is_ok_and(|sum| !self.sums || sum == Program::checksum(&tensor));
         match same {
             true => Ok((name, tensor)),
             false => Err(self.cursor.error(format!("constant `{name}` beside the text is another one"))),

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use optc::{Compiler, ProgramText};
+use optc::{Compiler, NativeCode, ProgramText, Saved};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -37,9 +37,33 @@ pub struct Args {
     /// What to write
     #[arg(long, value_enum, default_value = "artifact")]
     emit: Emit,
+    /// Put machine code into the artifact: for this machine, or for each of these targets (rows of `optc targets`), whatever
+    /// this machine is. Commands that are given `--trust` run it, and compile nothing
+    #[arg(
+        long,
+        value_name = "TARGETS",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = HOST
+    )]
+    native: Option<Vec<String>>,
     /// Where to write it
     #[arg(long, short, value_name = "OUT")]
     output: PathBuf,
+}
+
+/// The target that `--native` stands for by itself.
+const HOST: &str = "host";
+
+/// Machine code in an artifact.
+#[derive(Debug, Serialize)]
+struct NativeLine {
+    target: String,
+    /// Bytes of its code.
+    code_bytes: u64,
+    /// Bytes of its constants that neither the graph nor a target before it has.
+    constant_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,6 +84,8 @@ struct CompileReport {
     compile_ms: f64,
     model_bytes: u64,
     artifact_bytes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    native: Vec<NativeLine>,
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     autotune: Option<TuneReport>,
@@ -111,8 +137,14 @@ fn artifact(args: &Args, format: Format) -> Outcome {
     let compiling = args.tune.compiling();
     let input = InputArgs { input: args.input.clone(), ..InputArgs::default() };
     let (loaded, autotune) = load_tuned(&args.model, &args.tune, &input, args.model.how.keeping_options()?)?;
+    let natives = natives(args)?;
     drop(compiling);
-    let artifact_bytes = loaded.model.save(output)?;
+    let Saved { bytes: artifact_bytes, natives: sizes } = loaded.model.save_with(output, &natives)?;
+    let line = |(native, (code_bytes, constant_bytes)): (&NativeCode, _)| NativeLine {
+        target: native.program.target.isa.name.to_owned(),
+        code_bytes,
+        constant_bytes,
+    };
     let meta = std::fs::metadata(model).map_err(|e| Failure::io(model, &e))?;
     let report = CompileReport {
         output: output.clone(),
@@ -120,11 +152,30 @@ fn artifact(args: &Args, format: Format) -> Outcome {
         compile_ms: ms(loaded.compile),
         model_bytes: meta.len(),
         artifact_bytes,
+        native: natives.iter().zip(sizes).map(line).collect(),
         peak_rss_bytes: peak_rss_bytes(),
         autotune,
     };
     emit(&report, format)?;
     Ok(Exit::Ok)
+}
+
+/// The programs that `--native` asks for, and their machine code.
+fn natives(args: &Args) -> Outcome<Vec<NativeCode>> {
+    let model = &args.model.model;
+    let native = |target: &String| {
+        let mut options = args.model.how.options(0)?;
+        if target != HOST {
+            options.target = Some(target.clone());
+        }
+        let access = options.access();
+        let compiler = Compiler::new(options);
+        Ok(match load::kind(model)? {
+            Kind::Text => compiler.native(load::graph(model, access)?)?,
+            Kind::Onnx | Kind::Artifact => compiler.native_of_file(model)?,
+        })
+    };
+    args.native.iter().flatten().map(native).collect()
 }
 
 impl Report for ProgramReport {
@@ -148,6 +199,17 @@ impl Report for CompileReport {
             ("model", units::bytes(self.model_bytes)),
             ("artifact", units::bytes(self.artifact_bytes)),
             ("peak memory", self.peak_rss_bytes.map_or_else(|| "unknown".to_owned(), units::bytes)),
-        ])
+        ]) + &self.native_text()
+    }
+}
+
+impl CompileReport {
+    fn native_text(&self) -> String {
+        if self.native.is_empty() {
+            return String::new();
+        }
+        let row = |n: &NativeLine| vec![n.target.clone(), units::bytes(n.code_bytes), units::bytes(n.constant_bytes)];
+        let rows: Vec<_> = self.native.iter().map(row).collect();
+        format!("\n{}", table::render(&["machine code for", "code", "constants of its own"], &rows))
     }
 }

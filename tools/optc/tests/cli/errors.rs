@@ -91,7 +91,7 @@ fn damaged_artifacts_exit_with_3() {
     old[8] = 99;
     std::fs::write(folder.path().join("version.optc"), &old).unwrap();
     expect(folder.path(), "run @bit.optc", 3, "checksum");
-    expect(folder.path(), "bench @cut.optc", 3, "checksum");
+    expect(folder.path(), "bench @cut.optc", 3, "cut off");
     expect(folder.path(), "inspect @version.optc", 3, "version 99");
 }
 
