@@ -91,8 +91,8 @@ impl Code {
             return Err(EmitError::Elsewhere(target.to_string()));
         }
         let code = machine_code(kernels, target, threads)?;
-        // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`.
-        // What a kernel reads and writes is within the buffers that it declares, which tests check for every kind.
+        // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`. That a
+        // kernel keeps to the buffers that it declares is proven before a plan calls it (rule P7 of programs, in `load`).
         Ok(Code(unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?, code.entries.len()))
     }
 

@@ -26,5 +26,7 @@ pub enum LoadError {
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
     let kernels: Vec<_> = program.kernels.iter().collect();
     let code = Code::compile_for(&kernels, &program.target, threads)?; // verifies the kernels
-    Ok(optc_native::plan(program, Arc::new(code), resolve)?)
+    let plan = optc_native::plan(program, Arc::new(code), resolve)?; // verifies the steps
+    program.verify_bounds().map_err(optc_native::LoadError::from)?;
+    Ok(plan)
 }

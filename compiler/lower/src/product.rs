@@ -158,6 +158,9 @@ impl Lowering {
     /// `quant.sum`: the fold of a plain sum in `f32`.
     pub(super) fn quant_sum(&mut self, op: &QuantSum, site: &Site) -> Lowered {
         let x = self.view(site.operand(0)?)?;
+        if x.is_empty() {
+            return Err(Declined::new("there is nothing to fold"));
+        }
         let zero = zero_point(self, site.optional(1))?;
         let rank = x.shape.len() as i64;
         let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);

@@ -88,12 +88,17 @@ pub fn portable() -> &'static Isa {
 ///
 /// # Panics
 ///
-/// When a buffer's length is not the declared one, the kernel wrote beside its buffers or into a read-only one, or where they lie
+/// When a buffer's length is not the declared one, the kernel is not proven to stay within its buffers, wrote beside its buffers or into a read-only one, or where they lie
 /// makes a difference.
 pub fn run_jit(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), EmitError> {
     assert_eq!(buffers.len(), kernel.bufs.len(), "one buffer for each that kernel `{}` declares", kernel.name);
     for (buffer, declared) in buffers.iter().zip(&kernel.bufs) {
         assert_eq!(buffer.len(), declared.bytes, "length of buffer `{}`", declared.name);
+    }
+    let contents: Vec<_> =
+        kernel.bufs.iter().zip(&*buffers).map(|(b, bytes)| (b.access == Access::Read).then_some(&bytes[..])).collect();
+    if let Err(unproven) = kernel.prove(&contents) {
+        panic!("{unproven}");
     }
     let code = Code::compile(&[kernel], 1)?;
     let _named = name_case(&described(kernel));

@@ -9,12 +9,15 @@
 //! - (P5) Buffers and slots are written before they are read.
 //! - (P6) Buffers of the arena that are needed at once do not overlap; but the result of a step may have the place of
 //!   an operand, whole, that nobody needs after it.
+//! - (P7) What a kernel reads and writes is [proven](crate::BoundsError) to lie in the buffers and the scratch that it
+//!   declares, with the constants that it is called with.
 
 use std::collections::BTreeMap;
 
 use optc_types::steps::{BufId, BufRef, HostStep, KernelStep, Place, Port, Slot, Step, Stored};
 
 use super::Program;
+use crate::BoundsError;
 use crate::nest::Access;
 
 /// What is wrong with a program: a bug of the lowering, or of whoever wrote the text.
@@ -39,10 +42,19 @@ impl Program {
             let failed = |e| error("P1", format!("kernel `{}`", kernel.name), format!("{e}"));
             kernel.verify().map_err(failed)?;
         }
-        self.verify_steps()
+        self.verify_steps()?;
+        self.verify_bounds()
     }
 
-    /// Checks everything but (P1), for whoever has each kernel checked where it is compiled.
+    /// Checks (P7) of a program whose other rules hold.
+    ///
+    /// # Errors
+    /// The first access that is not proven.
+    pub fn verify_bounds(&self) -> Result<(), ProgramError> {
+        self.prove().map_err(|BoundsError { kernel, what }| error("P7", format!("kernel `{kernel}`"), what))
+    }
+
+    /// Checks everything but (P1) and (P7), for whoever has each kernel checked where it is compiled.
     ///
     /// # Errors
     /// The first rule that is broken.
