@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use optc::{Access, Compiler, Integers, Method, NativeCode, Options, Quantizer, Tensor, Val};
-use optc_ir::{Graph, HostCall};
+use optc_ir::Graph;
 use optc_kernel::target::ISAS;
 use optc_native::{Artifact, Contents};
 use optc_runtime::{Arena, Executor, Pool};
@@ -57,9 +57,8 @@ fn trusting(options: Options) -> Compiler {
 /// Runs machine code of an artifact by nothing but the loader and the engine.
 fn run_alone(artifact: &Artifact, target: &str, inputs: &[Val]) -> Vec<Val> {
     let native = artifact.native().unwrap().into_iter().find(|native| native.target().isa.name == target).unwrap();
-    let resolve = |host: &_| HostCall::resolve(host, &|region| Arc::new(region));
     // SAFETY: this test has made the code.
-    let (plan, _) = unsafe { artifact.plan(&native, &resolve) }.unwrap();
+    let (plan, _) = unsafe { artifact.plan(&native, &optc_testing::resolve) }.unwrap();
     let pool = Pool::new(1).unwrap();
     Executor::new(Arc::new(plan)).run(inputs, &mut Arena::default(), &pool, None).unwrap()
 }

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use optc_ir::{Graph, HostCall, Verified, parse_with, print};
+use optc_ir::{Graph, Verified, parse_with, print};
 use optc_kernel::program::Program;
 use optc_native::{Artifact, ArtifactError, Contents, Native, NativeCode, Saved};
 use optc_types::Type;
 
 use crate::model::Settings;
-use crate::region::Region;
-use crate::{CompiledPlan, Error, Model, Options, Precision, TuningCache};
+use crate::{CompiledPlan, Error, Model, Options, Precision, TuningCache, region};
 
 /// What an artifact holds of a graph.
 #[derive(Debug)]
@@ -74,9 +73,8 @@ pub(crate) fn native_model(
     settings: Arc<Settings>,
 ) -> Result<Option<Model>, ArtifactError> {
     let start = Instant::now();
-    let body = |region: Graph| Region::shared(region, settings.clone());
     // SAFETY: `Options::trust` says that the file may run code in this process.
-    let (plan, program) = unsafe { artifact.plan(native, &|host| HostCall::resolve(host, &body)) }?;
+    let (plan, program) = unsafe { artifact.plan(native, &|host, plans| region::resolve(host, plans, &settings)) }?;
     let given = |(name, shape): &(String, Vec<usize>)| {
         program.flow.inputs.iter().any(|port| port.name == *name && has_shape(&port.ty, shape))
     };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use optc_emit::LoadError;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
-use optc_kernel::program::Program;
+use optc_kernel::program::{Body, Program};
 use optc_kernel::target::Target;
-use optc_lower::{Tuning, lower};
+use optc_lower::{Region, Tuning, lower, lower_with_regions};
 use optc_native::{Artifact, MAGIC, NativeCode};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
@@ -17,6 +17,9 @@ use crate::model::Settings;
 use crate::options::{MAX_THREADS, cores};
 use crate::tuning::machine_name;
 use crate::{Error, Model, Options, TuningCache};
+
+/// Regions that are programs in one; those beyond are compiled at their first call.
+const MAX_BODIES: usize = 100;
 
 /// Compiles models with one set of options.
 #[derive(Debug, Clone, Default)]
@@ -153,15 +156,41 @@ impl Compiler {
     }
 
     /// The program of a graph that still needs these passes, and comes with some `tuning`.
-    fn lowered(&self, mut graph: Graph, passes: &str, tuning: TuningCache) -> Result<Program, Error> {
+    fn lowered(&self, graph: Graph, passes: &str, tuning: TuningCache) -> Result<Program, Error> {
         let open = |v: &Value| graph.ty(*v).as_tensor().is_some_and(|t| t.static_shape().is_none());
         if let Some(input) = graph.inputs().find(open) {
             let input = graph.input_name(input).unwrap_or_default().to_owned();
             return Err(Error::Shape { input, reason: "a program is made for shapes that are known".to_owned() });
         }
         let target = self.options.any_target()?;
-        run_passes(&mut graph, &self.options.pipeline(passes)?, &self.options, &target)?;
-        lower_optimized(graph, &target, self.tuning(tuning, &machine_name(&target, self.options.run_threads())))
+        let tuning = self.tuning(tuning, &machine_name(&target, self.options.run_threads()));
+        self.with_bodies(graph, &self.options.pipeline(passes)?, &target, &tuning, &mut MAX_BODIES.clone())
+    }
+
+    /// The program of a graph after these passes, with those of its regions whose types are static: `left` of them at most.
+    fn with_bodies(
+        &self,
+        mut graph: Graph,
+        passes: &str,
+        target: &Target,
+        tuning: &Tuning,
+        left: &mut usize,
+    ) -> Result<Program, Error> {
+        run_passes(&mut graph, passes, &self.options, target)?;
+        let graph = Verified::new(graph).map_err(Error::Broken)?;
+        let options = optc_lower::Options { tuning: tuning.clone(), threads: cores() };
+        let (mut program, regions) = lower_with_regions(graph, target, options)?;
+        for Region { host, region, graph } in regions {
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
+            // A region that refuses its types fails when it runs, if it does.
+            if let Ok(body) = self.with_bodies(graph, passes, target, tuning, left) {
+                program.bodies.push(Body { host, region, program: body });
+            }
+        }
+        Ok(program)
     }
 
     /// What is known of a machine: from the options, and where these say nothing from what a model comes with.
@@ -218,8 +247,7 @@ impl Compiler {
 
 /// A program with the machine code of its kernels.
 fn native_code(program: Program) -> Result<NativeCode, Error> {
-    let kernels: Vec<_> = program.kernels.iter().collect();
-    let code = optc_emit::machine_code(&kernels, &program.target, cores()).map_err(LoadError::Emit)?;
+    let code = optc_emit::machine_code(&program.all_kernels(), &program.target, cores()).map_err(LoadError::Emit)?;
     Ok(NativeCode::new(program, code).map_err(|e| LoadError::Plan(e.into()))?)
 }
 

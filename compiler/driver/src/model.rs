@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_emit::load;
-use optc_ir::{Graph, GraphError, HostCall, Type, Val};
+use optc_ir::{Graph, GraphError, Type, Val};
 use optc_kernel::program::{NodeReport, Point, Program};
 use optc_kernel::target::Target;
 use optc_kernels::cost::int8::Times;
@@ -21,8 +21,7 @@ use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Shared};
 use crate::compiler::{is_static, lower_optimized, run_passes};
 use crate::options::cores;
-use crate::region::Region;
-use crate::{Error, Options, Session, TuningCache};
+use crate::{Error, Options, Session, TuningCache, region};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
 const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
@@ -291,8 +290,7 @@ fn compile(
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
     let program = lower_optimized(graph, &settings.target, tuning.clone())?;
-    let body = |region: Graph| Region::shared(region, settings.clone());
-    let plan = load(&program, cores(), &|host| HostCall::resolve(host, &body))?;
+    let plan = load(&program, cores(), &|host, plans| region::resolve(host, plans, settings))?;
     let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })
 }

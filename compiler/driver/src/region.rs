@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use optc_ir::{Graph, GraphError, OpError, Type, Val};
-use optc_runtime::RunError;
-use optc_types::Callable;
+use optc_ir::{Graph, HostCall, OpError, Type, Val};
+use optc_runtime::{Body, Plan, RunError};
+use optc_types::{Callable, HostOp, HostText};
 
 use crate::model::Settings;
 use crate::{Error, Model, Session};
@@ -30,8 +30,26 @@ impl std::fmt::Debug for Region {
     }
 }
 
+/// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and are
+/// compiled at their first call for others.
+pub(crate) fn resolve(
+    host: &HostText,
+    plans: Vec<(usize, Plan)>,
+    settings: &Arc<Settings>,
+) -> Result<Arc<dyn HostOp>, String> {
+    let plans = Mutex::new(plans);
+    HostCall::resolve(host, &|number, region| {
+        let dynamic = Region::shared(region, settings.clone());
+        let mut plans = plans.lock().unwrap_or_else(PoisonError::into_inner);
+        match plans.iter().position(|(of, _)| *of == number) {
+            Some(i) => Arc::new(Body::new(plans.swap_remove(i).1, settings.pool.clone(), dynamic)),
+            None => dynamic,
+        }
+    })
+}
+
 impl Region {
-    pub fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
+    fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
         Arc::new(Region { graph, settings, model: OnceLock::new(), sessions: Mutex::default(), seen: Mutex::default() })
     }
 
@@ -51,28 +69,14 @@ impl Callable for Region {
         let model = self.model.get_or_init(|| {
             Model::new(self.graph.clone(), self.settings.clone()).map_err(|e| RunError::Specialize(e.to_string()))
         });
-        let model = model.as_ref().map_err(|e| inside(e.clone()))?;
+        let model = model.as_ref().map_err(|e| e.clone().inside())?;
         let free = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut session = free.unwrap_or_else(|| model.session());
         let outputs = session.run_values(values).map_err(|e| match e {
-            Error::Run(e) => inside(e),
-            other => refused(&other),
+            Error::Run(e) => e.inside(),
+            other => OpError::Constraint { constraint: "region", reason: other.to_string() },
         });
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         outputs
     }
-}
-
-/// A failed run, as the op that has the region tells of it.
-fn inside(error: RunError) -> OpError {
-    match error {
-        RunError::Op { op, loc, error } => OpError::Region(Box::new(GraphError { op, loc, error: *error })),
-        RunError::Time(e) => e.into(),
-        RunError::Memory(e) => e.into(),
-        other => refused(&other),
-    }
-}
-
-fn refused(why: &dyn std::error::Error) -> OpError {
-    OpError::Constraint { constraint: "region", reason: why.to_string() }
 }

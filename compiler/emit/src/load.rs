@@ -24,8 +24,7 @@ pub enum LoadError {
 /// # Errors
 /// The program is not well formed, a kernel does not compile here, or the resolver refuses an op.
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
-    let kernels: Vec<_> = program.kernels.iter().collect();
-    let code = Code::compile_for(&kernels, &program.target, threads)?; // verifies the kernels
+    let code = Code::compile_for(&program.all_kernels(), &program.target, threads)?; // verifies the kernels
     let plan = optc_native::plan(program, Arc::new(code), resolve)?; // verifies the steps
     program.verify_bounds().map_err(optc_native::LoadError::from)?;
     Ok(plan)

@@ -39,11 +39,11 @@ impl HostCall {
         HostText { name: node.op.name().to_owned(), text, constants }
     }
 
-    /// What [`HostCall::print`] printed, with what `body` makes of each of its regions.
+    /// What [`HostCall::print`] printed, with what `body` makes of each of its regions, of which it gets the number.
     ///
     /// # Errors
     /// The text is not a graph of one op.
-    pub fn parse(host: &HostText, body: &dyn Fn(Graph) -> Arc<dyn Callable>) -> Result<HostCall, ParseError> {
+    pub fn parse(host: &HostText, body: &dyn Fn(usize, Graph) -> Arc<dyn Callable>) -> Result<HostCall, ParseError> {
         let mut graph = parse_with(&host.text, &host.constants.iter().cloned().collect())?;
         let ops: Vec<NodeId> = graph.ids().filter(|&id| !matches!(graph.node(id).op, Op::Param(_))).collect();
         let one = match &ops[..] {
@@ -53,14 +53,18 @@ impl HostCall {
         let message = || format!("expected a graph of one op, `{}`", host.name);
         let node = one.ok_or_else(|| ParseError { line: 1, column: 1, message: message() })?;
         let types = node.results.into_iter().map(|r| r.ty).collect();
-        Ok(HostCall { op: node.op, types, regions: node.regions.into_iter().map(body).collect() })
+        let regions = node.regions.into_iter().enumerate().map(|(i, region)| body(i, region));
+        Ok(HostCall { op: node.op, types, regions: regions.collect() })
     }
 
     /// [`HostCall::parse`] for whoever loads a program.
     ///
     /// # Errors
     /// The text is not a graph of one op.
-    pub fn resolve(host: &HostText, body: &dyn Fn(Graph) -> Arc<dyn Callable>) -> Result<Arc<dyn HostOp>, String> {
+    pub fn resolve(
+        host: &HostText,
+        body: &dyn Fn(usize, Graph) -> Arc<dyn Callable>,
+    ) -> Result<Arc<dyn HostOp>, String> {
         let call = HostCall::parse(host, body).map_err(|e| e.to_string())?;
         Ok(Arc::new(call))
     }

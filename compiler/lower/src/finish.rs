@@ -19,6 +19,7 @@ impl Lowering {
             flow: Flow { inputs, outputs, buffers, constants, arena_bytes, values, steps },
             kernels: self.kernels.into_iter().collect(),
             hosts: self.hosts,
+            bodies: vec![],
             report: self.report,
             points: self.points,
         };

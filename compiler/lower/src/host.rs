@@ -1,10 +1,10 @@
 //! Steps on the host: ops that no kernel takes are evaluated by the interpreter.
 
-use optc_ir::{Encoding, HostCall, Node, NodeId, Value};
+use optc_ir::{Encoding, Graph, HostCall, Node, NodeId, Op, Value};
 use optc_types::steps::{HostStep, Info, Slot, Step};
 
 use super::memory::Kind;
-use super::{Declined, Loc, LowerError, Lowering, buffered, stored};
+use super::{Declined, Loc, LowerError, Lowering, Region, buffered, stored};
 
 impl Lowering {
     /// Lets a node be evaluated on the host.
@@ -35,6 +35,12 @@ impl Lowering {
         let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
         let host = self.hosts.len();
         self.hosts.push(HostCall::print(&self.graph, id));
+        let fixed = |graph: &&Graph| graph.inputs().all(|v| buffered(graph.ty(v)).is_some());
+        if !matches!(node.op, Op::Fused(_)) {
+            for (region, graph) in node.regions.iter().enumerate().filter(|(_, graph)| fixed(graph)) {
+                self.regions.push(Region { host, region, graph: graph.clone() });
+            }
+        }
         self.step(Step::Host(HostStep { host, operands, results, info }));
         Ok(())
     }

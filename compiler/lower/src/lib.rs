@@ -130,9 +130,33 @@ impl Default for Options {
 /// # Errors
 /// A value is too large.
 pub fn lower(graph: Verified, target: &Target, options: Options) -> Result<Program, LowerError> {
+    Ok(lower_with_regions(graph, target, options)?.0)
+}
+
+/// [`lower`], with the regions of control-flow ops that have static types, to be lowered as well.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_with_regions(
+    graph: Verified,
+    target: &Target,
+    options: Options,
+) -> Result<(Program, Vec<Region>), LowerError> {
     let mut lowering = Lowering::new(graph, *target, options)?;
     lowering.nodes()?;
-    lowering.finish()
+    let regions = std::mem::take(&mut lowering.regions);
+    Ok((lowering.finish()?, regions))
+}
+
+/// A region of a control-flow op.
+#[derive(Debug)]
+pub struct Region {
+    /// The op's number among those of the host.
+    pub host: usize,
+    /// The region's number among the op's.
+    pub region: usize,
+    /// What it does.
+    pub graph: Graph,
 }
 
 /// Where a value is.
@@ -159,6 +183,7 @@ pub struct Lowering {
     steps: Vec<Step>,
     kernels: IndexSet<Kernel>,
     hosts: Vec<HostText>,
+    regions: Vec<Region>,
     values: usize,
     inputs: Vec<Port>,
     report: Vec<NodeReport>,
@@ -193,6 +218,7 @@ impl Lowering {
             steps: Vec::new(),
             kernels: IndexSet::new(),
             hosts: Vec::new(),
+            regions: Vec::new(),
             values: 0,
             inputs: Vec::new(),
             report: Vec::new(),

@@ -15,7 +15,7 @@ use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel};
 use optc_kernel::target::{ISAS, Isa};
 use optc_kernel::tile::Tile;
-pub use plans::{GuardedError, loaded, run_guarded};
+pub use plans::{GuardedError, loaded, resolve, run_guarded};
 use rooms::{Rooms, SIDES, Side};
 
 /// The rows of the target table that this machine can run and tests take; says which ones it cannot run.

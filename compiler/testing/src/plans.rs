@@ -1,13 +1,14 @@
 //! Whole plans whose buffers lie between inaccessible pages, each by itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use optc_emit::{LoadError, load};
-use optc_ir::{Graph, HostCall, Val};
+use optc_ir::{HostCall, Val};
 use optc_kernel::program::Program;
 use optc_runtime::plan::{Place, Plan};
-use optc_runtime::{Arena, Executor, Pool, RunError};
-use optc_types::Callable;
+use optc_runtime::{Arena, Body, Executor, Pool, RunError};
+use optc_types::{HostOp, HostText};
 
 use super::cases::name_case;
 use super::rooms::{Rooms, SIDES, Side};
@@ -26,14 +27,27 @@ pub enum GuardedError {
     Written,
 }
 
-/// A program that is loaded on one thread; regions are interpreted.
+/// A program that is loaded on one thread; regions that are no programs are interpreted.
 ///
 /// # Errors
 ///
 /// As [`load`].
 pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
-    let body = |region: Graph| -> Arc<dyn Callable> { Arc::new(region) };
-    Ok(Arc::new(load(program, 1, &|host| HostCall::resolve(host, &body))?))
+    Ok(Arc::new(load(program, 1, &resolve)?))
+}
+
+/// Makes an op of the host whose regions run as these plans, and are interpreted for values of other types.
+///
+/// # Errors
+///
+/// The text is no op.
+pub fn resolve(host: &HostText, plans: Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> {
+    let pool = Arc::new(Pool::new(1).map_err(|e| e.to_string())?);
+    let plans: HashMap<_, _> = plans.into_iter().collect();
+    HostCall::resolve(host, &|number, region| match plans.get(&number) {
+        Some(plan) => Arc::new(Body::new(plan.clone(), pool.clone(), Arc::new(region))),
+        None => Arc::new(region),
+    })
 }
 
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers before an

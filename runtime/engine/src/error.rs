@@ -1,7 +1,7 @@
 //! Why a run failed.
 
 use optc_tensor::{Bytes, OutOfMemory, OutOfTime, TensorError};
-use optc_types::{OpError, Type};
+use optc_types::{GraphError, OpError, Type};
 
 /// Why a plan could not be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,4 +64,16 @@ pub enum RunError {
     /// A plan for these shapes could not be made.
     #[error("{0}")]
     Specialize(String),
+}
+
+impl RunError {
+    /// The failed run of a region, as the op that has the region tells of it.
+    pub fn inside(self) -> OpError {
+        match self {
+            RunError::Op { op, loc, error } => OpError::Region(Box::new(GraphError { op, loc, error: *error })),
+            RunError::Time(e) => e.into(),
+            RunError::Memory(e) => e.into(),
+            other => OpError::Constraint { constraint: "region", reason: other.to_string() },
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A [`Plan`] is made elsewhere (by the code generator); an [`Executor`] runs it on the threads of a [`Pool`]. Nothing here
 //! knows ONNX, passes or Cranelift.
 
+mod body;
 mod code;
 mod error;
 mod executor;
@@ -11,6 +12,7 @@ pub mod kernel;
 pub mod plan;
 mod pool;
 
+pub use body::Body;
 pub use code::{Executable, MachineCode};
 pub use error::RunError;
 pub use executor::{Arena, Executor, Timings};

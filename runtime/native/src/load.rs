@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use optc_kernel::program::{Program, ProgramError};
 use optc_runtime::Plan;
+use optc_runtime::kernel::KernelFn;
 use optc_runtime::plan::KernelCode;
 use optc_types::{HostOp, HostText};
 
@@ -26,24 +27,62 @@ pub enum LoadError {
     Memory(#[from] std::io::Error),
 }
 
-/// Makes something callable of an op's text, or says what is wrong with it.
-pub type Resolver<'a> = dyn Fn(&HostText) -> Result<Arc<dyn HostOp>, String> + 'a;
+/// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some; or
+/// says what is wrong with the text.
+pub type Resolver<'a> = dyn Fn(&HostText, Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> + 'a;
 
 /// The resolver of whoever has no ops of the host.
 ///
 /// # Errors
 /// Always.
-pub fn no_host_ops(host: &HostText) -> Result<Arc<dyn HostOp>, String> {
+pub fn no_host_ops(host: &HostText, _: Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> {
     Err(format!("`{}` was not linked", host.name))
 }
 
-/// The plan of a program whose kernels have this code; `resolve` makes its host ops.
+/// The plan of a program, of which this is the code of [all kernels](Program::all_kernels); `resolve` makes its host ops.
 ///
 /// # Errors
 /// The program's steps are not well formed, or the resolver refuses an op.
 pub fn plan(program: &Program, code: Arc<dyn KernelCode>, resolve: &Resolver) -> Result<Plan, LoadError> {
     program.verify_steps()?; // kernels are verified where they are compiled
-    let host = |host: &HostText| resolve(host).map_err(|reason| LoadError::Host { op: host.name.clone(), reason });
-    let hosts = program.hosts.iter().map(host).collect::<Result<_, _>>()?;
-    Ok(Plan { flow: program.flow.clone(), hosts, code })
+    plan_at(program, &code, &mut 0, resolve)
+}
+
+/// The plan of a program whose kernels come from `next` on.
+fn plan_at(
+    program: &Program,
+    code: &Arc<dyn KernelCode>,
+    next: &mut usize,
+    resolve: &Resolver,
+) -> Result<Plan, LoadError> {
+    let own = Part { code: code.clone(), first: *next };
+    *next += program.kernels.len();
+    let mut bodies: Vec<Vec<(usize, Plan)>> = program.hosts.iter().map(|_| vec![]).collect();
+    for body in &program.bodies {
+        bodies[body.host].push((body.region, plan_at(&body.program, code, next, resolve)?));
+    }
+    let host = |(host, bodies): (&HostText, _)| {
+        resolve(host, bodies).map_err(|reason| LoadError::Host { op: host.name.clone(), reason })
+    };
+    let hosts = program.hosts.iter().zip(bodies).map(host).collect::<Result<_, _>>()?;
+    Ok(Plan { flow: program.flow.clone(), hosts, code: Arc::new(own) })
+}
+
+/// The code of one of several programs.
+#[derive(Debug)]
+struct Part {
+    code: Arc<dyn KernelCode>,
+    /// Its first kernel among all.
+    first: usize,
+}
+
+// SAFETY: the entries are those of code that keeps to the contract, for the kernels of this program, and it is kept alive.
+unsafe impl KernelCode for Part {
+    fn entry(&self, kernel: usize) -> KernelFn {
+        self.code.entry(self.first + kernel)
+    }
+
+    fn bytes(&self) -> usize {
+        self.code.bytes()
+    }
 }

@@ -76,9 +76,9 @@ impl Artifact {
         let constants = self.native_constants(native.number, false)?;
         let program = Program::parse_mapped(self.native_text(native.number)?, &constants);
         let mut program = program.map_err(|e| damaged(e.to_string()))?;
-        program.flow.constants.iter_mut().try_for_each(aligned)?;
+        align(&mut program)?;
         let code = self.machine_code(native.number)?;
-        if code.entries.len() != program.kernels.len() {
+        if code.entries.len() != program.all_kernels().len() {
             return Err(damaged("the artifact is damaged: it has not the code of each kernel"));
         }
         // SAFETY: the caller vouches for the code, which is what was compiled of this program for a target that this machine is.
@@ -89,6 +89,11 @@ impl Artifact {
         })?;
         Ok((plan, program))
     }
+}
+
+fn align(program: &mut Program) -> Result<(), ArtifactError> {
+    program.flow.constants.iter_mut().try_for_each(aligned)?;
+    program.bodies.iter_mut().try_for_each(|body| align(&mut body.program))
 }
 
 /// Kernels take constants at addresses that are aligned: those of a mapped file are.
@@ -106,7 +111,7 @@ impl NativeCode {
     /// The program is not well formed.
     pub fn new(mut program: Program, code: MachineCode) -> Result<NativeCode, ProgramError> {
         program.verify()?;
-        program.kernels.iter_mut().for_each(|kernel| *kernel = kernel.declaration());
+        program.declare();
         Ok(NativeCode { program, code })
     }
 }

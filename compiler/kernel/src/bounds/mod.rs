@@ -22,7 +22,7 @@ use table::{Entries, Tables};
 /// The deepest nesting of loops.
 const MAX_DEPTH: u32 = 60;
 /// Statements that are looked at before a kernel counts as one that cannot be proven.
-const BUDGET: u32 = 4_000_000;
+const BUDGET: u32 = 500_000;
 /// The largest number in an index expression.
 const LARGEST: i64 = 1 << 48;
 

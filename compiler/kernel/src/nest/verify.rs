@@ -37,6 +37,9 @@ pub enum NestError {
     /// A step or divisor is not positive.
     #[error("a step or divisor is not positive")]
     NotPositive,
+    /// There is not even the variable of the task.
+    #[error("a kernel has at least one variable, the task")]
+    NoTask,
     /// There are more variables than a kernel has.
     #[error("more than {MAX_VARS} variables")]
     TooMany,
@@ -49,6 +52,9 @@ impl Kernel {
     ///
     /// The first invariant that is broken.
     pub fn verify(&self) -> Result<(), NestError> {
+        if self.vars == 0 {
+            return Err(NestError::NoTask);
+        }
         if self.vars > MAX_VARS {
             return Err(NestError::TooMany);
         }
@@ -145,5 +151,18 @@ impl Check<'_> {
                 self.ix(a)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_has_the_variable_of_its_task() {
+        let mut kernel = Kernel::new("nothing", 3);
+        assert_eq!(kernel.verify(), Ok(()));
+        kernel.vars = 0;
+        assert_eq!(kernel.verify(), Err(NestError::NoTask));
     }
 }

@@ -6,7 +6,7 @@ use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
 use optc_types::{Cursor, Feature, Features, HostText, Numbers, ParseError, Product, TensorType};
 
-use super::Program;
+use super::{Body, Program};
 use crate::nest::{Kernel, parse_kernel};
 use crate::program::{Choice, Decision, NodeReport, Point};
 use crate::target::Target;
@@ -42,16 +42,58 @@ impl Program {
     }
 
     fn parse_with(text: &str, constants: &HashMap<String, Tensor>, sums: bool) -> Result<Program, ParseError> {
-        let begin = text.find("\nkernel @").map_or(text.len(), |at| at + 1);
-        let kernels = kernels(text, begin)?;
-        let mut parser = Parser { cursor: Cursor::new(&text[..begin]), constants, kernels: &kernels, sums };
-        let mut program = parser.program()?;
-        parser.cursor.end()?;
-        let end = parser.cursor.error(String::new());
-        program.kernels = kernels;
-        program.verify().map_err(|e| ParseError { message: e.to_string(), ..end })?;
-        Ok(program)
+        let sections = sections(text);
+        if sections.len() > MAX_BODIES {
+            return Err(ParseError { line: 1, column: 1, message: "there are too many programs in it".to_owned() });
+        }
+        let mut programs = vec![];
+        for (number, (line, text)) in sections.into_iter().enumerate() {
+            let behind = |e: ParseError| ParseError { line: e.line + line, ..e };
+            programs.push(section(text, number, constants, sums).map_err(behind)?);
+        }
+        // Those in a program come behind it.
+        while let Some((place, program)) = programs.pop() {
+            let Some((of, host, region)) = place else {
+                let end = ParseError { line: 1, column: 1, message: String::new() };
+                program.verify().map_err(|e| ParseError { message: e.to_string(), ..end })?;
+                return Ok(program);
+            };
+            programs[of].1.bodies.insert(0, Body { host, region, program });
+        }
+        Err(Cursor::new(text).error("expected a program"))
     }
+}
+
+/// The most programs in one.
+const MAX_BODIES: usize = 1000;
+
+/// The parts of a text that are programs, with how many lines come before each.
+fn sections(text: &str) -> Vec<(usize, &str)> {
+    let mut sections = vec![];
+    let (mut begin, mut line) = (0, 0);
+    while let Some(length) = text[begin..].find("\nbody ") {
+        let section = &text[begin..begin + length + 1];
+        sections.push((line, section));
+        line += section.matches('\n').count();
+        begin += section.len();
+    }
+    sections.push((line, &text[begin..]));
+    sections
+}
+
+/// The program that another one is in, the host op and the region.
+type At = Option<(usize, usize, usize)>;
+
+/// A program without those in it, and where it is.
+fn section(text: &str, number: usize, constants: &HashMap<String, Tensor>, sums: bool) -> Result_<(At, Program)> {
+    let begin = text.find("\nkernel @").map_or(text.len(), |at| at + 1);
+    let kernels = kernels(text, begin)?;
+    let mut parser = Parser { cursor: Cursor::new(&text[..begin]), constants, kernels: &kernels, sums };
+    let at = if number > 0 { Some(parser.body(number)?) } else { None };
+    let mut program = parser.program()?;
+    parser.cursor.end()?;
+    program.kernels = kernels;
+    Ok((at, program))
 }
 
 /// The kernels behind the program's own block.
@@ -107,6 +149,21 @@ impl Parser<'_> {
             }
         }
         Ok(program)
+    }
+
+    /// The line before the program of a region.
+    fn body(&mut self, number: usize) -> Result_<(usize, usize, usize)> {
+        self.cursor.expect("body")?;
+        let own: usize = self.cursor.number()?;
+        self.cursor.expect("of")?;
+        let of = self.cursor.number()?;
+        if own != number || of >= number {
+            return Err(self.cursor.error(format!("expected `body {number}` of one before it")));
+        }
+        self.cursor.expect("host")?;
+        let host = self.numbered("h")?;
+        self.cursor.expect("region")?;
+        Ok((of, host, self.cursor.number()?))
     }
 
     fn words(&mut self, words: &[&str]) -> Result_<()> {
@@ -417,6 +474,6 @@ impl Parser<'_> {
 }
 
 fn empty(target: Target) -> Program {
-    let (kernels, hosts, report, points) = (vec![], vec![], vec![], vec![]);
-    Program { target, flow: Flow::default(), kernels, hosts, report, points }
+    let (kernels, hosts, bodies, report, points) = (vec![], vec![], vec![], vec![], vec![]);
+    Program { target, flow: Flow::default(), kernels, hosts, bodies, report, points }
 }

@@ -15,6 +15,9 @@
 //! tile …
 //! ```
 //!
+//! Programs of regions follow behind the kernels, each after a line `body 1 of 0 host h0 region 1`: its number, that of the
+//! program that it is in, and where there.
+//!
 //! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and
 //! their number, in the order in which they stand. Constants that buffers show are `const`, those of ports and host ops
 //! `data`; their bytes come beside the text, here are types and checksums.
@@ -32,7 +35,7 @@ impl Program {
     /// The program as text, and its constants. Equal programs give equal texts.
     pub fn print(&self) -> ProgramText {
         let mut printer = Printer { text: String::new(), constants: vec![] };
-        printer.program(self);
+        printer.section(self, &mut 0);
         ProgramText { text: printer.text, constants: printer.constants }
     }
 
@@ -55,6 +58,18 @@ struct Printer {
 impl Printer {
     fn line(&mut self, line: impl Display) {
         let _ = writeln!(self.text, "  {line}");
+    }
+
+    /// A program and those in it, which are numbered from `next` on.
+    fn section(&mut self, p: &Program, next: &mut usize) {
+        let own = *next;
+        self.program(p);
+        for body in &p.bodies {
+            *next += 1;
+            let (number, host, region) = (*next, body.host, body.region);
+            let _ = writeln!(self.text, "body {number} of {own} host h{host} region {region}");
+            self.section(&body.program, next);
+        }
     }
 
     fn program(&mut self, p: &Program) {

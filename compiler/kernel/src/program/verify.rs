@@ -11,6 +11,7 @@
 //!   an operand, whole, that nobody needs after it.
 //! - (P7) What a kernel reads and writes is [proven](crate::BoundsError) to lie in the buffers and the scratch that it
 //!   declares, with the constants that it is called with.
+//! - (P8) A body is that of a region of a host op, the only one, and well formed for the same target.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +43,9 @@ impl Program {
             let failed = |e| error("P1", format!("kernel `{}`", kernel.name), format!("{e}"));
             kernel.verify().map_err(failed)?;
         }
-        self.verify_steps()?;
-        self.verify_bounds()
+        self.verify_own_steps()?;
+        self.prove().map_err(unproven)?;
+        self.bodies.iter().try_for_each(|body| body.program.verify())
     }
 
     /// Checks (P7) of a program whose other rules hold.
@@ -51,7 +53,7 @@ impl Program {
     /// # Errors
     /// The first access that is not proven.
     pub fn verify_bounds(&self) -> Result<(), ProgramError> {
-        self.prove().map_err(|BoundsError { kernel, what }| error("P7", format!("kernel `{kernel}`"), what))
+        self.all().into_iter().try_for_each(|program| program.prove().map_err(unproven))
     }
 
     /// Checks everything but (P1) and (P7), for whoever has each kernel checked where it is compiled.
@@ -59,6 +61,22 @@ impl Program {
     /// # Errors
     /// The first rule that is broken.
     pub fn verify_steps(&self) -> Result<(), ProgramError> {
+        self.all().into_iter().try_for_each(Program::verify_own_steps)
+    }
+
+    /// Checks the steps, but not those of the programs in it.
+    fn verify_own_steps(&self) -> Result<(), ProgramError> {
+        for (i, body) in self.bodies.iter().enumerate() {
+            let twice = self.bodies[..i].iter().any(|other| (other.host, other.region) == (body.host, body.region));
+            if body.host >= self.hosts.len() || twice || body.program.target != self.target {
+                let reason = "it is of no op, of another target, or there are two".to_owned();
+                return Err(error(
+                    "P8",
+                    format!("the body of region {} of host op {}", body.region, body.host),
+                    reason,
+                ));
+            }
+        }
         (0..self.flow.buffers.len()).try_for_each(|b| self.buffer(b))?;
         let filled = self.flow.inputs.len() + self.flow.steps.iter().map(results).sum::<usize>();
         if self.flow.values > filled {
@@ -96,6 +114,10 @@ impl Program {
 
 fn error(rule: &'static str, at: String, reason: impl Into<String>) -> ProgramError {
     ProgramError { rule, at, reason: reason.into() }
+}
+
+fn unproven(BoundsError { kernel, what }: BoundsError) -> ProgramError {
+    error("P7", format!("kernel `{kernel}`"), what)
 }
 
 fn stored(port: &Port) -> Option<&Stored> {
