@@ -39,11 +39,13 @@ pub enum Feature {
     I8mm,
     /// Vectors of 128 bits of WebAssembly.
     Simd128,
+    /// Vectors of a length that the machine knows, of 64-bit Arm.
+    Sve,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Feature; 17] = [
+    pub const ALL: [Feature; 18] = [
         Feature::Sse41,
         Feature::Avx2,
         Feature::Fma,
@@ -61,6 +63,7 @@ impl Feature {
         Feature::DotProd,
         Feature::I8mm,
         Feature::Simd128,
+        Feature::Sve,
     ];
 
     /// Its name, as Linux and compilers have it.
@@ -83,6 +86,7 @@ impl Feature {
             Feature::DotProd => "dotprod",
             Feature::I8mm => "i8mm",
             Feature::Simd128 => "simd128",
+            Feature::Sve => "sve",
         }
     }
 
