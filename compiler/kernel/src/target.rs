@@ -212,17 +212,6 @@ pub static ISAS: &[Isa] = &[
         needs: AVX2,
     },
     Isa {
-        name: "aarch64-sve",
-        arch: Some(Arch::Aarch64),
-        vector_bits: 128,
-        vector_regs: 32,
-        emitter: Emitter::Clif,
-        contract_f32: (4, 2),
-        contract_i8: (4, 2),
-        caches: Caches { l1: 64 << 10, l2: 512 << 10, l3: 4 << 20 },
-        needs: Features::of(&[Feature::Neon, Feature::Sve]),
-    },
-    Isa {
         name: "aarch64-neon",
         arch: Some(Arch::Aarch64),
         vector_bits: 128,

@@ -39,13 +39,11 @@ pub enum Feature {
     I8mm,
     /// Vectors of 128 bits of WebAssembly.
     Simd128,
-    /// Vectors of a length that the machine knows, of 64-bit Arm.
-    Sve,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Feature; 18] = [
+    pub const ALL: [Feature; 17] = [
         Feature::Sse41,
         Feature::Avx2,
         Feature::Fma,
@@ -63,7 +61,6 @@ impl Feature {
         Feature::DotProd,
         Feature::I8mm,
         Feature::Simd128,
-        Feature::Sve,
     ];
 
     /// Its name, as Linux and compilers have it.
@@ -86,7 +83,6 @@ impl Feature {
             Feature::DotProd => "dotprod",
             Feature::I8mm => "i8mm",
             Feature::Simd128 => "simd128",
-            Feature::Sve => "sve",
         }
     }
 

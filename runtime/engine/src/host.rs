@@ -35,7 +35,6 @@ fn detected() -> Features {
         (std::arch::is_aarch64_feature_detected!("neon"), Feature::Neon),
         (std::arch::is_aarch64_feature_detected!("dotprod"), Feature::DotProd),
         (std::arch::is_aarch64_feature_detected!("i8mm"), Feature::I8mm),
-        (std::arch::is_aarch64_feature_detected!("sve"), Feature::Sve),
     ];
     Features::of(&has.into_iter().filter(|(has, _)| *has).map(|(_, feature)| feature).collect::<Vec<_>>())
 }
