@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use optc_emit::load;
 use optc_ir::{Graph, GraphError, Type, Val};
 use optc_kernel::program::{NodeReport, Point, Program};
-use optc_kernel::target::Target;
+use optc_kernel::target::{Arch, ISAS, Isa, Target};
 use optc_kernels::cost::int8::Times;
 use optc_lower::Tuning;
 use optc_native::{NativeCode, Saved};
@@ -167,6 +167,17 @@ impl Model {
     pub fn times(&self, node: &NodeReport) -> Option<Times> {
         let Settings { options, target, .. } = &*self.0.settings;
         node.product.map(|extents| options.profile.rates(target.isa).times(&extents, target.isa))
+    }
+
+    /// The rows of the target table for which a node that multiplies would compute in the other form, by their figures, of those that code
+    /// can be made for: in `f32` where integers pay here, and the other way round.
+    pub fn other_choices(&self, node: &NodeReport) -> Vec<&'static str> {
+        let Settings { options, target, .. } = &*self.0.settings;
+        let Some(product) = node.product else { return vec![] };
+        let pays = |isa: &Isa| options.profile.rates(isa).times(&product, isa).int8_pays();
+        let here = pays(target.isa);
+        let codeless = |isa: &Isa| isa.arch == Some(Arch::Wasm32);
+        ISAS.iter().filter(|isa| !codeless(isa) && pays(isa) != here).map(|isa| isa.name).collect()
     }
 
     /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns how many

@@ -133,6 +133,14 @@ impl Options {
         }
     }
 
+    /// The same options, for this machine where they are for another one: what is measured or calibrated runs here.
+    pub fn here(&self) -> Options {
+        match self.target() {
+            Err(Error::IsaMissing { .. }) => Options { isa: None, target: None, ..self.clone() },
+            _ => self.clone(),
+        }
+    }
+
     /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.
     /// They can be run for an instruction set that this machine lacks.
     ///

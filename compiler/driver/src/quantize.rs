@@ -70,19 +70,19 @@ pub struct Quantizer {
 
 impl Quantizer {
     /// Marks the products of a graph, but for the ONNX nodes in `skip` and, unless [`Options::integers`] says otherwise, those that
-    /// integers make slower, and compiles it with `options` for calibration.
+    /// integers make slower on the target of `options`, and compiles it for calibration, which runs on this machine.
     ///
     /// # Errors
     /// Passes or compilation fail, or weights are not finite.
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
         let _memory = options.memory.enter();
-        run_passes(&mut graph, PREPARE, options, &options.target()?)?;
+        run_passes(&mut graph, PREPARE, options, &options.any_target()?)?;
         let layers = decide(&graph, options, skip)?;
         let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);
         let float: Vec<NodeId> = layers.iter().filter(|(id, l)| !l.int8 && !stored(*id)).map(|(id, _)| *id).collect();
         insert(&mut graph, &|_, id| float.contains(&id), &mut PassCx::default())?;
         let (probe, names) = observed(&graph);
-        let session = Compiler::new(options.clone()).compile_graph(probe)?.session();
+        let session = Compiler::new(options.here()).compile_graph(probe)?.session();
         Ok(Quantizer { graph, layers, names, session, calibrator: Calibrator::default() })
     }
 
@@ -140,7 +140,7 @@ impl Quantizer {
 
 /// The products of a graph, and for each whether it is to compute with integers.
 fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(NodeId, QuantizedLayer)>, Error> {
-    let isa = options.target()?.isa;
+    let isa = options.any_target()?.isa;
     let (rates, integers) = (options.profile.rates(isa), options.integers);
     let mut closed = graph.clone();
     let types: Vec<Type> = graph.inputs().map(|v| closed_type(graph.ty(v))).collect();

@@ -1,5 +1,7 @@
 //! `optc explain`: what became of each node, and why.
 
+use std::collections::BTreeMap;
+
 use optc::{Choice, Decision, NodeReport, Val};
 use serde::Serialize;
 
@@ -109,6 +111,9 @@ pub struct NodeLine {
     /// Estimated microseconds of a product in `f32` and in 8-bit integers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub f32_int8_us: Option<[f64; 2]>,
+    /// The targets for which a product would be in `f32` where it is faster in integers here, or the other way round.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub otherwise_on: Vec<&'static str>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
 }
@@ -131,6 +136,7 @@ impl From<&NodeReport> for NodeLine {
             results,
             choice: node.choice.map(Into::into),
             f32_int8_us: None,
+            otherwise_on: vec![],
             nodes: node.loc.clone(),
         }
     }
@@ -158,7 +164,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     };
     let line = |node: &NodeReport| {
         let f32_int8_us = model.times(node).map(|t| [t.f32 * 1e6, t.int8 * 1e6]);
-        NodeLine { f32_int8_us, ..NodeLine::from(node) }
+        NodeLine { f32_int8_us, otherwise_on: model.other_choices(node), ..NodeLine::from(node) }
     };
     let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();
     if let Some(text) = &args.only {
@@ -174,6 +180,18 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 
 /// ONNX nodes that a line names.
 const NAMED: usize = 4;
+
+impl ExplainReport {
+    /// For which targets products would be in the other of `f32` and integers.
+    fn otherwise(&self) -> String {
+        let mut products = BTreeMap::new();
+        for target in self.nodes.iter().flat_map(|n| &n.otherwise_on) {
+            *products.entry(*target).or_insert(0) += 1;
+        }
+        let line = |(target, n)| format!("{target} would choose otherwise between f32 and int8 for {n} products\n");
+        products.into_iter().map(line).collect()
+    }
+}
 
 impl Report for ExplainReport {
     fn text(&self) -> String {
@@ -196,6 +214,7 @@ impl Report for ExplainReport {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
+        let counts = counts + &self.otherwise();
         let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
         if self.measured.is_empty() {
             return nodes + &counts;

@@ -28,6 +28,24 @@ fn a_profile_decides_which_products_are_in_integers() {
 }
 
 #[test]
+fn a_model_is_quantized_for_a_target_and_other_targets_may_choose_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    // In this profile integers do not pay on the portable row, wherever they do else.
+    profile(folder.path(), 100);
+    let quantize = "quantize {lenet.onnx} --calib {fashion_100.npz} --machine-profile @p.json";
+    for (target, expected) in [("portable", 0), ("amx", 5), ("aarch64-neon", 5)] {
+        let report = json(&line(folder.path(), &format!("{quantize} --target {target} -o @{target}.optc --json")), 0);
+        assert_eq!(report["int8"], expected, "{target}");
+    }
+    let how = "--shape input:1x1x28x28 --isa portable --machine-profile @p.json";
+    let report = json(&line(folder.path(), &format!("explain {{lenet.onnx}} {how} --json")), 0);
+    let first = report["nodes"][0]["otherwise_on"].as_array().unwrap();
+    assert!(first.iter().any(|t| t == "avx2") && !first.iter().any(|t| t == "portable"), "{first:?}");
+    let text = stdout(&line(folder.path(), &format!("explain {{lenet.onnx}} {how}")), 0);
+    assert!(text.contains("avx2 would choose otherwise between f32 and int8 for 5 products"), "{text}");
+}
+
+#[test]
 fn passes_run_for_instruction_sets_that_the_machine_may_lack() {
     let folder = tempfile::tempdir().unwrap();
     let opt = "opt {lenet.onnx} --passes O2 --precision bf16 --shape input:1x1x28x28 --isa";
