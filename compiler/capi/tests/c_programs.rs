@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use driver::{Compiler, Options, Tensor};
+
 fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -102,4 +104,29 @@ fn a_model_that_is_copied_outlives_its_file() {
     std::fs::copy(testdata("lenet.onnx"), &path).unwrap();
     stdout_of(&build_and_run("tests/copy.c", std::slice::from_ref(&path)));
     assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
+}
+
+/// Machine code that gives other results than the graph, so that it shows which of the two was run.
+#[test]
+fn machine_code_is_run_where_it_is_trusted() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("model.optc");
+    let options = |name: &str| {
+        let shapes = vec![("input".to_owned(), vec![1, 1, 28, 28])];
+        (Options { shapes, keep_graph: true, ..Options::default() }, testdata(name))
+    };
+    let ((plain, lenet), (other, resnet)) = (options("lenet.onnx"), options("resnet8.onnx"));
+    let native = Compiler::new(other).native_of_file(&resnet).unwrap();
+    Compiler::new(plain).compile_file(&lenet).unwrap().save_with(&path, &[native]).unwrap();
+    let printed = stdout_of(&build_and_run("tests/trust.c", &[path]));
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 2 && lines[0] != lines[1], "{printed}");
+    let pixels = Tensor::from_slice(&[1, 1, 28, 28], &[0f32; 28 * 28]).unwrap();
+    for (line, model) in lines.into_iter().zip([lenet, resnet]) {
+        let model = Compiler::default().compile_file(&model).unwrap();
+        let outputs = model.session().run(&[("input", pixels.clone())]).unwrap();
+        let expected = outputs[0].1.as_tensor().unwrap().to_f64_vec();
+        let found: Vec<f64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+        assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-4), "{found:?}, expected {expected:?}");
+    }
 }

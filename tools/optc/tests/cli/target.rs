@@ -85,6 +85,28 @@ fn targets_are_listed() {
     assert!(stdout(&line(folder.path(), "targets"), 0).contains("(estimated)"));
 }
 
+/// Processes of their own make the same bytes, for targets that this machine need not be.
+#[test]
+fn artifacts_with_machine_code_are_the_same_bytes_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = ["first", "again"].map(|out| {
+        let native = "--shape input:1x1x28x28 --native=avx2,amx,aarch64-neon";
+        let report = json(&line(folder.path(), &format!("compile {{resnet8.onnx}} {native} -o @{out}.optc --json")), 0);
+        let of: Vec<_> = report["native"].as_array().unwrap().iter().map(|n| n["target"].clone()).collect();
+        assert_eq!(of, ["avx2", "amx", "aarch64-neon"]);
+        assert!(report["native"][0]["code_bytes"].as_u64() > Some(1000), "{report}");
+        std::fs::read(folder.path().join(format!("{out}.optc"))).unwrap()
+    });
+    assert!(made[0] == made[1]);
+    let refused = line(folder.path(), "compile {resnet8.onnx} --native=avx2 -o @open.optc");
+    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+    let no_code = "compile {resnet8.onnx} --shape input:1x1x28x28 --native=wasm32-simd128 -o @wasm.optc";
+    let refused = line(folder.path(), no_code);
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("no code generator for wasm32-unknown"), "{}", stderr(&refused));
+    assert!(!folder.path().join("wasm.optc").exists());
+}
+
 #[test]
 fn programs_are_written_for_any_target() {
     let folder = tempfile::tempdir().unwrap();
