@@ -6,11 +6,12 @@ use super::linear::gcd;
 use crate::tile::{Count, Inst, Load, Loop, MATRIX_BYTES, MATRIX_ROWS, Ptr, Tile};
 use std::collections::HashMap;
 
-/// A constant and multiples of the tile's trip counts.
+/// A constant and multiples of the tile's trip counts. Numbers of a tile are 64 bits wide, and turns 32: sums of their
+/// products are exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Affine {
-    pub constant: i64,
-    pub counts: SmallVec<[i64; 2]>,
+    pub constant: i128,
+    pub counts: SmallVec<[i128; 2]>,
 }
 
 impl Affine {
@@ -18,7 +19,7 @@ impl Affine {
         if self.counts.len() <= count {
             self.counts.resize(count + 1, 0);
         }
-        self.counts[count] += factor;
+        self.counts[count] += i128::from(factor);
     }
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Footprint {
 }
 
 /// What tells accesses apart; of others the widest is kept.
-type Key = (Root, SmallVec<[i64; 2]>, SmallVec<[i64; 2]>, bool, u64);
+type Key = (Root, SmallVec<[i128; 2]>, SmallVec<[i128; 2]>, bool, u64);
 
 /// A pointer, and the accesses through it: reads, and writes.
 struct Pointer {
@@ -175,10 +176,10 @@ impl Walk {
                 self.define(
                     induct.ptr,
                     moved(init, induct.step, |far| match l.count {
-                        Count::Static(n) => far.constant += induct.step * (i64::from(n) - 1),
+                        Count::Static(n) => far.constant += i128::from(induct.step) * (i128::from(n) - 1),
                         Count::Param(c) => {
                             far.add(c as usize, induct.step);
-                            far.constant -= induct.step;
+                            far.constant -= i128::from(induct.step);
                         }
                     }),
                 );
@@ -192,7 +193,7 @@ impl Walk {
         for (induct, mut span) in l.inducts.iter().zip(inits) {
             for end in [&mut span.first, &mut span.last] {
                 match l.count {
-                    Count::Static(n) => end.constant += induct.step * i64::from(n),
+                    Count::Static(n) => end.constant += i128::from(induct.step) * i128::from(n),
                     Count::Param(c) => end.add(c as usize, induct.step),
                 }
             }
@@ -203,6 +204,7 @@ impl Walk {
     /// `n` pieces of `bytes` bytes, `stride` apart.
     fn access(&mut self, ptr: Ptr, disp: i64, (n, stride, bytes): (i64, i64, i64), written: bool) {
         let Some(pointer) = self.ptrs.get_mut(&ptr).filter(|_| n > 0) else { return };
+        let [n, stride, bytes, disp] = [n, stride, bytes, disp].map(i128::from);
         let across = (n - 1) * stride;
         let (first, end) = (disp + across.min(0), disp + across.max(0) + bytes);
         let known = &mut pointer.accesses[usize::from(written)];
@@ -215,7 +217,7 @@ impl Walk {
         let i = *self.accesses.entry(key).or_insert(self.list.len());
         *known = Some(i);
         if i == self.list.len() {
-            let access = |at: &Affine, by: i64| Affine { constant: at.constant + by, counts: at.counts.clone() };
+            let access = |at: &Affine, by: i128| Affine { constant: at.constant + by, counts: at.counts.clone() };
             let (first, end) = (access(from, first), access(to, end));
             self.list.push(Access { root: *root, first, end, written, within: self.within });
         } else {
@@ -226,7 +228,7 @@ impl Walk {
 
 impl Access {
     /// Lets it hold bytes from a first one to before a last one behind a pointer too.
-    fn widen(&mut self, span: &Span, first: i64, end: i64) {
+    fn widen(&mut self, span: &Span, first: i128, end: i128) {
         self.first.constant = self.first.constant.min(span.first.constant + first);
         self.end.constant = self.end.constant.max(span.last.constant + end);
     }
@@ -234,8 +236,8 @@ impl Access {
 
 fn shifted(span: &Span, by: i64) -> Span {
     let mut span = span.clone();
-    span.first.constant += by;
-    span.last.constant += by;
+    span.first.constant += i128::from(by);
+    span.last.constant += i128::from(by);
     span
 }
 

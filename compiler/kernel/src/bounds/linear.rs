@@ -136,6 +136,16 @@ fn times(a: i64, b: i64) -> i64 {
     clamped(a.saturating_mul(b))
 }
 
+/// A number that is not below the sum of two such numbers: what is not bounded, on whichever side, bounds nothing.
+fn upper(a: i64, b: i64) -> i64 {
+    if a.abs() >= MUCH || b.abs() >= MUCH { MUCH } else { clamped(a + b) }
+}
+
+/// `n / k`, where what is not bounded stays so.
+fn part(n: i64, k: i64) -> i64 {
+    if n.abs() >= MUCH { n } else { n / k }
+}
+
 /// What an atom is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
@@ -235,10 +245,10 @@ impl Atoms {
     pub fn div(&mut self, a: &Linear, k: i64) -> Linear {
         let (quotient, rest) = a.split(k);
         if self.smallest(&rest) < 0 {
-            let (low, high) = (self.smallest(a) / k, self.largest(a) / k);
+            let (low, high) = (part(self.smallest(a), k), part(self.largest(a), k));
             return self.operation(Node::Div(a.clone(), k), low, high, self.deps(a));
         }
-        let (low, high) = (self.smallest(&rest) / k, self.largest(&rest) / k);
+        let (low, high) = (part(self.smallest(&rest), k), part(self.largest(&rest), k));
         match low == high {
             true => quotient.add(low),
             false => quotient.plus(1, &self.operation(Node::Div(rest.clone(), k), low, high, self.deps(&rest))),
@@ -297,13 +307,13 @@ impl Atoms {
     }
 
     fn bound(&self, form: &Linear, fuel: &mut u32) -> i64 {
-        let Some((&(atom, n), _)) = form.terms.split_last() else { return form.constant };
+        let Some((&(atom, n), _)) = form.terms.split_last() else { return upper(form.constant, 0) };
         let info = &self.list[atom];
         let mut rest = form.clone();
         rest.terms.pop();
         let number = times(if n > 0 { info.high } else { info.low }, n);
         if *fuel == 0 {
-            return add(self.bound(&rest, fuel), number);
+            return upper(self.bound(&rest, fuel), number);
         }
         *fuel -= 1;
         let with = |fuel: &mut u32, form: &Linear, by: i64| self.bound(&rest.plus(by, form), fuel);
@@ -318,7 +328,7 @@ impl Atoms {
             Node::Min(a, b) | Node::Max(a, b) => with(fuel, a, n).max(with(fuel, b, n)),
             // k * (a / k) is at most a, and at least a - (k - 1).
             Node::Div(a, k) if n % k == 0 && n > 0 => with(fuel, a, n / k),
-            Node::Div(a, k) if n % k == 0 => add(with(fuel, a, n / k), times(k - 1, -n / k)),
+            Node::Div(a, k) if n % k == 0 => upper(with(fuel, a, n / k), times(k - 1, -n / k)),
             Node::Div(..) => MUCH,
             // a % k is at most a; and a - k * (a / k), of which one summand is a multiple of another in the form, at times.
             Node::Rem(a, _) if n > 0 => with(fuel, a, n),
@@ -326,7 +336,7 @@ impl Atoms {
         };
         // By the number the rest alone is bounded: a second search, where it may find something.
         if best >= MUCH || info.narrowed || matches!(info.node, Node::Div(..) | Node::Rem(..)) {
-            return best.min(add(self.bound(&rest, fuel), number));
+            return best.min(upper(self.bound(&rest, fuel), number));
         }
         best
     }

@@ -175,7 +175,7 @@ impl Proof<'_> {
     /// Both branches, as far as they can be taken, with what is known in each of a difference that is compared with zero.
     fn branches(&mut self, difference: &Linear, rel: Rel, then: &[Stmt], otherwise: &[Stmt]) -> Result_<()> {
         let (low, high) = (self.atoms.smallest(difference), self.atoms.largest(difference));
-        let (least, most) = (i64::MIN, i64::MAX);
+        let (least, most) = (-MUCH, MUCH);
         let (holds, fails): ((i64, i64), &[(i64, i64)]) = match rel {
             Rel::Eq => ((0, 0), &[(least, -1), (1, most)]),
             Rel::Lt => ((least, -1), &[(0, most)]),
@@ -195,7 +195,7 @@ impl Proof<'_> {
             let bound = |n: i64| if n.abs() >= MUCH { n } else { n - constant };
             let (low, high) = match factor {
                 1 => (bound(low), bound(high)),
-                -1 => (bound(high).saturating_neg(), bound(low).saturating_neg()),
+                -1 => (-bound(high), -bound(low)),
                 _ => (-MUCH, MUCH),
             };
             narrowed.push(self.atoms.narrow(atom, low, high));
@@ -323,13 +323,13 @@ impl Proof<'_> {
         {
             return self.miss(0, format!("`{}`, which is only read, is written", self.kernel.bufs[*b as usize].name));
         }
-        self.within(*base, &offset.plus(1, &call.value(first)), &offset.plus(1, &call.value(end)))
+        self.within(*base, &offset.plus(1, &call.value(first)?), &offset.plus(1, &call.value(end)?))
     }
 
     /// Where pointers that are read from a table may point: between the least and the largest offset, at both of which an
     /// access is looked at.
     fn pointers(&mut self, read: &Indirect, call: &Call) -> Result_<Vec<Place>> {
-        let (Base::Buf(b), first, last) = call.span(&read.table) else {
+        let (Base::Buf(b), first, last) = call.span(&read.table)? else {
             return self.miss(0, "a pointer is read from scratch".to_owned());
         };
         let stride = gcd(read.table.stride, gcd(first.stride(), last.stride()));
@@ -339,7 +339,7 @@ impl Proof<'_> {
         let Some(offsets) = self.tables.offsets(b as usize, entries) else {
             return self.miss(deps, "a pointer is read from what is no constant table".to_owned());
         };
-        let (base, base_first, base_last) = call.span(&read.base);
+        let (base, base_first, base_last) = call.span(&read.base)?;
         let mut places = vec![];
         let least = if read.other.is_some() { offsets.least_natural } else { offsets.least };
         if least <= offsets.most {
@@ -350,7 +350,7 @@ impl Proof<'_> {
             }
         }
         if let (Some(other), true) = (&read.other, offsets.least < 0) {
-            let (base, first, last) = call.span(other);
+            let (base, first, last) = call.span(other)?;
             places.extend([(base, first), (base, last)]);
         }
         Ok(places)
@@ -367,15 +367,24 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn value(&self, affine: &Affine) -> Linear {
-        let terms = affine.counts.iter().zip(self.counts);
-        terms.fold(Linear::from(affine.constant), |sum, (&factor, count)| sum.plus(factor, count))
+    fn value(&self, affine: &Affine) -> Result_<Linear> {
+        let small = |n: i128| {
+            let n = i64::try_from(n).ok().filter(|n| (-LARGEST..=LARGEST).contains(n));
+            n.ok_or_else(|| Miss { deps: 0, what: "a distance is too large".to_owned() })
+        };
+        let mut sum = Linear::from(small(affine.constant)?);
+        for (&factor, count) in affine.counts.iter().zip(self.counts) {
+            sum = sum.plus(small(factor)?, count);
+        }
+        Ok(sum)
     }
 
     /// The buffer of a pointer, and where it is at first and at last.
-    fn span(&self, span: &Span) -> (Base, Linear, Linear) {
-        let Root::Param(p) = span.root else { return (Base::Scratch, Linear::from(-MUCH), Linear::from(MUCH)) };
+    fn span(&self, span: &Span) -> Result_<(Base, Linear, Linear)> {
+        let Root::Param(p) = span.root else {
+            return Err(Miss { deps: 0, what: "a pointer is read by a pointer that is read".to_owned() });
+        };
         let (base, offset) = &self.ptrs[p];
-        (*base, offset.plus(1, &self.value(&span.first)), offset.plus(1, &self.value(&span.last)))
+        Ok((*base, offset.plus(1, &self.value(&span.first)?), offset.plus(1, &self.value(&span.last)?)))
     }
 }
