@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target/sanitize}"
 # The code of kernels stays for as long as the process: no leaks are looked for.
 export RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0
 cargo +nightly test --release --target "$host" --lib --bins --tests \
-    -p optc-tensor -p optc-ir -p optc-onnx -p optc-runtime -p optc
+    -p optc-tensor -p optc-ir -p optc-onnx -p optc-runtime -p optc-native -p optc
 # Its programs in C link libraries that a compiler without the sanitizer builds.
 cargo +nightly test --release --target "$host" --lib -p optc-capi
 cargo +nightly build --release --target "$host" -p optc-fuzz
