@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 
 /// As much as or more than this is not bounded.
 pub(super) const MUCH: i64 = i64::MAX / 4;
+/// Forms with larger numbers than this are not followed: products of two of them would not be exact.
+const EXACT: i64 = 1 << 55;
 /// Replacements in the search for one value; beyond them atoms stand for their numbers.
 const FUEL: u32 = 2_000;
 
@@ -316,7 +318,10 @@ impl Atoms {
             return upper(self.bound(&rest, fuel), number);
         }
         *fuel -= 1;
-        let with = |fuel: &mut u32, form: &Linear, by: i64| self.bound(&rest.plus(by, form), fuel);
+        let with = |fuel: &mut u32, form: &Linear, by: i64| {
+            let sum = rest.plus(by, form);
+            if sum.is_within(EXACT) { self.bound(&sum, fuel) } else { MUCH }
+        };
         let best = match &info.node {
             Node::Number => MUCH,
             Node::Var(start, last) => {

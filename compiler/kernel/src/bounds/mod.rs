@@ -266,9 +266,7 @@ impl Proof<'_> {
         if let Base::Buf(b) = at.base
             && self.tables.knows(b as usize)
         {
-            let (first, last) = (self.atoms.smallest(&offset), self.atoms.largest(&offset));
-            let stride = offset.stride();
-            let entries = Entries { first, last: last - (last - first) % stride.max(1), stride, bytes: bytes as usize };
+            let entries = self.entries(&offset, &offset, offset.stride(), bytes as usize);
             if let Some(found) = self.tables.offsets(b as usize, entries) {
                 return Ok(match found.least == found.most {
                     true => Linear::from(found.least),
@@ -278,6 +276,15 @@ impl Proof<'_> {
         }
         let most = if mem == IndexMem::I32 { 1 << 31 } else { MUCH };
         Ok(self.atoms.number(-most, most, 0))
+    }
+
+    /// The entries of a table from a first to a last one, which lie at a distance from the first form's constant.
+    fn entries(&self, first: &Linear, last: &Linear, stride: i64, bytes: usize) -> Entries {
+        // Bounds are no entries: those within them are.
+        let (low, high) = (self.atoms.smallest(first), self.atoms.largest(last));
+        let step = stride.max(1);
+        let first_entry = low + (first.constant - low).rem_euclid(step);
+        Entries { first: first_entry, last: high - (high - first.constant).rem_euclid(step), stride, bytes }
     }
 
     fn call(&mut self, tile: usize, ptrs: &[Addr], counts: &[Ix]) -> Result_<()> {
@@ -333,8 +340,7 @@ impl Proof<'_> {
             return self.miss(0, "a pointer is read from scratch".to_owned());
         };
         let stride = gcd(read.table.stride, gcd(first.stride(), last.stride()));
-        let (low, high) = (self.atoms.smallest(&first), self.atoms.largest(&last));
-        let entries = Entries { first: low, last: high - (high - low) % stride.max(1), stride, bytes: 4 };
+        let entries = self.entries(&first, &last, stride, 4);
         let deps = self.atoms.deps(&first) | self.atoms.deps(&last);
         let Some(offsets) = self.tables.offsets(b as usize, entries) else {
             return self.miss(deps, "a pointer is read from what is no constant table".to_owned());

@@ -49,6 +49,9 @@ impl<'a> Tables<'a> {
 fn read(contents: &[u8], entries: Entries) -> Option<Offsets> {
     let Entries { first, last, stride, bytes } = entries;
     let (first, last) = (usize::try_from(first).ok()?, usize::try_from(last).ok()?);
+    if last < first {
+        return None;
+    }
     let stride = if first == last { bytes } else { usize::try_from(stride).ok().filter(|&s| s > 0)? };
     contents.get(..last.checked_add(bytes)?)?;
     let mut found = Offsets { least: i64::MAX, most: i64::MIN, least_natural: i64::MAX };
