@@ -185,7 +185,7 @@ fn code_that_does_not_fit_its_program_is_refused() {
 #[test]
 fn the_loader_needs_no_code_generator() {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-p", "optc-native", "-e", "normal", "--prefix", "none"])
+        .args(["tree", "--locked", "-p", "optc-native", "-e", "normal", "--prefix", "none"])
         .current_dir(data::repository())
         .output()
         .unwrap();
