@@ -7,6 +7,7 @@ pub mod compare;
 pub mod data;
 pub mod literal;
 pub mod nest_shapes;
+pub mod networks;
 pub mod node_cases;
 pub mod random_graph;
 pub mod refused;

@@ -1,37 +1,18 @@
-//! Artifacts with machine code: they run what was compiled, without a compiler, where they are trusted; else, and on other
-//! machines, they are compiled from their graphs.
+//! Artifacts with machine code: they run what was compiled, without a compiler, where they are trusted; else, and on
+//! other machines, they are compiled from their graphs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use optc::{Access, Compiler, Integers, Method, NativeCode, Options, Quantizer, Tensor, Val};
+use optc::{Access, Compiler, NativeCode, Options, Val};
 use optc_ir::Graph;
 use optc_kernel::target::ISAS;
 use optc_native::{Artifact, Contents};
 use optc_runtime::{Arena, Executor, Pool};
 use optc_tests::data;
-
-const PIXELS: usize = 28 * 28;
-
-fn picture() -> Val {
-    let pictures = data::array("fashion_100.npz", "input").unwrap();
-    Tensor::from_slice(&[1, 1, 28, 28], &pictures.as_slice::<f32>().unwrap()[..PIXELS]).unwrap().into()
-}
-
-fn graph(name: &str) -> Graph {
-    let mut graph = optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap();
-    optc_passes::specialize(&mut graph, &[picture().ty()]).unwrap();
-    graph
-}
-
-fn quantized(name: &str) -> Graph {
-    let options = Options { integers: Integers::Always, ..Options::default() };
-    let mut quantizer = Quantizer::new(graph(name), &options, &[]).unwrap();
-    quantizer.observe(&[picture()]).unwrap();
-    quantizer.finish(Method::MinMax).unwrap().graph
-}
+use optc_tests::networks::{ALL, graph, picture, quantized};
 
 fn for_target(name: &str) -> Compiler {
     Compiler::new(Options { target: Some(name.to_owned()), ..Options::default() })
@@ -67,9 +48,9 @@ fn run_alone(artifact: &Artifact, target: &str, inputs: &[Val]) -> Vec<Val> {
 fn machine_code_gives_what_the_compiled_model_gives() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.optc");
-    let (inputs, rows) = ([picture()], rows());
-    for name in ["mlp", "lenet", "resnet8", "mobilenetv2", "vit", "lstm"] {
-        for graph in [graph(name), quantized(name)] {
+    let (inputs, rows) = ([picture().unwrap()], rows());
+    for name in ALL {
+        for graph in [graph(name).unwrap(), quantized(name).unwrap()] {
             write(&graph, &rows, &path);
             let artifact = Artifact::open(&path, Access::Map).unwrap();
             for row in &rows {
@@ -94,21 +75,21 @@ fn poison(natives: &mut [NativeCode]) {
 fn without_trust_machine_code_is_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.optc");
-    let graph = graph("lenet");
+    let graph = graph("lenet").unwrap();
     let mut natives = write(&graph, &rows(), &path);
     let model = Compiler::new(Options { keep_graph: true, ..Options::default() }).compile_graph(graph).unwrap();
-    let expected = model.session().run_values(&[picture()]).unwrap();
+    let expected = model.session().run_values(&[picture().unwrap()]).unwrap();
     poison(&mut natives);
     model.save_with(&path, &natives).unwrap();
     let loaded = Compiler::default().load(&path).unwrap();
-    assert_eq!(loaded.session().run_values(&[picture()]).unwrap(), expected);
+    assert_eq!(loaded.session().run_values(&[picture().unwrap()]).unwrap(), expected);
     // What asks for something else than the code does is compiled, trusted or not.
     let other = [
         Options { precision: optc::Precision::Bf16, ..Options::default() },
         Options { keep_graph: true, ..Options::default() },
     ];
     for options in other {
-        trusting(options).load(&path).unwrap().session().run_values(&[picture()]).unwrap();
+        trusting(options).load(&path).unwrap().session().run_values(&[picture().unwrap()]).unwrap();
     }
 }
 
@@ -116,7 +97,7 @@ fn without_trust_machine_code_is_not_run() {
 fn machine_code_for_other_machines_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.optc");
-    let graph = graph("mlp");
+    let graph = graph("mlp").unwrap();
     let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "aarch64-neon" };
     let natives = write(&graph, &[foreign], &path);
     let artifact = Artifact::open(&path, Access::Copy).unwrap();
@@ -124,8 +105,9 @@ fn machine_code_for_other_machines_is_left_alone() {
     let native = artifact.native().unwrap().remove(0);
     assert_eq!(artifact.native_code(&native).unwrap(), natives[0]);
     let loaded = trusting(Options::default()).load(&path).unwrap();
-    let expected = Compiler::default().compile_graph(graph).unwrap().session().run_values(&[picture()]).unwrap();
-    assert_eq!(loaded.session().run_values(&[picture()]).unwrap(), expected);
+    let expected =
+        Compiler::default().compile_graph(graph).unwrap().session().run_values(&[picture().unwrap()]).unwrap();
+    assert_eq!(loaded.session().run_values(&[picture().unwrap()]).unwrap(), expected);
 }
 
 /// Weights are not looked at; everything that decides what is done is.
@@ -133,7 +115,7 @@ fn machine_code_for_other_machines_is_left_alone() {
 fn damaged_code_and_tables_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.optc");
-    let natives = write(&graph("lenet"), &[optc_emit::host::isa().name], &path);
+    let natives = write(&graph("lenet").unwrap(), &[optc_emit::host::isa().name], &path);
     let good = std::fs::read(&path).unwrap();
     let code = &natives[0].code.text;
     let at = good.windows(code.len()).position(|bytes| bytes == code).unwrap();
@@ -155,7 +137,7 @@ fn damaged_code_and_tables_are_refused() {
 fn code_that_does_not_fit_its_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.optc");
-    let natives = write(&graph("mlp"), &[optc_emit::host::isa().name], &path);
+    let natives = write(&graph("mlp").unwrap(), &[optc_emit::host::isa().name], &path);
     let contents = |natives: &[NativeCode]| {
         let plain = Contents {
             name: "x",

@@ -2,37 +2,12 @@
 //! and interpreted, which gives what the graph's interpreter gives.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use optc::{Compiler, Integers, Method, Options, Program, Quantizer, Val};
+use optc::{Compiler, Integers, Options, Program};
 use optc_ir::Graph;
 use optc_kernel::target::{Arch, ISAS};
 use optc_passes::{PassManager, Pipeline};
-use optc_tensor::Tensor;
-use optc_tests::{compare, data};
-
-const PIXELS: usize = 28 * 28;
-
-fn pictures() -> Tensor {
-    data::array("fashion_100.npz", "input").unwrap()
-}
-
-/// A network that takes one picture.
-fn graph(name: &str) -> Graph {
-    let mut graph = optc_onnx::import_file(&data::testdata(&format!("{name}.onnx"))).unwrap();
-    optc_passes::specialize(&mut graph, &[picture().ty()]).unwrap();
-    graph
-}
-
-fn picture() -> Val {
-    let pictures = pictures();
-    Tensor::from_slice(&[1, 1, 28, 28], &pictures.as_slice::<f32>().unwrap()[..PIXELS]).unwrap().into()
-}
-
-fn quantized(name: &str) -> Graph {
-    let options = Options { integers: Integers::Always, ..Options::default() };
-    let mut quantizer = Quantizer::new(graph(name), &options, &[]).unwrap();
-    quantizer.observe(&[picture()]).unwrap();
-    quantizer.finish(Method::MinMax).unwrap().graph
-}
+use optc_tests::compare;
+use optc_tests::networks::{ALL, graph, picture, quantized};
 
 /// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized
 /// ones.
@@ -66,7 +41,7 @@ fn emitted(program: &Program) {
 }
 
 fn check(name: &str, graph: &Graph, integers: Integers) {
-    let inputs = [picture()];
+    let inputs = [picture().unwrap()];
     for isa in ISAS {
         let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
         let expected = optc_ir::run(&meant(graph, &options), &inputs).unwrap().remove(0);
@@ -94,23 +69,24 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
 #[test]
 fn a_program_for_any_row_computes_what_the_graph_says() {
     for name in ["mlp", "lenet", "resnet8"] {
-        check(name, &graph(name), Integers::Faster);
+        check(name, &graph(name).unwrap(), Integers::Faster);
     }
 }
 
 #[test]
 fn a_quantized_program_for_any_row_gives_the_bits_of_the_graph() {
     for name in ["mlp", "lenet", "resnet8"] {
-        check(name, &quantized(name), Integers::Always);
+        check(name, &quantized(name).unwrap(), Integers::Always);
     }
 }
 
 /// Ops are fused only where a kernel takes all of them: a region that is split runs slowly, and nobody asked for that.
 #[test]
 fn no_fused_region_of_a_network_is_split() {
-    let all = ["mlp", "lenet", "resnet8", "mobilenetv2", "vit", "lstm"];
-    for name in all {
-        for (graph, integers) in [(graph(name), Integers::Faster), (quantized(name), Integers::Always)] {
+    for name in ALL {
+        for (graph, integers) in
+            [(graph(name).unwrap(), Integers::Faster), (quantized(name).unwrap(), Integers::Always)]
+        {
             for isa in ISAS {
                 let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
                 let program = Compiler::new(options).program(graph.clone()).unwrap();
