@@ -57,13 +57,16 @@ pub(crate) fn at(path: &Path) -> impl Fn(ArtifactError) -> Error {
     }
 }
 
-/// The machine code of an artifact that does what the options ask for, if there is some: what asks for another precision,
-/// for other figures, or for the graph, is compiled.
+/// The machine code of an artifact that does what the options ask for, if there is some: what asks for another
+/// precision, for other figures, or for the graph, is compiled.
 pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<Native>, Error> {
-    let Options { isa, target, precision, profile, tuning, keep_graph, .. } = options;
+    let Options { isa, target, precision, profile, tuning, keep_graph, trust, .. } = options;
     let plain = *precision == Precision::F32 && *profile == Default::default() && tuning.is_empty() && !keep_graph;
+    if !trust || !plain {
+        return Ok(None);
+    }
     let row = (isa.is_some() || target.is_some()).then(|| options.any_target()).transpose()?.map(|t| t.isa);
-    Ok(if options.trust && plain { artifact.native_here(row) } else { None })
+    Ok(artifact.native_here(row))
 }
 
 /// A model of machine code; none where its inputs have other shapes than the options say.

@@ -65,7 +65,8 @@ impl<'a> Blobs<'a> {
 
     /// The entry of a constant; `packed` says whether blocks of zeros are left out.
     fn constant(&mut self, symbol: &str, t: &'a Tensor, packed: bool) -> Entry {
-        let (block, bytes) = match blocks::pack(t).filter(|_| packed) {
+        let blocks = if packed { blocks::pack(t) } else { None };
+        let (block, bytes) = match blocks {
             Some(packed) => (packed.block, Cow::Owned(packed.bytes)),
             None => (0, Cow::Borrowed(t.bytes())),
         };

@@ -37,8 +37,8 @@ pub struct Args {
     /// What to write
     #[arg(long, value_enum, default_value = "artifact")]
     emit: Emit,
-    /// Put machine code into the artifact: for this machine, or for each of these targets (rows of `optc targets`), whatever
-    /// this machine is. Commands that are given `--trust` run it, and compile nothing
+    /// Put machine code into the artifact: for this machine, or for each of these targets (rows of `optc targets`),
+    /// whatever this machine is. Commands that are given `--trust` run it, and compile nothing
     #[arg(
         long,
         value_name = "TARGETS",
@@ -162,20 +162,25 @@ fn artifact(args: &Args, format: Format) -> Outcome {
 
 /// The programs that `--native` asks for, and their machine code.
 fn natives(args: &Args) -> Outcome<Vec<NativeCode>> {
-    let model = &args.model.model;
+    let (Some(targets), model) = (&args.native, &args.model.model) else { return Ok(vec![]) };
+    let options = args.model.how.options(0)?;
+    // Read once for all targets; an artifact brings passes of its own.
+    let graph = match load::kind(model)? {
+        Kind::Text | Kind::Onnx => Some(load::graph(model, options.access())?),
+        Kind::Artifact => None,
+    };
     let native = |target: &String| {
-        let mut options = args.model.how.options(0)?;
+        let mut options = options.clone();
         if target != HOST {
             options.target = Some(target.clone());
         }
-        let access = options.access();
         let compiler = Compiler::new(options);
-        Ok(match load::kind(model)? {
-            Kind::Text => compiler.native(load::graph(model, access)?)?,
-            Kind::Onnx | Kind::Artifact => compiler.native_of_file(model)?,
+        Ok(match &graph {
+            Some(graph) => compiler.native(graph.clone())?,
+            None => compiler.native_of_file(model)?,
         })
     };
-    args.native.iter().flatten().map(native).collect()
+    targets.iter().map(native).collect()
 }
 
 impl Report for ProgramReport {
