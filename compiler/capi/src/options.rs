@@ -41,8 +41,9 @@ pub struct OptcOptions {
     /// beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
     /// truncated or written in place, the process ends by SIGBUS or results are wrong.
     pub copy: c_int,
-    /// Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does what it
-    /// likes in this process: only for files that come from whom you would run a program of. 0: the graph is compiled.
+    /// Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does
+    /// what it likes in this process: only for files that come from whom you would run a program of. 0: the graph is
+    /// compiled.
     pub trust: c_int,
 }
 

@@ -167,7 +167,8 @@ impl Compiler {
         self.with_bodies(graph, &self.options.pipeline(passes)?, &target, &tuning, &mut MAX_BODIES.clone())
     }
 
-    /// The program of a graph after these passes, with those of its regions whose types are static: `left` of them at most.
+    /// The program of a graph after these passes, with those of its regions whose types are static: `left` of them at
+    /// most.
     fn with_bodies(
         &self,
         mut graph: Graph,

@@ -169,8 +169,8 @@ impl Model {
         node.product.map(|extents| options.profile.rates(target.isa).times(&extents, target.isa))
     }
 
-    /// The rows of the target table for which a node that multiplies would compute in the other form, by their figures, of those that code
-    /// can be made for: in `f32` where integers pay here, and the other way round.
+    /// The rows of the target table for which a node that multiplies would compute in the other form, by their figures,
+    /// of those that code can be made for: in `f32` where integers pay here, and the other way round.
     pub fn other_choices(&self, node: &NodeReport) -> Vec<&'static str> {
         let Settings { options, target, .. } = &*self.0.settings;
         let Some(product) = node.product else { return vec![] };
@@ -189,8 +189,8 @@ impl Model {
         Ok(self.save_with(path, &[])?.bytes)
     }
 
-    /// The same, with programs and their machine code beside the graph ([`Compiler::native`](crate::Compiler::native)), which
-    /// loaders that [trust](Options::trust) the file run as they are.
+    /// The same, with programs and their machine code beside the graph ([`Compiler::native`](crate::Compiler::native)),
+    /// which loaders that [trust](Options::trust) the file run as they are.
     ///
     /// # Errors
     /// As [`Model::save`].

@@ -43,8 +43,9 @@ pub struct Options {
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
     pub isa: Option<String>,
-    /// A target that need not be this machine: the name of an instruction set, or a triple such as `aarch64-linux`. It has
-    /// the features and the caches that the table of targets gives it: the same target gives the same program everywhere.
+    /// A target that need not be this machine: the name of an instruction set, or a triple such as `aarch64-linux`. It
+    /// has the features and the caches that the table of targets gives it: the same target gives the same program
+    /// everywhere.
     pub target: Option<String>,
     /// The precision of products.
     pub precision: Precision,
@@ -73,9 +74,9 @@ pub struct Options {
     /// removed meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
     /// optc itself never writes a file in place.
     pub copy: bool,
-    /// Lets an artifact run the machine code in it, if it has some for this machine: nothing is lowered or compiled then.
-    /// Code in a file does what it likes in this process. Set it only for files that come from whom you would run a
-    /// program of. Without it the same artifact is compiled from its graph.
+    /// Lets an artifact run the machine code in it, if it has some for this machine: nothing is lowered or compiled
+    /// then. Code in a file does what it likes in this process. Set it only for files that come from whom you would run
+    /// a program of. Without it the same artifact is compiled from its graph.
     pub trust: bool,
 }
 

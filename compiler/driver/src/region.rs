@@ -30,8 +30,8 @@ impl std::fmt::Debug for Region {
     }
 }
 
-/// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and are
-/// compiled at their first call for others.
+/// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and
+/// are compiled at their first call for others.
 pub(crate) fn resolve(
     host: &HostText,
     plans: Vec<(usize, Plan)>,

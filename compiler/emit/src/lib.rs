@@ -75,8 +75,8 @@ pub enum EmitError {
 pub struct Code(Executable, usize);
 
 impl Code {
-    /// Compiles kernels of any row that this machine runs, on up to `threads` threads; [`Code::entry`] numbers are those
-    /// of `kernels`.
+    /// Compiles kernels of any row that this machine runs, on up to `threads` threads; [`Code::entry`] numbers are
+    /// those of `kernels`.
     ///
     /// # Errors
     ///
@@ -91,8 +91,9 @@ impl Code {
             return Err(EmitError::Elsewhere(target.to_string()));
         }
         let code = machine_code(kernels, target, threads)?;
-        // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`. That a
-        // kernel keeps to the buffers that it declares is proven before a plan calls it (rule P7 of programs, in `load`).
+        // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`.
+        // That a kernel keeps to the buffers that it declares is proven before a plan calls it (rule P7 of programs, in
+        // `load`).
         Ok(Code(unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?, code.entries.len()))
     }
 

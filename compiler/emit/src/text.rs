@@ -1,7 +1,7 @@
 //! A Cranelift module that is nothing but code: its functions lie one behind the other and call only each other.
 //!
-//! What comes of it is a value, [`MachineCode`], the same for the process that compiles and for a file. It needs no linker:
-//! the only relocations of kernels are their calls of tiles.
+//! What comes of it is a value, [`MachineCode`], the same for the process that compiles and for a file. It needs no
+//! linker: the only relocations of kernels are their calls of tiles.
 
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;

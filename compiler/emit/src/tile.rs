@@ -18,7 +18,8 @@ pub(super) fn signature(module: &impl Module, tile: &Tile) -> Signature {
     super::integers(module, tile.ptrs + tile.counts)
 }
 
-/// Fills `func` with the code of a verified tile of four lanes; `fused` says whether the target multiplies and adds at once.
+/// Fills `func` with the code of a verified tile of four lanes; `fused` says whether the target multiplies and adds at
+/// once.
 pub(super) fn build(tile: &Tile, fused: bool, config: TargetFrontendConfig, func: &mut Function) {
     let mut context = FunctionBuilderContext::new();
     let mut b = FunctionBuilder::new(func, &mut context);
@@ -58,8 +59,8 @@ impl Emit<'_> {
         body.iter().for_each(|inst| self.inst(inst));
     }
 
-    /// A multiplication and an addition, of one rounding where the target has an instruction for it: else Cranelift would
-    /// call the C library for each lane.
+    /// A multiplication and an addition, of one rounding where the target has an instruction for it: else Cranelift
+    /// would call the C library for each lane.
     fn fma(&mut self, x: Value, y: Value, z: Value) -> Value {
         if self.fused {
             return self.b.ins().fma(x, y, z);

@@ -88,8 +88,8 @@ pub fn portable() -> &'static Isa {
 ///
 /// # Panics
 ///
-/// When a buffer's length is not the declared one, the kernel is not proven to stay within its buffers, wrote beside its buffers or into a read-only one, or where they lie
-/// makes a difference.
+/// When a buffer's length is not the declared one, the kernel is not proven to stay within its buffers, wrote beside
+/// its buffers or into a read-only one, or where they lie makes a difference.
 pub fn run_jit(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), EmitError> {
     assert_eq!(buffers.len(), kernel.bufs.len(), "one buffer for each that kernel `{}` declares", kernel.name);
     for (buffer, declared) in buffers.iter().zip(&kernel.bufs) {

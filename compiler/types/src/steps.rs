@@ -165,7 +165,8 @@ pub enum Step {
     },
 }
 
-/// What a compiled model does, whoever computes its kernels: what goes in and out, the bytes, and what is done in order.
+/// What a compiled model does, whoever computes its kernels: what goes in and out, the bytes, and what is done in
+/// order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flow {
     /// The graph's inputs.

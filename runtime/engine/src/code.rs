@@ -28,8 +28,8 @@ impl Executable {
     /// Copies code to where it may be run.
     ///
     /// # Safety
-    /// Each entry must be the first instruction of a function that keeps to the contract of [`KernelFn`] on this CPU, for
-    /// the buffers, tasks and scratch of every step that will name it.
+    /// Each entry must be the first instruction of a function that keeps to the contract of [`KernelFn`] on this CPU,
+    /// for the buffers, tasks and scratch of every step that will name it.
     ///
     /// # Errors
     /// The system refuses the memory, or makes none of it executable.

@@ -6,14 +6,14 @@
 //! blobs: constants and machine code
 //! ```
 //!
-//! Numbers are little-endian. The header has the pipeline, and length and checksum of each blob; blobs lie one behind the
-//! other at multiples of 64 bytes of the file, so that they are used where the file is mapped, with zeros between them.
-//! Equal bytes are one blob, whoever names them. Lengths are checked before they are used, and a file is written whole or
-//! not at all. A constant
-//! of the graph with many zeros is stored as its blocks that are not zero ([`blocks`]), and is unpacked when it is read.
+//! Numbers are little-endian. The header has the pipeline, and length and checksum of each blob; blobs lie one behind
+//! the other at multiples of 64 bytes of the file, so that they are used where the file is mapped, with zeros between
+//! them. Equal bytes are one blob, whoever names them. Lengths are checked before they are used, and a file is written
+//! whole or not at all. A constant of the graph with many zeros is stored as its blocks that are not zero ([`blocks`]),
+//! and is unpacked when it is read.
 //!
-//! Checksums of the front, of machine code and of what the graph needs are checked when they are read. Weights of machine
-//! code are used where the file is mapped, and only read when they are multiplied.
+//! Checksums of the front, of machine code and of what the graph needs are checked when they are read. Weights of
+//! machine code are used where the file is mapped, and only read when they are multiplied.
 
 mod blocks;
 mod write;
@@ -272,8 +272,8 @@ impl Artifact {
     }
 }
 
-/// Where each blob of a file begins, of which the first comes behind `front` bytes: they end where the file ends, and there
-/// are zeros between them.
+/// Where each blob of a file begins, of which the first comes behind `front` bytes: they end where the file ends, and
+/// there are zeros between them.
 fn begins(blobs: &[Blob], front: usize, file: &[u8]) -> Result<Vec<usize>, ArtifactError> {
     let mut begins = Vec::with_capacity(blobs.len());
     let mut end = front;

@@ -27,8 +27,8 @@ pub enum LoadError {
     Memory(#[from] std::io::Error),
 }
 
-/// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some; or
-/// says what is wrong with the text.
+/// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some;
+/// or says what is wrong with the text.
 pub type Resolver<'a> = dyn Fn(&HostText, Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> + 'a;
 
 /// The resolver of whoever has no ops of the host.
@@ -39,7 +39,8 @@ pub fn no_host_ops(host: &HostText, _: Vec<(usize, Plan)>) -> Result<Arc<dyn Hos
     Err(format!("`{}` was not linked", host.name))
 }
 
-/// The plan of a program, of which this is the code of [all kernels](Program::all_kernels); `resolve` makes its host ops.
+/// The plan of a program, of which this is the code of [all kernels](Program::all_kernels); `resolve` makes its host
+/// ops.
 ///
 /// # Errors
 /// The program's steps are not well formed, or the resolver refuses an op.
@@ -76,7 +77,8 @@ struct Part {
     first: usize,
 }
 
-// SAFETY: the entries are those of code that keeps to the contract, for the kernels of this program, and it is kept alive.
+// SAFETY: the entries are those of code that keeps to the contract, for the kernels of this program, and it is kept
+// alive.
 unsafe impl KernelCode for Part {
     fn entry(&self, kernel: usize) -> KernelFn {
         self.code.entry(self.first + kernel)

@@ -81,7 +81,8 @@ impl Artifact {
         if code.entries.len() != program.all_kernels().len() {
             return Err(damaged("the artifact is damaged: it has not the code of each kernel"));
         }
-        // SAFETY: the caller vouches for the code, which is what was compiled of this program for a target that this machine is.
+        // SAFETY: the caller vouches for the code, which is what was compiled of this program for a target that this
+        // machine is.
         let code = unsafe { Executable::new(&code) }?;
         let plan = crate::plan(&program, Arc::new(code), resolve).map_err(|e| match e {
             LoadError::Memory(e) => ArtifactError::Io(e),

@@ -50,8 +50,8 @@ pub struct CompileArgs {
     /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
     #[arg(long)]
     pub copy: bool,
-    /// Run the machine code that an artifact has for this machine, instead of compiling its graph: only for files that come
-    /// from whom you would run a program of
+    /// Run the machine code that an artifact has for this machine, instead of compiling its graph: only for files that
+    /// come from whom you would run a program of
     #[arg(long)]
     pub trust: bool,
 }
@@ -62,8 +62,8 @@ pub struct TargetArgs {
     /// The instruction set to compile for, instead of the best of this machine
     #[arg(long, value_name = "NAME")]
     pub isa: Option<String>,
-    /// What to compile for instead of this machine: a row of `optc targets`, or a triple such as `aarch64-linux`, of which
-    /// --isa picks a row; the same target gives the same program everywhere
+    /// What to compile for instead of this machine: a row of `optc targets`, or a triple such as `aarch64-linux`, of
+    /// which --isa picks a row; the same target gives the same program everywhere
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// What products with constant weights compute in

@@ -1,9 +1,9 @@
 //! Linear forms over index variables, and the largest value that one can have.
 //!
 //! A form is a constant and multiples of *atoms*: variables of loops, and results of operations that are not linear. An
-//! atom is bounded by numbers, and where possible by forms over atoms that are older: the last turn of a loop may depend on
-//! the loops around it, `min(a, b)` is at most `a`. The largest value of a form is found by replacing its newest atom by such
-//! a bound, again and again: so `i + min(8, n - i)` is at most `n`, whatever `i` is.
+//! atom is bounded by numbers, and where possible by forms over atoms that are older: the last turn of a loop may
+//! depend on the loops around it, `min(a, b)` is at most `a`. The largest value of a form is found by replacing its
+//! newest atom by such a bound, again and again: so `i + min(8, n - i)` is at most `n`, whatever `i` is.
 
 use smallvec::SmallVec;
 
@@ -335,7 +335,7 @@ impl Atoms {
             Node::Div(a, k) if n % k == 0 && n > 0 => with(fuel, a, n / k),
             Node::Div(a, k) if n % k == 0 => upper(with(fuel, a, n / k), times(k - 1, -n / k)),
             Node::Div(..) => MUCH,
-            // a % k is at most a; and a - k * (a / k), of which one summand is a multiple of another in the form, at times.
+            // a % k is at most a.
             Node::Rem(a, _) if n > 0 => with(fuel, a, n),
             Node::Rem(..) => MUCH,
         };

@@ -2,10 +2,10 @@
 //!
 //! Extents are constants, so the first and the last byte of each access can be found without running anything. Index
 //! expressions become [linear forms](linear) over the variables of loops; a tile has a [footprint], the bytes that it
-//! reads and writes relative to its pointers; a call of it is right if the smallest address is not before its buffer, and
-//! the largest one not behind it. Where that cannot be seen for all turns of a loop at once, they are halved, down to single
-//! ones. Indices and offsets that are read from constant [tables](table) are looked up there; others may be any number, and
-//! are right only where the kernel clamps them.
+//! reads and writes relative to its pointers; a call of it is right if the smallest address is not before its buffer,
+//! and the largest one not behind it. Where that cannot be seen for all turns of a loop at once, they are halved, down
+//! to single ones. Indices and offsets that are read from constant [tables](table) are looked up there; others may be
+//! any number, and are right only where the kernel clamps them.
 //!
 //! What is not proven is refused: it may be right, but nobody could say so.
 
@@ -172,7 +172,8 @@ impl Proof<'_> {
         }
     }
 
-    /// Both branches, as far as they can be taken, with what is known in each of a difference that is compared with zero.
+    /// Both branches, as far as they can be taken, with what is known in each of a difference that is compared with
+    /// zero.
     fn branches(&mut self, difference: &Linear, rel: Rel, then: &[Stmt], otherwise: &[Stmt]) -> Result_<()> {
         let (low, high) = (self.atoms.smallest(difference), self.atoms.largest(difference));
         let (least, most) = (-MUCH, MUCH);
@@ -333,8 +334,8 @@ impl Proof<'_> {
         self.within(*base, &offset.plus(1, &call.value(first)?), &offset.plus(1, &call.value(end)?))
     }
 
-    /// Where pointers that are read from a table may point: between the least and the largest offset, at both of which an
-    /// access is looked at.
+    /// Where pointers that are read from a table may point: between the least and the largest offset, at both of which
+    /// an access is looked at.
     fn pointers(&mut self, read: &Indirect, call: &Call) -> Result_<Vec<Place>> {
         let (Base::Buf(b), first, last) = call.span(&read.table)? else {
             return self.miss(0, "a pointer is read from scratch".to_owned());

@@ -15,8 +15,8 @@
 //! tile …
 //! ```
 //!
-//! Programs of regions follow behind the kernels, each after a line `body 1 of 0 host h0 region 1`: its number, that of the
-//! program that it is in, and where there.
+//! Programs of regions follow behind the kernels, each after a line `body 1 of 0 host h0 region 1`: its number, that of
+//! the program that it is in, and where there.
 //!
 //! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and
 //! their number, in the order in which they stand. Constants that buffers show are `const`, those of ports and host ops

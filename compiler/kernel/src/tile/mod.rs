@@ -44,8 +44,9 @@ pub const MATRIX_ROWS: usize = 16;
 /// Bytes of a row of a matrix register.
 pub const MATRIX_BYTES: usize = 64;
 
-/// A matrix register of a target that has them ([`Features::has_matrices`]): 16 rows of 64 bytes. They are written again and again, unlike
-/// all else in a tile; between a call that configures them and one that releases them they keep their values.
+/// A matrix register of a target that has them ([`Features::has_matrices`]): 16 rows of 64 bytes. They are written
+/// again and again, unlike all else in a tile; between a call that configures them and one that releases them they keep
+/// their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mat(pub u8);
 
