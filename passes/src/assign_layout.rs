@@ -114,7 +114,7 @@ fn erase_fused(graph: &mut Graph, id: NodeId) {
 /// Chooses the layouts and puts the conversions in.
 fn assign(graph: &mut Graph, cx: &mut PassCx) {
     let order = graph.topological_order().unwrap_or_default();
-    let roles: BTreeMap<NodeId, Role> = order.iter().map(|&id| (id, role(graph, id, cx.costs()))).collect();
+    let roles: BTreeMap<NodeId, Role> = order.iter().map(|&id| (id, role(graph, id, cx.machine()))).collect();
     let mut network = Network::default();
     let labels: HashMap<NodeId, (Label, Label)> =
         order.iter().map(|&id| (id, network.op(&roles[&id], graph, id))).collect();

@@ -1,11 +1,8 @@
 //! What passes know of a product when they ask whether another form of it is faster.
 
-use std::fmt;
-use std::sync::Arc;
-
 use optc_ir::{Graph, NodeId, Op};
-use optc_types::{Numbers, Product};
 
+use crate::machine::{Form, Machine, Numbers, Product};
 use crate::matching::{result, shape};
 use crate::weighted::{Weighted, blocks};
 
@@ -30,30 +27,40 @@ pub struct Blocks {
 impl Layer {
     /// The product that a node computes, where its shapes are known.
     pub fn of(g: &Graph, node: NodeId) -> Option<Layer> {
-        let dims = |slot: usize| shape(g, g.operand(node, slot)?);
-        let (a, b, y) = (dims(0)?, dims(1)?, shape(g, result(node))?);
-        let inputs = a.iter().product();
-        match &g.node(node).op {
-            Op::Conv(op) => {
-                let batch = usize::try_from(op.groups).ok()?;
-                let m = y[0] * y[2..].iter().product::<usize>();
-                let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
-                let (n, k, three_by_three) = (b[0] / batch.max(1), b[1..].iter().product(), three_by_three(g, node));
-                let blocks = sparse_blocks(g, node);
-                let dense = Product::new(m, k, n, Numbers::Floats);
-                Some(Layer { product: Product { batch, depthwise, inputs, three_by_three, ..dense }, blocks })
-            }
-            Op::MatMul(_) | Op::Gemm(_) => {
-                let n = *y.last()?;
-                let k = b.iter().product::<usize>() / n.max(1);
-                let own: usize = b[..b.len().saturating_sub(2)].iter().product();
-                let m = y.iter().product::<usize>() / (n * own).max(1);
-                let (k, blocks) = (k / own.max(1), sparse_blocks(g, node));
-                let product = Product { batch: own, inputs, ..Product::new(m, k, n, Numbers::Floats) };
-                Some(Layer { product, blocks })
-            }
-            _ => None,
+        Some(Layer { product: product(g, node)?, blocks: sparse_blocks(g, node) })
+    }
+
+    /// The time of its fastest form when it multiplies other numbers, in nanoseconds.
+    pub fn time(&self, machine: &dyn Machine, numbers: Numbers) -> f64 {
+        let dense = machine.densest(&Product { numbers, ..self.product }).1;
+        let Some(blocks) = &self.blocks else { return dense };
+        let product = Product { staged_bytes: blocks.staged * numbers.bytes(), numbers, ..self.product };
+        let form = |&(rows, blocks): &(usize, usize)| Form::Sparse { block: (rows, 1), blocks };
+        blocks.counts.iter().map(|count| machine.time(&product, form(count))).fold(dense, f64::min)
+    }
+}
+
+/// What a node multiplies, in `f32`, where its shapes are known.
+fn product(g: &Graph, node: NodeId) -> Option<Product> {
+    let dims = |slot: usize| shape(g, g.operand(node, slot)?);
+    let (a, b, y) = (dims(0)?, dims(1)?, shape(g, result(node))?);
+    let inputs = a.iter().product();
+    match &g.node(node).op {
+        Op::Conv(op) => {
+            let batch = usize::try_from(op.groups).ok()?;
+            let rows = y[0] * y[2..].iter().product::<usize>();
+            let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
+            let dense = Product::new(rows, b[1..].iter().product(), b[0] / batch.max(1), Numbers::Floats);
+            Some(Product { batch, depthwise, inputs, three_by_three: three_by_three(g, node), ..dense })
         }
+        Op::MatMul(_) | Op::Gemm(_) => {
+            let cols = *y.last()?;
+            let own: usize = b[..b.len().saturating_sub(2)].iter().product();
+            let depth = b.iter().product::<usize>() / cols.max(1) / own.max(1);
+            let rows = y.iter().product::<usize>() / (cols * own).max(1);
+            Some(Product { batch: own, inputs, ..Product::new(rows, depth, cols, Numbers::Floats) })
+        }
+        _ => None,
     }
 }
 
@@ -82,14 +89,4 @@ pub(crate) fn three_by_three(g: &Graph, node: NodeId) -> Option<[usize; 3]> {
         return None;
     };
     (op.groups == 1 && ones(&op.strides) && ones(&op.dilations)).then_some([images, rows, columns])
-}
-
-/// Says whether a product is faster in 8-bit integers than in `f32`.
-#[derive(Clone)]
-pub struct Int8Pays(pub Arc<dyn Fn(&Layer) -> bool + Send + Sync>);
-
-impl fmt::Debug for Int8Pays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Int8Pays")
-    }
 }

@@ -8,7 +8,6 @@
 mod assign_layout;
 pub mod calibrate;
 mod canonicalize;
-pub mod cost;
 mod cse;
 mod dce;
 mod fold_batch_norm;
@@ -19,6 +18,7 @@ mod infer_types;
 pub mod insert_fake_quant;
 mod layer;
 mod list;
+pub mod machine;
 mod manager;
 mod matching;
 mod pass;
@@ -34,7 +34,7 @@ mod to_bcsr;
 mod to_bf16;
 mod weighted;
 
-pub use layer::{Int8Pays, Layer};
+pub use layer::Layer;
 pub use list::{PassInfo, list};
 pub use manager::{Failed, PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
 pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use optc_ir::{Graph, print, verify};
 
-use crate::cost::CostModel;
+use crate::machine::Machine;
 use crate::matching::pruned;
 use crate::pipeline::Step;
 use crate::seeded::{self, SEED};
-use crate::{Int8Pays, PassCx, PassError, Pipeline};
+use crate::{PassCx, PassError, Pipeline};
 
 /// What is checked after each pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,10 +46,10 @@ pub struct PassOptions {
     pub print_after: Vec<String>,
     /// Rewrites after which no more are made. Bisecting a miscompile is a binary search over this number.
     pub stop_after_rewrites: Option<usize>,
-    /// Says which products are faster in 8-bit integers; without it all that can be are folded.
-    pub int8_pays: Option<Int8Pays>,
-    /// Estimates for the machine that is compiled for; without them passes decide alike everywhere.
-    pub costs: Option<Arc<dyn CostModel>>,
+    /// The machine that is compiled for; without one passes decide alike everywhere.
+    pub machine: Option<Arc<dyn Machine>>,
+    /// Whether products become ones of 8-bit integers even where that is slower.
+    pub all_bytes: bool,
 }
 
 /// What one pass did.
@@ -124,8 +124,8 @@ impl PassManager {
     fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<Report, Box<Failed>> {
         let options = &self.options;
         let mut cx = PassCx::with_limit(options.stop_after_rewrites)
-            .with_costs(options.costs.clone())
-            .with_int8_pays(options.int8_pays.clone());
+            .with_machine(options.machine.clone())
+            .with_all_bytes(options.all_bytes);
         let mut report = Report::default();
         for step in &pipeline.steps {
             let before = keep.then(|| graph.clone()); // constants are shared, so this costs little

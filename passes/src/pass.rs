@@ -5,8 +5,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
 
-use crate::cost::{CostModel, Reference};
-use crate::{Int8Pays, Layer};
+use crate::Layer;
+use crate::machine::{Change, Machine, Numbers, Reference};
 
 /// A rewrite of the whole graph.
 ///
@@ -170,8 +170,8 @@ pub enum PassError {
 pub struct PassCx {
     stats: IndexMap<&'static str, usize>,
     left: Option<usize>,
-    int8_pays: Option<Int8Pays>,
-    costs: Option<Arc<dyn CostModel>>,
+    machine: Option<Arc<dyn Machine>>,
+    all_bytes: bool,
 }
 
 impl PassCx {
@@ -180,25 +180,25 @@ impl PassCx {
         PassCx { left: limit, ..PassCx::default() }
     }
 
-    /// The context with an estimate of where integers pay.
-    pub fn with_int8_pays(mut self, int8_pays: Option<Int8Pays>) -> PassCx {
-        self.int8_pays = int8_pays;
-        self
+    /// The same context with a machine to ask.
+    pub fn with_machine(self, machine: Option<Arc<dyn Machine>>) -> PassCx {
+        PassCx { machine, ..self }
     }
 
-    /// Whether a product is faster in 8-bit integers; true where nobody has an estimate.
-    pub fn int8_pays(&self, layer: &Layer) -> bool {
-        self.int8_pays.as_ref().is_none_or(|pays| (pays.0)(layer))
+    /// The same context in which integers are taken even where they are slower.
+    pub fn with_all_bytes(self, all_bytes: bool) -> PassCx {
+        PassCx { all_bytes, ..self }
     }
 
-    /// The same context with estimates for a machine.
-    pub fn with_costs(self, costs: Option<Arc<dyn CostModel>>) -> PassCx {
-        PassCx { costs, ..self }
+    /// The machine that decides between forms.
+    pub fn machine(&self) -> &dyn Machine {
+        self.machine.as_deref().unwrap_or(&Reference)
     }
 
-    /// The estimates to decide by.
-    pub fn costs(&self) -> &dyn CostModel {
-        self.costs.as_deref().unwrap_or(&Reference)
+    /// Whether a product is to be one of 8-bit integers.
+    pub fn bytes_pay(&self, layer: &Layer) -> bool {
+        let time = |numbers| layer.time(self.machine(), numbers);
+        self.all_bytes || self.machine().pays(Change::ToBytes, time(Numbers::Floats), time(Numbers::Bytes))
     }
 
     /// Whether one more rewrite by `rule` may be made; counts it. A pass that hears no leaves the place as it is.

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by
-//! four input channels where the weights are integers, whichever the cost model says is fastest; the dense form stays
-//! unless the sparse one takes at most `margin` of its time, which the cost model knows where it is not given. Where
+//! four input channels where the weights are integers, whichever the machine says is fastest; the dense form stays
+//! unless the sparse one takes at most `margin` of its time, which the machine knows where it is not given. Where
 //! zeros come from does not matter: a pruned model from elsewhere is found as well.
 //!
 //! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
@@ -24,12 +24,13 @@
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
 
+use crate::machine::{Change, Form};
 use crate::matching::{has_one_use, pruned, result};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 
-/// Rows and columns of a block that kernels may know; the cost model says which they do.
+/// Rows and columns of a block that kernels may know; the machine says which they do.
 const BLOCKS: [(u8, u8); 6] = [(4, 1), (2, 1), (1, 1), (4, 4), (2, 4), (1, 4)];
 
 /// A convolution is a candidate up to this share of the dense form's time: `assign-layout` knows what its surroundings save.
@@ -37,7 +38,7 @@ const CANDIDATE: f64 = 1.5;
 
 /// See the module.
 pub struct ToBcsr {
-    /// The cost model's own without it.
+    /// The machine's own without it.
     margin: Option<f64>,
 }
 
@@ -77,18 +78,22 @@ impl ToBcsr {
         if layer.groups != 1 || spatial > 2 {
             return None;
         }
-        let margin = self.margin.unwrap_or_else(|| cx.costs().sparse_margin());
+        let machine = cx.machine();
+        let margin = self.margin.unwrap_or_else(|| machine.margin(Change::ToSparse));
         let time = |&(rows, cols): &(u8, u8)| {
             let block = (usize::from(rows), usize::from(cols));
             let product = layer.product(g, block.1)?;
-            let known = cx.costs().sparse(&product, block, 0).is_finite();
-            let time = known.then(|| Some(cx.costs().sparse(&product, block, layer.blocks(g, block)?)))?;
+            let form = |blocks: usize| Form::Sparse { block, blocks };
+            if machine.declines(&product, form(0)).is_some() {
+                return None; // before blocks are counted
+            }
+            let time = machine.time(&product, form(layer.blocks(g, block)?));
             // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
             let candidate = spatial > 0 && cols == 1;
-            Some((time?, (rows, cols), if candidate { margin.max(CANDIDATE) } else { margin }))
+            Some((time, (rows, cols), if candidate { margin.max(CANDIDATE) } else { margin }))
         };
         let (best, block, margin) = BLOCKS.iter().filter_map(time).min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (best <= margin * cx.costs().dense(&layer.product(g, 1)?)).then_some(block)
+        (best <= margin * machine.densest(&layer.product(g, 1)?).1).then_some(block)
     }
 }
 

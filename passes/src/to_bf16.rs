@@ -22,7 +22,7 @@
 //! at once. Both factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`. A value that products
 //! read is rounded where it is computed instead of each time it is read, which gives the same numbers (see [`stores`]).
 //!
-//! A product is rounded where the cost model says that this is faster, all that can be with `layers=all`. Runs behind
+//! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`. Runs behind
 //! `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels ([`pipeline`]). Declines
 //! convolutions of three axes, sparse weights, and computed ones.
 
@@ -33,8 +33,8 @@ use optc_ir::ops::nn::{Conv, Gemm};
 use optc_ir::{Encoding, Graph, NodeId, Op};
 use optc_tensor::DType;
 
-use crate::cost::{CostModel, Numbers, Product};
-use crate::matching::{dtype, result, shape, tensor_type};
+use crate::machine::{Change, Machine, Numbers, Product};
+use crate::matching::{dtype, tensor_type};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError, Pipeline};
@@ -63,7 +63,7 @@ impl Pass for ToBf16 {
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         for id in graph.topological_order().unwrap_or_default() {
             if let Some(op) = rounding(graph, id)
-                && (self.all || pays(graph, id, cx.costs()))
+                && (self.all || pays(graph, id, cx.machine()))
                 && cx.permit("product")
             {
                 graph.node_mut(id).op = op;
@@ -106,22 +106,10 @@ fn rounding(g: &Graph, id: NodeId) -> Option<Op> {
 }
 
 /// Whether a product is estimated to be faster in bfloat16. Open shapes have no estimate.
-fn pays(g: &Graph, id: NodeId, costs: &dyn CostModel) -> bool {
-    let faster = || -> Option<bool> {
-        let [floats, halves] = match Weighted::of(g, id) {
-            Some(layer) if layer.groups > 1 && layer.groups == layer.rows => {
-                let results = shape(g, result(id))?.iter().product();
-                [Numbers::Floats, Numbers::Halves].map(|numbers| costs.depthwise(results, layer.cols, numbers))
-            }
-            Some(layer) => {
-                let product = layer.product(g, 1)?;
-                [Numbers::Floats, Numbers::Halves].map(|numbers| costs.dense(&Product { numbers, ..product }))
-            }
-            None => return None,
-        };
-        Some(halves < floats)
-    };
-    faster().unwrap_or(false)
+fn pays(g: &Graph, id: NodeId, machine: &dyn Machine) -> bool {
+    let Some(product) = Weighted::of(g, id).and_then(|layer| layer.product(g, 1)) else { return false };
+    let time = |numbers| machine.densest(&Product { numbers, ..product }).1;
+    machine.pays(Change::ToHalves, time(Numbers::Floats), time(Numbers::Halves))
 }
 
 /// Whether a node is a product that rounds its factors.

@@ -5,8 +5,8 @@ use optc_ir::ops::quant::{Dequantize, QuantConv};
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
-use crate::cost::{Numbers, Product};
 use crate::layer::three_by_three;
+use crate::machine::{Numbers, Product};
 use crate::matching::{producer, result, shape};
 
 /// A convolution, `nn.gemm` or `math.matmul` whose second operand is a constant of `f32`.
@@ -153,8 +153,12 @@ impl Weighted {
             _ => usize::from(n > 1),
         };
         let staged_bytes = numbers.bytes() * n * (self.cols / self.taps(g)?) * copies;
+        let depthwise = self.groups > 1 && self.groups == self.rows && self.cols == self.taps(g)?;
+        let (batch, cols) = if depthwise { (self.rows, 1) } else { (1, self.rows) };
         let three_by_three = three_by_three(g, self.node);
-        Some(Product { staged_bytes, three_by_three, ..Product::new(n, self.cols, self.rows, numbers) })
+        let inputs = shape(g, g.operand(self.node, 0)?)?.iter().product();
+        let product = Product::new(n, self.cols, cols, numbers);
+        Some(Product { batch, inputs, staged_bytes, depthwise, three_by_three, ..product })
     }
 }
 

@@ -55,7 +55,7 @@ fn prepared(case: &Case) -> Result<Graph, String> {
 fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, LowerError> {
     let target = optc_emit::host::target().with_isa(isa);
     let graph = Verified::new(graph).expect("the passes leave a sound graph");
-    lower(graph, &target, Options { tuning, threads: 1 })
+    lower(graph, &target, Options { tuning, ..Options::default() })
 }
 
 /// Lowers a case for an instruction set that the machine lacks: no machine code is made.

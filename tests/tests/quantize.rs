@@ -2,7 +2,10 @@
 //! weights that cannot be used.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use optc::{Compiler, DType, Decision, Error, Integers, Method, Model, Options, Quantized, Quantizer, Tensor, Val};
+use optc::{
+    Compiler, DType, Decision, Error, Integers, MachineProfile, Method, Model, Options, Quantized, Quantizer, Tensor,
+    Val,
+};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, print, run};
 use optc_kernel::target::ISAS;
@@ -313,9 +316,10 @@ fn layers_are_in_integers_where_these_are_faster() {
     quantizer.observe(&[data::array("fashion_100.npz", "input").unwrap().into()]).unwrap();
     let quantized = quantizer.finish(Method::MinMax).unwrap();
     assert_eq!(quantized.layers.len(), 5);
+    let machine = MachineProfile::default().of(optc_emit::host::isa());
     for layer in quantized.layers {
         let times = layer.times.unwrap();
-        assert_eq!(layer.int8, times.int8_pays(), "{layer:?}");
+        assert_eq!(layer.int8, times.int8_pays(&machine), "{layer:?}");
         let expected = if layer.int8 { "times as fast" } else { "integers are not faster" };
         assert!(layer.reason.contains(expected), "{layer:?}");
     }

@@ -7,10 +7,11 @@ use optc_emit::LoadError;
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::{Body, Program};
 use optc_kernel::target::Target;
-use optc_lower::{Region, Tuning, lower, lower_with_regions};
+use optc_lower::{Region, Tuning, lower_with_regions};
 use optc_native::{Artifact, MAGIC, NativeCode};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
 use optc_runtime::Pool;
+use optc_types::Machine;
 
 use crate::artifact::{self, Loaded};
 use crate::model::Settings;
@@ -178,9 +179,7 @@ impl Compiler {
         left: &mut usize,
     ) -> Result<Program, Error> {
         run_passes(&mut graph, passes, &self.options, target)?;
-        let graph = Verified::new(graph).map_err(Error::Broken)?;
-        let options = optc_lower::Options { tuning: tuning.clone(), threads: cores() };
-        let (mut program, regions) = lower_with_regions(graph, target, options)?;
+        let (mut program, regions) = lower_optimized(graph, target, tuning.clone(), &self.options)?;
         for Region { host, region, graph } in regions {
             if *left == 0 {
                 break;
@@ -252,10 +251,16 @@ fn native_code(program: Program) -> Result<NativeCode, Error> {
     Ok(NativeCode::new(program, code).map_err(|e| LoadError::Plan(e.into()))?)
 }
 
-/// Lowers a graph that has been through all passes.
-pub(crate) fn lower_optimized(graph: Graph, target: &Target, tuning: Tuning) -> Result<Program, Error> {
+/// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.
+pub(crate) fn lower_optimized(
+    graph: Graph,
+    target: &Target,
+    tuning: Tuning,
+    options: &Options,
+) -> Result<(Program, Vec<Region>), Error> {
     let graph = Verified::new(graph).map_err(Error::Broken)?;
-    Ok(lower(graph, target, optc_lower::Options { tuning, threads: cores() })?)
+    let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
+    Ok(lower_with_regions(graph, target, optc_lower::Options { tuning, threads: cores(), machine })?)
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.

@@ -9,7 +9,6 @@ use optc_emit::load;
 use optc_ir::{Graph, GraphError, Type, Val};
 use optc_kernel::program::{NodeReport, Point, Program};
 use optc_kernel::target::{Arch, ISAS, Isa, Target};
-use optc_kernels::cost::int8::Times;
 use optc_lower::Tuning;
 use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
@@ -20,6 +19,7 @@ use optc_tensor::Memory;
 use crate::autotune::{Found, Tuned, tune};
 use crate::cache::{CacheStats, Shared};
 use crate::compiler::{is_static, lower_optimized, run_passes};
+use crate::machine::Times;
 use crate::options::cores;
 use crate::{Error, Options, Session, TuningCache, region};
 
@@ -166,7 +166,7 @@ impl Model {
     /// Estimated times of a node that multiplies, in `f32` and in 8-bit integers, on the instruction set that the model is compiled for.
     pub fn times(&self, node: &NodeReport) -> Option<Times> {
         let Settings { options, target, .. } = &*self.0.settings;
-        node.product.map(|extents| options.profile.rates(target.isa).times(&extents, target.isa))
+        node.product.map(|product| Times::of(&product, &options.profile.of(target.isa)))
     }
 
     /// The rows of the target table for which a node that multiplies would compute in the other form, by their figures,
@@ -174,9 +174,12 @@ impl Model {
     pub fn other_choices(&self, node: &NodeReport) -> Vec<&'static str> {
         let Settings { options, target, .. } = &*self.0.settings;
         let Some(product) = node.product else { return vec![] };
-        let pays = |isa: &Isa| options.profile.rates(isa).times(&product, isa).int8_pays();
+        let pays = |isa: &'static Isa| {
+            let machine = options.profile.of(isa);
+            Times::of(&product, &machine).int8_pays(&machine)
+        };
         let here = pays(target.isa);
-        let codeless = |isa: &Isa| isa.arch == Some(Arch::Wasm32);
+        let codeless = |isa: &'static Isa| isa.arch == Some(Arch::Wasm32);
         ISAS.iter().filter(|isa| !codeless(isa) && pays(isa) != here).map(|isa| isa.name).collect()
     }
 
@@ -300,7 +303,7 @@ fn compile(
     pass_time: Duration,
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
-    let program = lower_optimized(graph, &settings.target, tuning.clone())?;
+    let (program, _) = lower_optimized(graph, &settings.target, tuning.clone(), &settings.options)?;
     let plan = load(&program, cores(), &|host, plans| region::resolve(host, plans, settings))?;
     let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })

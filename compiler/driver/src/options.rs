@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use optc_kernel::target::{ISAS, Isa, Target};
-use optc_passes::{Int8Pays, Layer, PassOptions};
+use optc_passes::PassOptions;
 use optc_tensor::{Access, Memory};
 
-use crate::quantize::times;
 use crate::{Error, MachineProfile, TuningCache};
 
 /// The most threads that a model runs on: more than any machine has cores, and few enough for the system to give.
@@ -142,7 +141,7 @@ impl Options {
         }
     }
 
-    /// How passes are run when a model is compiled: with the target's costs, which choose between forms of its layers.
+    /// How passes are run when a model is compiled: with the target's profile, which chooses between forms of its layers.
     /// They can be run for an instruction set that this machine lacks.
     ///
     /// # Errors
@@ -152,12 +151,8 @@ impl Options {
     }
 
     pub(crate) fn pass_options_for(&self, target: &Target) -> PassOptions {
-        let (isa, rates) = (target.isa, self.profile.rates(target.isa));
-        let int8_pays = match self.integers {
-            Integers::Faster => Some(Int8Pays(Arc::new(move |layer: &Layer| times(layer, rates, isa).int8_pays()))),
-            Integers::Always => None,
-        };
-        PassOptions { costs: Some(crate::costs::fitted(target)), int8_pays, ..PassOptions::default() }
+        let all_bytes = self.integers == Integers::Always;
+        PassOptions { machine: Some(Arc::new(self.profile.of(target.isa))), all_bytes, ..PassOptions::default() }
     }
 
     /// How the files of models are held.

@@ -14,16 +14,12 @@
 
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
-use optc_kernel::target::Isa;
-use optc_kernels::cost::Costs;
-use optc_kernels::cost::int8::{Rates, Times};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
-use optc_types::{CostModel, Numbers, Product};
 
 use crate::compiler::run_passes;
-use crate::{Compiler, Error, Integers, Options, Session};
+use crate::{Compiler, Error, Integers, Options, Session, Times};
 
 /// What is done before marks are set: what folds into weights must be in them.
 const PREPARE: &str = "clean-up,fold-batch-norm,clean-up";
@@ -140,8 +136,7 @@ impl Quantizer {
 
 /// The products of a graph, and for each whether it is to compute with integers.
 fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(NodeId, QuantizedLayer)>, Error> {
-    let isa = options.any_target()?.isa;
-    let (rates, integers) = (options.profile.rates(isa), options.integers);
+    let (machine, integers) = (options.profile.of(options.any_target()?.isa), options.integers);
     let mut closed = graph.clone();
     let types: Vec<Type> = graph.inputs().map(|v| closed_type(graph.ty(v))).collect();
     optc_passes::specialize(&mut closed, &types)?;
@@ -154,12 +149,12 @@ fn decide(graph: &Graph, options: &Options, skip: &[String]) -> Result<Vec<(Node
         ) {
             continue;
         }
-        let times = Layer::of(&closed, id).map(|l| times(&l, rates, isa));
+        let times = Layer::of(&closed, id).map(|l| Times::new(|numbers| l.time(&machine, numbers)));
         let (int8, reason) = match (&node.op, asked(graph, id, skip), times) {
             (_, true, _) => (false, "it was asked to stay".to_owned()),
             (Op::ConvTranspose(_), ..) => (false, "it has no integer kernel".to_owned()),
             _ if stores(graph, id) => (false, "it has no integer kernel; its weights are stored in 8 bits".to_owned()),
-            (_, _, Some(t)) if integers == Integers::Faster && !t.int8_pays() => {
+            (_, _, Some(t)) if integers == Integers::Faster && !t.int8_pays(&machine) => {
                 (false, "integers are not faster".to_owned())
             }
             (Op::Conv(_), ..) if graph.operand(id, 1).is_none_or(|w| graph.constant(w).is_none()) => {
@@ -194,19 +189,6 @@ fn closed_type(ty: &Type) -> Type {
         }
         other => other.clone(),
     }
-}
-
-/// The times of a layer, in its sparse forms where those are faster than the dense ones.
-pub(crate) fn times(l: &Layer, rates: Rates, isa: &Isa) -> Times {
-    let dense = rates.times(&l.product, isa);
-    let Some(blocks) = &l.blocks else { return dense };
-    let share = |numbers: Numbers, bytes: usize| {
-        let product = Product { staged_bytes: blocks.staged * bytes, numbers, ..l.product };
-        let costs = Costs::of(isa);
-        let sparse = blocks.counts.iter().map(|&(rows, count)| costs.sparse(&product, (rows, 1), count));
-        (sparse.fold(f64::INFINITY, f64::min) / costs.dense(&product)).min(1.0)
-    };
-    Times { f32: dense.f32 * share(Numbers::Floats, 4), int8: dense.int8 * share(Numbers::Bytes, 1) }
 }
 
 /// Fills in what is known of a quantized layer once its operands have ranges.

@@ -1,5 +1,5 @@
 //! Times sparse products of floats and of bytes beside the dense kernels of the same layer: milliseconds, the speed-up over dense of the
-//! same numbers, and how long a block took beside what the cost model says.
+//! same numbers, and how long a block took beside what the profile says.
 //!
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 
@@ -11,12 +11,12 @@ use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Binary, Mem};
 use optc_kernels::contract::{self, Contract, contract};
-use optc_kernels::cost::Costs;
 use optc_kernels::int8;
+use optc_kernels::profile::Profile;
 use optc_kernels::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
 use optc_kernels::window::{Axis, View};
 use optc_testing::random_floats;
-use optc_types::{CostModel, Numbers, Product};
+use optc_types::{Form as ProductForm, Machine, Numbers, Product};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -169,7 +169,7 @@ fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let isa = args.next().and_then(|name| Isa::by_name(&name)).unwrap_or_else(optc_emit::host::isa);
     let part = args.next().unwrap_or_default();
-    let costs = Costs::of(isa);
+    let machine = Profile::of(isa);
     println!("{:30} {:>9} {:>9} {:>9} {:>9} {:>8}", "layer", "dense ms", "model", "sparse ms", "model", "speed-up");
     let layers = [(64, 32, 112), (128, 64, 56), (128, 128, 56), (256, 256, 28), (512, 512, 14), (1024, 1024, 7)];
     let columns = [(95, 4), (90, 4), (80, 4), (50, 4), (90, 2), (50, 2), (95, 1), (90, 1), (80, 1), (50, 1)];
@@ -188,8 +188,8 @@ fn main() -> Result<(), Failure> {
                 let (dense, ms) =
                     times(&mut Ready::new(&pair.dense, None)?, &mut Ready::new(&pair.sparse, Some(&pair.stream))?);
                 let product = Product::new(layer.n, k, m, numbers);
-                let (dense_model, model) =
-                    (costs.dense(&product) * 1e-6, costs.sparse(&product, layer.block, pair.blocks) * 1e-6);
+                let sparse = ProductForm::Sparse { block: layer.block, blocks: pair.blocks };
+                let (dense_model, model) = (machine.densest(&product).1 * 1e-6, machine.time(&product, sparse) * 1e-6);
                 println!("{name:30} {dense:9.3} {dense_model:9.3} {ms:9.3} {model:9.3} {:8.2}", dense / ms);
             }
         }

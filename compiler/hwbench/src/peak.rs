@@ -191,7 +191,8 @@ pub fn bandwidth(caches: &Caches) -> Result<Vec<Bandwidth>, EmitError> {
     levels.into_iter().map(|(level, bytes)| load_level(level, bytes)).collect()
 }
 
-fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth, EmitError> {
+/// The bandwidth of one level: so many bytes are read again and again.
+pub(crate) fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth, EmitError> {
     let passes = (64 << 20) / bytes + 1;
     let lanes = optc_emit::host::isa().lanes();
     let (vector, turn) = (4 * lanes, 32 * lanes);

@@ -29,6 +29,13 @@ impl Timed {
         Ok(Timed { code, buffers, scratch: vec![0; kernel.scratch_bytes + ALIGN], tasks: kernel.tasks })
     }
 
+    /// Puts bytes into a buffer.
+    pub fn fill(&mut self, buffer: usize, bytes: &[u8]) {
+        let buffer = &mut self.buffers[buffer];
+        let skip = buffer.as_ptr().align_offset(ALIGN);
+        buffer[skip..][..bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Seconds of a run of all tasks on this thread.
     pub fn seconds(&mut self) -> f64 {
         let aligned = |b: &mut Vec<u8>| {

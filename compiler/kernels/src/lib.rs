@@ -4,13 +4,13 @@
 
 pub mod attention;
 pub mod contract;
-pub mod cost;
 pub mod dynamic;
 pub mod elementwise;
 pub mod fold;
 pub mod gather;
 pub mod int8;
 pub mod movement;
+pub mod profile;
 pub mod recurrent;
 pub mod separable;
 pub mod spmm;

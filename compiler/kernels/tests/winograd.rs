@@ -78,10 +78,13 @@ fn check(c: &Conv, form: &'static Form, isa: &Isa, interpret: bool) {
     let found = floats_of(&result(&output, vec![m, bytes_of(&bias), bytes_of(&residual)], interpret));
     let want = expected(c, &x, &w, &bias, &residual);
     let largest = want.iter().fold(1.0f64, |a, v| a.max(v.abs()));
-    let bound = if *form == F2 { 2e-6 } else { 2e-5 };
     for (i, (&f, w)) in found.iter().zip(&want).enumerate() {
         let error = (f64::from(f) - w).abs() / largest;
-        assert!(error <= bound, "{} {c:?}: element {i} is {f}, expected {w}, {error:.1e} of the largest", isa.name);
+        assert!(
+            error <= form.error,
+            "{} {c:?}: element {i} is {f}, expected {w}, {error:.1e} of the largest",
+            isa.name
+        );
     }
 }
 

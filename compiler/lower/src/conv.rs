@@ -15,7 +15,7 @@ use super::contract::{Call, Placed, only_f32};
 use super::elementwise::mem_of;
 use super::separable::Depthwise;
 use super::sparse::{self, Block, Geometry, Matrix};
-use super::winograd::{Form, three_by_three};
+use super::winograd::{Way, three_by_three};
 use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
 
 impl Lowering {
@@ -89,16 +89,16 @@ impl Lowering {
                 Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) },
             );
         }
-        let form = if matches!(weights, Filters::Constant(_)) { self.form_of(&problem) } else { None };
-        match (&weights, form) {
-            (Filters::Constant(t), Some((Form::Filtered(form), _))) => {
+        let way = if matches!(weights, Filters::Constant(_)) { self.way_of(&problem) } else { None };
+        match (&weights, way) {
+            (Filters::Constant(t), Some((Way(Some(form)), _))) => {
                 let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
                 let winograd = Winograd::of(&problem, form).ok_or_else(|| Declined::new("no 3x3 convolution"))?;
                 self.winograd(&winograd, w, x.at, &fused.places, dst.at, &site.loc)?;
             }
             _ => self.convolution(&problem, x.at, &weights, &fused.places, dst.at, &site.loc)?,
         }
-        if let Some((_, point)) = form {
+        if let Some((_, point)) = way {
             self.close(point);
         }
         Ok(())

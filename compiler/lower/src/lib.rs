@@ -44,16 +44,18 @@ mod view;
 mod winograd;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 use memory::{Draft, Kind};
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value, Verified};
 use optc_kernel::nest::Kernel;
-use optc_kernel::program::{Choice, Decision, NodeReport, Point, Program};
+use optc_kernel::program::{Choice, Decision, Filtered, NodeReport, Point, Program};
 use optc_kernel::target::Target;
+use optc_kernels::profile::Profile;
 use optc_tensor::{Claim, DType, Memory, Tensor, TensorError};
 use optc_types::steps::{Port, Slot, Step, Stored};
-use optc_types::{HostText, Product};
+use optc_types::{HostText, Machine, Product};
 pub use site::{Epilogue, Site};
 pub use tune::Tuning;
 pub use view::{View, strides_in};
@@ -114,12 +116,14 @@ pub struct Options {
     pub tuning: Tuning,
     /// Threads that pack weights.
     pub threads: usize,
+    /// Who chooses between forms of a product; the profile of the target's row where it is not given.
+    pub machine: Option<Arc<dyn Machine>>,
 }
 
 impl Default for Options {
-    /// The cost model's choices, on one thread.
+    /// The choices of the target's row, on one thread.
     fn default() -> Options {
-        Options { tuning: Tuning::default(), threads: 1 }
+        Options { tuning: Tuning::default(), threads: 1, machine: None }
     }
 }
 
@@ -191,11 +195,14 @@ pub struct Lowering {
     names: Vec<String>,
     /// Dense or sparse, for the node at hand.
     choice: Option<Choice>,
+    /// The tiles in which the node at hand is filtered.
+    filtered: Option<Filtered>,
     /// What the node at hand multiplies.
     product: Option<Product>,
     /// Why the node at hand is not one kernel with the product before it.
     apart: Option<&'static str>,
     options: Options,
+    machine: Arc<dyn Machine>,
     points: Vec<Point>,
     /// The choice point that is open.
     point: Option<usize>,
@@ -206,6 +213,7 @@ pub struct Lowering {
 impl Lowering {
     fn new(graph: Verified, target: Target, options: Options) -> Result<Lowering, LowerError> {
         let (graph, unproven) = graph.into_parts();
+        let machine = options.machine.clone().unwrap_or_else(|| Arc::new(Profile::of(target.isa)));
         let mut lowering = Lowering {
             graph,
             unproven,
@@ -224,9 +232,11 @@ impl Lowering {
             report: Vec::new(),
             names: Vec::new(),
             choice: None,
+            filtered: None,
             product: None,
             apart: None,
             options,
+            machine,
             points: Vec::new(),
             point: None,
             held: None,
@@ -291,12 +301,17 @@ impl Lowering {
         }
         self.names.clear();
         self.choice = None;
+        self.filtered = None;
         self.product = None;
         self.apart = None;
         match (self.try_node(id, &node)?, &node.op, &node.regions[..]) {
             (Ok(decision), ..) => {
                 let report = report::report(&node, decision, self.choice, self.product);
-                self.report.push(NodeReport { apart: self.apart.map(str::to_owned), ..report });
+                self.report.push(NodeReport {
+                    apart: self.apart.map(str::to_owned),
+                    filtered: self.filtered,
+                    ..report
+                });
             }
             // No single kernel takes the region: its ops go their own ways.
             (Err(Declined(reason)), Op::Fused(_), [region]) if !self.unproven.contains(&id) => {

@@ -17,5 +17,15 @@ pub(super) fn report(node: &Node, decision: Decision, choice: Option<Choice>, pr
         _ => vec![node.op.name().to_owned()],
     };
     let results = node.results.iter().map(|r| r.ty.clone()).collect();
-    NodeReport { ops, loc: node.loc.clone(), results, decision, choice, product, apart: None, split: None }
+    NodeReport {
+        ops,
+        loc: node.loc.clone(),
+        results,
+        decision,
+        choice,
+        filtered: None,
+        product,
+        apart: None,
+        split: None,
+    }
 }

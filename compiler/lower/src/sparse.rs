@@ -3,13 +3,12 @@
 
 use optc_ir::{Encoding, Value};
 use optc_kernel::program::Choice;
-use optc_kernels::cost::Costs;
 use optc_kernels::movement::movement;
 use optc_kernels::spmm::{self, Bcsr, Form, Operand, Place, Spmm, Weights, count_blocks};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
-use optc_types::{CostModel, Numbers, Product};
+use optc_types::{Form as ProductForm, Numbers, Product};
 
 use super::contract::{collapse, dims};
 use super::conv::{axes, image};
@@ -319,10 +318,10 @@ impl Lowering {
     }
 
     fn note(&mut self, zeros: f64, product: Product, candidates: &[Block], blocks: impl Fn(Block) -> usize) {
-        let costs = Costs::of(self.target.isa);
-        let time = |&block: &Block| (block, costs.sparse(&product, block, blocks(block)));
+        let form = |block: Block| ProductForm::Sparse { block, blocks: blocks(block) };
+        let time = |&block: &Block| (block, self.machine.time(&product, form(block)));
         let best = candidates.iter().map(time).min_by(|a, b| a.1.total_cmp(&b.1));
-        let dense_ns = costs.dense(&product);
+        let dense_ns = self.machine.densest(&product).1;
         self.choice = best.map(|(block, sparse_ns)| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });
     }
 }

@@ -1,14 +1,14 @@
-//! Convolutions by Winograd's minimal filtering, where the cost model says that it pays.
+//! Convolutions by Winograd's minimal filtering, where the machine says that it pays.
 
 use std::fmt;
 
 use optc_kernel::expr::Expr;
+use optc_kernel::program::Filtered;
 use optc_kernels::contract::Conv;
-use optc_kernels::cost::Costs;
 use optc_kernels::winograd::{self, F2, F4, Winograd};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
-use optc_types::{Numbers, Product};
+use optc_types::{Form, Numbers, Product};
 
 use super::contract::Call;
 use super::tune::Open;
@@ -19,34 +19,55 @@ pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {
     Winograd::of(c, &F2).map(|_| [c.batch, c.axes[1].out, c.axes[2].out])
 }
 
-/// A way to compute a 3x3 convolution.
+/// Ways to compute a 3x3 convolution.
+const WAYS: [Way; 3] = [Way(None), Way(Some(&F2)), Way(Some(&F4))];
+
+/// A way to compute a 3x3 convolution: filtered in tiles of a form, or as the sum over taps.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Form {
-    /// The sum over taps.
-    Direct,
-    /// By filtering.
-    Filtered(&'static winograd::Form),
+pub(super) struct Way(pub Option<&'static winograd::Form>);
+
+impl Way {
+    /// As a machine knows it.
+    fn form(self) -> Form {
+        self.0.map_or(Form::Dense, |form| Form::Filtered { outputs: form.outputs })
+    }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Form::Direct => f.write_str("direct"),
-            Form::Filtered(form) => write!(f, "F({0}x{0}, 3x3)", form.outputs),
+        match self.0 {
+            None => f.write_str("direct"),
+            Some(form) => write!(f, "F({0}x{0}, 3x3)", form.outputs),
         }
     }
 }
 
+/// What costs see of a 3x3 convolution.
+fn product_of(c: &Conv, three_by_three: [usize; 3]) -> Product {
+    let pixels = three_by_three.iter().product();
+    let dense = Product::new(pixels, 9 * c.channels, c.filters, Numbers::Floats);
+    Product { inputs: c.src.bytes / 4, three_by_three: Some(three_by_three), ..dense }
+}
+
 impl Lowering {
-    /// The form to compute a convolution with constant weights in, where there are several.
-    pub(super) fn form_of(&mut self, c: &Conv) -> Option<(Form, Open)> {
+    /// The way to compute a convolution with constant weights, where there are several.
+    pub(super) fn way_of(&mut self, c: &Conv) -> Option<(Way, Open)> {
         let pixels @ [images, rows, columns] = three_by_three(c)?;
-        let fastest = Costs::of(self.target.isa).filtered(pixels, c.channels, c.filters);
-        let mut forms = vec![fastest.map_or(Form::Direct, |(form, _)| Form::Filtered(form))];
-        let others = [Form::Direct, Form::Filtered(&F2), Form::Filtered(&F4)];
-        forms.extend(others.into_iter().filter(|form| *form != forms[0]).collect::<Vec<_>>());
+        let product = product_of(c, pixels);
+        let (form, _) = self.machine.densest(&product);
+        let (mut ways, others): (Vec<Way>, Vec<Way>) = WAYS.into_iter().partition(|way| way.form() == form);
+        ways.extend(others);
         let key = format!("3x3 convolution {images}x{rows}x{columns}, {} to {} channels", c.channels, c.filters);
-        Some(self.pick(key, forms))
+        let (way, point) = self.pick(key, ways);
+        let ns = |form: Form| self.machine.time(&product, form);
+        let bound = way.0.map(|form| (form.outputs, form.error));
+        self.filtered = bound.map(|(outputs, error)| Filtered {
+            outputs,
+            error,
+            filtered_ns: ns(way.form()),
+            direct_ns: ns(Form::Dense),
+        });
+        Some((way, point))
     }
 
     /// Emits the three kernels of a convolution with constant weights.
@@ -76,11 +97,7 @@ impl Lowering {
         let (none, epilogue) = (Vec::new(), Expr::Operand(0));
         self.contract(Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
         self.close(point);
-        let [images, rows, columns] = three_by_three(w.conv()).unwrap_or_default();
-        let (pixels, depth) = (images * rows * columns, 9 * w.conv().channels);
-        let product = Product::new(pixels, depth, w.conv().filters, Numbers::Floats);
-        let three_by_three = Some([images, rows, columns]);
-        self.product = Some(Product { inputs: src.bytes / 4, three_by_three, ..product });
+        self.product = three_by_three(w.conv()).map(|pixels| product_of(w.conv(), pixels));
         let read: usize = operands.iter().map(|o| o.bytes).sum();
         let mut args = vec![m];
         args.extend(places);

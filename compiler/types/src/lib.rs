@@ -1,10 +1,11 @@
 //! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is
-//! wrong with them, ops as the engine sees them, features of CPUs, the steps of a program, and products with their
-//! costs.
+//! wrong with them, ops as the engine sees them, features of CPUs, the steps of a program, products, and machines as
+//! those who choose between forms of a product see them.
 
 mod error;
 mod features;
 mod host;
+mod machine;
 mod product;
 pub mod steps;
 mod text;
@@ -14,7 +15,8 @@ mod value;
 pub use error::{GraphError, OpError};
 pub use features::{Feature, Features};
 pub use host::{Callable, HostOp, HostText};
-pub use product::{CostModel, Numbers, Product};
+pub use machine::{Change, Form, Machine, Reason, ReasonCode};
+pub use product::{Numbers, Product};
 pub use text::{Cursor, ParseError};
 pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;

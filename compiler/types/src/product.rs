@@ -1,9 +1,4 @@
-//! Products: what convolutions and matrices multiply, and what a machine says of their times.
-//!
-//! Passes choose between forms of a layer before kernels exist, lowering chooses between kernels, reports show both:
-//! all speak of these products.
-
-use std::fmt::Debug;
+//! Products: what convolutions and matrices multiply. Passes, lowering, costs and reports speak of these.
 
 /// A product of activations and weights: what a convolution is, or a product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,24 +61,5 @@ impl Numbers {
             Numbers::Halves => 2,
             Numbers::Bytes => 1,
         }
-    }
-}
-
-/// Times of kernels in nanoseconds, as estimates.
-pub trait CostModel: Debug + Send + Sync {
-    /// A dense product.
-    fn dense(&self, p: &Product) -> f64;
-    /// A product whose weights are `blocks` blocks of so many rows and columns; infinite where there is no kernel.
-    fn sparse(&self, p: &Product, block: (usize, usize), blocks: usize) -> f64;
-    /// A convolution of each channel by itself: so many results, of so many taps each.
-    fn depthwise(&self, results: usize, taps: usize, numbers: Numbers) -> f64;
-    /// A copy of so many bytes into another layout.
-    fn copy(&self, bytes: u64) -> f64;
-    /// The most taps for which there is a kernel of depthwise convolutions with pixels side by side, beside that with
-    /// the channels last.
-    fn most_plane_taps(&self) -> usize;
-    /// The share of a dense form's time below which a sparse one is taken: estimates err by about the rest.
-    fn sparse_margin(&self) -> f64 {
-        0.85
     }
 }

@@ -2,7 +2,7 @@
 
 use optc_ir::{Encoding, Graph, NodeId, Op, Value};
 
-use crate::cost::CostModel;
+use crate::machine::{Change, Form, Machine};
 use crate::matching::{dims, rank, result, tensor_type};
 use crate::weighted::Weighted;
 
@@ -42,15 +42,15 @@ impl Role {
 }
 
 /// The role of a node.
-pub(super) fn role(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Role {
+pub(super) fn role(g: &Graph, id: NodeId, machine: &dyn Machine) -> Role {
     let node = g.node(id);
     let plain = Role::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
     match &node.op {
         // Weights and bias are packed at compile time or read as they are.
-        Op::Conv(_) | Op::QuantConv(_) if has_planes(g, id) => sparse(g, id, costs).unwrap_or_else(|| {
+        Op::Conv(_) | Op::QuantConv(_) if has_planes(g, id) => sparse(g, id, machine).unwrap_or_else(|| {
             // Depthwise kernels come for both layouts, about equally fast.
             let dense = Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
-            if is_depthwise(g, id, costs) { Role::Both { plain: 0, last: 0 } } else { dense }
+            if has_both(g, id, machine) { Role::Both { plain: 0, last: 0 } } else { dense }
         }),
         Op::Pool(_) if has_planes(g, id) => Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
@@ -73,20 +73,20 @@ fn layer(g: &Graph, id: NodeId) -> Option<Weighted> {
 
 /// The role of a convolution whose weights are encoded as blocks of one column: sparse where it is plain, dense where channels are last.
 /// Blocks of four columns are read with the channels last.
-fn sparse(g: &Graph, id: NodeId, costs: &dyn CostModel) -> Option<Role> {
+fn sparse(g: &Graph, id: NodeId, machine: &dyn Machine) -> Option<Role> {
     let layer = layer(g, id)?;
     let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
     let (product, block) = (layer.product(g, 1)?, (usize::from(rows), 1));
-    let bytes = |time: f64| (time / costs.copy(1 << 20) * f64::from(1 << 20)) as u64;
-    let plain = costs.sparse(&product, block, layer.blocks(g, block)?) / costs.sparse_margin();
-    Some(Role::Both { plain: bytes(plain), last: bytes(costs.dense(&product)) })
+    let bytes = |time: f64| (time / machine.copy(1 << 20) * f64::from(1 << 20)) as u64;
+    let form = Form::Sparse { block, blocks: layer.blocks(g, block)? };
+    let plain = machine.time(&product, form) / machine.margin(Change::ToSparse);
+    Some(Role::Both { plain: bytes(plain), last: bytes(machine.densest(&product).1) })
 }
 
 /// Whether a convolution has one constant filter for each channel, and kernels for both layouts.
-fn is_depthwise(g: &Graph, id: NodeId, costs: &dyn CostModel) -> bool {
-    let Some(layer) = layer(g, id) else { return false };
-    let channels = g.constant(layer.weights).is_some_and(|t| t.shape()[1] == 1);
-    channels && layer.groups > 1 && layer.groups == layer.rows && layer.cols <= costs.most_plane_taps()
+fn has_both(g: &Graph, id: NodeId, machine: &dyn Machine) -> bool {
+    let product = layer(g, id).and_then(|layer| layer.product(g, 1));
+    product.is_some_and(|product| product.depthwise && machine.declines(&product, Form::Planes).is_none())
 }
 
 /// One or two spatial axes.

@@ -24,7 +24,7 @@ pub(super) fn fold(graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> 
             let found = found.or_else(|| matmul(graph, id).map(|patch| ("matmul", patch)));
             let found = found.or_else(|| gemm(graph, id).map(|patch| ("gemm", patch)));
             let Some((rule, patch)) = found else { continue };
-            let pays = Layer::of(graph, id).is_none_or(|layer| cx.int8_pays(&layer));
+            let pays = Layer::of(graph, id).is_none_or(|layer| cx.bytes_pay(&layer));
             if pays && cx.permit(rule) {
                 patch.apply(graph).map_err(|error| PassError::Rule { rule, error })?;
             }

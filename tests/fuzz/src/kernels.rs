@@ -99,7 +99,7 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
     let target = optc_emit::host::target().with_isa(case.isa);
     let lower = |tuning: Tuning| {
         let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
-        lower(graph, &target, Options { tuning, threads: 1 }).map_err(|e| e.to_string())
+        lower(graph, &target, Options { tuning, ..Options::default() }).map_err(|e| e.to_string())
     };
     let mut made = lower(Tuning::default())?;
     if let Some(seed) = case.tuning.filter(|_| !made.points.is_empty()) {

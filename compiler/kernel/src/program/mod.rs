@@ -10,10 +10,11 @@ mod interp;
 mod parse;
 mod print;
 mod report;
+mod report_text;
 mod verify;
 
 pub use interp::InterpretError;
-pub use report::{Choice, Decision, NodeReport};
+pub use report::{Choice, Decision, Filtered, NodeReport};
 pub use verify::ProgramError;
 
 use optc_tensor::Tensor;

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
-use optc_types::{Cursor, Feature, Features, HostText, Numbers, ParseError, Product, TensorType};
+use optc_types::{Cursor, Feature, Features, HostText, ParseError, TensorType};
 
 use super::{Body, Program};
 use crate::nest::{Kernel, parse_kernel};
-use crate::program::{Choice, Decision, NodeReport, Point};
+use crate::program::Point;
 use crate::target::Target;
 use crate::target::{Caches, Isa};
 
-type Result_<T> = Result<T, ParseError>;
+pub(super) type Result_<T> = Result<T, ParseError>;
 
 impl Program {
     /// Parses what [`Program::print`] printed, with its constants by name, and verifies it.
@@ -110,8 +110,8 @@ fn kernels(text: &str, begin: usize) -> Result_<Vec<Kernel>> {
     Ok(kernels)
 }
 
-struct Parser<'a> {
-    cursor: Cursor<'a>,
+pub(super) struct Parser<'a> {
+    pub(super) cursor: Cursor<'a>,
     constants: &'a HashMap<String, Tensor>,
     kernels: &'a [Kernel],
     /// Whether constants are summed up and compared.
@@ -356,7 +356,7 @@ impl Parser<'_> {
     }
 
     /// Items between parentheses.
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result_<T>) -> Result_<Vec<T>> {
+    pub(super) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result_<T>) -> Result_<Vec<T>> {
         self.cursor.expect("(")?;
         let mut items = vec![];
         while !self.cursor.eat(")") {
@@ -396,7 +396,7 @@ impl Parser<'_> {
     }
 
     /// A number that is a count, or a time.
-    fn real(&mut self) -> Result_<f64> {
+    pub(super) fn real(&mut self) -> Result_<f64> {
         let real: f64 = self.cursor.number()?;
         if real.is_nan() { Err(self.cursor.error("expected a number")) } else { Ok(real) }
     }
@@ -412,64 +412,6 @@ impl Parser<'_> {
         self.cursor.expect("loc")?;
         let loc = self.list(|p| p.cursor.string())?;
         Ok(Info { name, loc, flops, bytes, schedule })
-    }
-
-    fn node(&mut self) -> Result_<NodeReport> {
-        let ops = self.list(|p| p.cursor.string())?;
-        self.cursor.expect(":")?;
-        let results = self.list(|p| p.cursor.ty())?;
-        let decision = match self.cursor.word("what became of it")? {
-            "view" => Decision::View,
-            "kernels" => Decision::Kernel { names: self.list(|p| p.cursor.string())? },
-            "host" => Decision::Host { reason: self.cursor.string()? },
-            word => return Err(self.cursor.error(format!("there is no decision `{word}`"))),
-        };
-        let choice = match () {
-            () if self.cursor.eat("sparse") => Some(self.choice(true)?),
-            () if self.cursor.eat("dense") => Some(self.choice(false)?),
-            () => None,
-        };
-        let product = if self.cursor.eat("product") { Some(self.product()?) } else { None };
-        let apart = if self.cursor.eat("apart") { Some(self.cursor.string()?) } else { None };
-        let split = if self.cursor.eat("split") { Some(self.cursor.string()?) } else { None };
-        self.cursor.expect("loc")?;
-        let loc = self.list(|p| p.cursor.string())?;
-        Ok(NodeReport { ops, loc, results, decision, choice, product, apart, split })
-    }
-
-    fn choice(&mut self, sparse: bool) -> Result_<Choice> {
-        self.cursor.expect("zeros")?;
-        let zeros = self.real()?;
-        self.cursor.expect("block")?;
-        let block = (self.cursor.number()?, self.cursor.number()?);
-        self.cursor.expect("dense_ns")?;
-        let dense_ns = self.real()?;
-        self.cursor.expect("sparse_ns")?;
-        Ok(Choice { zeros, block, sparse, dense_ns, sparse_ns: self.real()? })
-    }
-
-    fn product(&mut self) -> Result_<Product> {
-        let numbers = match self.cursor.word("what is multiplied")? {
-            "f32" => Numbers::Floats,
-            "i8" => Numbers::Bytes,
-            "bf16" => Numbers::Halves,
-            word => return Err(self.cursor.error(format!("there is no product of `{word}`"))),
-        };
-        let [batch, rows, depth, cols] = self.numbers()?;
-        self.cursor.expect("of")?;
-        let inputs = self.cursor.number()?;
-        let staged_bytes = if self.cursor.eat("staged") { self.cursor.number()? } else { 0 };
-        let depthwise = self.cursor.eat("depthwise");
-        let three_by_three = if self.cursor.eat("image") { Some(self.numbers()?) } else { None };
-        Ok(Product { batch, rows, cols, depth, inputs, staged_bytes, depthwise, three_by_three, numbers })
-    }
-
-    fn numbers<const N: usize>(&mut self) -> Result_<[usize; N]> {
-        let mut numbers = [0; N];
-        for number in &mut numbers {
-            *number = self.cursor.number()?;
-        }
-        Ok(numbers)
     }
 }
 

@@ -26,10 +26,11 @@ use std::fmt::{Debug, Display, Write};
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Info, KernelStep, Place, Port, Slot, Step, Stored};
-use optc_types::{HostText, Numbers, TensorType};
+use optc_types::{HostText, TensorType};
 
+use super::report_text::Line;
 use super::{Program, ProgramText};
-use crate::program::{Choice, Decision, NodeReport, Point};
+use crate::program::Point;
 
 impl Program {
     /// The program as text, and its constants. Equal programs give equal texts.
@@ -97,7 +98,7 @@ impl Printer {
         p.hosts.iter().enumerate().for_each(|(i, host)| self.host(i, host));
         p.points.iter().enumerate().for_each(|(i, point)| self.point(i, point));
         p.flow.steps.iter().for_each(|step| self.step(step));
-        p.report.iter().for_each(|node| self.node(node));
+        p.report.iter().for_each(|node| self.line(Line(node)));
         self.text.push_str("}\n");
         p.kernels.iter().for_each(|kernel| {
             let _ = write!(self.text, "{kernel}");
@@ -166,39 +167,9 @@ impl Printer {
             Slot::Constant(tensor) => self.constant("data", tensor),
         }
     }
-
-    fn node(&mut self, node: &NodeReport) {
-        let results: Vec<_> = node.results.iter().map(ToString::to_string).collect();
-        let decision = match &node.decision {
-            Decision::View => "view".to_owned(),
-            Decision::Kernel { names } => format!("kernels {}", list(names)),
-            Decision::Host { reason } => format!("host {reason:?}"),
-        };
-        let choice =
-            node.choice.map_or_else(String::new, |Choice { zeros, block: (r, c), sparse, dense_ns, sparse_ns }| {
-                let form = if sparse { "sparse" } else { "dense" };
-                format!(" {form} zeros {zeros} block {r} {c} dense_ns {dense_ns} sparse_ns {sparse_ns}")
-            });
-        let product = node.product.map_or_else(String::new, |p| {
-            let numbers = match p.numbers {
-                Numbers::Floats => "f32",
-                Numbers::Bytes => "i8",
-                Numbers::Halves => "bf16",
-            };
-            let staged = if p.staged_bytes > 0 { format!(" staged {}", p.staged_bytes) } else { String::new() };
-            let depthwise = if p.depthwise { " depthwise" } else { "" };
-            let image = p.three_by_three.map_or_else(String::new, |[n, h, w]| format!(" image {n} {h} {w}"));
-            let sizes = format!("{} {} {} {} of {}", p.batch, p.rows, p.depth, p.cols, p.inputs);
-            format!(" product {numbers} {sizes}{staged}{depthwise}{image}")
-        });
-        let apart = node.apart.as_ref().map_or_else(String::new, |why| format!(" apart {why:?}"));
-        let split = node.split.as_ref().map_or_else(String::new, |why| format!(" split {why:?}"));
-        let (ops, results, loc) = (list(&node.ops), results.join(", "), list(&node.loc));
-        self.line(format_args!("node {ops} : ({results}) {decision}{choice}{product}{apart}{split} loc {loc}"));
-    }
 }
 
-fn list(items: &[impl Debug]) -> String {
+pub(super) fn list(items: &[impl Debug]) -> String {
     let items: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
     format!("({})", items.join(", "))
 }

@@ -37,6 +37,22 @@ pub struct Choice {
 /// Shares and times are never NaN.
 impl Eq for Choice {}
 
+/// A 3x3 convolution that is filtered (Winograd) instead of summed directly, and the times that decided.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Filtered {
+    /// Rows and columns of a tile of the result.
+    pub outputs: usize,
+    /// A bound of the error, by the largest result.
+    pub error: f64,
+    /// Nanoseconds of the direct sum, estimated.
+    pub direct_ns: f64,
+    /// Nanoseconds of the filtered form, estimated.
+    pub filtered_ns: f64,
+}
+
+/// Bounds and times are never NaN.
+impl Eq for Filtered {}
+
 /// What became of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {
@@ -50,6 +66,8 @@ pub struct NodeReport {
     pub decision: Decision,
     /// Dense or sparse, for weights with zeros.
     pub choice: Option<Choice>,
+    /// How it is filtered, where it is a 3x3 convolution that is.
+    pub filtered: Option<Filtered>,
     /// What the node multiplies, if it is a product.
     pub product: Option<Product>,
     /// Why a depthwise convolution is not one kernel with the product before it.

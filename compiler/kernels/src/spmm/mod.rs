@@ -22,7 +22,7 @@ mod weights;
 pub use bcsr::{Bcsr, count_blocks, quads_of_taps};
 pub use conv::{Conv, Staged};
 pub use form::Form;
-pub use nest::{SpmmError, spmm};
+pub use nest::{SpmmError, spmm, vectors_of};
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::Mem;
 pub use weights::{Extents, Weights};

@@ -13,6 +13,11 @@ const SUMS: usize = 8;
 /// Tasks that balance a few threads.
 const TASKS: usize = 16;
 
+/// Vectors of pixels in a tile, for blocks of so many rows.
+pub fn vectors_of(rows: usize) -> usize {
+    (SUMS / rows).max(1)
+}
+
 /// Why there is no kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SpmmError {
@@ -39,7 +44,7 @@ pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<Built, SpmmError> 
     let stream = weights.stream(p).ok_or(SpmmError::Reach)?;
     let weights = weights.extents();
     let lanes = isa.lanes();
-    let width = (SUMS / weights.block).max(1) * lanes;
+    let width = vectors_of(weights.block) * lanes;
     let (tiles, tail) = (p.n / width, p.n % width);
     let pixel_tasks = p.n.div_ceil(width).min(TASKS.div_ceil(p.batch)).max(1);
     let tiles_of_task = p.n.div_ceil(width).div_ceil(pixel_tasks);

@@ -31,6 +31,8 @@ pub struct Form {
     filter: &'static [[f32; 3]],
     /// Aᵀ, of products: `[outputs][n]`.
     output: &'static [&'static [f32]],
+    /// The largest error by the largest result; that of the direct sum is about 5e-7.
+    pub error: f64,
 }
 
 impl Form {
@@ -51,6 +53,7 @@ pub static F2: Form = Form {
     input: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, 1.0, 0.0, -1.0]],
     filter: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
     output: &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, -1.0]],
+    error: 2e-6,
 };
 
 /// F(4x4, 3x3), on the points 0, 1, -1, 2, -2.
@@ -78,6 +81,7 @@ pub static F4: Form = Form {
         &[0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
         &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
     ],
+    error: 2e-5,
 };
 
 /// A convolution cut into tiles of one form.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use optc::{Choice, Decision, NodeReport, Val};
+use optc::{Choice, Decision, Filtered, NodeReport, Val};
 use serde::Serialize;
 
 use super::roofline::{self, KernelLine};
@@ -69,6 +69,34 @@ impl From<Choice> for ChoiceLine {
     }
 }
 
+/// A 3x3 convolution that is filtered (Winograd), and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FilteredLine {
+    /// Rows and columns of a tile of the result.
+    pub outputs: usize,
+    /// A bound of the error, by the largest result.
+    pub error: f64,
+    /// Milliseconds of the direct sum.
+    pub direct_ms: f64,
+    /// Milliseconds of the filtered form.
+    pub filtered_ms: f64,
+}
+
+impl From<Filtered> for FilteredLine {
+    fn from(f: Filtered) -> FilteredLine {
+        let [direct_ms, filtered_ms] = [f.direct_ns, f.filtered_ns].map(|ns| ns * 1e-6);
+        FilteredLine { outputs: f.outputs, error: f.error, direct_ms, filtered_ms }
+    }
+}
+
+impl FilteredLine {
+    /// The choice in words.
+    pub fn words(&self) -> String {
+        let FilteredLine { outputs, error, direct_ms, filtered_ms } = self;
+        format!("Winograd {outputs}x{outputs}, error up to {error:e}: {filtered_ms:.3} ms, {direct_ms:.3} ms direct")
+    }
+}
+
 impl ChoiceLine {
     /// The choice in words.
     pub fn words(&self) -> String {
@@ -108,6 +136,9 @@ pub struct NodeLine {
     /// Dense or sparse, and the estimates that decided, where weights have zeros.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<ChoiceLine>,
+    /// How it is filtered, where it is a 3x3 convolution that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<FilteredLine>,
     /// Estimated microseconds of a product in `f32` and in 8-bit integers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub f32_int8_us: Option<[f64; 2]>,
@@ -135,6 +166,7 @@ impl From<&NodeReport> for NodeLine {
             split: node.split.clone(),
             results,
             choice: node.choice.map(Into::into),
+            filtered: node.filtered.map(Into::into),
             f32_int8_us: None,
             otherwise_on: vec![],
             nodes: node.loc.clone(),
@@ -203,6 +235,10 @@ impl Report for ExplainReport {
             };
             let how = match &n.choice {
                 Some(c) => format!("{how} ({})", c.words()),
+                None => how,
+            };
+            let how = match &n.filtered {
+                Some(f) => format!("{how} ({})", f.words()),
                 None => how,
             };
             let how = match &n.split {

@@ -7,7 +7,7 @@ use optc_emit::EmitError;
 use optc_hwbench::gemm_peak::GemmPeak;
 use optc_hwbench::peak::{Peak, Work, bandwidth};
 use optc_kernel::target::{Caches, ISAS, Isa};
-use optc_kernels::cost::int8::Rates;
+use optc_kernels::profile::Figures;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -23,7 +23,7 @@ pub struct Args {
     /// Rows and columns of the matrices
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
-    /// Measure instead how fast products are in f32 and in integers, and write that for `--machine-profile` of other
+    /// Measure instead how fast products are in each of their forms, and write that for `--machine-profile` of other
     /// commands. Nothing else should run meanwhile
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rounds", "size", "no_bandwidth"])]
     write_profile: Option<PathBuf>,
@@ -80,23 +80,33 @@ struct ProfileLine {
     isa: String,
     f32_multiply_adds: u32,
     int8_multiply_adds: u32,
+    bf16_multiply_adds: u32,
     staged_elements: u32,
+    copied_bytes: u32,
 }
 
 impl ProfileLine {
-    fn of(name: &str, rates: Rates) -> ProfileLine {
-        let Rates { f32, int8, staged } = rates;
-        ProfileLine { isa: name.to_owned(), f32_multiply_adds: f32, int8_multiply_adds: int8, staged_elements: staged }
+    fn of(name: &str, figures: Figures) -> ProfileLine {
+        ProfileLine {
+            isa: name.to_owned(),
+            f32_multiply_adds: figures.f32,
+            int8_multiply_adds: figures.int8,
+            bf16_multiply_adds: figures.bf16,
+            staged_elements: figures.staged,
+            copied_bytes: figures.copied,
+        }
     }
 }
 
 impl Report for ProfileReport {
     fn text(&self) -> String {
         let row = |r: &ProfileLine| {
-            let figures = [r.f32_multiply_adds, r.int8_multiply_adds, r.staged_elements].map(|n| n.to_string());
-            [vec![r.isa.clone()], figures.to_vec()].concat()
+            let products = [r.f32_multiply_adds, r.int8_multiply_adds, r.bf16_multiply_adds];
+            let figures = products.into_iter().chain([r.staged_elements, r.copied_bytes]).map(|n| n.to_string());
+            [r.isa.clone()].into_iter().chain(figures).collect::<Vec<_>>()
         };
-        let headers = ["isa", "f32 multiply-adds/us>", "int8 multiply-adds/us>", "staged elements/us>"];
+        let products = ["f32 multiply-adds/us>", "int8 multiply-adds/us>", "bf16 multiply-adds/us>"];
+        let headers = [&["isa"][..], &products, &["staged elements/us>", "copied bytes/us>"]].concat();
         let rows = table::render(&headers, &self.rows.iter().map(row).collect::<Vec<_>>());
         format!("{rows}{}: written\n", self.profile.display())
     }
@@ -124,7 +134,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     if let Some(path) = &args.write_profile {
         let profile = MachineProfile::measure()?;
         profile.write(path)?;
-        let rows = profile.targets().map(|(name, rates)| ProfileLine::of(name, rates)).collect();
+        let rows = profile.targets().map(|(name, figures)| ProfileLine::of(name, figures)).collect();
         emit(&ProfileReport { profile: path.clone(), rows }, format)?;
         return Ok(Exit::Ok);
     }

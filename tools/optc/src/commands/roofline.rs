@@ -9,7 +9,7 @@ use optc::{CompiledPlan, Model, Options, Timings, Val};
 use optc_emit::EmitError;
 use optc_hwbench::peak::{Bandwidth, Peak, Work, bandwidth};
 use optc_kernel::target::Isa;
-use optc_kernels::cost::int8::Rates;
+use optc_kernels::profile;
 use optc_runtime::plan::{KernelStep, Step};
 use serde::Serialize;
 
@@ -90,7 +90,7 @@ impl Roofs {
         let f32 = peak(Work::Fma)?;
         let bf16 = f32.max(peak(Work::Bf16)?).max(peak(Work::Bf16Matrices)?);
         let bytes = peak(Work::Bytes)?.max(peak(Work::ByteMatrices)?);
-        let int8 = if bytes > 0.0 { bytes } else { 2e6 * f64::from(Rates::of(isa).int8) };
+        let int8 = if bytes > 0.0 { bytes } else { 2e6 * f64::from(profile::of(isa).figures.int8) };
         let machine = optc_emit::host::caches();
         let mut levels = bandwidth(&machine)?;
         // The best of some tries: what else runs on the machine slows single ones down.

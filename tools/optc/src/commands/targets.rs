@@ -1,7 +1,7 @@
 //! `optc targets`: the rows that models can be compiled for.
 
 use optc_kernel::target::{Caches, Emitter, ISAS, Isa, Target};
-use optc_kernels::cost::int8::Rates;
+use optc_kernels::profile;
 use serde::Serialize;
 
 use crate::exit::{Exit, Outcome};
@@ -50,7 +50,7 @@ impl TargetLine {
                 Emitter::X86 => "x86",
             },
             caches: [l1, l2, l3],
-            measured_on: Rates::measured_on(isa),
+            measured_on: profile::of(isa).measured_on,
             here: optc_emit::host::has(isa),
         }
     }

@@ -27,7 +27,7 @@ fn a_table_says_what_became_of_each_product() {
     assert!(stderr(&output).contains("no usable range for `/f3/Gemm.x`"), "{}", stderr(&output));
 }
 
-/// Without being told, the cost model decides, and times the machine for that: the report agrees with itself wherever it is made.
+/// Without being told, the estimates decide: the report agrees with itself wherever it is made.
 #[test]
 fn integers_are_taken_where_they_are_faster() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,14 +1,33 @@
-//! The cost model of the code generator, as passes ask for it.
+//! Estimated times, as reports show them.
 
-use std::sync::Arc;
+use optc_kernels::profile::Profile;
+use optc_types::{Change, Machine, Numbers, Product};
 
-use optc_kernel::target::Target;
-use optc_kernels::cost::Costs;
-use optc_types::CostModel;
+/// Estimated seconds of a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Times {
+    /// In `f32`.
+    pub f32: f64,
+    /// In 8-bit integers.
+    pub int8: f64,
+}
 
-/// Estimates for a target.
-pub(crate) fn fitted(target: &Target) -> Arc<dyn CostModel> {
-    Arc::new(Costs::of(target.isa))
+impl Times {
+    /// Those of what is asked for times in nanoseconds.
+    pub(crate) fn new(time: impl Fn(Numbers) -> f64) -> Times {
+        let [f32, int8] = [Numbers::Floats, Numbers::Bytes].map(|numbers| 1e-9 * time(numbers));
+        Times { f32, int8 }
+    }
+
+    /// Those of a dense product.
+    pub(crate) fn of(product: &Product, machine: &Profile) -> Times {
+        Times::new(|numbers| machine.densest(&Product { numbers, ..*product }).1)
+    }
+
+    /// Whether integers are faster by the machine's margin.
+    pub fn int8_pays(&self, machine: &dyn Machine) -> bool {
+        machine.pays(Change::ToBytes, self.f32, self.int8)
+    }
 }
 
 #[cfg(test)]
