@@ -7,11 +7,13 @@ use optc_kernels::int8::{Form, Pack, pack};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor, bf16};
 
-use super::contract::only_f32;
+use super::cx::Cx;
 use super::elementwise::elementwise;
-use super::matmul::{MatrixProduct, Right};
-use super::product::{Matrices, NarrowConv, PackedRight};
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::moves::plain_copy;
+use super::operands::only_f32;
+use super::product::{Matrices, NarrowConv, PackedRight, add_packed, matrix_product, narrow_conv, narrow_nr};
+use super::weights::{MatrixProduct, Right};
+use super::{Declined, Lowered, Site, View};
 
 /// The bits of the bfloat16 that is nearest to a weight.
 fn rounded(weight: f32) -> i16 {
@@ -41,47 +43,45 @@ pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
     }
 }
 
-impl Lowering {
-    /// A view that is dense, as bfloat16: rounded, where it is `f32`.
-    pub(super) fn rounded_copy(&mut self, view: View, loc: &[String]) -> Result<View, Declined> {
-        if view.dtype == DType::BF16 {
-            return Ok(view);
-        }
-        let at = self.temp(view.len() * DType::BF16.bits() / 8);
-        let copy = View { at, dtype: DType::BF16, ..view.clone() };
-        elementwise(self, &Expr::Operand(0), &[view], &copy, loc)?;
-        Ok(copy)
+/// A view that is dense, as bfloat16: rounded, where it is `f32`.
+pub(super) fn rounded_copy(cx: &mut Cx, view: View, loc: &[String]) -> Result<View, Declined> {
+    if view.dtype == DType::BF16 {
+        return Ok(view);
     }
+    let at = cx.temp(view.len() * DType::BF16.bits() / 8);
+    let copy = View { at, dtype: DType::BF16, ..view.clone() };
+    elementwise(cx, &Expr::Operand(0), &[view], &copy, loc)?;
+    Ok(copy)
+}
 
-    /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
-    pub(super) fn bf16_conv(&mut self, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
-        let weights = self.constant(site.operand(1)?).cloned();
-        let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
-        if axes[0] != Axis::NONE {
-            return Err(Declined::new("convolutions in bfloat16 have at most two spatial axes"));
-        }
-        let (shape, w) = (weights.shape(), floats(&weights)?);
-        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
-        let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
-        self.narrow_conv(conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
+/// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
+pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
+    let weights = cx.constant(site.operand(1)?).cloned();
+    let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
+    if axes[0] != Axis::NONE {
+        return Err(Declined::new("convolutions in bfloat16 have at most two spatial axes"));
     }
+    let (shape, w) = (weights.shape(), floats(&weights)?);
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
+    let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
+    narrow_conv(cx, conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
+}
 
-    /// A matrix product with one constant right operand.
-    pub(super) fn bf16_product(&mut self, p: MatrixProduct) -> Lowered {
-        let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
-        let Right::Constant { tensor, batches: 1, pack: of } = b else {
-            return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
-        };
-        let w = floats(&tensor)?;
-        let rank = dst.shape.len();
-        let form = Form::bf16(self.target.isa, dst.shape[rank - 2], of.k, true);
-        let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
-        let packed = pack(&packing, self.narrow_nr(form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
-        let right = PackedRight { at: self.add_packed(&packed)?, own: false, form };
-        let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { self.plain_copy(&a, loc)? } else { a };
-        let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
-        let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
-        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero: 0 }, loc)
-    }
+/// A matrix product with one constant right operand.
+pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
+    let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
+    let Right::Constant { tensor, batches: 1, pack: of } = b else {
+        return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
+    };
+    let w = floats(&tensor)?;
+    let rank = dst.shape.len();
+    let form = Form::bf16(cx.target.isa, dst.shape[rank - 2], of.k, true);
+    let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
+    let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
+    let right = PackedRight { at: add_packed(cx, &packed)?, own: false, form };
+    let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { plain_copy(cx, &a, loc)? } else { a };
+    let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
+    let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    matrix_product(cx, Matrices { a, right, dst, epilogue, src_zero: 0 }, loc)
 }

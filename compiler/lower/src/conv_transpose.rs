@@ -13,9 +13,11 @@ use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::window::{self, Axis, Reduce, Window};
 use optc_types::steps::{BufRef, Info};
 
-use super::contract::only_f32;
-use super::conv::{Filters, Fused, floats, image};
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::conv::{Filters, convolution, window};
+use super::cx::Cx;
+use super::moves::view_in;
+use super::operands::{Fused, epilogue, floats, image, only_f32};
+use super::{Declined, Lowered, Site, View};
 
 /// The elements `first`, `first + stride`, … of one axis of the result.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,102 +72,87 @@ struct Transposed<'a> {
     loc: &'a [String],
 }
 
-impl Lowering {
-    pub(super) fn conv_transpose(&mut self, op: &ConvTranspose, site: &Site) -> Lowered {
-        let dst = site.result()?.clone();
-        only_f32(&dst)?;
-        let x = self.view_in(site.operand(0)?, Encoding::Nhwc)?;
-        let weights = self.constant(site.operand(1)?).cloned();
-        let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
-        let spatial = x.shape.len().saturating_sub(2);
-        if dst.is_empty() || x.is_empty() || weights.is_empty() || !(1..=3).contains(&spatial) {
-            return Err(Declined::new("it is empty, or has more than three spatial axes"));
-        }
-        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        let shape = weights.shape();
-        let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&x| x as usize);
-        let (mut kernel, mut strides) = ([1; 3], [1; 3]);
-        let mut all = [(); 3].map(|()| phases(1, 1, 1, 1, 1, 0));
-        for i in 0..spatial {
-            let d = 3 - spatial + i;
-            (kernel[d], strides[d]) = (shape[2 + i], at(&op.strides, i, 1));
-            let (dilation, pad) = (at(&op.dilations, i, 1), at(&op.pads, i, 0));
-            all[d] = phases(x.shape[2 + i], dst.shape[2 + i], kernel[d], strides[d], dilation, pad);
-        }
-        let fused = self.epilogue(site, 2, &dst)?;
-        let t = Transposed {
-            weights: weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?,
-            kernel,
-            strides,
-            channels: shape[0] / groups.max(1),
-            filters: shape[1],
-            groups,
-            fused,
-            loc: &site.loc,
-            x,
-            dst,
-        };
-        for planes in &all[0] {
-            for rows in &all[1] {
-                for columns in &all[2] {
-                    self.phase(&t, [planes, rows, columns])?;
-                }
+pub(super) fn conv_transpose(cx: &mut Cx, op: &ConvTranspose, site: &Site) -> Lowered {
+    let dst = site.result()?.clone();
+    only_f32(&dst)?;
+    let x = view_in(cx, site.operand(0)?, Encoding::Nhwc)?;
+    let weights = cx.constant(site.operand(1)?).cloned();
+    let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let spatial = x.shape.len().saturating_sub(2);
+    if dst.is_empty() || x.is_empty() || weights.is_empty() || !(1..=3).contains(&spatial) {
+        return Err(Declined::new("it is empty, or has more than three spatial axes"));
+    }
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let shape = weights.shape();
+    let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&x| x as usize);
+    let (mut kernel, mut strides) = ([1; 3], [1; 3]);
+    let mut all = [(); 3].map(|()| phases(1, 1, 1, 1, 1, 0));
+    for i in 0..spatial {
+        let d = 3 - spatial + i;
+        (kernel[d], strides[d]) = (shape[2 + i], at(&op.strides, i, 1));
+        let (dilation, pad) = (at(&op.dilations, i, 1), at(&op.pads, i, 0));
+        all[d] = phases(x.shape[2 + i], dst.shape[2 + i], kernel[d], strides[d], dilation, pad);
+    }
+    let fused = epilogue(cx, site, 2, &dst)?;
+    let t = Transposed {
+        weights: weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?,
+        kernel,
+        strides,
+        channels: shape[0] / groups.max(1),
+        filters: shape[1],
+        groups,
+        fused,
+        loc: &site.loc,
+        x,
+        dst,
+    };
+    for planes in &all[0] {
+        for rows in &all[1] {
+            for columns in &all[2] {
+                phase(cx, &t, [planes, rows, columns])?;
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Emits the kernel of one phase of each axis.
-    fn phase(&mut self, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
-        let place = |view: &window::View| every(view, phases.map(|p| p.first), t.strides);
-        let (dst, operands) = (place(&image(&t.dst)?), t.fused.operands.iter().map(place).collect::<Vec<_>>());
-        let axes = phases.map(|p| p.axis);
-        if axes.iter().any(|a| a.kernel == 0) {
-            return self.no_taps(t, axes, dst, operands);
-        }
-        let src = every(&image(&t.x)?, phases.map(|p| p.skip), [1; 3]);
-        let weights = t.weights_of(phases);
-        let (batch, epilogue) = (t.x.shape[0], t.fused.expr.clone());
-        if t.groups > 1 && t.filters == 1 && t.channels == 1 {
-            let problem = Window {
-                batch,
-                channels: t.groups,
-                axes,
-                reduce: Reduce::Dot,
-                src,
-                src_zero: 0,
-                dst,
-                operands,
-                epilogue,
-            };
-            let filters = self.add_constant(floats(&window::filters(&weights, t.groups))?);
-            self.window(&problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc)?;
-            return Ok(());
-        }
-        let (channels, filters, groups) = (t.channels, t.filters, t.groups);
-        let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-        let weights = Filters::Constant(floats(&weights)?);
-        self.convolution(&problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
+/// Emits the kernel of one phase of each axis.
+fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
+    let place = |view: &window::View| every(view, phases.map(|p| p.first), t.strides);
+    let (dst, operands) = (place(&image(&t.dst)?), t.fused.operands.iter().map(place).collect::<Vec<_>>());
+    let axes = phases.map(|p| p.axis);
+    if axes.iter().any(|a| a.kernel == 0) {
+        return no_taps(cx, t, axes, dst, operands);
     }
+    let src = every(&image(&t.x)?, phases.map(|p| p.skip), [1; 3]);
+    let weights = t.weights_of(phases);
+    let (batch, epilogue) = (t.x.shape[0], t.fused.expr.clone());
+    if t.groups > 1 && t.filters == 1 && t.channels == 1 {
+        let problem =
+            Window { batch, channels: t.groups, axes, reduce: Reduce::Dot, src, src_zero: 0, dst, operands, epilogue };
+        let filters = cx.add_constant(floats(&window::filters(&weights, t.groups))?);
+        window(cx, &problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc)?;
+        return Ok(());
+    }
+    let (channels, filters, groups) = (t.channels, t.filters, t.groups);
+    let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
+    let weights = Filters::Constant(floats(&weights)?);
+    convolution(cx, &problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
+}
 
-    /// Emits the kernel of elements that no tap reaches: their sum is zero.
-    fn no_taps(&mut self, t: &Transposed, axes: [Axis; 3], dst: window::View, operands: Vec<window::View>) -> Lowered {
-        let view = |v: &window::View| space::View {
-            mem: v.mem,
-            bytes: v.bytes,
-            offset: v.offset,
-            strides: v.strides.to_vec(),
-        };
-        let zero = |i: usize| i.checked_sub(1).map_or(Expr::Const(0.0), Expr::Operand);
-        let shape = vec![t.x.shape[0], axes[0].out, axes[1].out, axes[2].out, t.filters * t.groups];
-        let bytes = 4.0 * shape.iter().product::<usize>() as f64;
-        let results = vec![(view(&dst), t.fused.expr.with_operands(&zero))];
-        let problem = Elementwise { shape, operands: operands.iter().map(view).collect(), results };
-        let args: Vec<BufRef> = t.fused.places.iter().copied().chain([t.dst.at]).collect();
-        let info = Info { loc: t.loc.to_vec(), bytes, ..Info::default() };
-        self.kernel(elementwise(&problem, self.target.isa), args, None, info);
-        Ok(())
-    }
+/// Emits the kernel of elements that no tap reaches: their sum is zero.
+fn no_taps(cx: &mut Cx, t: &Transposed, axes: [Axis; 3], dst: window::View, operands: Vec<window::View>) -> Lowered {
+    let view =
+        |v: &window::View| space::View { mem: v.mem, bytes: v.bytes, offset: v.offset, strides: v.strides.to_vec() };
+    let zero = |i: usize| i.checked_sub(1).map_or(Expr::Const(0.0), Expr::Operand);
+    let shape = vec![t.x.shape[0], axes[0].out, axes[1].out, axes[2].out, t.filters * t.groups];
+    let bytes = 4.0 * shape.iter().product::<usize>() as f64;
+    let results = vec![(view(&dst), t.fused.expr.with_operands(&zero))];
+    let problem = Elementwise { shape, operands: operands.iter().map(view).collect(), results };
+    let args: Vec<BufRef> = t.fused.places.iter().copied().chain([t.dst.at]).collect();
+    let info = Info { loc: t.loc.to_vec(), bytes, ..Info::default() };
+    cx.kernel(elementwise(&problem, cx.target.isa), args, None, info);
+    Ok(())
 }
 
 impl Transposed<'_> {

@@ -6,61 +6,15 @@
 use optc_ir::Op;
 use optc_ir::ops::nn::BatchNorm;
 use optc_kernel::expr::{Expr, Func};
-use optc_kernel::space;
-use optc_kernel::tile::{Binary, Cmp, Mem};
+use optc_kernel::tile::{Binary, Cmp};
 use optc_kernels::elementwise::{self as kernels, Elementwise};
 use optc_tensor::DType;
 use optc_types::steps::{BufRef, Info};
 
-use super::{Declined, Lowered, Lowering, Site, View, quantize};
-
-/// A value inside an expression.
-#[derive(Clone, Debug)]
-pub(super) struct Arg {
-    /// What computes it.
-    pub(super) expr: Expr,
-    /// What it is in the graph.
-    pub(super) dtype: DType,
-    /// The upper half of an `i64`.
-    high: Option<Expr>,
-}
-
-impl Arg {
-    /// What an expression gives.
-    pub(super) fn new(expr: Expr, dtype: DType) -> Arg {
-        Arg { expr, dtype, high: None }
-    }
-
-    /// Operand `i` of the kernel; for an `i64` its lower half, where operand `i + 1` is the upper one (see [`halves`]).
-    pub(super) fn operand(i: usize, dtype: DType) -> Arg {
-        let expr = Expr::Operand(i);
-        let high = (dtype == DType::I64).then_some(Expr::Operand(i + 1));
-        Arg { expr: if dtype == DType::Bool { expr.mask() } else { expr }, dtype, high }
-    }
-
-    /// A constant of one element.
-    pub(super) fn scalar(t: &optc_tensor::Tensor) -> Option<Arg> {
-        let int = || t.to_i64_vec().first().copied().unwrap_or(0);
-        let expr = match (t.len(), t.dtype()) {
-            (1, DType::F32) => Expr::Const(t.to_f64_vec()[0] as f32),
-            (1, DType::I32 | DType::U8 | DType::I8 | DType::I64) => Expr::Int(int() as i32),
-            (1, DType::Bool) => Expr::Int(-i32::from(t.bytes()[0] != 0)),
-            _ => return None,
-        };
-        let high = (t.dtype() == DType::I64).then(|| Expr::Int((int() >> 32) as i32));
-        Some(Arg { expr, dtype: t.dtype(), high })
-    }
-
-    /// What is stored for it.
-    pub(super) fn stored(self) -> Expr {
-        match (self.dtype, self.expr) {
-            (DType::Bool, expr) => expr.bit(),
-            // The store rounds.
-            (DType::BF16, Expr::Func(Func::Bf16, x)) => Expr::clone(&x),
-            (_, expr) => expr,
-        }
-    }
-}
+use super::arg::Arg;
+use super::cx::Cx;
+use super::operands::kernel_view;
+use super::{Declined, Lowered, Site, View, quantize};
 
 /// The views of an operand: one, or for an `i64` those of its lower and its upper halves.
 pub(super) fn halves(view: View) -> Vec<View> {
@@ -285,32 +239,8 @@ fn float_operation(op: &Op, args: &[Option<Arg>], x: Expr) -> Result<Option<Expr
     }))
 }
 
-/// What an element in memory is to kernels.
-///
-/// # Errors
-/// They do not compute with the dtype.
-pub(super) fn mem_of(dtype: DType) -> Result<Mem, Declined> {
-    Ok(match dtype {
-        DType::F32 => Mem::F32,
-        DType::BF16 => Mem::Bf16,
-        DType::I32 => Mem::I32,
-        DType::I64 => Mem::I64,
-        DType::U8 | DType::Bool => Mem::U8,
-        DType::I8 => Mem::I8,
-        other => return Err(Declined::new(format!("kernels do not compute with {other}"))),
-    })
-}
-
-/// A view as kernels see it: from the place that it is given.
-///
-/// # Errors
-/// Kernels do not compute with the dtype.
-pub(super) fn kernel_view(view: &View) -> Result<space::View, Declined> {
-    Ok(space::View { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: view.byte_strides() })
-}
-
 /// Lowers one elementwise op.
-pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
+pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     site.without_epilogue()?;
     let result = site.result()?.clone();
     let (mut views, mut args) = (Vec::new(), Vec::new());
@@ -319,26 +249,26 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
             args.push(None);
             continue;
         };
-        if let Some(scalar) = lw.constant(value).and_then(Arg::scalar) {
+        if let Some(scalar) = cx.constant(value).and_then(Arg::scalar) {
             args.push(Some(scalar));
             continue;
         }
-        let view = quantize::along_axis(op, slot, lw.view(value)?, result.shape.len());
+        let view = quantize::along_axis(op, slot, cx.view(value)?, result.shape.len());
         let wide = view.broadcast(&result.shape);
         args.push(Some(Arg::operand(views.len(), view.dtype)));
         views.extend(halves(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?));
     }
     let expr = expr_of(op, &args, result.dtype)?;
-    elementwise(lw, &Arg::new(expr, result.dtype).stored(), &views, &result, &site.loc)
+    elementwise(cx, &Arg::new(expr, result.dtype).stored(), &views, &result, &site.loc)
 }
 
 /// `scale * (x - mean) / sqrt(var + epsilon) + bias` with a value of each for a channel (axis 1).
-pub(super) fn batch_norm(lw: &mut Lowering, op: &BatchNorm, site: &Site) -> Lowered {
-    let x = lw.view(site.operand(0)?)?;
+pub(super) fn batch_norm(cx: &mut Cx, op: &BatchNorm, site: &Site) -> Lowered {
+    let x = cx.view(site.operand(0)?)?;
     let result = site.result()?.clone();
     let mut views = vec![x];
     for slot in 1..5 {
-        let vector = lw.view(site.operand(slot)?)?;
+        let vector = cx.view(site.operand(slot)?)?;
         let mut strides = vec![0; result.shape.len()];
         match (&vector.shape[..], result.shape.get(1)) {
             ([n], Some(channels)) if n == channels => strides[1] = vector.strides[0],
@@ -354,15 +284,15 @@ pub(super) fn batch_norm(lw: &mut Lowering, op: &BatchNorm, site: &Site) -> Lowe
     let value = x.minus(mean).times(factor).plus(bias);
     views.extend(site.epilogue.operands.iter().cloned());
     let expr = site.epilogue.expr.with_operands(&|i| if i == 0 { value.clone() } else { Expr::Operand(4 + i) });
-    elementwise(lw, &expr, &views, &result, &site.loc)
+    elementwise(cx, &expr, &views, &result, &site.loc)
 }
 
 /// `dst = expr(operands)`, element by element; the operands have the shape of the result.
-pub(super) fn elementwise(lw: &mut Lowering, expr: &Expr, operands: &[View], dst: &View, loc: &[String]) -> Lowered {
+pub(super) fn elementwise(cx: &mut Cx, expr: &Expr, operands: &[View], dst: &View, loc: &[String]) -> Lowered {
     let views = operands.iter().map(kernel_view).collect::<Result<Vec<_>, _>>()?;
     let results = vec![(kernel_view(dst)?, expr.clone())];
     let problem = Elementwise { shape: dst.shape.clone(), operands: views, results };
-    let kernel = kernels::elementwise(&problem, lw.target.isa);
+    let kernel = kernels::elementwise(&problem, cx.target.isa);
     // Another operand in the same bytes must not see what is stored there.
     let alone = |i: usize| {
         operands.iter().enumerate().all(|(j, v)| v.at.buf != operands[i].at.buf || *v == operands[i] || i == j)
@@ -373,6 +303,6 @@ pub(super) fn elementwise(lw: &mut Lowering, expr: &Expr, operands: &[View], dst
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     // A vector of four is an instruction or two.
     let flops = (dst.len() * expr.cost().max(1)) as f64;
-    lw.kernel(kernel, args, in_place, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+    cx.kernel(kernel, args, in_place, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
     Ok(())
 }

@@ -4,24 +4,27 @@ use optc_ir::{Encoding, Value};
 use optc_kernel::program::Program;
 use optc_types::steps::{Flow, Port, Slot, Step, Stored};
 
-use super::memory::{self, Kind};
-use super::{Declined, Loc, LowerError, Lowering, View, stored};
+use super::builder::Builder;
+use super::memory::Kind;
+use super::moves::view_in;
+use super::places::{Loc, stored};
+use super::{Declined, LowerError, Lowering, View, memory};
 
 impl Lowering {
     /// Plans the memory.
     pub(super) fn finish(mut self) -> Result<Program, LowerError> {
         let outputs = self.outputs()?;
-        self.emit_held();
-        let (buffers, arena_bytes) = memory::plan(&self.drafts, &self.steps, &outputs);
-        let (inputs, constants, values, steps) = (self.inputs, self.constants, self.values, self.steps);
+        self.out.emit_held();
+        let Builder { drafts, constants, steps, kernels, hosts, values, points, .. } = self.out;
+        let (buffers, arena_bytes) = memory::plan(&drafts, &steps, &outputs);
         let mut program = Program {
             target: self.target,
-            flow: Flow { inputs, outputs, buffers, constants, arena_bytes, values, steps },
-            kernels: self.kernels.into_iter().collect(),
-            hosts: self.hosts,
+            flow: Flow { inputs: self.inputs, outputs, buffers, constants, arena_bytes, values, steps },
+            kernels: kernels.into_iter().collect(),
+            hosts,
             bodies: vec![],
             report: self.report,
-            points: self.points,
+            points,
         };
         program.compact();
         debug_assert_eq!(program.verify(), Ok(()));
@@ -32,7 +35,7 @@ impl Lowering {
         let mut ports = Vec::new();
         for (i, output) in self.graph.outputs.clone().into_iter().enumerate() {
             let ty = self.graph.ty(output.value).clone();
-            let slot = match self.locs.get(&output.value).cloned() {
+            let slot = match self.places.get(output.value).cloned() {
                 Some(Loc::Constant(t)) => Slot::Constant(t),
                 Some(Loc::Slot(v)) => Slot::Value(v),
                 Some(Loc::View(view)) => Slot::Buffer(self.output(i, output.value, &view)?),
@@ -45,16 +48,16 @@ impl Lowering {
 
     /// Lets a value be output `i`: its own buffer where nothing else lies there, else a copy.
     fn output(&mut self, i: usize, value: Value, view: &View) -> Result<Stored, LowerError> {
-        let draft = &mut self.drafts[view.at.buf];
+        let draft = &mut self.out.drafts[view.at.buf];
         let whole = view.at.offset == 0 && draft.bytes == view.span_bytes() && draft.kind == Kind::Temp;
         if whole && view.is(Encoding::Plain) {
             draft.kind = Kind::Output(i);
             draft.in_place = None;
             return Ok(stored(view));
         }
-        let plain = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
-        let dst = self.buffer(plain.span_bytes(), Kind::Output(i));
-        self.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
+        let plain = view_in(&mut self.cx(), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+        let dst = self.out.buffer(plain.span_bytes(), Kind::Output(i));
+        self.out.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
         Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
     }
 }

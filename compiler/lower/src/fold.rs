@@ -10,12 +10,13 @@ use optc_kernels::fold::{
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 
-use super::elementwise::kernel_view;
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::cx::Cx;
+use super::operands::kernel_view;
+use super::{Declined, Lowered, Site, View};
 
 /// Lowers an op of this family.
-pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
-    let x = lw.view(site.operand(0)?)?;
+pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
+    let x = cx.view(site.operand(0)?)?;
     if x.dtype != DType::F32 {
         return Err(Declined::new(format!("kernels do not fold {}", x.dtype)));
     }
@@ -23,12 +24,12 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
         return Err(Declined::new("there is nothing to fold"));
     }
     match op {
-        Op::Reduce(op) => reduce(lw, op, site, x),
-        Op::Softmax(op) => lines(lw, op.axis, site, x, if op.log { log_softmax } else { softmax }),
-        Op::LpNorm(op) => lines(lw, op.axis, site, x, if op.p == 1 { lp_norm::<1> } else { lp_norm::<2> }),
-        Op::LayerNorm(op) => layer_norm(lw, op, site, x),
-        Op::RmsNorm(op) => rms_norm(lw, op, site, x),
-        Op::GroupNorm(op) => group_norm(lw, op, site, x),
+        Op::Reduce(op) => reduce(cx, op, site, x),
+        Op::Softmax(op) => lines(cx, op.axis, site, x, if op.log { log_softmax } else { softmax }),
+        Op::LpNorm(op) => lines(cx, op.axis, site, x, if op.p == 1 { lp_norm::<1> } else { lp_norm::<2> }),
+        Op::LayerNorm(op) => layer_norm(cx, op, site, x),
+        Op::RmsNorm(op) => rms_norm(cx, op, site, x),
+        Op::GroupNorm(op) => group_norm(cx, op, site, x),
         _ => Err(Declined::new(format!("`{}` is not a fold", op.name()))),
     }
 }
@@ -52,7 +53,7 @@ struct Problem {
 impl Problem {
     fn emit(
         self,
-        lw: &mut Lowering,
+        cx: &mut Cx,
         site: &Site,
         of: impl FnOnce(usize) -> (Vec<Fold>, Expr),
         then: impl FnOnce(Expr) -> Expr,
@@ -79,7 +80,7 @@ impl Problem {
             every: self.every,
             store,
         };
-        let kernel = folding(&problem, lw.target.isa);
+        let kernel = folding(&problem, cx.target.isa);
         let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
         // Elements may be kept in the result before the last expression reads the other operands.
         let alone = operands[1..].iter().all(|view| view.at.buf != operands[0].at.buf);
@@ -88,24 +89,24 @@ impl Problem {
         args.push(self.result.at);
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let flops = (operands[0].len() * cost) as f64;
-        lw.kernel(kernel, args, in_place, Info { loc: site.loc.clone(), flops, bytes, ..Info::default() });
+        cx.kernel(kernel, args, in_place, Info { loc: site.loc.clone(), flops, bytes, ..Info::default() });
         Ok(())
     }
 }
 
-fn reduce(lw: &mut Lowering, op: &math::Reduce, site: &Site, x: View) -> Lowered {
+fn reduce(cx: &mut Cx, op: &math::Reduce, site: &Site, x: View) -> Lowered {
     let kind = Reduction::by_name(&op.kind);
     let kind = kind.ok_or_else(|| Declined::new(format!("kernels do not reduce by `{}`", op.kind)))?;
     // In the operand an empty list means no axes, in the attribute all of them.
     if site.operands.iter().skip(1).any(Option::is_some) {
         return Err(Declined::new("the axes are an operand"));
     }
-    over_axes(lw, &op.axes, op.keep_dims, site, x, |n, first| kind.folds(n, first))
+    over_axes(cx, &op.axes, op.keep_dims, site, x, |n, first| kind.folds(n, first))
 }
 
 /// A fold over axes, all where there are none; `of` gets the number of elements and the place of the first fold.
 fn over_axes(
-    lw: &mut Lowering,
+    cx: &mut Cx,
     axes: &[i64],
     keep_dims: bool,
     site: &Site,
@@ -131,30 +132,23 @@ fn over_axes(
     let epilogue = site.epilogue.operands.iter().map(spread).collect();
     let result = spread(site.result()?);
     let problem = Problem { operands: vec![x.clone()], epilogue, result, every: false, reduced: reduced.clone() };
-    problem.emit(lw, site, |first| of(n, first), |value| value)
+    problem.emit(cx, site, |first| of(n, first), |value| value)
 }
 
 /// The sum of integers of a view without their zero point; exact where the caller has shown that `f32` holds it.
-pub(super) fn integer_sum(
-    lw: &mut Lowering,
-    axes: &[i64],
-    keep_dims: bool,
-    site: &Site,
-    x: View,
-    zero: i32,
-) -> Lowered {
+pub(super) fn integer_sum(cx: &mut Cx, axes: &[i64], keep_dims: bool, site: &Site, x: View, zero: i32) -> Lowered {
     let element = Expr::Operand(0).to_float();
     let element = if zero == 0 { element } else { element.minus(Expr::Const(zero as f32)) };
-    over_axes(lw, axes, keep_dims, site, x, |_, first| {
+    over_axes(cx, axes, keep_dims, site, x, |_, first| {
         let fold = Fold { op: FoldOp::Sum, element, finish: Expr::Operand(first), keep: false };
         (vec![fold], Expr::Operand(first))
     })
 }
 
 /// The place of an extreme: the extreme itself, then the first or last index where it stands.
-pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -> Lowered {
+pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowered {
     site.without_epilogue()?;
-    let (x, mut result) = (lw.view(site.operand(0)?)?, site.result()?.clone());
+    let (x, mut result) = (cx.view(site.operand(0)?)?, site.result()?.clone());
     let along = axis(op.axis, x.shape.len())?;
     let n = x.shape[along];
     // Indices are folded as floats.
@@ -167,7 +161,7 @@ pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -
     }
     result.strides[along] = 0;
     let places: Vec<f32> = (0..n).map(|i| i as f32).collect();
-    let at = lw.add_constant(Tensor::from_slice(&[n], &places)?);
+    let at = cx.add_constant(Tensor::from_slice(&[n], &places)?);
     let mut strides = vec![0; x.shape.len()];
     strides[along] = 1;
     let places = View { at, strides, ..x.clone() };
@@ -180,19 +174,19 @@ pub(super) fn arg_reduce(lw: &mut Lowering, op: &math::ArgReduce, site: &Site) -
         every: false,
         store: Expr::Operand(3).to_int(),
     };
-    let kernel = folding(&problem, lw.target.isa);
+    let kernel = folding(&problem, cx.target.isa);
     let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     let info = Info { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..Info::default() };
-    lw.kernel(kernel, vec![x.at, at, result.at], None, info);
+    cx.kernel(kernel, vec![x.at, at, result.at], None, info);
     Ok(())
 }
 
 /// An op over the lines along one axis.
-fn lines(lw: &mut Lowering, along: i64, site: &Site, x: View, of: fn(usize) -> (Vec<Fold>, Expr)) -> Lowered {
+fn lines(cx: &mut Cx, along: i64, site: &Site, x: View, of: fn(usize) -> (Vec<Fold>, Expr)) -> Lowered {
     let mut reduced = vec![false; x.shape.len()];
     reduced[axis(along, x.shape.len())?] = true;
-    every(site, vec![x], reduced)?.emit(lw, site, of, |value| value)
+    every(site, vec![x], reduced)?.emit(cx, site, of, |value| value)
 }
 
 fn every(site: &Site, operands: Vec<View>, reduced: Vec<bool>) -> Result<Problem, Declined> {
@@ -209,14 +203,14 @@ fn lp_norm<const P: usize>(first: usize) -> (Vec<Fold>, Expr) {
 }
 
 /// The axes from `from` on, and the operands of scale and bias broadcast to `x`.
-fn normalised_axes(lw: &mut Lowering, from: i64, site: &Site, x: View) -> Result<(Problem, usize), Declined> {
+fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: View) -> Result<(Problem, usize), Declined> {
     let from = axis(from, x.shape.len())?;
     let reduced = (0..x.shape.len()).map(|d| d >= from).collect();
     let n = x.shape[from..].iter().product();
     let mut operands = vec![x];
     for slot in 1..site.operands.len() {
         if let Some(value) = site.optional(slot) {
-            let wide = real(lw.view(value)?)?.broadcast(&operands[0].shape);
+            let wide = real(cx.view(value)?)?.broadcast(&operands[0].shape);
             operands.push(wide.ok_or_else(|| Declined::new("scale or bias does not broadcast"))?);
         }
     }
@@ -228,23 +222,23 @@ fn real(view: View) -> Result<View, Declined> {
     if view.dtype == DType::F32 { Ok(view) } else { Err(Declined::new(format!("scale or bias is {}", view.dtype))) }
 }
 
-fn layer_norm(lw: &mut Lowering, op: &nn::LayerNorm, site: &Site, x: View) -> Lowered {
-    let (problem, n) = normalised_axes(lw, op.axis, site, x)?;
+fn layer_norm(cx: &mut Cx, op: &nn::LayerNorm, site: &Site, x: View) -> Lowered {
+    let (problem, n) = normalised_axes(cx, op.axis, site, x)?;
     let biased = site.optional(2).is_some();
     let affine = |value: Expr| {
         let scaled = value.times(Expr::Operand(1));
         if biased { scaled.plus(Expr::Operand(2)) } else { scaled }
     };
-    problem.emit(lw, site, |first| normalised(n, op.epsilon.0, first), affine)
+    problem.emit(cx, site, |first| normalised(n, op.epsilon.0, first), affine)
 }
 
-fn rms_norm(lw: &mut Lowering, op: &nn::RmsNorm, site: &Site, x: View) -> Lowered {
-    let (problem, n) = normalised_axes(lw, op.axis, site, x)?;
-    problem.emit(lw, site, |first| root_mean_square(n, op.epsilon.0, first), |value| value.times(Expr::Operand(1)))
+fn rms_norm(cx: &mut Cx, op: &nn::RmsNorm, site: &Site, x: View) -> Lowered {
+    let (problem, n) = normalised_axes(cx, op.axis, site, x)?;
+    problem.emit(cx, site, |first| root_mean_square(n, op.epsilon.0, first), |value| value.times(Expr::Operand(1)))
 }
 
 /// The channels of a group and what is behind them are normalised together: axis 1 is cut in two.
-fn group_norm(lw: &mut Lowering, op: &nn::GroupNorm, site: &Site, x: View) -> Lowered {
+fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: View) -> Lowered {
     let channels = x.shape.get(1).copied().unwrap_or(0);
     let groups = if op.groups == 0 { channels } else { usize::try_from(op.groups).unwrap_or(0) };
     if groups == 0 || !channels.is_multiple_of(groups) {
@@ -260,7 +254,7 @@ fn group_norm(lw: &mut Lowering, op: &nn::GroupNorm, site: &Site, x: View) -> Lo
     let mut problem = every(site, vec![cut(&x)], Vec::new())?;
     problem.reduced = (0..problem.operands[0].shape.len()).map(|d| d >= 2).collect();
     for slot in 1..3 {
-        let vector = real(lw.view(site.operand(slot)?)?)?;
+        let vector = real(cx.view(site.operand(slot)?)?)?;
         let (true, Some(&stride)) = (vector.shape == [channels], vector.strides.first()) else {
             return Err(Declined::new("scale or bias is not one for each channel"));
         };
@@ -272,5 +266,5 @@ fn group_norm(lw: &mut Lowering, op: &nn::GroupNorm, site: &Site, x: View) -> Lo
     problem.epilogue = problem.epilogue.iter().map(cut).collect();
     let n = problem.operands[0].shape[2..].iter().product();
     let affine = |value: Expr| value.times(Expr::Operand(1)).plus(Expr::Operand(2));
-    problem.emit(lw, site, |first| normalised(n, op.epsilon.0, first), affine)
+    problem.emit(cx, site, |first| normalised(n, op.epsilon.0, first), affine)
 }

@@ -6,59 +6,63 @@ use optc_ir::{Graph, Node, NodeId, Op, TensorType, Value};
 use optc_kernel::expr::Expr;
 use optc_tensor::DType;
 
-use super::elementwise::{self, Arg};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use super::arg::Arg;
+use super::cx::Cx;
+use super::families::op;
+use super::{Declined, Epilogue, Lowered, Site, View, elementwise};
 
 /// Beyond this many leaves and operators fusion does not pay: the values do not stay in registers.
 const MAX_EXPR: usize = 200;
 
 /// What a region computes: an expression on operands.
-struct Fusion {
-    anchor: Option<NodeId>,
+pub(super) struct Fusion {
+    pub anchor: Option<NodeId>,
     expr: Expr,
     /// The region's parameters behind operands `first..` of the expression; an `i64` is there twice, for its halves.
-    operands: Vec<usize>,
+    pub operands: Vec<usize>,
 }
 
-impl Lowering {
-    /// Lowers a fused region into one kernel (or the kernels of its anchor, the last of which applies the epilogue).
-    pub(super) fn fused(&mut self, region: &Graph, site: Site) -> Lowered {
-        let fusion = analyse(region)?;
-        let mut views: Vec<View> = Vec::new();
-        let result = site.result()?.clone();
-        let mut params = fusion.operands.clone();
-        params.dedup();
-        for param in params {
-            let value = site.operand(param)?;
-            let wide = self.view(value)?.broadcast(&result.shape);
-            let wide = wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?;
-            views.extend(elementwise::halves(wide));
-        }
-        let Some(anchor) = fusion.anchor else {
-            return elementwise::elementwise(self, &fusion.expr, &views, &result, &site.loc);
-        };
-        let node = region.node(anchor);
-        let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(|t| t.static_shape());
-        if between.as_ref() != Some(&result.shape) || node.results.len() != 1 {
-            return Err(Declined::new("the expression behind an op has another shape"));
-        }
-        let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
-        let mut operands = Vec::new();
-        for operand in &node.operands {
-            operands.push(match operand {
-                None => None,
-                Some(value) => {
-                    let param = params.get(value).ok_or_else(|| Declined::new("the anchor reads a constant inside"))?;
-                    Some(site.operand(*param)?)
-                }
-            });
-        }
-        let epilogue = Epilogue { expr: fusion.expr, operands: views };
-        self.op(&node.op, &Site { operands, epilogue, ..site })
+/// Lowers a fused region into one kernel (or the kernels of its anchor, the last of which applies the epilogue).
+pub(super) fn fused(cx: &mut Cx, region: &Graph, site: Site) -> Lowered {
+    let fusion = analyse(region)?;
+    let mut views: Vec<View> = Vec::new();
+    let result = site.result()?.clone();
+    let mut params = fusion.operands.clone();
+    params.dedup();
+    for param in params {
+        let value = site.operand(param)?;
+        let wide = cx.view(value)?.broadcast(&result.shape);
+        let wide = wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?;
+        views.extend(elementwise::halves(wide));
     }
+    let Some(anchor) = fusion.anchor else {
+        return elementwise::elementwise(cx, &fusion.expr, &views, &result, &site.loc);
+    };
+    let node = region.node(anchor);
+    let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(|t| t.static_shape());
+    if between.as_ref() != Some(&result.shape) || node.results.len() != 1 {
+        return Err(Declined::new("the expression behind an op has another shape"));
+    }
+    let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
+    let mut operands = Vec::new();
+    for operand in &node.operands {
+        operands.push(match operand {
+            None => None,
+            Some(value) => {
+                let param = params.get(value).ok_or_else(|| Declined::new("the anchor reads a constant inside"))?;
+                Some(site.operand(*param)?)
+            }
+        });
+    }
+    let epilogue = Epilogue { expr: fusion.expr, operands: views };
+    op(cx, &node.op, &Site { operands, epilogue, ..site })
 }
 
-fn analyse(region: &Graph) -> Result<Fusion, Declined> {
+/// What a region computes.
+///
+/// # Errors
+/// No kernel computes it.
+pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
     let [output] = &region.outputs[..] else { return Err(Declined::new("the region has several results")) };
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
     let order = region.topological_order().ok_or_else(|| Declined::new("the region has a cycle"))?;

@@ -8,17 +8,20 @@ use optc_kernels::gather::{self as kernels, gather};
 use optc_tensor::DType;
 use optc_types::steps::{Info, Step};
 
-use super::{Declined, Lowered, Lowering, Site, mapped, stored};
+use super::cx::Cx;
+use super::moves::view_in;
+use super::places::stored;
+use super::{Declined, Lowered, Site, mapped};
 
 /// Lowers a gather.
-pub(super) fn op(lw: &mut Lowering, op: &Gather, site: &Site) -> Lowered {
+pub(super) fn op(cx: &mut Cx, op: &Gather, site: &Site) -> Lowered {
     site.without_epilogue()?;
-    if lw.constant(site.operand(1)?).is_some() && lw.constant(site.operand(0)?).is_none() {
-        return mapped::op(lw, &Op::Gather(op.clone()), site);
+    if cx.constant(site.operand(1)?).is_some() && cx.constant(site.operand(0)?).is_none() {
+        return mapped::op(cx, &Op::Gather(op.clone()), site);
     }
     let dst = site.result()?.clone();
-    let x = lw.view_in(site.operand(0)?, Encoding::Plain)?;
-    let indices = lw.view_in(site.operand(1)?, Encoding::Plain)?;
+    let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
+    let indices = view_in(cx, site.operand(1)?, Encoding::Plain)?;
     let index = match indices.dtype {
         DType::I32 => IndexMem::I32,
         DType::I64 => IndexMem::I64,
@@ -36,9 +39,9 @@ pub(super) fn op(lw: &mut Lowering, op: &Gather, site: &Site) -> Lowered {
     if problem.outer * problem.count * row != dst.span_bytes() {
         return Err(Declined::new("the result has another shape than its operands say"));
     }
-    lw.step(Step::Check { indices: stored(&indices), extent: x.shape[axis], loc: site.loc.join(", ") });
-    let kernel = gather(&problem, lw.target.isa);
+    cx.out.step(Step::Check { indices: stored(&indices), extent: x.shape[axis], loc: site.loc.join(", ") });
+    let kernel = gather(&problem, cx.target.isa);
     let info = Info { loc: site.loc.clone(), bytes: 2.0 * dst.span_bytes() as f64, ..Info::default() };
-    lw.kernel(kernel, vec![x.at, indices.at, dst.at], None, info);
+    cx.kernel(kernel, vec![x.at, indices.at, dst.at], None, info);
     Ok(())
 }

@@ -4,7 +4,9 @@ use optc_ir::{Encoding, Graph, HostCall, Node, NodeId, Op, Value};
 use optc_types::steps::{HostStep, Info, Slot, Step};
 
 use super::memory::Kind;
-use super::{Declined, Loc, LowerError, Lowering, Region, buffered, stored};
+use super::moves::view_in;
+use super::places::{Loc, buffered, stored};
+use super::{Declined, LowerError, Lowering, Region};
 
 impl Lowering {
     /// Lets a node be evaluated on the host.
@@ -20,37 +22,38 @@ impl Lowering {
         for (i, info) in node.results.iter().enumerate() {
             let (loc, slot) = match buffered(&info.ty) {
                 Some(t) => {
-                    let view = self.dense(&t.with_encoding(Encoding::Plain), Kind::Temp)?;
+                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Kind::Temp)?;
                     let slot = Slot::Buffer(stored(&view));
                     (Loc::View(view), slot)
                 }
                 None => {
-                    let v = self.slot();
+                    let v = self.out.slot();
                     (Loc::Slot(v), Slot::Value(v))
                 }
             };
-            self.locs.insert(Value { node: id, result: i as u32 }, loc);
+            self.places.set(Value { node: id, result: i as u32 }, loc);
             results.push(Some(slot));
         }
         let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
-        let host = self.hosts.len();
-        self.hosts.push(HostCall::print(&self.graph, id));
+        let host = self.out.hosts.len();
+        self.out.hosts.push(HostCall::print(&self.graph, id));
         let fixed = |graph: &&Graph| graph.inputs().all(|v| buffered(graph.ty(v)).is_some());
         if !matches!(node.op, Op::Fused(_)) {
             for (region, graph) in node.regions.iter().enumerate().filter(|(_, graph)| fixed(graph)) {
-                self.regions.push(Region { host, region, graph: graph.clone() });
+                self.out.regions.push(Region { host, region, graph: graph.clone() });
             }
         }
-        self.step(Step::Host(HostStep { host, operands, results, info }));
+        self.out.step(Step::Host(HostStep { host, operands, results, info }));
         Ok(())
     }
 
     fn host_operand(&mut self, value: Value) -> Result<Slot, LowerError> {
-        match self.locs.get(&value) {
+        match self.places.get(value) {
             Some(Loc::Constant(t)) => Ok(Slot::Constant(t.clone())),
             Some(Loc::Slot(v)) => Ok(Slot::Value(*v)),
             Some(Loc::View(_)) => {
-                let view = self.view_in(value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+                let view =
+                    view_in(&mut self.cx(), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
                 Ok(Slot::Buffer(stored(&view)))
             }
             None => Err(LowerError::Graph("an operand is not defined".to_owned())),

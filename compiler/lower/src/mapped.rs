@@ -9,8 +9,9 @@ use optc_ir::{Encoding, Op};
 use optc_kernels::movement::{Piece, Place, Source};
 use optc_tensor::Tensor;
 
-use super::movement::{copy, emit, place};
-use super::{Declined, Lowered, Lowering, Site, View};
+use super::cx::Cx;
+use super::moves::{copy, emit, place};
+use super::{Declined, Lowered, Site, View};
 
 /// Where each element of an axis comes from; `None` for one that is filled.
 type Map = Vec<Option<usize>>;
@@ -57,19 +58,19 @@ fn runs(map: &[Option<usize>]) -> Vec<Run> {
 }
 
 /// Lowers an op of this family.
-pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
+pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     site.without_epilogue()?;
     let mut dst = site.result()?.clone();
     if let Op::ScatterNd(op) = op {
-        return scatter(lw, op, site, &dst);
+        return scatter(cx, op, site, &dst);
     }
     if let Some(n) = dst.shape.iter().find(|&&n| n > MAX_AXIS) {
         return Err(Declined::new(format!("an axis of {n} elements is not mapped, expected at most {MAX_AXIS}")));
     }
-    let x = lw.view(site.operand(0)?)?;
+    let x = cx.view(site.operand(0)?)?;
     let maps: Vec<Map> = match op {
         Op::Gather(op) => {
-            let (axis, map) = gather(lw, op, site, &x)?;
+            let (axis, map) = gather(cx, op, site, &x)?;
             let mut shape = x.shape.clone();
             shape[axis] = map.len();
             dst = dst.reshaped(&shape).ok_or_else(|| Declined::new("the result's layout is not plain"))?;
@@ -80,15 +81,15 @@ pub(super) fn op(lw: &mut Lowering, op: &Op, site: &Site) -> Lowered {
             let turn = |(&n, &all): (&usize, &usize)| (0..all).map(|i| Some(i % n)).collect();
             x.shape.iter().zip(&dst.shape).map(turn).collect()
         }
-        Op::Resize(op) => resize(lw, op, site, &x)?,
-        Op::Pad(op) => pad(lw, op, site, &x)?,
+        Op::Resize(op) => resize(cx, op, site, &x)?,
+        Op::Pad(op) => pad(cx, op, site, &x)?,
         other => return Err(Declined::new(format!("`{}` does not map elements", other.name()))),
     };
-    mapped(lw, &x, &dst, &maps, site)
+    mapped(cx, &x, &dst, &maps, site)
 }
 
 /// `dst[i] = src[maps(i)]`, or zero.
-fn mapped(lw: &mut Lowering, src: &View, dst: &View, maps: &[Map], site: &Site) -> Lowered {
+fn mapped(cx: &mut Cx, src: &View, dst: &View, maps: &[Map], site: &Site) -> Lowered {
     if !maps.iter().map(Vec::len).eq(dst.shape.iter().copied()) {
         return Err(Declined::new("the result has another shape than its operands say"));
     }
@@ -120,19 +121,19 @@ fn mapped(lw: &mut Lowering, src: &View, dst: &View, maps: &[Map], site: &Site) 
         };
         pieces = pieces.iter().flat_map(|piece| runs.iter().map(move |run| with(piece, run))).collect();
     }
-    emit(lw, std::slice::from_ref(src), pieces, dst, &site.loc)
+    emit(cx, std::slice::from_ref(src), pieces, dst, &site.loc)
 }
 
 /// The constant in an operand that is there.
-fn constant(lw: &Lowering, site: &Site, slot: usize) -> Result<Option<Tensor>, Declined> {
+fn constant(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Tensor>, Declined> {
     let Some(value) = site.optional(slot) else { return Ok(None) };
-    let found = lw.constant(value).cloned();
+    let found = cx.constant(value).cloned();
     found.map(Some).ok_or_else(|| Declined::new(format!("operand {slot} is not constant")))
 }
 
 /// The axis of a gather at constant indices, and its map.
-fn gather(lw: &Lowering, op: &tensor::Gather, site: &Site, x: &View) -> Result<(usize, Map), Declined> {
-    let indices = constant(lw, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
+fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &View) -> Result<(usize, Map), Declined> {
+    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
     let rank = x.shape.len() as i64;
     let axis = usize::try_from(if op.axis < 0 { op.axis + rank } else { op.axis }).ok();
     let axis = axis.filter(|&d| d < x.shape.len()).ok_or_else(|| Declined::new("there is no such axis"))?;
@@ -145,26 +146,26 @@ fn gather(lw: &Lowering, op: &tensor::Gather, site: &Site, x: &View) -> Result<(
     Ok((axis, map))
 }
 
-fn resize(lw: &Lowering, op: &nn::Resize, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
-    let lists = [constant(lw, site, 1)?, constant(lw, site, 2)?, constant(lw, site, 3)?];
+fn resize(cx: &Cx, op: &nn::Resize, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
+    let lists = [constant(cx, site, 1)?, constant(cx, site, 2)?, constant(cx, site, 3)?];
     let lists = lists.each_ref().map(Option::as_ref);
     let maps = op.picks(&x.shape, lists).map_err(|e| Declined::new(e.to_string()))?;
     let maps = maps.ok_or_else(|| Declined::new(format!("kernels do not resample by `{}`", op.mode)))?;
     Ok(maps.into_iter().map(|map| map.into_iter().map(Some).collect()).collect())
 }
 
-fn pad(lw: &Lowering, op: &tensor::Pad, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
-    let (by, axes) = (constant(lw, site, 2)?, constant(lw, site, 3)?);
+fn pad(cx: &Cx, op: &tensor::Pad, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
+    let (by, axes) = (constant(cx, site, 2)?, constant(cx, site, 3)?);
     op.sources(&x.shape, by.as_ref(), axes.as_ref()).map_err(|e| Declined::new(e.to_string()))
 }
 
 /// The operand copied, and the updates copied over it: their places must be even in the dims of the indices.
-fn scatter(lw: &mut Lowering, op: &tensor::ScatterNd, site: &Site, dst: &View) -> Lowered {
+fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &View) -> Lowered {
     if op.reduction != "none" {
         return Err(Declined::new(format!("kernels do not scatter by `{}`", op.reduction)));
     }
-    let indices = constant(lw, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
-    let (x, updates) = (lw.view(site.operand(0)?)?, lw.view(site.operand(2)?)?);
+    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
+    let (x, updates) = (cx.view(site.operand(0)?)?, cx.view(site.operand(2)?)?);
     if !dst.is(Encoding::Plain) {
         return Err(Declined::new("the result's layout is not plain"));
     }
@@ -174,7 +175,7 @@ fn scatter(lw: &mut Lowering, op: &tensor::ScatterNd, site: &Site, dst: &View) -
     if updates.shape != [lead, &x.shape[depth..]].concat() {
         return Err(Declined::new("the updates do not fit the indices"));
     }
-    copy(lw, &x, dst, &site.loc)?;
+    copy(cx, &x, dst, &site.loc)?;
     if updates.is_empty() {
         return Ok(());
     }
@@ -184,7 +185,7 @@ fn scatter(lw: &mut Lowering, op: &tensor::ScatterNd, site: &Site, dst: &View) -
     to.strides.extend(&dst.byte_strides()[depth..]);
     let source = Source::Copy(0, place(&updates));
     let piece = Piece { shape: updates.shape.clone(), source, dst: to };
-    emit(lw, &[updates], vec![piece], dst, &site.loc)
+    emit(cx, &[updates], vec![piece], dst, &site.loc)
 }
 
 /// The strides with which `starts`, row-major over `lead`, are reached from the first; `None` where they are not even or not

@@ -5,51 +5,18 @@ use optc_ir::ops::nn::Gemm;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::Expr;
 use optc_kernels::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::DType;
 use optc_types::steps::{BufRef, Info};
 use optc_types::{Numbers, Product};
 
-use super::bf16::{only_f32_precision, only_factors};
-use super::contract::{Call, Placed, collapse, dims, only_f32};
-use super::elementwise::mem_of;
-use super::sparse::{Block, Filters, Matrix, columns, some_zeros};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
-
-/// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
-pub(super) struct MatrixProduct<'a> {
-    pub a: View,
-    pub b: Right,
-    pub dst: View,
-    pub epilogue: Epilogue,
-    /// What the operands are rounded to.
-    pub precision: DType,
-    pub loc: &'a [String],
-}
-
-/// The right operand of a product, `[batches…, k, n]`.
-pub(super) enum Right {
-    /// Known when compiling: `k` and `n` with their strides, one behind the other in `batches`.
-    Constant { tensor: Tensor, batches: usize, pack: PackB },
-    /// Computed.
-    View(View),
-}
-
-impl Right {
-    fn extents(&self) -> (usize, usize) {
-        match self {
-            Right::Constant { pack, .. } => (pack.k, pack.n),
-            Right::View(view) => (view.shape[view.shape.len() - 2], view.shape[view.shape.len() - 1]),
-        }
-    }
-
-    /// Whether each batch has one of its own.
-    fn is_own(&self) -> bool {
-        match self {
-            Right::Constant { batches, .. } => *batches != 1,
-            Right::View(view) => view.shape[..view.shape.len() - 2].iter().product::<usize>() != 1,
-        }
-    }
-}
+use super::bf16::{bf16_product, only_f32_precision, only_factors};
+use super::contract::{Call, contraction, pack_constant};
+use super::cx::Cx;
+use super::moves::plain_copy;
+use super::operands::{Placed, collapse, dims, mem_of, only_f32};
+use super::sparse::{Block, Filters, Matrix, block_of, columns, some_zeros, sparse_matmul, weigh};
+use super::weights::{MatrixProduct, Right};
+use super::{Declined, Epilogue, Lowered, Site, View};
 
 /// Where a packed B is.
 pub(super) struct Packed {
@@ -64,241 +31,237 @@ pub(super) struct Strides {
     pub row: i64,
 }
 
-impl Lowering {
-    pub(super) fn matmul(&mut self, op: &MatMul, site: &Site) -> Lowered {
-        let (mut a, mut dst) = (self.view(site.operand(0)?)?, site.result()?.clone());
-        if let Some(block) = self.block_of(site.operand(1)?)
-            && a.shape.len() >= 2
-        {
-            only_f32_precision(op.precision)?;
-            return self.in_blocks(&a, (site.operand(1)?, false), block, site, site.epilogue.clone());
-        }
-        let b = self.right(site.operand(1)?, false)?;
-        let b_is_vector = self.ty(site.operand(1)?)?.rank() == Some(1);
-        let mut epilogue = site.epilogue.clone();
-        // A vector is a matrix of one row or column, a dim that the result does not have.
-        let missing = usize::from(b_is_vector);
-        if a.shape.len() == 1 {
-            a = inserted(&a, 0);
-            for view in epilogue.operands.iter_mut().chain([&mut dst]) {
-                *view = inserted(view, view.shape.len() + missing - 1);
-            }
-        }
-        if b_is_vector {
-            for view in epilogue.operands.iter_mut().chain([&mut dst]) {
-                *view = inserted(view, view.shape.len());
-            }
-        }
-        self.product(MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
+pub(super) fn matmul(cx: &mut Cx, op: &MatMul, site: &Site) -> Lowered {
+    let (mut a, mut dst) = (cx.view(site.operand(0)?)?, site.result()?.clone());
+    if let Some(block) = block_of(cx, site.operand(1)?)
+        && a.shape.len() >= 2
+    {
+        only_f32_precision(op.precision)?;
+        return in_blocks(cx, &a, (site.operand(1)?, false), block, site, site.epilogue.clone());
     }
-
-    pub(super) fn gemm(&mut self, op: &Gemm, site: &Site) -> Lowered {
-        let mut epilogue = site.epilogue.clone();
-        let mut sum = Expr::Operand(0);
-        if op.alpha.0 != 1.0 {
-            sum = sum.times(Expr::Const(op.alpha.0));
-        }
-        if let Some(c) = site.optional(2).filter(|_| op.reads_c()) {
-            let view = self.view(c)?;
-            only_f32(&view)?;
-            let wide = view.broadcast(&site.result()?.shape);
-            epilogue.operands.push(wide.ok_or_else(|| Declined::new("`c` does not broadcast"))?);
-            let c = Expr::Operand(epilogue.operands.len());
-            sum = sum.plus(if op.beta.0 == 1.0 { c } else { c.times(Expr::Const(op.beta.0)) });
-        }
-        epilogue.expr = epilogue.expr.with_operand(0, &sum);
-        let a = self.view(site.operand(0)?)?;
-        if let (Some(block), false) = (self.block_of(site.operand(1)?), op.trans_a) {
-            only_f32_precision(op.precision)?;
-            return self.in_blocks(&a, (site.operand(1)?, op.trans_b), block, site, epilogue);
-        }
-        let a = if op.trans_a { turned(a) } else { a };
-        let b = self.right(site.operand(1)?, op.trans_b)?;
-        let dst = site.result()?.clone();
-        self.product(MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
-    }
-
-    fn in_blocks(&mut self, a: &View, b: (Value, bool), block: Block, site: &Site, epilogue: Epilogue) -> Lowered {
-        only_f32(a)?;
-        if !site.result()?.is(Encoding::Plain) {
-            return Err(Declined::new("the result of a product is not laid out plainly"));
-        }
-        let t = self.constant(b.0).cloned().ok_or_else(|| Declined::new("the weights are not constant"))?;
-        let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-        let &[first, second] = t.shape() else {
-            return Err(Declined::new("sparse weights of another rank than 2"));
-        };
-        let filters = match b.1 {
-            true => Filters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
-            false => {
-                Filters { matrix: Matrix::Floats(columns(floats, first, second)), shape: vec![second, first], block }
-            }
-        };
-        self.sparse_matmul(a, &filters, site, epilogue)
-    }
-
-    /// Says what a sparse form of a constant right operand would take, for `rows` rows of the left one.
-    fn weigh_right(&mut self, b: &Right, rows: usize) {
-        let Right::Constant { tensor, pack, .. } = b else { return };
-        let Ok(src) = tensor.as_slice::<f32>() else { return };
-        if tensor.rank() == 2 && some_zeros(src) {
-            let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
-            let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
-            let weights: Vec<f32> = (0..src.len()).map(at).collect();
-            let product = Product { staged_bytes, ..Product::new(rows, k, pack.n, Numbers::Floats) };
-            self.weigh(&weights, product);
+    let b = right(cx, site.operand(1)?, false)?;
+    let b_is_vector = cx.ty(site.operand(1)?)?.rank() == Some(1);
+    let mut epilogue = site.epilogue.clone();
+    // A vector is a matrix of one row or column, a dim that the result does not have.
+    let missing = usize::from(b_is_vector);
+    if a.shape.len() == 1 {
+        a = inserted(&a, 0);
+        for view in epilogue.operands.iter_mut().chain([&mut dst]) {
+            *view = inserted(view, view.shape.len() + missing - 1);
         }
     }
-
-    /// A value as the right operand of a product.
-    fn right(&mut self, b: Value, transposed: bool) -> Result<Right, Declined> {
-        let Some(t) = self.constant(b).cloned() else {
-            let view = self.view(b)?;
-            let view = if view.shape.len() == 1 { inserted(&view, 1) } else { view };
-            return Ok(Right::View(if transposed { turned(view) } else { view }));
-        };
-        let (k, n, lead) = match t.shape() {
-            [lead @ .., k, n] => (*k, *n, lead),
-            [k] => (*k, 1, &[][..]),
-            [] => return Err(Declined::new("an operand is a scalar")),
-        };
-        let batches = lead.iter().product();
-        let straight = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
-        let pack = if transposed { PackB { k: n, n: k, k_stride: 1, n_stride: n, ..straight } } else { straight };
-        Ok(Right::Constant { tensor: t, batches, pack })
-    }
-
-    /// Emits the kernels of a product.
-    pub(super) fn product(&mut self, p: MatrixProduct) -> Lowered {
-        only_factors(&p.a, p.precision)?;
-        let bf16 = p.precision == DType::BF16;
-        let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
-        let width = |v: &View| v.width() as i64;
-        let rank = dst.shape.len();
-        if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
-            return Err(Declined::new("the result of a product is not laid out plainly"));
-        }
-        let (k, _) = b.extents();
-        let (m, n) = (dst.shape[rank - 2], dst.shape[rank - 1]);
-        let lead = dst.shape[..rank - 2].to_vec();
-        let batch: usize = lead.iter().product();
-        if batch * m * n * k == 0 {
-            return Err(Declined::new("an empty product"));
-        }
-        if bf16 {
-            return self.bf16_product(MatrixProduct { a, b, dst, epilogue, precision: DType::BF16, loc });
-        }
-        let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { self.plain_copy(&a, loc)? } else { a };
-        let a = a.broadcast(&[&lead[..], &[m, k]].concat());
-        let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
-        self.weigh_right(&b, batch * m);
-        let own_b = b.is_own();
-        // With one B for all batches, the batches are more rows.
-        let rows = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
-        let merged = !own_b && rows(&a) && epilogue.operands.iter().all(rows);
-        let split = if merged { 0 } else { rank - 2 };
-        let (a, of_a) = self.regular(a, split, loc)?;
-        let of_c = strides(&dst, split).ok_or_else(irregular)?;
-        let mut operands = Vec::new();
-        for view in epilogue.operands {
-            let (view, of) = self.regular(view, split, loc)?;
-            let operand = Operand {
-                mem: mem_of(view.dtype)?,
-                bytes: view.span_bytes(),
-                offset: 0,
-                batch_stride: width(&view) * of.batch,
-                row_stride: width(&view) * of.row,
-                col_stride: width(&view) * if n == 1 { 0 } else { view.strides[rank - 1] },
-            };
-            operands.push(Placed { operand, at: view.at });
-        }
-        let (batch, m) = if merged { (1, batch * m) } else { (batch, m) };
-        let contract = Contract {
-            a_bytes: a.span_bytes(),
-            a_batch_stride: 4 * of_a.batch,
-            rows: Rows::Stride(4 * of_a.row),
-            own_b,
-            c_mem: mem_of(dst.dtype)?,
-            c_bytes: dst.span_bytes(),
-            c_batch_stride: width(&dst) * of_c.batch,
-            c_row_stride: width(&dst) * of_c.row,
-            c_col_stride: width(&dst),
-            ..Contract::matmul(batch, m, n, k)
-        };
-        let (schedule, point) = self.schedule(&contract);
-        let b = self.packed(b, &lead, schedule.nr, loc)?.at;
-        let (epilogue, loc) = (epilogue.expr, loc.to_vec());
-        self.contract(Call { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
-        self.close(point);
-        Ok(())
-    }
-
-    /// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
-    pub(super) fn regular(&mut self, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
-        if let Some(found) = strides(&view, split) {
-            return Ok((view, found));
-        }
-        let copy = self.plain_copy(&view, loc)?;
-        let found = strides(&copy, split).ok_or_else(irregular)?;
-        Ok((copy, found))
-    }
-
-    /// B in panels of `nr` columns: at compile time where it is constant, else by a kernel.
-    pub(super) fn packed(&mut self, b: Right, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
-        let batch: usize = lead.iter().product();
-        match b {
-            Right::Constant { tensor, batches, pack } => {
-                let src = tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-                if batches != 1 && batches != batch {
-                    return Err(Declined::new("a constant operand broadcasts some of its batches"));
-                }
-                let at = self.pack_constant(src, batches, pack.k * pack.n, &pack, nr)?;
-                Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
-            }
-            Right::View(view) => self.packed_view(view, lead, nr, loc),
+    if b_is_vector {
+        for view in epilogue.operands.iter_mut().chain([&mut dst]) {
+            *view = inserted(view, view.shape.len());
         }
     }
+    product(cx, MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
+}
 
-    fn packed_view(&mut self, view: View, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
+pub(super) fn gemm(cx: &mut Cx, op: &Gemm, site: &Site) -> Lowered {
+    let mut epilogue = site.epilogue.clone();
+    let mut sum = Expr::Operand(0);
+    if op.alpha.0 != 1.0 {
+        sum = sum.times(Expr::Const(op.alpha.0));
+    }
+    if let Some(c) = site.optional(2).filter(|_| op.reads_c()) {
+        let view = cx.view(c)?;
         only_f32(&view)?;
-        let (matrix, own) = (view.shape.len() - 2, Right::View(view.clone()).is_own());
-        let one = !own;
-        let from = if one {
-            View { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
-        } else {
-            let wide = [lead, &view.shape[matrix..]].concat();
-            view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
-        };
-        let matrix = from.shape.len() - 2;
-        let batch: usize = from.shape[..matrix].iter().product();
-        let stride_of = |from: &View| collapse(&dims(from, 0..matrix));
-        let from = if stride_of(&from).is_some() { from } else { self.plain_copy(&from, loc)? };
-        let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
-        let stride = positive(stride_of(&from).ok_or_else(irregular)?)?;
-        let (k, n) = (from.shape[matrix], from.shape[matrix + 1]);
-        let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
-        let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
-        let at = self.packing(&from, batch, stride, &pack, nr, loc);
-        Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
+        let wide = view.broadcast(&site.result()?.shape);
+        epilogue.operands.push(wide.ok_or_else(|| Declined::new("`c` does not broadcast"))?);
+        let c = Expr::Operand(epilogue.operands.len());
+        sum = sum.plus(if op.beta.0 == 1.0 { c } else { c.times(Expr::Const(op.beta.0)) });
     }
+    epilogue.expr = epilogue.expr.with_operand(0, &sum);
+    let a = cx.view(site.operand(0)?)?;
+    if let (Some(block), false) = (block_of(cx, site.operand(1)?), op.trans_a) {
+        only_f32_precision(op.precision)?;
+        return in_blocks(cx, &a, (site.operand(1)?, op.trans_b), block, site, epilogue);
+    }
+    let a = if op.trans_a { turned(a) } else { a };
+    let b = right(cx, site.operand(1)?, op.trans_b)?;
+    let dst = site.result()?.clone();
+    product(cx, MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
+}
 
-    /// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr` columns.
-    pub(super) fn packing(
-        &mut self,
-        from: &View,
-        batch: usize,
-        stride: usize,
-        p: &PackB,
-        nr: usize,
-        loc: &[String],
-    ) -> BufRef {
-        let len = packed_len(1, p.k, p.n, nr);
-        let at = self.temp(4 * batch * len);
-        let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, self.target.isa.lanes());
-        let info = Info { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..Info::default() };
-        self.kernel(kernel, vec![from.at, at], None, info);
-        at
+fn in_blocks(cx: &mut Cx, a: &View, b: (Value, bool), block: Block, site: &Site, epilogue: Epilogue) -> Lowered {
+    only_f32(a)?;
+    if !site.result()?.is(Encoding::Plain) {
+        return Err(Declined::new("the result of a product is not laid out plainly"));
     }
+    let t = cx.constant(b.0).cloned().ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+    let &[first, second] = t.shape() else {
+        return Err(Declined::new("sparse weights of another rank than 2"));
+    };
+    let filters = match b.1 {
+        true => Filters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
+        false => Filters { matrix: Matrix::Floats(columns(floats, first, second)), shape: vec![second, first], block },
+    };
+    sparse_matmul(cx, a, &filters, site, epilogue)
+}
+
+/// Says what a sparse form of a constant right operand would take, for `rows` rows of the left one.
+fn weigh_right(cx: &mut Cx, b: &Right, rows: usize) {
+    let Right::Constant { tensor, pack, .. } = b else { return };
+    let Ok(src) = tensor.as_slice::<f32>() else { return };
+    if tensor.rank() == 2 && some_zeros(src) {
+        let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
+        let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
+        let weights: Vec<f32> = (0..src.len()).map(at).collect();
+        let product = Product { staged_bytes, ..Product::new(rows, k, pack.n, Numbers::Floats) };
+        weigh(cx, &weights, product);
+    }
+}
+
+/// A value as the right operand of a product.
+fn right(cx: &mut Cx, b: Value, transposed: bool) -> Result<Right, Declined> {
+    let Some(t) = cx.constant(b).cloned() else {
+        let view = cx.view(b)?;
+        let view = if view.shape.len() == 1 { inserted(&view, 1) } else { view };
+        return Ok(Right::View(if transposed { turned(view) } else { view }));
+    };
+    let (k, n, lead) = match t.shape() {
+        [lead @ .., k, n] => (*k, *n, lead),
+        [k] => (*k, 1, &[][..]),
+        [] => return Err(Declined::new("an operand is a scalar")),
+    };
+    let batches = lead.iter().product();
+    let straight = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
+    let pack = if transposed { PackB { k: n, n: k, k_stride: 1, n_stride: n, ..straight } } else { straight };
+    Ok(Right::Constant { tensor: t, batches, pack })
+}
+
+/// Emits the kernels of a product.
+pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
+    only_factors(&p.a, p.precision)?;
+    let bf16 = p.precision == DType::BF16;
+    let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
+    let width = |v: &View| v.width() as i64;
+    let rank = dst.shape.len();
+    if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
+        return Err(Declined::new("the result of a product is not laid out plainly"));
+    }
+    let (k, _) = b.extents();
+    let (m, n) = (dst.shape[rank - 2], dst.shape[rank - 1]);
+    let lead = dst.shape[..rank - 2].to_vec();
+    let batch: usize = lead.iter().product();
+    if batch * m * n * k == 0 {
+        return Err(Declined::new("an empty product"));
+    }
+    if bf16 {
+        return bf16_product(cx, MatrixProduct { a, b, dst, epilogue, precision: DType::BF16, loc });
+    }
+    let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { plain_copy(cx, &a, loc)? } else { a };
+    let a = a.broadcast(&[&lead[..], &[m, k]].concat());
+    let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    weigh_right(cx, &b, batch * m);
+    let own_b = b.is_own();
+    // With one B for all batches, the batches are more rows.
+    let rows = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+    let merged = !own_b && rows(&a) && epilogue.operands.iter().all(rows);
+    let split = if merged { 0 } else { rank - 2 };
+    let (a, of_a) = regular(cx, a, split, loc)?;
+    let of_c = strides(&dst, split).ok_or_else(irregular)?;
+    let mut operands = Vec::new();
+    for view in epilogue.operands {
+        let (view, of) = regular(cx, view, split, loc)?;
+        let operand = Operand {
+            mem: mem_of(view.dtype)?,
+            bytes: view.span_bytes(),
+            offset: 0,
+            batch_stride: width(&view) * of.batch,
+            row_stride: width(&view) * of.row,
+            col_stride: width(&view) * if n == 1 { 0 } else { view.strides[rank - 1] },
+        };
+        operands.push(Placed { operand, at: view.at });
+    }
+    let (batch, m) = if merged { (1, batch * m) } else { (batch, m) };
+    let contract = Contract {
+        a_bytes: a.span_bytes(),
+        a_batch_stride: 4 * of_a.batch,
+        rows: Rows::Stride(4 * of_a.row),
+        own_b,
+        c_mem: mem_of(dst.dtype)?,
+        c_bytes: dst.span_bytes(),
+        c_batch_stride: width(&dst) * of_c.batch,
+        c_row_stride: width(&dst) * of_c.row,
+        c_col_stride: width(&dst),
+        ..Contract::matmul(batch, m, n, k)
+    };
+    let (schedule, point) = cx.schedule(&contract);
+    let b = packed(cx, b, &lead, schedule.nr, loc)?.at;
+    let (epilogue, loc) = (epilogue.expr, loc.to_vec());
+    contraction(cx, Call { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
+    cx.close(point);
+    Ok(())
+}
+
+/// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
+pub(super) fn regular(cx: &mut Cx, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
+    if let Some(found) = strides(&view, split) {
+        return Ok((view, found));
+    }
+    let copy = plain_copy(cx, &view, loc)?;
+    let found = strides(&copy, split).ok_or_else(irregular)?;
+    Ok((copy, found))
+}
+
+/// B in panels of `nr` columns: at compile time where it is constant, else by a kernel.
+pub(super) fn packed(cx: &mut Cx, b: Right, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
+    let batch: usize = lead.iter().product();
+    match b {
+        Right::Constant { tensor, batches, pack } => {
+            let src = tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            if batches != 1 && batches != batch {
+                return Err(Declined::new("a constant operand broadcasts some of its batches"));
+            }
+            let at = pack_constant(cx, src, batches, pack.k * pack.n, &pack, nr)?;
+            Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
+        }
+        Right::View(view) => packed_view(cx, view, lead, nr, loc),
+    }
+}
+
+fn packed_view(cx: &mut Cx, view: View, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
+    only_f32(&view)?;
+    let (matrix, own) = (view.shape.len() - 2, Right::View(view.clone()).is_own());
+    let one = !own;
+    let from = if one {
+        View { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
+    } else {
+        let wide = [lead, &view.shape[matrix..]].concat();
+        view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
+    };
+    let matrix = from.shape.len() - 2;
+    let batch: usize = from.shape[..matrix].iter().product();
+    let stride_of = |from: &View| collapse(&dims(from, 0..matrix));
+    let from = if stride_of(&from).is_some() { from } else { plain_copy(cx, &from, loc)? };
+    let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
+    let stride = positive(stride_of(&from).ok_or_else(irregular)?)?;
+    let (k, n) = (from.shape[matrix], from.shape[matrix + 1]);
+    let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
+    let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
+    let at = packing(cx, &from, batch, stride, &pack, nr, loc);
+    Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
+}
+
+/// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr` columns.
+pub(super) fn packing(
+    cx: &mut Cx,
+    from: &View,
+    batch: usize,
+    stride: usize,
+    p: &PackB,
+    nr: usize,
+    loc: &[String],
+) -> BufRef {
+    let len = packed_len(1, p.k, p.n, nr);
+    let at = cx.temp(4 * batch * len);
+    let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, cx.target.isa.lanes());
+    let info = Info { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..Info::default() };
+    cx.kernel(kernel, vec![from.at, at], None, info);
+    at
 }
 
 fn irregular() -> Declined {

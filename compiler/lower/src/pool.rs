@@ -4,41 +4,40 @@ use optc_ir::ops::nn::Pool;
 use optc_kernels::window::{Reduce, Window};
 use optc_tensor::DType;
 
-use super::contract::only_f32;
-use super::conv::{axes, image};
-use super::{Declined, Lowered, Lowering, Site};
+use super::conv::window;
+use super::cx::Cx;
+use super::operands::{axes, epilogue, image, only_f32};
+use super::{Declined, Lowered, Site};
 
-impl Lowering {
-    pub(super) fn pool(&mut self, op: &Pool, site: &Site) -> Lowered {
-        let dst = site.result()?.clone();
-        let x = self.view(site.operand(0)?)?;
-        let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == "max";
-        if !exact {
-            only_f32(&x)?;
-        }
-        if dst.is_empty() || x.is_empty() {
-            return Err(Declined::new("an empty pooling"));
-        }
-        let reduce = match op.kind.as_str() {
-            "max" => Reduce::Max,
-            "mean" => Reduce::Mean { count_padding: op.count_include_pad },
-            other => return Err(Declined::new(format!("there is no kernel for pooling by `{other}`"))),
-        };
-        let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
-        let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;
-        let fused = self.epilogue(site, 2, &dst)?;
-        let problem = Window {
-            batch: x.shape[0],
-            channels: x.shape[1],
-            axes,
-            reduce,
-            src: image(&x)?,
-            src_zero: 0,
-            dst: image(&dst)?,
-            operands: fused.operands,
-            epilogue: fused.expr,
-        };
-        self.window(&problem, &x, None, &fused.places, &dst, &site.loc)?;
-        Ok(())
+pub(super) fn pool(cx: &mut Cx, op: &Pool, site: &Site) -> Lowered {
+    let dst = site.result()?.clone();
+    let x = cx.view(site.operand(0)?)?;
+    let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == "max";
+    if !exact {
+        only_f32(&x)?;
     }
+    if dst.is_empty() || x.is_empty() {
+        return Err(Declined::new("an empty pooling"));
+    }
+    let reduce = match op.kind.as_str() {
+        "max" => Reduce::Max,
+        "mean" => Reduce::Mean { count_padding: op.count_include_pad },
+        other => return Err(Declined::new(format!("there is no kernel for pooling by `{other}`"))),
+    };
+    let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
+    let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;
+    let fused = epilogue(cx, site, 2, &dst)?;
+    let problem = Window {
+        batch: x.shape[0],
+        channels: x.shape[1],
+        axes,
+        reduce,
+        src: image(&x)?,
+        src_zero: 0,
+        dst: image(&dst)?,
+        operands: fused.operands,
+        epilogue: fused.expr,
+    };
+    window(cx, &problem, &x, None, &fused.places, &dst, &site.loc)?;
+    Ok(())
 }

@@ -11,19 +11,19 @@ use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 use optc_types::{Numbers, Product};
 
-use super::contract::{collapse, dims};
-use super::conv::image;
-use super::elementwise::mem_of;
-use super::sparse::{self, Filters, Matrix, columns};
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View, room};
+use super::cx::Cx;
+use super::moves::plain_copy;
+use super::operands::{collapse, dims, epilogue, image, mem_of};
+use super::sparse::{Filters, Matrix, block_of, columns, sparse_matmul, weigh};
+use super::{Declined, Epilogue, Lowered, Site, View, room, sparse};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
 
 /// A zero point that is one constant.
-pub(super) fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Declined> {
+pub(super) fn zero_point(cx: &Cx, value: Option<Value>) -> Result<i32, Declined> {
     let Some(value) = value else { return Ok(0) };
-    match lw.constant(value) {
+    match cx.constant(value) {
         Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
         _ => Err(Declined::new("a zero point that is not one constant")),
     }
@@ -31,16 +31,16 @@ pub(super) fn zero_point(lw: &Lowering, value: Option<Value>) -> Result<i32, Dec
 
 /// Constant weights without their zero points, of which there are one or one for each of `n` rows (or columns).
 pub(super) fn centred(
-    lw: &Lowering,
+    cx: &Cx,
     w: Value,
     zero: Option<Value>,
     row_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<i16>, Declined> {
-    let weights = lw.constant(w).ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let weights = cx.constant(w).ok_or_else(|| Declined::new("the weights are not constant"))?;
     let zeros = match zero {
         None => vec![0],
         Some(zero) => {
-            lw.constant(zero).ok_or_else(|| Declined::new("the weights' zero points are not constant"))?.to_i64_vec()
+            cx.constant(zero).ok_or_else(|| Declined::new("the weights' zero points are not constant"))?.to_i64_vec()
         }
     };
     let zero = |i: usize| if zeros.len() == 1 { zeros[0] } else { zeros.get(row_of(i)).copied().unwrap_or(0) };
@@ -114,263 +114,257 @@ pub(super) struct NarrowConv<'a> {
     pub shape: &'a [usize],
 }
 
-impl Lowering {
-    /// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
-    /// problem, and emits its kernels.
-    pub(super) fn narrow_conv(
-        &mut self,
-        c: NarrowConv,
-        weight: impl Fn(usize) -> i16,
-        form: impl Fn(&NarrowProduct) -> Form,
-    ) -> Lowered {
-        let dst = c.site.result()?.clone();
-        let fused = self.epilogue(c.site, c.bias, &dst)?;
-        let problem = NarrowProduct {
-            images: c.x.shape[0],
-            groups: c.groups,
-            channels: c.shape[1],
-            filters: c.shape[0] / c.groups,
-            axes: c.axes,
-            src: image(c.x)?,
-            src_zero: c.src_zero,
-            dst: image(&dst)?,
-            operands: fused.operands,
-            epilogue: fused.expr,
-            own_weights: false,
-            form: Form::Widened,
-        };
-        let mut problem = stepped(problem).merged();
-        problem.form = form(&problem);
-        let (packing, nr) = (problem.pack(), self.narrow_nr(problem.form));
-        let (channels, kernel) = (c.shape[1], c.axes.map(|a| a.kernel));
-        let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
-            let (column, channel) = (tap + k / channels, k % channels);
-            let filter = group * problem.filters + n;
-            weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
-        };
-        let _packing = room(c.groups * packing.bytes(nr))?;
-        let packed: Vec<u8> =
-            (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
-        let b = self.add_packed(&packed)?;
-        self.narrow_product(problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
-    }
+/// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
+/// problem, and emits its kernels.
+pub(super) fn narrow_conv(
+    cx: &mut Cx,
+    c: NarrowConv,
+    weight: impl Fn(usize) -> i16,
+    form: impl Fn(&NarrowProduct) -> Form,
+) -> Lowered {
+    let dst = c.site.result()?.clone();
+    let fused = epilogue(cx, c.site, c.bias, &dst)?;
+    let problem = NarrowProduct {
+        images: c.x.shape[0],
+        groups: c.groups,
+        channels: c.shape[1],
+        filters: c.shape[0] / c.groups,
+        axes: c.axes,
+        src: image(c.x)?,
+        src_zero: c.src_zero,
+        dst: image(&dst)?,
+        operands: fused.operands,
+        epilogue: fused.expr,
+        own_weights: false,
+        form: Form::Widened,
+    };
+    let mut problem = stepped(problem).merged();
+    problem.form = form(&problem);
+    let (packing, nr) = (problem.pack(), narrow_nr(cx, problem.form));
+    let (channels, kernel) = (c.shape[1], c.axes.map(|a| a.kernel));
+    let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
+        let (column, channel) = (tap + k / channels, k % channels);
+        let filter = group * problem.filters + n;
+        weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
+    };
+    let _packing = room(c.groups * packing.bytes(nr))?;
+    let packed: Vec<u8> =
+        (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
+    let b = add_packed(cx, &packed)?;
+    narrow_product(cx, problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
+}
 
-    /// `quant.sum`: the fold of a plain sum in `f32`.
-    pub(super) fn quant_sum(&mut self, op: &QuantSum, site: &Site) -> Lowered {
-        let x = self.view(site.operand(0)?)?;
-        if x.is_empty() {
-            return Err(Declined::new("there is nothing to fold"));
-        }
-        let zero = zero_point(self, site.optional(1))?;
-        let rank = x.shape.len() as i64;
-        let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);
-        let n: usize = (0..x.shape.len()).filter(|&d| reduced(d)).map(|d| x.shape[d]).product();
-        if n as i64 * 255 >= EXACT {
-            return Err(Declined::new("the sum is not exact in f32"));
-        }
-        let mut epilogue = site.epilogue.clone();
-        epilogue.expr = of_float(&epilogue.expr);
-        let site = Site {
-            epilogue,
-            operands: site.operands[..1].to_vec(),
-            results: site.results.clone(),
-            loc: site.loc.clone(),
-        };
-        super::fold::integer_sum(self, &op.axes, op.keep_dims, &site, x, zero)
+/// `quant.sum`: the fold of a plain sum in `f32`.
+pub(super) fn quant_sum(cx: &mut Cx, op: &QuantSum, site: &Site) -> Lowered {
+    let x = cx.view(site.operand(0)?)?;
+    if x.is_empty() {
+        return Err(Declined::new("there is nothing to fold"));
     }
+    let zero = zero_point(cx, site.optional(1))?;
+    let rank = x.shape.len() as i64;
+    let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);
+    let n: usize = (0..x.shape.len()).filter(|&d| reduced(d)).map(|d| x.shape[d]).product();
+    if n as i64 * 255 >= EXACT {
+        return Err(Declined::new("the sum is not exact in f32"));
+    }
+    let mut epilogue = site.epilogue.clone();
+    epilogue.expr = of_float(&epilogue.expr);
+    let site =
+        Site { epilogue, operands: site.operands[..1].to_vec(), results: site.results.clone(), loc: site.loc.clone() };
+    super::fold::integer_sum(cx, &op.axes, op.keep_dims, &site, x, zero)
+}
 
-    pub(super) fn quant_matmul(&mut self, _: &QuantMatMul, site: &Site) -> Lowered {
-        let dst = site.result()?.clone();
-        let mut a = self.view(site.operand(0)?)?;
-        let b = site.operand(1)?;
-        let b_shape = self.ty(b)?.static_shape().unwrap_or_default();
-        let rank = dst.shape.len();
-        if a.shape.len() < 2 || b_shape.len() < 2 || !dst.is(Encoding::Plain) {
-            return Err(Declined::new("an operand of rank 1, or a result that is not laid out plainly"));
-        }
-        if a.strides[a.shape.len() - 1] != 1 && a.shape[a.shape.len() - 1] != 1 {
-            a = self.plain_copy(&a, &site.loc)?;
-        }
-        let (k, m, n) = (a.shape[a.shape.len() - 1], dst.shape[rank - 2], dst.shape[rank - 1]);
-        let batch: usize = dst.shape[..rank - 2].iter().product();
-        if batch * m * n * k == 0 {
-            return Err(Declined::new("an empty product"));
-        }
-        let mut lead = dst.shape[..rank - 2].to_vec();
-        lead.extend([m, k]);
-        let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
-        let (src_zero, epilogue) = self.a_zero(site, b, k, n)?;
-        if b_shape.len() == 2 && self.constant(b).is_some() {
-            let w = centred(self, b, site.optional(3), |i| i % n)?;
-            if let Some(block) = self.block_of(b) {
-                let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
-                return self.sparse_matmul(&a, &Filters { matrix, shape: vec![n, k], block }, site, epilogue);
-            }
-            let pixels = batch * m;
-            if sparse::some_zeros(&w) {
-                self.weigh(&columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
-            }
-        }
-        let staged = (mem_of(a.dtype)?, src_zero, m);
-        let right = self.packed_right(b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
-        self.matrix_product(Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
+pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered {
+    let dst = site.result()?.clone();
+    let mut a = cx.view(site.operand(0)?)?;
+    let b = site.operand(1)?;
+    let b_shape = cx.ty(b)?.static_shape().unwrap_or_default();
+    let rank = dst.shape.len();
+    if a.shape.len() < 2 || b_shape.len() < 2 || !dst.is(Encoding::Plain) {
+        return Err(Declined::new("an operand of rank 1, or a result that is not laid out plainly"));
     }
+    if a.strides[a.shape.len() - 1] != 1 && a.shape[a.shape.len() - 1] != 1 {
+        a = plain_copy(cx, &a, &site.loc)?;
+    }
+    let (k, m, n) = (a.shape[a.shape.len() - 1], dst.shape[rank - 2], dst.shape[rank - 1]);
+    let batch: usize = dst.shape[..rank - 2].iter().product();
+    if batch * m * n * k == 0 {
+        return Err(Declined::new("an empty product"));
+    }
+    let mut lead = dst.shape[..rank - 2].to_vec();
+    lead.extend([m, k]);
+    let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let (src_zero, epilogue) = a_zero(cx, site, b, k, n)?;
+    if b_shape.len() == 2 && cx.constant(b).is_some() {
+        let w = centred(cx, b, site.optional(3), |i| i % n)?;
+        if let Some(block) = block_of(cx, b) {
+            let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
+            return sparse_matmul(cx, &a, &Filters { matrix, shape: vec![n, k], block }, site, epilogue);
+        }
+        let pixels = batch * m;
+        if sparse::some_zeros(&w) {
+            weigh(cx, &columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
+        }
+    }
+    let staged = (mem_of(a.dtype)?, src_zero, m);
+    let right = packed_right(cx, b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
+    matrix_product(cx, Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
+}
 
-    /// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
-    pub(super) fn matrix_product(&mut self, p: Matrices, loc: &[String]) -> Lowered {
-        let Matrices { a, right, dst, epilogue, src_zero } = p;
-        let (rank, own) = (dst.shape.len(), right.own);
-        let [m, n] = [dst.shape[rank - 2], dst.shape[rank - 1]];
-        let (batch, k): (usize, usize) = (dst.shape[..rank - 2].iter().product(), a.shape[rank - 1]);
-        let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
-        let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
-        let split = if merged { 0 } else { rank - 2 };
-        let fits = |v: &View| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
-        let place = |v: &View| -> Result<window::View, Declined> {
-            let width = v.width() as i64;
-            let irregular = || Declined::new("an operand's batches are not regular");
-            let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
-            let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
-            let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
-            let strides = [batch, 0, 0, row, column].map(|s| s * width);
-            Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
-        };
-        let a = if fits(&a) { a } else { self.plain_copy(&a, loc)? };
-        let (mut operands, mut places) = (vec![], vec![]);
-        for view in &epilogue.operands {
-            let view = if fits(view) { view.clone() } else { self.plain_copy(view, loc)? };
-            operands.push(place(&view)?);
-            places.push(view.at);
+/// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
+pub(super) fn matrix_product(cx: &mut Cx, p: Matrices, loc: &[String]) -> Lowered {
+    let Matrices { a, right, dst, epilogue, src_zero } = p;
+    let (rank, own) = (dst.shape.len(), right.own);
+    let [m, n] = [dst.shape[rank - 2], dst.shape[rank - 1]];
+    let (batch, k): (usize, usize) = (dst.shape[..rank - 2].iter().product(), a.shape[rank - 1]);
+    let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+    let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
+    let split = if merged { 0 } else { rank - 2 };
+    let fits = |v: &View| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
+    let place = |v: &View| -> Result<window::View, Declined> {
+        let width = v.width() as i64;
+        let irregular = || Declined::new("an operand's batches are not regular");
+        let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
+        let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
+        let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
+        let strides = [batch, 0, 0, row, column].map(|s| s * width);
+        Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
+    };
+    let a = if fits(&a) { a } else { plain_copy(cx, &a, loc)? };
+    let (mut operands, mut places) = (vec![], vec![]);
+    for view in &epilogue.operands {
+        let view = if fits(view) { view.clone() } else { plain_copy(cx, view, loc)? };
+        operands.push(place(&view)?);
+        places.push(view.at);
+    }
+    let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
+    let src = place(&a)?;
+    let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
+    let problem = NarrowProduct {
+        images,
+        groups: 1,
+        channels: k,
+        filters: n,
+        axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
+        src,
+        src_zero,
+        dst: place(&dst)?,
+        operands,
+        epilogue: epilogue.expr,
+        own_weights: own,
+        form: right.form,
+    };
+    narrow_product(cx, problem, a.at, right.at, places, dst.at, loc)
+}
+
+/// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
+fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32, Epilogue), Declined> {
+    let epilogue = site.epilogue.clone();
+    let zero = match site.optional(2) {
+        Some(zero) if cx.constant(zero).is_none() => zero,
+        zero => return Ok((zero_point(cx, zero)?, epilogue)),
+    };
+    let zero = cx.view(zero)?;
+    let w = centred(cx, b, site.optional(3), |i| i % n)?;
+    if w.len() != k * n {
+        return Err(Declined::new("a computed zero point with weights of several batches"));
+    }
+    let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
+    let sums = Tensor::from_slice(&[n], &sums)?;
+    let sums = View { at: cx.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
+    Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
+}
+
+/// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
+fn packed_right(
+    cx: &mut Cx,
+    b: Value,
+    zero: Option<Value>,
+    (mem, zero_of_a, pixels): (Mem, i32, usize),
+    lead: &[usize],
+    loc: &[String],
+) -> Result<PackedRight, Declined> {
+    let batch: usize = lead.iter().product();
+    let shape = cx.ty(b)?.static_shape().unwrap_or_default();
+    let r = shape.len();
+    let (k, n) = (shape[r - 2], shape[r - 1]);
+    let own: usize = shape[..r - 2].iter().product();
+    let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
+    if cx.constant(b).is_some() {
+        if own != 1 && own != batch {
+            return Err(Declined::new("a constant operand broadcasts some of its batches"));
         }
-        let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
-        let src = place(&a)?;
-        let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
-        let problem = NarrowProduct {
-            images,
-            groups: 1,
-            channels: k,
-            filters: n,
-            axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
-            src,
-            src_zero,
-            dst: place(&dst)?,
-            operands,
-            epilogue: epilogue.expr,
-            own_weights: own,
-            form: right.form,
-        };
-        self.narrow_product(problem, a.at, right.at, places, dst.at, loc)
+        let w = centred(cx, b, zero, |i| i % n)?;
+        let matrices = w.chunks((k * n).max(1));
+        let form = Form::choose(cx.target.isa, pixels, &w);
+        let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
+        let nr = narrow_nr(cx, form);
+        let _packing = room(own * packing.bytes(nr))?;
+        let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
+        return Ok(PackedRight { at: add_packed(cx, &packed)?, own: own != 1, form });
     }
+    let zero = zero_point(cx, zero)?;
+    let view = cx.view(b)?;
+    let mut wide = if own == 1 { vec![1; lead.len()] } else { lead.to_vec() };
+    wide.extend([k, n]);
+    let flat = View { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
+    let from = if own == 1 { flat } else { view };
+    let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let r = from.shape.len();
+    let from = if collapse(&dims(&from, 0..r - 2)).is_some() { from } else { plain_copy(cx, &from, loc)? };
+    let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);
+    let count: usize = from.shape[..r - 2].iter().product();
+    let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
+    let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
+    let nr = narrow_nr(cx, Form::Pairs);
+    let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, cx.target.isa.lanes());
+    let at = cx.temp(count * packing.bytes(nr));
+    let bytes = 3.0 * (count * k * n) as f64;
+    cx.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
+    Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
+}
 
-    /// The zero point of A, and the epilogue. A computed one takes a multiple of each column's sum off the result.
-    fn a_zero(&mut self, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32, Epilogue), Declined> {
-        let epilogue = site.epilogue.clone();
-        let zero = match site.optional(2) {
-            Some(zero) if self.constant(zero).is_none() => zero,
-            zero => return Ok((zero_point(self, zero)?, epilogue)),
-        };
-        let zero = self.view(zero)?;
-        let w = centred(self, b, site.optional(3), |i| i % n)?;
-        if w.len() != k * n {
-            return Err(Declined::new("a computed zero point with weights of several batches"));
-        }
-        let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
-        let sums = Tensor::from_slice(&[n], &sums)?;
-        let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
-        Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
-    }
+pub(super) fn add_packed(cx: &mut Cx, packed: &[u8]) -> Result<BufRef, Declined> {
+    Ok(cx.add_constant(Tensor::from_slice(&[packed.len()], packed)?))
+}
 
-    /// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
-    fn packed_right(
-        &mut self,
-        b: Value,
-        zero: Option<Value>,
-        (mem, zero_of_a, pixels): (Mem, i32, usize),
-        lead: &[usize],
-        loc: &[String],
-    ) -> Result<PackedRight, Declined> {
-        let batch: usize = lead.iter().product();
-        let shape = self.ty(b)?.static_shape().unwrap_or_default();
-        let r = shape.len();
-        let (k, n) = (shape[r - 2], shape[r - 1]);
-        let own: usize = shape[..r - 2].iter().product();
-        let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
-        if self.constant(b).is_some() {
-            if own != 1 && own != batch {
-                return Err(Declined::new("a constant operand broadcasts some of its batches"));
-            }
-            let w = centred(self, b, zero, |i| i % n)?;
-            let matrices = w.chunks((k * n).max(1));
-            let form = Form::choose(self.target.isa, pixels, &w);
-            let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
-            let nr = self.narrow_nr(form);
-            let _packing = room(own * packing.bytes(nr))?;
-            let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
-            return Ok(PackedRight { at: self.add_packed(&packed)?, own: own != 1, form });
-        }
-        let zero = zero_point(self, zero)?;
-        let view = self.view(b)?;
-        let mut wide = if own == 1 { vec![1; lead.len()] } else { lead.to_vec() };
-        wide.extend([k, n]);
-        let flat = View { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
-        let from = if own == 1 { flat } else { view };
-        let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
-        let r = from.shape.len();
-        let from = if collapse(&dims(&from, 0..r - 2)).is_some() { from } else { self.plain_copy(&from, loc)? };
-        let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);
-        let count: usize = from.shape[..r - 2].iter().product();
-        let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
-        let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
-        let nr = self.narrow_nr(Form::Pairs);
-        let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, self.target.isa.lanes());
-        let at = self.temp(count * packing.bytes(nr));
-        let bytes = 3.0 * (count * k * n) as f64;
-        self.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
-        Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
-    }
+/// Emits the kernel of a product.
+pub(super) fn narrow_product(
+    cx: &mut Cx,
+    problem: NarrowProduct,
+    a: BufRef,
+    b: BufRef,
+    places: Vec<BufRef>,
+    dst: BufRef,
+    loc: &[String],
+) -> Lowered {
+    let options = Schedule::options(&problem, cx.target.isa, &cx.target.caches);
+    let (schedule, point) = cx.pick(problem.key(), options);
+    let kernel = product(&problem, cx.target.isa, schedule);
+    let taps = problem.axes[0].kernel * problem.axes[1].kernel;
+    let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
+    let area: usize = problem.axes.iter().map(|a| a.size).product();
+    let inputs = problem.images * problem.groups * problem.channels * area;
+    let (batch, k) = (problem.groups, taps * problem.channels);
+    let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
+    let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
+    let numbers = if problem.form.is_float() { Numbers::Halves } else { Numbers::Bytes };
+    let dense = Product::new(pixels, k, problem.filters, numbers);
+    cx.notes.product = Some(Product { batch, inputs, three_by_three, ..dense });
+    let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
+    let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
+    let mut args = vec![a, b];
+    args.extend(places);
+    args.push(dst);
+    let schedule = schedule.to_string();
+    cx.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
+    cx.close(point);
+    Ok(())
+}
 
-    pub(super) fn add_packed(&mut self, packed: &[u8]) -> Result<BufRef, Declined> {
-        Ok(self.add_constant(Tensor::from_slice(&[packed.len()], packed)?))
-    }
-
-    /// Emits the kernel of a product.
-    pub(super) fn narrow_product(
-        &mut self,
-        problem: NarrowProduct,
-        a: BufRef,
-        b: BufRef,
-        places: Vec<BufRef>,
-        dst: BufRef,
-        loc: &[String],
-    ) -> Lowered {
-        let options = Schedule::options(&problem, self.target.isa, &self.target.caches);
-        let (schedule, point) = self.pick(problem.key(), options);
-        let kernel = product(&problem, self.target.isa, schedule);
-        let taps = problem.axes[0].kernel * problem.axes[1].kernel;
-        let pixels = problem.images * problem.axes[0].out * problem.axes[1].out;
-        let area: usize = problem.axes.iter().map(|a| a.size).product();
-        let inputs = problem.images * problem.groups * problem.channels * area;
-        let (batch, k) = (problem.groups, taps * problem.channels);
-        let simple = batch == 1 && problem.axes.iter().all(|a| a.is_simple(3));
-        let three_by_three = simple.then_some([problem.images, problem.axes[0].out, problem.axes[1].out]);
-        let numbers = if problem.form.is_float() { Numbers::Halves } else { Numbers::Bytes };
-        let dense = Product::new(pixels, k, problem.filters, numbers);
-        self.product = Some(Product { batch, inputs, three_by_three, ..dense });
-        let flops = 2.0 * (problem.groups * problem.filters * problem.channels) as f64 * (taps * pixels) as f64;
-        let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
-        let mut args = vec![a, b];
-        args.extend(places);
-        args.push(dst);
-        let schedule = schedule.to_string();
-        self.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
-        self.close(point);
-        Ok(())
-    }
-
-    /// Columns of a panel.
-    pub(super) fn narrow_nr(&self, form: Form) -> usize {
-        form.tile(self.target.isa).1 * self.target.isa.lanes()
-    }
+/// Columns of a panel.
+pub(super) fn narrow_nr(cx: &Cx, form: Form) -> usize {
+    form.tile(cx.target.isa).1 * cx.target.isa.lanes()
 }
 
 /// A product of integers as costs see it.

@@ -12,161 +12,162 @@ use optc_kernels::window::{self, Axis, Reduce, Window};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::BufRef;
 
-use super::conv::{axes, floats, image};
-use super::product::{EXACT, NarrowConv, centred, of_float, weighed, without_zero, zero_point};
-use super::sparse::{self, Filters, Geometry, Matrix};
-use super::{Declined, Lowered, Lowering, Site, View, elementwise, strides_in};
+use super::conv::window;
+use super::cx::Cx;
+use super::moves::{copy, view_in};
+use super::operands::{axes, epilogue, floats, image};
+use super::product::{EXACT, NarrowConv, centred, narrow_conv, of_float, weighed, without_zero, zero_point};
+use super::sparse::{Filters, Geometry, Matrix, block_of, sparse_conv, weigh};
+use super::{Declined, Lowered, Site, View, elementwise, sparse, strides_in};
 
-impl Lowering {
-    pub(super) fn quant_conv(&mut self, op: &QuantConv, site: &Site) -> Lowered {
-        let dst = site.result()?.clone();
-        let shape = self.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
-        let filter: usize = shape[1..].iter().product();
-        let w = centred(self, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
-        let computed = site.optional(2).filter(|&zero| self.constant(zero).is_none());
-        let src_zero = if computed.is_some() { 0 } else { zero_point(self, site.optional(2))? };
-        // Sparse kernels begin with constant sums.
-        if let (Some(block), None) = (self.block_of(site.operand(1)?), computed) {
-            let filters = Filters { matrix: Matrix::Integers(w, src_zero), shape, block };
-            let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
-            return self.sparse_conv(&Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
-        }
-        let depthwise = op.groups > 1 && shape[1] == 1 && shape[0] as i64 == op.groups;
-        // A depthwise kernel reads what it writes: channels last, or pixels side by side.
-        let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
-        let x = self.view_in(site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
-        if dst.is_empty() || x.is_empty() {
-            return Err(Declined::new("an empty convolution"));
-        }
-        let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
-        let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
-        if let Some(zero) = computed {
-            let without = self.without_computed_zero(site, zero, &w, filter)?;
-            let (x, axes) = self.padded_with(x, zero, axes, &site.loc)?;
-            return self.integer_conv(&without, &x, 0, (&w, &shape), axes, groups, depthwise);
-        }
-        self.integer_conv(site, &x, src_zero, (&w, &shape), axes, groups, depthwise)
+pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
+    let dst = site.result()?.clone();
+    let shape = cx.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
+    let filter: usize = shape[1..].iter().product();
+    let w = centred(cx, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
+    let computed = site.optional(2).filter(|&zero| cx.constant(zero).is_none());
+    let src_zero = if computed.is_some() { 0 } else { zero_point(cx, site.optional(2))? };
+    // Sparse kernels begin with constant sums.
+    if let (Some(block), None) = (block_of(cx, site.operand(1)?), computed) {
+        let filters = Filters { matrix: Matrix::Integers(w, src_zero), shape, block };
+        let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
+        return sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
     }
+    let depthwise = op.groups > 1 && shape[1] == 1 && shape[0] as i64 == op.groups;
+    // A depthwise kernel reads what it writes: channels last, or pixels side by side.
+    let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
+    let x = view_in(cx, site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
+    if dst.is_empty() || x.is_empty() {
+        return Err(Declined::new("an empty convolution"));
+    }
+    let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    if let Some(zero) = computed {
+        let without = without_computed_zero(cx, site, zero, &w, filter)?;
+        let (x, axes) = padded_with(cx, x, zero, axes, &site.loc)?;
+        return integer_conv(cx, &without, &x, 0, (&w, &shape), axes, groups, depthwise);
+    }
+    integer_conv(cx, site, &x, src_zero, (&w, &shape), axes, groups, depthwise)
+}
 
-    /// The site of a convolution whose zero point is computed: a multiple of each filter's sum is taken off the result. Nothing may be padded.
-    fn without_computed_zero(&mut self, site: &Site, zero: Value, w: &[i16], filter: usize) -> Result<Site, Declined> {
-        let (zero, shape) = (self.view(zero)?, site.result()?.shape.clone());
-        let sums: Vec<i32> = w.chunks(filter.max(1)).map(|of| of.iter().map(|&v| i32::from(v)).sum()).collect();
-        let mut channels = vec![1; shape.len()];
-        channels[1] = sums.len();
-        let sums = Tensor::from_slice(&channels, &sums).map_err(|e| Declined::new(e.to_string()))?;
-        let strides = strides_in(&channels, Encoding::Plain);
-        let sums = View { at: self.add_constant(sums), dtype: DType::I32, shape: channels, strides };
-        let epilogue = without_zero(site.epilogue.clone(), &zero, &sums, &shape)?;
-        let (operands, results, loc) = (site.operands.clone(), site.results.clone(), site.loc.clone());
-        Ok(Site { operands, results, epilogue, loc })
-    }
+/// The site of a convolution whose zero point is computed: a multiple of each filter's sum is taken off the result. Nothing may be padded.
+fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filter: usize) -> Result<Site, Declined> {
+    let (zero, shape) = (cx.view(zero)?, site.result()?.shape.clone());
+    let sums: Vec<i32> = w.chunks(filter.max(1)).map(|of| of.iter().map(|&v| i32::from(v)).sum()).collect();
+    let mut channels = vec![1; shape.len()];
+    channels[1] = sums.len();
+    let sums = Tensor::from_slice(&channels, &sums).map_err(|e| Declined::new(e.to_string()))?;
+    let strides = strides_in(&channels, Encoding::Plain);
+    let sums = View { at: cx.add_constant(sums), dtype: DType::I32, shape: channels, strides };
+    let epilogue = without_zero(site.epilogue.clone(), &zero, &sums, &shape)?;
+    let (operands, results, loc) = (site.operands.clone(), site.results.clone(), site.loc.clone());
+    Ok(Site { operands, results, epilogue, loc })
+}
 
-    /// Images with a computed value around them in the place of padding.
-    fn padded_with(
-        &mut self,
-        x: View,
-        value: Value,
-        mut axes: [Axis; 3],
-        loc: &[String],
-    ) -> Result<(View, [Axis; 3]), Declined> {
-        let (rank, mut shape) = (x.shape.len(), x.shape.clone());
-        let mut first = vec![0; rank];
-        for (d, axis) in (2..rank).zip(axes[5 - rank..].iter_mut()) {
-            first[d] = axis.pads[0];
-            axis.size += axis.pads[0] + axis.pads[1];
-            (shape[d], axis.pads) = (axis.size, [0, 0]);
-        }
-        if shape == x.shape {
-            return Ok((x, axes));
-        }
-        let encoding = if x.is(Encoding::Nhwc) { Encoding::Nhwc } else { Encoding::Plain };
-        let at = self.temp(shape.iter().product::<usize>() * x.width());
-        let padded = View { at, dtype: x.dtype, strides: strides_in(&shape, encoding), shape };
-        let value = View { shape: vec![], strides: vec![], ..self.view(value)? };
-        let value = value.broadcast(&padded.shape).ok_or_else(|| Declined::new("padding of several values"))?;
-        elementwise::elementwise(self, &Expr::Operand(0), &[value], &padded, loc)?;
-        let offset: i64 = first.iter().zip(&padded.strides).map(|(&i, s)| i as i64 * s).sum();
-        let at = BufRef { offset: at.offset + offset as usize * x.width(), ..at };
-        let inside = View { at, shape: x.shape.clone(), ..padded.clone() };
-        super::movement::copy(self, &x, &inside, loc)?;
-        Ok((padded, axes))
+/// Images with a computed value around them in the place of padding.
+fn padded_with(
+    cx: &mut Cx,
+    x: View,
+    value: Value,
+    mut axes: [Axis; 3],
+    loc: &[String],
+) -> Result<(View, [Axis; 3]), Declined> {
+    let (rank, mut shape) = (x.shape.len(), x.shape.clone());
+    let mut first = vec![0; rank];
+    for (d, axis) in (2..rank).zip(axes[5 - rank..].iter_mut()) {
+        first[d] = axis.pads[0];
+        axis.size += axis.pads[0] + axis.pads[1];
+        (shape[d], axis.pads) = (axis.size, [0, 0]);
     }
+    if shape == x.shape {
+        return Ok((x, axes));
+    }
+    let encoding = if x.is(Encoding::Nhwc) { Encoding::Nhwc } else { Encoding::Plain };
+    let at = cx.temp(shape.iter().product::<usize>() * x.width());
+    let padded = View { at, dtype: x.dtype, strides: strides_in(&shape, encoding), shape };
+    let value = View { shape: vec![], strides: vec![], ..cx.view(value)? };
+    let value = value.broadcast(&padded.shape).ok_or_else(|| Declined::new("padding of several values"))?;
+    elementwise::elementwise(cx, &Expr::Operand(0), &[value], &padded, loc)?;
+    let offset: i64 = first.iter().zip(&padded.strides).map(|(&i, s)| i as i64 * s).sum();
+    let at = BufRef { offset: at.offset + offset as usize * x.width(), ..at };
+    let inside = View { at, shape: x.shape.clone(), ..padded.clone() };
+    copy(cx, &x, &inside, loc)?;
+    Ok((padded, axes))
+}
 
-    /// Emits the kernels of a convolution of integers with constant weights.
-    #[expect(clippy::too_many_arguments, reason = "what is known of a convolution, each of its own kind")]
-    fn integer_conv(
-        &mut self,
-        site: &Site,
-        x: &View,
-        src_zero: i32,
-        (w, shape): (&[i16], &[usize]),
-        axes: [Axis; 3],
-        groups: usize,
-        depthwise: bool,
-    ) -> Lowered {
-        let dst = site.result()?.clone();
-        if depthwise {
-            return self.quant_depthwise(site, x, src_zero, w, axes, groups);
-        }
-        if axes[0] != Axis::NONE {
-            return Err(Declined::new("integer convolutions have at most two spatial axes"));
-        }
-        if groups == 1 {
-            let (staged_bytes, m) = (sparse::staged_bytes(x, [axes[1], axes[2]]), shape[0]);
-            self.weigh(w, weighed(m, w.len() / m, dst.len() / m, staged_bytes));
-        }
-        let (isa, axes) = (self.target.isa, [axes[1], axes[2]]);
-        let conv = NarrowConv { site, bias: 4, x, src_zero, axes, groups, shape };
-        self.narrow_conv(conv, |i| w[i], |p| Form::choose(isa, p.axes[1].out, w))
+/// Emits the kernels of a convolution of integers with constant weights.
+#[expect(clippy::too_many_arguments, reason = "what is known of a convolution, each of its own kind")]
+fn integer_conv(
+    cx: &mut Cx,
+    site: &Site,
+    x: &View,
+    src_zero: i32,
+    (w, shape): (&[i16], &[usize]),
+    axes: [Axis; 3],
+    groups: usize,
+    depthwise: bool,
+) -> Lowered {
+    let dst = site.result()?.clone();
+    if depthwise {
+        return quant_depthwise(cx, site, x, src_zero, w, axes, groups);
     }
+    if axes[0] != Axis::NONE {
+        return Err(Declined::new("integer convolutions have at most two spatial axes"));
+    }
+    if groups == 1 {
+        let (staged_bytes, m) = (sparse::staged_bytes(x, [axes[1], axes[2]]), shape[0]);
+        weigh(cx, w, weighed(m, w.len() / m, dst.len() / m, staged_bytes));
+    }
+    let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
+    let conv = NarrowConv { site, bias: 4, x, src_zero, axes, groups, shape };
+    narrow_conv(cx, conv, |i| w[i], |p| Form::choose(isa, p.axes[1].out, w))
+}
 
-    /// A depthwise convolution with `f32` sums.
-    fn quant_depthwise(
-        &mut self,
-        site: &Site,
-        x: &View,
-        src_zero: i32,
-        w: &[i16],
-        axes: [Axis; 3],
-        channels: usize,
-    ) -> Lowered {
-        let dst = site.result()?.clone();
-        let taps = w.len() / channels.max(1);
-        let sums = w.chunks(taps.max(1)).map(|of| 255 * of.iter().map(|&v| i64::from(v).abs()).sum::<i64>());
-        let largest = sums.max().unwrap_or(0);
-        let bias = self.small_bias(site.optional(4), EXACT - largest)?;
-        let fused = self.epilogue(site, 4, &dst)?;
-        // The bias is an operand behind those of the fused expression; as `f32` it adds to the sum exactly.
-        let expr = match bias {
-            true => float_sum(&fused.expr, fused.operands.len()),
-            false => of_float(&fused.expr),
-        };
-        let problem = Window {
-            batch: x.shape[0],
-            channels,
-            axes,
-            reduce: Reduce::Dot,
-            src: image(x)?,
-            src_zero,
-            dst: image(&dst)?,
-            operands: fused.operands,
-            epilogue: expr,
-        };
-        if largest >= EXACT {
-            return Err(Declined::new("the window's sums are not exact in f32"));
-        }
-        let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
-        let filters = self.add_constant(floats(&window::filters(&w, channels))?);
-        self.window(&problem, x, Some(filters), &fused.places, &dst, &site.loc)?;
-        Ok(())
+/// A depthwise convolution with `f32` sums.
+fn quant_depthwise(
+    cx: &mut Cx,
+    site: &Site,
+    x: &View,
+    src_zero: i32,
+    w: &[i16],
+    axes: [Axis; 3],
+    channels: usize,
+) -> Lowered {
+    let dst = site.result()?.clone();
+    let taps = w.len() / channels.max(1);
+    let sums = w.chunks(taps.max(1)).map(|of| 255 * of.iter().map(|&v| i64::from(v).abs()).sum::<i64>());
+    let largest = sums.max().unwrap_or(0);
+    let bias = small_bias(cx, site.optional(4), EXACT - largest)?;
+    let fused = epilogue(cx, site, 4, &dst)?;
+    // The bias is an operand behind those of the fused expression; as `f32` it adds to the sum exactly.
+    let expr = match bias {
+        true => float_sum(&fused.expr, fused.operands.len()),
+        false => of_float(&fused.expr),
+    };
+    let problem = Window {
+        batch: x.shape[0],
+        channels,
+        axes,
+        reduce: Reduce::Dot,
+        src: image(x)?,
+        src_zero,
+        dst: image(&dst)?,
+        operands: fused.operands,
+        epilogue: expr,
+    };
+    if largest >= EXACT {
+        return Err(Declined::new("the window's sums are not exact in f32"));
     }
+    let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
+    let filters = cx.add_constant(floats(&window::filters(&w, channels))?);
+    window(cx, &problem, x, Some(filters), &fused.places, &dst, &site.loc)?;
+    Ok(())
+}
 
-    /// Whether there is a constant bias whose values are all below `bound`.
-    fn small_bias(&self, bias: Option<Value>, bound: i64) -> Result<bool, Declined> {
-        let Some(t) = bias.and_then(|v| self.constant(v)) else { return Ok(false) };
-        Ok(t.to_i64_vec().into_iter().all(|v| v.abs() < bound))
-    }
+/// Whether there is a constant bias whose values are all below `bound`.
+fn small_bias(cx: &Cx, bias: Option<Value>, bound: i64) -> Result<bool, Declined> {
+    let Some(t) = bias.and_then(|v| cx.constant(v)) else { return Ok(false) };
+    Ok(t.to_i64_vec().into_iter().all(|v| v.abs() < bound))
 }
 
 /// [`of_float`], where the sum has operand `bias` added, whose sum with it is exact as well.

@@ -6,7 +6,7 @@ use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Binary, Unary};
 use optc_tensor::DType;
 
-use super::elementwise::Arg;
+use super::arg::Arg;
 use super::{Declined, View};
 
 /// 1.5 · 2^23: added to an `f32` below 2^22, it leaves the nearest integer (ties to even) in the lowest bits.

@@ -9,9 +9,11 @@ use optc_kernels::recurrent::{self, Direction, Recurrent};
 use optc_tensor::DType;
 use optc_types::steps::{BufRef, Info};
 
-use super::contract::{Call, Placed, only_f32};
-use super::conv::floats;
-use super::{Declined, Lowered, Lowering, Site};
+use super::contract::{Call, contraction, pack_constant};
+use super::cx::Cx;
+use super::moves::view_in;
+use super::operands::{Placed, floats, only_f32};
+use super::{Declined, Lowered, Site};
 
 /// The attributes that all layers have.
 pub(super) struct Attrs<'a> {
@@ -80,159 +82,157 @@ pub(super) struct Layer {
     pub constants: Vec<f32>,
 }
 
-impl Lowering {
-    pub(super) fn lstm(&mut self, op: &Lstm, site: &Site) -> Lowered {
-        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
-        let constants = self.weights(site, 7)?.unwrap_or_default();
-        let rows = if constants.is_empty() { 0 } else { 3 };
-        let cell = |d: usize| {
-            let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
-            Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
-        };
-        let problem = self.layer(site, self.hidden(site)?, &attrs, 4, rows, cell)?;
-        self.float_recurrent(site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
-    }
+pub(super) fn lstm(cx: &mut Cx, op: &Lstm, site: &Site) -> Lowered {
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let constants = weights(cx, site, 7)?.unwrap_or_default();
+    let rows = if constants.is_empty() { 0 } else { 3 };
+    let cell = |d: usize| {
+        let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
+        Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
+    };
+    let problem = layer(cx, site, hidden(cx, site)?, &attrs, 4, rows, cell)?;
+    float_recurrent(cx, site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
+}
 
-    pub(super) fn gru(&mut self, op: &Gru, site: &Site) -> Lowered {
-        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
-        let after = op.linear_before_reset;
-        let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
-        let problem = self.layer(site, self.hidden(site)?, &attrs, 3, usize::from(after), cell)?;
-        let h = problem.hidden;
-        let constants = match (after, self.weights(site, 3)?) {
-            (false, _) => vec![],
-            (true, None) => vec![0.0; problem.directions.len() * h],
-            (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
-        };
-        self.float_recurrent(site, Layer { problem, merged: vec![true, true, !after], constants }, None)
-    }
+pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let after = op.linear_before_reset;
+    let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
+    let problem = layer(cx, site, hidden(cx, site)?, &attrs, 3, usize::from(after), cell)?;
+    let h = problem.hidden;
+    let constants = match (after, weights(cx, site, 3)?) {
+        (false, _) => vec![],
+        (true, None) => vec![0.0; problem.directions.len() * h],
+        (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
+    };
+    float_recurrent(cx, site, Layer { problem, merged: vec![true, true, !after], constants }, None)
+}
 
-    pub(super) fn rnn(&mut self, op: &Rnn, site: &Site) -> Lowered {
-        let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
-        let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
-        let problem = self.layer(site, self.hidden(site)?, &attrs, 1, 0, cell)?;
-        self.float_recurrent(site, Layer { problem, merged: vec![true], constants: vec![] }, None)
-    }
+pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
+    let problem = layer(cx, site, hidden(cx, site)?, &attrs, 1, 0, cell)?;
+    float_recurrent(cx, site, Layer { problem, merged: vec![true], constants: vec![] }, None)
+}
 
-    /// The values of a constant operand; an error if it is there and not constant.
-    pub(super) fn weights(&self, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
-        let Some(value) = site.optional(slot) else { return Ok(None) };
-        let t = self.constant(value).ok_or_else(|| Declined::new("the weights are not constant"))?;
-        let values = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-        Ok(Some(values.to_vec()))
-    }
+/// The values of a constant operand; an error if it is there and not constant.
+pub(super) fn weights(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
+    let Some(value) = site.optional(slot) else { return Ok(None) };
+    let t = cx.constant(value).ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let values = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+    Ok(Some(values.to_vec()))
+}
 
-    /// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
-    fn hidden(&self, site: &Site) -> Result<usize, Declined> {
-        let r = self.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
-        r.last().copied().ok_or_else(|| Declined::new("the weights are a scalar"))
-    }
+/// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
+fn hidden(cx: &Cx, site: &Site) -> Result<usize, Declined> {
+    let r = cx.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
+    r.last().copied().ok_or_else(|| Declined::new("the weights are a scalar"))
+}
 
-    pub(super) fn layer(
-        &self,
-        site: &Site,
-        hidden: usize,
-        attrs: &Attrs,
-        gates: usize,
-        constants: usize,
-        cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
-    ) -> Result<Recurrent, Declined> {
-        let shape = self.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
-        let &[steps, batch, inputs] = &shape[..] else {
-            return Err(Declined::new("an operand that is not of rank 3"));
-        };
-        if steps * batch * inputs * hidden == 0 {
-            return Err(Declined::new("an empty layer"));
+pub(super) fn layer(
+    cx: &Cx,
+    site: &Site,
+    hidden: usize,
+    attrs: &Attrs,
+    gates: usize,
+    constants: usize,
+    cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
+) -> Result<Recurrent, Declined> {
+    let shape = cx.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
+    let &[steps, batch, inputs] = &shape[..] else {
+        return Err(Declined::new("an operand that is not of rank 3"));
+    };
+    if steps * batch * inputs * hidden == 0 {
+        return Err(Declined::new("an empty layer"));
+    }
+    if site.epilogue != Default::default() {
+        return Err(Declined::new("a recurrent layer has no epilogue"));
+    }
+    if let Some(lengths) = site.optional(4) {
+        let lengths = cx.constant(lengths).map(|t| t.to_i64_vec());
+        if !lengths.is_some_and(|l| l.iter().all(|&l| l == steps as i64)) {
+            return Err(Declined::new("sequences of different lengths"));
         }
-        if site.epilogue != Default::default() {
-            return Err(Declined::new("a recurrent layer has no epilogue"));
-        }
-        if let Some(lengths) = site.optional(4) {
-            let lengths = self.constant(lengths).map(|t| t.to_i64_vec());
-            if !lengths.is_some_and(|l| l.iter().all(|&l| l == steps as i64)) {
-                return Err(Declined::new("sequences of different lengths"));
+    }
+    let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
+    let directions = attrs.reversed().iter().enumerate().map(direction).collect::<Result<Vec<_>, Declined>>()?;
+    Ok(Recurrent { steps, batch, hidden, gates, constants, directions })
+}
+
+/// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
+fn float_recurrent(cx: &mut Cx, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
+    let weights = weights(cx, site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+    let input = products(cx, site, &layer.problem, &layer.merged)?;
+    recurrent(cx, site, layer, c0, &weights, input)
+}
+
+/// Emits the kernel of the steps, with the recurrent weights and the products of the operands.
+pub(super) fn recurrent(
+    cx: &mut Cx,
+    site: &Site,
+    layer: Layer,
+    c0: Option<usize>,
+    weights: &[f32],
+    input: BufRef,
+) -> Lowered {
+    let Layer { problem: r, constants, .. } = layer;
+    let (count, h) = (r.directions.len(), r.hidden);
+    let lanes = cx.target.isa.lanes();
+    let mut args = vec![input, cx.add_constant(floats(&r.pack(weights, lanes))?)];
+    if r.constants > 0 {
+        args.push(cx.add_constant(floats(&constants)?));
+    }
+    for slot in std::iter::once(5).chain(c0) {
+        args.push(match site.optional(slot) {
+            Some(value) => {
+                let view = view_in(cx, value, Encoding::Plain)?;
+                only_f32(&view)?;
+                view.at
             }
-        }
-        let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
-        let directions = attrs.reversed().iter().enumerate().map(direction).collect::<Result<Vec<_>, Declined>>()?;
-        Ok(Recurrent { steps, batch, hidden, gates, constants, directions })
+            None => cx.add_constant(floats(&vec![0.0; count * r.batch * h])?),
+        });
     }
+    for result in &site.results {
+        only_f32(result)?;
+        if !result.is(Encoding::Plain) {
+            return Err(Declined::new("the result of a recurrent layer is not laid out plainly"));
+        }
+        args.push(result.at);
+    }
+    let kernel = recurrent::recurrent(&r, cx.target.isa);
+    let flops = 2.0 * (r.steps * r.batch * count * r.gates * h * h) as f64;
+    let info = Info { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..Info::default() };
+    cx.kernel(kernel, args, None, info);
+    Ok(())
+}
 
-    /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
-    fn float_recurrent(&mut self, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
-        let weights = self.weights(site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
-        let input = self.products(site, &layer.problem, &layer.merged)?;
-        self.recurrent(site, layer, c0, &weights, input)
+/// The products of the operands of all steps: `[steps * batch, directions * gates * hidden]`.
+fn products(cx: &mut Cx, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<BufRef, Declined> {
+    let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
+    only_f32(&x)?;
+    let w = weights(cx, site, 1)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+    let (h, gates) = (r.hidden, r.gates);
+    let (m, n, k) = (r.steps * r.batch, r.directions.len() * gates * h, x.shape[2]);
+    if x.dtype != DType::F32 || w.len() != n * k {
+        return Err(Declined::new("weights that do not fit the operand"));
     }
-
-    /// Emits the kernel of the steps, with the recurrent weights and the products of the operands.
-    pub(super) fn recurrent(
-        &mut self,
-        site: &Site,
-        layer: Layer,
-        c0: Option<usize>,
-        weights: &[f32],
-        input: BufRef,
-    ) -> Lowered {
-        let Layer { problem: r, constants, .. } = layer;
-        let (count, h) = (r.directions.len(), r.hidden);
-        let lanes = self.target.isa.lanes();
-        let mut args = vec![input, self.add_constant(floats(&r.pack(weights, lanes))?)];
-        if r.constants > 0 {
-            args.push(self.add_constant(floats(&constants)?));
-        }
-        for slot in std::iter::once(5).chain(c0) {
-            args.push(match site.optional(slot) {
-                Some(value) => {
-                    let view = self.view_in(value, Encoding::Plain)?;
-                    only_f32(&view)?;
-                    view.at
-                }
-                None => self.add_constant(floats(&vec![0.0; count * r.batch * h])?),
-            });
-        }
-        for result in &site.results {
-            only_f32(result)?;
-            if !result.is(Encoding::Plain) {
-                return Err(Declined::new("the result of a recurrent layer is not laid out plainly"));
-            }
-            args.push(result.at);
-        }
-        let kernel = recurrent::recurrent(&r, self.target.isa);
-        let flops = 2.0 * (r.steps * r.batch * count * r.gates * h * h) as f64;
-        let info = Info { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..Info::default() };
-        self.kernel(kernel, args, None, info);
-        Ok(())
+    let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
+    let contract = Contract::matmul(1, m, n, k);
+    let (schedule, point) = cx.schedule(&contract);
+    let b = pack_constant(cx, &w, 1, 0, &pack, schedule.nr)?;
+    let mut operands = Vec::new();
+    let mut epilogue = Expr::Operand(0);
+    if let Some(bias) = weights(cx, site, 3)? {
+        let sum = |i: usize| {
+            let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
+            dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }
+        };
+        let at = cx.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>())?);
+        operands.push(Placed { operand: Operand::per_column(n), at });
+        epilogue = epilogue.plus(Expr::Operand(1));
     }
-
-    /// The products of the operands of all steps: `[steps * batch, directions * gates * hidden]`.
-    fn products(&mut self, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<BufRef, Declined> {
-        let x = self.view_in(site.operand(0)?, Encoding::Plain)?;
-        only_f32(&x)?;
-        let w = self.weights(site, 1)?.ok_or_else(|| Declined::new("the weights are absent"))?;
-        let (h, gates) = (r.hidden, r.gates);
-        let (m, n, k) = (r.steps * r.batch, r.directions.len() * gates * h, x.shape[2]);
-        if x.dtype != DType::F32 || w.len() != n * k {
-            return Err(Declined::new("weights that do not fit the operand"));
-        }
-        let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
-        let contract = Contract::matmul(1, m, n, k);
-        let (schedule, point) = self.schedule(&contract);
-        let b = self.pack_constant(&w, 1, 0, &pack, schedule.nr)?;
-        let mut operands = Vec::new();
-        let mut epilogue = Expr::Operand(0);
-        if let Some(bias) = self.weights(site, 3)? {
-            let sum = |i: usize| {
-                let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
-                dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }
-            };
-            let at = self.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>())?);
-            operands.push(Placed { operand: Operand::per_column(n), at });
-            epilogue = epilogue.plus(Expr::Operand(1));
-        }
-        let dst = self.temp(4 * m * n);
-        self.contract(Call { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
-        self.close(point);
-        Ok(dst)
-    }
+    let dst = cx.temp(4 * m * n);
+    contraction(cx, Call { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
+    cx.close(point);
+    Ok(dst)
 }

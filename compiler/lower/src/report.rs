@@ -1,11 +1,12 @@
 //! What became of each node, as the program tells.
 
 use optc_ir::Node;
-use optc_kernel::program::{Choice, Decision, NodeReport};
-use optc_types::Product;
+use optc_kernel::program::{Decision, NodeReport};
+
+use super::cx::Notes;
 
 /// The report on a node.
-pub(super) fn report(node: &Node, decision: Decision, choice: Option<Choice>, product: Option<Product>) -> NodeReport {
+pub(super) fn report(node: &Node, decision: Decision, notes: Notes) -> NodeReport {
     let ops = match &node.regions[..] {
         [region] if matches!(node.op, optc_ir::Op::Fused(_)) => {
             let order = region.topological_order().unwrap_or_default();
@@ -16,16 +17,15 @@ pub(super) fn report(node: &Node, decision: Decision, choice: Option<Choice>, pr
         }
         _ => vec![node.op.name().to_owned()],
     };
-    let results = node.results.iter().map(|r| r.ty.clone()).collect();
     NodeReport {
         ops,
         loc: node.loc.clone(),
-        results,
+        results: node.results.iter().map(|r| r.ty.clone()).collect(),
         decision,
-        choice,
-        filtered: None,
-        product,
-        apart: None,
+        choice: notes.choice,
+        filtered: notes.filtered,
+        product: notes.product,
+        apart: notes.apart.map(str::to_owned),
         split: None,
     }
 }

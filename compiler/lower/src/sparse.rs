@@ -10,10 +10,10 @@ use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 use optc_types::{Form as ProductForm, Numbers, Product};
 
-use super::contract::{collapse, dims};
-use super::conv::{axes, image};
-use super::elementwise::mem_of;
-use super::{Declined, Epilogue, Lowered, Lowering, Site, View};
+use super::cx::Cx;
+use super::moves::{plain_copy, view_in};
+use super::operands::{axes, biased, collapse, dims, image, mem_of};
+use super::{Declined, Epilogue, Lowered, Site, View};
 
 /// Rows and columns of a block.
 pub(super) type Block = (usize, usize);
@@ -98,168 +98,164 @@ impl Filters {
     }
 }
 
-impl Lowering {
-    /// The blocks in which a constant is to be read, where there are kernels for them.
-    pub(super) fn block_of(&self, weights: Value) -> Option<Block> {
-        self.constant(weights)?;
-        match self.ty(weights).ok()?.encoding {
-            Encoding::Bcsr { rows, cols } if spmm::BLOCKS.contains(&usize::from(rows)) && matches!(cols, 1 | 4) => {
-                Some((rows.into(), cols.into()))
-            }
-            _ => None,
+/// The blocks in which a constant is to be read, where there are kernels for them.
+pub(super) fn block_of(cx: &Cx, weights: Value) -> Option<Block> {
+    cx.constant(weights)?;
+    match cx.ty(weights).ok()?.encoding {
+        Encoding::Bcsr { rows, cols } if spmm::BLOCKS.contains(&usize::from(rows)) && matches!(cols, 1 | 4) => {
+            Some((rows.into(), cols.into()))
         }
+        _ => None,
     }
+}
 
-    /// A convolution with weights in blocks; its bias is operand `bias`.
-    pub(super) fn sparse_conv(&mut self, op: &Geometry, site: &Site, filters: &Filters, bias: usize) -> Lowered {
-        let dst = site.result()?.clone();
-        if dst.is_empty() || op.groups != 1 {
-            return Err(Declined::new("an empty or grouped sparse convolution"));
-        }
-        let quads = filters.block.1 > 1;
-        let x = self.view_in(site.operand(0)?, if quads { Encoding::Nhwc } else { Encoding::Plain })?;
-        let form = filters.form(x.dtype)?;
-        let shape = &filters.shape;
-        let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], op.strides, op.dilations, op.pads)?;
-        let [Axis::NONE, h, w] = axes else {
-            return Err(Declined::new("a sparse convolution over three axes"));
-        };
-        let conv = sparse_conv_of(&x, filters, [h, w], form)?;
-        let epilogue = self.biased(site, bias, &dst)?;
-        let n = dst.len() / filters.rows();
-        let staged_bytes = conv.batch * conv.staged_bytes();
-        let pixels = [conv.batch, h.out, w.out];
-        let three_by_three = (h.is_simple(3) && w.is_simple(3)).then_some(pixels);
-        let numbers = filters.numbers();
-        let product =
-            Product { staged_bytes, three_by_three, ..Product::new(n, filters.cols(), filters.rows(), numbers) };
-        self.weigh_filters(filters, product);
-        let from = self.staged(&conv, &x, &site.loc)?;
-        let image_rows = |v: &View| {
-            let strides = v.byte_strides();
-            let pixels = collapse(&dims(v, 2..v.shape.len()));
-            pixels.map(|p| (strides[0], strides[1], p * v.width() as i64))
-        };
-        let sparse = Sparse {
-            weights: filters.blocks(),
-            form,
-            x: from,
-            x_rows: conv.x_rows(x.byte_strides()[1]),
-            macs: dst.len() * filters.cols(),
-            epilogue,
-            loc: &site.loc,
-        };
-        self.sparse_product(sparse, &dst, &image_rows)
+/// A convolution with weights in blocks; its bias is operand `bias`.
+pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &Filters, bias: usize) -> Lowered {
+    let dst = site.result()?.clone();
+    if dst.is_empty() || op.groups != 1 {
+        return Err(Declined::new("an empty or grouped sparse convolution"));
     }
+    let quads = filters.block.1 > 1;
+    let x = view_in(cx, site.operand(0)?, if quads { Encoding::Nhwc } else { Encoding::Plain })?;
+    let form = filters.form(x.dtype)?;
+    let shape = &filters.shape;
+    let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], op.strides, op.dilations, op.pads)?;
+    let [Axis::NONE, h, w] = axes else {
+        return Err(Declined::new("a sparse convolution over three axes"));
+    };
+    let conv = sparse_conv_of(&x, filters, [h, w], form)?;
+    let epilogue = biased(cx, site, bias, &dst)?;
+    let n = dst.len() / filters.rows();
+    let staged_bytes = conv.batch * conv.staged_bytes();
+    let pixels = [conv.batch, h.out, w.out];
+    let three_by_three = (h.is_simple(3) && w.is_simple(3)).then_some(pixels);
+    let numbers = filters.numbers();
+    let product = Product { staged_bytes, three_by_three, ..Product::new(n, filters.cols(), filters.rows(), numbers) };
+    weigh_filters(cx, filters, product);
+    let from = staged(cx, &conv, &x, &site.loc)?;
+    let image_rows = |v: &View| {
+        let strides = v.byte_strides();
+        let pixels = collapse(&dims(v, 2..v.shape.len()));
+        pixels.map(|p| (strides[0], strides[1], p * v.width() as i64))
+    };
+    let sparse = Sparse {
+        weights: filters.blocks(),
+        form,
+        x: from,
+        x_rows: conv.x_rows(x.byte_strides()[1]),
+        macs: dst.len() * filters.cols(),
+        epilogue,
+        loc: &site.loc,
+    };
+    sparse_product(cx, sparse, &dst, &image_rows)
+}
 
-    /// The activations of a convolution with the taps laid out, if they must be.
-    fn staged(&mut self, conv: &spmm::Conv, x: &View, loc: &[String]) -> Result<(BufRef, Place), Declined> {
-        let image_bytes = x.byte_strides()[0];
-        if conv.is_direct() {
-            return Ok((x.at, Place { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes }));
-        }
-        let mut from = image(x)?;
-        if conv.width != x.width() {
-            from.strides[4] = conv.width as i64;
-        }
-        let staged = conv.stage(&from);
-        let at = self.temp(staged.bytes);
-        let info = Info { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..Info::default() };
-        self.kernel(movement(&staged.movement, self.target.isa), vec![x.at, at], None, info);
-        Ok((at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 }))
+/// The activations of a convolution with the taps laid out, if they must be.
+fn staged(cx: &mut Cx, conv: &spmm::Conv, x: &View, loc: &[String]) -> Result<(BufRef, Place), Declined> {
+    let image_bytes = x.byte_strides()[0];
+    if conv.is_direct() {
+        return Ok((x.at, Place { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes }));
     }
+    let mut from = image(x)?;
+    if conv.width != x.width() {
+        from.strides[4] = conv.width as i64;
+    }
+    let staged = conv.stage(&from);
+    let at = cx.temp(staged.bytes);
+    let info = Info { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..Info::default() };
+    cx.kernel(movement(&staged.movement, cx.target.isa), vec![x.at, at], None, info);
+    Ok((at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 }))
+}
 
-    /// `result = epilogue(a · b)` for constant `b` in blocks: the transposed product of `bᵀ` and `aᵀ`.
-    pub(super) fn sparse_matmul(&mut self, a: &View, filters: &Filters, site: &Site, epilogue: Epilogue) -> Lowered {
-        let dst = site.result()?.clone();
-        let form = filters.form(a.dtype)?;
-        let (rows, k) = (filters.rows(), filters.cols());
-        if a.is_empty() || dst.is_empty() {
-            return Err(Declined::new("an empty product"));
-        }
-        let rank = a.shape.len();
-        let pixels: usize = a.shape[..rank - 1].iter().product();
-        let quads = filters.block.1 > 1;
-        let staged_bytes = if pixels > 1 { pixels * k * a.width() } else { 0 };
-        let product = Product { staged_bytes, ..Product::new(pixels, k, rows, filters.numbers()) };
-        self.weigh_filters(filters, product);
-        let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
-        let flat = if quads { self.words(&flat, &site.loc)? } else { flat };
-        let swapped =
-            View { shape: vec![flat.shape[1], pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
-        let x = if pixels == 1 || swapped.strides[1] == 1 { swapped } else { self.plain_copy(&swapped, &site.loc)? };
-        let x_rows = (0..x.shape[0] as i64).map(|k| k * x.byte_strides()[0]).collect();
-        let place = Place { bytes: x.span_bytes(), offset: 0, batch_stride: 0 };
-        let sparse = Sparse {
-            weights: filters.blocks(),
-            form,
-            x: (x.at, place),
-            x_rows,
-            macs: dst.len() * k,
-            epilogue,
-            loc: &site.loc,
-        };
-        self.sparse_product(sparse, &dst, &|v| {
-            let rank = v.shape.len();
-            let pixels = collapse(&dims(v, 0..rank - 1))? * v.width() as i64;
-            let column = if v.shape[rank - 1] == 1 { 0 } else { v.byte_strides()[rank - 1] };
-            Some((0, column, pixels))
-        })
+/// `result = epilogue(a · b)` for constant `b` in blocks: the transposed product of `bᵀ` and `aᵀ`.
+pub(super) fn sparse_matmul(cx: &mut Cx, a: &View, filters: &Filters, site: &Site, epilogue: Epilogue) -> Lowered {
+    let dst = site.result()?.clone();
+    let form = filters.form(a.dtype)?;
+    let (rows, k) = (filters.rows(), filters.cols());
+    if a.is_empty() || dst.is_empty() {
+        return Err(Declined::new("an empty product"));
     }
+    let rank = a.shape.len();
+    let pixels: usize = a.shape[..rank - 1].iter().product();
+    let quads = filters.block.1 > 1;
+    let staged_bytes = if pixels > 1 { pixels * k * a.width() } else { 0 };
+    let product = Product { staged_bytes, ..Product::new(pixels, k, rows, filters.numbers()) };
+    weigh_filters(cx, filters, product);
+    let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
+    let flat = if quads { words(cx, &flat, &site.loc)? } else { flat };
+    let swapped = View { shape: vec![flat.shape[1], pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
+    let x = if pixels == 1 || swapped.strides[1] == 1 { swapped } else { plain_copy(cx, &swapped, &site.loc)? };
+    let x_rows = (0..x.shape[0] as i64).map(|k| k * x.byte_strides()[0]).collect();
+    let place = Place { bytes: x.span_bytes(), offset: 0, batch_stride: 0 };
+    let sparse = Sparse {
+        weights: filters.blocks(),
+        form,
+        x: (x.at, place),
+        x_rows,
+        macs: dst.len() * k,
+        epilogue,
+        loc: &site.loc,
+    };
+    sparse_product(cx, sparse, &dst, &|v| {
+        let rank = v.shape.len();
+        let pixels = collapse(&dims(v, 0..rank - 1))? * v.width() as i64;
+        let column = if v.shape[rank - 1] == 1 { 0 } else { v.byte_strides()[rank - 1] };
+        Some((0, column, pixels))
+    })
+}
 
-    /// A matrix of bytes as one of words of four bytes of a row.
-    fn words(&mut self, v: &View, loc: &[String]) -> Result<View, Declined> {
-        if !v.shape[1].is_multiple_of(4) {
-            return Err(Declined::new("rows that are no multiple of four bytes"));
-        }
-        let v = if v.strides[1] == 1 && v.strides[0] % 4 == 0 { v.clone() } else { self.plain_copy(v, loc)? };
-        let (shape, strides) = (vec![v.shape[0], v.shape[1] / 4], vec![v.strides[0] / 4, 1]);
-        Ok(View { dtype: DType::I32, shape, strides, ..v })
+/// A matrix of bytes as one of words of four bytes of a row.
+fn words(cx: &mut Cx, v: &View, loc: &[String]) -> Result<View, Declined> {
+    if !v.shape[1].is_multiple_of(4) {
+        return Err(Declined::new("rows that are no multiple of four bytes"));
     }
+    let v = if v.strides[1] == 1 && v.strides[0] % 4 == 0 { v.clone() } else { plain_copy(cx, v, loc)? };
+    let (shape, strides) = (vec![v.shape[0], v.shape[1] / 4], vec![v.strides[0] / 4, 1]);
+    Ok(View { dtype: DType::I32, shape, strides, ..v })
+}
 
-    /// Emits the kernel; `strides` says how images, rows (channels) and pixels of a view of the result's shape lie.
-    fn sparse_product(&mut self, sparse: Sparse, dst: &View, strides: &Strides) -> Lowered {
-        let irregular = || Declined::new("pixels that are not regular");
-        let (c_batch, c_row, c_col) = strides(dst).ok_or_else(irregular)?;
-        let batch = if c_batch == 0 { 1 } else { dst.shape[0] };
-        let (mut operands, mut places) = (Vec::new(), Vec::new());
-        for view in &sparse.epilogue.operands {
-            let mem = mem_of(view.dtype)?;
-            let view = if strides(view).is_some() { view.clone() } else { self.plain_copy(view, sparse.loc)? };
-            let (batch_stride, row_stride, col_stride) = strides(&view).ok_or_else(irregular)?;
-            operands.push(Operand { mem, bytes: view.span_bytes(), offset: 0, batch_stride, row_stride, col_stride });
-            places.push(view.at);
-        }
-        let extents = sparse.weights.extents();
-        let problem = Spmm {
-            batch,
-            n: dst.len() / batch / extents.rows,
-            x: sparse.x.1,
-            form: sparse.form,
-            x_rows: sparse.x_rows,
-            c: Place { bytes: dst.span_bytes(), offset: 0, batch_stride: c_batch },
-            c_mem: mem_of(dst.dtype)?,
-            c_row_stride: c_row,
-            c_col_stride: c_col,
-            operands,
-            epilogue: sparse.epilogue.expr,
-        };
-        let built = spmm::spmm(&problem, &sparse.weights, self.target.isa).map_err(|e| Declined::new(e.to_string()))?;
-        let stream = Tensor::from_bytes(DType::U8, &[built.stream.len()], &built.stream);
-        let stream = self.add_constant(stream.expect("a stream of bytes fits its length"));
-        let mut args = vec![stream, sparse.x.0];
-        args.extend(places);
-        args.push(dst.at);
-        let info = Info {
-            loc: sparse.loc.to_vec(),
-            // What is multiplied: the zeros that were left out do not count.
-            flops: 2.0 * sparse.macs as f64 * extents.density(),
-            bytes: (problem.x.bytes + built.stream.len() + problem.c.bytes) as f64,
-            ..Info::default()
-        };
-        self.kernel(built.kernel, args, None, info);
-        Ok(())
+/// Emits the kernel; `strides` says how images, rows (channels) and pixels of a view of the result's shape lie.
+fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &View, strides: &Strides) -> Lowered {
+    let irregular = || Declined::new("pixels that are not regular");
+    let (c_batch, c_row, c_col) = strides(dst).ok_or_else(irregular)?;
+    let batch = if c_batch == 0 { 1 } else { dst.shape[0] };
+    let (mut operands, mut places) = (Vec::new(), Vec::new());
+    for view in &sparse.epilogue.operands {
+        let mem = mem_of(view.dtype)?;
+        let view = if strides(view).is_some() { view.clone() } else { plain_copy(cx, view, sparse.loc)? };
+        let (batch_stride, row_stride, col_stride) = strides(&view).ok_or_else(irregular)?;
+        operands.push(Operand { mem, bytes: view.span_bytes(), offset: 0, batch_stride, row_stride, col_stride });
+        places.push(view.at);
     }
+    let extents = sparse.weights.extents();
+    let problem = Spmm {
+        batch,
+        n: dst.len() / batch / extents.rows,
+        x: sparse.x.1,
+        form: sparse.form,
+        x_rows: sparse.x_rows,
+        c: Place { bytes: dst.span_bytes(), offset: 0, batch_stride: c_batch },
+        c_mem: mem_of(dst.dtype)?,
+        c_row_stride: c_row,
+        c_col_stride: c_col,
+        operands,
+        epilogue: sparse.epilogue.expr,
+    };
+    let built = spmm::spmm(&problem, &sparse.weights, cx.target.isa).map_err(|e| Declined::new(e.to_string()))?;
+    let stream = Tensor::from_bytes(DType::U8, &[built.stream.len()], &built.stream);
+    let stream = cx.add_constant(stream.expect("a stream of bytes fits its length"));
+    let mut args = vec![stream, sparse.x.0];
+    args.extend(places);
+    args.push(dst.at);
+    let info = Info {
+        loc: sparse.loc.to_vec(),
+        // What is multiplied: the zeros that were left out do not count.
+        flops: 2.0 * sparse.macs as f64 * extents.density(),
+        bytes: (problem.x.bytes + built.stream.len() + problem.c.bytes) as f64,
+        ..Info::default()
+    };
+    cx.kernel(built.kernel, args, None, info);
+    Ok(())
 }
 
 /// The columns of a row-major matrix of `rows` by `cols`, one after the other.
@@ -297,31 +293,29 @@ fn share_of_zeros<T: Default + PartialEq>(weights: &[T]) -> f64 {
     weights.iter().filter(|&w| *w == T::default()).count() as f64 / weights.len().max(1) as f64
 }
 
-impl Lowering {
-    /// Notes what the forms of a layer that runs dense would cost: `matrix` has a row for each of `m` output channels.
-    pub(super) fn weigh<T: Copy + Default + PartialEq>(&mut self, matrix: &[T], product: Product) {
-        if some_zeros(matrix) {
-            let candidates = spmm::BLOCKS.map(|rows| (rows, 1));
-            self.note(share_of_zeros(matrix), product, &candidates, |block| count_blocks(matrix, product.depth, block));
-        }
+/// Notes what the forms of a layer that runs dense would cost: `matrix` has a row for each of `m` output channels.
+pub(super) fn weigh<T: Copy + Default + PartialEq>(cx: &mut Cx, matrix: &[T], product: Product) {
+    if some_zeros(matrix) {
+        let candidates = spmm::BLOCKS.map(|rows| (rows, 1));
+        note(cx, share_of_zeros(matrix), product, &candidates, |block| count_blocks(matrix, product.depth, block));
     }
+}
 
-    /// Notes what the forms of a layer that runs sparse would cost.
-    fn weigh_filters(&mut self, filters: &Filters, product: Product) {
-        let zeros = match &filters.matrix {
-            Matrix::Floats(m) => share_of_zeros(m),
-            Matrix::Integers(m, _) => share_of_zeros(m),
-        };
-        let blocks = filters.blocks().extents().blocks;
-        self.note(zeros, product, &[filters.block], |_| blocks);
-        self.choice.iter_mut().for_each(|c| c.sparse = true);
-    }
+/// Notes what the forms of a layer that runs sparse would cost.
+fn weigh_filters(cx: &mut Cx, filters: &Filters, product: Product) {
+    let zeros = match &filters.matrix {
+        Matrix::Floats(m) => share_of_zeros(m),
+        Matrix::Integers(m, _) => share_of_zeros(m),
+    };
+    let blocks = filters.blocks().extents().blocks;
+    note(cx, zeros, product, &[filters.block], |_| blocks);
+    cx.notes.choice.iter_mut().for_each(|c| c.sparse = true);
+}
 
-    fn note(&mut self, zeros: f64, product: Product, candidates: &[Block], blocks: impl Fn(Block) -> usize) {
-        let form = |block: Block| ProductForm::Sparse { block, blocks: blocks(block) };
-        let time = |&block: &Block| (block, self.machine.time(&product, form(block)));
-        let best = candidates.iter().map(time).min_by(|a, b| a.1.total_cmp(&b.1));
-        let dense_ns = self.machine.densest(&product).1;
-        self.choice = best.map(|(block, sparse_ns)| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });
-    }
+fn note(cx: &mut Cx, zeros: f64, product: Product, candidates: &[Block], blocks: impl Fn(Block) -> usize) {
+    let form = |block: Block| ProductForm::Sparse { block, blocks: blocks(block) };
+    let time = |&block: &Block| (block, cx.machine.time(&product, form(block)));
+    let best = candidates.iter().map(time).min_by(|a, b| a.1.total_cmp(&b.1));
+    let dense_ns = cx.machine.densest(&product).1;
+    cx.notes.choice = best.map(|(block, sparse_ns)| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });
 }

@@ -68,20 +68,6 @@ impl View {
         self.is_empty() || (0..self.shape.len()).all(|d| self.shape[d] == 1 || self.strides[d] == wanted[d])
     }
 
-    /// Whether all elements lie side by side, in any order of the dims.
-    pub fn is_packed(&self) -> bool {
-        let mut dims: Vec<(i64, usize)> =
-            self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|&(_, n)| n != 1).collect();
-        dims.sort_unstable();
-        let mut next = 1;
-        self.is_empty()
-            || dims.into_iter().all(|(stride, n)| {
-                let fits = stride == next;
-                next *= n as i64;
-                fits
-            })
-    }
-
     /// Bytes from the first element to the end of the last one (strides that are not negative).
     pub fn span_bytes(&self) -> usize {
         if self.is_empty() {
@@ -163,8 +149,6 @@ mod tests {
         assert_eq!(strides_in(&[2, 3, 4, 5], Encoding::Nhwc), [60, 1, 15, 3]);
         assert!(view(&[1, 3, 4, 5], &[7, 1, 15, 3]).is(Encoding::Nhwc));
         assert!(view(&[2, 1, 4, 5], &[20, 1, 5, 1]).is(Encoding::Plain));
-        assert!(view(&[2, 3, 4, 5], &[60, 1, 15, 3]).is_packed());
-        assert!(!view(&[2, 3], &[6, 1]).is_packed());
     }
 
     #[test]

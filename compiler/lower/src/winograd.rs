@@ -10,9 +10,10 @@ use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Info};
 use optc_types::{Form, Numbers, Product};
 
-use super::contract::Call;
+use super::Lowered;
+use super::contract::{Call, contraction};
+use super::cx::Cx;
 use super::tune::Open;
-use super::{Lowered, Lowering};
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
 pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {
@@ -49,60 +50,58 @@ fn product_of(c: &Conv, three_by_three: [usize; 3]) -> Product {
     Product { inputs: c.src.bytes / 4, three_by_three: Some(three_by_three), ..dense }
 }
 
-impl Lowering {
-    /// The way to compute a convolution with constant weights, where there are several.
-    pub(super) fn way_of(&mut self, c: &Conv) -> Option<(Way, Open)> {
-        let pixels @ [images, rows, columns] = three_by_three(c)?;
-        let product = product_of(c, pixels);
-        let (form, _) = self.machine.densest(&product);
-        let (mut ways, others): (Vec<Way>, Vec<Way>) = WAYS.into_iter().partition(|way| way.form() == form);
-        ways.extend(others);
-        let key = format!("3x3 convolution {images}x{rows}x{columns}, {} to {} channels", c.channels, c.filters);
-        let (way, point) = self.pick(key, ways);
-        let ns = |form: Form| self.machine.time(&product, form);
-        let bound = way.0.map(|form| (form.outputs, form.error));
-        self.filtered = bound.map(|(outputs, error)| Filtered {
-            outputs,
-            error,
-            filtered_ns: ns(way.form()),
-            direct_ns: ns(Form::Dense),
-        });
-        Some((way, point))
-    }
+/// The way to compute a convolution with constant weights, where there are several.
+pub(super) fn way_of(cx: &mut Cx, c: &Conv) -> Option<(Way, Open)> {
+    let pixels @ [images, rows, columns] = three_by_three(c)?;
+    let product = product_of(c, pixels);
+    let (form, _) = cx.machine.densest(&product);
+    let (mut ways, others): (Vec<Way>, Vec<Way>) = WAYS.into_iter().partition(|way| way.form() == form);
+    ways.extend(others);
+    let key = format!("3x3 convolution {images}x{rows}x{columns}, {} to {} channels", c.channels, c.filters);
+    let (way, point) = cx.pick(key, ways);
+    let ns = |form: Form| cx.machine.time(&product, form);
+    let bound = way.0.map(|form| (form.outputs, form.error));
+    cx.notes.filtered = bound.map(|(outputs, error)| Filtered {
+        outputs,
+        error,
+        filtered_ns: ns(way.form()),
+        direct_ns: ns(Form::Dense),
+    });
+    Some((way, point))
+}
 
-    /// Emits the three kernels of a convolution with constant weights.
-    pub(super) fn winograd(
-        &mut self,
-        w: &Winograd,
-        weights: &[f32],
-        x: BufRef,
-        places: &[BufRef],
-        dst: BufRef,
-        loc: &[String],
-    ) -> Lowered {
-        let threads = self.options.threads;
-        let [v_bytes, m_bytes] = w.bytes();
-        let [v, m] = [v_bytes, m_bytes].map(|bytes| self.temp(bytes));
-        let Conv { src, dst: to, operands, .. } = w.conv();
-        let info = |bytes: usize| Info { loc: loc.to_vec(), bytes: bytes as f64, ..Info::default() };
-        let input = w.input(self.target.isa);
-        let table = input.table.unwrap_or_default();
-        let table = Tensor::from_bytes(DType::U8, &[table.len()], &table)?;
-        let table = self.add_constant(table);
-        self.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
-        let contract = w.product();
-        let (schedule, point) = self.schedule(&contract);
-        let nr = schedule.nr;
-        let b = self.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
-        let (none, epilogue) = (Vec::new(), Expr::Operand(0));
-        self.contract(Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
-        self.close(point);
-        self.product = three_by_three(w.conv()).map(|pixels| product_of(w.conv(), pixels));
-        let read: usize = operands.iter().map(|o| o.bytes).sum();
-        let mut args = vec![m];
-        args.extend(places);
-        args.push(dst);
-        self.kernel(w.output(self.target.isa), args, None, info(m_bytes + read + to.bytes));
-        Ok(())
-    }
+/// Emits the three kernels of a convolution with constant weights.
+pub(super) fn filtered(
+    cx: &mut Cx,
+    w: &Winograd,
+    weights: &[f32],
+    x: BufRef,
+    places: &[BufRef],
+    dst: BufRef,
+    loc: &[String],
+) -> Lowered {
+    let threads = cx.threads;
+    let [v_bytes, m_bytes] = w.bytes();
+    let [v, m] = [v_bytes, m_bytes].map(|bytes| cx.temp(bytes));
+    let Conv { src, dst: to, operands, .. } = w.conv();
+    let info = |bytes: usize| Info { loc: loc.to_vec(), bytes: bytes as f64, ..Info::default() };
+    let input = w.input(cx.target.isa);
+    let table = input.table.unwrap_or_default();
+    let table = Tensor::from_bytes(DType::U8, &[table.len()], &table)?;
+    let table = cx.add_constant(table);
+    cx.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
+    let contract = w.product();
+    let (schedule, point) = cx.schedule(&contract);
+    let nr = schedule.nr;
+    let b = cx.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
+    let (none, epilogue) = (Vec::new(), Expr::Operand(0));
+    contraction(cx, Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
+    cx.close(point);
+    cx.notes.product = three_by_three(w.conv()).map(|pixels| product_of(w.conv(), pixels));
+    let read: usize = operands.iter().map(|o| o.bytes).sum();
+    let mut args = vec![m];
+    args.extend(places);
+    args.push(dst);
+    cx.kernel(w.output(cx.target.isa), args, None, info(m_bytes + read + to.bytes));
+    Ok(())
 }

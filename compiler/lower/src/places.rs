@@ -1,0 +1,114 @@
+//! Where the values of a graph are while it is lowered.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
+use optc_tensor::{DType, Tensor};
+use optc_types::steps::Stored;
+
+use super::View;
+
+/// Where a value is.
+#[derive(Clone, Debug)]
+pub(super) enum Loc {
+    View(View),
+    Slot(usize),
+    Constant(Tensor),
+}
+
+/// Where the values are, and who still reads them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    locs: HashMap<Value, Loc>,
+    /// Copies of values in other layouts, and constants that were put into buffers.
+    copies: IndexMap<(Value, Encoding), View>,
+    uses_left: HashMap<Value, usize>,
+}
+
+impl Places {
+    /// Moves the constants out of a graph, so that each is freed after its last use.
+    pub fn of_constants(graph: &mut Graph) -> Places {
+        let mut places = Places::default();
+        let ids: Vec<NodeId> = graph.ids().collect();
+        for id in ids {
+            for value in graph.node(id).operands.iter().flatten() {
+                *places.uses_left.entry(*value).or_default() += 1;
+            }
+            if let Op::Constant(c) = &mut graph.node_mut(id).op {
+                let tensor = std::mem::replace(&mut c.value.0, Tensor::scalar(0u8));
+                places.locs.insert(Value { node: id, result: 0 }, Loc::Constant(tensor));
+            }
+        }
+        for output in &graph.outputs {
+            *places.uses_left.entry(output.value).or_default() += 1;
+        }
+        places
+    }
+
+    /// Where a value is.
+    pub fn get(&self, value: Value) -> Option<&Loc> {
+        self.locs.get(&value)
+    }
+
+    /// Says where a value is.
+    pub fn set(&mut self, value: Value, loc: Loc) {
+        self.locs.insert(value, loc);
+    }
+
+    /// The constant that a value is, if it is one.
+    pub fn constant(&self, value: Value) -> Option<&Tensor> {
+        if let Some(Loc::Constant(t)) = self.locs.get(&value) { Some(t) } else { None }
+    }
+
+    /// The copy of a value in another layout, or of a constant in a buffer.
+    pub fn copy(&self, value: Value, encoding: Encoding) -> Option<&View> {
+        self.copies.get(&(value, encoding))
+    }
+
+    /// Notes such a copy.
+    pub fn set_copy(&mut self, value: Value, encoding: Encoding, copy: View) {
+        self.copies.insert((value, encoding), copy);
+    }
+
+    /// Whether a value has one reader left.
+    pub fn is_read_once(&self, value: Value) -> bool {
+        self.uses_left.get(&value) == Some(&1)
+    }
+
+    /// How many copies there are.
+    pub fn copies(&self) -> usize {
+        self.copies.len()
+    }
+
+    /// Forgets all copies but the first ones.
+    pub fn forget_copies(&mut self, from: usize) {
+        self.copies.truncate(from);
+    }
+
+    /// Forgets constants that nobody reads any more once a node has run.
+    pub fn release(&mut self, node: &Node) {
+        for value in node.operands.iter().flatten() {
+            if let Some(left) = self.uses_left.get_mut(value) {
+                *left -= 1;
+                let Some(Loc::Constant(t)) = self.locs.get(value).filter(|_| *left == 0) else { continue };
+                if !self.copies.contains_key(&(*value, Encoding::Plain)) {
+                    optc_tensor::evict(t.bytes()); // packed: a model takes its weights' memory once, not twice
+                }
+                self.locs.remove(value);
+            }
+        }
+    }
+}
+
+/// The type of a value that can lie in a buffer: static, with elements of whole bytes.
+pub(super) fn buffered(ty: &Type) -> Option<TensorType> {
+    let t = ty.as_tensor()?;
+    t.static_shape()?;
+    (t.dtype != DType::Str && t.dtype.bits().is_multiple_of(8) && t.dtype.bits() > 0).then(|| t.clone())
+}
+
+/// A view that is laid out plainly, for steps.
+pub(super) fn stored(view: &View) -> Stored {
+    Stored { at: view.at, dtype: view.dtype, shape: view.shape.clone() }
+}

@@ -1,0 +1,43 @@
+//! Operands of products before they are packed.
+
+use optc_kernels::contract::PackB;
+use optc_tensor::{DType, Tensor};
+
+use super::{Epilogue, View};
+
+/// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
+pub(super) struct MatrixProduct<'a> {
+    pub a: View,
+    pub b: Right,
+    pub dst: View,
+    pub epilogue: Epilogue,
+    /// What the operands are rounded to.
+    pub precision: DType,
+    pub loc: &'a [String],
+}
+
+/// The right operand of a product, `[batches…, k, n]`.
+pub(super) enum Right {
+    /// Known when compiling: `k` and `n` with their strides, one behind the other in `batches`.
+    Constant { tensor: Tensor, batches: usize, pack: PackB },
+    /// Computed.
+    View(View),
+}
+
+impl Right {
+    /// Its `k` and `n`.
+    pub fn extents(&self) -> (usize, usize) {
+        match self {
+            Right::Constant { pack, .. } => (pack.k, pack.n),
+            Right::View(view) => (view.shape[view.shape.len() - 2], view.shape[view.shape.len() - 1]),
+        }
+    }
+
+    /// Whether each batch has one of its own.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Right::Constant { batches, .. } => *batches != 1,
+            Right::View(view) => view.shape[..view.shape.len() - 2].iter().product::<usize>() != 1,
+        }
+    }
+}
