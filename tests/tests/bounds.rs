@@ -170,7 +170,7 @@ fn buffers(program: &Program, step: &KernelStep, random: &mut Random) -> (Vec<Ve
     let kernel = &program.kernels[step.kernel];
     let buffer =
         |(buf, at): (&optc_kernel::nest::Buf, &optc_types::steps::BufRef)| match program.flow.buffers[at.buf].place {
-            Place::Constant(i) => (program.flow.constants[i].bytes()[at.offset..][..buf.bytes].to_vec(), true),
+            Place::Constant(i) => (program.flow.constants[i].tensor.bytes()[at.offset..][..buf.bytes].to_vec(), true),
             _ => ((0..buf.bytes).map(|_| random.below(256) as u8).collect(), false),
         };
     kernel.bufs.iter().zip(&step.args).map(buffer).unzip()

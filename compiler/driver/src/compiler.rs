@@ -260,7 +260,11 @@ pub(crate) fn lower_optimized(
 ) -> Result<(Program, Vec<Region>), Error> {
     let graph = Verified::new(graph).map_err(Error::Broken)?;
     let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
-    Ok(lower_with_regions(graph, target, optc_lower::Options { tuning, threads: cores(), machine })?)
+    Ok(lower_with_regions(
+        graph,
+        target,
+        optc_lower::Options { tuning, threads: cores(), machine, draft: options.draft },
+    )?)
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.

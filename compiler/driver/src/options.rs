@@ -77,6 +77,9 @@ pub struct Options {
     /// then. Code in a file does what it likes in this process. Set it only for files that come from whom you would run
     /// a program of. Without it the same artifact is compiled from its graph.
     pub trust: bool,
+    /// Leaves [programs](crate::Compiler::program) as they are before their last rewrites, to be looked at: copies into
+    /// other layouts are steps of their own, each buffer has bytes of its own.
+    pub draft: bool,
 }
 
 impl Default for Options {
@@ -97,6 +100,7 @@ impl Default for Options {
             keep_graph: false,
             copy: false,
             trust: false,
+            draft: false,
         }
     }
 }

@@ -167,6 +167,6 @@ fn positions(cx: &mut Cx, op: &Attention, sizes: &Sizes) -> Result<View, Decline
     let bias = |i: usize, j: usize| if op.sees(i as i64, j as i64) { 0.0 } else { f32::NEG_INFINITY };
     let _room = room(4 * sizes.queries * sizes.keys)?;
     let all: Vec<f32> = (0..sizes.queries).flat_map(|i| (0..sizes.keys).map(move |j| bias(i, j))).collect();
-    let at = cx.add_constant(Tensor::from_slice(&shape, &all)?);
+    let at = cx.add_constant("which keys a query sees", Tensor::from_slice(&shape, &all)?);
     Ok(View { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape })
 }

@@ -79,7 +79,7 @@ pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let form = Form::bf16(cx.target.isa, dst.shape[rank - 2], of.k, true);
     let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
     let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
-    let right = PackedRight { at: add_packed(cx, &packed)?, own: false, form };
+    let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
     let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { plain_copy(cx, &a, loc)? } else { a };
     let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
     let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;

@@ -1,15 +1,16 @@
 //! The program as far as it is made: buffers, constants, kernels, steps, and how a family's work is undone when it declines.
 
+use std::collections::HashMap;
+
 use indexmap::IndexSet;
 use optc_ir::TensorType;
 use optc_kernel::nest::Kernel;
-use optc_kernel::program::Point;
+use optc_kernel::program::{Point, Program};
 use optc_kernels::contract::{Contract, Schedule};
-use optc_tensor::{Memory, Tensor, TensorError, element_count};
+use optc_tensor::{Memory, TensorError, element_count};
 use optc_types::HostText;
-use optc_types::steps::{BufRef, Info, KernelStep, Step};
+use optc_types::steps::{BufRef, Buffer, Constant, Info, KernelStep, Place, Step};
 
-use super::memory::{Draft, Kind};
 use super::{LowerError, Region, View};
 
 /// Work below this is done by the caller alone: waking a worker takes some microseconds.
@@ -20,8 +21,12 @@ const PARALLEL_BYTES: f64 = 128e3;
 /// What is made of the nodes so far.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
-    pub drafts: Vec<Draft>,
-    pub constants: Vec<Tensor>,
+    pub buffers: Vec<Buffer>,
+    /// Where the next buffer of the arena begins: each has bytes of its own until the memory is planned.
+    pub arena: usize,
+    pub constants: Vec<Constant>,
+    /// Buffers of constants, by their recipes and bytes.
+    packed: HashMap<(String, usize), Vec<BufRef>>,
     pub steps: Vec<Step>,
     pub kernels: IndexSet<Kernel>,
     pub hosts: Vec<HostText>,
@@ -40,6 +45,8 @@ pub(super) struct Builder {
 pub(super) struct KernelCall {
     pub kernel: Kernel,
     pub args: Vec<BufRef>,
+    /// The argument that the last one may overwrite.
+    pub in_place: Option<usize>,
     pub info: Info,
     /// The choice point that made it.
     pub point: Option<usize>,
@@ -67,7 +74,8 @@ impl Held {
 /// What a roll-back restores: how many there were of each.
 pub(super) struct Mark {
     steps: usize,
-    drafts: usize,
+    buffers: usize,
+    arena: usize,
     constants: usize,
     kernels: usize,
     points: usize,
@@ -77,35 +85,53 @@ pub(super) struct Mark {
 
 impl Builder {
     /// A new buffer.
-    pub fn buffer(&mut self, bytes: usize, kind: Kind) -> BufRef {
-        self.drafts.push(Draft { bytes, kind, in_place: None });
-        BufRef { buf: self.drafts.len() - 1, offset: 0 }
+    pub fn buffer(&mut self, bytes: usize, place: Place) -> BufRef {
+        self.buffers.push(Buffer { bytes, place });
+        BufRef { buf: self.buffers.len() - 1, offset: 0 }
     }
 
-    /// A buffer with constant bytes.
-    pub fn constant(&mut self, tensor: Tensor) -> BufRef {
-        let bytes = tensor.bytes().len();
-        self.constants.push(tensor);
-        self.buffer(bytes, Kind::Constant(self.constants.len() - 1))
+    /// A new buffer in the arena.
+    pub fn temp(&mut self, bytes: usize) -> BufRef {
+        let at = self.buffer(bytes, Place::Arena(self.arena));
+        self.arena = self.arena.saturating_add(Program::room(bytes));
+        at
     }
 
-    /// A dense tensor in a buffer of its own.
+    /// A buffer with constant bytes: one that is there already, where those are the same and made alike.
+    pub fn constant(&mut self, constant: Constant) -> BufRef {
+        let bytes = constant.tensor.bytes().len();
+        let key = (constant.recipe.clone(), bytes);
+        let same = |at: &BufRef| match self.buffers.get(at.buf).map(|buffer| buffer.place) {
+            Some(Place::Constant(i)) => self.constants.get(i).is_some_and(|known| is_same(known, &constant)),
+            _ => false, // a family had made it that declined
+        };
+        if let Some(at) = self.packed.get(&key).and_then(|places| places.iter().copied().find(same)) {
+            return at;
+        }
+        self.constants.push(constant);
+        let at = self.buffer(bytes, Place::Constant(self.constants.len() - 1));
+        self.packed.entry(key).or_default().push(at);
+        at
+    }
+
+    /// A dense tensor in a buffer of its own: in the arena, or where `place` says.
     ///
     /// # Errors
     /// It is too large.
-    pub fn dense(&mut self, ty: &TensorType, kind: Kind) -> Result<View, LowerError> {
+    pub fn dense(&mut self, ty: &TensorType, place: Option<Place>) -> Result<View, LowerError> {
         let shape = ty.static_shape().unwrap_or_default();
         let too_large = || TensorError::TooLarge(shape.clone());
         let bytes = element_count(&shape).and_then(|n| ty.dtype.bytes_for(n)).ok_or_else(too_large)?;
         if bytes > isize::MAX as usize / 2 {
             return Err(too_large().into());
         }
-        if !matches!(kind, Kind::Constant(_)) {
-            // Refused now, where its type is known, rather than when the arena is made.
-            let no_memory = TensorError::no_memory(ty.dtype, &shape);
-            Memory::current().claim(bytes).map_err(no_memory)?;
-        }
-        let at = self.buffer(bytes, kind);
+        // Refused now, where its type is known, rather than when the arena is made.
+        let no_memory = TensorError::no_memory(ty.dtype, &shape);
+        Memory::current().claim(bytes).map_err(no_memory)?;
+        let at = match place {
+            Some(place) => self.buffer(bytes, place),
+            None => self.temp(bytes),
+        };
         View::dense(at, ty).ok_or_else(|| LowerError::Graph(format!("{ty} has no strides")))
     }
 
@@ -115,24 +141,14 @@ impl Builder {
         self.values - 1
     }
 
-    /// Lets the result of a kernel, its last argument, lie where argument `from` does, if both are whole buffers.
-    pub fn in_place(&mut self, args: &[BufRef], from: usize) {
-        if let (Some(src), Some(dst)) = (args.get(from), args.last())
-            && src.offset == 0
-            && dst.offset == 0
-        {
-            self.drafts[dst.buf].in_place = Some(src.buf);
-        }
-    }
-
     /// Adds the step of a kernel.
     pub fn emit(&mut self, call: KernelCall) {
-        let KernelCall { kernel, args, info, point } = call;
-        let parallel = kernel.tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES);
+        let KernelCall { kernel, args, in_place, info, point } = call;
+        let parallel = is_parallel(kernel.tasks, &info);
         let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
         self.emit_held(); // its kernel's number comes first
         let (kernel, _) = self.kernels.insert_full(kernel);
-        self.step(Step::Kernel(KernelStep { kernel, args, tasks, scratch, parallel, point, info }));
+        self.step(Step::Kernel(KernelStep { kernel, args, tasks, scratch, in_place, parallel, point, info }));
     }
 
     /// Adds a step; what is held comes before it.
@@ -158,7 +174,8 @@ impl Builder {
     pub fn mark(&self) -> Mark {
         Mark {
             steps: self.steps.len(),
-            drafts: self.drafts.len(),
+            buffers: self.buffers.len(),
+            arena: self.arena,
             constants: self.constants.len(),
             kernels: self.kernels.len(),
             points: self.points.len(),
@@ -170,11 +187,23 @@ impl Builder {
     /// Undoes all since a mark.
     pub fn roll_back(&mut self, mark: Mark) {
         self.steps.truncate(mark.steps);
-        self.drafts.truncate(mark.drafts);
+        self.buffers.truncate(mark.buffers);
+        self.arena = mark.arena;
         self.constants.truncate(mark.constants);
         self.kernels.truncate(mark.kernels);
         self.points.truncate(mark.points);
         self.point = mark.point;
         self.held = mark.held;
     }
+}
+
+/// Whether work is worth waking other threads.
+pub(super) fn is_parallel(tasks: u64, info: &Info) -> bool {
+    tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES)
+}
+
+/// Whether two constants are of the same values in the same form: different ones differ early, as a rule.
+fn is_same(a: &Constant, b: &Constant) -> bool {
+    let types = |c: &Constant| (c.tensor.dtype(), c.tensor.shape().to_vec());
+    a.recipe == b.recipe && types(a) == types(b) && a.tensor.bytes() == b.tensor.bytes()
 }

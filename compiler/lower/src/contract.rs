@@ -33,7 +33,7 @@ pub(super) fn contraction(cx: &mut Cx, call: Call) -> Lowered {
     let built = kernels::contract(&c, cx.target.isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
     let mut args = vec![a, b];
     if let Some(table) = built.table {
-        args.push(cx.add_constant(Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
+        args.push(cx.add_constant("offsets of taps", Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
     }
     args.extend(places.iter().copied());
     args.push(dst);
@@ -61,7 +61,8 @@ pub(super) fn pack_constant(
 ) -> Result<BufRef, Declined> {
     let len = packed_len(p.taps, p.k, p.n, nr);
     let threads = cx.threads;
-    cx.constant_floats(batch * len, |packed| {
+    let recipe = format!("operand 1, {batch} x {} x {} x {} in panels of {nr}", p.taps, p.k, p.n);
+    cx.constant_floats(recipe, batch * len, |packed| {
         for (i, packed) in packed.chunks_exact_mut(len.max(1)).enumerate() {
             pack_b(&src[i * stride..], p, nr, threads, packed);
         }

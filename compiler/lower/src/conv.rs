@@ -128,7 +128,7 @@ fn depthwise_filters(cx: &mut Cx, w: &Filters, channels: usize, loc: &[String]) 
     match w {
         Filters::Constant(t) => {
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-            Ok(cx.add_constant(floats(&window::filters(w, channels))?))
+            Ok(cx.add_constant("operand 1, channels last", floats(&window::filters(w, channels))?))
         }
         Filters::Computed(view) => {
             let rank = view.shape.len();
@@ -144,7 +144,8 @@ fn packed_filters(cx: &mut Cx, w: &Filters, c: &contract::Conv, nr: usize, loc: 
         Filters::Constant(t) => {
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             let threads = cx.threads;
-            cx.constant_floats(c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
+            let recipe = format!("operand 1, {} groups in panels of {nr}", c.groups);
+            cx.constant_floats(recipe, c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
         }
         Filters::Computed(view) => {
             let rank = view.shape.len();
@@ -193,7 +194,7 @@ pub(super) fn window(
     let mut args = vec![src.at];
     args.extend(weights);
     if let Some(table) = built.table {
-        args.push(cx.add_constant(Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
+        args.push(cx.add_constant("offsets of taps", Tensor::from_bytes(DType::U8, &[table.len()], &table)?));
     }
     args.extend(places);
     args.push(dst.at);

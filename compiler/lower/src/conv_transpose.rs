@@ -130,7 +130,10 @@ fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
     if t.groups > 1 && t.filters == 1 && t.channels == 1 {
         let problem =
             Window { batch, channels: t.groups, axes, reduce: Reduce::Dot, src, src_zero: 0, dst, operands, epilogue };
-        let filters = cx.add_constant(floats(&window::filters(&weights, t.groups))?);
+        let filters = cx.add_constant(
+            "operand 1, the taps of a phase, channels last",
+            floats(&window::filters(&weights, t.groups))?,
+        );
         window(cx, &problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc)?;
         return Ok(());
     }

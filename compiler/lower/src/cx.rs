@@ -9,11 +9,10 @@ use optc_kernel::program::{Choice, Filtered, Point};
 use optc_kernel::target::Target;
 use optc_kernels::contract::{Contract, Schedule};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info, Step};
+use optc_types::steps::{BufRef, Constant, Info, Step};
 use optc_types::{Machine, Product};
 
 use super::builder::{Builder, Held, KernelCall, Mark};
-use super::memory::Kind;
 use super::places::{Loc, Places, buffered, stored};
 use super::tune::{Open, Tuning};
 use super::{Declined, View};
@@ -29,6 +28,8 @@ pub(super) struct Cx<'a> {
     pub machine: &'a dyn Machine,
     pub places: &'a mut Places,
     pub out: &'a mut Builder,
+    /// The first ONNX node that it came from: what constants are of.
+    pub of: &'a str,
     pub notes: Notes,
 }
 
@@ -48,6 +49,9 @@ pub(super) struct Notes {
     /// The ONNX nodes of the product before that it is one kernel with, and the kernel.
     pub joined: Option<(Vec<String>, String)>,
 }
+
+/// The recipe of a constant that is not packed.
+const AS_IT_IS: &str = "as it is";
 
 /// What a roll-back restores.
 pub(super) struct Before {
@@ -84,7 +88,7 @@ impl Cx<'_> {
             Some(Loc::Constant(t)) => {
                 let ty = TensorType::fixed(t.dtype(), t.shape());
                 buffered(&ty.clone().into()).ok_or_else(|| Declined::new(format!("{} operand", t.dtype())))?;
-                let at = self.add_constant(t);
+                let at = self.add_constant(AS_IT_IS, t);
                 let view = View::dense(at, &ty).ok_or_else(|| Declined::new("the constant has no layout"))?;
                 self.places.set_copy(value, Encoding::Plain, view.clone());
                 Ok(view)
@@ -107,27 +111,32 @@ impl Cx<'_> {
     /// # Errors
     /// It is too large.
     pub fn dense(&mut self, ty: &TensorType) -> Result<View, Declined> {
-        self.out.dense(ty, Kind::Temp).map_err(|e| Declined::new(e.to_string()))
+        self.out.dense(ty, None).map_err(|e| Declined::new(e.to_string()))
     }
 
-    /// A buffer with constant bytes.
-    pub fn add_constant(&mut self, tensor: Tensor) -> BufRef {
-        self.out.constant(tensor)
+    /// A buffer with constant bytes of the node at hand, and how they are made: which operand, in which form.
+    pub fn add_constant(&mut self, recipe: impl Into<String>, tensor: Tensor) -> BufRef {
+        self.out.constant(Constant { of: self.of.to_owned(), recipe: recipe.into(), tensor })
     }
 
     /// A buffer with `len` constant floats, which `fill` writes over zeros.
     ///
     /// # Errors
     /// There is no memory for them.
-    pub fn constant_floats(&mut self, len: usize, fill: impl FnOnce(&mut [f32])) -> Result<BufRef, Declined> {
+    pub fn constant_floats(
+        &mut self,
+        recipe: impl Into<String>,
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<BufRef, Declined> {
         let mut tensor = Tensor::zeros(DType::F32, &[len])?;
         fill(tensor.as_mut_slice()?);
-        Ok(self.add_constant(tensor))
+        Ok(self.add_constant(recipe, tensor))
     }
 
     /// A buffer for intermediate bytes of the op at hand.
     pub fn temp(&mut self, bytes: usize) -> BufRef {
-        self.out.buffer(bytes, Kind::Temp)
+        self.out.temp(bytes)
     }
 
     /// Adds a kernel step. `args` has a place for each buffer of the kernel; `in_place` names the argument that the
@@ -136,11 +145,8 @@ impl Cx<'_> {
     /// # Panics
     /// A place has fewer bytes than the kernel declares: a bug of the family.
     pub fn kernel(&mut self, kernel: Kernel, args: Vec<BufRef>, in_place: Option<usize>, info: Info) {
-        if let Some(from) = in_place {
-            self.out.in_place(&args, from);
-        }
         let call = self.call(kernel, args, info);
-        self.out.emit(call);
+        self.out.emit(KernelCall { in_place, ..call });
     }
 
     /// A kernel with its arguments, which is still to be emitted.
@@ -150,13 +156,13 @@ impl Cx<'_> {
     pub fn call(&mut self, kernel: Kernel, args: Vec<BufRef>, info: Info) -> KernelCall {
         assert_eq!(kernel.bufs.len(), args.len(), "`{}`: one place for each buffer", kernel.name);
         for (declared, at) in kernel.bufs.iter().zip(&args) {
-            let have = self.out.drafts[at.buf].bytes;
+            let have = self.out.buffers[at.buf].bytes;
             let fits = at.offset.checked_add(declared.bytes).is_some_and(|end| end <= have);
             assert!(fits, "`{}`: buffer `{}` does not fit its place", kernel.name, declared.name);
         }
         let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
         self.notes.names.push(info.name.clone());
-        KernelCall { kernel, args, info, point: self.out.point }
+        KernelCall { kernel, args, in_place: None, info, point: self.out.point }
     }
 
     /// Lets the next node see a contraction before it is emitted.

@@ -138,7 +138,7 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
     let form = Form::choose(cx.target.isa, m, &w.values);
     let packing = Pack { form, rows: 1, taps: 1, k, n, zero: form.staged_zero(Mem::U8, 0) };
     let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| w.at(k, n));
-    let right = PackedRight { at: add_packed(cx, &packed)?, own: false, form };
+    let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
     let dst = temp_view(cx, DType::F32, &[m, n]);
     let mut operands = vec![scale, zero];
     let sums: Vec<i32> = w.sums(i64::from).into_iter().map(|s| s as i32).collect();
@@ -164,5 +164,5 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
 fn row(cx: &mut Cx, values: Result<Tensor, optc_tensor::TensorError>, n: usize) -> Result<View, Declined> {
     let values = values.map_err(|e| Declined::new(e.to_string()))?;
     let dtype = values.dtype();
-    Ok(View { at: cx.add_constant(values), dtype, shape: vec![n], strides: vec![1] })
+    Ok(View { at: cx.add_constant("a row of values", values), dtype, shape: vec![n], strides: vec![1] })
 }

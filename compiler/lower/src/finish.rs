@@ -2,21 +2,19 @@
 
 use optc_ir::{Encoding, Value};
 use optc_kernel::program::Program;
-use optc_types::steps::{Flow, Port, Slot, Step, Stored};
+use optc_types::steps::{Flow, Place, Port, Slot, Step, Stored};
 
 use super::builder::Builder;
-use super::memory::Kind;
 use super::moves::view_in;
 use super::places::{Loc, stored};
-use super::{Declined, LowerError, Lowering, View, memory};
+use super::{Declined, LowerError, Lowering, View, arrange};
 
 impl Lowering {
     /// Plans the memory.
     pub(super) fn finish(mut self) -> Result<Program, LowerError> {
         let outputs = self.outputs()?;
         self.out.emit_held();
-        let Builder { drafts, constants, steps, kernels, hosts, values, points, .. } = self.out;
-        let (buffers, arena_bytes) = memory::plan(&drafts, &steps, &outputs);
+        let Builder { buffers, arena: arena_bytes, constants, steps, kernels, hosts, values, points, .. } = self.out;
         let mut program = Program {
             target: self.target,
             flow: Flow { inputs: self.inputs, outputs, buffers, constants, arena_bytes, values, steps },
@@ -27,6 +25,10 @@ impl Lowering {
             points,
         };
         program.compact();
+        if !self.options.draft {
+            arrange::kernels(&mut program);
+            program.plan_memory();
+        }
         debug_assert_eq!(program.verify(), Ok(()));
         Ok(program)
     }
@@ -48,15 +50,15 @@ impl Lowering {
 
     /// Lets a value be output `i`: its own buffer where nothing else lies there, else a copy.
     fn output(&mut self, i: usize, value: Value, view: &View) -> Result<Stored, LowerError> {
-        let draft = &mut self.out.drafts[view.at.buf];
-        let whole = view.at.offset == 0 && draft.bytes == view.span_bytes() && draft.kind == Kind::Temp;
-        if whole && view.is(Encoding::Plain) {
-            draft.kind = Kind::Output(i);
-            draft.in_place = None;
+        let buffer = &mut self.out.buffers[view.at.buf];
+        let movable = matches!(buffer.place, Place::Arena(_));
+        if movable && view.at.offset == 0 && buffer.bytes == view.span_bytes() && view.is(Encoding::Plain) {
+            buffer.place = Place::Output(i);
             return Ok(stored(view));
         }
-        let plain = view_in(&mut self.cx(), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
-        let dst = self.out.buffer(plain.span_bytes(), Kind::Output(i));
+        let plain =
+            view_in(&mut self.cx(""), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+        let dst = self.out.buffer(plain.span_bytes(), Place::Output(i));
         self.out.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
         Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
     }

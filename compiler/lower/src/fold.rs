@@ -161,7 +161,7 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
     }
     result.strides[along] = 0;
     let places: Vec<f32> = (0..n).map(|i| i as f32).collect();
-    let at = cx.add_constant(Tensor::from_slice(&[n], &places)?);
+    let at = cx.add_constant("places along an axis", Tensor::from_slice(&[n], &places)?);
     let mut strides = vec![0; x.shape.len()];
     strides[along] = 1;
     let places = View { at, strides, ..x.clone() };

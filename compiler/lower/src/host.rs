@@ -3,7 +3,6 @@
 use optc_ir::{Encoding, Graph, HostCall, Node, NodeId, Op, Value};
 use optc_types::steps::{HostStep, Info, Slot, Step};
 
-use super::memory::Kind;
 use super::moves::view_in;
 use super::places::{Loc, buffered, stored};
 use super::{Declined, LowerError, Lowering, Region};
@@ -22,7 +21,7 @@ impl Lowering {
         for (i, info) in node.results.iter().enumerate() {
             let (loc, slot) = match buffered(&info.ty) {
                 Some(t) => {
-                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Kind::Temp)?;
+                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), None)?;
                     let slot = Slot::Buffer(stored(&view));
                     (Loc::View(view), slot)
                 }
@@ -52,8 +51,8 @@ impl Lowering {
             Some(Loc::Constant(t)) => Ok(Slot::Constant(t.clone())),
             Some(Loc::Slot(v)) => Ok(Slot::Value(*v)),
             Some(Loc::View(_)) => {
-                let view =
-                    view_in(&mut self.cx(), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+                let view = view_in(&mut self.cx(""), value, Encoding::Plain)
+                    .map_err(|Declined(why)| LowerError::Graph(why))?;
                 Ok(Slot::Buffer(stored(&view)))
             }
             None => Err(LowerError::Graph("an operand is not defined".to_owned())),

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arg;
+mod arrange;
 mod attention;
 mod bf16;
 mod builder;
@@ -30,7 +31,6 @@ mod host;
 mod interpreted;
 mod mapped;
 mod matmul;
-mod memory;
 mod movement;
 mod moves;
 mod nodes;
@@ -57,14 +57,13 @@ use std::sync::Arc;
 
 use builder::Builder;
 use cx::{Cx, Notes};
-use memory::Kind;
 use optc_ir::{Encoding, Graph, NodeId, Value, Verified};
 use optc_kernel::program::{NodeReport, Program};
 use optc_kernel::target::Target;
 use optc_kernels::profile::Profile;
 use optc_tensor::{Claim, Memory, TensorError};
 use optc_types::Machine;
-use optc_types::steps::{Port, Slot};
+use optc_types::steps::{Place, Port, Slot};
 use places::{Loc, Places, buffered, stored};
 use site::{Epilogue, Site};
 pub use tune::Tuning;
@@ -128,12 +127,15 @@ pub struct Options {
     pub threads: usize,
     /// Who chooses between forms of a product; the profile of the target's row where it is not given.
     pub machine: Option<Arc<dyn Machine>>,
+    /// Whether the program is left as it is before its rewrites, to be looked at: each buffer has bytes of its own,
+    /// and copies into other layouts are no kernels yet.
+    pub draft: bool,
 }
 
 impl Default for Options {
     /// The choices of the target's row, on one thread.
     fn default() -> Options {
-        Options { tuning: Tuning::default(), threads: 1, machine: None }
+        Options { tuning: Tuning::default(), threads: 1, machine: None, draft: false }
     }
 }
 
@@ -201,8 +203,8 @@ impl Lowering {
         Ok(lowering)
     }
 
-    /// The context of a node.
-    fn cx(&mut self) -> Cx<'_> {
+    /// The context of a node that came from an ONNX node.
+    fn cx<'a>(&'a mut self, of: &'a str) -> Cx<'a> {
         Cx {
             graph: &self.graph,
             target: self.target,
@@ -211,6 +213,7 @@ impl Lowering {
             machine: &*self.machine,
             places: &mut self.places,
             out: &mut self.out,
+            of,
             notes: Notes::default(),
         }
     }
@@ -222,7 +225,7 @@ impl Lowering {
             let name = self.graph.input_name(value).unwrap_or_default().to_owned();
             let slot = match buffered(&ty) {
                 Some(t) => {
-                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Kind::Input(i))?;
+                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Some(Place::Input(i)))?;
                     let slot = Slot::Buffer(stored(&view));
                     self.places.set(value, Loc::View(view));
                     slot

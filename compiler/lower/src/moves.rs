@@ -1,8 +1,8 @@
 //! Moving elements from one place to another: copies of views, values in other layouts, and the kernels of pieces.
 
 use optc_ir::{Encoding, TensorType, Value};
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
-use optc_types::steps::{BufRef, Info};
+use optc_kernels::movement::{Movement, Piece, Place, movement, name};
+use optc_types::steps::{Arrange, BufRef, Info, Step};
 
 use super::cx::Cx;
 use super::{Declined, Lowered, View, strides_in};
@@ -39,8 +39,15 @@ pub(super) fn plain_copy(cx: &mut Cx, view: &View, loc: &[String]) -> Result<Vie
 
 /// Copies a view into another one of its shape.
 pub(super) fn copy(cx: &mut Cx, src: &View, dst: &View, loc: &[String]) -> Lowered {
-    let piece = Piece { shape: src.shape.clone(), source: Source::Copy(0, place(src)), dst: place(dst) };
-    emit(cx, std::slice::from_ref(src), vec![piece], dst, loc)
+    let width = src.width();
+    movable(width)?;
+    let bytes = (2 * src.len() * width) as f64;
+    let info = Info { name: name(width), loc: loc.to_vec(), bytes, ..Info::default() };
+    cx.notes.names.push(info.name.clone());
+    let (from, to) = ((src.at, src.byte_strides()), (dst.at, dst.byte_strides()));
+    let point = cx.out.point;
+    cx.out.step(Step::Arrange(Arrange { shape: src.shape.clone(), width, src: from, dst: to, point, info }));
+    Ok(())
 }
 
 /// Where the elements of a view are, from its first on.
@@ -63,9 +70,7 @@ pub(super) fn emit_bytes(
     dst_bytes: usize,
     loc: &[String],
 ) -> Lowered {
-    if ![1, 2, 4, 8].contains(&width) {
-        return Err(Declined::new(format!("kernels do not move elements of {width} bytes")));
-    }
+    movable(width)?;
     let bytes = pieces.iter().map(|piece| 2 * piece.shape.iter().product::<usize>() * width).sum::<usize>() as f64;
     let lengths = sources.iter().map(View::span_bytes).collect();
     let problem = Movement { width, sources: lengths, dst_bytes, pieces };
@@ -74,4 +79,10 @@ pub(super) fn emit_bytes(
     args.push(dst);
     cx.kernel(kernel, args, None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
     Ok(())
+}
+
+/// Refuses elements of a width that kernels do not move.
+fn movable(width: usize) -> Result<(), Declined> {
+    let known = [1, 2, 4, 8].contains(&width);
+    known.then_some(()).ok_or_else(|| Declined::new(format!("kernels do not move elements of {width} bytes")))
 }

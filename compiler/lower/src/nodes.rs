@@ -5,7 +5,6 @@ use optc_kernel::program::{Decision, NodeReport};
 
 use super::cx::Notes;
 use super::fused::fused;
-use super::memory::Kind;
 use super::places::{Loc, buffered};
 use super::shape::try_view;
 use super::{Declined, Epilogue, LowerError, Lowering, Site, families, report};
@@ -48,7 +47,7 @@ impl Lowering {
         if self.unproven.contains(&id) {
             return Ok(Err(Declined::new("the shape of a result is declared, but depends on data")));
         }
-        let mut cx = self.cx();
+        let mut cx = self.cx(node.loc.first().map_or("", String::as_str));
         if let Some(decision) = try_view(&mut cx, id, node) {
             return Ok(Ok((decision, cx.notes)));
         }
@@ -58,7 +57,7 @@ impl Lowering {
         let before = cx.before();
         let mut results = Vec::new();
         for ty in &types {
-            results.push(cx.out.dense(ty, Kind::Temp).map_err(|e| at(node, e))?);
+            results.push(cx.out.dense(ty, None).map_err(|e| at(node, e))?);
         }
         let (operands, loc) = (node.operands.clone(), node.loc.clone());
         let site = Site { operands, results: results.clone(), epilogue: Epilogue::default(), loc };

@@ -150,7 +150,7 @@ pub(super) fn narrow_conv(
     let _packing = room(c.groups * packing.bytes(nr))?;
     let packed: Vec<u8> =
         (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
-    let b = add_packed(cx, &packed)?;
+    let b = add_packed(cx, &packing, nr, &packed)?;
     narrow_product(cx, problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
 }
 
@@ -271,7 +271,12 @@ fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32
     }
     let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
     let sums = Tensor::from_slice(&[n], &sums)?;
-    let sums = View { at: cx.add_constant(sums), dtype: DType::I32, shape: vec![n], strides: vec![1] };
+    let sums = View {
+        at: cx.add_constant("operand 1, sums of columns", sums),
+        dtype: DType::I32,
+        shape: vec![n],
+        strides: vec![1],
+    };
     Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
 }
 
@@ -301,7 +306,7 @@ fn packed_right(
         let nr = narrow_nr(cx, form);
         let _packing = room(own * packing.bytes(nr))?;
         let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
-        return Ok(PackedRight { at: add_packed(cx, &packed)?, own: own != 1, form });
+        return Ok(PackedRight { at: add_packed(cx, &packing, nr, &packed)?, own: own != 1, form });
     }
     let zero = zero_point(cx, zero)?;
     let view = cx.view(b)?;
@@ -324,8 +329,11 @@ fn packed_right(
     Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
 }
 
-pub(super) fn add_packed(cx: &mut Cx, packed: &[u8]) -> Result<BufRef, Declined> {
-    Ok(cx.add_constant(Tensor::from_slice(&[packed.len()], packed)?))
+/// A buffer with the packed weights of a narrow product.
+pub(super) fn add_packed(cx: &mut Cx, pack: &Pack, nr: usize, packed: &[u8]) -> Result<BufRef, Declined> {
+    let Pack { form, rows, taps, k, n, zero } = pack;
+    let recipe = format!("operand 1, {form:?} {rows} x {taps} x {k} x {n} around {zero} in panels of {nr}");
+    Ok(cx.add_constant(recipe, Tensor::from_slice(&[packed.len()], packed)?))
 }
 
 /// Emits the kernel of a product.

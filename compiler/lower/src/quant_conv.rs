@@ -58,7 +58,8 @@ fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filte
     channels[1] = sums.len();
     let sums = Tensor::from_slice(&channels, &sums).map_err(|e| Declined::new(e.to_string()))?;
     let strides = strides_in(&channels, Encoding::Plain);
-    let sums = View { at: cx.add_constant(sums), dtype: DType::I32, shape: channels, strides };
+    let sums =
+        View { at: cx.add_constant("operand 1, sums of filters", sums), dtype: DType::I32, shape: channels, strides };
     let epilogue = without_zero(site.epilogue.clone(), &zero, &sums, &shape)?;
     let (operands, results, loc) = (site.operands.clone(), site.results.clone(), site.loc.clone());
     Ok(Site { operands, results, epilogue, loc })
@@ -159,7 +160,7 @@ fn quant_depthwise(
         return Err(Declined::new("the window's sums are not exact in f32"));
     }
     let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
-    let filters = cx.add_constant(floats(&window::filters(&w, channels))?);
+    let filters = cx.add_constant("operand 1, channels last", floats(&window::filters(&w, channels))?);
     window(cx, &problem, x, Some(filters), &fused.places, &dst, &site.loc)?;
     Ok(())
 }

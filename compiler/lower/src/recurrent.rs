@@ -178,9 +178,9 @@ pub(super) fn recurrent(
     let Layer { problem: r, constants, .. } = layer;
     let (count, h) = (r.directions.len(), r.hidden);
     let lanes = cx.target.isa.lanes();
-    let mut args = vec![input, cx.add_constant(floats(&r.pack(weights, lanes))?)];
+    let mut args = vec![input, cx.add_constant("weights of the state", floats(&r.pack(weights, lanes))?)];
     if r.constants > 0 {
-        args.push(cx.add_constant(floats(&constants)?));
+        args.push(cx.add_constant("biases and peepholes", floats(&constants)?));
     }
     for slot in std::iter::once(5).chain(c0) {
         args.push(match site.optional(slot) {
@@ -189,7 +189,7 @@ pub(super) fn recurrent(
                 only_f32(&view)?;
                 view.at
             }
-            None => cx.add_constant(floats(&vec![0.0; count * r.batch * h])?),
+            None => cx.add_constant("zeros", floats(&vec![0.0; count * r.batch * h])?),
         });
     }
     for result in &site.results {
@@ -227,7 +227,7 @@ fn products(cx: &mut Cx, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<
             let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
             dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }
         };
-        let at = cx.add_constant(floats(&(0..n).map(sum).collect::<Vec<_>>())?);
+        let at = cx.add_constant("operand 3, biases added", floats(&(0..n).map(sum).collect::<Vec<_>>())?);
         operands.push(Placed { operand: Operand::per_column(n), at });
         epilogue = epilogue.plus(Expr::Operand(1));
     }

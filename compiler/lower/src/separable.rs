@@ -55,7 +55,7 @@ fn together(cx: &mut Cx, d: &Depthwise) -> Result<(), &'static str> {
     let filters = floats(&kernels::filters(d.weights, problem.window.channels, of_group));
     let filters = filters.map_err(|_| "there is no memory for its weights")?;
     let before = cx.out.held.take().ok_or("it does not follow the product that it reads")?;
-    let filters = cx.add_constant(filters);
+    let filters = cx.add_constant(format!("operand 1, channels last in groups of {of_group}"), filters);
     let mut args = vec![before.a, before.b];
     args.extend(before.places);
     args.push(filters);

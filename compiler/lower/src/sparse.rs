@@ -242,8 +242,9 @@ fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &View, strides: &Strides) ->
         epilogue: sparse.epilogue.expr,
     };
     let built = spmm::spmm(&problem, &sparse.weights, cx.target.isa).map_err(|e| Declined::new(e.to_string()))?;
+    let recipe = format!("operand 1, {:?} blocks of {} x {}", sparse.form, extents.block, extents.width);
     let stream = Tensor::from_bytes(DType::U8, &[built.stream.len()], &built.stream);
-    let stream = cx.add_constant(stream.expect("a stream of bytes fits its length"));
+    let stream = cx.add_constant(recipe, stream.expect("a stream of bytes fits its length"));
     let mut args = vec![stream, sparse.x.0];
     args.extend(places);
     args.push(dst.at);

@@ -88,12 +88,13 @@ pub(super) fn filtered(
     let input = w.input(cx.target.isa);
     let table = input.table.unwrap_or_default();
     let table = Tensor::from_bytes(DType::U8, &[table.len()], &table)?;
-    let table = cx.add_constant(table);
+    let table = cx.add_constant("offsets of pixels", table);
     cx.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
     let contract = w.product();
     let (schedule, point) = cx.schedule(&contract);
     let nr = schedule.nr;
-    let b = cx.constant_floats(w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
+    let recipe = format!("operand 1, filters transformed in panels of {nr}");
+    let b = cx.constant_floats(recipe, w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
     let (none, epilogue) = (Vec::new(), Expr::Operand(0));
     contraction(cx, Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
     cx.close(point);

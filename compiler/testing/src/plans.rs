@@ -80,7 +80,7 @@ fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Re
     let mut rooms = Rooms::new(&lengths, side);
     for (i, buffer) in plan.flow.buffers.iter().enumerate() {
         let known = match buffer.place {
-            Place::Constant(constant) => Some(plan.flow.constants[constant].bytes()),
+            Place::Constant(constant) => Some(plan.flow.constants[constant].tensor.bytes()),
             Place::Input(input) => inputs.get(input).and_then(Val::as_tensor).map(|t| t.bytes()),
             Place::Arena(_) | Place::Output(_) => None,
         };

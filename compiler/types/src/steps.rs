@@ -21,6 +21,18 @@ pub enum Place {
     Output(usize),
 }
 
+/// Weights or a table as kernels read them. Plans of one model may share those whose `of` and `recipe` are the same: they
+/// are made alike of the same values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constant {
+    /// What it is made of: the first ONNX node that reads it.
+    pub of: String,
+    /// How: which operand, and the form that it is packed in.
+    pub recipe: String,
+    /// The bytes.
+    pub tensor: Tensor,
+}
+
 /// Bytes that kernels work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buffer {
@@ -108,6 +120,9 @@ pub struct KernelStep {
     pub tasks: u64,
     /// Private bytes that each worker must have.
     pub scratch: usize,
+    /// The argument whose bytes the last one may have, where those end here: the kernel reads each element there before it
+    /// writes it, in the same task.
+    pub in_place: Option<usize>,
     /// Whether the work is worth waking other threads.
     pub parallel: bool,
     /// The choice point that made it one of several possible kernels: its number in the program's list.
@@ -129,6 +144,63 @@ pub struct HostStep {
     pub info: Info,
 }
 
+/// A copy of a tensor into another layout. Lowering says what is to be moved; a rewrite makes a kernel of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrange {
+    /// The extents.
+    pub shape: Vec<usize>,
+    /// Bytes of an element.
+    pub width: usize,
+    /// From here, and bytes from one index of each dim to the next: not negative.
+    pub src: (BufRef, Vec<i64>),
+    /// To there.
+    pub dst: (BufRef, Vec<i64>),
+    /// The choice point that it belongs to.
+    pub point: Option<usize>,
+    /// For reports.
+    pub info: Info,
+}
+
+impl Arrange {
+    /// Bytes from the first element of the source to the end of the last one; none where that is no place in memory.
+    pub fn src_bytes(&self) -> Option<usize> {
+        self.span(&self.src.1)
+    }
+
+    /// The same of the result.
+    pub fn dst_bytes(&self) -> Option<usize> {
+        self.span(&self.dst.1)
+    }
+
+    fn span(&self, strides: &[i64]) -> Option<usize> {
+        if strides.len() != self.shape.len() {
+            return None;
+        }
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        let step = |(&n, &stride): (&usize, &i64)| (n - 1).checked_mul(usize::try_from(stride).ok()?);
+        let last = self.shape.iter().zip(strides).map(step).try_fold(0usize, |sum, step| sum.checked_add(step?));
+        last?.checked_add(self.width)
+    }
+
+    /// Calls `each` with the offsets of each element in the source and in the result; strides are as many as dims.
+    pub fn for_each(&self, mut each: impl FnMut(usize, usize)) {
+        let mut index = vec![0; self.shape.len()];
+        for _ in 0..self.shape.iter().product::<usize>() {
+            let at = |strides: &[i64]| index.iter().zip(strides).map(|(&i, &s)| i * s as usize).sum();
+            each(at(&self.src.1), at(&self.dst.1));
+            for (i, &n) in index.iter_mut().zip(&self.shape).rev() {
+                *i += 1;
+                if *i < n {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+    }
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -145,6 +217,8 @@ pub enum Step {
         /// This many.
         bytes: usize,
     },
+    /// A copy into another layout.
+    Arrange(Arrange),
     /// A value of the run's table into a buffer, whose type it must have.
     Load {
         /// The value.
@@ -175,14 +249,22 @@ pub struct Flow {
     pub outputs: Vec<Port>,
     /// The buffers.
     pub buffers: Vec<Buffer>,
-    /// Weights and tables, as they are read by kernels.
-    pub constants: Vec<Tensor>,
+    /// Weights and tables, each once.
+    pub constants: Vec<Constant>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
     /// How many values the run's table has.
     pub values: usize,
     /// What to do, in order.
     pub steps: Vec<Step>,
+}
+
+impl KernelStep {
+    /// The buffers that may have one place: whose bytes end here, and the result. Both are whole.
+    pub fn shares(&self) -> Option<(BufId, BufId)> {
+        let (from, to) = (self.args.get(self.in_place?)?, self.args.last()?);
+        (from.offset == 0 && to.offset == 0).then_some((from.buf, to.buf))
+    }
 }
 
 impl Slot {
@@ -203,6 +285,7 @@ impl Step {
             Step::Kernel(k) => k.args.clone(),
             Step::Host(h) => h.operands.iter().chain(&h.results).filter_map(of).collect(),
             Step::Copy { src, dst, .. } => vec![*src, *dst],
+            Step::Arrange(a) => vec![a.src.0, a.dst.0],
             Step::Load { to, .. } => vec![to.at],
             Step::Check { indices, .. } => vec![indices.at],
         }
@@ -216,6 +299,7 @@ impl Step {
                 h.operands.iter_mut().chain(&mut h.results).flatten().filter_map(Slot::place_mut).collect()
             }
             Step::Copy { src, dst, .. } => vec![src, dst],
+            Step::Arrange(a) => vec![&mut a.src.0, &mut a.dst.0],
             Step::Load { to, .. } => vec![&mut to.at],
             Step::Check { indices, .. } => vec![&mut indices.at],
         }

@@ -151,7 +151,7 @@ impl Executor {
             let address = match buffer.place {
                 // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`.
                 Place::Arena(offset) => base.wrapping_add(offset),
-                Place::Constant(i) => plan.flow.constants[i].bytes().as_ptr().cast_mut(),
+                Place::Constant(i) => plan.flow.constants[i].tensor.bytes().as_ptr().cast_mut(),
                 Place::Input(i) => inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut(),
                 Place::Output(i) => match &mut self.outputs[i] {
                     Some(tensor) => tensor.bytes_mut()?.as_mut_ptr(),
@@ -196,6 +196,13 @@ impl Executor {
                 // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and addresses
                 // are those of live memory (see `place`). `copy` allows an overlap.
                 unsafe { std::ptr::copy(src, dst, *bytes) };
+                Ok(())
+            }
+            Step::Arrange(arrange) => {
+                let (src, dst) = (self.address(arrange.src.0), self.address(arrange.dst.0));
+                // SAFETY: the offsets lie within the spans of source and result, which their buffers hold (checked when
+                // the plan was made), and addresses are those of live memory (see `place`).
+                arrange.for_each(|from, to| unsafe { std::ptr::copy(src.add(from), dst.add(to), arrange.width) });
                 Ok(())
             }
             Step::Load { value, to, loc } => self.load(*value, to, loc),

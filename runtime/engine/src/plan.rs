@@ -37,7 +37,7 @@ pub struct Plan {
 impl Plan {
     /// Bytes of all constants that kernels read.
     pub fn constant_bytes(&self) -> usize {
-        self.flow.constants.iter().map(|t| t.bytes().len()).sum()
+        self.flow.constants.iter().map(|c| c.tensor.bytes().len()).sum()
     }
 
     /// Bytes of scratch that each worker has: those of the kernel that needs most, to the next cache line.

@@ -93,7 +93,7 @@ impl Artifact {
 }
 
 fn align(program: &mut Program) -> Result<(), ArtifactError> {
-    program.flow.constants.iter_mut().try_for_each(aligned)?;
+    program.flow.constants.iter_mut().try_for_each(|constant| aligned(&mut constant.tensor))?;
     program.bodies.iter_mut().try_for_each(|body| align(&mut body.program))
 }
 

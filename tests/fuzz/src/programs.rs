@@ -27,7 +27,7 @@ pub fn run(input: &[u8]) -> bool {
 pub fn seed(program: &Program) -> Option<Vec<u8>> {
     let mut program = program.clone();
     for constant in &mut program.flow.constants {
-        *constant = Tensor::zeros(constant.dtype(), constant.shape()).ok()?;
+        constant.tensor = Tensor::zeros(constant.tensor.dtype(), constant.tensor.shape()).ok()?;
     }
     let ProgramText { text, constants } = program.print();
     let small = constants.iter().all(|(_, t)| t.bytes().len() <= LARGEST);

@@ -23,7 +23,7 @@ impl Program {
             let tables = if reads[step.kernel] { self.constants_of(step) } else { vec![] };
             if proven.insert((step.kernel, tables.clone())) {
                 let contents: Vec<_> =
-                    tables.iter().map(|c| c.map(|(i, from)| &self.flow.constants[i].bytes()[from..])).collect();
+                    tables.iter().map(|c| c.map(|(i, from)| &self.flow.constants[i].tensor.bytes()[from..])).collect();
                 self.kernels[step.kernel].prove(&contents)?;
             }
         }

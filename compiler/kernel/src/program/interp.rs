@@ -109,6 +109,14 @@ impl Memory<'_> {
                 let moved = self.read(*src, *bytes)?.to_vec();
                 self.write(*dst, &moved)
             }
+            Step::Arrange(arrange) => {
+                let span = |bytes: Option<usize>| bytes.ok_or_else(|| InterpretError::Value("strides".to_owned()));
+                let from = self.read(arrange.src.0, span(arrange.src_bytes())?)?.to_vec();
+                let mut to = self.read(arrange.dst.0, span(arrange.dst_bytes())?)?.to_vec();
+                let width = arrange.width;
+                arrange.for_each(|src, dst| to[dst..][..width].copy_from_slice(&from[src..][..width]));
+                self.write(arrange.dst.0, &to)
+            }
             Step::Load { value, to, .. } => {
                 let value = self.values.get(*value).cloned().flatten();
                 let value = value.ok_or_else(|| InterpretError::Value("a slot is empty".to_owned()))?;
@@ -185,7 +193,9 @@ impl Memory<'_> {
     fn read(&self, at: BufRef, bytes: usize) -> Result<&[u8], InterpretError> {
         let all: &[u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
             Some(Place::Arena(begin)) => self.arena.get(begin..).unwrap_or_default(),
-            Some(Place::Constant(i)) => self.program.flow.constants.get(i).map(Tensor::bytes).unwrap_or_default(),
+            Some(Place::Constant(i)) => {
+                self.program.flow.constants.get(i).map(|c| c.tensor.bytes()).unwrap_or_default()
+            }
             Some(Place::Input(i)) => self.inputs.get(i).and_then(Option::as_ref).map(Tensor::bytes).unwrap_or_default(),
             Some(Place::Output(i)) => self.outputs.get(i).map(Vec::as_slice).unwrap_or_default(),
             None => &[],

@@ -7,6 +7,7 @@
 
 mod compact;
 mod interp;
+mod memory;
 mod parse;
 mod print;
 mod report;

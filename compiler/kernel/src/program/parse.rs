@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use optc_tensor::Tensor;
-use optc_types::steps::{BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{
+    Arrange, BufRef, Buffer, Constant, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored,
+};
 use optc_types::{Cursor, Feature, Features, HostText, ParseError, TensorType};
 
 use super::{Body, Program};
@@ -130,7 +132,11 @@ impl Parser<'_> {
             match word {
                 "const" => {
                     let (name, tensor) = self.constant()?;
-                    program.flow.constants.push(tensor.clone());
+                    self.cursor.expect("of")?;
+                    let of = self.cursor.string()?;
+                    self.cursor.expect("as")?;
+                    let recipe = self.cursor.string()?;
+                    program.flow.constants.push(Constant { of, recipe, tensor: tensor.clone() });
                     named.insert(name, tensor);
                 }
                 "data" => {
@@ -326,6 +332,15 @@ impl Parser<'_> {
                 self.cursor.expect("->")?;
                 Ok(Step::Copy { src, dst: self.at()?, bytes })
             }
+            "arrange" => {
+                let width = self.cursor.number()?;
+                let shape = self.list(|p| p.cursor.number())?;
+                let src = (self.at()?, self.list(|p| p.cursor.number())?);
+                self.cursor.expect("->")?;
+                let dst = (self.at()?, self.list(|p| p.cursor.number())?);
+                let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
+                Ok(Step::Arrange(Arrange { shape, width, src, dst, point, info: self.info()? }))
+            }
             "load" => {
                 let value = self.numbered("v")?;
                 self.cursor.expect("->")?;
@@ -349,10 +364,11 @@ impl Parser<'_> {
         let kernel = self.kernels.get(number);
         let kernel = kernel.ok_or_else(|| self.cursor.error(format!("there is no kernel k{number}")))?;
         let args = self.list(Parser::at)?;
+        let in_place = if self.cursor.eat("in_place") { Some(self.cursor.number()?) } else { None };
         let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
         let parallel = self.cursor.eat("parallel ");
         let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
-        Ok(KernelStep { kernel: number, args, tasks, scratch, parallel, point, info: self.info()? })
+        Ok(KernelStep { kernel: number, args, tasks, scratch, in_place, parallel, point, info: self.info()? })
     }
 
     /// Items between parentheses.
@@ -415,7 +431,7 @@ impl Parser<'_> {
     }
 }
 
-fn empty(target: Target) -> Program {
+pub(super) fn empty(target: Target) -> Program {
     let (kernels, hosts, bodies, report, points) = (vec![], vec![], vec![], vec![], vec![]);
     Program { target, flow: Flow::default(), kernels, hosts, bodies, report, points }
 }

@@ -25,7 +25,7 @@
 use std::fmt::{Debug, Display, Write};
 
 use optc_tensor::Tensor;
-use optc_types::steps::{BufRef, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{BufRef, Constant, Info, KernelStep, Place, Port, Slot, Step, Stored};
 use optc_types::{HostText, TensorType};
 
 use super::report_text::Line;
@@ -75,8 +75,8 @@ impl Printer {
 
     fn program(&mut self, p: &Program) {
         let _ = writeln!(self.text, "program for {} {{", p.target);
-        for tensor in &p.flow.constants {
-            self.constant("const", tensor);
+        for Constant { of, recipe, tensor } in &p.flow.constants {
+            self.constant("const", tensor, format_args!(" of {of:?} as {recipe:?}"));
         }
         for (word, ports) in [("input", &p.flow.inputs), ("output", &p.flow.outputs)] {
             for Port { name, ty, slot } in ports {
@@ -106,10 +106,10 @@ impl Printer {
     }
 
     /// Adds a constant; gives its name.
-    fn constant(&mut self, word: &str, tensor: &Tensor) -> String {
+    fn constant(&mut self, word: &str, tensor: &Tensor, more: impl Display) -> String {
         let name = format!("c{}", self.constants.len());
         let ty = TensorType::fixed(tensor.dtype(), tensor.shape());
-        self.line(format_args!("{word} {name} : {ty} #{:08x}", Program::checksum(tensor)));
+        self.line(format_args!("{word} {name} : {ty} #{:08x}{more}", Program::checksum(tensor)));
         self.constants.push((name.clone(), tensor.clone()));
         name
     }
@@ -117,7 +117,7 @@ impl Printer {
     fn host(&mut self, i: usize, host: &HostText) {
         let mut named = vec![];
         for (symbol, tensor) in &host.constants {
-            let name = self.constant("data", tensor);
+            let name = self.constant("data", tensor, "");
             named.push(format!("{symbol:?} = {name}"));
         }
         self.line(format_args!("host h{i} {:?} ({})", host.name, named.join(", ")));
@@ -141,6 +141,12 @@ impl Printer {
                 self.line(format_args!("run h{} ({operands}) -> ({results}){info}", step.host));
             }
             Step::Copy { src, dst, bytes } => self.line(format_args!("copy {bytes} {} -> {}", at(*src), at(*dst))),
+            Step::Arrange(a) => {
+                let place = |(b, strides): &(BufRef, Vec<i64>)| format!("{} {}", at(*b), list(strides));
+                let point = a.point.map_or_else(String::new, |p| format!(" point p{p}"));
+                let (shape, src, dst, info) = (list(&a.shape), place(&a.src), place(&a.dst), info(&a.info));
+                self.line(format_args!("arrange {} {shape} {src} -> {dst}{point}{info}", a.width));
+            }
             Step::Load { value, to, loc } => self.line(format_args!("load v{value} -> {} loc {loc:?}", stored(to))),
             Step::Check { indices, extent, loc } => {
                 self.line(format_args!("check {} below {extent} loc {loc:?}", stored(indices)));
@@ -151,9 +157,15 @@ impl Printer {
     /// The numbers of tasks and bytes of scratch are the kernel's.
     fn call(&mut self, step: &KernelStep) {
         let args: Vec<_> = step.args.iter().map(|&a| at(a)).collect();
+        let in_place = step.in_place.map_or_else(String::new, |arg| format!(" in_place {arg}"));
         let point = step.point.map_or_else(String::new, |p| format!(" point p{p}"));
         let parallel = if step.parallel { " parallel" } else { "" };
-        self.line(format_args!("call k{} ({}){point}{parallel}{}", step.kernel, args.join(", "), info(&step.info)));
+        self.line(format_args!(
+            "call k{} ({}){in_place}{point}{parallel}{}",
+            step.kernel,
+            args.join(", "),
+            info(&step.info)
+        ));
     }
 
     fn optional(&mut self, slot: &Option<Slot>) -> String {
@@ -164,7 +176,7 @@ impl Printer {
         match slot {
             Slot::Buffer(s) => stored(s),
             Slot::Value(v) => format!("v{v}"),
-            Slot::Constant(tensor) => self.constant("data", tensor),
+            Slot::Constant(tensor) => self.constant("data", tensor, ""),
         }
     }
 }

@@ -7,8 +7,8 @@
 //!   input or output.
 //! - (P4) Constants and inputs are not written.
 //! - (P5) Buffers and slots are written before they are read.
-//! - (P6) Buffers of the arena that are needed at once do not overlap; but the result of a step may have the place of
-//!   an operand, whole, that nobody needs after it.
+//! - (P6) Buffers of the arena that are needed at once do not overlap; but the result of a kernel may have the place of
+//!   an operand, whole, that nobody needs after it, where the step says that it is computed in place.
 //! - (P7) What a kernel reads and writes is [proven](crate::BoundsError) to lie in the buffers and the scratch that it
 //!   declares, with the constants that it is called with.
 //! - (P8) A body is that of a region of a host op, the only one, and well formed for the same target.
@@ -103,7 +103,7 @@ impl Program {
         let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(Stored::bytes);
         let fits = match buffer.place {
             Place::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.flow.arena_bytes),
-            Place::Constant(i) => self.flow.constants.get(i).is_some_and(|t| t.bytes().len() == buffer.bytes),
+            Place::Constant(i) => self.flow.constants.get(i).is_some_and(|c| c.tensor.bytes().len() == buffer.bytes),
             Place::Input(i) => of(&self.flow.inputs, i) == Some(buffer.bytes),
             Place::Output(i) => of(&self.flow.outputs, i) == Some(buffer.bytes),
         };
@@ -179,6 +179,13 @@ impl Check<'_> {
             Step::Copy { src, dst, bytes } => {
                 self.bytes(*src, *bytes, i, Use::Read)?;
                 self.bytes(*dst, *bytes, i, Use::Written)
+            }
+            Step::Arrange(arrange) => {
+                let (Some(from), Some(to)) = (arrange.src_bytes(), arrange.dst_bytes()) else {
+                    return self.error("P3", "its strides lead out of memory, or are not one for each dim");
+                };
+                self.bytes(arrange.src.0, from, i, Use::Read)?;
+                self.bytes(arrange.dst.0, to, i, Use::Written)
             }
             Step::Load { value, to, .. } => {
                 self.slot(&Slot::Value(*value), i, Use::Read)?;
@@ -291,7 +298,11 @@ fn apart(program: &Program, lives: &[Life]) -> Result<(), ProgramError> {
         let inside = tenants.range(begin..end).map(|(at, _)| *at);
         for at in inside.chain(before).collect::<Vec<_>>() {
             let Some(tenant) = tenants.remove(&at) else { continue };
-            let in_place = tenant.last == first && (at, tenant.end) == (begin, end);
+            let shared = match program.flow.steps.get(first) {
+                Some(Step::Kernel(step)) => step.shares() == Some((tenant.buffer, b)),
+                _ => false,
+            };
+            let in_place = shared && tenant.last == first && (at, tenant.end) == (begin, end);
             if tenant.last >= first && !in_place {
                 let reason = format!("it overlaps buffer {} in step {first}", tenant.buffer);
                 return Err(error("P6", format!("buffer {b}"), reason));

@@ -54,9 +54,14 @@ pub struct Movement {
     pub pieces: Vec<Piece>,
 }
 
+/// What kernels that move elements of so many bytes are called.
+pub fn name(width: usize) -> String {
+    format!("move_{}", 8 * width)
+}
+
 /// Builds the kernel. Buffers: the sources, then the destination.
 pub fn movement(m: &Movement, isa: &Isa) -> Kernel {
-    let mut kernel = Kernel::new(format!("move_{}", 8 * m.width), 0);
+    let mut kernel = Kernel::new(name(m.width), 0);
     let sources: Vec<_> =
         m.sources.iter().enumerate().map(|(i, &n)| kernel.buf(format!("src{i}"), n, Access::Read)).collect();
     let written: usize = m.pieces.iter().map(|p| p.shape.iter().product::<usize>() * m.width).sum();

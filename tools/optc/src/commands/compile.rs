@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use optc::{Compiler, NativeCode, ProgramText, Saved};
+use optc::{Compiler, NativeCode, Options, ProgramText, Saved};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -22,6 +22,8 @@ enum Emit {
     Artifact,
     /// The program as text, its constants beside it in a `.npz`: for any instruction set, whatever this machine has
     Program,
+    /// The same before its last rewrites: copies into other layouts are no kernels yet, buffers share no memory
+    Draft,
 }
 
 /// Write a model as a `.optc` artifact, or its program as text
@@ -98,7 +100,7 @@ struct CompileReport {
 pub fn run(args: &Args, format: Format) -> Outcome {
     match args.emit {
         Emit::Artifact => artifact(args, format),
-        Emit::Program => program(args, format),
+        Emit::Program | Emit::Draft => program(args, format),
     }
 }
 
@@ -109,7 +111,7 @@ fn program(args: &Args, format: Format) -> Outcome {
     }
     let beside = text_form::constants_beside(output);
     args.model.files().writes(Some(output)).writes(beside.as_deref()).check()?;
-    let options = args.model.how.options(0)?;
+    let options = Options { draft: args.emit == Emit::Draft, ..args.model.how.options(0)? };
     let access = options.access();
     let compiler = Compiler::new(options);
     let program = match load::kind(model)? {

@@ -146,6 +146,7 @@ fn describe(step: &Step) -> (&'static str, Info) {
         Step::Copy { bytes, .. } => {
             ("copy", Info { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..Info::default() })
         }
+        Step::Arrange(arrange) => ("copy", arrange.info.clone()),
         Step::Check { indices, loc, .. } => {
             let bytes = indices.bytes() as f64;
             ("check", Info { name: "check indices".into(), loc: vec![loc.clone()], bytes, ..Info::default() })
