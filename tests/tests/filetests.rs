@@ -6,8 +6,8 @@
 //! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
 //! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
-//! - `lower [kernels] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
-//!   snapshot's, with or without its kernels, and its text reads back.
+//! - `lower [kernels|draft] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
+//!   snapshot's, with or without its kernels, or before its last rewrites, and its text reads back.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
 //!
@@ -81,7 +81,8 @@ fn code(text: &str) -> String {
 
 /// The program of a graph, for the portable target with the default caches, so that it is the same on every machine.
 fn program(text: &str, argument: &str) -> Result<String, String> {
-    let (kernels, pipeline) = argument.strip_prefix("kernels ").map_or((false, argument), |pipeline| (true, pipeline));
+    let how = argument.split_once(' ').filter(|(how, _)| ["kernels", "draft"].contains(how));
+    let (how, pipeline) = how.unwrap_or(("", argument));
     let mut graph = parse(text).map_err(|e| e.to_string())?;
     let passes = optc_passes::Pipeline::parse(pipeline).map_err(|e| e.to_string())?;
     let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
@@ -89,14 +90,15 @@ fn program(text: &str, argument: &str) -> Result<String, String> {
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
     let target = Target::of(isa);
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
+    let program =
+        lower(graph, &target, Options { draft: how == "draft", ..Options::default() }).map_err(|e| e.to_string())?;
     let printed = program.print();
     let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
     if read.map_err(|e| format!("{e}\n{}", printed.text))? != program {
         return Err(format!("read back it is another program:\n{}", printed.text));
     }
     let end = printed.text.find("\nkernel @").map_or(printed.text.len(), |at| at + 1);
-    Ok(if kernels { printed.text } else { printed.text[..end].to_owned() })
+    Ok(if how == "kernels" { printed.text } else { printed.text[..end].to_owned() })
 }
 
 fn check_roundtrip(text: &str) -> Result<(), String> {

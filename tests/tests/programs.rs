@@ -8,6 +8,7 @@ use optc_kernel::target::{Arch, ISAS};
 use optc_passes::{PassManager, Pipeline};
 use optc_tests::compare;
 use optc_tests::networks::{ALL, graph, picture, quantized};
+use optc_types::steps::Step;
 
 /// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized
 /// ones.
@@ -40,6 +41,17 @@ fn emitted(program: &Program) {
     assert!(!emitted.text.is_empty() && code(2).unwrap() == emitted);
 }
 
+/// A program before its last rewrites, read back: copies are no kernels, buffers share nothing.
+fn before_rewrites(draft: &Program, program: &Program) -> Program {
+    let copies = |program: &Program| program.flow.steps.iter().filter(|s| matches!(s, Step::Arrange(_))).count();
+    let moves = program.flow.steps.iter().filter(|s| matches!(s, Step::Kernel(k) if k.info.name.starts_with("move_")));
+    assert!(copies(draft) <= moves.count() && copies(program) == 0);
+    assert!(draft.flow.arena_bytes >= program.flow.arena_bytes && draft.flow.steps.len() == program.flow.steps.len());
+    let read = read_back(draft);
+    assert!(read == *draft);
+    read
+}
+
 fn check(name: &str, graph: &Graph, integers: Integers) {
     let inputs = [picture().unwrap()];
     for isa in ISAS {
@@ -47,7 +59,7 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
         let expected = optc_ir::run(&meant(graph, &options), &inputs).unwrap().remove(0);
         let program = Compiler::new(options.clone()).program(graph.clone()).unwrap();
         assert!(
-            Compiler::new(options).program(graph.clone()).unwrap() == program,
+            Compiler::new(options.clone()).program(graph.clone()).unwrap() == program,
             "{name}: made twice for {}",
             isa.name
         );
@@ -56,6 +68,10 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
         emitted(&read);
         assert!(read.hosts.is_empty(), "{name}: {:?}", read.hosts);
         let found = read.interpret(&inputs, &[]).unwrap().remove(0);
+        if isa.arch.is_none() {
+            let draft = Compiler::new(Options { draft: true, ..options.clone() }).program(graph.clone()).unwrap();
+            assert_eq!(before_rewrites(&draft, &program).interpret(&inputs, &[]).unwrap().remove(0), found, "{name}");
+        }
         match integers {
             Integers::Always => assert_eq!(found, expected, "{name} for {}", isa.name),
             Integers::Faster => {
@@ -97,5 +113,37 @@ fn no_fused_region_of_a_network_is_split() {
                 assert!(split.is_empty(), "{name} for {}: {split:?}", isa.name);
             }
         }
+    }
+}
+
+/// What a rewrite may get wrong is found by the verifier: bytes that are shared without leave, copies that leave a buffer.
+#[test]
+fn errors_in_rewrites_are_found() {
+    let text = "func @f(%x: tensor<2x3xf32>) {
+        %0 = math.relu %x : tensor<2x3xf32>
+        %1 = math.tanh %0 : tensor<2x3xf32>
+        %2 = tensor.transpose %1 {perm = [1, 0]} : tensor<3x2xf32>
+        return %2 as \"y\"
+    }";
+    let made = |draft: bool| {
+        let options = Options {
+            target: Some("portable".to_owned()),
+            passes: "infer-types".to_owned(),
+            draft,
+            ..Options::default()
+        };
+        Compiler::new(options).program(optc_ir::parse(text).unwrap()).unwrap().print().text
+    };
+    let refused = |text: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from} in {text}");
+        Program::parse(&text.replace(from, to), &[].into()).unwrap_err().to_string()
+    };
+    let (draft, program) = (made(true), made(false));
+    assert!(refused(&program, " in_place 0", "").contains("(P6)"));
+    for (from, to) in
+        [("(4, 12)", "(4, 1200)"), ("(4, 12)", "(4, -12)"), ("(4, 12)", "(4, 12, 0)"), ("arrange 4", "arrange 400")]
+    {
+        let error = refused(&draft, from, to);
+        assert!(error.contains("(P3)"), "{to}: {error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use optc_emit::LoadError;
+use optc_emit::{Backend, Native};
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::{Body, Program};
 use optc_kernel::target::Target;
@@ -247,8 +247,7 @@ impl Compiler {
 
 /// A program with the machine code of its kernels.
 fn native_code(program: Program) -> Result<NativeCode, Error> {
-    let code = optc_emit::machine_code(&program.all_kernels(), &program.target, cores()).map_err(LoadError::Emit)?;
-    Ok(NativeCode::new(program, code).map_err(|e| LoadError::Plan(e.into()))?)
+    Ok(Native { threads: cores() }.emit(program)?)
 }
 
 /// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.

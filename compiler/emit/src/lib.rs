@@ -9,13 +9,13 @@
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
 
-mod load;
+mod backend;
 mod nest;
 mod text;
 mod tile;
 mod x86;
 
-pub use load::{LoadError, load};
+pub use backend::{Backend, Jit, LoadError, Native, load};
 pub use optc_native::{Resolver, host};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};

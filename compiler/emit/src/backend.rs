@@ -1,0 +1,76 @@
+//! What programs become: a plan of this process, or machine code for an artifact. Objects and WebAssembly modules are
+//! further backends, over the same functions of a Cranelift module.
+
+use std::sync::Arc;
+
+use optc_kernel::program::Program;
+use optc_native::{NativeCode, Resolver};
+use optc_runtime::Plan;
+
+use super::{Code, EmitError, machine_code};
+
+/// Why a program could not be emitted.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A kernel could not be compiled.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The rest of it.
+    #[error(transparent)]
+    Plan(#[from] optc_native::LoadError),
+}
+
+/// Makes something that runs of a program, for the target that the program was made for.
+pub trait Backend {
+    /// What it makes.
+    type Output;
+
+    /// Emits a program.
+    ///
+    /// # Errors
+    /// The program is not well formed, a kernel is not proven to keep to its buffers, or the code generator refuses one.
+    fn emit(&self, program: Program) -> Result<Self::Output, LoadError>;
+}
+
+/// Compiles for this process: the target must be one that this machine is.
+pub struct Jit<'a> {
+    /// Threads that compile, at most.
+    pub threads: usize,
+    /// Makes the ops of the host.
+    pub resolve: &'a Resolver<'a>,
+}
+
+/// Compiles for an artifact: for any target, the same bytes everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Native {
+    /// Threads that compile, at most.
+    pub threads: usize,
+}
+
+impl Backend for Jit<'_> {
+    type Output = Plan;
+
+    fn emit(&self, program: Program) -> Result<Plan, LoadError> {
+        load(&program, self.threads, self.resolve)
+    }
+}
+
+impl Backend for Native {
+    type Output = NativeCode;
+
+    fn emit(&self, program: Program) -> Result<NativeCode, LoadError> {
+        let code = machine_code(&program.all_kernels(), &program.target, self.threads)?;
+        Ok(NativeCode::new(program, code).map_err(optc_native::LoadError::from)?)
+    }
+}
+
+/// A plan of a program that is still needed: what [`Jit`] does.
+///
+/// # Errors
+/// As [`Backend::emit`], or the resolver refuses an op.
+pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
+    let code = Code::compile_for(&program.all_kernels(), &program.target, threads)?; // verifies the kernels
+    let plan = optc_native::plan(program, Arc::new(code), resolve)?; // verifies the steps
+    program.verify_bounds().map_err(optc_native::LoadError::from)?;
+    Ok(plan)
+}
