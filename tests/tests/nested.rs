@@ -2,11 +2,10 @@
 //! machine code in an artifact as well.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use optc::{Access, Compiler, Options, Program, Tensor, Val};
-use optc_emit::load;
+use optc_emit::{Regions, load};
 use optc_ir::{Graph, HostCall, parse};
 use optc_native::Artifact;
 use optc_runtime::{Arena, Body, Executor, Plan, Pool};
@@ -73,9 +72,8 @@ impl Callable for Never {
 }
 
 /// Makes ops whose regions all have plans.
-fn compiled_only(host: &HostText, plans: Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> {
+fn compiled_only(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
     let pool = Arc::new(Pool::new(1).unwrap());
-    let plans: HashMap<_, _> = plans.into_iter().collect();
     HostCall::resolve(host, &|number, _| Arc::new(Body::new(plans[&number].clone(), pool.clone(), Arc::new(Never))))
 }
 
@@ -94,7 +92,7 @@ fn regions_with_static_types_are_programs() {
     for c in [true, false] {
         let expected = optc_ir::run(&graph(), &inputs(c)).unwrap();
         check(&run(load(&program, 2, &compiled_only).unwrap(), c), &expected);
-        let hosts: Vec<_> = read.hosts.iter().map(|host| resolve(host, vec![]).unwrap()).collect();
+        let hosts: Vec<_> = read.hosts.iter().map(|host| resolve(host, &Regions::new()).unwrap()).collect();
         check(&read.interpret(&inputs(c), &hosts).unwrap(), &expected);
     }
 }
@@ -131,7 +129,7 @@ fn values_of_other_types_do_without_the_program() {
     }
     let scan = program(Options::default()).bodies.pop().unwrap().program;
     let plan = load(&scan, 1, &resolve).unwrap();
-    let body = Body::new(plan, Arc::new(Pool::new(1).unwrap()), Arc::new(Echo));
+    let body = Body::new(Arc::new(plan), Arc::new(Pool::new(1).unwrap()), Arc::new(Echo));
     let row = |n: usize| Val::from(Tensor::from_slice(&[n], &vec![0.25f32; n]).unwrap());
     let sum = Tensor::from_slice(&[3], &[0.5f32; 3]).unwrap();
     assert_eq!(body.call(&[row(3), row(3)]).unwrap()[0], sum.into());

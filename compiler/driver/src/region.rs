@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use optc_ir::{Graph, HostCall, OpError, Type, Val};
-use optc_runtime::{Body, Plan, RunError};
+use optc_native::Regions;
+use optc_runtime::{Body, RunError};
 use optc_types::{Callable, HostOp, HostText};
 
 use crate::model::Settings;
@@ -32,17 +33,11 @@ impl std::fmt::Debug for Region {
 
 /// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and
 /// are compiled at their first call for others.
-pub(crate) fn resolve(
-    host: &HostText,
-    plans: Vec<(usize, Plan)>,
-    settings: &Arc<Settings>,
-) -> Result<Arc<dyn HostOp>, String> {
-    let plans = Mutex::new(plans);
+pub(crate) fn resolve(host: &HostText, plans: &Regions, settings: &Arc<Settings>) -> Result<Arc<dyn HostOp>, String> {
     HostCall::resolve(host, &|number, region| {
         let dynamic = Region::shared(region, settings.clone());
-        let mut plans = plans.lock().unwrap_or_else(PoisonError::into_inner);
-        match plans.iter().position(|(of, _)| *of == number) {
-            Some(i) => Arc::new(Body::new(plans.swap_remove(i).1, settings.pool.clone(), dynamic)),
+        match plans.get(&number) {
+            Some(plan) => Arc::new(Body::new(plan.clone(), settings.pool.clone(), dynamic)),
             None => dynamic,
         }
     })

@@ -1,9 +1,8 @@
 //! Whole plans whose buffers lie between inaccessible pages, each by itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use optc_emit::{LoadError, load};
+use optc_emit::{LoadError, Regions, load};
 use optc_ir::{HostCall, Val};
 use optc_kernel::program::Program;
 use optc_runtime::plan::{Place, Plan};
@@ -41,9 +40,8 @@ pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
 /// # Errors
 ///
 /// The text is no op.
-pub fn resolve(host: &HostText, plans: Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> {
+pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
     let pool = Arc::new(Pool::new(1).map_err(|e| e.to_string())?);
-    let plans: HashMap<_, _> = plans.into_iter().collect();
     HostCall::resolve(host, &|number, region| match plans.get(&number) {
         Some(plan) => Arc::new(Body::new(plan.clone(), pool.clone(), Arc::new(region))),
         None => Arc::new(region),

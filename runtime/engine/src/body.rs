@@ -18,8 +18,8 @@ pub struct Body {
 
 impl Body {
     /// A region with this plan.
-    pub fn new(plan: Plan, pool: Arc<Pool>, otherwise: Arc<dyn Callable>) -> Body {
-        Body { plan: Arc::new(plan), pool, otherwise, free: Mutex::default() }
+    pub fn new(plan: Arc<Plan>, pool: Arc<Pool>, otherwise: Arc<dyn Callable>) -> Body {
+        Body { plan, pool, otherwise, free: Mutex::default() }
     }
 
     /// Whether the plan takes these values.

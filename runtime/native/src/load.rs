@@ -1,5 +1,6 @@
 //! From a program and the code of its kernels to a plan.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use optc_kernel::program::{Program, ProgramError};
@@ -29,13 +30,16 @@ pub enum LoadError {
 
 /// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some;
 /// or says what is wrong with the text.
-pub type Resolver<'a> = dyn Fn(&HostText, Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> + 'a;
+pub type Resolver<'a> = dyn Fn(&HostText, &Regions) -> Result<Arc<dyn HostOp>, String> + 'a;
+
+/// Plans of an op's regions, by their numbers.
+pub type Regions = HashMap<usize, Arc<Plan>>;
 
 /// The resolver of whoever has no ops of the host.
 ///
 /// # Errors
 /// Always.
-pub fn no_host_ops(host: &HostText, _: Vec<(usize, Plan)>) -> Result<Arc<dyn HostOp>, String> {
+pub fn no_host_ops(host: &HostText, _: &Regions) -> Result<Arc<dyn HostOp>, String> {
     Err(format!("`{}` was not linked", host.name))
 }
 
@@ -58,14 +62,14 @@ fn plan_at(
 ) -> Result<Plan, LoadError> {
     let own = Part { code: code.clone(), first: *next };
     *next += program.kernels.len();
-    let mut bodies: Vec<Vec<(usize, Plan)>> = program.hosts.iter().map(|_| vec![]).collect();
+    let mut bodies: Vec<Regions> = program.hosts.iter().map(|_| Regions::new()).collect();
     for body in &program.bodies {
-        bodies[body.host].push((body.region, plan_at(&body.program, code, next, resolve)?));
+        bodies[body.host].insert(body.region, Arc::new(plan_at(&body.program, code, next, resolve)?));
     }
-    let host = |(host, bodies): (&HostText, _)| {
-        resolve(host, bodies).map_err(|reason| LoadError::Host { op: host.name.clone(), reason })
+    let host = |(host, regions): (&HostText, &Regions)| {
+        resolve(host, regions).map_err(|reason| LoadError::Host { op: host.name.clone(), reason })
     };
-    let hosts = program.hosts.iter().zip(bodies).map(host).collect::<Result<_, _>>()?;
+    let hosts = program.hosts.iter().zip(&bodies).map(host).collect::<Result<_, _>>()?;
     Ok(Plan { flow: program.flow.clone(), hosts, code: Arc::new(own) })
 }
 
