@@ -22,13 +22,13 @@
 //! their number, in the order in which they stand. Constants that buffers show are `const`, those of ports and host ops
 //! `data`; their bytes come beside the text, here are types and checksums.
 
-use std::fmt::{Debug, Display, Write};
+use std::fmt::{Display, Write};
 
 use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, Constant, Info, KernelStep, Place, Port, Slot, Step, Stored};
 use optc_types::{HostText, TensorType};
 
-use super::report_text::Line;
+use super::report_text::{Line, list};
 use super::{Program, ProgramText};
 use crate::program::Point;
 
@@ -179,11 +179,6 @@ impl Printer {
             Slot::Constant(tensor) => self.constant("data", tensor, ""),
         }
     }
-}
-
-pub(super) fn list(items: &[impl Debug]) -> String {
-    let items: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
-    format!("({})", items.join(", "))
 }
 
 fn at(at: BufRef) -> String {

@@ -1,11 +1,10 @@
 //! Lines that tell what became of a node, as text and back.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Debug, Display};
 
 use optc_types::{Numbers, Product};
 
 use super::parse::{Parser, Result_};
-use super::print::list;
 use super::{Choice, Decision, Filtered, NodeReport};
 
 /// What is multiplied, in words.
@@ -54,6 +53,12 @@ fn product(p: &Product, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " depthwise")?;
     }
     p.three_by_three.map_or(Ok(()), |[n, h, w]| write!(f, " image {n} {h} {w}"))
+}
+
+/// Items between parentheses.
+pub(super) fn list(items: &[impl Debug]) -> String {
+    let items: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
+    format!("({})", items.join(", "))
 }
 
 impl Parser<'_> {

@@ -1,31 +1,11 @@
-//! Intel's matrix registers. Matrices multiply bytes at four times the rate of vectors, and bfloat16 at 9.8 times that of FMAs
-//! (of hand-written prototypes); all else is as in `avx512_bf16`.
+//! Intel's matrix registers. Matrices multiply bytes at four times the rate of vectors, and bfloat16 at 9.8 times that of
+//! FMAs (of hand-written prototypes); all else is as without them.
 
-use super::{Blocks, Figures, Row};
+use super::{Figures, Row, avx512_bf16};
 
 /// See the module.
 pub(super) const ROW: Row = Row {
     isa: "amx",
     measured_on: None,
-    figures: Figures {
-        f32: 136_000,
-        int8: 2_140_000,
-        bf16: 1_330_000,
-        staged: 89_000,
-        rounded: 39_700,
-        copied: 46_400,
-        filtered: 65_600,
-        weights: 36_000,
-        sparse: [
-            Blocks { int8: false, rows: 4, cols: 1, call: 3_670, block: 1_090 },
-            Blocks { int8: false, rows: 2, cols: 1, call: 2_060, block: 1_260 },
-            Blocks { int8: false, rows: 1, cols: 1, call: 2_460, block: 1_920 },
-            Blocks { int8: true, rows: 4, cols: 1, call: 2_670, block: 839 },
-            Blocks { int8: true, rows: 2, cols: 1, call: 2_580, block: 1_040 },
-            Blocks { int8: true, rows: 1, cols: 1, call: 1_900, block: 1_600 },
-            Blocks { int8: true, rows: 4, cols: 4, call: 2_760, block: 2_390 },
-            Blocks { int8: true, rows: 2, cols: 4, call: 2_790, block: 2_620 },
-            Blocks { int8: true, rows: 1, cols: 4, call: 2_270, block: 3_270 },
-        ],
-    },
+    figures: Figures { int8: 2_140_000, bf16: 1_330_000, ..avx512_bf16::ROW.figures },
 };
