@@ -9,6 +9,7 @@
  * - A null pointer where one is not allowed is OPTC_STATUS_USAGE, never a crash. Pointers must otherwise be valid.
  * - What a function named `..._new` or `optc_compile_...` gives belongs to the caller, who frees it with the matching
  *   `..._free`. All other pointers are borrowed; each function says how long they are good.
+ * - `size` of a struct of options is its sizeof: hosts and libraries of different versions understand each other.
  * - A model can be used by many threads at once. A session is used by one thread at a time, but not always the same one.
  */
 
@@ -162,9 +163,14 @@ typedef struct OptcShape {
 } OptcShape;
 
 /**
- * How a model is compiled and run. All zeros are the defaults, but for `threads`.
+ * How a model is compiled and run. All zeros are the defaults, but for `size` and `threads`.
  */
 typedef struct OptcOptions {
+    /**
+     * `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for those;
+     * one that knows fewer refuses those that it does not know, unless they are zeros.
+     */
+    size_t size;
     /**
      * Threads that run the model; 0 for as many as the machine has cores.
      */
@@ -334,6 +340,22 @@ enum OptcStatus optc_model_input(const struct OptcModel *model, size_t index, st
  * `model` is null or a model, `port` may be written.
  */
 enum OptcStatus optc_model_output(const struct OptcModel *model, size_t index, struct OptcPort *port);
+
+/**
+ * The index of the input called `name` (UTF-8) in `*index`. From any thread.
+ *
+ * # Safety
+ * `model` is null or a model, `name` is a string, `index` may be written.
+ */
+enum OptcStatus optc_model_find_input(const struct OptcModel *model, const char *name, size_t *index);
+
+/**
+ * The index of the output called `name` (UTF-8) in `*index`. From any thread.
+ *
+ * # Safety
+ * `model` is null or a model, `name` is a string, `index` may be written.
+ */
+enum OptcStatus optc_model_find_output(const struct OptcModel *model, const char *name, size_t *index);
 
 /**
  * Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model is

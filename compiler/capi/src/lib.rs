@@ -5,6 +5,8 @@
 //! shapes; that they point at what they claim to is the host's part.
 
 mod error;
+#[cfg(test)]
+mod layout;
 mod model;
 mod options;
 mod session;
@@ -12,8 +14,8 @@ mod types;
 
 pub use error::{OptcStatus, optc_last_error};
 pub use model::{
-    OptcModel, OptcPort, optc_compile_bytes, optc_compile_file, optc_model_free, optc_model_input,
-    optc_model_input_count, optc_model_output, optc_model_output_count,
+    OptcModel, OptcPort, optc_compile_bytes, optc_compile_file, optc_model_find_input, optc_model_find_output,
+    optc_model_free, optc_model_input, optc_model_input_count, optc_model_output, optc_model_output_count,
 };
 pub use options::{OptcOptions, OptcShape};
 pub use session::{

@@ -170,6 +170,46 @@ pub unsafe extern "C" fn optc_model_output(model: *const OptcModel, index: usize
     guarded(|| unsafe { describe(&shared(model, "model")?.outputs, index, port) })
 }
 
+/// The index of the input called `name` (UTF-8) in `*index`. From any thread.
+///
+/// # Safety
+/// `model` is null or a model, `name` is a string, `index` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn optc_model_find_input(
+    model: *const OptcModel,
+    name: *const c_char,
+    index: *mut usize,
+) -> OptcStatus {
+    // SAFETY: the host vouches for its pointers.
+    guarded(|| unsafe { find(&shared(model, "model")?.inputs, "input", name, index) })
+}
+
+/// The index of the output called `name` (UTF-8) in `*index`. From any thread.
+///
+/// # Safety
+/// `model` is null or a model, `name` is a string, `index` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn optc_model_find_output(
+    model: *const OptcModel,
+    name: *const c_char,
+    index: *mut usize,
+) -> OptcStatus {
+    // SAFETY: the host vouches for its pointers.
+    guarded(|| unsafe { find(&shared(model, "model")?.outputs, "output", name, index) })
+}
+
+/// # Safety
+/// `name` is null or a string, `place` is null or may be written.
+unsafe fn find(ports: &[Port], what: &str, name: *const c_char, place: *mut usize) -> Result<(), Failure> {
+    // SAFETY: the caller vouches for the string.
+    let name = unsafe { string(name, "name") }?;
+    let at = ports.iter().position(|port| port.name.to_bytes() == name.as_bytes());
+    let known = || ports.iter().map(|port| port.name.to_string_lossy()).collect::<Vec<_>>().join(", ");
+    let at = at.ok_or_else(|| Failure::usage(format!("there is no {what} `{name}`; there are {}", known())))?;
+    // SAFETY: the caller vouches for the place.
+    unsafe { give(place, || at, "index") }
+}
+
 /// # Safety
 /// `place` is null or may be written.
 unsafe fn describe(ports: &[Port], index: usize, place: *mut OptcPort) -> Result<(), Failure> {

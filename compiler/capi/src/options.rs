@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use driver::{Compiler, Memory, Options};
 
-use crate::error::{Failure, array, shared, string};
+use crate::error::{Failure, array, string};
 
 /// The shape that an input with open dims is to have.
 #[repr(C)]
@@ -19,10 +19,13 @@ pub struct OptcShape {
     pub rank: usize,
 }
 
-/// How a model is compiled and run. All zeros are the defaults, but for `threads`.
+/// How a model is compiled and run. All zeros are the defaults, but for `size` and `threads`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct OptcOptions {
+    /// `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for those;
+    /// one that knows fewer refuses those that it does not know, unless they are zeros.
+    pub size: usize,
     /// Threads that run the model; 0 for as many as the machine has cores.
     pub threads: usize,
     /// The pipeline: a named one (`O0` to `O3`) or a list of passes; null for `O2`.
@@ -47,17 +50,47 @@ pub struct OptcOptions {
     pub trust: c_int,
 }
 
+/// What this library knows of the options of a host that may have been compiled with another version's header.
+///
+/// # Safety
+/// `options` points at as many bytes as it says in `size`.
+unsafe fn known(options: *const OptcOptions) -> Result<OptcOptions, Failure> {
+    const OWN: usize = size_of::<OptcOptions>();
+    if !options.is_aligned() {
+        return Err(Failure::usage("`options` is misaligned"));
+    }
+    // SAFETY: the caller vouches for the first member.
+    let size = unsafe { options.cast::<usize>().read() };
+    if !(FIRST..=MOST).contains(&size) {
+        return Err(Failure::usage(format!("`options.size` is {size}: set it to sizeof(OptcOptions)")));
+    }
+    // SAFETY: the caller vouches for `size` bytes.
+    let bytes = unsafe { array(options.cast::<u8>(), size, "options") }?;
+    if bytes.iter().skip(OWN).any(|&byte| byte != 0) {
+        return Err(Failure::usage("`options` says what this version of the library does not know"));
+    }
+    let mut all = [0u8; OWN];
+    all[..size.min(OWN)].copy_from_slice(&bytes[..size.min(OWN)]);
+    // SAFETY: any bytes are options: integers and pointers, which are not looked at here.
+    Ok(unsafe { all.as_ptr().cast::<OptcOptions>().read_unaligned() })
+}
+
+/// The options of the first version with `size`: those before `trust` are in all versions.
+const FIRST: usize = std::mem::offset_of!(OptcOptions, trust) + size_of::<c_int>();
+/// No version will have more.
+const MOST: usize = 1 << 16;
+
 /// A compiler with these options; null stands for the defaults, with one thread.
 ///
 /// # Safety
-/// All pointers are null or good for the call.
+/// `options` is null or points at as many bytes as it says; all pointers in it are null or good for the call.
 pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, Failure> {
     let mut chosen = Options::default();
     if options.is_null() {
         return Ok(Compiler::new(chosen));
     }
-    // SAFETY: not null; the caller vouches for the pointer and for those in it.
-    let options = unsafe { shared(options, "options") }?;
+    // SAFETY: not null; the caller vouches for the pointer.
+    let options = unsafe { known(options) }?;
     chosen.threads = options.threads;
     if options.memory_limit > 0 {
         chosen.memory = Memory::with_limit(options.memory_limit);

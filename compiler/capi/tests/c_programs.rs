@@ -76,7 +76,7 @@ fn the_header_lists_every_source_file() {
     let files = std::fs::read_dir(here().join("src")).unwrap();
     let mut files: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["error.rs", "lib.rs", "model.rs", "options.rs", "session.rs", "types.rs"]);
+    assert_eq!(files, ["error.rs", "layout.rs", "lib.rs", "model.rs", "options.rs", "session.rs", "types.rs"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     OptcModel *model;
     OptcSession *session;
     OptcTensor tensor;
-    OptcOptions options = {.threads = 1, .copy = 1};
+    OptcOptions options = {.size = sizeof(OptcOptions), .threads = 1, .copy = 1};
     assert(optc_compile_file(argv[1], &options, &model) == OPTC_STATUS_OK);
     FILE *file = fopen(argv[1], "w"); /* in place: a model that is mapped would end the process */
     assert(file && fclose(file) == 0);

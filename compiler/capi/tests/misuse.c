@@ -29,6 +29,10 @@ static void compile_errors(const char *path) {
     fails(optc_compile_bytes((const uint8_t *)"abc", 3, NULL, &model), OPTC_STATUS_BAD_MODEL, "");
 
     OptcOptions options = {0};
+    fails(optc_compile_file(path, &options, &model), OPTC_STATUS_USAGE, "set it to sizeof(OptcOptions)");
+    options.size = (size_t)-1;
+    fails(optc_compile_file(path, &options, &model), OPTC_STATUS_USAGE, "set it to sizeof(OptcOptions)");
+    options.size = sizeof options;
     options.passes = "no-such-pass";
     fails(optc_compile_file(path, &options, &model), OPTC_STATUS_USAGE, "no-such-pass");
     options.passes = NULL;
@@ -41,6 +45,29 @@ static void compile_errors(const char *path) {
     options.shapes = &shape;
     fails(optc_compile_file(path, &options, &model), OPTC_STATUS_USAGE, "nothing");
     assert(model == NULL);
+}
+
+/* Options of a header that is newer than the library: fine while what is new is left alone. */
+static void options_that_grow(const char *path) {
+    struct {
+        OptcOptions known;
+        size_t more;
+    } options = {.known = {.size = sizeof options, .threads = 1}};
+    OptcModel *model = NULL;
+    assert(optc_compile_file(path, &options.known, &model) == OPTC_STATUS_OK);
+    optc_model_free(model);
+    options.more = 1;
+    fails(optc_compile_file(path, &options.known, &model), OPTC_STATUS_USAGE, "this version of the library does not know");
+}
+
+static void names(const OptcModel *model) {
+    size_t index = 7;
+    assert(optc_model_find_input(model, "input", &index) == OPTC_STATUS_OK && index == 0);
+    assert(optc_model_find_output(model, "logits", &index) == OPTC_STATUS_OK && index == 0);
+    fails(optc_model_find_input(model, "logits", &index), OPTC_STATUS_USAGE, "no input `logits`; there are input");
+    fails(optc_model_find_output(model, NULL, &index), OPTC_STATUS_USAGE, "`name` is null");
+    fails(optc_model_find_output(model, "logits", NULL), OPTC_STATUS_USAGE, "`index` is null");
+    fails(optc_model_find_input(NULL, "input", &index), OPTC_STATUS_USAGE, "`model` is null");
 }
 
 static void run_errors(OptcSession *session) {
@@ -72,11 +99,12 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     assert(strlen(optc_version()) > 0 && strlen(optc_last_error()) == 0);
     compile_errors(argv[1]);
+    options_that_grow(argv[1]);
 
     OptcModel *model;
     OptcPort port;
     OptcSession *session;
-    OptcOptions options = {.threads = 2, .passes = "O1"};
+    OptcOptions options = {.size = sizeof(OptcOptions), .threads = 2, .passes = "O1"};
     assert(optc_compile_file(argv[1], &options, &model) == OPTC_STATUS_OK);
     assert(optc_model_input_count(model) == 1 && optc_model_output_count(model) == 1);
     assert(optc_model_input_count(NULL) == 0 && optc_model_output_count(NULL) == 0);
@@ -89,6 +117,7 @@ int main(int argc, char **argv) {
     fails(optc_session_new(NULL, &session), OPTC_STATUS_USAGE, "`model` is null");
     fails(optc_session_new(model, NULL), OPTC_STATUS_USAGE, "`session` is null");
 
+    names(model);
     assert(optc_session_new(model, &session) == OPTC_STATUS_OK);
     optc_model_free(model); /* the session keeps what it needs */
     run_errors(session);

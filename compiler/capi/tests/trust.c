@@ -13,7 +13,7 @@ static void print(const char *path, int trust) {
     OptcModel *model;
     OptcSession *session;
     OptcTensor tensor;
-    OptcOptions options = {.threads = 1, .trust = trust};
+    OptcOptions options = {.size = sizeof(OptcOptions), .threads = 1, .trust = trust};
     assert(optc_compile_file(path, &options, &model) == OPTC_STATUS_OK);
     assert(optc_session_new(model, &session) == OPTC_STATUS_OK);
     assert(optc_session_set_input(session, 0, OPTC_DTYPE_F32, DIMS, 4, (const uint8_t *)PIXELS, sizeof PIXELS) == OPTC_STATUS_OK);
