@@ -49,6 +49,8 @@ pub struct AssignLayout {
 
 impl Pass for AssignLayout {
     const NAME: &'static str = "assign-layout";
+    const SUMMARY: &'static str = "choose layouts for the fewest bytes moved: `{to=nhwc}`, or `{to=plain}` to forget \
+        them";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<AssignLayout, OptionError> {

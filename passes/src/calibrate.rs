@@ -46,6 +46,8 @@ pub struct Calibrate {
 
 impl Pass for Calibrate {
     const NAME: &'static str = "calibrate";
+    const SUMMARY: &'static str = "give marks the ranges of their values on seeded inputs: \
+        `{method=percentile,percentile=99.9,samples=4}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.1 };
 
     fn from_options(options: &mut Options) -> Result<Calibrate, OptionError> {

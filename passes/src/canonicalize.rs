@@ -68,6 +68,7 @@ static RULES: &[Rule] = &[
 
 impl Pass for Canonicalize {
     const NAME: &'static str = "canonicalize";
+    const SUMMARY: &'static str = "choose one spelling: drop identities, merge chains, constants to the right";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<Canonicalize, OptionError> {

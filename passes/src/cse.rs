@@ -31,6 +31,7 @@ pub struct Cse;
 
 impl Pass for Cse {
     const NAME: &'static str = "cse";
+    const SUMMARY: &'static str = "compute equal things once";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<Cse, OptionError> {

@@ -23,6 +23,7 @@ pub struct Dce;
 
 impl Pass for Dce {
     const NAME: &'static str = "dce";
+    const SUMMARY: &'static str = "drop what no output needs";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<Dce, OptionError> {

@@ -48,6 +48,7 @@ static RULES: &[Rule] = &[
 
 impl Pass for FoldBatchNorm {
     const NAME: &'static str = "fold-batch-norm";
+    const SUMMARY: &'static str = "put factors and summands per channel into weights and biases";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
     fn from_options(_: &mut Options) -> Result<FoldBatchNorm, OptionError> {

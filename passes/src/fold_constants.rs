@@ -47,6 +47,7 @@ pub struct FoldConstants {
 
 impl Pass for FoldConstants {
     const NAME: &'static str = "fold-constants";
+    const SUMMARY: &'static str = "compute now what depends on constants and known shapes alone";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<FoldConstants, OptionError> {

@@ -70,6 +70,8 @@ static RULES: &[Rule] = &[
 
 impl Pass for FoldQuant {
     const NAME: &'static str = "fold-quant";
+    const SUMMARY: &'static str = "compute with integers what stands between quantizations, or only split fake ones: \
+        `{to=pairs}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.02 };
 
     fn from_options(options: &mut Options) -> Result<FoldQuant, OptionError> {

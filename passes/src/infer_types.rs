@@ -22,6 +22,7 @@ pub struct InferTypes;
 
 impl Pass for InferTypes {
     const NAME: &'static str = "infer-types";
+    const SUMMARY: &'static str = "recompute every type from the inputs' types and the constants";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<InferTypes, OptionError> {

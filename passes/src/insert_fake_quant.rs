@@ -122,6 +122,7 @@ fn stored_summand(g: &Graph, add: NodeId, quantized: &dyn Fn(NodeId) -> bool) ->
 
 impl Pass for InsertFakeQuant {
     const NAME: &'static str = "insert-fake-quant";
+    const SUMMARY: &'static str = "mark what products read for quantization: `{skip=conv1|fc}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.05 };
 
     fn from_options(options: &mut Options) -> Result<InsertFakeQuant, OptionError> {

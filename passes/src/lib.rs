@@ -1,8 +1,8 @@
 //! Rewrites of the graph, and the manager that runs them.
 //!
 //! A [`Pipeline`] is a list of passes, written as text: `infer-types,fold-constants,dce`. [`PassManager`] runs it, times
-//! each pass, counts its rewrites and checks it where asked. [`list()`] names all passes, [`PIPELINES`] the named
-//! pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They never read files.
+//! each pass, counts its rewrites and checks it where asked. A [`Registry`] names all passes, yours among them, and the
+//! named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They never read files.
 #![forbid(unsafe_code)]
 
 mod assign_layout;
@@ -17,7 +17,6 @@ mod fuse;
 mod infer_types;
 pub mod insert_fake_quant;
 mod layer;
-mod list;
 pub mod machine;
 mod manager;
 mod matching;
@@ -25,23 +24,25 @@ mod pass;
 mod pipeline;
 mod prune;
 mod recompose;
+mod registry;
 mod rewrite;
 mod schedule;
 pub mod seeded;
 mod simplify_algebra;
 mod specialize_shapes;
+pub mod testing;
 mod to_bcsr;
 mod to_bf16;
 mod weighted;
 
 pub use layer::Layer;
-pub use list::{PassInfo, list};
-pub use manager::{Failed, PassManager, PassOptions, PassReport, Report, VerifyEach, run_on_text};
+pub use manager::{Failed, PassManager, PassOptions, PassReport, Report, VerifyEach};
 pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};
 pub use pipeline::{Named, PIPELINES, Pipeline};
 pub use prune::{
     Block, Budget, Calibration, LayerReport, PruneError, PruneOptions, Run, Runner, Saliency, Spare, Verdict, prune,
 };
+pub use registry::{PassInfo, Registry};
 pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};
 pub use specialize_shapes::{parse_shape, specialize};
 pub use to_bf16::pipeline as bf16_pipeline;

@@ -168,21 +168,3 @@ impl PassManager {
 fn pruned_elements(g: &Graph) -> i64 {
     g.ids().flat_map(|id| g.node(id).operands.iter().flatten()).map(|&v| pruned(g, v)).sum()
 }
-
-/// Parses `text`, runs the pipeline `passes` on it with every check, and prints the result: what tests of passes,
-/// those of other people included, take snapshots of.
-///
-/// # Errors
-/// The text does not parse or verify, or the pipeline fails.
-pub fn run_on_text(text: &str, passes: &str) -> Result<String, String> {
-    let mut graph = optc_ir::parse(text).map_err(|e| e.to_string())?;
-    let failures = verify(&graph);
-    if !failures.is_empty() {
-        let list: Vec<String> = failures.into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
-        return Err(list.join("\n"));
-    }
-    let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
-    let options = PassOptions { verify_each: VerifyEach::Numerics, ..PassOptions::default() };
-    PassManager::new(options).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
-    Ok(print(&graph).text)
-}

@@ -10,10 +10,13 @@ use crate::machine::{Change, Machine, Numbers, Reference};
 
 /// A rewrite of the whole graph.
 ///
-/// To add one: write its file, implement this trait, and add its line to the list in `list.rs`.
+/// To add one to this crate: write its file, implement this trait, and add its line to `Registry::standard`. One of your
+/// own needs no line here: [`Registry::with`](crate::Registry::with).
 pub trait Pass: Sized {
     /// The name in pipelines: a verb in `kebab-case`.
     const NAME: &'static str;
+    /// What it does, in one line, with its options.
+    const SUMMARY: &'static str;
     /// What the pass may do to results.
     const NUMERICS: Numerics;
 

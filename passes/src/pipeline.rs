@@ -1,10 +1,10 @@
 //! Pipelines: lists of passes as text, and the named ones.
 
-use crate::list::{RunFn, find};
-use crate::{Options, PassError};
+use crate::registry::RunFn;
+use crate::{Options, PassError, Registry};
 
 /// A named pipeline.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named {
     /// The name.
     pub name: &'static str,
@@ -64,24 +64,38 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Parses `name{key=value,...},name,...`; a name is a pass or a named pipeline.
+    /// [`Registry::parse`] with the standard registry.
     ///
     /// # Errors
-    /// A name or an option is unknown, or braces do not match.
+    /// As there.
     pub fn parse(text: &str) -> Result<Pipeline, PassError> {
-        let mut steps = vec![];
-        for item in items(text)? {
-            match PIPELINES.iter().find(|p| p.name == item) {
-                Some(named) => steps.extend(Pipeline::parse(named.passes)?.steps),
-                None => steps.push(step(item)?),
-            }
-        }
-        Ok(Pipeline { steps })
+        Registry::standard().parse(text)
     }
 
     /// The passes in order, with their options.
     pub fn passes(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().map(|s| s.text.as_str())
+    }
+}
+
+impl Registry {
+    /// Parses `name{key=value,...},name,...`; a name is a pass or a named pipeline.
+    ///
+    /// # Errors
+    /// A name or an option is unknown, or braces do not match.
+    pub fn parse(&self, text: &str) -> Result<Pipeline, PassError> {
+        self.parse_within(text, self.pipelines())
+    }
+
+    fn parse_within(&self, text: &str, pipelines: &[Named]) -> Result<Pipeline, PassError> {
+        let mut steps = vec![];
+        for item in items(text)? {
+            match pipelines.iter().position(|p| p.name == item) {
+                Some(i) => steps.extend(self.parse_within(pipelines[i].passes, &pipelines[..i])?.steps),
+                None => steps.push(step(item, self)?),
+            }
+        }
+        Ok(Pipeline { steps })
     }
 }
 
@@ -111,7 +125,7 @@ fn items(text: &str) -> Result<Vec<&str>, PassError> {
     Ok(if all_blank { vec![] } else { items })
 }
 
-fn step(item: &str) -> Result<Step, PassError> {
+fn step(item: &str, registry: &Registry) -> Result<Step, PassError> {
     let (name, options) = match item.split_once('{') {
         None => (item, ""),
         Some((name, rest)) => match rest.strip_suffix('}') {
@@ -119,7 +133,7 @@ fn step(item: &str) -> Result<Step, PassError> {
             None => return Err(PassError::Syntax { text: item.to_owned(), reason: "expected `,` behind `}`" }),
         },
     };
-    let info = find(name).ok_or_else(|| PassError::UnknownPass { name: name.to_owned() })?;
+    let info = registry.find(name).ok_or_else(|| PassError::UnknownPass { name: name.to_owned() })?;
     let mut options = parse_options(item, options)?;
     let run = info.make(&mut options).map_err(|error| PassError::Option { pass: name.to_owned(), error })?;
     Ok(Step { text: item.to_owned(), name: info.name, numerics: info.numerics, run })
@@ -154,6 +168,19 @@ mod tests {
         let p = Pipeline::parse("dce, fold-constants{max_bytes=16},O0").unwrap();
         assert_eq!(p.passes().take(2).collect::<Vec<_>>(), ["dce", "fold-constants{max_bytes=16}"]);
         assert_eq!(Pipeline::parse(" ").unwrap().passes().count(), 0);
+    }
+
+    #[test]
+    fn pipelines_of_other_people_name_those_before_them() {
+        let named = |name, passes| Named { name, summary: "", passes };
+        let registry =
+            Registry::standard().with_pipeline(named("mine", "O0,cse")).with_pipeline(named("O3", "mine,dce"));
+        let passes = |text: &str| registry.parse(text).map(|p| p.passes().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(passes("O3").unwrap()[4..], ["cse", "dce"]);
+        assert_eq!(registry.pipelines().iter().filter(|p| p.name == "O3").count(), 1);
+        let own = registry.clone().with_pipeline(named("again", "again"));
+        assert!(own.parse("again").err().unwrap().to_string().contains("no pass or pipeline `again`"));
+        assert!(own != registry && registry == registry.clone());
     }
 
     #[test]

@@ -288,6 +288,8 @@ pub struct Prune(PruneOptions);
 
 impl Pass for Prune {
     const NAME: &'static str = "prune";
+    const SUMMARY: &'static str = "set the least salient weights to zero: \
+        `{sparsity=0.5,block=4x1,budget=uniform|global,saliency=magnitude,spare=ends|none}`";
     const NUMERICS: Numerics = Numerics::Changes;
 
     fn from_options(options: &mut Options) -> Result<Prune, OptionError> {

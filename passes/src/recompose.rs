@@ -56,6 +56,7 @@ static RULES: &[Rule] = &[
 
 impl Pass for Recompose {
     const NAME: &'static str = "recompose";
+    const SUMMARY: &'static str = "find normalisations and activations that are spelled out in many ops";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
     fn from_options(_: &mut Options) -> Result<Recompose, OptionError> {

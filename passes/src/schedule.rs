@@ -35,6 +35,7 @@ pub struct Schedule;
 
 impl Pass for Schedule {
     const NAME: &'static str = "schedule";
+    const SUMMARY: &'static str = "choose an order of the ops in which fewer bytes are alive at once";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<Schedule, OptionError> {

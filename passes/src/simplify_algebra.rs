@@ -54,6 +54,7 @@ pub struct SimplifyAlgebra;
 
 impl Pass for SimplifyAlgebra {
     const NAME: &'static str = "simplify-algebra";
+    const SUMMARY: &'static str = "move transposes, reshapes and scales to where they cost least";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
     fn from_options(_: &mut Options) -> Result<SimplifyAlgebra, OptionError> {

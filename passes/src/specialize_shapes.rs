@@ -28,6 +28,7 @@ pub struct SpecializeShapes {
 
 impl Pass for SpecializeShapes {
     const NAME: &'static str = "specialize-shapes";
+    const SUMMARY: &'static str = "give inputs concrete shapes: `{x=1x3x224x224;...}`";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<SpecializeShapes, OptionError> {

@@ -44,6 +44,8 @@ pub struct ToBcsr {
 
 impl Pass for ToBcsr {
     const NAME: &'static str = "to-bcsr";
+    const SUMMARY: &'static str = "encode weights of many zeros as blocks where their kernels are faster: \
+        `{margin=0.85}`";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(options: &mut Options) -> Result<ToBcsr, OptionError> {

@@ -37,7 +37,7 @@ use crate::machine::{Change, Machine, Numbers, Product};
 use crate::matching::{dtype, tensor_type};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError, Pipeline};
+use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError, Registry};
 
 /// See the module.
 pub struct ToBf16 {
@@ -46,6 +46,8 @@ pub struct ToBf16 {
 
 impl Pass for ToBf16 {
     const NAME: &'static str = "to-bf16";
+    const SUMMARY: &'static str = "compute products with constant weights in bfloat16 where that is faster: `{layers=faster|all}`; \
+        before `fuse`";
     const NUMERICS: Numerics = Numerics::Changes;
 
     fn from_options(options: &mut Options) -> Result<ToBf16, OptionError> {
@@ -78,8 +80,8 @@ impl Pass for ToBf16 {
 ///
 /// # Errors
 /// The text is no pipeline.
-pub fn pipeline(text: &str) -> Result<String, PassError> {
-    let parsed = Pipeline::parse(text)?;
+pub fn pipeline(registry: &Registry, text: &str) -> Result<String, PassError> {
+    let parsed = registry.parse(text)?;
     let mut passes: Vec<&str> = parsed.passes().collect();
     let at = passes.iter().rposition(|&pass| pass == "fuse").unwrap_or(passes.len());
     passes.insert(at, ToBf16::NAME);

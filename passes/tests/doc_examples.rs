@@ -4,6 +4,8 @@
 //! name where it takes options, and the last line's results are returned unless the block has a `return`. What is
 //! indented lies in a region. The second block is the graph after.
 
+use optc_passes::Registry;
+use optc_passes::testing::check;
 use std::path::Path;
 
 /// The `optc` blocks of a file's module documentation.
@@ -57,7 +59,8 @@ fn function(block: &str) -> (String, Option<String>) {
 #[test]
 fn documentation_examples_hold() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for info in optc_passes::list() {
+    let registry = Registry::standard();
+    for info in registry.passes() {
         let file = src.join(format!("{}.rs", info.name.replace('-', "_")));
         let source =
             std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("`{}` has no file of its name", info.name));
@@ -65,9 +68,9 @@ fn documentation_examples_hold() {
         assert_eq!(blocks.len(), 2, "`{}` has no example with a before and an after", info.name);
         let (before, passes) = function(&blocks[0]);
         let (after, _) = function(&blocks[1]);
-        let found = optc_passes::run_on_text(&before, passes.as_deref().unwrap_or(info.name))
+        let found = check(&before, passes.as_deref().unwrap_or(info.name), &registry)
             .unwrap_or_else(|e| panic!("`{}`: {e}", info.name));
-        let expected = optc_passes::run_on_text(&after, "").unwrap_or_else(|e| panic!("`{}`, after: {e}", info.name));
+        let expected = check(&after, "", &registry).unwrap_or_else(|e| panic!("`{}`, after: {e}", info.name));
         assert_eq!(found, expected, "`{}`: found the left, documented is the right\n{found}\n{expected}", info.name);
     }
 }

@@ -4,7 +4,7 @@
 
 use optc::{Compiler, DType, Options, Precision, Tensor, Val};
 use optc_ir::{Graph, Op, Type};
-use optc_passes::{PassManager, PassOptions, Pipeline, bf16_pipeline};
+use optc_passes::{PassManager, PassOptions, Pipeline, Registry, bf16_pipeline};
 use optc_tensor::Difference;
 use optc_testing::isas;
 use optc_tests::data;
@@ -24,7 +24,7 @@ fn rounds(graph: &Graph) -> bool {
 
 /// The pipeline that rounds all products, whether that is faster or not.
 fn all_products() -> String {
-    bf16_pipeline("O2").unwrap().replace("to-bf16", "to-bf16{layers=all}")
+    bf16_pipeline(&Registry::standard(), "O2").unwrap().replace("to-bf16", "to-bf16{layers=all}")
 }
 
 /// Whether a value of the graph is stored rounded.

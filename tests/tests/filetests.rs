@@ -50,7 +50,9 @@ fn filetests_hold() {
                 "roundtrip" => check_roundtrip(case.text),
                 "verify" => check_verify(case.text),
                 "run" => check_run(case.text),
-                "passes" => optc_passes::run_on_text(case.text, case.argument).map(|text| printed.push(text)),
+                "passes" => optc_passes::testing::check(case.text, case.argument, &optc_passes::Registry::standard())
+                    .map(|text| printed.push(text))
+                    .map_err(|e| e.to_string()),
                 "lower" => program(case.text, case.argument).map(|text| printed.push(text)),
                 other => Err(format!("there is no kind `{other}`")),
             };

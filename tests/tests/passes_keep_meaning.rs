@@ -3,7 +3,7 @@
 //! `OPTC_CASES` sets how many graphs are tried (200 without it); a failure names the seed and the number of ops, which are the
 //! smallest that fail.
 
-use optc_passes::{PIPELINES, PassManager, PassOptions, Pipeline, VerifyEach};
+use optc_passes::{PIPELINES, PassManager, PassOptions, Pipeline, Registry, VerifyEach};
 use optc_tests::random_graph::random_graph;
 
 /// What the pipeline breaks in a random graph.
@@ -39,7 +39,7 @@ fn cases() -> u64 {
 
 #[test]
 fn every_pass_alone_keeps_meaning() {
-    for info in optc_passes::list() {
+    for info in Registry::standard().passes() {
         check(info.name, cases() / 4);
     }
 }

@@ -207,7 +207,7 @@ impl Compiler {
     fn settings_for(&self, passes: &str, target: Target, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
         let options = self.options.clone();
         let passes = options.pipeline(passes)?;
-        Pipeline::parse(&passes)?;
+        options.registry.parse(&passes)?;
         let threads = options.run_threads();
         if threads > MAX_THREADS {
             return Err(Error::ThreadCount(threads));
@@ -268,7 +268,7 @@ pub(crate) fn lower_optimized(
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
 pub(crate) fn run_passes(graph: &mut Graph, passes: &str, options: &Options, target: &Target) -> Result<(), Error> {
-    PassManager::new(options.pass_options_for(target)).run(&Pipeline::parse(passes)?, graph)?;
+    PassManager::new(options.pass_options_for(target)).run(&options.registry.parse(passes)?, graph)?;
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub use optc_ir::{Type, Val};
 pub use optc_kernel::program::{Choice, Decision, Filtered, NodeReport, Program, ProgramText};
 pub use optc_native::{NativeCode, Saved, is_artifact, stored_bytes};
 pub use optc_passes::calibrate::{Method, Ranges};
-pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Saliency, Spare, Verdict};
+pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Registry, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};
 pub use optc_tensor::{Access, DType, Memory, OutOfMemory, Tensor, TensorError, npy};
 pub use options::{Integers, MAX_THREADS, Options, Precision};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use optc_kernel::target::{ISAS, Isa, Target};
-use optc_passes::PassOptions;
+use optc_passes::{PassOptions, Registry};
 use optc_tensor::{Access, Memory};
 
 use crate::{Error, MachineProfile, TuningCache};
@@ -38,6 +38,8 @@ pub enum Integers {
 pub struct Options {
     /// The pipeline: a named one (`O0` to `O3`) or a list of passes.
     pub passes: String,
+    /// The passes and pipelines that may be named: yours beside those that there are.
+    pub registry: Registry,
     /// Threads that run the model; 0 for as many as the machine has cores.
     pub threads: usize,
     /// The instruction set, by name; `None` for the best that the machine has.
@@ -86,6 +88,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             passes: "O2".to_owned(),
+            registry: Registry::standard(),
             threads: 1,
             isa: None,
             target: None,
@@ -171,7 +174,7 @@ impl Options {
     pub fn pipeline(&self, passes: &str) -> Result<String, Error> {
         match self.precision {
             Precision::F32 => Ok(passes.to_owned()),
-            Precision::Bf16 => Ok(optc_passes::bf16_pipeline(passes)?),
+            Precision::Bf16 => Ok(optc_passes::bf16_pipeline(&self.registry, passes)?),
         }
     }
 

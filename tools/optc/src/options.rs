@@ -88,6 +88,7 @@ impl TargetArgs {
                 Precision::F32 => optc::Precision::F32,
                 Precision::Bf16 => optc::Precision::Bf16,
             },
+            registry: crate::registry().clone(),
             profile: self.machine_profile.as_deref().map(MachineProfile::read).transpose()?.unwrap_or_default(),
             ..Options::default()
         })

@@ -78,7 +78,7 @@ struct PassLine {
 /// The graph cannot be read or written, or a pass fails.
 pub fn run(args: &Args, format: Format) -> Outcome {
     let how = args.target.options()?;
-    let pipeline = Pipeline::parse(&how.pipeline(&args.passes)?)?;
+    let pipeline = how.registry.parse(&how.pipeline(&args.passes)?)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
     let constants = target.as_ref().and_then(Target::constants);
     args.target.files(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;

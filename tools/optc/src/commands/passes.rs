@@ -1,9 +1,10 @@
 //! `optc passes`: the passes and the named pipelines.
 
-use optc_passes::{Numerics, PIPELINES, Pipeline, list};
+use optc_passes::Numerics;
 use serde::Serialize;
 
 use crate::exit::{Exit, Outcome};
+use crate::registry;
 use crate::report::{Format, Report, emit, table};
 
 /// List all passes and pipelines, or show what a pipeline runs
@@ -50,7 +51,7 @@ struct ShowReport {
 pub fn run(args: &Args, format: Format) -> Outcome {
     match &args.show {
         Some(text) => {
-            let passes = Pipeline::parse(text)?.passes().map(str::to_owned).collect();
+            let passes = registry().parse(text)?.passes().map(str::to_owned).collect();
             emit(&ShowReport { pipeline: text.clone(), passes }, format)?;
         }
         None => emit(&all(), format)?,
@@ -59,14 +60,19 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 fn all() -> ListReport {
-    let pipelines = PIPELINES.iter().map(|p| PipelineLine { name: p.name, summary: p.summary, passes: p.passes });
+    let pipelines =
+        registry().pipelines().iter().map(|p| PipelineLine { name: p.name, summary: p.summary, passes: p.passes });
     let numerics = |n: Numerics| match n {
         Numerics::BitExact => "bit-exact",
         Numerics::Reassociates => "reassociates",
         Numerics::Approximates { .. } => "approximates",
         Numerics::Changes => "changes results",
     };
-    let passes = list().iter().map(|p| PassLine { name: p.name, summary: p.summary, numerics: numerics(p.numerics) });
+    let passes = registry().passes().iter().map(|p| PassLine {
+        name: p.name,
+        summary: p.summary,
+        numerics: numerics(p.numerics),
+    });
     ListReport { pipelines: pipelines.collect(), passes: passes.collect() }
 }
 

@@ -99,7 +99,7 @@ fn explain_tells_what_became_of_each_node() {
 fn passes_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let report = json(&line(folder.path(), "passes --list --json"), 0);
-    assert_eq!(report["passes"].as_array().unwrap().len(), optc_passes::list().len());
+    assert_eq!(report["passes"].as_array().unwrap().len(), optc_passes::Registry::standard().passes().len());
     assert!(stdout(&line(folder.path(), "passes --show O2"), 0).lines().any(|l| l == "dce"));
 }
 
