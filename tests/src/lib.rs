@@ -5,6 +5,7 @@
 
 pub mod compare;
 pub mod data;
+pub mod kernel_text;
 pub mod literal;
 pub mod nest_shapes;
 pub mod networks;

@@ -8,6 +8,9 @@
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
 //! - `lower [kernels|draft] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
 //!   snapshot's, with or without its kernels, or before its last rewrites, and its text reads back.
+//! - `kernel run`: each `// run: @k(f32[1, 2], f32[0, 0]) == f32[2, 4]` of a kernel's text holds, by its interpreter and
+//!   compiled, where this machine has its vectors: bytes of all buffers before, and of those that are written after.
+//! - `asm ROW`: the machine code of a kernel's tiles, disassembled, is the snapshot's.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
 //!
@@ -19,7 +22,7 @@ use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_kernel::program::Program;
 use optc_kernel::target::{Isa, Target};
 use optc_lower::{Options, lower};
-use optc_tests::literal;
+use optc_tests::{kernel_text, literal};
 
 /// One case of a file.
 struct Case<'a> {
@@ -50,6 +53,8 @@ fn filetests_hold() {
                 "roundtrip" => check_roundtrip(case.text),
                 "verify" => check_verify(case.text),
                 "run" => check_run(case.text),
+                "kernel" if case.argument == "run" => kernel_text::check_runs(case.text),
+                "asm" => kernel_text::disassembled(case.text, case.argument).map(|text| printed.push(text)),
                 "passes" => optc_passes::testing::check(case.text, case.argument, &optc_passes::Registry::standard())
                     .map(|text| printed.push(text))
                     .map_err(|e| e.to_string()),

@@ -1,0 +1,109 @@
+//! Kernels as filetests spell them, called like `@sum(f32[1, 2], f32[3, 4], f32[0, 0]) == f32[4, 6] ~ 1e-6`: bytes of all
+//! buffers before, and of those that are written after.
+
+use iced_x86::{Decoder, DecoderOptions, FastFormatter};
+use optc_kernel::nest::{Access, Kernel, parse_kernel};
+use optc_kernel::target::Isa;
+use optc_tensor::{DType, Difference, Tensor};
+
+/// Checks each `// run:` line of a kernel's text: by the interpreter, and compiled on every row of this machine that has its
+/// vectors, between inaccessible pages.
+///
+/// # Errors
+/// The text is no kernel, a line is malformed, or a call gives something else.
+pub fn check_runs(text: &str) -> Result<(), String> {
+    let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
+    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
+    if lines.is_empty() {
+        return Err("there is no `// run:` line".to_owned());
+    }
+    for line in lines {
+        check_run(&kernel, line).map_err(|e| format!("`{line}`: {e}"))?;
+    }
+    Ok(())
+}
+
+fn check_run(kernel: &Kernel, line: &str) -> Result<(), String> {
+    let (line, tolerance) = match line.split_once('~') {
+        Some((line, t)) => (line, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
+        None => (line, 0.0),
+    };
+    let (call, results) = line.split_once("==").ok_or("expected `==`")?;
+    let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
+    if name != format!("@{}", kernel.name) {
+        return Err(format!("the kernel is @{}", kernel.name));
+    }
+    let arguments = tensors(arguments.strip_suffix(')').ok_or("expected `)` before `==`")?)?;
+    let before: Vec<Vec<u8>> = arguments.iter().map(|t| t.bytes().to_vec()).collect();
+    let lengths: Vec<usize> = kernel.bufs.iter().map(|b| b.bytes).collect();
+    if before.iter().map(Vec::len).ne(lengths.iter().copied()) {
+        return Err(format!("the buffers have {lengths:?} bytes"));
+    }
+    let expected = tensors(results)?;
+    let mut interpreted = before.clone();
+    kernel.interpret(&mut interpreted).map_err(|e| e.to_string())?;
+    compare(kernel, &interpreted, &expected, tolerance).map_err(|e| format!("interpreter: {e}"))?;
+    let mut compiled = before;
+    optc_testing::run_here(kernel, &mut compiled).map_err(|e| e.to_string())?;
+    compare(kernel, &compiled, &expected, tolerance).map_err(|e| format!("compiled: {e}"))
+}
+
+/// Compares the buffers that a kernel writes.
+fn compare(kernel: &Kernel, found: &[Vec<u8>], expected: &[Tensor], tolerance: f64) -> Result<(), String> {
+    let written: Vec<_> = kernel.bufs.iter().zip(found).filter(|(b, _)| b.access != Access::Read).collect();
+    if written.len() != expected.len() {
+        return Err(format!("{} buffers are written, {} expected", written.len(), expected.len()));
+    }
+    for ((buf, bytes), expected) in written.into_iter().zip(expected) {
+        let found = Tensor::from_bytes(expected.dtype(), expected.shape(), bytes).map_err(|e| e.to_string())?;
+        let near = Difference::between(&found, expected, tolerance, tolerance);
+        if !near.is_some_and(|d| d.within_tolerance()) {
+            return Err(format!("`{}` is {found:?}, expected {expected:?}", buf.name));
+        }
+    }
+    Ok(())
+}
+
+/// `f32[1, 2], i32[3]` as tensors of one dim.
+fn tensors(text: &str) -> Result<Vec<Tensor>, String> {
+    let items = text.split(']').map(|item| item.trim().trim_start_matches(',').trim()).filter(|item| !item.is_empty());
+    items
+        .map(|item| {
+            let (dtype, values) = item.split_once('[').ok_or_else(|| format!("expected `dtype[...]`, not `{item}`"))?;
+            let dtype = DType::parse(dtype.trim()).ok_or_else(|| format!("`{dtype}` is no dtype"))?;
+            let words = values.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let values = words.map(|word| word.parse().map_err(|_| format!("`{word}` is not a number")));
+            let values = values.collect::<Result<Vec<f64>, String>>()?;
+            Tensor::from_f64(dtype, &[values.len()], &values).map_err(|e| e.to_string())
+        })
+        .collect()
+}
+
+/// The machine code of a kernel's tiles for a row of the target table that has an encoder of its own, disassembled.
+///
+/// # Errors
+/// The text is no kernel, there is no such row, or its vectors are others.
+pub fn disassembled(text: &str, row: &str) -> Result<String, String> {
+    let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
+    let isa = Isa::by_name(row).ok_or_else(|| format!("there is no target `{row}`"))?;
+    let mut printed = String::new();
+    for tile in &kernel.tiles {
+        if !isa.runs(tile.lanes, tile.features) {
+            return Err(format!("tile `{}` has other vectors than {row}", tile.name));
+        }
+        let bytes = optc_emit::tile_code(tile).map_err(|e| e.to_string())?;
+        printed.push_str(&format!("{}:\n", tile.name));
+        let mut formatter = FastFormatter::new();
+        for instruction in Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).iter() {
+            printed.push_str("  ");
+            formatter.format(&instruction, &mut printed);
+            printed.push('\n');
+        }
+    }
+    Ok(printed)
+}
+
+/// The text without lines that are comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
