@@ -9,22 +9,32 @@ pub enum Method {
     Percentile(f64),
 }
 
-const BINS: usize = 2048;
+/// Bins of one sign and one exponent: by the upper bits of the mantissa.
+const BINS: usize = 128;
+/// Rows of bins of one sign: one for each exponent.
+const ROWS: usize = 256;
 
-/// What is kept of a stream of finite values. The histogram's bins go from `-width` to `width`, a power of two that doubles when a
-/// value lies outside; pairs of bins are merged then.
+/// What is kept of a stream of finite values. Bins are as wide as values are large, within 1/128: what the largest value is
+/// says nothing of how finely the others are told apart. Rows are made for the exponents that occur.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observer {
     low: f32,
     high: f32,
     count: u64,
-    width: f64,
-    bins: Vec<u64>,
+    /// First those of positive values, then those of negative ones, by their magnitudes.
+    rows: Vec<Option<Box<[u64; BINS]>>>,
+}
+
+/// Values between two bounds, the outer of which is not among them, and how many there were.
+struct Bin {
+    from: f32,
+    to: f32,
+    count: u64,
 }
 
 impl Default for Observer {
     fn default() -> Self {
-        Observer { low: f32::INFINITY, high: f32::NEG_INFINITY, count: 0, width: 0.0, bins: vec![0; BINS] }
+        Observer { low: f32::INFINITY, high: f32::NEG_INFINITY, count: 0, rows: vec![None; 2 * ROWS] }
     }
 }
 
@@ -34,29 +44,25 @@ impl Observer {
         let (low, high) = values.iter().fold((self.low, self.high), |(l, h), &v| (l.min(v), h.max(v)));
         (self.low, self.high) = (low, high);
         self.count += values.len() as u64;
-        self.widen(f64::from(high.abs().max(low.abs())));
-        let scale = BINS as f64 / (2.0 * self.width);
         for &v in values {
-            let bin = ((f64::from(v) + self.width) * scale) as usize;
-            self.bins[bin.min(BINS - 1)] += 1;
+            let bits = v.to_bits() as usize;
+            let row = self.rows[bits >> 23].get_or_insert_with(|| Box::new([0; BINS]));
+            row[(bits >> 16) % BINS] += 1;
         }
     }
 
-    /// Makes room for values up to `largest`.
-    fn widen(&mut self, largest: f64) {
-        if self.width == 0.0 {
-            // Nothing or zeros: any power of two will do.
-            self.width =
-                if largest > 0.0 && largest.is_finite() { largest.log2().ceil().exp2() } else { 2f64.powi(-126) };
-        }
-        while largest.is_finite() && self.width < largest {
-            let mut merged = vec![0; BINS];
-            for (i, n) in self.bins.iter().enumerate() {
-                merged[BINS / 4 + i / 2] += n;
-            }
-            self.bins = merged;
-            self.width *= 2.0;
-        }
+    /// The bins with values in them, from the least values to the largest.
+    fn bins(&self) -> Vec<Bin> {
+        let of = |row: usize| self.rows[row].iter().flat_map(|bins| bins.iter().copied().enumerate());
+        let bin = |row: usize, i: usize, count: u64| {
+            let bound = |i: usize| f32::from_bits(((row << 7 | i) as u32) << 16);
+            // Behind the last bin of a row comes the first of the next one.
+            let (near, far) = (bound(i), f32::from_bits(bound(i).to_bits() + (1 << 16)));
+            if row < ROWS { Bin { from: near, to: far, count } } else { Bin { from: far, to: near, count } }
+        };
+        let all = |row: usize| of(row).filter(|(_, n)| *n > 0).map(move |(i, n)| bin(row, i, n)).collect::<Vec<_>>();
+        let negative = (ROWS..2 * ROWS).rev().flat_map(|row| all(row).into_iter().rev());
+        negative.chain((0..ROWS).flat_map(all)).collect()
     }
 
     /// How many values there were.
@@ -69,12 +75,11 @@ impl Observer {
     pub fn sqnr(&self, [low, high]: [f32; 2], steps: f64) -> f64 {
         let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
         let within = ((high - low) / steps).powi(2) / 12.0;
-        let bin = 2.0 * self.width / BINS as f64;
         let (mut signal, mut noise) = (0.0, 0.0);
-        for (i, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let v = (i as f64 + 0.5) * bin - self.width;
-            signal += n as f64 * v * v;
-            noise += n as f64 * (within + (v - v.clamp(low, high)).powi(2));
+        for bin in self.bins() {
+            let (v, n) = (f64::midpoint(bin.from.into(), bin.to.clamp(self.low, self.high).into()), bin.count as f64);
+            signal += n * v * v;
+            noise += n * (within + (v - v.clamp(low, high)).powi(2));
         }
         10.0 * (signal / noise).log10()
     }
@@ -86,21 +91,20 @@ impl Observer {
         }
         let Method::Percentile(percent) = method else { return Some([self.low, self.high]) };
         let outside = ((100.0 - percent) / 200.0 * self.count as f64) as u64;
-        let step = 2.0 * self.width / BINS as f64;
-        let edge = |mut bins: Box<dyn Iterator<Item = (usize, &u64)> + '_>| {
-            let mut seen = 0;
-            let found = bins.find(|(_, n)| {
-                seen += **n;
-                seen > outside
-            });
-            found.map_or(0, |(i, _)| i)
-        };
-        let first = edge(Box::new(self.bins.iter().enumerate()));
-        let last = edge(Box::new(self.bins.iter().enumerate().rev()));
-        let low = ((first as f64 * step - self.width) as f32).max(self.low);
-        let high = (((last + 1) as f64 * step - self.width) as f32).min(self.high);
+        let bins = self.bins();
+        let low = nth(bins.iter(), outside).map_or(self.low, |bin| bin.from.max(self.low));
+        let high = nth(bins.iter().rev(), outside).map_or(self.high, |bin| bin.to.min(self.high));
         Some([low, high.max(low)])
     }
+}
+
+/// The bin that a value is in, by its number.
+fn nth<'a>(mut bins: impl Iterator<Item = &'a Bin>, number: u64) -> Option<&'a Bin> {
+    let mut seen = 0;
+    bins.find(|bin| {
+        seen += bin.count;
+        seen > number
+    })
 }
 
 #[cfg(test)]
@@ -120,7 +124,7 @@ mod tests {
         assert_eq!(whole.range(Method::MinMax), Some([-3.0, 700.0]));
         assert_eq!(parts.range(Method::MinMax), whole.range(Method::MinMax));
         assert_eq!(parts.count(), 4);
-        assert_eq!(parts.bins.iter().sum::<u64>(), 4);
+        assert_eq!(parts.bins().iter().map(|bin| bin.count).sum::<u64>(), 4);
     }
 
     #[test]
@@ -128,8 +132,22 @@ mod tests {
         let values: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
         let o = observer(&[&values, &[1000.0]]);
         let [low, high] = o.range(Method::Percentile(99.9)).unwrap();
-        assert!(low == 0.0 && (0.9..=2.0).contains(&high), "{low} {high}");
+        assert!(low.abs() < 1e-2 && (0.99..=1.0).contains(&high), "{low} {high}");
         assert_eq!(o.range(Method::Percentile(100.0)), Some([0.0, 1000.0]));
+    }
+
+    /// One value in a million that is far from all others does not make their bins coarser.
+    #[test]
+    fn one_far_outlier_changes_nothing_for_the_others() {
+        let values: Vec<f32> = (0..10_000).map(|i| (i as f32 - 4_000.0) / 10_000.0).collect();
+        let (with, without) = (observer(&[&values, &[1e30]]), observer(&[&values]));
+        for percent in [99.0, 99.9, 99.98] {
+            let [a, b] = [&with, &without].map(|o| o.range(Method::Percentile(percent)).unwrap());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 0.01 * b.abs()), "{percent}: {a:?} {b:?}");
+        }
+        let bins = without.bins();
+        assert!(bins.windows(2).all(|pair| pair[0].from < pair[0].to && pair[0].to <= pair[1].from));
+        assert!((with.sqnr([-0.4, 0.6], 255.0) - without.sqnr([-0.4, 0.6], 255.0)).abs() > 1.0, "it counts as noise");
     }
 
     #[test]

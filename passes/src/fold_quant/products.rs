@@ -9,7 +9,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::evaluate;
 use super::matching::{Stored, Whole, quantizes, stored, stored_whole};
-use crate::matching::{has_one_use, producer, pruned, rank, result};
+use crate::matching::{has_one_use, producer, pruned, rank, result, shape};
 use crate::rewrite::{Patch, Ref};
 use crate::{Layer, PassCx, PassError};
 
@@ -37,18 +37,25 @@ pub(super) fn fold(graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> 
 struct Scales {
     /// What a step of the sum stands for.
     steps: Vec<f64>,
+    /// The bias in steps.
     bias: Option<Vec<i32>>,
+    /// The bias as it is, to be added behind the scales: where it is too many steps to be added to the sum.
+    late: Option<Vec<f32>>,
 }
 
 /// A channel of zero weights has any step: one of which its bias is a multiple this large.
 const FREE: f64 = 65_536.0;
+
+/// A bias of more steps is added behind the scales. Sums of 33,000 products of bytes stay below as many, so that they and
+/// the bias are no more than an `i32` holds.
+const MOST: f64 = (1 << 30) as f64;
 
 impl Scales {
     /// `alive` says whether a channel has a weight that is not zero.
     fn new(x: Whole, w: &Stored, bias: Option<&[f64]>, n: usize, alive: impl Fn(usize) -> bool) -> Option<Scales> {
         let of = |c: usize| f64::from(if w.scales.len() == 1 { w.scales[0] } else { w.scales[c] });
         let mut steps: Vec<f64> = (0..n).map(|c| f64::from(x.scale) * of(c)).collect();
-        let Some(bias) = bias else { return Some(Scales { steps, bias: None }) };
+        let Some(bias) = bias else { return Some(Scales { steps, bias: None, late: None }) };
         if bias.len() != n || bias.iter().any(|b| !b.is_finite()) {
             return None;
         }
@@ -57,9 +64,23 @@ impl Scales {
                 *step = (bias[c].abs() / FREE).max(f64::from(f32::MIN_POSITIVE));
             }
         }
-        let rounded = |(b, s): (&f64, &f64)| (b / s).round_ties_even().clamp(-2147483647.0, 2147483647.0) as i32;
-        let bias = bias.iter().zip(&steps).map(rounded).collect();
-        Some(Scales { steps, bias: Some(bias) })
+        let in_steps: Vec<f64> = bias.iter().zip(&steps).map(|(b, s)| (b / s).round_ties_even()).collect();
+        if in_steps.iter().any(|b| b.abs() > MOST) {
+            let late = Some(bias.iter().map(|&b| b as f32).collect());
+            return Some(Scales { steps, bias: None, late });
+        }
+        let bias = in_steps.into_iter().map(|b| b as i32).collect();
+        Some(Scales { steps, bias: Some(bias), late: None })
+    }
+
+    /// What a sum stands for: scaled, and with the bias where that is added late. `behind` dims stand behind the channels.
+    fn real(&self, patch: &mut Patch, sum: Ref, behind: usize) -> Option<Ref> {
+        let y = real(patch, sum, self.tensor(behind)?);
+        let Some(late) = &self.late else { return Some(y) };
+        let mut shape = vec![1; behind + 1];
+        shape[0] = late.len();
+        let bias = patch.constant(Tensor::from_slice(&shape, late).ok()?);
+        Some(patch.add(Add {}, &[y, bias]))
     }
 
     /// The steps as a tensor that broadcasts over `behind` dims behind the channels; a scalar where all are equal.
@@ -137,7 +158,7 @@ fn conv(g: &Graph, node: NodeId) -> Option<Patch> {
     let (dilations, pads, strides) = (op.dilations.clone(), op.pads.clone(), op.strides.clone());
     let integer = QuantConv { dilations, groups: op.groups, pads, strides };
     let sum = patch.add_optional(integer, &[Some(x.into()), Some(w.integers.into()), x_zero, w_zero, bias]);
-    let y = real(&mut patch, sum, scales.tensor(rank - 2)?);
+    let y = scales.real(&mut patch, sum, rank - 2)?;
     Some(patch.replacing(result(node), y))
 }
 
@@ -175,7 +196,11 @@ fn gemm(g: &Graph, node: NodeId) -> Option<Patch> {
     let [_, n] = *weights.shape() else { return None };
     let bias = match g.operand(node, 2) {
         Some(c) => {
-            let values = bias_values(g, c)?;
+            let (values, shape) = (bias_values(g, c)?, shape(g, c)?);
+            // One value a column, not one a row.
+            if values.len() != 1 && shape.last() != Some(&n) {
+                return None;
+            }
             Some(if values.len() == 1 { vec![values[0]; n] } else { values })
         }
         None => None,
@@ -193,7 +218,7 @@ fn gemm(g: &Graph, node: NodeId) -> Option<Patch> {
         let bias = patch.constant(Tensor::from_slice(&[n], bias).ok()?);
         sum = patch.add(Add {}, &[sum, bias]);
     }
-    let y = real(&mut patch, sum, scales.tensor(0)?);
+    let y = scales.real(&mut patch, sum, 0)?;
     Some(patch.replacing(result(node), y))
 }
 

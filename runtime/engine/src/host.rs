@@ -1,5 +1,6 @@
 //! What this machine is: the features of its CPU, its caches, its name. All that asks the host stands here.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use optc_types::{Feature, Features};
@@ -10,9 +11,38 @@ pub fn features() -> Features {
     *FEATURES
 }
 
-/// Bytes of the caches of levels 1 (of data) to 3, as the operating system reports them for one core.
+/// Bytes of the caches of levels 1 (of data) to 3 that a core has or shares, as the operating system reports them. The C
+/// library adds those of level 3 of all dies up on some machines (384 MiB where a core has 32): the kernel's list, which
+/// names each cache, is asked too, and the smaller size is taken.
 pub fn cache_sizes() -> [Option<usize>; 3] {
-    [libc::_SC_LEVEL1_DCACHE_SIZE, libc::_SC_LEVEL2_CACHE_SIZE, libc::_SC_LEVEL3_CACHE_SIZE].map(cache_size)
+    let of_library =
+        [libc::_SC_LEVEL1_DCACHE_SIZE, libc::_SC_LEVEL2_CACHE_SIZE, libc::_SC_LEVEL3_CACHE_SIZE].map(cache_size);
+    let listed = listed_caches(Path::new("/sys/devices/system/cpu/cpu0/cache"));
+    std::array::from_fn(|level| of_library[level].into_iter().chain(listed[level]).min())
+}
+
+/// The caches of levels 1 to 3 that Linux lists in a folder, those of instructions left out.
+fn listed_caches(folder: &Path) -> [Option<usize>; 3] {
+    let mut sizes = [None; 3];
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).ok();
+        let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size")) else { continue };
+        let level = level.trim().parse().ok().and_then(|level: usize| level.checked_sub(1));
+        let place = level.and_then(|level| sizes.get_mut(level));
+        if let (Some(place), false) = (place, kind.trim() == "Instruction") {
+            *place = bytes_of(size.trim());
+        }
+    }
+    sizes
+}
+
+/// A size such as `32768K` or `1M`; none where it is nothing or no size.
+fn bytes_of(size: &str) -> Option<usize> {
+    let (number, unit) = match size.strip_suffix('K') {
+        Some(number) => (number, 10),
+        None => size.strip_suffix('M').map_or((size, 0), |number| (number, 20)),
+    };
+    number.parse().ok().and_then(|n: usize| n.checked_mul(1 << unit)).filter(|&n| n > 0)
 }
 
 #[cfg(all(target_arch = "x86_64", unix))]
@@ -99,4 +129,27 @@ fn cache_size(name: libc::c_int) -> Option<usize> {
     // SAFETY: `sysconf` takes any integer and touches no memory of ours.
     let size = unsafe { libc::sysconf(name) };
     usize::try_from(size).ok().filter(|&size| size > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_read_from_a_list_of_them() {
+        let folder = std::env::temp_dir().join(format!("optc-caches-{}", std::process::id()));
+        let caches = [("1", "Data", "48K"), ("1", "Instruction", "32K"), ("2", "Unified", "1M"), ("3", "Unified", "x")];
+        for (i, (level, kind, size)) in caches.into_iter().enumerate() {
+            let index = folder.join(format!("index{i}"));
+            std::fs::create_dir_all(&index).expect("a folder");
+            for (file, text) in [("level", level), ("type", kind), ("size", size)] {
+                std::fs::write(index.join(file), format!("{text}\n")).expect("a file");
+            }
+        }
+        let found = listed_caches(&folder);
+        std::fs::remove_dir_all(&folder).expect("the folder is there");
+        assert_eq!(found, [Some(48 << 10), Some(1 << 20), None]);
+        assert_eq!(listed_caches(&folder), [None; 3], "where there is no list");
+        assert!(cache_sizes().into_iter().flatten().all(|bytes| bytes > 1024), "{:?}", cache_sizes());
+    }
 }
