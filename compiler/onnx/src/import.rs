@@ -321,6 +321,22 @@ mod tests {
         assert_eq!(parts.ty(parts.outputs[0].value).to_string(), "tensor<?x2xf32>");
     }
 
+    /// The statistics of a batch normalization are named by exporters, though nothing reads them.
+    #[test]
+    fn outputs_of_training_may_be_named_where_nobody_reads_them() {
+        let inputs = ["x", "w", "w", "w", "w"];
+        let norm = |op: &str, outputs: &[&str]| node(op, &inputs, outputs);
+        let named = ["y", "mean", "variance", "saved_mean", "saved_variance"];
+        assert_eq!(run(&model(vec![norm("BatchNormalization", &named)])).len(), 2);
+        assert_eq!(run(&model(vec![norm("BatchNormalization", &["y", "mean", "variance"])])).len(), 2);
+        let refused = |nodes: Vec<NodeProto>| import(&model(nodes)).unwrap_err().reason().to_owned();
+        let read = vec![norm("BatchNormalization", &["z", "mean"]), node("Add", &["z", "mean"], &["y"])];
+        assert!(refused(read).contains("2 outputs, expected at most 1"));
+        let six = [&named[..], &["more"]].concat();
+        assert!(refused(vec![norm("BatchNormalization", &six)]).contains("6 outputs"));
+        assert!(refused(vec![node("Relu", &["x"], &["y", "more"])]).contains("2 outputs"));
+    }
+
     #[test]
     fn outputs_are_optionals_where_they_are_declared_so() {
         let declared = |op: &str, ty: Type| {

@@ -172,7 +172,7 @@ impl<'a> Importer<'a> {
                 None if control::is_control(canonical_domain(node.domain()), node.op_type()) => {
                     self.control(node, scope)
                 }
-                None => self.map(node, scope).map_err(MapError::into_diagnostic),
+                None => self.map(node, nodes, scope).map_err(MapError::into_diagnostic),
             };
             let results = results.map_err(|d| d.at_node(&label(node), node.op_type(), opset))?;
             for (name, value) in node.output.iter().zip(results) {
@@ -184,7 +184,8 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    fn map(&mut self, node: &NodeProto, scope: &Scope) -> Result<Vec<Value>, MapError> {
+    /// Maps a node; `beside` are those that could read its results.
+    fn map(&mut self, node: &NodeProto, beside: &[NodeProto], scope: &Scope) -> Result<Vec<Value>, MapError> {
         let domain = canonical_domain(node.domain());
         let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
         let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
@@ -198,7 +199,10 @@ impl<'a> Importer<'a> {
         cx.attrs.finish()?;
         let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
         if found > results.len() {
-            return Err(MapError::Outputs { expected: results.len(), found });
+            let unread = node.output[results.len()..found].iter().all(|name| !is_read(beside, name));
+            if found > ops::outputs(node.op_type()) || !unread {
+                return Err(MapError::Outputs { expected: results.len(), found });
+            }
         }
         Ok(results)
     }
@@ -229,4 +233,13 @@ impl<'a> Importer<'a> {
         let missing = |name| Diagnostic::new("import", format!("the function does not define its output `{name}`"));
         body.output.iter().take(node.output.len()).map(|name| result(name).ok_or_else(|| missing(name))).collect()
     }
+}
+
+/// Whether a node, or one in a subgraph of it, reads a value.
+fn is_read(nodes: &[NodeProto], name: &str) -> bool {
+    let subgraphs = |node: &NodeProto| {
+        let graphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+        graphs.into_iter().any(|g| is_read(&g.node, name) || g.output.iter().any(|output| output.name() == name))
+    };
+    nodes.iter().any(|node| node.input.iter().any(|input| input == name) || subgraphs(node))
 }

@@ -105,6 +105,12 @@ pub fn find(domain: &str, op: &str) -> Option<Mapping> {
     FOUND.get(&(domain, op)).copied()
 }
 
+/// How many outputs the standard gives an op that a mapping need not give: nothing reads them outside of training.
+pub(crate) fn outputs(op: &str) -> usize {
+    // Up to opset 13 the running and the saved mean and variance, from 14 on the running ones.
+    if op == "BatchNormalization" { 5 } else { 0 }
+}
+
 /// The rank of a tensor value, which must be known.
 fn rank_of(cx: &NodeCx, x: Value) -> Result<usize, MapError> {
     let rank = cx.ty(x).as_tensor().and_then(|t| t.rank());

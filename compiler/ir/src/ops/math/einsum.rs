@@ -14,7 +14,7 @@ op! {
     ///
     /// - (C1) The equation has a term for each operand, with a label for each axis; labels are letters. Those of the result
     ///   occur in a term, and do not repeat.
-    /// - (C2) Axes of one label have one extent.
+    /// - (C2) Axes of one label have one extent, or 1 in some operands, which repeats them; in one operand they are equal.
     /// - (C3) The operands have one numeric dtype.
     "math.einsum" = Einsum(xs: many) {
         /// The terms, and the result's labels.
@@ -107,14 +107,15 @@ fn implicit(operands: &[Vec<Label>]) -> Vec<Label> {
     rests.chain(letters).collect()
 }
 
-/// The extent of each label; axes of `...` broadcast.
+/// The extent of each label; operands in which it is 1 broadcast.
 fn extents(terms: &Terms, shapes: &[&[usize]]) -> Result<BTreeMap<Label, usize>, OpError> {
     let mut extents = BTreeMap::new();
     for (labels, shape) in terms.operands.iter().zip(shapes) {
-        for (&label, &n) in labels.iter().zip(*shape) {
+        for (d, (&label, &n)) in labels.iter().zip(*shape).enumerate() {
+            let own = (0..d).find(|&before| labels[before] == label).map(|before| shape[before]);
+            ensure!(own.is_none_or(|own| own == n), "C2", "{label} is {} and {n} in one operand", own.unwrap_or(n));
             let extent = extents.entry(label).or_insert(n);
-            let broadcasts = matches!(label, Label::Rest(_)) && (*extent == 1 || n == 1);
-            ensure!(*extent == n || broadcasts, "C2", "{label} is {extent} and {n}");
+            ensure!(*extent == n || *extent == 1 || n == 1, "C2", "{label} is {extent} and {n}");
             if *extent == 1 {
                 *extent = n;
             }
@@ -165,7 +166,7 @@ impl Semantics for Einsum {
         let named: Vec<(&Label, &Dim)> = named.collect();
         let dim = |label: &Label| {
             let mut dims = named.iter().filter(|(l, _)| *l == label).map(|(_, dim)| *dim);
-            let sure = |dim: &&Dim| dim.known().is_some_and(|n| n != 1 || matches!(label, Label::Letter(_)));
+            let sure = |dim: &&Dim| dim.known().is_some_and(|n| n != 1);
             let all: Vec<&Dim> = dims.by_ref().collect();
             let same = all.iter().all(|d| *d == all[0] && **d != Dim::Unknown);
             all.iter().copied().find(sure).or(same.then(|| all[0])).cloned().unwrap_or(Dim::Unknown)
@@ -220,6 +221,11 @@ mod tests {
         assert_eq!(eval(" b a -> a b ", vec![m(&[2, 2])]).unwrap().to_i64_vec(), [1, 3, 2, 4]);
         assert_eq!(eval("i,i->", vec![m(&[0]), m(&[0])]).unwrap().to_i64_vec(), [0]);
         assert_eq!(eval("...", vec![m(&[2, 1])]).unwrap().shape(), [2, 1]);
+        // An extent of 1 repeats, in either operand, summed or not; as numpy, PyTorch and ONNX Runtime have it.
+        assert_eq!(eval("ij,jk->ik", vec![m(&[2, 1]), m(&[3, 2])]).unwrap().to_i64_vec(), [9, 12, 18, 24]);
+        assert_eq!(eval("ij,ij->ij", vec![m(&[2, 2]), m(&[1, 2])]).unwrap().to_i64_vec(), [1, 4, 3, 8]);
+        assert_eq!(eval("bi,bi->b", vec![m(&[1, 2]), m(&[3, 1])]).unwrap().to_i64_vec(), [3, 6, 9]);
+        assert_eq!(eval("i,i->", vec![m(&[1]), m(&[0])]).unwrap().to_i64_vec(), [0]);
     }
 
     #[test]
@@ -228,5 +234,6 @@ mod tests {
             assert!(eval(bad, vec![m(&[2, 2]), m(&[2, 2])]).is_err(), "{bad}");
         }
         assert!(eval("ij,jk", vec![m(&[2, 2]), m(&[3, 2])]).is_err());
+        assert!(eval("ii->i", vec![m(&[1, 3])]).unwrap_err().to_string().contains("in one operand"));
     }
 }
