@@ -116,7 +116,8 @@ fn no_fused_region_of_a_network_is_split() {
     }
 }
 
-/// What a rewrite may get wrong is found by the verifier: bytes that are shared without leave, copies that leave a buffer.
+/// What a rewrite may get wrong is found by the verifier: bytes that are shared without leave, copies that leave a
+/// buffer.
 #[test]
 fn errors_in_rewrites_are_found() {
     let text = "func @f(%x: tensor<2x3xf32>) {
@@ -146,4 +147,7 @@ fn errors_in_rewrites_are_found() {
         let error = refused(&draft, from, to);
         assert!(error.contains("(P3)"), "{to}: {error}");
     }
+    // One element again and again lies in both buffers, but would take for ever.
+    let again = draft.replace("(3, 2) b", "(1073741824, 1073741824) b").replace("(4, 12)", "(0, 0)");
+    assert!(refused(&again, "(8, 4)", "(0, 0)").contains("more elements than its result has room for"));
 }

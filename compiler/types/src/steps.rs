@@ -21,8 +21,8 @@ pub enum Place {
     Output(usize),
 }
 
-/// Weights or a table as kernels read them. Plans of one model may share those whose `of` and `recipe` are the same: they
-/// are made alike of the same values.
+/// Weights or a table as kernels read them. Plans of one model may share those whose `of` and `recipe` are the same:
+/// they are made alike of the same values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constant {
     /// What it is made of: the first ONNX node that reads it.
@@ -120,8 +120,8 @@ pub struct KernelStep {
     pub tasks: u64,
     /// Private bytes that each worker must have.
     pub scratch: usize,
-    /// The argument whose bytes the last one may have, where those end here: the kernel reads each element there before it
-    /// writes it, in the same task.
+    /// The argument whose bytes the last one may have, where those end here: the kernel reads each element there before
+    /// it writes it, in the same task.
     pub in_place: Option<usize>,
     /// Whether the work is worth waking other threads.
     pub parallel: bool,
@@ -182,6 +182,11 @@ impl Arrange {
         let step = |(&n, &stride): (&usize, &i64)| (n - 1).checked_mul(usize::try_from(stride).ok()?);
         let last = self.shape.iter().zip(strides).map(step).try_fold(0usize, |sum, step| sum.checked_add(step?));
         last?.checked_add(self.width)
+    }
+
+    /// Bytes of all elements; none where that is more than there can be.
+    pub fn element_bytes(&self) -> Option<usize> {
+        self.shape.iter().try_fold(self.width, |bytes, &n| bytes.checked_mul(n))
     }
 
     /// Calls `each` with the offsets of each element in the source and in the result; strides are as many as dims.

@@ -184,6 +184,10 @@ impl Check<'_> {
                 let (Some(from), Some(to)) = (arrange.src_bytes(), arrange.dst_bytes()) else {
                     return self.error("P3", "its strides lead out of memory, or are not one for each dim");
                 };
+                // As many turns as bytes at most, however often the source is repeated.
+                if arrange.element_bytes().is_none_or(|bytes| bytes > to) {
+                    return self.error("P3", "it writes more elements than its result has room for");
+                }
                 self.bytes(arrange.src.0, from, i, Use::Read)?;
                 self.bytes(arrange.dst.0, to, i, Use::Written)
             }
