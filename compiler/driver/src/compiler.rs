@@ -145,7 +145,7 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::program_of_file`], and what the code generator refuses.
     pub fn native_of_file(&self, path: &Path) -> Result<NativeCode, Error> {
-        native_code(self.program_of_file(path)?)
+        native_code(&self.program_of_file(path)?)
     }
 
     /// The same of a graph.
@@ -153,7 +153,7 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::program`], and what the code generator refuses.
     pub fn native(&self, graph: Graph) -> Result<NativeCode, Error> {
-        native_code(self.program(graph)?)
+        native_code(&self.program(graph)?)
     }
 
     /// The program of a graph that still needs these passes, and comes with some `tuning`.
@@ -246,7 +246,7 @@ impl Compiler {
 }
 
 /// A program with the machine code of its kernels.
-fn native_code(program: Program) -> Result<NativeCode, Error> {
+fn native_code(program: &Program) -> Result<NativeCode, Error> {
     Ok(Native { threads: cores() }.emit(program)?)
 }
 

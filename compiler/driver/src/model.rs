@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_emit::load;
+use optc_emit::{Backend, Jit};
 use optc_ir::{Graph, GraphError, Type, Val};
 use optc_kernel::program::{NodeReport, Point, Program};
 use optc_kernel::target::{Arch, ISAS, Isa, Target};
@@ -304,7 +304,8 @@ fn compile(
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
     let (program, _) = lower_optimized(graph, &settings.target, tuning.clone(), &settings.options)?;
-    let plan = load(&program, cores(), &|host, plans| region::resolve(host, plans, settings))?;
+    let jit = Jit { threads: cores(), resolve: &|host, plans| region::resolve(host, plans, settings) };
+    let plan = jit.emit(&program)?;
     let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })
 }

@@ -28,8 +28,9 @@ pub trait Backend {
     /// Emits a program.
     ///
     /// # Errors
-    /// The program is not well formed, a kernel is not proven to keep to its buffers, or the code generator refuses one.
-    fn emit(&self, program: Program) -> Result<Self::Output, LoadError>;
+    /// The program is not well formed, a kernel is not proven to keep to its buffers, or the code generator refuses
+    /// one.
+    fn emit(&self, program: &Program) -> Result<Self::Output, LoadError>;
 }
 
 /// Compiles for this process: the target must be one that this machine is.
@@ -50,27 +51,27 @@ pub struct Native {
 impl Backend for Jit<'_> {
     type Output = Plan;
 
-    fn emit(&self, program: Program) -> Result<Plan, LoadError> {
-        load(&program, self.threads, self.resolve)
+    fn emit(&self, program: &Program) -> Result<Plan, LoadError> {
+        let code = Code::compile_for(&program.all_kernels(), &program.target, self.threads)?; // verifies the kernels
+        let plan = optc_native::plan(program, Arc::new(code), self.resolve)?; // verifies the steps
+        program.verify_bounds().map_err(optc_native::LoadError::from)?;
+        Ok(plan)
     }
 }
 
 impl Backend for Native {
     type Output = NativeCode;
 
-    fn emit(&self, program: Program) -> Result<NativeCode, LoadError> {
+    fn emit(&self, program: &Program) -> Result<NativeCode, LoadError> {
         let code = machine_code(&program.all_kernels(), &program.target, self.threads)?;
-        Ok(NativeCode::new(program, code).map_err(optc_native::LoadError::from)?)
+        Ok(NativeCode::new(program.clone(), code).map_err(optc_native::LoadError::from)?)
     }
 }
 
-/// A plan of a program that is still needed: what [`Jit`] does.
+/// [`Jit`] by a function.
 ///
 /// # Errors
 /// As [`Backend::emit`], or the resolver refuses an op.
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
-    let code = Code::compile_for(&program.all_kernels(), &program.target, threads)?; // verifies the kernels
-    let plan = optc_native::plan(program, Arc::new(code), resolve)?; // verifies the steps
-    program.verify_bounds().map_err(optc_native::LoadError::from)?;
-    Ok(plan)
+    Jit { threads, resolve }.emit(program)
 }
