@@ -64,8 +64,8 @@ fn one_dequantize_a_use(graph: &mut Graph, cx: &mut PassCx) {
 
 impl Pass for Fuse {
     const NAME: &'static str = "fuse";
-    const SUMMARY: &'static str = "make one kernel of a producer and the elementwise ops behind it, or of a tree of elementwise \
-        ops";
+    const SUMMARY: &'static str = "make one kernel of a producer and the elementwise ops behind it, or of a tree \
+        of elementwise ops";
     const NUMERICS: Numerics = Numerics::BitExact;
 
     fn from_options(_: &mut Options) -> Result<Fuse, OptionError> {

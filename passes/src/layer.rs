@@ -3,7 +3,7 @@
 use optc_ir::{Graph, NodeId, Op};
 
 use crate::machine::{Form, Machine, Numbers, Product};
-use crate::matching::{result, shape};
+use crate::matching::{result, shape, three_by_three};
 use crate::weighted::{Weighted, blocks};
 
 /// A product: a convolution, or matrices.
@@ -78,15 +78,4 @@ fn sparse_blocks(g: &Graph, node: NodeId) -> Option<Blocks> {
     let product = layer.product(g, 1)?;
     let counts = [4, 2, 1].map(|rows| (rows, blocks(&matrix, layer.cols, rows)));
     Some(Blocks { counts, staged: product.staged_bytes / product.numbers.bytes() })
-}
-
-/// Images, rows and columns of the result of a 3x3 convolution over two axes without groups, strides and dilations.
-pub(crate) fn three_by_three(g: &Graph, node: NodeId) -> Option<[usize; 3]> {
-    let Op::Conv(op) = &g.node(node).op else { return None };
-    let ones = |v: &[i64]| v.iter().all(|&v| v == 1);
-    let weights = shape(g, g.operand(node, 1)?)?;
-    let (&[_, _, 3, 3], &[images, _, rows, columns]) = (&weights[..], &shape(g, result(node))?[..]) else {
-        return None;
-    };
-    (op.groups == 1 && ones(&op.strides) && ones(&op.dilations)).then_some([images, rows, columns])
 }

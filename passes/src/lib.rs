@@ -1,8 +1,9 @@
 //! Rewrites of the graph, and the manager that runs them.
 //!
-//! A [`Pipeline`] is a list of passes, written as text: `infer-types,fold-constants,dce`. [`PassManager`] runs it, times
-//! each pass, counts its rewrites and checks it where asked. A [`Registry`] names all passes, yours among them, and the
-//! named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They never read files.
+//! A [`Pipeline`] is a list of passes, written as text: `infer-types,fold-constants,dce`. [`PassManager`] runs it,
+//! times each pass, counts its rewrites and checks it where asked. A [`Registry`] names all passes, yours among them,
+//! and the named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They
+//! never read files.
 #![forbid(unsafe_code)]
 
 mod assign_layout;

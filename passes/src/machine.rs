@@ -1,5 +1,5 @@
-//! What passes ask of a machine. The compiler hands in the target's profile; without one, [`Reference`] decides, the same
-//! everywhere.
+//! What passes ask of a machine. The compiler hands in the target's profile; without one, [`Reference`] decides, the
+//! same everywhere.
 
 pub use optc_types::{Change, Form, Machine, Numbers, Product};
 use optc_types::{Reason, ReasonCode};

@@ -128,3 +128,14 @@ pub(crate) fn picks_elements(pool: &Pool) -> bool {
     let padding = pool.pads.iter().max().copied().unwrap_or(0);
     pool.kind == "max" && pool.kernel.iter().all(|&k| k > padding)
 }
+
+/// Images, rows and columns of the result of a 3x3 convolution over two axes without groups, strides and dilations.
+pub(crate) fn three_by_three(g: &Graph, node: NodeId) -> Option<[usize; 3]> {
+    let Op::Conv(op) = &g.node(node).op else { return None };
+    let ones = |v: &[i64]| v.iter().all(|&v| v == 1);
+    let weights = shape(g, g.operand(node, 1)?)?;
+    let (&[_, _, 3, 3], &[images, _, rows, columns]) = (&weights[..], &shape(g, result(node))?[..]) else {
+        return None;
+    };
+    (op.groups == 1 && ones(&op.strides) && ones(&op.dilations)).then_some([images, rows, columns])
+}

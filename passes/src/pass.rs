@@ -10,8 +10,8 @@ use crate::machine::{Change, Machine, Numbers, Reference};
 
 /// A rewrite of the whole graph.
 ///
-/// To add one to this crate: write its file, implement this trait, and add its line to `Registry::standard`. One of your
-/// own needs no line here: [`Registry::with`](crate::Registry::with).
+/// To add one to this crate: write its file, implement this trait, and add its line to `Registry::standard`. One of
+/// your own needs no line here: [`Registry::with`](crate::Registry::with).
 pub trait Pass: Sized {
     /// The name in pipelines: a verb in `kebab-case`.
     const NAME: &'static str;

@@ -119,8 +119,8 @@ impl Registry {
             .with::<Dce>()
     }
 
-    /// The same with another pass: it has a name in pipelines, and is checked, counted and timed like all others. One of
-    /// the same name is replaced.
+    /// The same with another pass: it has a name in pipelines, and is checked, counted and timed like all others. One
+    /// of the same name is replaced.
     #[must_use]
     pub fn with<P: Pass + Send + Sync + 'static>(mut self) -> Registry {
         self.passes.retain(|known| known.name != P::NAME);

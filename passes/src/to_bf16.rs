@@ -22,9 +22,9 @@
 //! at once. Both factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`. A value that products
 //! read is rounded where it is computed instead of each time it is read, which gives the same numbers (see [`stores`]).
 //!
-//! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`. Runs behind
-//! `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels ([`pipeline`]). Declines
-//! convolutions of three axes, sparse weights, and computed ones.
+//! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`.
+//! Runs behind `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels
+//! ([`pipeline`]). Declines convolutions of three axes, sparse weights, and computed ones.
 
 mod stores;
 
@@ -46,8 +46,8 @@ pub struct ToBf16 {
 
 impl Pass for ToBf16 {
     const NAME: &'static str = "to-bf16";
-    const SUMMARY: &'static str = "compute products with constant weights in bfloat16 where that is faster: `{layers=faster|all}`; \
-        before `fuse`";
+    const SUMMARY: &'static str = "compute products with constant weights in bfloat16 where that is faster: \
+        `{layers=faster|all}`; before `fuse`";
     const NUMERICS: Numerics = Numerics::Changes;
 
     fn from_options(options: &mut Options) -> Result<ToBf16, OptionError> {

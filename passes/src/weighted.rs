@@ -5,9 +5,8 @@ use optc_ir::ops::quant::{Dequantize, QuantConv};
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
-use crate::layer::three_by_three;
 use crate::machine::{Numbers, Product};
-use crate::matching::{producer, result, shape};
+use crate::matching::{producer, result, shape, three_by_three};
 
 /// A convolution, `nn.gemm` or `math.matmul` whose second operand is a constant of `f32`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,39 +1,29 @@
-//! Kernels as filetests spell them, called like `@sum(f32[1, 2], f32[3, 4], f32[0, 0]) == f32[4, 6] ~ 1e-6`: bytes of all
-//! buffers before, and of those that are written after.
+//! Kernels as filetests spell them, called like `@sum(f32[1, 2], f32[3, 4], f32[0, 0]) == f32[4, 6] ~ 1e-6`: bytes of
+//! all buffers before, and of those that are written after.
 
 use iced_x86::{Decoder, DecoderOptions, FastFormatter};
 use optc_kernel::nest::{Access, Kernel, parse_kernel};
 use optc_kernel::target::Isa;
 use optc_tensor::{DType, Difference, Tensor};
 
-/// Checks each `// run:` line of a kernel's text: by the interpreter, and compiled on every row of this machine that has its
-/// vectors, between inaccessible pages.
+use crate::literal::{Parts, code, numbers, parts, run_lines};
+
+/// Checks each `// run:` line of a kernel's text: by the interpreter, and compiled on every row of this machine that
+/// has its vectors, between inaccessible pages.
 ///
 /// # Errors
 /// The text is no kernel, a line is malformed, or a call gives something else.
 pub fn check_runs(text: &str) -> Result<(), String> {
     let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
-    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
-    if lines.is_empty() {
-        return Err("there is no `// run:` line".to_owned());
-    }
-    for line in lines {
+    for line in run_lines(text)? {
         check_run(&kernel, line).map_err(|e| format!("`{line}`: {e}"))?;
     }
     Ok(())
 }
 
 fn check_run(kernel: &Kernel, line: &str) -> Result<(), String> {
-    let (line, tolerance) = match line.split_once('~') {
-        Some((line, t)) => (line, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
-        None => (line, 0.0),
-    };
-    let (call, results) = line.split_once("==").ok_or("expected `==`")?;
-    let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
-    if name != format!("@{}", kernel.name) {
-        return Err(format!("the kernel is @{}", kernel.name));
-    }
-    let arguments = tensors(arguments.strip_suffix(')').ok_or("expected `)` before `==`")?)?;
+    let Parts { arguments, results, tolerance } = parts(line, &kernel.name)?;
+    let arguments = tensors(arguments)?;
     let before: Vec<Vec<u8>> = arguments.iter().map(|t| t.bytes().to_vec()).collect();
     let lengths: Vec<usize> = kernel.bufs.iter().map(|b| b.bytes).collect();
     if before.iter().map(Vec::len).ne(lengths.iter().copied()) {
@@ -71,9 +61,7 @@ fn tensors(text: &str) -> Result<Vec<Tensor>, String> {
         .map(|item| {
             let (dtype, values) = item.split_once('[').ok_or_else(|| format!("expected `dtype[...]`, not `{item}`"))?;
             let dtype = DType::parse(dtype.trim()).ok_or_else(|| format!("`{dtype}` is no dtype"))?;
-            let words = values.split(',').map(str::trim).filter(|word| !word.is_empty());
-            let values = words.map(|word| word.parse().map_err(|_| format!("`{word}` is not a number")));
-            let values = values.collect::<Result<Vec<f64>, String>>()?;
+            let values = numbers(values)?;
             Tensor::from_f64(dtype, &[values.len()], &values).map_err(|e| e.to_string())
         })
         .collect()
@@ -101,9 +89,4 @@ pub fn disassembled(text: &str, row: &str) -> Result<String, String> {
         }
     }
     Ok(printed)
-}
-
-/// The text without lines that are comments.
-fn code(text: &str) -> String {
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
 }

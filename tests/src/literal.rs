@@ -18,21 +18,35 @@ struct Literal {
     values: Vec<f64>,
 }
 
-/// Parses the text behind `// run: `.
-///
-/// # Errors
-/// The text is malformed, or the values do not fit the graph's inputs.
-pub fn parse_call(text: &str, graph: &Graph) -> Result<Call, String> {
+/// The parts of a call: what stands between its parentheses, its results, and its tolerance.
+pub(crate) struct Parts<'a> {
+    pub arguments: &'a str,
+    pub results: &'a str,
+    pub tolerance: f64,
+}
+
+/// Splits `@NAME(ARGUMENTS) == RESULTS ~ TOLERANCE`, the text behind `// run: `.
+pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, String> {
     let (text, tolerance) = match text.split_once('~') {
         Some((text, t)) => (text, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
         None => (text, 0.0),
     };
     let (call, results) = text.split_once("==").ok_or("expected `==`")?;
     let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
-    if name != format!("@{}", graph.name) {
-        return Err(format!("the function is @{}", graph.name));
+    if name != format!("@{expected}") {
+        return Err(format!("`{name}` is called, but it is @{expected}"));
     }
-    let arguments = literals(arguments.strip_suffix(')').ok_or("expected `)` before `==`")?)?;
+    let arguments = arguments.strip_suffix(')').ok_or("expected `)` before `==`")?;
+    Ok(Parts { arguments, results, tolerance })
+}
+
+/// Parses the text behind `// run: `.
+///
+/// # Errors
+/// The text is malformed, or the values do not fit the graph's inputs.
+pub fn parse_call(text: &str, graph: &Graph) -> Result<Call, String> {
+    let Parts { arguments, results, tolerance } = parts(text, &graph.name)?;
+    let arguments = literals(arguments)?;
     if arguments.len() != graph.inputs().len() {
         return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()));
     }
@@ -60,6 +74,21 @@ impl Call {
         }
         Ok(())
     }
+}
+
+/// The lines behind `// run: `.
+///
+/// # Errors
+/// There is none.
+pub fn run_lines(text: &str) -> Result<Vec<&str>, String> {
+    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
+    if lines.is_empty() { Err("there is no `// run:` line".to_owned()) } else { Ok(lines) }
+}
+
+/// The text without comments, blank lines and indentation at both ends.
+pub fn code(text: &str) -> String {
+    let lines = text.lines().filter(|l| !l.trim_start().starts_with("//") && !l.trim().is_empty());
+    lines.map(|l| format!("{l}\n")).collect()
 }
 
 fn value(literal: &Literal, ty: &Type) -> Result<Val, String> {
@@ -101,7 +130,8 @@ fn literals(text: &str) -> Result<Vec<Literal>, String> {
     Ok(all)
 }
 
-fn numbers(text: &str) -> Result<Vec<f64>, String> {
+/// Numbers and truth values with commas between them.
+pub(crate) fn numbers(text: &str) -> Result<Vec<f64>, String> {
     let number = |word: &str| match word {
         "true" => Ok(1.0),
         "false" => Ok(0.0),

@@ -8,8 +8,9 @@
 //! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
 //! - `lower [kernels|draft] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
 //!   snapshot's, with or without its kernels, or before its last rewrites, and its text reads back.
-//! - `kernel run`: each `// run: @k(f32[1, 2], f32[0, 0]) == f32[2, 4]` of a kernel's text holds, by its interpreter and
-//!   compiled, where this machine has its vectors: bytes of all buffers before, and of those that are written after.
+//! - `kernel run`: each `// run: @k(f32[1, 2], f32[0, 0]) == f32[2, 4]` of a kernel's text holds, by its interpreter
+//!   and compiled, where this machine has its vectors: bytes of all buffers before, and of those that are written
+//!   after.
 //! - `asm ROW`: the machine code of a kernel's tiles, disassembled, is the snapshot's.
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
 //!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
@@ -80,12 +81,6 @@ fn insta_settings(path: &Path) -> insta::Settings {
     settings
 }
 
-/// The text without comments, blank lines and indentation at both ends.
-fn code(text: &str) -> String {
-    let lines = text.lines().filter(|l| !l.trim_start().starts_with("//") && !l.trim().is_empty());
-    lines.map(|l| format!("{l}\n")).collect()
-}
-
 /// The program of a graph, for the portable target with the default caches, so that it is the same on every machine.
 fn program(text: &str, argument: &str) -> Result<String, String> {
     let how = argument.split_once(' ').filter(|(how, _)| ["kernels", "draft"].contains(how));
@@ -115,7 +110,7 @@ fn check_roundtrip(text: &str) -> Result<(), String> {
     if print(&again).text != printed {
         return Err(format!("printed, parsed and printed again it is\n{}", print(&again).text));
     }
-    if printed == code(text) { Ok(()) } else { Err(format!("it prints as\n{printed}")) }
+    if printed == literal::code(text) { Ok(()) } else { Err(format!("it prints as\n{printed}")) }
 }
 
 fn check_verify(text: &str) -> Result<(), String> {
@@ -163,11 +158,7 @@ fn check_run(text: &str) -> Result<(), String> {
     if let Some(failure) = failures.first() {
         return Err(format!("{}: {}", failure.rule, failure.message));
     }
-    let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
-    if lines.is_empty() {
-        return Err("there is no `// run:` line".to_owned());
-    }
-    for line in lines {
+    for line in literal::run_lines(text)? {
         let call = literal::parse_call(line, &graph).map_err(|e| format!("`{line}`: {e}"))?;
         let results = run(&graph, &call.inputs).map_err(|e| e.to_string())?;
         call.check(&results).map_err(|e| format!("`{line}`: interpreter: {e}"))?;

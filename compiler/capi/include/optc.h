@@ -167,8 +167,8 @@ typedef struct OptcShape {
  */
 typedef struct OptcOptions {
     /**
-     * `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for those;
-     * one that knows fewer refuses those that it does not know, unless they are zeros.
+     * `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for
+     * those; one that knows fewer refuses those that it does not know, unless they are zeros.
      */
     size_t size;
     /**

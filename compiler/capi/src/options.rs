@@ -23,8 +23,8 @@ pub struct OptcShape {
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct OptcOptions {
-    /// `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for those;
-    /// one that knows fewer refuses those that it does not know, unless they are zeros.
+    /// `sizeof(OptcOptions)` where the host was compiled. A library that knows more options takes the defaults for
+    /// those; one that knows fewer refuses those that it does not know, unless they are zeros.
     pub size: usize,
     /// Threads that run the model; 0 for as many as the machine has cores.
     pub threads: usize,

@@ -148,8 +148,8 @@ impl Options {
         }
     }
 
-    /// How passes are run when a model is compiled: with the target's profile, which chooses between forms of its layers.
-    /// They can be run for an instruction set that this machine lacks.
+    /// How passes are run when a model is compiled: with the target's profile, which chooses between forms of its
+    /// layers. They can be run for an instruction set that this machine lacks.
     ///
     /// # Errors
     /// There is no instruction set of this name.

@@ -33,8 +33,8 @@ impl Default for MachineProfile {
 }
 
 impl MachineProfile {
-    /// Measures the instruction sets that this machine has, on one thread and in some seconds. Other work on the machine
-    /// slows the forms of a product down, but not always alike: measure an idle one.
+    /// Measures the instruction sets that this machine has, on one thread and in some seconds. Other work on the
+    /// machine slows the forms of a product down, but not always alike: measure an idle one.
     ///
     /// # Errors
     /// The machine cannot be compiled for.

@@ -20,7 +20,8 @@ impl Arg {
         Arg { expr, dtype, high: None }
     }
 
-    /// Operand `i` of the kernel; for an `i64` its lower half, where operand `i + 1` is the upper one (see `elementwise::halves`).
+    /// Operand `i` of the kernel; for an `i64` its lower half, where operand `i + 1` is the upper one (see
+    /// `elementwise::halves`).
     pub(super) fn operand(i: usize, dtype: DType) -> Arg {
         let expr = Expr::Operand(i);
         let high = (dtype == DType::I64).then_some(Expr::Operand(i + 1));

@@ -1,4 +1,5 @@
-//! The program as far as it is made: buffers, constants, kernels, steps, and how a family's work is undone when it declines.
+//! The program as far as it is made: buffers, constants, kernels, steps, and how a family's work is undone when it
+//! declines.
 
 use std::collections::HashMap;
 

@@ -43,7 +43,7 @@ pub(super) fn contraction(cx: &mut Cx, call: Call) -> Lowered {
     let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
     let info = Info { loc, flops, bytes, schedule: schedule.to_string(), ..Info::default() };
     let call = cx.call(built.kernel, args, info);
-    cx.hold(Held { contract: c, a, b, places, schedule, call });
+    cx.out.hold(Held { contract: c, a, b, places, schedule, call });
     Ok(())
 }
 

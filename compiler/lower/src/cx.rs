@@ -12,7 +12,7 @@ use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, Constant, Info, Step};
 use optc_types::{Machine, Product};
 
-use super::builder::{Builder, Held, KernelCall, Mark};
+use super::builder::{Builder, KernelCall, Mark};
 use super::places::{Loc, Places, buffered, stored};
 use super::tune::{Open, Tuning};
 use super::{Declined, View};
@@ -165,13 +165,8 @@ impl Cx<'_> {
         KernelCall { kernel, args, in_place: None, info, point: self.out.point }
     }
 
-    /// Lets the next node see a contraction before it is emitted.
-    pub fn hold(&mut self, held: Held) {
-        self.out.hold(held);
-    }
-
-    /// Takes one of `options`, of which the first is the choice without measuring; the point decides all steps until it is
-    /// [closed](Cx::close).
+    /// Takes one of `options`, of which the first is the choice without measuring; the point decides all steps until it
+    /// is [closed](Cx::close).
     pub fn pick<T: Display>(&mut self, key: String, mut options: Vec<T>) -> (T, Open) {
         let names: Vec<String> = options.iter().map(T::to_string).collect();
         let taken = self.tuning.0.get(&key).and_then(|wanted| names.iter().position(|n| n == wanted)).unwrap_or(0);

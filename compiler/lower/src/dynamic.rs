@@ -122,7 +122,8 @@ fn narrow_weights(cx: &Cx, site: &Site, slot: usize, [scale, zero]: [usize; 2]) 
     Ok(Weights { values: values.collect(), scales, directions, inner, columns })
 }
 
-/// The products of the operands of all steps, quantized at once: `[steps * batch, directions * 4 * hidden]` with all biases.
+/// The products of the operands of all steps, quantized at once: `[steps * batch, directions * 4 * hidden]` with all
+/// biases.
 fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<BufRef, Declined> {
     let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
     let &[steps, batch, k] = &x.shape[..] else {

@@ -38,24 +38,28 @@ pub(super) fn fused(cx: &mut Cx, region: &Graph, site: Site) -> Lowered {
     let Some(anchor) = fusion.anchor else {
         return elementwise::elementwise(cx, &fusion.expr, &views, &result, &site.loc);
     };
+    let params = anchor_params(region, anchor, &result.shape)?;
+    let operands = params.into_iter().map(|param| param.map(|param| site.operand(param)).transpose());
+    let operands = operands.collect::<Result<_, _>>()?;
+    let epilogue = Epilogue { expr: fusion.expr, operands: views };
+    op(cx, &region.node(anchor).op, &Site { operands, epilogue, ..site })
+}
+
+/// Which of the region's parameters the anchor reads, if its one result has this shape.
+///
+/// # Errors
+/// It has another one, or an operand is no parameter.
+pub(super) fn anchor_params(region: &Graph, anchor: NodeId, shape: &[usize]) -> Result<Vec<Option<usize>>, Declined> {
     let node = region.node(anchor);
-    let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(|t| t.static_shape());
-    if between.as_ref() != Some(&result.shape) || node.results.len() != 1 {
+    let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(TensorType::static_shape);
+    if between.as_deref() != Some(shape) || node.results.len() != 1 {
         return Err(Declined::new("the expression behind an op has another shape"));
     }
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
-    let mut operands = Vec::new();
-    for operand in &node.operands {
-        operands.push(match operand {
-            None => None,
-            Some(value) => {
-                let param = params.get(value).ok_or_else(|| Declined::new("the anchor reads a constant inside"))?;
-                Some(site.operand(*param)?)
-            }
-        });
-    }
-    let epilogue = Epilogue { expr: fusion.expr, operands: views };
-    op(cx, &node.op, &Site { operands, epilogue, ..site })
+    let param = |value: &Value| params.get(value).copied();
+    let inside = || Declined::new("the anchor reads a constant inside");
+    let params = node.operands.iter().map(|o| o.as_ref().map(|v| param(v).ok_or_else(inside)).transpose());
+    params.collect()
 }
 
 /// What a region computes.

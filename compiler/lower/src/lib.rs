@@ -4,10 +4,10 @@
 //! reinterprets bytes becomes a [`View`]; every other op becomes a host step, with the reason in the report. Values live in buffers
 //! where their shape is known, else in slots of the run's table.
 //!
-//! A family is a function of a [`Cx`] and a [`Site`], in a file called like the op: the context is all that it may touch.
-//! It may decline: what it had emitted is rolled back, and the op runs on the host. Which layout a result gets is its
-//! type's encoding; families look at views, never at the encoding of an operand's type. Regions that no family takes are
-//! split before (`split.rs`).
+//! A family is a function of a [`Cx`] and a [`Site`], in a file called like the op: the context is all that it may
+//! touch. It may decline: what it had emitted is rolled back, and the op runs on the host. Which layout a result gets
+//! is its type's encoding; families look at views, never at the encoding of an operand's type. Regions that no family
+//! takes are split before (`split.rs`).
 #![forbid(unsafe_code)]
 
 mod arg;

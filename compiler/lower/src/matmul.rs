@@ -246,7 +246,8 @@ fn packed_view(cx: &mut Cx, view: View, lead: &[usize], nr: usize, loc: &[String
     Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
 }
 
-/// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr` columns.
+/// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr`
+/// columns.
 pub(super) fn packing(
     cx: &mut Cx,
     from: &View,

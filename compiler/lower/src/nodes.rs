@@ -72,7 +72,8 @@ impl Lowering {
         for (i, view) in results.into_iter().enumerate() {
             cx.places.set(Value { node: id, result: i as u32 }, Loc::View(view));
         }
-        Ok(Ok((Decision::Kernel { names: cx.notes.names.clone() }, cx.notes)))
+        let names = std::mem::take(&mut cx.notes.names);
+        Ok(Ok((Decision::Kernel { names }, cx.notes)))
     }
 }
 

@@ -114,8 +114,8 @@ pub(super) struct NarrowConv<'a> {
     pub shape: &'a [usize],
 }
 
-/// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses for the
-/// problem, and emits its kernels.
+/// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses
+/// for the problem, and emits its kernels.
 pub(super) fn narrow_conv(
     cx: &mut Cx,
     c: NarrowConv,

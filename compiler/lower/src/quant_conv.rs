@@ -50,7 +50,8 @@ pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
     integer_conv(cx, site, &x, src_zero, (&w, &shape), axes, groups, depthwise)
 }
 
-/// The site of a convolution whose zero point is computed: a multiple of each filter's sum is taken off the result. Nothing may be padded.
+/// The site of a convolution whose zero point is computed: a multiple of each filter's sum is taken off the result.
+/// Nothing may be padded.
 fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filter: usize) -> Result<Site, Declined> {
     let (zero, shape) = (cx.view(zero)?, site.result()?.shape.clone());
     let sums: Vec<i32> = w.chunks(filter.max(1)).map(|of| of.iter().map(|&v| i32::from(v)).sum()).collect();

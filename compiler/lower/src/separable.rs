@@ -25,7 +25,8 @@ pub(super) struct Depthwise<'a> {
     pub loc: &'a [String],
 }
 
-/// Emits both convolutions as one kernel, if the one before was lowered last and suits; the report says why they are apart.
+/// Emits both convolutions as one kernel, if the one before was lowered last and suits; the report says why they are
+/// apart.
 pub(super) fn separable(cx: &mut Cx, d: &Depthwise) -> bool {
     let together = together(cx, d);
     cx.notes.apart = together.err();

@@ -1,18 +1,18 @@
 //! Regions that no kernel takes are taken apart before a graph is lowered: their ops go their own ways.
 //!
-//! `fuse` makes none of them for the networks that we know; graphs from elsewhere may have them. What is looked at is what
-//! families ask for before anything else; should one decline later, the region runs on the host as a whole.
+//! `fuse` makes none of them for the networks that we know; graphs from elsewhere may have them. What is looked at is
+//! what families ask for before anything else; should one decline later, the region runs on the host as a whole.
 
 use std::collections::{HashMap, HashSet};
 
 use optc_ir::{Graph, Node, NodeId, Op, TensorType, Value};
 use optc_tensor::DType;
 
-use super::fused::analyse;
+use super::fused::{analyse, anchor_params};
 use super::places::buffered;
 
-/// Takes the regions of a graph apart that no kernel takes, and says of their nodes why. Nodes whose shapes are not proven
-/// stay: the host evaluates them as they are.
+/// Takes the regions of a graph apart that no kernel takes, and says of their nodes why. Nodes whose shapes are not
+/// proven stay: the host evaluates them as they are.
 pub(super) fn regions(graph: &mut Graph, unproven: &HashSet<NodeId>) -> HashMap<NodeId, String> {
     let mut split = HashMap::new();
     for id in graph.topological_order().unwrap_or_default() {
@@ -47,23 +47,19 @@ fn refusal(graph: &Graph, node: &Node) -> Option<String> {
     if !fusion.operands.iter().all(fits) {
         return reason("an operand does not broadcast to the result");
     }
-    let anchor = region.node(fusion.anchor?);
-    let between = anchor.results.first().and_then(|r| r.ty.as_tensor()?.static_shape());
-    if between.as_ref() != Some(&result) || anchor.results.len() != 1 {
-        return reason("the expression behind an op has another shape");
-    }
-    let params: HashMap<Value, Value> = region.inputs().zip(node.operands.iter().copied().flatten()).collect();
-    let operand = |slot: usize| params.get(anchor.operands.get(slot)?.as_ref()?).copied();
-    if (0..anchor.operands.len()).any(|slot| anchor.operands[slot].is_some() && operand(slot).is_none()) {
-        return reason("the anchor reads a constant inside");
-    }
-    let empty = |shape: &Option<Vec<usize>>| shape.as_ref().is_none_or(|shape| shape.contains(&0));
-    if empty(&between) || (0..anchor.operands.len()).filter_map(operand).any(|value| empty(&shape(value))) {
+    let anchor = fusion.anchor?;
+    let params = match anchor_params(region, anchor, &result) {
+        Ok(params) => params,
+        Err(declined) => return Some(declined.0),
+    };
+    let operand = |slot: usize| node.operands.get((*params.get(slot)?)?).copied().flatten();
+    let empty = |value: Value| shape(value).is_none_or(|shape| shape.contains(&0));
+    if result.contains(&0) || (0..params.len()).filter_map(operand).any(empty) {
         return reason("there is nothing to compute");
     }
     let constant = |slot: usize| operand(slot).is_none_or(|value| graph.constant(value).is_some());
     let rank = |slot: usize| operand(slot).and_then(shape).map_or(0, |shape| shape.len());
-    refused(&anchor.op, constant, rank).and_then(reason)
+    refused(&region.node(anchor).op, constant, rank).and_then(reason)
 }
 
 /// Whether a shape broadcasts to another one.
@@ -71,7 +67,8 @@ fn broadcasts(from: &[usize], to: &[usize]) -> bool {
     from.len() <= to.len() && from.iter().rev().zip(to.iter().rev()).all(|(a, b)| a == b || *a == 1)
 }
 
-/// Why no kernel takes an op, whatever is applied to its result: which operands are constant (or absent), and their ranks.
+/// Why no kernel takes an op, whatever is applied to its result: which operands are constant (or absent), and their
+/// ranks.
 fn refused(op: &Op, constant: impl Fn(usize) -> bool, rank: impl Fn(usize) -> usize) -> Option<&'static str> {
     match op {
         Op::Conv(op) if op.precision == DType::BF16 && !constant(1) => Some("in bfloat16, weights are constant"),

@@ -1,7 +1,7 @@
 //! What a machine says of products: in which forms it computes them, and how long each takes.
 //!
-//! Passes choose between forms of a layer before kernels exist, lowering chooses between kernels, pruning and reports show
-//! both: all ask one [`Machine`].
+//! Passes choose between forms of a layer before kernels exist, lowering chooses between kernels, pruning and reports
+//! show both: all ask one [`Machine`].
 
 use std::fmt;
 

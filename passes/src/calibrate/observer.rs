@@ -14,8 +14,8 @@ const BINS: usize = 128;
 /// Rows of bins of one sign: one for each exponent.
 const ROWS: usize = 256;
 
-/// What is kept of a stream of finite values. Bins are as wide as values are large, within 1/128: what the largest value is
-/// says nothing of how finely the others are told apart. Rows are made for the exponents that occur.
+/// What is kept of a stream of finite values. Bins are as wide as values are large, within 1/128: what the largest
+/// value is says nothing of how finely the others are told apart. Rows are made for the exponents that occur.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observer {
     low: f32,

@@ -46,8 +46,8 @@ struct Scales {
 /// A channel of zero weights has any step: one of which its bias is a multiple this large.
 const FREE: f64 = 65_536.0;
 
-/// A bias of more steps is added behind the scales. Sums of 33,000 products of bytes stay below as many, so that they and
-/// the bias are no more than an `i32` holds.
+/// A bias of more steps is added behind the scales. Sums of 33,000 products of bytes stay below as many, so that they
+/// and the bias are no more than an `i32` holds.
 const MOST: f64 = (1 << 30) as f64;
 
 impl Scales {
@@ -73,7 +73,8 @@ impl Scales {
         Some(Scales { steps, bias: Some(bias), late: None })
     }
 
-    /// What a sum stands for: scaled, and with the bias where that is added late. `behind` dims stand behind the channels.
+    /// What a sum stands for: scaled, and with the bias where that is added late. `behind` dims stand behind the
+    /// channels.
     fn real(&self, patch: &mut Patch, sum: Ref, behind: usize) -> Option<Ref> {
         let y = real(patch, sum, self.tensor(behind)?);
         let Some(late) = &self.late else { return Some(y) };

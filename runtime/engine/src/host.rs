@@ -11,9 +11,9 @@ pub fn features() -> Features {
     *FEATURES
 }
 
-/// Bytes of the caches of levels 1 (of data) to 3 that a core has or shares, as the operating system reports them. The C
-/// library adds those of level 3 of all dies up on some machines (384 MiB where a core has 32): the kernel's list, which
-/// names each cache, is asked too, and the smaller size is taken.
+/// Bytes of the caches of levels 1 (of data) to 3 that a core has or shares, as the operating system reports them. The
+/// C library adds those of level 3 of all dies up on some machines (384 MiB where a core has 32): the kernel's list,
+/// which names each cache, is asked too, and the smaller size is taken.
 pub fn cache_sizes() -> [Option<usize>; 3] {
     let of_library =
         [libc::_SC_LEVEL1_DCACHE_SIZE, libc::_SC_LEVEL2_CACHE_SIZE, libc::_SC_LEVEL3_CACHE_SIZE].map(cache_size);

@@ -1,9 +1,9 @@
 //! The memory plan: offsets in one arena for buffers whose lives do not overlap.
 //!
-//! Lowering gives each buffer bytes of its own; this rewrite lets them share. A buffer lives from the first step that names
-//! it to the last. Buffers are placed largest first, each at the lowest offset that is free during its life (greedy by
-//! size, Pisarchyk and Lee 2020). A result that may overwrite an operand takes the operand's place when the operand ends
-//! there.
+//! Lowering gives each buffer bytes of its own; this rewrite lets them share. A buffer lives from the first step that
+//! names it to the last. Buffers are placed largest first, each at the lowest offset that is free during its life
+//! (greedy by size, Pisarchyk and Lee 2020). A result that may overwrite an operand takes the operand's place when the
+//! operand ends there.
 
 mod occupied;
 

@@ -1,5 +1,5 @@
-//! Intel's matrix registers. Matrices multiply bytes at four times the rate of vectors, and bfloat16 at 9.8 times that of
-//! FMAs (of hand-written prototypes); all else is as without them.
+//! Intel's matrix registers. Matrices multiply bytes at four times the rate of vectors, and bfloat16 at 9.8 times that
+//! of FMAs (of hand-written prototypes); all else is as without them.
 
 use super::{Figures, Row, avx512_bf16};
 

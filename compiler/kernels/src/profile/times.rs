@@ -18,7 +18,8 @@ pub struct Profile {
 const NARROWER: f64 = 0.95;
 /// The share of a dense form's time below which a sparse one is taken.
 const SPARSE: f64 = 0.85;
-/// A filtered form is taken below this share of the direct sum's time: the direct sum is more exact, and has smaller weights.
+/// A filtered form is taken below this share of the direct sum's time: the direct sum is more exact, and has smaller
+/// weights.
 const FILTERED: f64 = 0.9;
 
 impl Profile {
@@ -53,8 +54,8 @@ impl Profile {
         (ns(p.batch * p.rows * p.depth * cols, rate) + before).max(ns(bytes * weights, f.weights))
     }
 
-    /// An FMA for each tap, half as well fed as in a contraction. Integers use the same instructions and load a quarter of
-    /// the bytes; widening bfloat16 costs where no instruction multiplies it.
+    /// An FMA for each tap, half as well fed as in a contraction. Integers use the same instructions and load a quarter
+    /// of the bytes; widening bfloat16 costs where no instruction multiplies it.
     fn depthwise(&self, p: &Product) -> f64 {
         let share = match p.numbers {
             Numbers::Floats => 1.0,
@@ -65,8 +66,8 @@ impl Profile {
         share * 2.0 * ns(p.batch * p.rows * p.depth * p.cols, self.figures.f32)
     }
 
-    /// The products, with their weights from memory, and the transforms, which are bound by the values that they write and
-    /// read, whole vectors of channels.
+    /// The products, with their weights from memory, and the transforms, which are bound by the values that they write
+    /// and read, whole vectors of channels.
     fn filtered(&self, p: &Product, form: &winograd::Form) -> f64 {
         let Some([images, rows, columns]) = p.three_by_three else { return f64::INFINITY };
         let (channels, lanes) = (p.depth / 9, self.isa.lanes());
@@ -245,8 +246,8 @@ mod tests {
         assert!(row("avx2").pays(Change::ToBytes, 1.0, 0.9) && !row("avx2").pays(Change::ToBytes, 1.0, 0.97));
     }
 
-    /// Measured on a Zen 3 core with AVX2 for these layers of ResNet-50, milliseconds: direct 2.4, 2.4, 2.5, 2.5; F(2x2)
-    /// 1.6, 1.3, 1.5, 2.7; F(4x4) 0.95, 0.85, 1.4, 3.2. On Zen 5 F(4x4) is the fastest of the third by 10 %.
+    /// Measured on a Zen 3 core with AVX2 for these layers of ResNet-50, milliseconds: direct 2.4, 2.4, 2.5, 2.5;
+    /// F(2x2) 1.6, 1.3, 1.5, 2.7; F(4x4) 0.95, 0.85, 1.4, 3.2. On Zen 5 F(4x4) is the fastest of the third by 10 %.
     #[test]
     fn filtering_follows_the_sizes_of_pictures_and_weights() {
         let form = |size: usize, channels: usize| row("avx2").densest(&filtered(size, channels)).0;

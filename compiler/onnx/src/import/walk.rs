@@ -199,8 +199,8 @@ impl<'a> Importer<'a> {
         cx.attrs.finish()?;
         let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
         if found > results.len() {
-            let unread = node.output[results.len()..found].iter().all(|name| !is_read(beside, name));
-            if found > ops::outputs(node.op_type()) || !unread {
+            let mut more = node.output[results.len()..found].iter();
+            if found > ops::outputs(node.op_type()) || more.any(|name| is_read(beside, name)) {
                 return Err(MapError::Outputs { expected: results.len(), found });
             }
         }

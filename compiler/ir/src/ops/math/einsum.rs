@@ -14,7 +14,8 @@ op! {
     ///
     /// - (C1) The equation has a term for each operand, with a label for each axis; labels are letters. Those of the result
     ///   occur in a term, and do not repeat.
-    /// - (C2) Axes of one label have one extent, or 1 in some operands, which repeats them; in one operand they are equal.
+    /// - (C2) Axes of one label have one extent, or 1 in some operands, which repeats them; in one operand they are
+    ///   equal.
     /// - (C3) The operands have one numeric dtype.
     "math.einsum" = Einsum(xs: many) {
         /// The terms, and the result's labels.
