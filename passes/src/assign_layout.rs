@@ -18,14 +18,16 @@
 //!
 //! Why: with channels last each tap of a convolution's window is a matrix product on contiguous memory.
 //!
-//! Dense convolutions and pools want channels last ([`roles`] says what each op wants); sparse convolutions (`to-bcsr`) are plain, or dense again where that is cheaper with all conversions; depthwise
-//! convolutions come in both layouts; elementwise ops take what their operands have; all
-//! others, inputs and outputs are plain. A value that is read in the other layout is converted once, at the cost of its bytes; one whose
-//! bytes are the same in both (one channel, or one place) stays plain for all. A transpose that only renames the layout is free on that path. The cheapest choice
-//! for the whole graph is a minimum cut: plain on the source's side, channels last on the sink's (Boykov, Veksler and Zabih 2001).
+//! Dense convolutions and pools want channels last ([`roles`] says what each op wants); sparse convolutions (`to-bcsr`)
+//! are plain, or dense again where that is cheaper with all conversions; depthwise convolutions come in both layouts;
+//! elementwise ops take what their operands have; all others, inputs and outputs are plain. A value that is read in the
+//! other layout is converted once, at the cost of its bytes; one whose bytes are the same in both (one channel, or one
+//! place) stays plain for all. A transpose that only renames the layout is free on that path. The cheapest choice for
+//! the whole graph is a minimum cut: plain on the source's side, channels last on the sink's (Boykov, Veksler and Zabih
+//! 2001).
 //!
-//! Never touches constants, whose layout is packing's affair. Forgets the encodings of an earlier run. With `to=plain` it only does that.
-//! Expects inferred types; an unknown extent counts as 1.
+//! Never touches constants, whose layout is packing's affair. Forgets the encodings of an earlier run. With `to=plain`
+//! it only does that. Expects inferred types; an unknown extent counts as 1.
 
 mod network;
 mod roles;
@@ -38,9 +40,9 @@ use optc_ir::{Encoding, Graph, NodeId, Op, Type, Value};
 use crate::matching::{result, tensor_type};
 use crate::rewrite::for_each_region;
 use crate::to_bcsr::set_encoding;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
-use network::{Label, Network};
-use roles::{Role, role};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
+use network::{LayoutSlot, Network};
+use roles::{LayoutRole, role};
 
 /// See the module.
 pub struct AssignLayout {
@@ -53,7 +55,7 @@ impl Pass for AssignLayout {
         them";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(options: &mut Options) -> Result<AssignLayout, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<AssignLayout, OptionError> {
         let to = match options.take("to", "nhwc".to_owned())?.as_str() {
             "nhwc" => Encoding::Nhwc,
             "plain" => Encoding::Plain,
@@ -116,16 +118,17 @@ fn erase_fused(graph: &mut Graph, id: NodeId) {
 /// Chooses the layouts and puts the conversions in.
 fn assign(graph: &mut Graph, cx: &mut PassCx) {
     let order = graph.topological_order().unwrap_or_default();
-    let roles: BTreeMap<NodeId, Role> = order.iter().map(|&id| (id, role(graph, id, cx.machine()))).collect();
+    let roles: BTreeMap<NodeId, LayoutRole> = order.iter().map(|&id| (id, role(graph, id, cx.machine()))).collect();
     let mut network = Network::default();
-    let labels: HashMap<NodeId, (Label, Label)> =
+    let labels: HashMap<NodeId, (LayoutSlot, LayoutSlot)> =
         order.iter().map(|&id| (id, network.op(&roles[&id], graph, id))).collect();
     for &id in &order {
         for value in (0..graph.node(id).results.len()).map(|r| Value { node: id, result: r as u32 }) {
             if has_layout(graph, value) {
-                let readers: Vec<Label> = readers(graph, value, &roles).map(|(id, _)| labels[&id].0).collect();
-                let is_output = graph.is_output(value).then_some(Label::PLAIN);
-                for (reader, _) in self::readers(graph, value, &roles).filter(|(r, _)| roles[r] == Role::Follows) {
+                let readers: Vec<LayoutSlot> = readers(graph, value, &roles).map(|(id, _)| labels[&id].0).collect();
+                let is_output = graph.is_output(value).then_some(LayoutSlot::PLAIN);
+                for (reader, _) in self::readers(graph, value, &roles).filter(|(r, _)| roles[r] == LayoutRole::Follows)
+                {
                     network.prefer(labels[&id].1, labels[&reader].0);
                 }
                 network.value(labels[&id].1, &[readers, is_output.into_iter().collect()].concat(), bytes(graph, value));
@@ -133,7 +136,7 @@ fn assign(graph: &mut Graph, cx: &mut PassCx) {
         }
     }
     let chosen = network.cut();
-    let encoding = |label: Label| if chosen.is_sink_side(label) { Encoding::Nhwc } else { Encoding::Plain };
+    let encoding = |label: LayoutSlot| if chosen.is_sink_side(label) { Encoding::Nhwc } else { Encoding::Plain };
     for &id in &order {
         if encoding(labels[&id].1) == Encoding::Nhwc && cx.permit("nhwc") {
             make_channels_last(graph, id);
@@ -166,7 +169,7 @@ fn has_layout(graph: &Graph, value: Value) -> bool {
 fn readers<'a>(
     graph: &'a Graph,
     value: Value,
-    roles: &'a BTreeMap<NodeId, Role>,
+    roles: &'a BTreeMap<NodeId, LayoutRole>,
 ) -> impl Iterator<Item = (NodeId, usize)> + 'a {
     graph.uses(value).into_iter().filter(|(id, slot)| roles.get(id).is_some_and(|r| r.reads(*slot)))
 }

@@ -13,13 +13,14 @@
 //! %1 = math.relu %0 : tensor<1x2xf32>
 //! ```
 //!
-//! A [`Calibrator`] is shown the values of every mark that has no range, as many times as there are samples, and keeps an [`Observer`] of each:
-//! the extremes and a histogram, however many values there were. Ranges are the extremes (`method=minmax`), or hold the share
-//! `percentile` of the values (`method=percentile`). They are kept by the marks' names, so that they can be written down and given again.
+//! A [`Calibrator`] is shown the values of every mark that has no range, as many times as there are samples, and keeps
+//! an [`Observer`] of each: the extremes and a histogram, however many values there were. Ranges are the extremes
+//! (`method=minmax`), or hold the share `percentile` of the values (`method=percentile`). They are kept by the marks'
+//! names, so that they can be written down and given again.
 //!
-//! As a pass it makes the values itself, by the interpreter on `samples` seeded inputs: good for trying things out, not for accuracy. Whoever
-//! has real samples and a compiled model calls [`observed`], shows a [`Calibrator`] what comes, and [`apply`]s its ranges.
-//! Ranges that are there already stay. NaN and infinities are an error that names the mark.
+//! As a pass it makes the values itself, by the interpreter on `samples` seeded inputs: good for trying things out, not
+//! for accuracy. Whoever has real samples and a compiled model calls [`observed`], shows a [`Calibrator`] what comes,
+//! and [`apply`]s its ranges. Ranges that are there already stay. NaN and infinities are an error that names the mark.
 
 mod observer;
 
@@ -31,7 +32,7 @@ use optc_ir::{Graph, NodeId, Output, Real, Value, run};
 use optc_tensor::Tensor;
 
 use crate::seeded;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 pub use observer::{Method, Observer};
 
 /// Lower and upper end of the values of each mark, by its name.
@@ -50,7 +51,7 @@ impl Pass for Calibrate {
         `{method=percentile,percentile=99.9,samples=4}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.1 };
 
-    fn from_options(options: &mut Options) -> Result<Calibrate, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<Calibrate, OptionError> {
         let percentile = options.take("percentile", 99.99)?;
         let method = match options.take("method", "minmax".to_owned())?.as_str() {
             "minmax" => Method::MinMax,
@@ -98,7 +99,8 @@ fn open(graph: &Graph) -> Vec<(NodeId, String, Value)> {
     order.into_iter().filter_map(mark).collect()
 }
 
-/// The graph with the values of the marks that have no range as further outputs behind its own, and the marks' names in that order.
+/// The graph with the values of the marks that have no range as further outputs behind its own, and the marks' names in
+/// that order.
 pub fn observed(graph: &Graph) -> (Graph, Vec<String>) {
     let mut probe = graph.clone();
     let mut names = vec![];

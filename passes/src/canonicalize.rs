@@ -13,10 +13,10 @@
 //! %0 = math.relu %x : tensor<2x3x4xf32>
 //! ```
 //!
-//! Why: later passes look for one form only, and what does nothing goes. The directions: constants to the right; changes of
-//! shape to `tensor.reshape` with a constant target where the result is static; chains of moves to one move; splat constants to
-//! scalars where they broadcast anyway.
-//! Declines where a shape is not known well enough to show that nothing changes. The sign of a zero may change (`-0 + 0`).
+//! Why: later passes look for one form only, and what does nothing goes. The directions: constants to the right;
+//! changes of shape to `tensor.reshape` with a constant target where the result is static; chains of moves to one move;
+//! splat constants to scalars where they broadcast anyway. Declines where a shape is not known well enough to show that
+//! nothing changes. The sign of a zero may change (`-0 + 0`).
 
 mod arith;
 mod movement;
@@ -25,7 +25,7 @@ mod shape;
 use optc_ir::Graph;
 
 use crate::rewrite::{Rule, rewrite_to_fixpoint};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct Canonicalize;
@@ -71,7 +71,7 @@ impl Pass for Canonicalize {
     const SUMMARY: &'static str = "choose one spelling: drop identities, merge chains, constants to the right";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<Canonicalize, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<Canonicalize, OptionError> {
         Ok(Canonicalize)
     }
 

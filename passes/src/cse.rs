@@ -13,8 +13,8 @@
 //! %1 = math.add %0, %0 : tensor<2xf32>
 //! ```
 //!
-//! Two ops are equal when name, attributes, operands and result types are; constants when their bits are. Declines ops with
-//! regions, and those that give other results each time. The one that stays gets the locations of both.
+//! Two ops are equal when name, attributes, operands and result types are; constants when their bits are. Declines ops
+//! with regions, and those that give other results each time. The one that stays gets the locations of both.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,7 +24,7 @@ use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::matching::is_deterministic;
 use crate::rewrite::{add_locations, for_each_region};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct Cse;
@@ -34,7 +34,7 @@ impl Pass for Cse {
     const SUMMARY: &'static str = "compute equal things once";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<Cse, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<Cse, OptionError> {
         Ok(Cse)
     }
 

@@ -11,12 +11,13 @@
 //! %0 = math.relu %x : tensor<2xf32>
 //! ```
 //!
-//! Why: every other pass leaves things behind. Keeps the inputs, which are part of the graph's signature, and ops of which any result is used.
+//! Why: every other pass leaves things behind. Keeps the inputs, which are part of the graph's signature, and ops of
+//! which any result is used.
 
 use optc_ir::{Graph, Op};
 
 use crate::rewrite::for_each_region;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct Dce;
@@ -26,7 +27,7 @@ impl Pass for Dce {
     const SUMMARY: &'static str = "drop what no output needs";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<Dce, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<Dce, OptionError> {
         Ok(Dce)
     }
 

@@ -18,11 +18,12 @@
 //! %2 = nn.conv %x, %0, %1 : tensor<1x2x2x2xf32>
 //! ```
 //!
-//! Why: the normalisation of a trained model is one factor and one summand per channel, which cost nothing there. A lone batch
-//! normalisation becomes a product and a sum, which fuse. Sums and products with constants per channel go the same way.
+//! Why: the normalisation of a trained model is one factor and one summand per channel, which cost nothing there. A
+//! lone batch normalisation becomes a product and a sum, which fuse. Sums and products with constants per channel go
+//! the same way.
 //!
-//! Declines where the linear op's result has another user, where its weights are no constant or serve another op as well, and where a
-//! statistic is no constant. Reassociates: new weights are computed in `f64` and rounded once.
+//! Declines where the linear op's result has another user, where its weights are no constant or serve another op as
+//! well, and where a statistic is no constant. Reassociates: new weights are computed in `f64` and rounded once.
 
 mod linear;
 
@@ -33,8 +34,8 @@ use optc_tensor::Tensor;
 
 use crate::matching::{dims, dtype, has_one_use, operands2, rank, result};
 use crate::rewrite::{Patch, Rule, rewrite_to_fixpoint};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
-use linear::Linear;
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
+use linear::LinearOp;
 
 /// See the module.
 pub struct FoldBatchNorm;
@@ -51,7 +52,7 @@ impl Pass for FoldBatchNorm {
     const SUMMARY: &'static str = "put factors and summands per channel into weights and biases";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
-    fn from_options(_: &mut Options) -> Result<FoldBatchNorm, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<FoldBatchNorm, OptionError> {
         Ok(FoldBatchNorm)
     }
 
@@ -120,12 +121,12 @@ fn bias_into_linear(g: &Graph, node: NodeId) -> Option<Patch> {
 }
 
 /// The linear op that computes `y`, if nothing else reads it.
-fn folding_target(g: &Graph, y: Value) -> Option<Linear> {
-    if has_one_use(g, y) { Linear::of(g, y) } else { None }
+fn folding_target(g: &Graph, y: Value) -> Option<LinearOp> {
+    if has_one_use(g, y) { LinearOp::of(g, y) } else { None }
 }
 
 /// A constant that is broadcast to `y` along all axes but that of the channels, one element a channel.
-fn per_channel(g: &Graph, c: Value, y: Value, linear: &Linear) -> Option<Vec<f64>> {
+fn per_channel(g: &Graph, c: Value, y: Value, linear: &LinearOp) -> Option<Vec<f64>> {
     let t = g.constant(c)?;
     let rank = dims(g, y)?.len();
     let lead = rank.checked_sub(t.rank())?;

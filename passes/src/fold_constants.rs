@@ -14,12 +14,15 @@
 //! %1 = tensor.reshape %x, %0 : tensor<2x3x1xf32>
 //! ```
 //!
-//! Goes through the ops in topological order, refreshing types as it goes, so that what a folded constant lets inference
-//! know is folded in turn. Values come from `eval`, the reference. The branch that a constant condition chooses takes the place of its
-//! `cf.if`, and its ops are gone through like all others; regions that stay are gone through with the types that their op's operands got.
+//! Goes through the ops in topological order, refreshing types as it goes, so that what a folded constant lets
+//! inference know is folded in turn. Values come from `eval`, the reference. The branch that a constant condition
+//! chooses takes the place of its `cf.if`, and its ops are gone through like all others; regions that stay are gone
+//! through with the types that their op's operands got.
 //!
-//! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take; when the op has regions, which
-//! may loop for long; with `quantized=keep`, when it dequantizes, so that integers are still there for `fold-quant`; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which is then an error of the run.
+//! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take;
+//! when the op has regions, which may loop for long; with `quantized=keep`, when it dequantizes, so that integers are
+//! still there for `fold-quant`; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which
+//! is then an error of the run.
 
 mod branch;
 
@@ -34,7 +37,7 @@ use optc_tensor::{Tensor, element_count};
 
 use crate::matching::{is_deterministic, kept_zeros, pruned};
 use crate::rewrite::remove_unused;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// Multiply-adds beyond which a contraction of constants stays: `eval` is written to be read, not to be fast.
 const MAX_WORK: usize = 1 << 24;
@@ -50,7 +53,7 @@ impl Pass for FoldConstants {
     const SUMMARY: &'static str = "compute now what depends on constants and known shapes alone";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(options: &mut Options) -> Result<FoldConstants, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<FoldConstants, OptionError> {
         let max_bytes = options.take("max_bytes", 1 << 20)?;
         let keep_quantized = match options.take("quantized", "fold".to_owned())?.as_str() {
             "fold" => false,

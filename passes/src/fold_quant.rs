@@ -21,17 +21,19 @@
 //! %4 = quant.requantize %0, %s, %z : tensor<1x1xu8>
 //! ```
 //!
-//! - A calibrated `quant.fake_quant` is split into `quant.quantize` and `quant.dequantize`; a constant is quantized now.
+//! - A calibrated `quant.fake_quant` is split into `quant.quantize` and `quant.dequantize`; a constant is quantized
+//!   now.
 //! - Products ([`products`]) of dequantized operands become products of the integers, times their scales.
 //! - That product of scales and a quantization behind it become one `quant.requantize`.
 //! - Means ([`means`]) become sums of the integers, those under a window convolutions with ones.
-//! - What only moves elements, maxima, `relu` and `clip` go to the integers ([`moves`]); a pair of quantizations that agree goes away.
+//! - What only moves elements, maxima, `relu` and `clip` go to the integers ([`moves`]); a pair of quantizations that
+//!   agree goes away.
 //!
 //! With `to=pairs` only the first is done: that is the form in which quantized models are exchanged.
 //!
-//! Why: a quarter of the bytes, and twice the products of an instruction or more.
-//! Declines scales and zero points that are not constant; activations with several scales; products for which the host of the pass says that
-//! integers are slower. What is left stays as it was written. Biases are rounded to the integers' scale, so results may differ from
+//! Why: a quarter of the bytes, and twice the products of an instruction or more. Declines scales and zero points that
+//! are not constant; activations with several scales; products for which the host of the pass says that integers are
+//! slower. What is left stays as it was written. Biases are rounded to the integers' scale, so results may differ from
 //! those of the pairs by a step.
 
 mod matching;
@@ -46,7 +48,7 @@ use optc_tensor::Tensor;
 
 use crate::matching::{kept_zeros, pruned};
 use crate::rewrite::{Patch, Ref, Rule, for_each_region, rewrite_to_fixpoint};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct FoldQuant {
@@ -74,7 +76,7 @@ impl Pass for FoldQuant {
         `{to=pairs}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.02 };
 
-    fn from_options(options: &mut Options) -> Result<FoldQuant, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<FoldQuant, OptionError> {
         match options.take("to", "integers".to_owned())?.as_str() {
             "integers" => Ok(FoldQuant { products: true }),
             "pairs" => Ok(FoldQuant { products: false }),

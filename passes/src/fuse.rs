@@ -20,14 +20,15 @@
 //!
 //! Why: the loads and stores of everything in between go away.
 //!
-//! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those whose
-//! results have its result's shape and encoding, as long as nothing but the region reads what lies in between; an anchor of integers also takes
-//! the dequantizations of what these ops read. Then each elementwise op that is
-//! left takes the elementwise ops before it on the same terms. What is elementwise is said in one place,
+//! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those
+//! whose results have its result's shape and encoding, as long as nothing but the region reads what lies in between; an
+//! anchor of integers also takes the dequantizations of what these ops read. Then each elementwise op that is left
+//! takes the elementwise ops before it on the same terms. What is elementwise is said in one place,
 //! [`elementwise::class`]: lowering must be able to put it in an expression.
 //!
-//! Constants of one element go into the region; other values that it reads are its parameters. Declines where a value in between has another
-//! user or is an output, where the extents are not known to be equal, and regions of one op. Expects inferred types and, for layouts, `assign-layout` before it.
+//! Constants of one element go into the region; other values that it reads are its parameters. Declines where a value
+//! in between has another user or is an output, where the extents are not known to be equal, and regions of one op.
+//! Expects inferred types and, for layouts, `assign-layout` before it.
 
 pub(crate) mod elementwise;
 mod group;
@@ -36,13 +37,13 @@ mod outline;
 use optc_ir::{Graph, NodeId, Op, Value};
 
 use crate::rewrite::for_each_region;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct Fuse;
 
-/// Gives each elementwise op that reads dequantized integers a dequantization of its own: loading bytes and computing the reals again is
-/// less than loading the reals.
+/// Gives each elementwise op that reads dequantized integers a dequantization of its own: loading bytes and computing
+/// the reals again is less than loading the reals.
 fn one_dequantize_a_use(graph: &mut Graph, cx: &mut PassCx) {
     for id in graph.ids().collect::<Vec<_>>() {
         let value = Value { node: id, result: 0 };
@@ -68,7 +69,7 @@ impl Pass for Fuse {
         of elementwise ops";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<Fuse, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<Fuse, OptionError> {
         Ok(Fuse)
     }
 

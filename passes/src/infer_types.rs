@@ -15,7 +15,7 @@
 
 use optc_ir::{Graph, infer_types};
 
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct InferTypes;
@@ -25,7 +25,7 @@ impl Pass for InferTypes {
     const SUMMARY: &'static str = "recompute every type from the inputs' types and the constants";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<InferTypes, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<InferTypes, OptionError> {
         Ok(InferTypes)
     }
 

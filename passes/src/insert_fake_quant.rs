@@ -15,17 +15,18 @@
 //! %2 = math.matmul %0, %1 : tensor<1x1xf32> loc("fc")
 //! ```
 //!
-//! Activations become `u8` with one range, which `calibrate` finds; until then they stay what they are. Constant weights become `i8`,
-//! symmetric, with a range for each output channel, known at once. Which operands of which ops are marked is said in one table,
-//! [`slots`]. All ops that read a marked value read it quantized, so that it is stored as bytes alone; what has no reader in the table
-//! (a sum before its activation, say) is not marked and stays in registers; of two convolutions that are added, one is marked, since it must be
-//! stored.
+//! Activations become `u8` with one range, which `calibrate` finds; until then they stay what they are. Constant
+//! weights become `i8`, symmetric, with a range for each output channel, known at once. Which operands of which ops are
+//! marked is said in one table, [`slots`]. All ops that read a marked value read it quantized, so that it is stored as
+//! bytes alone; what has no reader in the table (a sum before its activation, say) is not marked and stays in
+//! registers; of two convolutions that are added, one is marked, since it must be stored.
 //!
-//! Weights of recurrent layers and tables of embeddings (constants that rows are gathered from, or that are added before a layer normalisation,
-//! without outliers) are marked as well, although no kernel computes with their integers: they are stored in a quarter of the bytes.
+//! Weights of recurrent layers and tables of embeddings (constants that rows are gathered from, or that are added
+//! before a layer normalisation, without outliers) are marked as well, although no kernel computes with their integers:
+//! they are stored in a quarter of the bytes.
 //!
-//! Declines nodes named in `skip` (`{skip=conv1|fc}`), and convolutions whose weights are computed. Weights that are not finite are an error.
-//! A constant that two ops read is marked for each.
+//! Declines nodes named in `skip` (`{skip=conv1|fc}`), and convolutions whose weights are computed. Weights that are
+//! not finite are an error. A constant that two ops read is marked for each.
 
 use indexmap::IndexMap;
 
@@ -36,7 +37,7 @@ use optc_tensor::{DType, Tensor};
 
 use crate::matching::{dtype, has_one_use, producer, rank, result};
 use crate::rewrite::for_each_region;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct InsertFakeQuant {
@@ -66,7 +67,8 @@ fn slots(g: &Graph, node: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Vec<(us
         // A vector has no columns.
         Op::MatMul(_) if constant(1) && last() > 0 => vec![(0, Kind::Activation), (1, Kind::Weights(last()))],
         Op::MatMul(_) if !constant(0) => vec![(0, Kind::Activation), (1, Kind::Activation)],
-        // Both kinds of weights; a direction shares the ranges of the other. Kernels read them as reals, so only their storage shrinks.
+        // Both kinds of weights; a direction shares the ranges of the other. Kernels read them as reals, so only their
+        // storage shrinks.
         Op::Lstm(_) | Op::Gru(_) | Op::Rnn(_) => {
             [1, 2].into_iter().filter(|&slot| constant(slot)).map(|slot| (slot, Kind::Weights(1))).collect()
         }
@@ -92,8 +94,9 @@ const TABLE: (usize, usize) = (1024, 32);
 /// How many times as large as the median of its channel an element of a table may be.
 const SPREAD: f64 = 24.0;
 
-/// Whether a constant is a table of numbers alike in each of the many channels of the last axis, as embeddings are: 8 bits hold them well
-/// enough. What has outliers (a mask, with its large negative numbers) is not one, nor are coordinates, of which there are few.
+/// Whether a constant is a table of numbers alike in each of the many channels of the last axis, as embeddings are: 8
+/// bits hold them well enough. What has outliers (a mask, with its large negative numbers) is not one, nor are
+/// coordinates, of which there are few.
 fn is_table(t: &Tensor) -> bool {
     let wide = |c: &&usize| t.dtype() == DType::F32 && t.rank() > 1 && t.len() >= TABLE.0 && **c >= TABLE.1;
     let Some(&channels) = t.shape().last().filter(wide) else { return false };
@@ -107,7 +110,8 @@ fn is_table(t: &Tensor) -> bool {
     (0..channels).all(alike)
 }
 
-/// Of two convolutions whose sum alone is read, the one that must be stored: the other one computes the sum in its kernel.
+/// Of two convolutions whose sum alone is read, the one that must be stored: the other one computes the sum in its
+/// kernel.
 fn stored_summand(g: &Graph, add: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Option<usize> {
     let conv = |slot: usize| {
         let v = g.operand(add, slot).filter(|&v| has_one_use(g, v) && quantized(v.node))?;
@@ -125,7 +129,7 @@ impl Pass for InsertFakeQuant {
     const SUMMARY: &'static str = "mark what products read for quantization: `{skip=conv1|fc}`";
     const NUMERICS: Numerics = Numerics::Approximates { rtol: 0.05 };
 
-    fn from_options(options: &mut Options) -> Result<InsertFakeQuant, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<InsertFakeQuant, OptionError> {
         let skip: String = options.take("skip", String::new())?;
         Ok(InsertFakeQuant { skip: skip.split('|').filter(|s| !s.is_empty()).map(str::to_owned).collect() })
     }

@@ -12,12 +12,12 @@ pub struct Layer {
     /// What it multiplies, in `f32`.
     pub product: Product,
     /// Its weights in blocks, if they have zeros that a sparse kernel may leave out.
-    pub blocks: Option<Blocks>,
+    pub blocks: Option<NonzeroBlocks>,
 }
 
 /// Weights in blocks that are not all zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocks {
+pub struct NonzeroBlocks {
     /// Blocks of 4, 2 and 1 output channels by one column.
     pub counts: [(usize, usize); 3],
     /// Activations that a sparse kernel copies before.
@@ -68,7 +68,7 @@ fn product(g: &Graph, node: NodeId) -> Option<Product> {
 const SOME_ZEROS: f64 = 0.05;
 
 /// The blocks of a layer whose weights are known, be they quantized.
-fn sparse_blocks(g: &Graph, node: NodeId) -> Option<Blocks> {
+fn sparse_blocks(g: &Graph, node: NodeId) -> Option<NonzeroBlocks> {
     let layer = Weighted::of(g, node).or_else(|| Weighted::of_dequantized(g, node)).filter(|l| l.groups == 1)?;
     let matrix = layer.matrix(g);
     let zeros = matrix.iter().filter(|&&w| w == 0.0).count();
@@ -77,5 +77,5 @@ fn sparse_blocks(g: &Graph, node: NodeId) -> Option<Blocks> {
     }
     let product = layer.product(g, 1)?;
     let counts = [4, 2, 1].map(|rows| (rows, blocks(&matrix, layer.cols, rows)));
-    Some(Blocks { counts, staged: product.staged_bytes / product.numbers.bytes() })
+    Some(NonzeroBlocks { counts, staged: product.staged_bytes / product.numbers.bytes() })
 }

@@ -37,11 +37,12 @@ mod to_bf16;
 mod weighted;
 
 pub use layer::Layer;
-pub use manager::{Failed, PassManager, PassOptions, PassReport, Report, VerifyEach};
-pub use pass::{Numerics, OptionError, Options, Pass, PassCx, PassError};
-pub use pipeline::{Named, PIPELINES, Pipeline};
+pub use manager::{Failed, PassManager, PassOptions, PassReport, PipelineReport, VerifyEach};
+pub use pass::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
+pub use pipeline::{NamedPipeline, PIPELINES, Pipeline};
 pub use prune::{
-    Block, Budget, Calibration, LayerReport, PruneError, PruneOptions, Run, Runner, Saliency, Spare, Verdict, prune,
+    BlockShape, Budget, Calibration, LayerReport, PreparedGraph, PruneError, PruneOptions, Runner, Saliency, Spare,
+    Verdict, prune,
 };
 pub use registry::{PassInfo, Registry};
 pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};

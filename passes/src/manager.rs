@@ -8,7 +8,7 @@ use optc_ir::{Graph, print, verify};
 
 use crate::machine::Machine;
 use crate::matching::pruned;
-use crate::pipeline::Step;
+use crate::pipeline::PassStep;
 use crate::seeded::{self, SEED};
 use crate::{PassCx, PassError, Pipeline};
 
@@ -67,12 +67,12 @@ pub struct PassReport {
 
 /// What a pipeline did, pass by pass.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct PipelineReport {
     /// One entry a pass, in order.
     pub passes: Vec<PassReport>,
 }
 
-impl Report {
+impl PipelineReport {
     /// How many rewrites were made.
     pub fn rewrites(&self) -> usize {
         self.passes.iter().flat_map(|p| p.stats.values()).sum()
@@ -87,7 +87,7 @@ pub struct Failed {
     /// The graph that it was given, where that was kept.
     pub before: Option<Graph>,
     /// What the passes before it did.
-    pub done: Report,
+    pub done: PipelineReport,
     /// What went wrong.
     pub error: PassError,
 }
@@ -109,7 +109,7 @@ impl PassManager {
     ///
     /// # Errors
     /// A pass fails, or breaks the graph where that is checked. The graph is then as the pass left it.
-    pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, PassError> {
+    pub fn run(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<PipelineReport, PassError> {
         self.run_steps(pipeline, graph, self.options.verify_each != VerifyEach::No).map_err(|failed| failed.error)
     }
 
@@ -117,16 +117,16 @@ impl PassManager {
     ///
     /// # Errors
     /// As [`PassManager::run`], with the pass and its graph.
-    pub fn run_reproducibly(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<Report, Box<Failed>> {
+    pub fn run_reproducibly(&self, pipeline: &Pipeline, graph: &mut Graph) -> Result<PipelineReport, Box<Failed>> {
         self.run_steps(pipeline, graph, true)
     }
 
-    fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<Report, Box<Failed>> {
+    fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<PipelineReport, Box<Failed>> {
         let options = &self.options;
         let mut cx = PassCx::with_limit(options.stop_after_rewrites)
             .with_machine(options.machine.clone())
             .with_all_bytes(options.all_bytes);
-        let mut report = Report::default();
+        let mut report = PipelineReport::default();
         for step in &pipeline.steps {
             let before = keep.then(|| graph.clone()); // constants are shared, so this costs little
             let start = Instant::now();
@@ -146,7 +146,7 @@ impl PassManager {
         Ok(report)
     }
 
-    fn check(&self, step: &Step, before: &Graph, after: &Graph) -> Result<(), PassError> {
+    fn check(&self, step: &PassStep, before: &Graph, after: &Graph) -> Result<(), PassError> {
         let mut failures: Vec<String> =
             verify(after).into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
         let (had, has) = (pruned_elements(before), pruned_elements(after));

@@ -68,8 +68,8 @@ pub(crate) fn pruned(g: &Graph, v: Value) -> i64 {
     }
 }
 
-/// The pruned elements of a constant that what was computed of it has as well: all of them where it was permuted, cast, scaled or
-/// quantized around zero, none where elements were added up.
+/// The pruned elements of a constant that what was computed of it has as well: all of them where it was permuted, cast,
+/// scaled or quantized around zero, none where elements were added up.
 pub(crate) fn kept_zeros(pruned: i64, computed: &Tensor) -> i64 {
     let keeps = pruned > 0 && Constant::count_zeros(computed) as i64 >= pruned;
     if keeps { pruned } else { 0 }
@@ -94,7 +94,8 @@ pub(crate) fn splat_of(g: &Graph, v: Value) -> Option<f64> {
     splat(g.constant(v)?)
 }
 
-/// Whether an elementwise op on `x` and `other` certainly has `x`'s shape: each extent of `other` is 1 or equal to `x`'s.
+/// Whether an elementwise op on `x` and `other` certainly has `x`'s shape: each extent of `other` is 1 or equal to
+/// `x`'s.
 pub(crate) fn broadcasts_into(g: &Graph, other: Value, x: Value) -> bool {
     let (Some(o), Some(x)) = (dims(g, other), dims(g, x)) else { return false };
     let fits = |(o, x): (&Dim, &Dim)| *o == Dim::Known(1) || (o == x && *o != Dim::Unknown);

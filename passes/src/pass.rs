@@ -24,7 +24,7 @@ pub trait Pass: Sized {
     ///
     /// # Errors
     /// An option has a bad value. Those that are left over are refused by the caller.
-    fn from_options(options: &mut Options) -> Result<Self, OptionError>;
+    fn from_options(options: &mut PassArguments) -> Result<Self, OptionError>;
 
     /// Rewrites the graph.
     ///
@@ -63,9 +63,9 @@ impl Numerics {
 
 /// `key=value` pairs in the order of the text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options(pub IndexMap<String, String>);
+pub struct PassArguments(pub IndexMap<String, String>);
 
-impl Options {
+impl PassArguments {
     /// Takes an option out, parsed; `default` where it is not given.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
 //! Pipelines: lists of passes as text, and the named ones.
 
 use crate::registry::RunFn;
-use crate::{Options, PassError, Registry};
+use crate::{PassArguments, PassError, Registry};
 
 /// A named pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedPipeline {
     /// The name.
     pub name: &'static str,
     /// What it is for.
@@ -15,39 +15,43 @@ pub struct Named {
 }
 
 /// The named pipelines.
-pub static PIPELINES: &[Named] = &[
-    Named {
+pub static PIPELINES: &[NamedPipeline] = &[
+    NamedPipeline {
         name: "O0",
         summary: "what is needed to run",
         // Shapes need constants: a reshape's target is often computed, so folding comes between two inferences.
         passes: "infer-types,fold-constants,infer-types,dce",
     },
-    Named {
+    NamedPipeline {
         name: "clean-up",
         summary: "canonical form, no duplicates, nothing unused",
         // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
         passes: "O0,canonicalize,cse,dce",
     },
-    Named {
+    NamedPipeline {
         name: "integers",
         summary: "integer ops for what stands between quantizations",
         // Constants stay quantized until `fold-quant` has seen them.
         passes: "infer-types,fold-constants{quantized=keep},infer-types,dce,fold-quant",
     },
-    Named { name: "O1", summary: "clean-ups, layouts and fusion", passes: "clean-up,assign-layout,fuse,schedule" },
-    Named {
+    NamedPipeline {
+        name: "O1",
+        summary: "clean-ups, layouts and fusion",
+        passes: "clean-up,assign-layout,fuse,schedule",
+    },
+    NamedPipeline {
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
-        // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra` moves things into
-        // them; the clean-up behind these computes what they made of constants. What is sparse wants another layout, so that is
-        // decided before; layouts before fusion, which only joins what lies alike.
+        // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra`
+        // moves things into them; the clean-up behind these computes what they made of constants. What is sparse wants
+        // another layout, so that is decided before; layouts before fusion, which only joins what lies alike.
         passes: "integers,clean-up,fold-batch-norm,recompose,simplify-algebra,clean-up,to-bcsr,assign-layout{to=nhwc},fuse,schedule",
     },
-    Named { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
+    NamedPipeline { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];
 
 /// One pass of a pipeline, ready to run.
-pub(crate) struct Step {
+pub(crate) struct PassStep {
     /// The pass with its options, as it stands in the text.
     pub text: String,
     /// The pass's name.
@@ -60,7 +64,7 @@ pub(crate) struct Step {
 
 /// A parsed pipeline.
 pub struct Pipeline {
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<PassStep>,
 }
 
 impl Pipeline {
@@ -87,7 +91,7 @@ impl Registry {
         self.parse_within(text, self.pipelines())
     }
 
-    fn parse_within(&self, text: &str, pipelines: &[Named]) -> Result<Pipeline, PassError> {
+    fn parse_within(&self, text: &str, pipelines: &[NamedPipeline]) -> Result<Pipeline, PassError> {
         let mut steps = vec![];
         for item in items(text)? {
             match pipelines.iter().position(|p| p.name == item) {
@@ -125,7 +129,7 @@ fn items(text: &str) -> Result<Vec<&str>, PassError> {
     Ok(if all_blank { vec![] } else { items })
 }
 
-fn step(item: &str, registry: &Registry) -> Result<Step, PassError> {
+fn step(item: &str, registry: &Registry) -> Result<PassStep, PassError> {
     let (name, options) = match item.split_once('{') {
         None => (item, ""),
         Some((name, rest)) => match rest.strip_suffix('}') {
@@ -136,12 +140,12 @@ fn step(item: &str, registry: &Registry) -> Result<Step, PassError> {
     let info = registry.find(name).ok_or_else(|| PassError::UnknownPass { name: name.to_owned() })?;
     let mut options = parse_options(item, options)?;
     let run = info.make(&mut options).map_err(|error| PassError::Option { pass: name.to_owned(), error })?;
-    Ok(Step { text: item.to_owned(), name: info.name, numerics: info.numerics, run })
+    Ok(PassStep { text: item.to_owned(), name: info.name, numerics: info.numerics, run })
 }
 
 /// `key=value` pairs with `,` or `;` between them.
-fn parse_options(item: &str, text: &str) -> Result<Options, PassError> {
-    let mut options = Options::default();
+fn parse_options(item: &str, text: &str) -> Result<PassArguments, PassError> {
+    let mut options = PassArguments::default();
     for pair in text.split([',', ';']).map(str::trim).filter(|p| !p.is_empty()) {
         let syntax = |reason| PassError::Syntax { text: item.to_owned(), reason };
         let (key, value) = pair.rsplit_once('=').ok_or_else(|| syntax("an option is `key=value`"))?;
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn pipelines_of_other_people_name_those_before_them() {
-        let named = |name, passes| Named { name, summary: "", passes };
+        let named = |name, passes| NamedPipeline { name, summary: "", passes };
         let registry =
             Registry::standard().with_pipeline(named("mine", "O0,cse")).with_pipeline(named("O3", "mine,dce"));
         let passes = |text: &str| registry.parse(text).map(|p| p.passes().map(str::to_owned).collect::<Vec<_>>());

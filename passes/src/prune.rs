@@ -15,16 +15,17 @@
 //!
 //! Why: zeros need not be stored, and kernels leave blocks of them out (`to-bcsr`).
 //!
-//! Which weights go is a *saliency* (a number for each weight, [`saliency`]) summed over a *structure* (blocks of rows, which are output
-//! channels, by columns) and cut off by a *budget* (how many blocks of each layer go, [`budget`]). The first and the last layer and grouped
-//! convolutions, which have few weights, are spared.
+//! Which weights go is a *saliency* (a number for each weight, [`saliency`]) summed over a *structure* (blocks of rows,
+//! which are output channels, by columns) and cut off by a *budget* (how many blocks of each layer go, [`budget`]). The
+//! first and the last layer and grouped convolutions, which have few weights, are spared.
 //!
-//! With calibration samples ([`prune`] as a function; a pipeline has none) each layer's remaining weights are then fitted to what the
-//! layer gave before, on the inputs that the pruned layers before it give ([`reconstruct`]), and biases and batch normalisations are
-//! corrected ([`correct`]): no labels are needed.
+//! With calibration samples ([`prune`] as a function; a pipeline has none) each layer's remaining weights are then
+//! fitted to what the layer gave before, on the inputs that the pruned layers before it give ([`reconstruct`]), and
+//! biases and batch normalisations are corrected ([`correct`]): no labels are needed.
 //!
-//! The mask is the zeros themselves: a constant counts those that were pruned in `zeros`, passes carry the count along, and the
-//! verifier (V7) checks it. Expects batch normalisations unfolded, to re-estimate them; folded ones are biases like others.
+//! The mask is the zeros themselves: a constant counts those that were pruned in `zeros`, passes carry the count along,
+//! and the verifier (V7) checks it. Expects batch normalisations unfolded, to re-estimate them; folded ones are biases
+//! like others.
 
 mod budget;
 mod correct;
@@ -38,14 +39,14 @@ use std::str::FromStr;
 use optc_ir::{Const, Graph, NodeId, Op};
 
 use crate::weighted::Weighted;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 pub use budget::Budget;
 pub use saliency::Saliency;
-pub use walk::{Calibration, Run, Runner};
+pub use walk::{Calibration, PreparedGraph, Runner};
 
 /// Rows and columns that are kept or dropped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub struct BlockShape {
     /// Output channels.
     pub rows: usize,
     /// Input channels, or taps, side by side.
@@ -55,20 +56,20 @@ pub struct Block {
 /// The longest side of a block.
 const MAX_BLOCK: usize = 64;
 
-impl FromStr for Block {
+impl FromStr for BlockShape {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Block, String> {
+    fn from_str(text: &str) -> Result<BlockShape, String> {
         let sides = text.split_once('x').and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?)));
         match sides {
-            Some((rows @ 1..=MAX_BLOCK, cols @ 1..=MAX_BLOCK)) => Ok(Block { rows, cols }),
+            Some((rows @ 1..=MAX_BLOCK, cols @ 1..=MAX_BLOCK)) => Ok(BlockShape { rows, cols }),
             Some(_) => Err(format!("`{text}` is out of range: both sides of a block are 1 to {MAX_BLOCK}")),
             None => Err(format!("`{text}` is not a block like `4x1`")),
         }
     }
 }
 
-impl std::fmt::Display for Block {
+impl std::fmt::Display for BlockShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.rows, self.cols)
     }
@@ -102,7 +103,7 @@ pub struct PruneOptions {
     /// The share of the weights that goes, of those layers that are not spared: 0 or more, below 1.
     pub sparsity: f64,
     /// What is kept or dropped together.
-    pub block: Block,
+    pub block: BlockShape,
     /// How the share is spread over the layers.
     pub budget: Budget,
     /// What tells the weights that matter.
@@ -118,7 +119,7 @@ impl PruneOptions {
     ///
     /// # Errors
     /// The share is out of range.
-    pub fn new(sparsity: f64, block: Block) -> Result<PruneOptions, PruneError> {
+    pub fn new(sparsity: f64, block: BlockShape) -> Result<PruneOptions, PruneError> {
         let options = PruneOptions {
             sparsity,
             block,
@@ -187,7 +188,8 @@ pub struct LayerReport {
     pub verdict: Verdict,
 }
 
-/// Sets weights of a graph to zero, and corrects what is left where there are samples. Layers in regions are left alone.
+/// Sets weights of a graph to zero, and corrects what is left where there are samples. Layers in regions are left
+/// alone.
 ///
 /// # Errors
 /// Options are out of range, weights are shared or not finite, or samples do not fit.
@@ -216,7 +218,7 @@ pub fn prune(
 
 /// A layer and what is to become of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct LayerPlan {
     pub layer: Weighted,
     pub name: String,
     /// The share of blocks that goes.
@@ -224,7 +226,7 @@ pub(crate) struct Plan {
     pub verdict: Verdict,
 }
 
-impl Plan {
+impl LayerPlan {
     fn report(self, g: &Graph) -> LayerReport {
         let zeros = self.layer.matrix(g).iter().filter(|&&w| w == 0.0).count();
         LayerReport { name: self.name, rows: self.layer.rows, cols: self.layer.cols, zeros, verdict: self.verdict }
@@ -232,14 +234,14 @@ impl Plan {
 }
 
 /// The layers of a graph in their order, and which are spared.
-fn layers(g: &Graph, options: &PruneOptions) -> Result<Vec<Plan>, PruneError> {
+fn layers(g: &Graph, options: &PruneOptions) -> Result<Vec<LayerPlan>, PruneError> {
     let order = g.topological_order().unwrap_or_default();
-    let mut layers: Vec<Plan> = order
+    let mut layers: Vec<LayerPlan> = order
         .into_iter()
         .filter_map(|id| Weighted::of(g, id))
         .map(|layer| {
             let verdict = if layer.groups > 1 { Verdict::Spared("grouped") } else { Verdict::Pruned };
-            Plan { name: name_of(g, layer.node), layer, share: options.sparsity, verdict }
+            LayerPlan { name: name_of(g, layer.node), layer, share: options.sparsity, verdict }
         })
         .collect();
     let ends = [(0, "the first layer"), (layers.len().saturating_sub(1), "the last layer")];
@@ -292,11 +294,11 @@ impl Pass for Prune {
         `{sparsity=0.5,block=4x1,budget=uniform|global,saliency=magnitude,spare=ends|none}`";
     const NUMERICS: Numerics = Numerics::Changes;
 
-    fn from_options(options: &mut Options) -> Result<Prune, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<Prune, OptionError> {
         let sparsity = options.take("sparsity", 0.5)?;
         let prune = PruneOptions {
             sparsity,
-            block: options.take("block", Block { rows: 1, cols: 1 })?,
+            block: options.take("block", BlockShape { rows: 1, cols: 1 })?,
             budget: options.take("budget", Budget::default())?,
             saliency: options.take("saliency", Saliency::default())?,
             spare: options.take("spare", Spare::default())?,

@@ -12,20 +12,22 @@
 //! ```
 //!
 //! What is found:
-//! - `nn.layer_norm` (Ba, Kiros and Hinton 2016) and `nn.rms_norm` (Zhang and Sennrich 2019): mean, centred value, mean square, root and
-//!   quotient over the last axes; then the factor and the summand behind them.
-//! - `math.gelu` (Hendrycks and Gimpel 2016) by `erf` or by `tanh`; `math.swish`, SiLU and "quick GELU" among it (Ramachandran, Zoph and
-//!   Le 2017); `math.hard_sigmoid` and `math.hard_swish` (Howard et al. 2019), by clips or minima; `math.sigmoid` by `exp`.
-//! - `nn.attention` (Vaswani et al. 2017): `softmax(scale · q·kᵀ + mask) · v` with or without scale and mask, where the heads of all three
-//!   are the same and a transpose made `kᵀ`. A query whose keys are all masked by minus infinity gives zeros, not NaN.
+//! - `nn.layer_norm` (Ba, Kiros and Hinton 2016) and `nn.rms_norm` (Zhang and Sennrich 2019): mean, centred value, mean
+//!   square, root and quotient over the last axes; then the factor and the summand behind them.
+//! - `math.gelu` (Hendrycks and Gimpel 2016) by `erf` or by `tanh`; `math.swish`, SiLU and "quick GELU" among it
+//!   (Ramachandran, Zoph and Le 2017); `math.hard_sigmoid` and `math.hard_swish` (Howard et al. 2019), by clips or
+//!   minima; `math.sigmoid` by `exp`.
+//! - `nn.attention` (Vaswani et al. 2017): `softmax(scale · q·kᵀ + mask) · v` with or without scale and mask, where the
+//!   heads of all three are the same and a transpose made `kᵀ`. A query whose keys are all masked by minus infinity
+//!   gives zeros, not NaN.
 //!
-//! Why: a normalisation in one kernel reads its operand once instead of four times, an activation in one op fuses with whatever is
-//! before it, and what quantizes or differentiates a graph meets one op and not ten.
+//! Why: a normalisation in one kernel reads its operand once instead of four times, an activation in one op fuses with
+//! whatever is before it, and what quantizes or differentiates a graph meets one op and not ten.
 //!
-//! Expects canonical form, with constants on the right and squares as products. Products are taken apart as far as only the next
-//! product uses them, so that the order of their factors does not matter. Declines where an extent is not known to be equal, where a
-//! constant is not the one of the formula to within a few parts in 100,000, where the axes are not the last ones, and where another op
-//! uses the root or the mean square. Reassociates.
+//! Expects canonical form, with constants on the right and squares as products. Products are taken apart as far as only
+//! the next product uses them, so that the order of their factors does not matter. Declines where an extent is not
+//! known to be equal, where a constant is not the one of the formula to within a few parts in 100,000, where the axes
+//! are not the last ones, and where another op uses the root or the mean square. Reassociates.
 
 mod activation;
 mod attention;
@@ -35,7 +37,7 @@ mod product;
 use optc_ir::Graph;
 
 use crate::rewrite::{Rule, rewrite_to_fixpoint};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
 pub struct Recompose;
@@ -59,7 +61,7 @@ impl Pass for Recompose {
     const SUMMARY: &'static str = "find normalisations and activations that are spelled out in many ops";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
-    fn from_options(_: &mut Options) -> Result<Recompose, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<Recompose, OptionError> {
         Ok(Recompose)
     }
 

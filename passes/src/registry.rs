@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use optc_ir::Graph;
-//! use optc_passes::{Numerics, OptionError, Options, Pass, PassCx, PassError, Registry};
+//! use optc_passes::{Numerics, OptionError, PassArguments, Pass, PassCx, PassError, Registry};
 //!
 //! struct Nothing;
 //!
@@ -11,7 +11,7 @@
 //!     const SUMMARY: &'static str = "leaves the graph as it is";
 //!     const NUMERICS: Numerics = Numerics::BitExact;
 //!
-//!     fn from_options(_: &mut Options) -> Result<Nothing, OptionError> {
+//!     fn from_options(_: &mut PassArguments) -> Result<Nothing, OptionError> {
 //!         Ok(Nothing)
 //!     }
 //!
@@ -41,12 +41,12 @@ use crate::infer_types::InferTypes;
 use crate::insert_fake_quant::InsertFakeQuant;
 use crate::prune::Prune;
 use crate::recompose::Recompose;
-use crate::schedule::Schedule;
+use crate::schedule::ScheduleOps;
 use crate::simplify_algebra::SimplifyAlgebra;
 use crate::specialize_shapes::SpecializeShapes;
 use crate::to_bcsr::ToBcsr;
 use crate::to_bf16::ToBf16;
-use crate::{Named, Numerics, OptionError, Options, PIPELINES, Pass, PassCx, PassError};
+use crate::{NamedPipeline, Numerics, OptionError, PIPELINES, Pass, PassArguments, PassCx, PassError};
 
 /// A pass with its options set.
 pub(crate) type RunFn = Box<dyn Fn(&mut Graph, &mut PassCx) -> Result<(), PassError> + Send + Sync>;
@@ -60,12 +60,12 @@ pub struct PassInfo {
     pub summary: &'static str,
     /// What it may do to results.
     pub numerics: Numerics,
-    make: fn(&mut Options) -> Result<RunFn, OptionError>,
+    make: fn(&mut PassArguments) -> Result<RunFn, OptionError>,
 }
 
 impl PassInfo {
     fn of<P: Pass + Send + Sync + 'static>() -> PassInfo {
-        let make = |options: &mut Options| -> Result<RunFn, OptionError> {
+        let make = |options: &mut PassArguments| -> Result<RunFn, OptionError> {
             let pass = P::from_options(options)?;
             Ok(Box::new(move |graph, cx| pass.run(graph, cx)))
         };
@@ -73,7 +73,7 @@ impl PassInfo {
     }
 
     /// The pass with these options.
-    pub(crate) fn make(&self, options: &mut Options) -> Result<RunFn, OptionError> {
+    pub(crate) fn make(&self, options: &mut PassArguments) -> Result<RunFn, OptionError> {
         let run = (self.make)(options)?;
         match options.0.keys().next() {
             None => Ok(run),
@@ -86,7 +86,7 @@ impl PassInfo {
 #[derive(Clone)]
 pub struct Registry {
     passes: Vec<PassInfo>,
-    pipelines: Vec<Named>,
+    pipelines: Vec<NamedPipeline>,
 }
 
 impl Default for Registry {
@@ -115,7 +115,7 @@ impl Registry {
             .with::<AssignLayout>()
             .with::<Fuse>()
             .with::<ToBf16>()
-            .with::<Schedule>()
+            .with::<ScheduleOps>()
             .with::<Dce>()
     }
 
@@ -130,7 +130,7 @@ impl Registry {
 
     /// The same with another named pipeline, in which those before it may be named. One of the same name is replaced.
     #[must_use]
-    pub fn with_pipeline(mut self, pipeline: Named) -> Registry {
+    pub fn with_pipeline(mut self, pipeline: NamedPipeline) -> Registry {
         self.pipelines.retain(|known| known.name != pipeline.name);
         self.pipelines.push(pipeline);
         self
@@ -142,7 +142,7 @@ impl Registry {
     }
 
     /// The named pipelines; each names only passes and those before it.
-    pub fn pipelines(&self) -> &[Named] {
+    pub fn pipelines(&self) -> &[NamedPipeline] {
         &self.pipelines
     }
 

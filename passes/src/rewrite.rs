@@ -1,8 +1,9 @@
 //! The pattern driver: applies rules until none fires.
 //!
-//! A [`Rule`] is a pure function from a place to an optional [`Patch`]. The driver goes through the nodes in topological
-//! order, tries the rules in their order, applies the first patch, and repeats until a sweep changes nothing. It works in
-//! the regions of control-flow ops as well; those of `kernel.fused` are settled and are left alone.
+//! A [`Rule`] is a pure function from a place to an optional [`Patch`]. The driver goes through the nodes in
+//! topological order, tries the rules in their order, applies the first patch, and repeats until a sweep changes
+//! nothing. It works in the regions of control-flow ops as well; those of `kernel.fused` are settled and are left
+//! alone.
 
 use optc_ir::{Graph, NodeId, Op, OpError, TensorType, Type, Value, infer_node};
 
@@ -93,8 +94,8 @@ impl Patch {
         self
     }
 
-    /// Makes the changes. New nodes get inferred types, which keep what the replaced value's type knew, and the locations
-    /// of the nodes that go. Returns `false`, with the graph as it was, when a use would change its encoding.
+    /// Makes the changes. New nodes get inferred types, which keep what the replaced value's type knew, and the
+    /// locations of the nodes that go. Returns `false`, with the graph as it was, when a use would change its encoding.
     pub(crate) fn apply(self, graph: &mut Graph) -> Result<bool, OpError> {
         let changes_encoding = |(old, new): &(Value, Ref)| match new {
             Ref::Old(new) => encoding(graph.ty(*old)) != encoding(graph.ty(*new)),
@@ -170,7 +171,8 @@ pub(crate) fn locations<'a>(nodes: impl IntoIterator<Item = &'a optc_ir::Node>) 
     loc
 }
 
-/// The locations of nodes that are gone: those of the first are not copied, of which a chain that becomes one op has many.
+/// The locations of nodes that are gone: those of the first are not copied, of which a chain that becomes one op has
+/// many.
 fn moved_locations(nodes: Vec<optc_ir::Node>) -> Vec<String> {
     let mut nodes = nodes.into_iter().filter(|n| !matches!(n.op, Op::Constant(_)));
     let mut loc = nodes.next().map(|n| n.loc).unwrap_or_default();

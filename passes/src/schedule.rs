@@ -28,18 +28,18 @@ use std::ops::Range;
 
 use optc_ir::{Graph, NodeId, Op, Output, Type, Value};
 
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module.
-pub struct Schedule;
+pub struct ScheduleOps;
 
-impl Pass for Schedule {
+impl Pass for ScheduleOps {
     const NAME: &'static str = "schedule";
     const SUMMARY: &'static str = "choose an order of the ops in which fewer bytes are alive at once";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<Schedule, OptionError> {
-        Ok(Schedule)
+    fn from_options(_: &mut PassArguments) -> Result<ScheduleOps, OptionError> {
+        Ok(ScheduleOps)
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {

@@ -13,8 +13,9 @@ pub(crate) const SEED: u64 = 1;
 /// Inputs with more elements than this are not made up.
 const MAX_ELEMENTS: usize = 1 << 24;
 
-/// One value for each input of `graph`: floats in −2..2, integers 0 or 1 (so that they serve as indices), booleans. Named
-/// and unknown extents are 2 or 3, equal names equal. `None` when an input has no rank, is no tensor, or is very large.
+/// One value for each input of `graph`: floats in −2..2, integers 0 or 1 (so that they serve as indices), booleans.
+/// Named and unknown extents are 2 or 3, equal names equal. `None` when an input has no rank, is no tensor, or is very
+/// large.
 pub fn inputs(graph: &Graph, seed: u64) -> Option<Vec<Val>> {
     let mut random = Random::new(seed);
     let mut names = BTreeMap::new();
@@ -45,8 +46,8 @@ fn tensor(dtype: DType, shape: &[usize], n: usize, random: &mut Random) -> Resul
     Tensor::from_i64(dtype, shape, &values)
 }
 
-/// How the results of `after` differ from those of `before` on seeded inputs beyond what `numerics` allows; `None` where they
-/// do not, or where `before` does not run on such inputs.
+/// How the results of `after` differ from those of `before` on seeded inputs beyond what `numerics` allows; `None`
+/// where they do not, or where `before` does not run on such inputs.
 pub fn difference(before: &Graph, after: &Graph, seed: u64, numerics: Numerics) -> Option<String> {
     // Inputs that `after` accepts serve `before` too: a pass may only make input types more concrete.
     let inputs = inputs(after, seed)?;

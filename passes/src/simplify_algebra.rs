@@ -36,7 +36,7 @@ mod terms;
 use optc_ir::Graph;
 
 use crate::rewrite::{for_each_region, remove_unused};
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 use terms::Algebra;
 
 /// Rounds in which the rules are applied to all terms.
@@ -57,7 +57,7 @@ impl Pass for SimplifyAlgebra {
     const SUMMARY: &'static str = "move transposes, reshapes and scales to where they cost least";
     const NUMERICS: Numerics = Numerics::Reassociates;
 
-    fn from_options(_: &mut Options) -> Result<SimplifyAlgebra, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<SimplifyAlgebra, OptionError> {
         Ok(SimplifyAlgebra)
     }
 

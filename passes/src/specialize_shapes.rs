@@ -11,15 +11,15 @@
 //! %0 = math.add %x, %y : tensor<2x3xf32>
 //! ```
 //!
-//! Why: kernels are made for concrete extents. A named dim gets one extent everywhere, so that pinning one input pins what
-//! is named like it. Declines nothing: an input that is not there, or an extent that contradicts, is an error.
+//! Why: kernels are made for concrete extents. A named dim gets one extent everywhere, so that pinning one input pins
+//! what is named like it. Declines nothing: an input that is not there, or an extent that contradicts, is an error.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use optc_ir::{Dim, Graph, NodeId, TensorType, Type, infer_types};
 
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// See the module. One shape for each input that is named.
 pub struct SpecializeShapes {
@@ -31,7 +31,7 @@ impl Pass for SpecializeShapes {
     const SUMMARY: &'static str = "give inputs concrete shapes: `{x=1x3x224x224;...}`";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(options: &mut Options) -> Result<SpecializeShapes, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<SpecializeShapes, OptionError> {
         let shape = |(key, text): (String, String)| match parse_shape(&text) {
             Some(shape) => Ok((key, shape)),
             None => Err(OptionError { key, reason: format!("`{text}` is not a shape such as `1x3x224x224`") }),
@@ -60,8 +60,8 @@ pub fn parse_shape(text: &str) -> Option<Vec<usize>> {
     }
 }
 
-/// Gives the inputs the types `types`, replaces each named dim by the extent that it so gets, and infers all types again. A type
-/// that is no more concrete than the input's leaves it as it is.
+/// Gives the inputs the types `types`, replaces each named dim by the extent that it so gets, and infers all types
+/// again. A type that is no more concrete than the input's leaves it as it is.
 ///
 /// # Errors
 /// A type contradicts the input's or another one, or an op refuses the shapes.

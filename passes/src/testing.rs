@@ -6,7 +6,7 @@ use crate::{PassError, PassManager, PassOptions, Registry, VerifyEach};
 
 /// Why there is no graph to look at.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CheckError {
     /// The text is no graph.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -22,12 +22,12 @@ pub enum Failure {
 /// interpreted on seeded inputs: results must be those of before, as far as the pass says.
 ///
 /// # Errors
-/// See [`Failure`].
-pub fn check(text: &str, passes: &str, registry: &Registry) -> Result<String, Failure> {
+/// See [`CheckError`].
+pub fn check(text: &str, passes: &str, registry: &Registry) -> Result<String, CheckError> {
     let mut graph = parse(text)?;
     let failures = verify(&graph);
     if !failures.is_empty() {
-        return Err(Failure::Unsound(failures.into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect()));
+        return Err(CheckError::Unsound(failures.into_iter().map(|f| format!("{}: {}", f.rule, f.message)).collect()));
     }
     let options = PassOptions { verify_each: VerifyEach::Numerics, ..PassOptions::default() };
     PassManager::new(options).run(&registry.parse(passes)?, &mut graph)?;

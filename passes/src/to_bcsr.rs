@@ -2,14 +2,14 @@
 //!
 //! ```optc
 //! given %x: tensor<1x2x4x4xf32>
-//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]> : tensor<4x2x1x1xf32>} : tensor<4x2x1x1xf32>
-//! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
+//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0]> : tensor<2x2x1x1xf32>} : tensor<2x2x1x1xf32>
+//! %1 = nn.conv %x, %0 : tensor<1x2x4x4xf32>
 //! ```
 //! becomes
 //! ```optc
 //! given %x: tensor<1x2x4x4xf32>
-//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]> : tensor<4x2x1x1xf32>} : tensor<4x2x1x1xf32, bcsr<2x1>>
-//! %1 = nn.conv %x, %0 : tensor<1x4x4x4xf32>
+//! %0 = tensor.const {value = dense<[1.0, 0.0, 2.0, 0.0]> : tensor<2x2x1x1xf32>} : tensor<2x2x1x1xf32, bcsr<2x1>>
+//! %1 = nn.conv %x, %0 : tensor<1x2x4x4xf32>
 //! ```
 //!
 //! Why: a block of zeros is neither loaded nor multiplied. Blocks are of 4, 2 or 1 output channels by one column, or by
@@ -17,9 +17,9 @@
 //! unless the sparse one takes at most `margin` of its time, which the machine knows where it is not given. Where
 //! zeros come from does not matter: a pruned model from elsewhere is found as well.
 //!
-//! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by itself.
-//! Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding back where the
-//! conversions around a sparse convolution would cost more than it saves.
+//! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by
+//! itself. Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding back
+//! where the conversions around a sparse convolution would cost more than it saves.
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
@@ -28,12 +28,13 @@ use crate::machine::{Change, Form};
 use crate::matching::{has_one_use, pruned, result};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// Rows and columns of a block that kernels may know; the machine says which they do.
 const BLOCKS: [(u8, u8); 6] = [(4, 1), (2, 1), (1, 1), (4, 4), (2, 4), (1, 4)];
 
-/// A convolution is a candidate up to this share of the dense form's time: `assign-layout` knows what its surroundings save.
+/// A convolution is a candidate up to this share of the dense form's time: `assign-layout` knows what its surroundings
+/// save.
 const CANDIDATE: f64 = 1.5;
 
 /// See the module.
@@ -48,7 +49,7 @@ impl Pass for ToBcsr {
         `{margin=0.85}`";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(options: &mut Options) -> Result<ToBcsr, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<ToBcsr, OptionError> {
         let margin = options.take_given("margin")?;
         match margin {
             Some(m) if !(0.0..=f64::MAX).contains(&m) => {

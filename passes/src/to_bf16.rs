@@ -1,4 +1,5 @@
-//! `to-bf16`: compute products with constant weights in bfloat16, where that is faster, and store what they read as bfloat16.
+//! `to-bf16`: compute products with constant weights in bfloat16, where that is faster, and store what they read as
+//! bfloat16.
 //!
 //! ```optc
 //! given %x: tensor<2x2xf32>
@@ -18,9 +19,10 @@
 //! %5 = math.matmul %4, %0 {precision = bf16} : tensor<2x2xf32>
 //! ```
 //!
-//! Why: weights and activations take half the memory and its bandwidth, and CPUs with instructions for bfloat16 do more products
-//! at once. Both factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`. A value that products
-//! read is rounded where it is computed instead of each time it is read, which gives the same numbers (see [`stores`]).
+//! Why: weights and activations take half the memory and its bandwidth, and CPUs with instructions for bfloat16 do more
+//! products at once. Both factors are rounded to the nearest bfloat16, ties to even; sums and all else stay `f32`. A
+//! value that products read is rounded where it is computed instead of each time it is read, which gives the same
+//! numbers (see [`stores`]).
 //!
 //! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`.
 //! Runs behind `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels
@@ -37,7 +39,7 @@ use crate::machine::{Change, Machine, Numbers, Product};
 use crate::matching::{dtype, tensor_type};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
-use crate::{Numerics, OptionError, Options, Pass, PassCx, PassError, Registry};
+use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError, Registry};
 
 /// See the module.
 pub struct ToBf16 {
@@ -50,7 +52,7 @@ impl Pass for ToBf16 {
         `{layers=faster|all}`; before `fuse`";
     const NUMERICS: Numerics = Numerics::Changes;
 
-    fn from_options(options: &mut Options) -> Result<ToBf16, OptionError> {
+    fn from_options(options: &mut PassArguments) -> Result<ToBf16, OptionError> {
         let all = match options.take("layers", "faster".to_owned())?.as_str() {
             "faster" => false,
             "all" => true,

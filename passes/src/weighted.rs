@@ -1,4 +1,5 @@
-//! Layers: ops that multiply activations by constant weights, with the weights as a matrix of a row for each output channel.
+//! Layers: ops that multiply activations by constant weights, with the weights as a matrix of a row for each output
+//! channel.
 
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{Dequantize, QuantConv};
@@ -94,8 +95,8 @@ impl Weighted {
         if floats { Numbers::Floats } else { Numbers::Bytes }
     }
 
-    /// The blocks of so many rows and columns that are not all zero. Those of four columns have four channels under one tap; `None`
-    /// where the channels are no multiple of that.
+    /// The blocks of so many rows and columns that are not all zero. Those of four columns have four channels under one
+    /// tap; `None` where the channels are no multiple of that.
     pub fn blocks(&self, g: &Graph, (rows, cols): (usize, usize)) -> Option<usize> {
         let matrix = self.matrix(g);
         if cols == 1 {

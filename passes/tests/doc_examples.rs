@@ -1,8 +1,8 @@
 //! Runs the example in every pass's documentation: an example cannot rot, and a pass without one fails.
 //!
-//! The first `optc` block is the graph before: a `given` line types the free values, a `// passes:` line replaces the pass's
-//! name where it takes options, and the last line's results are returned unless the block has a `return`. What is
-//! indented lies in a region. The second block is the graph after.
+//! The first `optc` block is the graph before: a `given` line types the free values, a `// passes:` line replaces the
+//! pass's name where it takes options, and the last line's results are returned unless the block has a `return`. What
+//! is indented lies in a region. The second block is the graph after.
 
 use optc_passes::Registry;
 use optc_passes::testing::check;

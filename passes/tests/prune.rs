@@ -5,8 +5,8 @@ use optc_ir::ops::nn::{BatchNorm, Conv, Gemm};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Output, Real, TensorType, Val, Value, infer_types, verify};
 use optc_passes::{
-    Block, Calibration, PassManager, PassOptions, Pipeline, PruneError, PruneOptions, Run, Runner, Spare, Verdict,
-    VerifyEach, prune,
+    BlockShape, Calibration, PassManager, PassOptions, Pipeline, PreparedGraph, PruneError, PruneOptions, Runner,
+    Spare, Verdict, VerifyEach, prune,
 };
 use optc_tensor::{DType, Tensor};
 
@@ -14,7 +14,7 @@ use optc_tensor::{DType, Tensor};
 struct Interpreter;
 
 impl Runner for Interpreter {
-    fn prepare(&self, graph: &Graph) -> Result<Run<'_>, String> {
+    fn prepare(&self, graph: &Graph) -> Result<PreparedGraph<'_>, String> {
         let graph = graph.clone();
         Ok(Box::new(move |inputs| optc_ir::run(&graph, inputs).map_err(|e| e.to_string())))
     }
@@ -149,12 +149,12 @@ fn every_later_pass_keeps_the_zeros() {
 fn blocks_and_shares_out_of_range_are_refused() {
     for share in [-0.1, 1.0, f64::NAN, f64::INFINITY] {
         assert!(
-            matches!(PruneOptions::new(share, Block { rows: 1, cols: 1 }), Err(PruneError::Sparsity(_))),
+            matches!(PruneOptions::new(share, BlockShape { rows: 1, cols: 1 }), Err(PruneError::Sparsity(_))),
             "{share}"
         );
     }
     for block in ["0x1", "4x0", "65x1", "4", "ax1", "-1x2"] {
-        assert!(block.parse::<Block>().is_err(), "{block}");
+        assert!(block.parse::<BlockShape>().is_err(), "{block}");
     }
 }
 

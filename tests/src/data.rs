@@ -28,8 +28,8 @@ pub fn array(archive: &str, name: &str) -> Result<Tensor> {
     found.map(|(_, t)| t).with_context(|| format!("`{archive}` has no array `{name}`"))
 }
 
-/// Unpacks the `.tar.xz` archive of that name in `testdata` to a folder below `target`, which later calls find again; gives
-/// the folder.
+/// Unpacks the `.tar.xz` archive of that name in `testdata` to a folder below `target`, which later calls find again;
+/// gives the folder.
 ///
 /// # Errors
 /// The archive cannot be read, or the files cannot be written.

@@ -4,7 +4,7 @@ use optc_ir::{Graph, TensorType, Type, Val};
 use optc_tensor::{DType, Difference, Tensor, element_count};
 
 /// A call and what it must give.
-pub struct Call {
+pub struct ExpectedCall {
     /// One value an input.
     pub inputs: Vec<Val>,
     /// One value an output, with its shape where the text names one.
@@ -44,17 +44,17 @@ pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, Stri
 ///
 /// # Errors
 /// The text is malformed, or the values do not fit the graph's inputs.
-pub fn parse_call(text: &str, graph: &Graph) -> Result<Call, String> {
+pub fn parse_call(text: &str, graph: &Graph) -> Result<ExpectedCall, String> {
     let Parts { arguments, results, tolerance } = parts(text, &graph.name)?;
     let arguments = literals(arguments)?;
     if arguments.len() != graph.inputs().len() {
         return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()));
     }
     let inputs = graph.inputs().zip(&arguments).map(|(v, l)| value(l, graph.ty(v))).collect::<Result<_, _>>()?;
-    Ok(Call { inputs, expected: literals(results)?, tolerance })
+    Ok(ExpectedCall { inputs, expected: literals(results)?, tolerance })
 }
 
-impl Call {
+impl ExpectedCall {
     /// Compares what the call gave with what it must give.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! Random shapes for every kind of nest: one op with the operands that its kernels are made for, and what may stand behind it.
+//! Random shapes for every kind of nest: one op with the operands that its kernels are made for, and what may stand
+//! behind it.
 //!
-//! A seed settles the whole case. Extents are mostly those at which vectors, tiles and blocks end, one less and one more; windows come
-//! with strides, dilations, groups and uneven padding, in which some of them lie whole.
+//! A seed settles the whole case. Extents are mostly those at which vectors, tiles and blocks end, one less and one
+//! more; windows come with strides, dilations, groups and uneven padding, in which some of them lie whole.
 
 mod integers;
 mod moves;
@@ -16,7 +17,7 @@ use optc_ir::{Const, Encoding, Graph, NodeId, Op, Output, TensorType, Val, Value
 use optc_tensor::{DType, Random, Tensor};
 
 /// A kind of nest.
-pub struct Kind {
+pub struct NestKind {
     /// What it is.
     pub name: &'static str,
     /// Parts of the names of its kernels; `view` where some need none.
@@ -26,30 +27,30 @@ pub struct Kind {
 }
 
 /// Every kind.
-pub static KINDS: &[Kind] = &[
-    Kind { name: "matmul", kernels: &["contract_"], make: products::matmul },
-    Kind { name: "gemm", kernels: &["contract_"], make: products::gemm },
-    Kind { name: "conv", kernels: &["contract_", "winograd"], make: products::conv },
-    Kind { name: "conv of computed weights", kernels: &["contract_"], make: products::computed_conv },
-    Kind { name: "conv_transpose", kernels: &["contract_"], make: products::conv_transpose },
-    Kind { name: "sparse", kernels: &["spmm_f32"], make: products::sparse },
-    Kind { name: "depthwise", kernels: &["depthwise_f32", "depthwise_bf16"], make: windows::depthwise },
-    Kind { name: "separable", kernels: &["separable_f32"], make: windows::separable },
-    Kind { name: "pool", kernels: &["pool"], make: windows::pool },
-    Kind { name: "reduce", kernels: &["fold"], make: rows::reduce },
-    Kind { name: "softmax", kernels: &["fold"], make: rows::softmax },
-    Kind { name: "norm", kernels: &["fold"], make: rows::norm },
-    Kind { name: "elementwise", kernels: &["elementwise"], make: rows::elementwise },
-    Kind { name: "movement", kernels: &["move", "elementwise", "transpose", "view"], make: moves::movement },
-    Kind { name: "gather", kernels: &["gather", "move", "view"], make: moves::gather },
-    Kind { name: "recurrent", kernels: &["recurrent"], make: sequences::recurrent },
-    Kind { name: "dynamic", kernels: &["dynamic_range", "recurrent_i8"], make: sequences::dynamic },
-    Kind { name: "attention", kernels: &["contract_", "attention"], make: sequences::attention },
-    Kind { name: "int8 matmul", kernels: &["contract_"], make: integers::matmul },
-    Kind { name: "int8 conv", kernels: &["contract_"], make: integers::conv },
-    Kind { name: "int8 depthwise", kernels: &["depthwise_i8"], make: integers::depthwise },
-    Kind { name: "int8 window", kernels: &["pool", "fold"], make: integers::window },
-    Kind { name: "quantize", kernels: &["elementwise"], make: integers::quantize },
+pub static KINDS: &[NestKind] = &[
+    NestKind { name: "matmul", kernels: &["contract_"], make: products::matmul },
+    NestKind { name: "gemm", kernels: &["contract_"], make: products::gemm },
+    NestKind { name: "conv", kernels: &["contract_", "winograd"], make: products::conv },
+    NestKind { name: "conv of computed weights", kernels: &["contract_"], make: products::computed_conv },
+    NestKind { name: "conv_transpose", kernels: &["contract_"], make: products::conv_transpose },
+    NestKind { name: "sparse", kernels: &["spmm_f32"], make: products::sparse },
+    NestKind { name: "depthwise", kernels: &["depthwise_f32", "depthwise_bf16"], make: windows::depthwise },
+    NestKind { name: "separable", kernels: &["separable_f32"], make: windows::separable },
+    NestKind { name: "pool", kernels: &["pool"], make: windows::pool },
+    NestKind { name: "reduce", kernels: &["fold"], make: rows::reduce },
+    NestKind { name: "softmax", kernels: &["fold"], make: rows::softmax },
+    NestKind { name: "norm", kernels: &["fold"], make: rows::norm },
+    NestKind { name: "elementwise", kernels: &["elementwise"], make: rows::elementwise },
+    NestKind { name: "movement", kernels: &["move", "elementwise", "transpose", "view"], make: moves::movement },
+    NestKind { name: "gather", kernels: &["gather", "move", "view"], make: moves::gather },
+    NestKind { name: "recurrent", kernels: &["recurrent"], make: sequences::recurrent },
+    NestKind { name: "dynamic", kernels: &["dynamic_range", "recurrent_i8"], make: sequences::dynamic },
+    NestKind { name: "attention", kernels: &["contract_", "attention"], make: sequences::attention },
+    NestKind { name: "int8 matmul", kernels: &["contract_"], make: integers::matmul },
+    NestKind { name: "int8 conv", kernels: &["contract_"], make: integers::conv },
+    NestKind { name: "int8 depthwise", kernels: &["depthwise_i8"], make: integers::depthwise },
+    NestKind { name: "int8 window", kernels: &["pool", "fold"], make: integers::window },
+    NestKind { name: "quantize", kernels: &["elementwise"], make: integers::quantize },
 ];
 
 /// One case.
@@ -65,7 +66,7 @@ pub struct Case {
 }
 
 /// The case of a kind that a seed settles.
-pub fn case(kind: &Kind, seed: u64) -> Case {
+pub fn case(kind: &NestKind, seed: u64) -> Case {
     let mut random = Random::new(seed);
     loop {
         let nhwc = random.once_in(2);
@@ -190,7 +191,8 @@ impl Maker<'_> {
         Some(Value { node: self.op(op, &operands)?, result: 0 })
     }
 
-    /// Puts elementwise ops behind an op of reals, some of the time, and lays images out with channels last where they are to be.
+    /// Puts elementwise ops behind an op of reals, some of the time, and lays images out with channels last where they
+    /// are to be.
     fn finish(&mut self, id: NodeId) -> Option<NodeId> {
         let value = Value { node: id, result: 0 };
         let ty = self.graph.ty(value).as_tensor()?.clone();

@@ -12,7 +12,7 @@ use crate::compare::difference;
 
 /// What became of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CaseOutcome {
     /// All outputs of all data sets are right.
     Pass,
     /// An error, with its first line.
@@ -23,9 +23,10 @@ pub enum Outcome {
     Crashed(String),
 }
 
-/// Runs the cases `names` below `root`, on as many threads as the machine has cores; the outcomes in the order of the names.
-pub fn run_all(compiler: &Compiler, root: &Path, names: &[String]) -> Vec<Outcome> {
-    let outcomes: Vec<Mutex<Outcome>> = names.iter().map(|_| Mutex::new(Outcome::Pass)).collect();
+/// Runs the cases `names` below `root`, on as many threads as the machine has cores; the outcomes in the order of the
+/// names.
+pub fn run_all(compiler: &Compiler, root: &Path, names: &[String]) -> Vec<CaseOutcome> {
+    let outcomes: Vec<Mutex<CaseOutcome>> = names.iter().map(|_| Mutex::new(CaseOutcome::Pass)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&at| at < names.len()) {
@@ -41,23 +42,23 @@ pub fn run_all(compiler: &Compiler, root: &Path, names: &[String]) -> Vec<Outcom
 }
 
 /// Runs one case on a thread of its name, which a stack overflow or a failed assertion then tells.
-fn run_named(compiler: &Compiler, root: &Path, name: &str) -> Outcome {
+fn run_named(compiler: &Compiler, root: &Path, name: &str) -> CaseOutcome {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned());
         let case = thread.spawn_scoped(scope, || run_case(compiler, &root.join(name)));
-        case.map_or_else(|e| Outcome::Crashed(e.to_string()), |case| case.join().expect("panics are caught"))
+        case.map_or_else(|e| CaseOutcome::Crashed(e.to_string()), |case| case.join().expect("panics are caught"))
     })
 }
 
 /// Runs one case; a panic is an outcome like others.
-pub fn run_case(compiler: &Compiler, folder: &Path) -> Outcome {
+pub fn run_case(compiler: &Compiler, folder: &Path) -> CaseOutcome {
     match catch_unwind(AssertUnwindSafe(|| run_sets(compiler, folder))) {
-        Ok(Ok(None)) => Outcome::Pass,
-        Ok(Ok(Some(how))) => Outcome::Wrong(how),
-        Ok(Err(why)) => Outcome::Refused(why.to_string()),
+        Ok(Ok(None)) => CaseOutcome::Pass,
+        Ok(Ok(Some(how))) => CaseOutcome::Wrong(how),
+        Ok(Err(why)) => CaseOutcome::Refused(why.to_string()),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            Outcome::Crashed(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
+            CaseOutcome::Crashed(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
         }
     }
 }

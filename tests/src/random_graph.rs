@@ -1,8 +1,8 @@
 //! Random typed graphs, for tests that compare two ways of computing the same thing.
 //!
-//! A graph is made from a seed and a number of ops: the same arguments give the same graph, and fewer ops of one seed are a
-//! prefix of more, so that a failure shrinks by trying smaller numbers. Shapes are small and mostly odd, so that vectors have
-//! tails; values stay small, so that rounding does not hide mistakes.
+//! A graph is made from a seed and a number of ops: the same arguments give the same graph, and fewer ops of one seed
+//! are a prefix of more, so that a failure shrinks by trying smaller numbers. Shapes are small and mostly odd, so that
+//! vectors have tails; values stay small, so that rounding does not hide mistakes.
 
 mod compound;
 mod pieces;
@@ -12,7 +12,7 @@ use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, infer_node};
 use optc_tensor::{DType, Random, Tensor, element_count};
 
 /// A graph that grows.
-pub(crate) struct Builder {
+pub(crate) struct GraphBuilder {
     pub graph: Graph,
     pub random: Random,
     /// The `f32` values so far.
@@ -22,7 +22,7 @@ pub(crate) struct Builder {
 /// Values with more elements than this are not made.
 const MAX_ELEMENTS: usize = 2000;
 
-impl Builder {
+impl GraphBuilder {
     /// Adds an op; `None`, with the graph as it was, when it refuses its operands or its result is too large.
     pub fn op(&mut self, op: impl Into<Op>, operands: &[Value]) -> Option<Value> {
         let operands: Vec<Option<Value>> = operands.iter().map(|&v| Some(v)).collect();
@@ -95,9 +95,10 @@ impl Builder {
     }
 }
 
-/// A graph of about `ops` ops, settled by `seed`. Every input has a concrete shape; every value that no op reads is an output.
+/// A graph of about `ops` ops, settled by `seed`. Every input has a concrete shape; every value that no op reads is an
+/// output.
 pub fn random_graph(seed: u64, ops: usize) -> Graph {
-    let mut b = Builder { graph: Graph::new("random"), random: Random::new(seed), values: vec![] };
+    let mut b = GraphBuilder { graph: Graph::new("random"), random: Random::new(seed), values: vec![] };
     let image = [1 + b.random.below(2), b.random.pick(&[1, 3, 4, 5, 8]), 3 + b.random.below(5), 3 + b.random.below(5)];
     let matrix = [1 + b.random.below(7), b.random.pick(&[1, 3, 5, 8, 9])];
     let tokens = [1 + b.random.below(2), 2 + b.random.below(4), b.random.pick(&[4, 6, 7])];

@@ -38,7 +38,8 @@ pub fn print<'a>(refused: impl IntoIterator<Item = (&'a str, &'a str)>) -> Strin
     out
 }
 
-/// A reason without what differs from case to case: its first line, numbers as `#`, and the ops that further lines list.
+/// A reason without what differs from case to case: its first line, numbers as `#`, and the ops that further lines
+/// list.
 fn normalised(why: &str) -> String {
     let mut lines = why.lines();
     let first = lines.next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! After its first runs a session allocates nothing for kernels: what is left is the list of outputs with their names and shapes.
+//! After its first runs a session allocates nothing for kernels: what is left is the list of outputs with their names
+//! and shapes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

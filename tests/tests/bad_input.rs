@@ -1,4 +1,5 @@
-//! What is wrong with models, artifacts, inputs and disks is an error of the right kind: no panic, nothing half-written.
+//! What is wrong with models, artifacts, inputs and disks is an error of the right kind: no panic, nothing
+//! half-written.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ fn inputs_that_do_not_fit() {
     assert!(session.run(&[("input", good())]).is_ok(), "a session goes on after an error");
 }
 
-/// Only the run shows that the declared shape is wrong: it is an error there, and no kernel reads what the operand does not have.
+/// Only the run shows that the declared shape is wrong: it is an error there, and no kernel reads what the operand does
+/// not have.
 #[test]
 fn declared_shapes_that_do_not_come_true() {
     let cut = "%1 = tensor.const {value = dense<[0]> : tensor<1xi64>} : tensor<1xi64>
@@ -162,7 +164,8 @@ fn folders_that_are_not_there_cannot_be_written_to() {
 
 const FULL_DISK: &str = "OPTC_TEST_FULL_DISK";
 
-/// A limit on file sizes acts like a full disk: writes fail in the middle. It holds for a process, so this test starts one.
+/// A limit on file sizes acts like a full disk: writes fail in the middle. It holds for a process, so this test starts
+/// one.
 #[test]
 #[cfg(unix)]
 fn a_full_disk_leaves_what_was_there() {

@@ -1,5 +1,5 @@
-//! bfloat16 in whole networks: what kernels give is what the interpreter gives for the same graph, whose products round their factors,
-//! and nearer to it than to the result in `f32`.
+//! bfloat16 in whole networks: what kernels give is what the interpreter gives for the same graph, whose products round
+//! their factors, and nearer to it than to the result in `f32`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, DType, Options, Precision, Tensor, Val};

@@ -13,11 +13,11 @@ use optc_kernel::program::Program;
 use optc_kernel::target::{ISAS, Target};
 use optc_kernel::tile::Inst;
 use optc_kernel::tile::interp::InterpError;
-use optc_lower::{Options, lower};
+use optc_lower::{LowerOptions, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_tensor::Random;
 use optc_tests::nest_shapes::{KINDS, case};
-use optc_types::steps::{KernelStep, Place, Step};
+use optc_types::steps::{ArenaPlace, KernelStep, Step};
 
 /// Where an error is planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ fn program(kind: usize, seed: u64) -> Option<Program> {
     let passes = Pipeline::parse(case.passes).unwrap();
     PassManager::new(PassOptions::default()).run(&passes, &mut graph).ok()?;
     let isa = &ISAS[seed as usize % ISAS.len()];
-    lower(Verified::new(graph).ok()?, &Target::of(isa), Options::default()).ok()
+    lower(Verified::new(graph).ok()?, &Target::of(isa), LowerOptions::default()).ok()
 }
 
 /// The places of a tile where it loads or stores, with the bytes of an element.
@@ -168,11 +168,12 @@ fn plant(kernel: &mut Kernel, buffers: &mut [Vec<u8>], spot: Spot, random: &mut 
 /// The buffers of a call: constants as they are, what else there is at random.
 fn buffers(program: &Program, step: &KernelStep, random: &mut Random) -> (Vec<Vec<u8>>, Vec<bool>) {
     let kernel = &program.kernels[step.kernel];
-    let buffer =
-        |(buf, at): (&optc_kernel::nest::Buf, &optc_types::steps::BufRef)| match program.flow.buffers[at.buf].place {
-            Place::Constant(i) => (program.flow.constants[i].tensor.bytes()[at.offset..][..buf.bytes].to_vec(), true),
-            _ => ((0..buf.bytes).map(|_| random.below(256) as u8).collect(), false),
-        };
+    let buffer = |(buf, at): (&optc_kernel::nest::Buf, &optc_types::steps::BufRef)| match program.flow.buffers[at.buf]
+        .place
+    {
+        ArenaPlace::Constant(i) => (program.flow.constants[i].tensor.bytes()[at.offset..][..buf.bytes].to_vec(), true),
+        _ => ((0..buf.bytes).map(|_| random.below(256) as u8).collect(), false),
+    };
     kernel.bufs.iter().zip(&step.args).map(buffer).unzip()
 }
 

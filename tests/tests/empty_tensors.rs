@@ -1,16 +1,16 @@
 //! Tensors without elements: what the interpreter gives, compiled code gives as well, and neither stops the process.
 //!
-//! Every family of ops, on every dtype that takes part in it, with an extent of zero in each dim in turn and in all of them. Operands are
-//! inputs, or all but the first are constants; the instruction sets of the machine take turns, and so do graphs as they are and after
-//! `O2`.
+//! Every family of ops, on every dtype that takes part in it, with an extent of zero in each dim in turn and in all of
+//! them. Operands are inputs, or all but the first are constants; the instruction sets of the machine take turns, and
+//! so do graphs as they are and after `O2`.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Op, Output, ResultInfo, TensorType, Val, Value, Verified, infer_node, parse};
 use optc_kernel::target::Isa;
-use optc_lower::{Options, lower};
+use optc_lower::{LowerOptions, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
-use optc_runtime::Pool;
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference, Tensor};
 use optc_testing::{isas, loaded, run_guarded};
 
@@ -100,9 +100,9 @@ fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name
     }
     let target = optc_emit::host::target().with_isa(isa);
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let program = lower(graph, &target, Options::default()).map_err(|e| e.to_string())?;
+    let program = lower(graph, &target, LowerOptions::default()).map_err(|e| e.to_string())?;
     let plan = loaded(&program).map_err(|e| e.to_string())?;
-    let pool = Pool::new(1).map_err(|e| e.to_string())?;
+    let pool = ThreadPool::new(1).map_err(|e| e.to_string())?;
     run_guarded(&plan, inputs, &pool, name).map_err(|e| e.to_string())
 }
 

@@ -1,4 +1,5 @@
-//! Every op is run by a test: by a node test that passes, through compiled models (`node_tests`), or by a filetest of kind `run`.
+//! Every op is run by a test: by a node test that passes, through compiled models (`node_tests`), or by a filetest of
+//! kind `run`.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,19 +1,21 @@
 //! The filetests: text in, text out. This is the only code that knows how they are run.
 //!
-//! A file in `tests/filetests` holds cases with `// ---` lines between them. A case starts with `// test: KIND ARGUMENTS`;
-//! one without takes that of the case before it. What the kinds check:
+//! A file in `tests/filetests` holds cases with `// ---` lines between them. A case starts with `// test: KIND
+//! ARGUMENTS`; one without takes that of the case before it. What the kinds check:
 //!
 //! - `roundtrip`: the text prints as it stands, and what is printed parses to the same text.
 //! - `verify`: each `// error: SUBSTRING` at the end of a line is said of that line, and nothing else is.
-//! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass by pass.
+//! - `passes PIPELINE`: the printed result is the snapshot's, and the interpreter's results stay what they were, pass
+//!   by pass.
 //! - `lower [kernels|draft] PIPELINE`: the program that the passes' result is lowered to for the portable target is the
 //!   snapshot's, with or without its kernels, or before its last rewrites, and its text reads back.
 //! - `kernel run`: each `// run: @k(f32[1, 2], f32[0, 0]) == f32[2, 4]` of a kernel's text holds, by its interpreter
 //!   and compiled, where this machine has its vectors: bytes of all buffers before, and of those that are written
 //!   after.
 //! - `asm ROW`: the machine code of a kernel's tiles, disassembled, is the snapshot's.
-//! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in row-major order,
-//!   with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~ 1e-5`.
+//! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in
+//!   row-major order, with `2x1[...]` where the shape is not the declared one; exact unless the line ends with `~
+//!   1e-5`.
 //!
 //! `INSTA_UPDATE=always cargo test -p optc-tests --test filetests` writes the snapshots; review them before committing.
 
@@ -22,7 +24,7 @@ use std::path::Path;
 use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_kernel::program::Program;
 use optc_kernel::target::{Isa, Target};
-use optc_lower::{Options, lower};
+use optc_lower::{LowerOptions, lower};
 use optc_tests::{kernel_text, literal};
 
 /// One case of a file.
@@ -92,8 +94,8 @@ fn program(text: &str, argument: &str) -> Result<String, String> {
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
     let target = Target::of(isa);
     let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let program =
-        lower(graph, &target, Options { draft: how == "draft", ..Options::default() }).map_err(|e| e.to_string())?;
+    let program = lower(graph, &target, LowerOptions { draft: how == "draft", ..LowerOptions::default() })
+        .map_err(|e| e.to_string())?;
     let printed = program.print();
     let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
     if read.map_err(|e| format!("{e}\n{}", printed.text))? != program {

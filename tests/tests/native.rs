@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use optc::{Access, Compiler, NativeCode, Options, Val};
+use optc::{Compiler, FileAccess, NativeCode, Options, Val};
 use optc_ir::Graph;
 use optc_kernel::target::ISAS;
 use optc_native::{Artifact, Contents};
-use optc_runtime::{Arena, Executor, Pool};
+use optc_runtime::{Arena, Executor, ThreadPool};
 use optc_tests::data;
 use optc_tests::networks::{ALL, graph, picture, quantized};
 
@@ -40,7 +40,7 @@ fn run_alone(artifact: &Artifact, target: &str, inputs: &[Val]) -> Vec<Val> {
     let native = artifact.native().unwrap().into_iter().find(|native| native.target().isa.name == target).unwrap();
     // SAFETY: this test has made the code.
     let (plan, _) = unsafe { artifact.plan(&native, &optc_testing::resolve) }.unwrap();
-    let pool = Pool::new(1).unwrap();
+    let pool = ThreadPool::new(1).unwrap();
     Executor::new(Arc::new(plan)).run(inputs, &mut Arena::default(), &pool, None).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn machine_code_gives_what_the_compiled_model_gives() {
     for name in ALL {
         for graph in [graph(name).unwrap(), quantized(name).unwrap()] {
             write(&graph, &rows, &path);
-            let artifact = Artifact::open(&path, Access::Map).unwrap();
+            let artifact = Artifact::open(&path, FileAccess::Map).unwrap();
             for row in &rows {
                 let compiled = for_target(row).compile_graph(graph.clone()).unwrap();
                 let expected = compiled.session().run_values(&inputs).unwrap();
@@ -100,7 +100,7 @@ fn machine_code_for_other_machines_is_left_alone() {
     let graph = graph("mlp").unwrap();
     let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "aarch64-neon" };
     let natives = write(&graph, &[foreign], &path);
-    let artifact = Artifact::open(&path, Access::Copy).unwrap();
+    let artifact = Artifact::open(&path, FileAccess::Copy).unwrap();
     assert_eq!(artifact.native_here(None), None);
     let native = artifact.native().unwrap().remove(0);
     assert_eq!(artifact.native_code(&native).unwrap(), natives[0]);

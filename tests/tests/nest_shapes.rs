@@ -1,11 +1,11 @@
-//! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every other case takes
-//! any of the options that there are at each choice point, as tuning may.
+//! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every
+//! other case takes any of the options that there are at each choice point, as tuning may.
 //!
-//! For sets that the machine lacks, cases are lowered as far as to machine code. Buffers lie between inaccessible pages: an access outside
-//! of them ends the process, with the case.
+//! For sets that the machine lacks, cases are lowered as far as to machine code. Buffers lie between inaccessible
+//! pages: an access outside of them ends the process, with the case.
 //!
-//! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take turns, and for each the
-//! instruction sets. A failure names the seed and the instruction set, and prints the graph.
+//! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take
+//! turns, and for each the instruction sets. A failure names the seed and the instruction set, and prints the graph.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use optc_ir::{Graph, Val, Verified, print};
 use optc_kernel::program::{Decision, Point, Program};
 use optc_kernel::target::{ISAS, Isa};
-use optc_lower::{LowerError, Options, Tuning, lower};
+use optc_lower::{LowerError, LowerOptions, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
-use optc_runtime::Pool;
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference, Random};
 use optc_testing::{isas, loaded, run_guarded};
-use optc_tests::nest_shapes::{Case, KINDS, Kind, case};
+use optc_tests::nest_shapes::{Case, KINDS, NestKind, case};
 
 /// Largest error of a float, relative to the range of the whole output.
 const FLOAT: f64 = 1e-4;
@@ -28,8 +28,8 @@ const FLOAT: f64 = 1e-4;
 /// The same of a bfloat16: what is next to a tie may be rounded either way.
 const HALF: f64 = 1.0 / 128.0;
 
-/// For a kind on an instruction set: how many cases it had, how many of them ran in kernels of that kind, and for how many of the others
-/// the report says what the kernels decline.
+/// For a kind on an instruction set: how many cases it had, how many of them ran in kernels of that kind, and for how
+/// many of the others the report says what the kernels decline.
 type Counts = BTreeMap<(&'static str, &'static str), [usize; 3]>;
 
 /// Whether a case ran in the kernels that it is made for.
@@ -55,7 +55,7 @@ fn prepared(case: &Case) -> Result<Graph, String> {
 fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, LowerError> {
     let target = optc_emit::host::target().with_isa(isa);
     let graph = Verified::new(graph).expect("the passes leave a sound graph");
-    lower(graph, &target, Options { tuning, ..Options::default() })
+    lower(graph, &target, LowerOptions { tuning, ..LowerOptions::default() })
 }
 
 /// Lowers a case for an instruction set that the machine lacks: no machine code is made.
@@ -76,7 +76,7 @@ fn reads_back(program: &Program) -> Result<(), String> {
 }
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.
-fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, Ran), String> {
+fn outcome(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, Ran), String> {
     let graph = prepared(case)?;
     let mut compiled = compile(graph.clone(), isa, Tuning::default()).map_err(|e| e.to_string())?;
     if seed / KINDS.len() as u64 % 4 >= 2 && !compiled.points.is_empty() {
@@ -95,7 +95,7 @@ fn outcome(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Ve
         (false, true) => Ran::Declined,
         (false, false) => Ran::Elsewhere,
     };
-    let pool = Pool::new(case.threads).map_err(|e| e.to_string())?;
+    let pool = ThreadPool::new(case.threads).map_err(|e| e.to_string())?;
     reads_back(&compiled)?;
     let plan = loaded(&compiled).map_err(|e| e.to_string())?;
     let name = format!("{}, seed {seed}, {} after `{}`", kind.name, isa.name, case.passes);
@@ -117,7 +117,7 @@ fn difference(found: &Val, expected: &Val) -> Option<String> {
 }
 
 /// What a case gets wrong on an instruction set.
-fn failure(kind: &Kind, case: &Case, seed: u64, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
+fn failure(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa, counts: &Mutex<Counts>) -> Option<String> {
     let expected = optc_ir::run(&case.graph, &case.inputs).unwrap();
     let (found, ran) = match outcome(kind, case, seed, isa) {
         Ok(found) => found,
@@ -163,8 +163,9 @@ fn kernels_of_every_kind_hold_over_shapes() {
     failures.sort();
     let some = failures.iter().take(5).map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n\n");
     assert!(failures.is_empty(), "{} of {cases} cases fail; the first:\n{some}", failures.len());
-    // The cases are what they say: most that the kernels of a kind do not decline run in them. (Products in bfloat16 have some of these on
-    // the host.) How many channels are whole panels, and how many windows lie in no padding, depends on the instruction set and the seeds.
+    // The cases are what they say: most that the kernels of a kind do not decline run in them. (Products in bfloat16
+    // have some of these on the host.) How many channels are whole panels, and how many windows lie in no padding,
+    // depends on the instruction set and the seeds.
     let counts = counts.into_inner().unwrap();
     println!("cases, kernels of the kind, declined: {counts:?}");
     if cases >= 1000 {

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use optc::{Access, Compiler, Options, Program, Tensor, Val};
+use optc::{Compiler, FileAccess, Options, Program, Tensor, Val};
 use optc_emit::{Regions, load};
 use optc_ir::{Graph, HostCall, parse};
 use optc_native::Artifact;
-use optc_runtime::{Arena, Body, Executor, Plan, Pool};
+use optc_runtime::{Arena, Executor, Plan, PlanBody, ThreadPool};
 use optc_testing::resolve;
 use optc_types::{Callable, HostOp, HostText, OpError};
 
@@ -73,12 +73,12 @@ impl Callable for Never {
 
 /// Makes ops whose regions all have plans.
 fn compiled_only(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
-    let pool = Arc::new(Pool::new(1).unwrap());
-    HostCall::resolve(host, &|number, _| Arc::new(Body::new(plans[&number].clone(), pool.clone(), Arc::new(Never))))
+    let pool = Arc::new(ThreadPool::new(1).unwrap());
+    HostCall::resolve(host, &|number, _| Arc::new(PlanBody::new(plans[&number].clone(), pool.clone(), Arc::new(Never))))
 }
 
 fn run(plan: Plan, c: bool) -> Vec<Val> {
-    let pool = Pool::new(1).unwrap();
+    let pool = ThreadPool::new(1).unwrap();
     Executor::new(Arc::new(plan)).run(&inputs(c), &mut Arena::default(), &pool, None).unwrap()
 }
 
@@ -104,7 +104,7 @@ fn machine_code_of_regions_is_in_artifacts() {
     let native = Compiler::default().native(graph()).unwrap();
     let model = Compiler::new(Options { keep_graph: true, ..Options::default() }).compile_graph(graph()).unwrap();
     model.save_with(&path, std::slice::from_ref(&native)).unwrap();
-    let artifact = Artifact::open(&path, Access::Map).unwrap();
+    let artifact = Artifact::open(&path, FileAccess::Map).unwrap();
     let here = artifact.native_here(None).unwrap();
     assert_eq!(artifact.native_code(&here).unwrap(), native);
     for c in [true, false] {
@@ -129,7 +129,7 @@ fn values_of_other_types_do_without_the_program() {
     }
     let scan = program(Options::default()).bodies.pop().unwrap().program;
     let plan = load(&scan, 1, &resolve).unwrap();
-    let body = Body::new(Arc::new(plan), Arc::new(Pool::new(1).unwrap()), Arc::new(Echo));
+    let body = PlanBody::new(Arc::new(plan), Arc::new(ThreadPool::new(1).unwrap()), Arc::new(Echo));
     let row = |n: usize| Val::from(Tensor::from_slice(&[n], &vec![0.25f32; n]).unwrap());
     let sum = Tensor::from_slice(&[3], &[0.5f32; 3]).unwrap();
     assert_eq!(body.call(&[row(3), row(3)]).unwrap()[0], sum.into());

@@ -1,6 +1,6 @@
 //! The ONNX standard's node tests through compiled models: no wrong answer, no crash, and what is refused is listed in
-//! `node_tests_refused.txt`, with reasons. `UPDATE_REFUSED=1` writes that list anew; `NODE_TEST=part` runs the cases whose
-//! name contains `part`, and compares with no list.
+//! `node_tests_refused.txt`, with reasons. `UPDATE_REFUSED=1` writes that list anew; `NODE_TEST=part` runs the cases
+//! whose name contains `part`, and compares with no list.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use optc::{Compiler, Options};
 use optc_kernel::target::Isa;
 use optc_testing::isas;
-use optc_tests::node_cases::{Outcome, run_all};
+use optc_tests::node_cases::{CaseOutcome, run_all};
 use optc_tests::{data, refused};
 
 /// Cases in the archive.
@@ -39,10 +39,10 @@ fn pass_or_are_listed(isa: &Isa, root: &Path, names: &[String], all: bool) {
     let mut reasons = Vec::new();
     for (name, outcome) in names.iter().zip(&outcomes) {
         match outcome {
-            Outcome::Pass => _ = passed.insert(name.clone()),
-            Outcome::Refused(why) => reasons.push((name.as_str(), why.as_str())),
-            Outcome::Wrong(how) => bad.push(format!("wrong: {name}: {how}")),
-            Outcome::Crashed(message) => bad.push(format!("crashed: {name}: {message}")),
+            CaseOutcome::Pass => _ = passed.insert(name.clone()),
+            CaseOutcome::Refused(why) => reasons.push((name.as_str(), why.as_str())),
+            CaseOutcome::Wrong(how) => bad.push(format!("wrong: {name}: {how}")),
+            CaseOutcome::Crashed(message) => bad.push(format!("crashed: {name}: {message}")),
         }
     }
     println!(

@@ -1,7 +1,8 @@
-//! Every pass, and every named pipeline, keeps what random graphs compute: the interpreter gives the same before and after.
+//! Every pass, and every named pipeline, keeps what random graphs compute: the interpreter gives the same before and
+//! after.
 //!
-//! `OPTC_CASES` sets how many graphs are tried (200 without it); a failure names the seed and the number of ops, which are the
-//! smallest that fail.
+//! `OPTC_CASES` sets how many graphs are tried (200 without it); a failure names the seed and the number of ops, which
+//! are the smallest that fail.
 
 use optc_passes::{PIPELINES, PassManager, PassOptions, Pipeline, Registry, VerifyEach};
 use optc_tests::random_graph::random_graph;

@@ -1,5 +1,5 @@
-//! Networks of `testdata` quantized from calibration pictures: accuracy, the bits of the interpreter, the exported model, and samples or
-//! weights that cannot be used.
+//! Networks of `testdata` quantized from calibration pictures: accuracy, the bits of the interpreter, the exported
+//! model, and samples or weights that cannot be used.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{
@@ -164,7 +164,8 @@ fn compiled_integers_are_those_of_the_interpreter() {
     }
 }
 
-/// Between convolutions: maxima and means under windows, with and without padding in their divisor, padding, joining, clipping, moves.
+/// Between convolutions: maxima and means under windows, with and without padding in their divisor, padding, joining,
+/// clipping, moves.
 const BETWEEN: &str = r#"
 func @between(%x: tensor<1x3x9x9xf32>) {
   %w = tensor.const {value = @w} : tensor<8x3x3x3xf32>
@@ -212,8 +213,8 @@ fn what_stands_between_convolutions_stays_in_integers() {
     }
 }
 
-/// A graph in pieces: each node reads inputs in the place of other nodes' results, and gives its own as outputs. Also the values that
-/// stand for these inputs.
+/// A graph in pieces: each node reads inputs in the place of other nodes' results, and gives its own as outputs. Also
+/// the values that stand for these inputs.
 fn in_pieces(graph: &Graph) -> (Graph, Vec<Value>) {
     let (mut pieces, mut read) = (Graph::new("pieces"), vec![]);
     for id in graph.topological_order().unwrap() {
@@ -249,8 +250,8 @@ fn in_pieces(graph: &Graph) -> (Graph, Vec<Value>) {
     (pieces, read)
 }
 
-/// Norms, softmax and recurrent cells round differently in kernels; what is between them does not: each kernel of integers gives the
-/// interpreter's bits for what the interpreter reads there.
+/// Norms, softmax and recurrent cells round differently in kernels; what is between them does not: each kernel of
+/// integers gives the interpreter's bits for what the interpreter reads there.
 #[test]
 fn each_kernel_of_integers_gives_the_bits_of_the_interpreter() {
     let pictures = pictures(1);

@@ -1,7 +1,8 @@
 //! Compiled models give what the interpreter gives, on random graphs.
 //!
-//! `OPTC_CASES` sets how many graphs are tried (2,000 without it); a failure names the seed, shrinks the number of ops and prints
-//! the graph. Buffers lie between inaccessible pages: an access outside of them ends the process, with the seed.
+//! `OPTC_CASES` sets how many graphs are tried (2,000 without it); a failure names the seed, shrinks the number of ops
+//! and prints the graph. Buffers lie between inaccessible pages: an access outside of them ends the process, with the
+//! seed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -10,12 +11,13 @@ use optc::{Compiler, Options, Val};
 use optc_ir::{Graph, print};
 use optc_kernel::target::Isa;
 use optc_passes::seeded;
-use optc_runtime::Pool;
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference};
 use optc_testing::{isas, run_guarded};
 use optc_tests::random_graph::random_graph;
 
-/// Largest error of a float, relative to the range of the whole output: sums of a few thousand products in another order.
+/// Largest error of a float, relative to the range of the whole output: sums of a few thousand products in another
+/// order.
 const FLOAT: f64 = 1e-4;
 
 /// The instruction sets, asked for once.
@@ -61,7 +63,7 @@ fn failure(seed: u64, ops: usize) -> Option<String> {
     };
     let mut session = model.session();
     let name = format!("random_graph({seed}, {ops})");
-    let pool = Pool::new(model.threads()).expect("threads can be had");
+    let pool = ThreadPool::new(model.threads()).expect("threads can be had");
     let found = session.run_values(&inputs).and_then(|found| Ok((found, session.plan(&inputs)?)));
     let (found, plan) = match found {
         Ok(found) => found,

@@ -1,5 +1,5 @@
-//! Networks with sparse, dense and depthwise convolutions beside each other: compiled code gives what the interpreter gives, whatever
-//! layouts and forms were chosen, on every instruction set of this machine.
+//! Networks with sparse, dense and depthwise convolutions beside each other: compiled code gives what the interpreter
+//! gives, whatever layouts and forms were chosen, on every instruction set of this machine.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc::{Compiler, Decision, Options};
@@ -107,8 +107,8 @@ fn check(g: &Graph, seed: u64) -> usize {
     sparse
 }
 
-/// The network quantized, with the passes' own costs, so that zeros of many layers make them sparse: compiled code of every instruction set
-/// gives the interpreter's bits. Returns how many kernels were called so.
+/// The network quantized, with the passes' own costs, so that zeros of many layers make them sparse: compiled code of
+/// every instruction set gives the interpreter's bits. Returns how many kernels were called so.
 fn check_integers(mut g: Graph, input: &Val, kernel: &str) -> usize {
     optc_passes::specialize(&mut g, &[input.ty()]).unwrap();
     // All products, whatever the costs of this machine: only integers give the same bits everywhere.
@@ -209,7 +209,8 @@ fn pruned_networks_run_sparse_in_integers() {
     }
 }
 
-/// Too few zeros to gain from: what runs is what runs without any, to the last kernel and byte of the arena, and the report says why.
+/// Too few zeros to gain from: what runs is what runs without any, to the last kernel and byte of the arena, and the
+/// report says why.
 #[test]
 fn too_few_zeros_run_as_none_do() {
     let layers = |zeros: u32| {

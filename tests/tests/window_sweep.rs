@@ -1,9 +1,10 @@
-//! Convolutions over every small geometry of an axis: compiled code gives what the interpreter gives, between inaccessible pages.
+//! Convolutions over every small geometry of an axis: compiled code gives what the interpreter gives, between
+//! inaccessible pages.
 //!
-//! Kernels of 1 to 3 taps, strides of 1 to 3, dilations of 1 and 2, 0 to 4 elements of padding before and behind, and 1 to 9 elements:
-//! every one of these is the geometry of the rows in one shape, and of the columns in another. Each shape is computed in `f32`, in
-//! bfloat16, and in 8-bit integers, over few channels and over as many as a vector multiplies from where they are, dense or each channel
-//! by itself.
+//! Kernels of 1 to 3 taps, strides of 1 to 3, dilations of 1 and 2, 0 to 4 elements of padding before and behind, and 1
+//! to 9 elements: every one of these is the geometry of the rows in one shape, and of the columns in another. Each
+//! shape is computed in `f32`, in bfloat16, and in 8-bit integers, over few channels and over as many as a vector
+//! multiplies from where they are, dense or each channel by itself.
 //!
 //! The instruction sets take turns, two of them for each shape; with `OPTC_SWEEP=all` each has every shape.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
@@ -17,8 +18,8 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Val, Value, Verified, infer_node};
 use optc_kernel::program::Decision;
 use optc_kernel::target::Isa;
-use optc_lower::{Options, lower};
-use optc_runtime::Pool;
+use optc_lower::{LowerOptions, lower};
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference, Random, Tensor};
 use optc_testing::{isas, loaded, run_guarded};
 
@@ -127,12 +128,12 @@ impl Shape {
     }
 
     /// What compiled code gets wrong on an instruction set.
-    fn failure(&self, isa: &'static Isa, pool: &Pool) -> Option<String> {
+    fn failure(&self, isa: &'static Isa, pool: &ThreadPool) -> Option<String> {
         let (graph, inputs) = self.graph();
         let want = optc_ir::run(&graph, &inputs).unwrap().remove(0);
         let target = optc_emit::host::target().with_isa(isa);
         let graph = Verified::new(graph).unwrap();
-        let compiled = match lower(graph, &target, Options::default()) {
+        let compiled = match lower(graph, &target, LowerOptions::default()) {
             Ok(compiled) => compiled,
             Err(e) => return Some(e.to_string()),
         };
@@ -173,7 +174,7 @@ fn convolutions_over_every_small_geometry() {
     let (shapes, turns) = (3 * axes.len(), isas.len().min(if every { usize::MAX } else { 2 }));
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
     let work = || {
-        let pool = Pool::new(1).unwrap();
+        let pool = ThreadPool::new(1).unwrap();
         while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < shapes * turns) {
             let shape = Shape::new(i % shapes, &axes);
             let isa = isas[(i / shapes + i % shapes / 3) % isas.len()];

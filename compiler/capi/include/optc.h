@@ -200,9 +200,9 @@ typedef struct OptcOptions {
      */
     size_t time_limit_ms;
     /**
-     * Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of external data
-     * beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
-     * truncated or written in place, the process ends by SIGBUS or results are wrong.
+     * Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of
+     * external data beside it, for as long as the model or a session of it lives. They may be replaced or removed
+     * meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
      */
     int copy;
     /**
@@ -271,15 +271,15 @@ extern "C" {
 const char *optc_version(void);
 
 /**
- * What was wrong in the last call of this thread that did not return `OPTC_STATUS_OK`, as text; empty before the first.
- * Borrowed: good until the next call of this thread that fails.
+ * What was wrong in the last call of this thread that did not return `OPTC_STATUS_OK`, as text; empty before the
+ * first. Borrowed: good until the next call of this thread that fails.
  */
 const char *optc_last_error(void);
 
 /**
  * Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the
- * defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`. `*model` is
- * then the caller's, for `optc_model_free`. From any thread.
+ * defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`.
+ * `*model` is then the caller's, for `optc_model_free`. From any thread.
  *
  * # Safety
  * `path` is a string, `options` is null or points at options, `model` may be written.
@@ -358,8 +358,8 @@ enum OptcStatus optc_model_find_input(const struct OptcModel *model, const char 
 enum OptcStatus optc_model_find_output(const struct OptcModel *model, const char *name, size_t *index);
 
 /**
- * Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model is
- * freed. From any thread.
+ * Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model
+ * is freed. From any thread.
  *
  * # Safety
  * `model` is null or a model, `session` may be written.
@@ -368,8 +368,8 @@ enum OptcStatus optc_session_new(const struct OptcModel *model,
                                  struct OptcSession **session);
 
 /**
- * Frees a session, and with it the outputs that were borrowed from it; null is allowed. From any thread, while no other
- * uses `session`.
+ * Frees a session, and with it the outputs that were borrowed from it; null is allowed. From any thread, while no
+ * other uses `session`.
  *
  * # Safety
  * `session` is null or came from `optc_session_new`, and is not used again.
@@ -377,9 +377,10 @@ enum OptcStatus optc_session_new(const struct OptcModel *model,
 void optc_session_free(struct OptcSession *session);
 
 /**
- * Sets input `index` for the runs that follow: elements of type `dtype` (an `OptcDtype`), row-major, in the shape of the
- * `rank` dims. `size` is the length of `data` in bytes and must fit dtype and shape. The data is copied: `dims` and `data`
- * are not needed after the call. Whether the shape fits the model shows when it is run. From one thread at a time.
+ * Sets input `index` for the runs that follow: elements of type `dtype` (an `OptcDtype`), row-major, in the shape of
+ * the `rank` dims. `size` is the length of `data` in bytes and must fit dtype and shape. The data is copied: `dims`
+ * and `data` are not needed after the call. Whether the shape fits the model shows when it is run. From one thread at
+ * a time.
  *
  * # Safety
  * `session` is null or a session, `dims` points at `rank` values, `data` at `size` bytes.
@@ -393,8 +394,8 @@ enum OptcStatus optc_session_set_input(struct OptcSession *session,
                                        size_t size);
 
 /**
- * Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread at a
- * time.
+ * Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread
+ * at a time.
  *
  * # Safety
  * `session` is null or a session.
@@ -402,8 +403,8 @@ enum OptcStatus optc_session_set_input(struct OptcSession *session,
 enum OptcStatus optc_session_run(struct OptcSession *session);
 
 /**
- * Describes output `index` of the last run in `*tensor`, whose pointers are good until the session runs again or is freed.
- * From one thread at a time.
+ * Describes output `index` of the last run in `*tensor`, whose pointers are good until the session runs again or is
+ * freed. From one thread at a time.
  *
  * # Safety
  * `session` is null or a session, `tensor` may be written.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use driver::{Error, Model, Type, ValueInfo};
 
-use crate::error::{Failure, OptcStatus, array, give, guarded, shared, string};
+use crate::error::{CallFailure, OptcStatus, array, give, guarded, shared, string};
 use crate::options::{OptcOptions, compiler};
 use crate::types::OptcDtype;
 
@@ -63,9 +63,9 @@ impl Port {
 unsafe fn give_model(
     place: *mut *mut OptcModel,
     compile: impl FnOnce() -> Result<Model, Error>,
-) -> Result<(), Failure> {
+) -> Result<(), CallFailure> {
     if place.is_null() {
-        return Err(Failure::null("model"));
+        return Err(CallFailure::null("model"));
     }
     let model = compile()?;
     let ports = |infos: &[ValueInfo]| infos.iter().map(Port::new).collect();
@@ -75,8 +75,8 @@ unsafe fn give_model(
 }
 
 /// Compiles the ONNX model, or loads the `.optc` artifact, in the file at `path` (UTF-8). `options` may be null for the
-/// defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`. `*model` is
-/// then the caller's, for `optc_model_free`. From any thread.
+/// defaults; nothing that it points at is needed after the call. The file is mapped unless the options say `copy`.
+/// `*model` is then the caller's, for `optc_model_free`. From any thread.
 ///
 /// # Safety
 /// `path` is a string, `options` is null or points at options, `model` may be written.
@@ -200,22 +200,22 @@ pub unsafe extern "C" fn optc_model_find_output(
 
 /// # Safety
 /// `name` is null or a string, `place` is null or may be written.
-unsafe fn find(ports: &[Port], what: &str, name: *const c_char, place: *mut usize) -> Result<(), Failure> {
+unsafe fn find(ports: &[Port], what: &str, name: *const c_char, place: *mut usize) -> Result<(), CallFailure> {
     // SAFETY: the caller vouches for the string.
     let name = unsafe { string(name, "name") }?;
     let at = ports.iter().position(|port| port.name.to_bytes() == name.as_bytes());
     let known = || ports.iter().map(|port| port.name.to_string_lossy()).collect::<Vec<_>>().join(", ");
-    let at = at.ok_or_else(|| Failure::usage(format!("there is no {what} `{name}`; there are {}", known())))?;
+    let at = at.ok_or_else(|| CallFailure::usage(format!("there is no {what} `{name}`; there are {}", known())))?;
     // SAFETY: the caller vouches for the place.
     unsafe { give(place, || at, "index") }
 }
 
 /// # Safety
 /// `place` is null or may be written.
-unsafe fn describe(ports: &[Port], index: usize, place: *mut OptcPort) -> Result<(), Failure> {
+unsafe fn describe(ports: &[Port], index: usize, place: *mut OptcPort) -> Result<(), CallFailure> {
     let port = ports.get(index);
     let port =
-        port.ok_or_else(|| Failure::usage(format!("index {index} is out of range: there are {}", ports.len())))?;
+        port.ok_or_else(|| CallFailure::usage(format!("index {index} is out of range: there are {}", ports.len())))?;
     // SAFETY: the caller vouches for the place.
     unsafe { give(place, || port.view(), "port") }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use driver::{Compiler, Memory, Options};
 
-use crate::error::{Failure, array, string};
+use crate::error::{CallFailure, array, string};
 
 /// The shape that an input with open dims is to have.
 #[repr(C)]
@@ -40,9 +40,9 @@ pub struct OptcOptions {
     pub memory_limit: usize,
     /// Milliseconds after which a run is given up with `OPTC_STATUS_RUN`; 0 for never.
     pub time_limit_ms: usize,
-    /// Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of external data
-    /// beside it, for as long as the model or a session of it lives. They may be replaced or removed meanwhile, but if one is
-    /// truncated or written in place, the process ends by SIGBUS or results are wrong.
+    /// Not 0: the model's files are read, and their bytes owned. 0: they are mapped, the model's file and files of
+    /// external data beside it, for as long as the model or a session of it lives. They may be replaced or removed
+    /// meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
     pub copy: c_int,
     /// Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does
     /// what it likes in this process: only for files that come from whom you would run a program of. 0: the graph is
@@ -54,20 +54,20 @@ pub struct OptcOptions {
 ///
 /// # Safety
 /// `options` points at as many bytes as it says in `size`.
-unsafe fn known(options: *const OptcOptions) -> Result<OptcOptions, Failure> {
+unsafe fn known(options: *const OptcOptions) -> Result<OptcOptions, CallFailure> {
     const OWN: usize = size_of::<OptcOptions>();
     if !options.is_aligned() {
-        return Err(Failure::usage("`options` is misaligned"));
+        return Err(CallFailure::usage("`options` is misaligned"));
     }
     // SAFETY: the caller vouches for the first member.
     let size = unsafe { options.cast::<usize>().read() };
     if !(FIRST..=MOST).contains(&size) {
-        return Err(Failure::usage(format!("`options.size` is {size}: set it to sizeof(OptcOptions)")));
+        return Err(CallFailure::usage(format!("`options.size` is {size}: set it to sizeof(OptcOptions)")));
     }
     // SAFETY: the caller vouches for `size` bytes.
     let bytes = unsafe { array(options.cast::<u8>(), size, "options") }?;
     if bytes.iter().skip(OWN).any(|&byte| byte != 0) {
-        return Err(Failure::usage("`options` says what this version of the library does not know"));
+        return Err(CallFailure::usage("`options` says what this version of the library does not know"));
     }
     let mut all = [0u8; OWN];
     all[..size.min(OWN)].copy_from_slice(&bytes[..size.min(OWN)]);
@@ -84,7 +84,7 @@ const MOST: usize = 1 << 16;
 ///
 /// # Safety
 /// `options` is null or points at as many bytes as it says; all pointers in it are null or good for the call.
-pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, Failure> {
+pub(crate) unsafe fn compiler(options: *const OptcOptions) -> Result<Compiler, CallFailure> {
     let mut chosen = Options::default();
     if options.is_null() {
         return Ok(Compiler::new(chosen));

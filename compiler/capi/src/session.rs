@@ -2,7 +2,7 @@
 
 use driver::{DType, RunError, Session, Tensor, TensorError, Type, Val};
 
-use crate::error::{Failure, OptcStatus, array, exclusive, give, guarded, shared};
+use crate::error::{CallFailure, OptcStatus, array, exclusive, give, guarded, shared};
 use crate::model::OptcModel;
 use crate::types::{OptcDtype, dtype_of};
 
@@ -30,8 +30,8 @@ pub struct OptcTensor {
     pub size: usize,
 }
 
-/// Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model is
-/// freed. From any thread.
+/// Makes a session for `model`; `*session` is then the caller's, for `optc_session_free`. It stays good when the model
+/// is freed. From any thread.
 ///
 /// # Safety
 /// `model` is null or a model, `session` may be written.
@@ -47,8 +47,8 @@ pub unsafe extern "C" fn optc_session_new(model: *const OptcModel, session: *mut
     })
 }
 
-/// Frees a session, and with it the outputs that were borrowed from it; null is allowed. From any thread, while no other
-/// uses `session`.
+/// Frees a session, and with it the outputs that were borrowed from it; null is allowed. From any thread, while no
+/// other uses `session`.
 ///
 /// # Safety
 /// `session` is null or came from `optc_session_new`, and is not used again.
@@ -63,9 +63,10 @@ pub unsafe extern "C" fn optc_session_free(session: *mut OptcSession) {
     });
 }
 
-/// Sets input `index` for the runs that follow: elements of type `dtype` (an `OptcDtype`), row-major, in the shape of the
-/// `rank` dims. `size` is the length of `data` in bytes and must fit dtype and shape. The data is copied: `dims` and `data`
-/// are not needed after the call. Whether the shape fits the model shows when it is run. From one thread at a time.
+/// Sets input `index` for the runs that follow: elements of type `dtype` (an `OptcDtype`), row-major, in the shape of
+/// the `rank` dims. `size` is the length of `data` in bytes and must fit dtype and shape. The data is copied: `dims`
+/// and `data` are not needed after the call. Whether the shape fits the model shows when it is run. From one thread at
+/// a time.
 ///
 /// # Safety
 /// `session` is null or a session, `dims` points at `rank` values, `data` at `size` bytes.
@@ -87,21 +88,22 @@ pub unsafe extern "C" fn optc_session_set_input(
         let _memory = session.session.model().memory().enter();
         let count = session.inputs.len();
         let place = session.inputs.get_mut(index);
-        let place = place.ok_or_else(|| Failure::usage(format!("index {index} is out of range: there are {count}")))?;
-        let dtype = dtype_of(dtype).ok_or_else(|| Failure::usage(format!("there is no dtype {dtype}")))?;
+        let place =
+            place.ok_or_else(|| CallFailure::usage(format!("index {index} is out of range: there are {count}")))?;
+        let dtype = dtype_of(dtype).ok_or_else(|| CallFailure::usage(format!("there is no dtype {dtype}")))?;
         set(place, dtype, dims, bytes)
     })
 }
 
 /// Copies bytes to where the input is, into the memory that it has where that fits.
-fn set(place: &mut Option<Val>, dtype: DType, dims: &[usize], bytes: &[u8]) -> Result<(), Failure> {
+fn set(place: &mut Option<Val>, dtype: DType, dims: &[usize], bytes: &[u8]) -> Result<(), CallFailure> {
     if dtype == DType::Str {
-        return Err(Failure::new(OptcStatus::Unsupported, "strings are not carried by the C interface"));
+        return Err(CallFailure::new(OptcStatus::Unsupported, "strings are not carried by the C interface"));
     }
     if dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
-        return Err(Failure::new(OptcStatus::Run, "a boolean is neither 0 nor 1"));
+        return Err(CallFailure::new(OptcStatus::Run, "a boolean is neither 0 nor 1"));
     }
-    let no_memory = |e: TensorError| Failure::new(OptcStatus::Run, e.to_string());
+    let no_memory = |e: TensorError| CallFailure::new(OptcStatus::Run, e.to_string());
     match place {
         Some(Val::Tensor(t))
             if t.dtype() == dtype && t.shape() == dims && t.bytes().len() == bytes.len() && t.is_unique() =>
@@ -115,8 +117,8 @@ fn set(place: &mut Option<Val>, dtype: DType, dims: &[usize], bytes: &[u8]) -> R
     Ok(())
 }
 
-/// Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread at a
-/// time.
+/// Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread
+/// at a time.
 ///
 /// # Safety
 /// `session` is null or a session.
@@ -143,8 +145,8 @@ pub unsafe extern "C" fn optc_session_run(session: *mut OptcSession) -> OptcStat
     })
 }
 
-/// Describes output `index` of the last run in `*tensor`, whose pointers are good until the session runs again or is freed.
-/// From one thread at a time.
+/// Describes output `index` of the last run in `*tensor`, whose pointers are good until the session runs again or is
+/// freed. From one thread at a time.
 ///
 /// # Safety
 /// `session` is null or a session, `tensor` may be written.
@@ -157,7 +159,8 @@ pub unsafe extern "C" fn optc_session_output(
     guarded(|| {
         // SAFETY: the host vouches for its pointers.
         let outputs = &unsafe { shared(session, "session") }?.outputs;
-        let missing = || Failure::usage(format!("index {index} is out of range: the last run gave {}", outputs.len()));
+        let missing =
+            || CallFailure::usage(format!("index {index} is out of range: the last run gave {}", outputs.len()));
         let output = outputs.get(index).ok_or_else(missing)?;
         let view = view(output)?;
         // SAFETY: as above.
@@ -165,12 +168,12 @@ pub unsafe extern "C" fn optc_session_output(
     })
 }
 
-fn view(output: &Val) -> Result<OptcTensor, Failure> {
+fn view(output: &Val) -> Result<OptcTensor, CallFailure> {
     let Val::Tensor(t) = output else {
-        return Err(Failure::new(OptcStatus::Unsupported, format!("the output is {}, not a tensor", output.ty())));
+        return Err(CallFailure::new(OptcStatus::Unsupported, format!("the output is {}, not a tensor", output.ty())));
     };
     if t.dtype() == DType::Str {
-        return Err(Failure::new(OptcStatus::Unsupported, "strings are not carried by the C interface"));
+        return Err(CallFailure::new(OptcStatus::Unsupported, "strings are not carried by the C interface"));
     }
     let (dims, bytes) = (t.shape(), t.bytes());
     let (rank, size) = (dims.len(), bytes.len());

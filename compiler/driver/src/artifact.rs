@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use optc_ir::{Graph, Verified, parse_with, print};
 use optc_kernel::program::Program;
-use optc_native::{Artifact, ArtifactError, Contents, Native, NativeCode, Saved};
+use optc_native::{Artifact, ArtifactError, Contents, NativeCode, NativeProgram, Saved};
 use optc_types::Type;
 
 use crate::model::Settings;
@@ -14,7 +14,7 @@ use crate::{CompiledPlan, Error, Model, Options, Precision, TuningCache, region}
 
 /// What an artifact holds of a graph.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedArtifact {
     pub graph: Graph,
     pub passes: String,
     pub specialised: bool,
@@ -22,14 +22,14 @@ pub(crate) struct Loaded {
 }
 
 /// The graph of an artifact.
-pub(crate) fn graph(artifact: &Artifact) -> Result<Loaded, ArtifactError> {
+pub(crate) fn graph(artifact: &Artifact) -> Result<LoadedArtifact, ArtifactError> {
     let damaged = |reason: String| ArtifactError::Damaged(reason);
     let graph = parse_with(artifact.text()?, &artifact.constants()?)
         .map_err(|e| damaged(format!("the artifact's text is damaged: {e}")))?;
     let graph = Verified::new(graph).map_err(|e| damaged(e.to_string()))?.into_graph();
     let tuning = artifact.tuning().cloned().map(serde_json::from_value).transpose();
     let tuning = tuning.map_err(|e| damaged(format!("the artifact's header is damaged: {e}")))?.unwrap_or_default();
-    Ok(Loaded { graph, passes: artifact.passes().to_owned(), specialised: artifact.specialised(), tuning })
+    Ok(LoadedArtifact { graph, passes: artifact.passes().to_owned(), specialised: artifact.specialised(), tuning })
 }
 
 /// Writes an artifact.
@@ -59,7 +59,7 @@ pub(crate) fn at(path: &Path) -> impl Fn(ArtifactError) -> Error {
 
 /// The machine code of an artifact that does what the options ask for, if there is some: what asks for another
 /// precision, for other figures, or for the graph, is compiled.
-pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<Native>, Error> {
+pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<NativeProgram>, Error> {
     let Options { isa, target, precision, profile, tuning, keep_graph, trust, .. } = options;
     let plain = *precision == Precision::F32 && *profile == Default::default() && tuning.is_empty() && !keep_graph;
     if !trust || !plain {
@@ -72,7 +72,7 @@ pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<Na
 /// A model of machine code; none where its inputs have other shapes than the options say.
 pub(crate) fn native_model(
     artifact: &Artifact,
-    native: &Native,
+    native: &NativeProgram,
     settings: Arc<Settings>,
 ) -> Result<Option<Model>, ArtifactError> {
     let start = Instant::now();

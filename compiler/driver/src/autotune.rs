@@ -14,7 +14,7 @@ use optc_ir::Val;
 use optc_kernel::program::Point;
 use optc_lower::Tuning;
 use optc_runtime::plan::{KernelStep, Step};
-use optc_runtime::{Arena, Executor, Pool, Timings};
+use optc_runtime::{Arena, Executor, ThreadPool, Timings};
 
 use crate::model::CompiledPlan;
 use crate::{Error, Model, TuningCache};
@@ -50,7 +50,7 @@ type Compile<'a> = dyn Fn(&Tuning) -> Result<CompiledPlan, Error> + 'a;
 
 struct Tuner<'a> {
     compile: &'a Compile<'a>,
-    pool: &'a Pool,
+    pool: &'a ThreadPool,
     inputs: &'a [Val],
     begin: Instant,
     time: Duration,
@@ -62,7 +62,7 @@ struct Tuner<'a> {
 }
 
 /// What the tuner found.
-pub(crate) struct Found {
+pub(crate) struct TuningResult {
     /// All options to take.
     pub tuning: Tuning,
     pub plan: Arc<CompiledPlan>,
@@ -76,10 +76,10 @@ pub(crate) struct Found {
 pub(crate) fn tune(
     compile: &Compile,
     known: &Tuning,
-    pool: &Pool,
+    pool: &ThreadPool,
     inputs: &[Val],
     time: Duration,
-) -> Result<Found, Error> {
+) -> Result<TuningResult, Error> {
     let next = known.0.keys().map(|key| (key.clone(), usize::MAX)).collect();
     let mut tuner = Tuner { compile, pool, inputs, begin: Instant::now(), time, taken: known.clone(), next, trials: 0 };
     let first = Arc::new(compile(known)?);
@@ -102,7 +102,7 @@ pub(crate) fn tune(
         }
     }
     let points = keys(&base.points).len();
-    Ok(Found { tuning: tuner.taken, plan: base, points, trials: tuner.trials, share, complete })
+    Ok(TuningResult { tuning: tuner.taken, plan: base, points, trials: tuner.trials, share, complete })
 }
 
 fn keys(points: &[Point]) -> BTreeSet<&str> {
@@ -152,7 +152,8 @@ impl Tuner<'_> {
         Ok(won)
     }
 
-    /// Measures the winners together beside the first plan; gives the plan with those that stay, and its share of the time.
+    /// Measures the winners together beside the first plan; gives the plan with those that stay, and its share of the
+    /// time.
     fn confirm(
         &mut self,
         first: &CompiledPlan,
@@ -174,7 +175,8 @@ impl Tuner<'_> {
         Ok((plan, share))
     }
 
-    /// Runs two plans in turn; gives the median ratios of the time of the steps of each key that both have, and of all steps.
+    /// Runs two plans in turn; gives the median ratios of the time of the steps of each key that both have, and of all
+    /// steps.
     fn compare(
         &self,
         a: &CompiledPlan,

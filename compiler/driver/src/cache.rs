@@ -1,4 +1,5 @@
-//! A bounded cache that drops what was used longest ago, and one that several threads share, of which one makes what all wait for.
+//! A bounded cache that drops what was used longest ago, and one that several threads share, of which one makes what
+//! all wait for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,8 +60,8 @@ impl<K: PartialEq, V> Lru<K, V> {
     }
 }
 
-/// A cache for several threads. What a thread asks for and is not there it makes; others that ask for the same meanwhile wait for it, and
-/// those that ask for something else do not.
+/// A cache for several threads. What a thread asks for and is not there it makes; others that ask for the same
+/// meanwhile wait for it, and those that ask for something else do not.
 #[derive(Debug)]
 pub(crate) struct Shared<K, V>(Mutex<State<K, V>>);
 
@@ -83,8 +84,8 @@ impl<K: PartialEq + Clone, V: Clone> Shared<K, V> {
         Shared(Mutex::new(State { made: Lru::new(capacity), pending: Vec::new() }))
     }
 
-    /// The value under `key`, made by `make` where it is not there. What fails or panics is not kept: the next thread that waits tries
-    /// for itself.
+    /// The value under `key`, made by `make` where it is not there. What fails or panics is not kept: the next thread
+    /// that waits tries for itself.
     ///
     /// # Errors
     /// As `make`.

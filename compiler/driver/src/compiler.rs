@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use optc_emit::{Backend, Native};
 use optc_ir::{Dim, Graph, Type, Value, Verified};
-use optc_kernel::program::{Body, Program};
+use optc_kernel::program::{Program, ProgramBody};
 use optc_kernel::target::Target;
 use optc_lower::{Region, Tuning, lower_with_regions};
 use optc_native::{Artifact, MAGIC, NativeCode};
 use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
-use optc_runtime::Pool;
+use optc_runtime::ThreadPool;
 use optc_types::Machine;
 
-use crate::artifact::{self, Loaded};
+use crate::artifact::{self, LoadedArtifact};
 use crate::model::Settings;
 use crate::options::{MAX_THREADS, cores};
 use crate::tuning::machine_name;
@@ -39,8 +39,8 @@ impl Compiler {
         &self.options
     }
 
-    /// Compiles the ONNX model, or loads the `.optc` artifact, at `path`. Unless [`Options::copy`] is set, the file, and files of
-    /// external data beside it, are mapped for as long as the model or a session of it lives.
+    /// Compiles the ONNX model, or loads the `.optc` artifact, at `path`. Unless [`Options::copy`] is set, the file,
+    /// and files of external data beside it, are mapped for as long as the model or a session of it lives.
     ///
     /// # Errors
     /// The file cannot be read, is not a valid model, uses what is not supported, or cannot be compiled.
@@ -105,10 +105,11 @@ impl Compiler {
     }
 
     /// The graph of an artifact, and the passes that it still needs.
-    fn unfinished(&self, loaded: Loaded) -> Result<(Graph, String, TuningCache), Error> {
+    fn unfinished(&self, loaded: LoadedArtifact) -> Result<(Graph, String, TuningCache), Error> {
         let mut graph = loaded.graph;
         self.set_shapes(&mut graph)?;
-        // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came with.
+        // A graph whose shapes were static is final; a generic one is still to be specialised with the passes it came
+        // with.
         let passes = if is_static(&graph) && loaded.specialised { "infer-types".to_owned() } else { loaded.passes };
         Ok((graph, passes, loaded.tuning))
     }
@@ -187,7 +188,7 @@ impl Compiler {
             *left -= 1;
             // A region that refuses its types fails when it runs, if it does.
             if let Ok(body) = self.with_bodies(graph, passes, target, tuning, left) {
-                program.bodies.push(Body { host, region, program: body });
+                program.bodies.push(ProgramBody { host, region, program: body });
             }
         }
         Ok(program)
@@ -212,7 +213,7 @@ impl Compiler {
         if threads > MAX_THREADS {
             return Err(Error::ThreadCount(threads));
         }
-        let pool = Arc::new(Pool::new(threads).map_err(Error::Threads)?);
+        let pool = Arc::new(ThreadPool::new(threads).map_err(Error::Threads)?);
         let machine = machine_name(&target, pool.threads());
         let tuning = self.tuning(tuning, &machine);
         Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning }))
@@ -262,7 +263,7 @@ pub(crate) fn lower_optimized(
     Ok(lower_with_regions(
         graph,
         target,
-        optc_lower::Options { tuning, threads: cores(), machine, draft: options.draft },
+        optc_lower::LowerOptions { tuning, threads: cores(), machine, draft: options.draft },
     )?)
 }
 

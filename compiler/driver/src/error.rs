@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use optc_emit::LoadError;
+use optc_emit::BackendError;
 use optc_ir::Unsound;
 use optc_lower::LowerError;
 use optc_onnx::Diagnostic;
@@ -37,7 +37,7 @@ pub enum Error {
     Lower(#[from] LowerError),
     /// No machine code could be made.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] BackendError),
     /// A run failed.
     #[error(transparent)]
     Run(#[from] RunError),

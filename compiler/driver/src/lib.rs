@@ -14,8 +14,8 @@
 //!
 //! A [`Model`] is shared between threads; each thread runs it through a [`Session`] of its own.
 //!
-//! Models are mapped, not read: what is written into their files in place while they are in use ends the process or changes
-//! results. [`Options::copy`] rules that out.
+//! Models are mapped, not read: what is written into their files in place while they are in use ends the process or
+//! changes results. [`Options::copy`] rules that out.
 
 mod artifact;
 mod autotune;
@@ -43,9 +43,9 @@ pub use optc_ir::{Type, Val};
 pub use optc_kernel::program::{Choice, Decision, Filtered, NodeReport, Program, ProgramText};
 pub use optc_native::{NativeCode, Saved, is_artifact, stored_bytes};
 pub use optc_passes::calibrate::{Method, Ranges};
-pub use optc_passes::{Block, Budget, LayerReport, PruneOptions, Registry, Saliency, Spare, Verdict};
+pub use optc_passes::{BlockShape, Budget, LayerReport, PruneOptions, Registry, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};
-pub use optc_tensor::{Access, DType, Memory, OutOfMemory, Tensor, TensorError, npy};
+pub use optc_tensor::{DType, FileAccess, Memory, OutOfMemory, Tensor, TensorError, npy};
 pub use options::{Integers, MAX_THREADS, Options, Precision};
 pub use profile::MachineProfile;
 pub use prune::prune;

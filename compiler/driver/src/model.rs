@@ -13,10 +13,10 @@ use optc_lower::Tuning;
 use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
 use optc_runtime::plan::Port;
-use optc_runtime::{Plan, Pool, RunError};
+use optc_runtime::{Plan, RunError, ThreadPool};
 use optc_tensor::Memory;
 
-use crate::autotune::{Found, Tuned, tune};
+use crate::autotune::{Tuned, TuningResult, tune};
 use crate::cache::{CacheStats, Shared};
 use crate::compiler::{is_static, lower_optimized, run_passes};
 use crate::machine::Times;
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     pub options: Options,
     pub passes: String,
     pub target: Target,
-    pub pool: Arc<Pool>,
+    pub pool: Arc<ThreadPool>,
     /// The name of the machine in a tuning cache, and what is known of it.
     pub machine: String,
     pub tuning: Tuning,
@@ -155,7 +155,7 @@ impl Model {
         self.0.settings.options.time_limit
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> &Arc<ThreadPool> {
         &self.0.settings.pool
     }
 
@@ -163,7 +163,8 @@ impl Model {
         self.0.settings.options.cached_plans
     }
 
-    /// Estimated times of a node that multiplies, in `f32` and in 8-bit integers, on the instruction set that the model is compiled for.
+    /// Estimated times of a node that multiplies, in `f32` and in 8-bit integers, on the instruction set that the model
+    /// is compiled for.
     pub fn times(&self, node: &NodeReport) -> Option<Times> {
         let Settings { options, target, .. } = &*self.0.settings;
         node.product.map(|product| Times::of(&product, &options.profile.of(target.isa)))
@@ -183,8 +184,9 @@ impl Model {
         ISAS.iter().filter(|isa| !codeless(isa) && pays(isa) != here).map(|isa| isa.name).collect()
     }
 
-    /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns how many
-    /// bytes that are. A file that is there is replaced, never written in place: other models that map it are not disturbed.
+    /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns
+    /// how many bytes that are. A file that is there is replaced, never written in place: other models that map it are
+    /// not disturbed.
     ///
     /// # Errors
     /// The graph was not kept, or the file cannot be written.
@@ -203,8 +205,8 @@ impl Model {
         crate::artifact::save(path, graph, passes, self.0.specialised, &self.tuning(), natives)
     }
 
-    /// The plan for inputs of these types, compiled at first use and then cached. Threads that ask for the same types meanwhile wait for
-    /// the one that compiles.
+    /// The plan for inputs of these types, compiled at first use and then cached. Threads that ask for the same types
+    /// meanwhile wait for the one that compiles.
     ///
     /// # Errors
     /// The types do not fit the model's, or kernels cannot be made.
@@ -249,8 +251,8 @@ impl Model {
         TuningCache::with(&self.0.settings.machine, Tuning(known.collect()))
     }
 
-    /// Measures which schedules are fastest for inputs like these, for about `time`, and compiles the model with them. The graph must
-    /// have been [kept](Options::keep_graph).
+    /// Measures which schedules are fastest for inputs like these, for about `time`, and compiles the model with them.
+    /// The graph must have been [kept](Options::keep_graph).
     ///
     /// # Errors
     /// The graph was not kept, or a run on the inputs fails.
@@ -262,7 +264,7 @@ impl Model {
         let graph = self.graph_for(&types)?;
         let pass_time = start.elapsed();
         let with = |tuning: &Tuning| compile(graph.clone(), settings, tuning, pass_time);
-        let Found { tuning, plan, points, trials, share, complete } =
+        let TuningResult { tuning, plan, points, trials, share, complete } =
             tune(&with, &settings.tuning, &settings.pool, inputs, time)?;
         let changed = plan.points.iter().filter(|p| p.taken > 0).map(|p| &p.key).collect::<HashSet<_>>().len();
         let winners = TuningCache::with(&settings.machine, tuning.clone());

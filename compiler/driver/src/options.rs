@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use optc_kernel::target::{ISAS, Isa, Target};
 use optc_passes::{PassOptions, Registry};
-use optc_tensor::{Access, Memory};
+use optc_tensor::{FileAccess, Memory};
 
 use crate::{Error, MachineProfile, TuningCache};
 
@@ -70,8 +70,8 @@ pub struct Options {
     /// Keeps the optimized graph of a model whose shapes are all static; needed for [`Model::save`](crate::Model::save)
     /// and [`Model::graph`](crate::Model::graph). Without it the weights are held once only, as kernels read them.
     pub keep_graph: bool,
-    /// Reads a model's files and owns their bytes. Without it they are mapped ([`Access::Map`]): the model's file and
-    /// files of external data beside it, for as long as the model or a session of it lives. They may be replaced or
+    /// Reads a model's files and owns their bytes. Without it they are mapped ([`FileAccess::Map`]): the model's file
+    /// and files of external data beside it, for as long as the model or a session of it lives. They may be replaced or
     /// removed meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
     /// optc itself never writes a file in place.
     pub copy: bool,
@@ -163,8 +163,8 @@ impl Options {
     }
 
     /// How the files of models are held.
-    pub fn access(&self) -> Access {
-        if self.copy { Access::Copy } else { Access::Map }
+    pub fn access(&self) -> FileAccess {
+        if self.copy { FileAccess::Copy } else { FileAccess::Map }
     }
 
     /// A pipeline with what the precision asks for.

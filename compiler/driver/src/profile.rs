@@ -42,7 +42,7 @@ impl MachineProfile {
         let here = ISAS.iter().filter(|isa| optc_emit::host::has(isa));
         let figures = |isa: &'static Isa| Ok((isa.name.to_owned(), optc_hwbench::figures::measure(isa)?));
         let targets = here.map(figures).collect::<Result<_, optc_emit::EmitError>>();
-        let targets = targets.map_err(optc_emit::LoadError::Emit)?;
+        let targets = targets.map_err(optc_emit::BackendError::Emit)?;
         Ok(MachineProfile { version: VERSION, machine: cpu_name(), targets })
     }
 

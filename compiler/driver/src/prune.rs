@@ -1,7 +1,7 @@
 //! Pruning with compiled kernels: calibration samples are cut into batches, and the ops of the walk run compiled.
 
 use optc_ir::{Dim, Graph, Type, Val};
-use optc_passes::{Calibration, LayerReport, PassError, PruneError, PruneOptions, Run, Runner};
+use optc_passes::{Calibration, LayerReport, PassError, PreparedGraph, PruneError, PruneOptions, Runner};
 use optc_tensor::Tensor;
 
 use crate::compiler::run_passes;
@@ -13,8 +13,9 @@ const BATCH: usize = 100;
 /// What makes weights constants, before they are looked at.
 const PREPARATION: &str = "infer-types,fold-constants,infer-types,dce";
 
-/// Prunes a graph in place. With calibration `samples` (arrays by input name, their first axis the samples), the remaining weights,
-/// biases and batch normalisations are fitted to what the graph gave before; see [`optc_passes::prune`].
+/// Prunes a graph in place. With calibration `samples` (arrays by input name, their first axis the samples), the
+/// remaining weights, biases and batch normalisations are fitted to what the graph gave before; see
+/// [`optc_passes::prune`].
 ///
 /// # Errors
 /// Options are out of range, weights are shared or not finite, samples do not fit the inputs, or an op cannot be run.
@@ -80,7 +81,7 @@ fn part(t: &Tensor, from: usize, n: usize) -> Result<Val, String> {
 struct Compiled(Compiler);
 
 impl Runner for Compiled {
-    fn prepare(&self, graph: &Graph) -> Result<Run<'_>, String> {
+    fn prepare(&self, graph: &Graph) -> Result<PreparedGraph<'_>, String> {
         let model = self.0.compile_graph(graph.clone()).map_err(|e| e.to_string())?;
         let mut session = model.session();
         Ok(Box::new(move |inputs| session.run_values(inputs).map_err(|e| e.to_string())))

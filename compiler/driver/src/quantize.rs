@@ -65,8 +65,9 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// Marks the products of a graph, but for the ONNX nodes in `skip` and, unless [`Options::integers`] says otherwise, those that
-    /// integers make slower on the target of `options`, and compiles it for calibration, which runs on this machine.
+    /// Marks the products of a graph, but for the ONNX nodes in `skip` and, unless [`Options::integers`] says
+    /// otherwise, those that integers make slower on the target of `options`, and compiles it for calibration, which
+    /// runs on this machine.
     ///
     /// # Errors
     /// Passes or compilation fail, or weights are not finite.

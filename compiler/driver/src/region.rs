@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use optc_ir::{Graph, HostCall, OpError, Type, Val};
 use optc_native::Regions;
-use optc_runtime::{Body, RunError};
+use optc_runtime::{PlanBody, RunError};
 use optc_types::{Callable, HostOp, HostText};
 
 use crate::model::Settings;
 use crate::{Error, Model, Session};
 
-/// Sets of shapes for which a region is compiled. A loop that grows a tensor in each turn would compile in each turn: beyond
-/// this many it is interpreted.
+/// Sets of shapes for which a region is compiled. A loop that grows a tensor in each turn would compile in each turn:
+/// beyond this many it is interpreted.
 const MAX_SHAPES: usize = 4;
 
 /// A region that is compiled at its first call.
-pub(crate) struct Region {
+pub(crate) struct CompiledRegion {
     graph: Graph,
     settings: Arc<Settings>,
     model: OnceLock<Result<Model, RunError>>,
@@ -25,7 +25,7 @@ pub(crate) struct Region {
     seen: Mutex<HashSet<Vec<Type>>>,
 }
 
-impl std::fmt::Debug for Region {
+impl std::fmt::Debug for CompiledRegion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Region({})", self.graph.name)
     }
@@ -35,17 +35,23 @@ impl std::fmt::Debug for Region {
 /// are compiled at their first call for others.
 pub(crate) fn resolve(host: &HostText, plans: &Regions, settings: &Arc<Settings>) -> Result<Arc<dyn HostOp>, String> {
     HostCall::resolve(host, &|number, region| {
-        let dynamic = Region::shared(region, settings.clone());
+        let dynamic = CompiledRegion::shared(region, settings.clone());
         match plans.get(&number) {
-            Some(plan) => Arc::new(Body::new(plan.clone(), settings.pool.clone(), dynamic)),
+            Some(plan) => Arc::new(PlanBody::new(plan.clone(), settings.pool.clone(), dynamic)),
             None => dynamic,
         }
     })
 }
 
-impl Region {
+impl CompiledRegion {
     fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
-        Arc::new(Region { graph, settings, model: OnceLock::new(), sessions: Mutex::default(), seen: Mutex::default() })
+        Arc::new(CompiledRegion {
+            graph,
+            settings,
+            model: OnceLock::new(),
+            sessions: Mutex::default(),
+            seen: Mutex::default(),
+        })
     }
 
     /// Whether values of these types are worth a plan of their own.
@@ -56,7 +62,7 @@ impl Region {
     }
 }
 
-impl Callable for Region {
+impl Callable for CompiledRegion {
     fn call(&self, values: &[Val]) -> Result<Vec<Val>, OpError> {
         if !self.compiles_for(values) {
             return self.graph.call(values);

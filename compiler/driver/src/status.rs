@@ -1,6 +1,6 @@
 //! What kind of failure an error is: the exit codes of the command and the status codes of the C ABI.
 
-use optc_onnx::{Diagnostic, Kind};
+use optc_onnx::{Diagnostic, DiagnosticKind};
 use optc_passes::{PassError, PruneError};
 
 use crate::Error;
@@ -45,9 +45,9 @@ impl Error {
 
 fn of_diagnostic(diagnostic: &Diagnostic) -> Status {
     match diagnostic.kind() {
-        Kind::BadModel => Status::BadModel,
-        Kind::Unsupported => Status::Unsupported,
-        Kind::Io => Status::Io,
+        DiagnosticKind::BadModel => Status::BadModel,
+        DiagnosticKind::Unsupported => Status::Unsupported,
+        DiagnosticKind::Io => Status::Io,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What was measured to be fastest, by machine and by the shape of what is computed.
 //!
-//! The file is JSON: `{"version": 1, "machines": {MACHINE: {KEY: OPTION}}}`. A machine is the CPU, the instruction set, the caches and the
-//! threads that run a model; keys and options are those of [choice points](optc_kernel::program::Point).
+//! The file is JSON: `{"version": 1, "machines": {MACHINE: {KEY: OPTION}}}`. A machine is the CPU, the instruction set,
+//! the caches and the threads that run a model; keys and options are those of [choice
+//! points](optc_kernel::program::Point).
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -11,7 +11,7 @@ use super::{Code, EmitError, machine_code};
 
 /// Why a program could not be emitted.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum BackendError {
     /// A kernel could not be compiled.
     #[error(transparent)]
     Emit(#[from] EmitError),
@@ -30,7 +30,7 @@ pub trait Backend {
     /// # Errors
     /// The program is not well formed, a kernel is not proven to keep to its buffers, or the code generator refuses
     /// one.
-    fn emit(&self, program: &Program) -> Result<Self::Output, LoadError>;
+    fn emit(&self, program: &Program) -> Result<Self::Output, BackendError>;
 }
 
 /// Compiles for this process: the target must be one that this machine is.
@@ -51,7 +51,7 @@ pub struct Native {
 impl Backend for Jit<'_> {
     type Output = Plan;
 
-    fn emit(&self, program: &Program) -> Result<Plan, LoadError> {
+    fn emit(&self, program: &Program) -> Result<Plan, BackendError> {
         let code = Code::compile_for(&program.all_kernels(), &program.target, self.threads)?; // verifies the kernels
         let plan = optc_native::plan(program, Arc::new(code), self.resolve)?; // verifies the steps
         program.verify_bounds().map_err(optc_native::LoadError::from)?;
@@ -62,7 +62,7 @@ impl Backend for Jit<'_> {
 impl Backend for Native {
     type Output = NativeCode;
 
-    fn emit(&self, program: &Program) -> Result<NativeCode, LoadError> {
+    fn emit(&self, program: &Program) -> Result<NativeCode, BackendError> {
         let code = machine_code(&program.all_kernels(), &program.target, self.threads)?;
         Ok(NativeCode::new(program.clone(), code).map_err(optc_native::LoadError::from)?)
     }
@@ -72,6 +72,6 @@ impl Backend for Native {
 ///
 /// # Errors
 /// As [`Backend::emit`], or the resolver refuses an op.
-pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, LoadError> {
+pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, BackendError> {
     Jit { threads, resolve }.emit(program)
 }

@@ -1,7 +1,7 @@
 //! Machine code: a batch of kernels becomes one [`Code`] object.
 //!
-//! Cranelift compiles the nests, and the tiles of 128-bit vectors. Tiles of wider vectors are emitted by `x86`; both are
-//! functions of the same module.
+//! Cranelift compiles the nests, and the tiles of 128-bit vectors. Tiles of wider vectors are emitted by `x86`; both
+//! are functions of the same module.
 //!
 //! Tiles and nests are separate functions in one Cranelift module; equal tiles of a batch are compiled once. The
 //! functions are built first and compiled on as many threads as asked for, then put together to one text.
@@ -15,7 +15,7 @@ mod text;
 mod tile;
 mod x86;
 
-pub use backend::{Backend, Jit, LoadError, Native, load};
+pub use backend::{Backend, BackendError, Jit, Native, load};
 pub use optc_native::{Regions, Resolver, host};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};

@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{BlockArg, Endianness, Function, InstBuilder, MemFlag
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::Module;
-use optc_kernel::tile::{Binary, Cmp, Count, Elem, Inst, Loop, Ptr, Reg, Shift, Tile, Unary};
+use optc_kernel::tile::{Binary, Cmp, Count, Elem, Inst, Ptr, Reg, Shift, Tile, TileLoop, Unary};
 use std::collections::HashMap;
 
 /// Pointers, then counts.
@@ -49,7 +49,8 @@ fn flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
-/// The verifier refuses matrices, and packing bfloat16, in tiles of a level that lacks them, and no row of this emitter has it.
+/// The verifier refuses matrices, and packing bfloat16, in tiles of a level that lacks them, and no row of this emitter
+/// has it.
 fn no_such_level() -> ! {
     unreachable!("tiles for Cranelift are of the plain level")
 }
@@ -132,7 +133,7 @@ impl Emit<'_> {
         self.regs.insert(*dst, value);
     }
 
-    fn turns(&mut self, l: &Loop) {
+    fn turns(&mut self, l: &TileLoop) {
         let [head, turn, exit] = [(); 3].map(|()| self.b.create_block());
         let count = match l.count {
             Count::Static(n) => self.b.ins().iconst(types::I64, i64::from(n)),

@@ -1,9 +1,11 @@
-//! Every tile instruction through the emitters of all targets that this machine has, against the interpreter; text round
-//! trips; accuracy of the functions.
+//! Every tile instruction through the emitters of all targets that this machine has, against the interpreter; text
+//! round trips; accuracy of the functions.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::nest::{Access, Kernel, call};
-use optc_kernel::tile::{Binary, Cmp, Count, Mat, Mem, Product, Ptr, Reg, Shift, Tile, TileBuilder, Unary, parse_tile};
+use optc_kernel::tile::{
+    Binary, Cmp, Count, Mat, MemType, Ptr, Reg, Shift, Tile, TileBuilder, TileProduct, Unary, parse_tile,
+};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
@@ -40,10 +42,10 @@ fn map_at(lanes: usize, src: &[f32], f: impl Fn(&mut TileBuilder, Reg) -> Reg) -
     let (s, d) = (b.ptr(), b.ptr());
     let step = 4 * lanes as i64;
     b.for_each(Count::Static((padded.len() / lanes) as u32), &[(s, step), (d, step)], &[], |b, p, _| {
-        let x = b.load(Mem::F32, p[0], 0);
+        let x = b.load(MemType::F32, p[0], 0);
         let y = f(b, x);
         let y = if b.elem(y) == optc_kernel::tile::Elem::I32 { b.unary(Unary::AsFloat, y) } else { y };
-        b.store(Mem::F32, p[1], 0, y);
+        b.store(MemType::F32, p[1], 0, y);
         vec![]
     });
     let mut found = floats_of(&both(b.finish(), &bytes_of(&padded), padded.len() * 4));
@@ -152,8 +154,9 @@ fn permutations_match_the_interpreter() {
 #[test]
 fn partial_and_converted_memory_matches_the_interpreter() {
     let src: Vec<u8> = (0..512).map(|i| (i * 37) as u8).collect();
-    for (lanes, mem) in
-        widths().into_iter().flat_map(|l| [Mem::F32, Mem::I32, Mem::I64, Mem::U8, Mem::I8].map(|m| (l, m)))
+    for (lanes, mem) in widths()
+        .into_iter()
+        .flat_map(|l| [MemType::F32, MemType::I32, MemType::I64, MemType::U8, MemType::I8].map(|m| (l, m)))
     {
         for (n, stride) in (1..=lanes).flat_map(|n| [(n, 24), (n, 8), (n, 9)]) {
             let mut b = TileBuilder::new("mem", lanes);
@@ -162,7 +165,7 @@ fn partial_and_converted_memory_matches_the_interpreter() {
             let y = b.load_strided(mem, s, 512 - mem.bytes() - stride * (n as i64 - 1), n, stride);
             let z = b.broadcast(mem, s, 8);
             b.store_n(mem, d, 0, n, x);
-            b.store(Mem::of(mem.elem()), d, 64, y);
+            b.store(MemType::of(mem.elem()), d, 64, y);
             b.store_strided(mem, d, 128, n, stride, z);
             b.store_n(mem, d, 1024 - n as i64 * mem.bytes(), n, y);
             both(b.finish(), &src, 1024);
@@ -179,11 +182,11 @@ fn nested_loops_and_loaded_pointers_match_the_interpreter() {
         let sum = b.for_each(Count::Static(3), &[(s, 4)], &[zero], |b, p, acc| {
             let row: Ptr = b.load_ptr(p[0], 0, s, d);
             b.for_each(Count::Static(2), &[(row, 16)], acc, |b, q, acc| {
-                let x = b.load(Mem::F32, q[0], 0);
+                let x = b.load(MemType::F32, q[0], 0);
                 vec![b.add(acc[0], x)]
             })
         });
-        b.store(Mem::F32, d, 0, sum[0]);
+        b.store(MemType::F32, d, 0, sum[0]);
         let mut src: Vec<u8> = [32i32, -1, 64, 0].iter().flat_map(|o| o.to_le_bytes()).collect();
         src.extend(bytes_of(&random_floats(60, 1)));
         both(b.finish(), &src, 128);
@@ -279,9 +282,9 @@ impl Program {
                 let ptr = self.ptr(usize::MAX);
                 let (n, at) = (1 + self.below(lanes), 4 * self.below(8) as i64);
                 let value = match self.below(4) {
-                    0 => b.load_n(Mem::F32, ptr, at, n),
-                    1 => b.broadcast(Mem::F32, ptr, at),
-                    _ => b.load(Mem::F32, ptr, at),
+                    0 => b.load_n(MemType::F32, ptr, at, n),
+                    1 => b.broadcast(MemType::F32, ptr, at),
+                    _ => b.load(MemType::F32, ptr, at),
                 };
                 self.floats.push(value);
             }
@@ -296,7 +299,7 @@ impl Program {
 
     fn store(&mut self, b: &mut TileBuilder, x: Reg) {
         if self.stored < 60 {
-            b.store(Mem::F32, self.dst, 64 * self.stored, x);
+            b.store(MemType::F32, self.dst, 64 * self.stored, x);
             self.stored += 1;
         }
     }
@@ -325,7 +328,7 @@ impl Program {
 fn random_program(seed: u64, lanes: usize) -> Tile {
     let mut b = TileBuilder::new("random", lanes);
     let (src, dst) = (b.ptr(), b.ptr());
-    let first: Vec<_> = (0..6).map(|i| b.load(Mem::F32, src, 4 * i)).collect();
+    let first: Vec<_> = (0..6).map(|i| b.load(MemType::F32, src, 4 * i)).collect();
     let int = b.i32(77);
     let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut p = Program { state, floats: first, ints: vec![int], ptrs: vec![src], dst, stored: 0 };
@@ -459,10 +462,10 @@ fn packed_bfloat16_matches_the_interpreter() {
         let mut b = TileBuilder::with_isa("pack_bf16", isa);
         let (s, d) = (b.ptr(), b.ptr());
         b.for_each(Count::Static(4), &[(s, 2 * step), (d, 2 * step)], &[], |b, p, _| {
-            let [x, y] = [0, step].map(|at| b.load(Mem::F32, p[0], at));
+            let [x, y] = [0, step].map(|at| b.load(MemType::F32, p[0], at));
             let (packed, again) = (b.pack_bf16(x, y), b.pack_bf16(y, y));
-            b.store(Mem::I32, p[1], 0, packed);
-            b.store(Mem::I32, p[1], step, again);
+            b.store(MemType::I32, p[1], 0, packed);
+            b.store(MemType::I32, p[1], step, again);
             vec![]
         });
         let values = special.iter().chain(&ties).copied().chain(random_floats(2 * 4 * isa.lanes(), 3));
@@ -479,14 +482,14 @@ fn dot_products_match_the_interpreter() {
         let mut b = TileBuilder::with_isa("dot_bf16", isa);
         let (s, d) = (b.ptr(), b.ptr());
         b.for_each(Count::Static(6), &[(s, 3 * step), (d, 3 * step)], &[], |b, p, _| {
-            let [x, y] = [0, step].map(|at| b.load(Mem::I32, p[0], at));
-            let z = b.load(Mem::F32, p[0], 2 * step);
+            let [x, y] = [0, step].map(|at| b.load(MemType::I32, p[0], at));
+            let z = b.load(MemType::F32, p[0], 2 * step);
             let once = b.dot_bf16(x, y, z);
             let twice = b.dot_bf16(x, x, once);
             let rounded = b.round_bf16(twice);
-            b.store(Mem::F32, p[1], 0, once);
-            b.store(Mem::F32, p[1], step, twice);
-            b.store(Mem::I32, p[1], 2 * step, rounded);
+            b.store(MemType::F32, p[1], 0, once);
+            b.store(MemType::F32, p[1], step, twice);
+            b.store(MemType::I32, p[1], 2 * step, rounded);
             vec![]
         });
         both(b.finish(), &halves, 3 * 6 * 4 * isa.lanes());
@@ -494,13 +497,13 @@ fn dot_products_match_the_interpreter() {
             let mut b = TileBuilder::with_isa("dot", isa);
             let (s, d) = (b.ptr(), b.ptr());
             b.for_each(Count::Static(6), &[(s, 3 * step), (d, 3 * step)], &[], |b, p, _| {
-                let [x, y, z] = [0, step, 2 * step].map(|at| b.load(Mem::I32, p[0], at));
+                let [x, y, z] = [0, step, 2 * step].map(|at| b.load(MemType::I32, p[0], at));
                 let once = op(b, x, y, z);
                 // The sum stays in use, and is a factor as well.
                 let twice = op(b, once, x, once);
                 let again = op(b, y, y, once);
                 for (i, value) in [once, twice, again].into_iter().enumerate() {
-                    b.store(Mem::I32, p[1], step * i as i64, value);
+                    b.store(MemType::I32, p[1], step * i as i64, value);
                 }
                 vec![]
             });
@@ -524,12 +527,12 @@ fn matrices_match_the_interpreter() {
         b.mat_zero(other);
         b.mat_load(x, s, 0, 64);
         b.mat_load(y, s, 16 * 64, 80);
-        b.mat_dot(sum, Product::Bytes, x, y);
-        b.mat_dot(sum, Product::Bytes, x, y);
+        b.mat_dot(sum, TileProduct::Bytes, x, y);
+        b.mat_dot(sum, TileProduct::Bytes, x, y);
         b.for_each(Count::Static(2), &[(s, 1024)], &[], |b, p, _| {
             b.mat_load(x, p[0], 16 * 144, 64);
             b.mat_load(y, p[0], 16 * 144 + 1024, 64);
-            b.mat_dot(other, Product::Bf16, x, y);
+            b.mat_dot(other, TileProduct::Bf16, x, y);
             vec![]
         });
         b.mat_store(d, 0, 64, sum);
@@ -560,16 +563,16 @@ fn floats_are_rounded_to_bfloat16() {
 fn pairs_are_loaded_and_subtracted() {
     let src = bytes(64, 6);
     let all = widths().into_iter().flat_map(|lanes| (1..=lanes).map(move |n| (lanes, n)));
-    for ((lanes, n), mem) in all.flat_map(|of| [(of, Mem::U8Pair), (of, Mem::I8Pair)]) {
+    for ((lanes, n), mem) in all.flat_map(|of| [(of, MemType::U8Pair), (of, MemType::I8Pair)]) {
         let mut b = TileBuilder::new("pairs", lanes);
         let (s, d) = (b.ptr(), b.ptr());
         let (x, zero) = (b.load_n(mem, s, 3, n), b.i32(0x0007_0007));
         let y = b.binary(Binary::SubPairs, x, zero);
-        b.store(Mem::I32, d, 0, y);
+        b.store(MemType::I32, d, 0, y);
         let found = both(b.finish(), &src, 4 * lanes);
         for (i, half) in found.as_chunks::<2>().0[..2 * n].iter().enumerate() {
             let byte = src[3 + i];
-            let value = if mem == Mem::U8Pair { i16::from(byte) } else { i16::from(byte as i8) };
+            let value = if mem == MemType::U8Pair { i16::from(byte) } else { i16::from(byte as i8) };
             assert_eq!(i16::from_le_bytes(*half), value - 7);
         }
     }
@@ -586,15 +589,15 @@ fn bfloat16_in_memory_matches_the_interpreter() {
         for (n, stride) in (1..=lanes).flat_map(|n| [2, 4, 6].map(|stride| (n, stride))) {
             let mut b = TileBuilder::with_isa("halves", isa);
             let (s, d) = (b.ptr(), b.ptr());
-            let x = b.load_along(Mem::F32, s, 4 * n as i64, n, 4);
-            b.store_strided(Mem::Bf16, d, 2, n, stride, x);
+            let x = b.load_along(MemType::F32, s, 4 * n as i64, n, 4);
+            b.store_strided(MemType::Bf16, d, 2, n, stride, x);
             let tile = b.finish();
             both(tile, &bytes_of(&src), 6 * lanes + 2);
             let mut b = TileBuilder::with_isa("halves", isa);
             let (s, d) = (b.ptr(), b.ptr());
-            let (x, y) = (b.load_along(Mem::Bf16, s, 2, n, stride), b.broadcast(Mem::Bf16, s, 4));
-            b.store(Mem::F32, d, 0, x);
-            b.store(Mem::F32, d, 4 * lanes as i64, y);
+            let (x, y) = (b.load_along(MemType::Bf16, s, 2, n, stride), b.broadcast(MemType::Bf16, s, 4));
+            b.store(MemType::F32, d, 0, x);
+            b.store(MemType::F32, d, 4 * lanes as i64, y);
             let found = floats_of(&both(b.finish(), &halves, 8 * lanes));
             let want: Vec<u32> = (0..n).map(|i| src[1 + i * stride as usize / 2].to_bits() & 0xffff_0000).collect();
             assert_eq!(found[..n].iter().map(|x| x.to_bits()).collect::<Vec<_>>(), want);
@@ -604,8 +607,8 @@ fn bfloat16_in_memory_matches_the_interpreter() {
         let (s, d) = (b.ptr(), b.ptr());
         let turns = Count::Static((src.len() / lanes) as u32);
         b.for_each(turns, &[(s, 4 * lanes as i64), (d, 2 * lanes as i64)], &[], |b, p, _| {
-            let x = b.load(Mem::F32, p[0], 0);
-            b.store(Mem::Bf16, p[1], 0, x);
+            let x = b.load(MemType::F32, p[0], 0);
+            b.store(MemType::Bf16, p[1], 0, x);
             vec![]
         });
         both(b.finish(), &bytes_of(&src), 2 * src.len());
@@ -621,10 +624,10 @@ fn any_address_may_be_brought_near() {
             b.prefetch(p[0], -8);
             let x = b.f32(2.0);
             // A load is still an operand of the instruction behind it.
-            let y = b.load(Mem::F32, p[1], 0);
+            let y = b.load(MemType::F32, p[1], 0);
             b.prefetch(p[1], 1 << 34);
             let sum = b.add(x, y);
-            b.store(Mem::F32, p[1], 0, sum);
+            b.store(MemType::F32, p[1], 0, sum);
             vec![]
         });
         both(b.finish(), &[0; 64], 3 * 64);

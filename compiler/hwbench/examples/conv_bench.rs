@@ -9,8 +9,8 @@ use optc_emit::Code;
 use optc_hwbench::peak::Peak;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
-use optc_kernels::contract::{Conv, Schedule, contract, conv};
-use optc_kernels::window::{Axis, Reduce, View, Window, window};
+use optc_kernels::contract::{ContractSchedule, ConvNest, contract, conv};
+use optc_kernels::window::{Axis, ImageView, WindowNest, WindowReduce, window};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -36,8 +36,8 @@ impl Aligned {
     }
 }
 
-/// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed by itself, the best of many rounds:
-/// what else runs on the machine disturbs only some of them.
+/// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed by itself, the best of many
+/// rounds: what else runs on the machine disturbs only some of them.
 fn time(layer: &Layer, peak: &Peak) -> Result<(f64, f64), Failure> {
     let code = Code::compile(&[&layer.kernel], 1)?;
     let mut bufs: Vec<_> = layer.kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
@@ -59,16 +59,16 @@ fn time(layer: &Layer, peak: &Peak) -> Result<(f64, f64), Failure> {
     Ok((times.iter().sum::<f64>() * 1e3, top))
 }
 
-fn sliding(reduce: Reduce, size: usize, channels: usize, kernel: usize, stride: usize, planes: bool) -> Layer {
+fn sliding(reduce: WindowReduce, size: usize, channels: usize, kernel: usize, stride: usize, planes: bool) -> Layer {
     let pad = (kernel - 1) / 2;
     let out = (size + 2 * pad - kernel) / stride + 1;
     let axis = Axis { size, out, kernel, stride, dilation: 1, pads: [pad; 2] };
-    let mut w = Window::channels_last(1, channels, [Axis::NONE, axis, axis], reduce);
+    let mut w = WindowNest::channels_last(1, channels, [Axis::NONE, axis, axis], reduce);
     if planes {
-        w.src = View::channels_first(1, [1, size, size], channels);
-        w.dst = View::channels_first(1, [1, out, out], channels);
+        w.src = ImageView::channels_first(1, [1, size, size], channels);
+        w.dst = ImageView::channels_first(1, [1, out, out], channels);
     }
-    w.operands = vec![View::per_channel(channels)];
+    w.operands = vec![ImageView::per_channel(channels)];
     w.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let built = window(&w, optc_emit::host::isa());
     let constants = built.table.into_iter().map(|t| (1, t)).collect();
@@ -79,12 +79,12 @@ fn dense(size: usize, channels: usize, filters: usize, kernel: usize, stride: us
     let pad = (kernel - 1) / 2;
     let out = (size + 2 * pad - kernel) / stride + 1;
     let axis = Axis { size, out, kernel, stride, dilation: 1, pads: [pad; 2] };
-    let mut c = Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
-    c.operands = vec![View::per_channel(filters)];
+    let mut c = ConvNest::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
+    c.operands = vec![ImageView::per_channel(filters)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
     let isa = optc_emit::host::isa();
     let problem = conv(&c);
-    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &optc_emit::host::caches()))?;
+    let built = contract(&problem, isa, ContractSchedule::choose(&problem, isa, &optc_emit::host::caches()))?;
     let constants = built.table.into_iter().map(|t| (2, t)).collect();
     Ok(Layer { kernel: built.kernel, constants, flops: 2 * out * out * filters * channels * kernel * kernel })
 }
@@ -126,10 +126,10 @@ fn layers() -> Result<Vec<(String, Layer)>, Failure> {
         (56, 96, 7, 1),
     ] {
         let name = format!("depthwise {size}x{size}x{channels} {kernel}x{kernel} s{stride}");
-        layers.push((format!("{name} nchw"), sliding(Reduce::Dot, size, channels, kernel, stride, true)));
-        layers.push((name, sliding(Reduce::Dot, size, channels, kernel, stride, false)));
+        layers.push((format!("{name} nchw"), sliding(WindowReduce::Dot, size, channels, kernel, stride, true)));
+        layers.push((name, sliding(WindowReduce::Dot, size, channels, kernel, stride, false)));
     }
-    layers.push(("max pool 112x112x64 3x3 s2".into(), sliding(Reduce::Max, 112, 64, 3, 2, false)));
+    layers.push(("max pool 112x112x64 3x3 s2".into(), sliding(WindowReduce::Max, 112, 64, 3, 2, false)));
     Ok(layers)
 }
 

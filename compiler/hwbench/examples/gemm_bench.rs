@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use optc_emit::Code;
 use optc_hwbench::peak::Peak;
-use optc_kernels::contract::{Contract, Schedule, contract};
+use optc_kernels::contract::{Contract, ContractSchedule, contract};
 
 fn problems() -> Vec<(&'static str, Contract)> {
     vec![
@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (mr, nr) in tiles {
         for (name, c) in problems() {
-            let chosen = Schedule::choose(&c, isa, &optc_emit::host::caches());
-            let schedule = Schedule { mr, nr, mc: chosen.mc.next_multiple_of(mr), ..chosen };
+            let chosen = ContractSchedule::choose(&c, isa, &optc_emit::host::caches());
+            let schedule = ContractSchedule { mr, nr, mc: chosen.mc.next_multiple_of(mr), ..chosen };
             let built = contract(&c, isa, schedule)?;
             let start = Instant::now();
             let code = Code::compile(&[&built.kernel], 1)?;

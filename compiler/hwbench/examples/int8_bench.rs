@@ -9,10 +9,10 @@ use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 use optc_kernels::contract::{self, contract};
-use optc_kernels::int8::{Form, NarrowProduct, Schedule, product};
-use optc_kernels::window::{Axis, View};
+use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, product};
+use optc_kernels::window::{Axis, ImageView};
 use optc_testing::isas;
 
 /// Rows and columns, channels, filters, extent of the window.
@@ -46,7 +46,8 @@ impl Timed {
         let mut scratch = vec![0u8; self.kernel.scratch_bytes + 64];
         let scratch = align(&mut scratch);
         let start = Instant::now();
-        // SAFETY: each buffer holds the declared bytes behind its aligned start, as the scratch does; the tasks are all of the kernel's.
+        // SAFETY: each buffer holds the declared bytes behind its aligned start, as the scratch does; the tasks are all
+        // of the kernel's.
         unsafe { self.code.entry(0)(args.as_ptr(), scratch, 0, self.kernel.tasks) };
         self.best = self.best.min(start.elapsed().as_secs_f64());
     }
@@ -54,8 +55,8 @@ impl Timed {
 
 fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, usize), mr: usize) -> Kernel {
     let axis = Axis { size, out: size, kernel, stride: 1, dilation: 1, pads: [kernel / 2; 2] };
-    let view = |c: usize| View {
-        mem: Mem::U8,
+    let view = |c: usize| ImageView {
+        mem: MemType::U8,
         bytes: size * size * c,
         offset: 0,
         strides: [size * size * c, size * size * c, size * c, c, 1].map(|s| s as i64),
@@ -72,11 +73,11 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         operands: vec![],
         epilogue: Expr::Operand(0),
         own_weights: false,
-        form: Form::choose(isa, size, &[]),
+        form: Int8Form::choose(isa, size, &[]),
     };
     let problem = problem.merged();
-    let schedule = Schedule::choose(&problem, isa, &optc_emit::host::caches());
-    product(&problem, isa, Schedule { mr, ..schedule })
+    let schedule = Int8Schedule::choose(&problem, isa, &optc_emit::host::caches());
+    product(&problem, isa, Int8Schedule { mr, ..schedule })
 }
 
 fn main() {
@@ -84,9 +85,10 @@ fn main() {
         for shape in SHAPES {
             let (size, channels, filters, kernel) = shape;
             let axis = Axis { size, out: size, kernel, stride: 1, dilation: 1, pads: [kernel / 2; 2] };
-            let conv = contract::Conv::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
+            let conv = contract::ConvNest::channels_last(1, channels, filters, 1, [Axis::NONE, axis, axis]);
             let problem = contract::conv(&conv);
-            let built = contract(&problem, isa, contract::Schedule::choose(&problem, isa, &optc_emit::host::caches()));
+            let built =
+                contract(&problem, isa, contract::ContractSchedule::choose(&problem, isa, &optc_emit::host::caches()));
             let built = built.expect("the images are small");
             let mut all = vec![Timed::new(built.kernel, built.table)];
             let heights = [3, 4, 5, 6, 7];

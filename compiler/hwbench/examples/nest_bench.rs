@@ -1,5 +1,5 @@
-//! Times elementwise, movement and folding kernels beside plain Rust loops on one thread: GB/s of bytes that must be read
-//! and written, and elements in a nanosecond.
+//! Times elementwise, movement and folding kernels beside plain Rust loops on one thread: GB/s of bytes that must be
+//! read and written, and elements in a nanosecond.
 //!
 //! `cargo run --release -p optc-hwbench --example nest_bench [FILTER]`
 
@@ -9,11 +9,11 @@ use std::time::Instant;
 use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
-use optc_kernel::space::View;
-use optc_kernel::tile::Mem;
+use optc_kernel::space::ByteView;
+use optc_kernel::tile::MemType;
 use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::fold::{Fold, Folding, Reduction, folding, normalised, softmax};
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
+use optc_kernels::movement::{Movement, Piece, PiecePlace, Source, movement};
 
 /// A buffer of ordinary floats aligned to 64 bytes.
 struct Aligned(Vec<f32>);
@@ -47,7 +47,8 @@ fn time_kernel(kernel: &Kernel) -> Result<f64, Box<dyn std::error::Error>> {
     let mut bufs: Vec<_> = kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
     let skips: Vec<_> = bufs.iter().map(Aligned::skip).collect();
     let args: Vec<_> = bufs.iter_mut().zip(skips).map(|(b, skip)| b.0[skip..].as_mut_ptr().cast()).collect();
-    // SAFETY: buffers of the declared lengths, aligned to 64 bytes, that live through the calls; no scratch is declared.
+    // SAFETY: buffers of the declared lengths, aligned to 64 bytes, that live through the calls; no scratch is
+    // declared.
     Ok(best(|| unsafe { code.entry(0)(args.as_ptr(), std::ptr::null_mut(), 0, kernel.tasks) }))
 }
 
@@ -71,7 +72,7 @@ fn report(name: &str, kernel: &Kernel, n: usize, plain: Option<Plain>) -> Result
 }
 
 fn map(n: usize, operands: usize, expr: Expr) -> Kernel {
-    let view = View::dense(Mem::F32, &[n]);
+    let view = ByteView::dense(MemType::F32, &[n]);
     let results = vec![(view.clone(), expr)];
     elementwise(&Elementwise { shape: vec![n], operands: vec![view; operands], results }, optc_emit::host::isa())
 }
@@ -81,8 +82,8 @@ fn transpose(rows: usize, cols: usize, width: usize) -> Kernel {
     let w = width as i64;
     let piece = Piece {
         shape: vec![cols, rows],
-        source: Source::Copy(0, Place { offset: 0, strides: vec![w, cols as i64 * w] }),
-        dst: Place { offset: 0, strides: vec![rows as i64 * w, w] },
+        source: Source::Copy(0, PiecePlace { offset: 0, strides: vec![w, cols as i64 * w] }),
+        dst: PiecePlace { offset: 0, strides: vec![rows as i64 * w, w] },
     };
     let bytes = rows * cols * width;
     movement(&Movement { width, sources: vec![bytes], dst_bytes: bytes, pieces: vec![piece] }, optc_emit::host::isa())
@@ -91,9 +92,9 @@ fn transpose(rows: usize, cols: usize, width: usize) -> Kernel {
 fn lines(rows: usize, n: usize, along: bool, (folds, store): (Vec<Fold>, Expr), every: bool) -> Option<Kernel> {
     let shape = if along { vec![rows, n] } else { vec![n, rows] };
     let reduced = vec![!along, along];
-    let x = View::dense(Mem::F32, &shape);
+    let x = ByteView::dense(MemType::F32, &shape);
     let written: Vec<_> = (0..2).map(|d| if every || !reduced[d] { shape[d] } else { 1 }).collect();
-    let result = View::dense(Mem::F32, &written);
+    let result = ByteView::dense(MemType::F32, &written);
     folding(&Folding { shape, reduced, operands: vec![x], folds, result, every, store }, optc_emit::host::isa())
 }
 

@@ -1,4 +1,5 @@
-//! Times a pointwise convolution, the depthwise one behind it, and both as one kernel, on so many threads (one without it).
+//! Times a pointwise convolution, the depthwise one behind it, and both as one kernel, on so many threads (one without
+//! it).
 //!
 //! `cargo run --release --workspace --example separable_bench [THREADS]`
 
@@ -9,9 +10,9 @@ use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernel::tile::Binary;
-use optc_kernels::contract::{Conv, Schedule, contract, conv};
+use optc_kernels::contract::{ContractSchedule, ConvNest, contract, conv};
 use optc_kernels::separable::{Separable, separable};
-use optc_kernels::window::{Axis, Reduce, View, Window, window};
+use optc_kernels::window::{Axis, ImageView, WindowNest, WindowReduce, window};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -45,7 +46,8 @@ impl Aligned {
     }
 }
 
-/// Microseconds of each kernel on so many threads, which share the tasks evenly: the best of many rounds in which they take turns.
+/// Microseconds of each kernel on so many threads, which share the tasks evenly: the best of many rounds in which they
+/// take turns.
 fn times(kernels: &[&Kernel], threads: usize) -> Result<Vec<f64>, Failure> {
     let code = Code::compile(kernels, 1)?;
     let mut best = vec![f64::MAX; kernels.len()];
@@ -61,7 +63,8 @@ fn times(kernels: &[&Kernel], threads: usize) -> Result<Vec<f64>, Failure> {
             let share = |t: usize| kernel.tasks * t as u64 / threads as u64;
             barrier.wait();
             let start = Instant::now();
-            // SAFETY: buffers and scratch of the declared lengths, aligned to 64 bytes, distinct; the tasks of a thread are its own.
+            // SAFETY: buffers and scratch of the declared lengths, aligned to 64 bytes, distinct; the tasks of a thread
+            // are its own.
             unsafe {
                 code.entry(i)(args[i].as_ptr().cast(), scratch.start() as *mut u8, share(thread), share(thread + 1));
             }
@@ -89,11 +92,11 @@ fn main() -> Result<(), Failure> {
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     for (inputs, size, channels, kernel, stride) in PAIRS {
         let point = Axis { size, out: size, ..Axis::NONE };
-        let mut first = Conv::channels_last(1, inputs, channels, 1, [Axis::NONE, point, point]);
-        (first.operands, first.epilogue) = (vec![View::per_channel(channels)], clipped());
+        let mut first = ConvNest::channels_last(1, inputs, channels, 1, [Axis::NONE, point, point]);
+        (first.operands, first.epilogue) = (vec![ImageView::per_channel(channels)], clipped());
         let axis = Axis { size, out: size.div_ceil(stride), kernel, stride, dilation: 1, pads: [kernel / 2; 2] };
-        let mut second = Window::channels_last(1, channels, [Axis::NONE, axis, axis], Reduce::Dot);
-        (second.operands, second.epilogue) = (vec![View::per_channel(channels)], clipped());
+        let mut second = WindowNest::channels_last(1, channels, [Axis::NONE, axis, axis], WindowReduce::Dot);
+        (second.operands, second.epilogue) = (vec![ImageView::per_channel(channels)], clipped());
         let (rows, columns) = isa.contract_f32;
         let both = Separable { dense: conv(&first), window: second, tile: (rows, columns * isa.lanes()) };
         if let Some(why) = both.declines() {
@@ -102,7 +105,7 @@ fn main() -> Result<(), Failure> {
         }
         let cut = both.cut(&caches);
         let pays = if both.pays(cut, &caches) { "" } else { ", not taken" };
-        let schedule = Schedule::choose(&both.dense, isa, &caches);
+        let schedule = ContractSchedule::choose(&both.dense, isa, &caches);
         let dense = contract(&both.dense, isa, schedule)?.kernel;
         let t = times(&[&dense, &window(&both.window, isa).kernel, &separable(&both, isa, cut)?], threads)?;
         println!(

@@ -1,5 +1,5 @@
-//! Times sparse products of floats and of bytes beside the dense kernels of the same layer: milliseconds, the speed-up over dense of the
-//! same numbers, and how long a block took beside what the profile says.
+//! Times sparse products of floats and of bytes beside the dense kernels of the same layer: milliseconds, the speed-up
+//! over dense of the same numbers, and how long a block took beside what the profile says.
 //!
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 
@@ -9,14 +9,14 @@ use optc_emit::Code;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Binary, Mem};
+use optc_kernel::tile::{Binary, MemType};
 use optc_kernels::contract::{self, Contract, contract};
 use optc_kernels::int8;
 use optc_kernels::profile::Profile;
-use optc_kernels::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
-use optc_kernels::window::{Axis, View};
+use optc_kernels::spmm::{Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Weights, spmm};
+use optc_kernels::window::{Axis, ImageView};
 use optc_testing::random_floats;
-use optc_types::{Form as ProductForm, Machine, Numbers, Product};
+use optc_types::{Form, Machine, Numbers, Product};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -91,7 +91,8 @@ impl Layer {
         let Layer { m, k, n, zeros, block } = *self;
         let mut dense = Contract::matmul(1, n, m, k);
         dense.epilogue = Expr::Operand(0).relu();
-        let dense = contract(&dense, isa, contract::Schedule::choose(&dense, isa, &optc_emit::host::caches()))?.kernel;
+        let dense =
+            contract(&dense, isa, contract::ContractSchedule::choose(&dense, isa, &optc_emit::host::caches()))?.kernel;
         let weights = Bcsr::of(&sparse(m, k, block, zeros), m, k, block.0);
         let mut product = Spmm::product(1, m, n, k);
         product.epilogue = Expr::Operand(0).relu();
@@ -105,13 +106,13 @@ impl Layer {
         let Layer { m, k, n, zeros, block: (block, width) } = *self;
         let scaled = Expr::Operand(0).to_float().times(Expr::Operand(1));
         let epilogue = scaled.binary(Binary::Max, Expr::Const(0.0)).binary(Binary::Min, Expr::Const(255.0)).to_int();
-        let view = |columns: usize| View {
-            mem: Mem::U8,
+        let view = |columns: usize| ImageView {
+            mem: MemType::U8,
             bytes: n * columns,
             offset: 0,
             strides: [(n * columns) as i64, 0, 0, columns as i64, 1],
         };
-        let scales = View { mem: Mem::F32, bytes: 4 * m, offset: 0, strides: [0, 0, 0, 0, 4] };
+        let scales = ImageView { mem: MemType::F32, bytes: 4 * m, offset: 0, strides: [0, 0, 0, 0, 4] };
         let dense = int8::NarrowProduct {
             images: 1,
             groups: 1,
@@ -124,24 +125,24 @@ impl Layer {
             operands: vec![scales],
             epilogue: epilogue.clone(),
             own_weights: false,
-            form: int8::Form::Pairs,
+            form: int8::Int8Form::Pairs,
         };
-        let dense = int8::product(&dense, isa, int8::Schedule::choose(&dense, isa, &optc_emit::host::caches()));
+        let dense = int8::product(&dense, isa, int8::Int8Schedule::choose(&dense, isa, &optc_emit::host::caches()));
         let matrix: Vec<i16> = sparse(m, k, (block, width), zeros).iter().map(|v| (v * 200.0) as i16).collect();
         let weights = Bcsr::with_blocks(&matrix, (m, k), (block, width));
-        let place = |rows: usize| Place { bytes: rows * n, offset: 0, batch_stride: 0 };
+        let place = |rows: usize| MatrixPlace { bytes: rows * n, offset: 0, batch_stride: 0 };
         // Quads are stored as they are in the network: with their channels last.
         let (c_row_stride, c_col_stride) = if width == 1 { (n as i64, 1) } else { (1, m as i64) };
         let product = Spmm {
             x: place(k),
-            form: Form::of_bytes(width, false),
+            form: SparseForm::of_bytes(width, false),
             x_rows: (0..k / width).map(|c| (c * width * n) as i64).collect(),
             c: place(m),
-            c_mem: Mem::U8,
+            c_mem: MemType::U8,
             c_row_stride,
             c_col_stride,
             operands: vec![Operand {
-                mem: Mem::F32,
+                mem: MemType::F32,
                 bytes: 4 * m,
                 offset: 0,
                 batch_stride: 0,
@@ -188,7 +189,7 @@ fn main() -> Result<(), Failure> {
                 let (dense, ms) =
                     times(&mut Ready::new(&pair.dense, None)?, &mut Ready::new(&pair.sparse, Some(&pair.stream))?);
                 let product = Product::new(layer.n, k, m, numbers);
-                let sparse = ProductForm::Sparse { block: layer.block, blocks: pair.blocks };
+                let sparse = Form::Sparse { block: layer.block, blocks: pair.blocks };
                 let (dense_model, model) = (machine.densest(&product).1 * 1e-6, machine.time(&product, sparse) * 1e-6);
                 println!("{name:30} {dense:9.3} {dense_model:9.3} {ms:9.3} {model:9.3} {:8.2}", dense / ms);
             }

@@ -4,11 +4,11 @@
 use optc_emit::EmitError;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
-use optc_kernels::contract::{self, Contract, Conv, contract};
-use optc_kernels::int8::{Form, NarrowProduct, Schedule, product};
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
-use optc_kernels::profile::{Blocks, Figures, SPARSE};
+use optc_kernel::tile::MemType;
+use optc_kernels::contract::{self, Contract, ConvNest, contract};
+use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, product};
+use optc_kernels::movement::{Movement, Piece, PiecePlace, Source, movement};
+use optc_kernels::profile::{Figures, SPARSE, SparseFigures};
 use optc_kernels::spmm::{self, Bcsr, Spmm, Weights, spmm};
 use optc_kernels::window::Axis;
 use optc_kernels::winograd::{F4, Winograd};
@@ -37,16 +37,16 @@ const FULL: [usize; 2] = [10, 50];
 pub fn measure(isa: &'static Isa) -> Result<Figures, EmitError> {
     let (m, n, k) = SIZE;
     let float = Contract::matmul(1, m, n, k);
-    let schedule = contract::Schedule::choose(&float, isa, &optc_emit::host::caches());
+    let schedule = contract::ContractSchedule::choose(&float, isa, &optc_emit::host::caches());
     let built = contract(&float, isa, schedule);
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
     let f32 = (m * n * k) as f64 / fastest(&built.kernel)?;
-    let (int8, staged) = narrow(isa, Form::choose(isa, m, &[]))?;
-    let (bf16, rounded) = narrow(isa, Form::bf16(isa, m, k, true))?;
+    let (int8, staged) = narrow(isa, Int8Form::choose(isa, m, &[]))?;
+    let (bf16, rounded) = narrow(isa, Int8Form::bf16(isa, m, k, true))?;
     let copied = whole(COPIED as f64 / fastest(&copy(isa))?);
     let filtered = whole(transforms(isa)?);
     let weights = whole(1e3 * load_level("DRAM", DRAM)?.gb_per_s);
-    let mut sparse = [Blocks { int8: false, rows: 0, cols: 0, call: 0, block: 0 }; SPARSE.len()];
+    let mut sparse = [SparseFigures { int8: false, rows: 0, cols: 0, call: 0, block: 0 }; SPARSE.len()];
     for (figures, kind) in sparse.iter_mut().zip(SPARSE) {
         *figures = blocks(isa, kind)?;
     }
@@ -55,11 +55,11 @@ pub fn measure(isa: &'static Isa) -> Result<Figures, EmitError> {
 }
 
 /// Multiply-adds in a microsecond of a product of narrow numbers, and the elements that are staged for it.
-fn narrow(isa: &Isa, form: Form) -> Result<(f64, f64), EmitError> {
+fn narrow(isa: &Isa, form: Int8Form) -> Result<(f64, f64), EmitError> {
     let ((m, n, k), caches) = (SIZE, optc_emit::host::caches());
     let kernel = |n: usize| {
         let problem = NarrowProduct::points(m, n, k, form);
-        product(&problem, isa, Schedule::choose(&problem, isa, &caches))
+        product(&problem, isa, Int8Schedule::choose(&problem, isa, &caches))
     };
     // One panel's results for as many rows: what is left of the time is staging.
     let panel = form.tile(isa).1 * isa.lanes();
@@ -76,8 +76,8 @@ fn copy(isa: &Isa) -> Kernel {
     let (channels, pixels) = (64, COPIED / 4 / 64);
     let piece = Piece {
         shape: vec![pixels, channels],
-        source: Source::Copy(0, Place { offset: 0, strides: vec![4, 4 * pixels as i64] }),
-        dst: Place { offset: 0, strides: vec![4 * channels as i64, 4] },
+        source: Source::Copy(0, PiecePlace { offset: 0, strides: vec![4, 4 * pixels as i64] }),
+        dst: PiecePlace { offset: 0, strides: vec![4 * channels as i64, 4] },
     };
     movement(&Movement { width: 4, sources: vec![COPIED], dst_bytes: COPIED, pieces: vec![piece] }, isa)
 }
@@ -86,7 +86,7 @@ fn copy(isa: &Isa) -> Kernel {
 fn transforms(isa: &Isa) -> Result<f64, EmitError> {
     let (side, channels) = FILTERED;
     let axis = Axis { size: side, out: side, kernel: 3, pads: [1, 1], ..Axis::NONE };
-    let conv = Conv::channels_last(1, channels, channels, 1, [Axis::NONE, axis, axis]);
+    let conv = ConvNest::channels_last(1, channels, channels, 1, [Axis::NONE, axis, axis]);
     let winograd = Winograd::of(&conv, &F4).expect("a 3x3 convolution of `f32` without strides");
     let input = winograd.input(isa);
     let mut before = Timed::new(&input.kernel)?;
@@ -98,14 +98,14 @@ fn transforms(isa: &Isa) -> Result<f64, EmitError> {
 }
 
 /// A sparse product with two shares of blocks: time = calls · call + blocks of all tiles · block.
-fn blocks(isa: &Isa, (int8, rows, cols): (bool, u8, u8)) -> Result<Blocks, EmitError> {
+fn blocks(isa: &Isa, (int8, rows, cols): (bool, u8, u8)) -> Result<SparseFigures, EmitError> {
     let (m, k, n) = SPARSE_SIZE;
     let (r, c) = (usize::from(rows), usize::from(cols));
     let tiles = n / (spmm::vectors_of(r) * isa.lanes());
     let timed = |percent: usize| -> Result<(f64, f64), EmitError> {
         let full = |row: usize, column: usize| (column / c * 7 + row / r * 3) % 100 < percent;
         let values: Vec<i16> = (0..m * k).map(|i| i16::from(full(i / k, i % k))).collect();
-        let (form, width) = if int8 { (spmm::Form::of_bytes(c, false), 1) } else { (spmm::Form::Float, 4) };
+        let (form, width) = if int8 { (spmm::SparseForm::of_bytes(c, false), 1) } else { (spmm::SparseForm::Float, 4) };
         let weights = match int8 {
             true => Weights::Integers { weights: Bcsr::with_blocks(&values, (m, k), (r, c)), zero: 0 },
             false => {
@@ -114,10 +114,10 @@ fn blocks(isa: &Isa, (int8, rows, cols): (bool, u8, u8)) -> Result<Blocks, EmitE
             }
         };
         let product = Spmm {
-            x: spmm::Place { bytes: width * k * n, offset: 0, batch_stride: 0 },
+            x: spmm::MatrixPlace { bytes: width * k * n, offset: 0, batch_stride: 0 },
             form,
             x_rows: (0..k / c).map(|column| (column * c * n * width) as i64).collect(),
-            c_mem: if int8 { Mem::I32 } else { Mem::F32 },
+            c_mem: if int8 { MemType::I32 } else { MemType::F32 },
             ..Spmm::product(1, m, n, k)
         };
         let count = weights.extents().blocks;
@@ -129,7 +129,13 @@ fn blocks(isa: &Isa, (int8, rows, cols): (bool, u8, u8)) -> Result<Blocks, EmitE
     let [(few, a), (many, b)] = [timed(FULL[0])?, timed(FULL[1])?];
     let block = ((many - few) / (b - a)).max(1e-3);
     let call = ((few - a * block) / (tiles * m / r) as f64).max(0.0);
-    Ok(Blocks { int8, rows, cols, call: (1e3 * call).round() as u32, block: (1e3 * block).round().max(1.0) as u32 })
+    Ok(SparseFigures {
+        int8,
+        rows,
+        cols,
+        call: (1e3 * call).round() as u32,
+        block: (1e3 * block).round().max(1.0) as u32,
+    })
 }
 
 /// Microseconds of the fastest run of a kernel.

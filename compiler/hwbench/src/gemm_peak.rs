@@ -2,7 +2,7 @@
 
 use optc_emit::EmitError;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernels::contract::{Contract, Schedule, contract};
+use optc_kernels::contract::{Contract, ContractSchedule, contract};
 
 use crate::timed::Timed;
 
@@ -21,7 +21,7 @@ impl GemmPeak {
     /// When the host cannot be compiled for.
     pub fn new(size: usize, isa: &Isa, caches: &Caches) -> Result<GemmPeak, EmitError> {
         let product = Contract::matmul(1, size, size, size);
-        let built = contract(&product, isa, Schedule::choose(&product, isa, caches));
+        let built = contract(&product, isa, ContractSchedule::choose(&product, isa, caches));
         let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
         let timed = Timed::new(&built.kernel)?;
         let operations = 2.0 * (size as f64).powi(3);

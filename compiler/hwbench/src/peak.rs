@@ -1,11 +1,14 @@
-//! What this machine can do at most with the emitter's vectors: the numbers of `optc hwbench` that kernels are judged by.
+//! What this machine can do at most with the emitter's vectors: the numbers of `optc hwbench` that kernels are judged
+//! by.
 
 use std::time::Instant;
 
 use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel, call, for_loop};
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::{Binary, Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{
+    Binary, Count, MATRIX_BYTES, MATRIX_ROWS, Mat, MemType, Tile, TileBuilder, TileProduct, Unary,
+};
 
 /// A level of the memory and how fast one thread loads from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,10 +72,10 @@ impl Work {
         }
     }
 
-    fn matrices(self) -> Option<Product> {
+    fn matrices(self) -> Option<TileProduct> {
         match self {
-            Work::ByteMatrices => Some(Product::Bytes),
-            Work::Bf16Matrices => Some(Product::Bf16),
+            Work::ByteMatrices => Some(TileProduct::Bytes),
+            Work::Bf16Matrices => Some(TileProduct::Bf16),
             Work::Fma | Work::Bytes | Work::Bf16 => None,
         }
     }
@@ -128,7 +131,8 @@ impl Peak {
         let (mut src, mut dst) = (vec![0u8; self.bytes], vec![0u8; self.bytes]);
         let args = [src.as_mut_ptr(), dst.as_mut_ptr()];
         let start = Instant::now();
-        // SAFETY: the kernel has one task, no scratch, and two buffers of a vector each; its accesses need no alignment.
+        // SAFETY: the kernel has one task, no scratch, and two buffers of a vector each; its accesses need no
+        // alignment.
         unsafe { self.code.entry(0)(args.as_ptr(), std::ptr::null_mut(), 0, 1) };
         self.operations as f64 / start.elapsed().as_secs_f64() / 1e9
     }
@@ -138,7 +142,7 @@ impl Peak {
 fn vector_loop(isa: &Isa, work: Work) -> Tile {
     let mut b = TileBuilder::with_isa("peak", isa);
     let (src, dst) = (b.ptr(), b.ptr());
-    let float = b.load(Mem::F32, src, 0);
+    let float = b.load(MemType::F32, src, 0);
     let word = b.unary(Unary::AsInt, float);
     let sum = if work == Work::Bytes { word } else { float };
     let sums = b.for_each(Count::Static(TURNS as u32), &[], &[sum; CHAINS], |b, _, acc| {
@@ -155,12 +159,12 @@ fn vector_loop(isa: &Isa, work: Work) -> Tile {
         acc
     });
     let total = sums[1..].iter().fold(sums[0], |total, &s| b.add(total, s));
-    b.store(Mem::of(b.elem(total)), dst, 0, total);
+    b.store(MemType::of(b.elem(total)), dst, 0, total);
     b.finish()
 }
 
 /// Products of zeros in matrix registers.
-fn matrix_loop(isa: &Isa, of: Product) -> Tile {
+fn matrix_loop(isa: &Isa, of: TileProduct) -> Tile {
     let mut b = TileBuilder::with_isa("peak", isa);
     let (_, dst) = (b.ptr(), b.ptr());
     b.mat_configure();
@@ -203,13 +207,13 @@ pub(crate) fn load_level(level: &'static str, bytes: usize) -> Result<Bandwidth,
     let acc = b.for_each(Count::Static((bytes / turn) as u32), &[(src, turn as i64)], &[zero; 4], |b, p, acc| {
         let mut acc = acc.to_vec();
         for i in 0..8 {
-            let x = b.load(Mem::I32, p[0], (vector * i) as i64);
+            let x = b.load(MemType::I32, p[0], (vector * i) as i64);
             acc[i % 4] = b.binary(Binary::Or, acc[i % 4], x);
         }
         acc
     });
     let all = acc[1..].iter().fold(acc[0], |all, &a| b.binary(Binary::Or, all, a));
-    b.store(Mem::I32, dst, 0, all);
+    b.store(MemType::I32, dst, 0, all);
     let mut kernel = Kernel::new("loads", 1);
     let (src, dst) = (kernel.buf("src", bytes, Access::Read), kernel.buf("dst", vector, Access::Write));
     let (tile, pass) = (kernel.tile(b.finish()), kernel.var());

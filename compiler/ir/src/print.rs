@@ -9,8 +9,8 @@
 //! ```
 //!
 //! One op a line, in topological order; values are numbered in that order; attributes sorted by name, defaults left
-//! out; absent operands are `_`. Constants of more than [`INLINE`] elements, and those with NaN, print as symbols, and their data comes
-//! beside the text.
+//! out; absent operands are `_`. Constants of more than [`INLINE`] elements, and those with NaN, print as symbols, and
+//! their data comes beside the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;

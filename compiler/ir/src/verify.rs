@@ -3,19 +3,19 @@
 //! - (V1) The graph has no cycle.
 //! - (V2) Every operand and output names a result that exists.
 //! - (V3) Every op accepts its operands: arity, constraints, dtypes.
-//! - (V4) Every result has a type that [accepts](Type::accepts) the inferred one, and there are as many as the op has. Those of
-//!   [exact](crate::Semantics::exact) ops have the inferred type itself.
+//! - (V4) Every result has a type that [accepts](Type::accepts) the inferred one, and there are as many as the op has.
+//!   Those of [exact](crate::Semantics::exact) ops have the inferred type itself.
 //! - (V5) Input and output names are not empty and not repeated.
 //! - (V6) Regions hold all of this as well.
 //! - (V7) A constant of which `zeros` elements were pruned has at least as many zeros.
-//! - (V8) An encoding fits its tensor's rank; elements of sequences and optionals are plain; only constants, and parameters of
-//!   `kernel.fused` that stand for them, lie in blocks.
+//! - (V8) An encoding fits its tensor's rank; elements of sequences and optionals are plain; only constants, and
+//!   parameters of `kernel.fused` that stand for them, lie in blocks.
 //! - (V9) Operands are what is noted as the uses of their values.
 //!
-//! V4 says how far a declared type may differ from what follows from the operands: two concrete extents are never at odds, and
-//! either side may leave open what the other one says. Other ops and lowering go by what is declared. Where that says more than
-//! follows ([`Verified::is_proven`]), only the value itself can show it, so that no kernel may be made for it.
-//! [`Verified`] is the proof that all of this holds.
+//! V4 says how far a declared type may differ from what follows from the operands: two concrete extents are never at
+//! odds, and either side may leave open what the other one says. Other ops and lowering go by what is declared. Where
+//! that says more than follows ([`Verified::is_proven`]), only the value itself can show it, so that no kernel may be
+//! made for it. [`Verified`] is the proof that all of this holds.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -77,7 +77,8 @@ impl Verified {
         if failures.is_empty() { Ok(Verified { graph, unproven }) } else { Err(Unsound { failures }) }
     }
 
-    /// Whether the concrete extents of a node's results, and those inside of a `kernel.fused`, follow from its operands.
+    /// Whether the concrete extents of a node's results, and those inside of a `kernel.fused`, follow from its
+    /// operands.
     pub fn is_proven(&self, id: NodeId) -> bool {
         !self.unproven.contains(&id)
     }
@@ -101,8 +102,8 @@ impl Deref for Verified {
     }
 }
 
-/// Every failure of `graph`, in topological order; empty when it is sound. Takes a time linear in the nodes, their operands and the
-/// elements of pruned constants.
+/// Every failure of `graph`, in topological order; empty when it is sound. Takes a time linear in the nodes, their
+/// operands and the elements of pruned constants.
 pub fn verify(graph: &Graph) -> Vec<Failure> {
     check(graph, None).failures
 }

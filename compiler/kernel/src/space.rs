@@ -1,40 +1,41 @@
 //! Iteration spaces: the dims that several strided views share, collapsed and put in order, and their split into tasks.
 //!
-//! What elementwise, movement and reducing kernels have in common. A [`View`] says where the elements of a tensor are;
-//! a [`Space`] is the smallest set of dims that visits the elements of all views together; a [`Split`] cuts some of the
-//! dims into the ranges that parallel tasks take.
+//! What elementwise, movement and reducing kernels have in common. A [`ByteView`] says where the elements of a tensor
+//! are; a [`Space`] is the smallest set of dims that visits the elements of all views together; a [`AxisSplit`] cuts
+//! some of the dims into the ranges that parallel tasks take.
 
 use crate::nest::{Ix, Kernel, Stmt, Var};
-use crate::tile::Mem;
+use crate::tile::MemType;
 
 /// A tensor in memory: element `i` is at `offset + sum(i[d] * strides[d])` bytes of its buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct ByteView {
     /// What an element is.
-    pub mem: Mem,
+    pub mem: MemType,
     /// The length of the buffer.
     pub bytes: usize,
     /// Where element 0 is.
     pub offset: i64,
-    /// Bytes from one element to the next, for each dim; 0 where the tensor is broadcast, negative where it is reversed.
+    /// Bytes from one element to the next, for each dim; 0 where the tensor is broadcast, negative where it is
+    /// reversed.
     pub strides: Vec<i64>,
 }
 
-impl View {
+impl ByteView {
     /// A tensor of this shape in row-major order, alone in its buffer.
-    pub fn dense(mem: Mem, shape: &[usize]) -> View {
+    pub fn dense(mem: MemType, shape: &[usize]) -> ByteView {
         let mut strides = vec![0; shape.len()];
         let mut bytes = mem.bytes();
         for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
             *stride = bytes;
             bytes *= extent as i64;
         }
-        View { mem, bytes: bytes as usize, offset: 0, strides }
+        ByteView { mem, bytes: bytes as usize, offset: 0, strides }
     }
 
     /// The tensor with its dims permuted: dim `d` of the result is dim `perm[d]`.
-    pub fn permuted(&self, perm: &[usize]) -> View {
-        View { strides: perm.iter().map(|&d| self.strides[d]).collect(), ..self.clone() }
+    pub fn permuted(&self, perm: &[usize]) -> ByteView {
+        ByteView { strides: perm.iter().map(|&d| self.strides[d]).collect(), ..self.clone() }
     }
 
     /// Whether the view visits every byte of its buffer: such a destination is written wholly.
@@ -99,7 +100,7 @@ const TASKS: usize = 16;
 
 /// A cut of dims into ranges, one for each task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
+pub struct AxisSplit {
     extents: Vec<usize>,
     /// How much of each dim a task takes; the last task of a dim takes what is left.
     pub chunks: Vec<usize>,
@@ -107,17 +108,17 @@ pub struct Split {
 
 /// The part of a dim that a task takes.
 #[derive(Clone, Debug)]
-pub struct Range {
+pub struct AxisRange {
     /// The first index.
     pub lo: Ix,
     /// The index behind the last.
     pub hi: Ix,
 }
 
-impl Split {
+impl AxisSplit {
     /// Cuts dims of these extents, outer ones first, into up to about 16 tasks of at least `least` elements. Ranges of
     /// dim `d` begin at multiples of `align[d]`.
-    pub fn new(extents: &[usize], align: &[usize], least: usize) -> Split {
+    pub fn new(extents: &[usize], align: &[usize], least: usize) -> AxisSplit {
         let total: usize = extents.iter().product();
         let mut wanted = (total / least.max(1)).clamp(1, TASKS);
         let mut chunks = Vec::new();
@@ -127,7 +128,7 @@ impl Split {
             wanted = wanted.div_ceil(extent.div_ceil(chunk).max(1));
             chunks.push(chunk);
         }
-        Split { extents: extents.to_vec(), chunks }
+        AxisSplit { extents: extents.to_vec(), chunks }
     }
 
     /// Whether dim `d` is cut.
@@ -141,20 +142,20 @@ impl Split {
     }
 
     /// The ranges of the task of this number, and the statements that define the variables that they use.
-    pub fn ranges(&self, kernel: &mut Kernel, task: &Ix) -> (Vec<Stmt>, Vec<Range>) {
+    pub fn ranges(&self, kernel: &mut Kernel, task: &Ix) -> (Vec<Stmt>, Vec<AxisRange>) {
         let (mut stmts, mut ranges) = (Vec::new(), Vec::new());
         let mut parts_inside = self.tasks() as i64;
         for d in 0..self.extents.len() {
             let (extent, chunk) = (self.extents[d], self.chunks[d]);
             if !self.cuts(d) {
-                ranges.push(Range { lo: Ix::Const(0), hi: extent.into() });
+                ranges.push(AxisRange { lo: Ix::Const(0), hi: extent.into() });
                 continue;
             }
             let parts = extent.div_ceil(chunk) as i64;
             parts_inside /= parts;
             let lo = define(kernel, &mut stmts, (task.clone() / parts_inside) % parts * chunk as i64);
             let hi = define(kernel, &mut stmts, (Ix::var(lo) + chunk).min(extent));
-            ranges.push(Range { lo: lo.into(), hi: hi.into() });
+            ranges.push(AxisRange { lo: lo.into(), hi: hi.into() });
         }
         (stmts, ranges)
     }
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn neighbours_merge_where_all_views_agree() {
         let shape = [2, 1, 3, 4];
-        let dense = View::dense(Mem::F32, &shape).strides;
+        let dense = ByteView::dense(MemType::F32, &shape).strides;
         assert_eq!(Space::new(&shape, &[&dense]), Space { extents: vec![24], strides: vec![vec![4]] });
         let row = vec![0, 0, 0, 4];
         let both = Space::new(&shape, &[&dense, &row]);
@@ -184,20 +185,20 @@ mod tests {
 
     #[test]
     fn a_permuted_view_is_whole_and_a_slice_is_not() {
-        let view = View::dense(Mem::F32, &[3, 4]).permuted(&[1, 0]);
+        let view = ByteView::dense(MemType::F32, &[3, 4]).permuted(&[1, 0]);
         assert!(view.is_whole(&[4, 3]));
         assert!(!view.is_whole(&[4, 2]));
-        assert!(!View { offset: 4, ..view.clone() }.is_whole(&[4, 3]));
-        assert!(View::dense(Mem::F32, &[]).is_whole(&[]));
+        assert!(!ByteView { offset: 4, ..view.clone() }.is_whole(&[4, 3]));
+        assert!(ByteView::dense(MemType::F32, &[]).is_whole(&[]));
     }
 
     #[test]
     fn tasks_are_few_and_large() {
-        let split = |extents: &[usize]| Split::new(extents, &vec![1; extents.len()], 16_384);
+        let split = |extents: &[usize]| AxisSplit::new(extents, &vec![1; extents.len()], 16_384);
         assert_eq!(split(&[100, 100]).tasks(), 1);
         assert_eq!(split(&[1_000_000]).tasks(), 16);
         assert_eq!(split(&[3, 1_000_000]).tasks(), 18);
         assert_eq!(split(&[17, 1_000_000]).tasks(), 18);
-        assert_eq!(Split::new(&[1000], &[64], 1).chunks, [64]);
+        assert_eq!(AxisSplit::new(&[1000], &[64], 1).chunks, [64]);
     }
 }

@@ -1,16 +1,17 @@
-//! 8-bit integers whose scale and zero point are known only while running: those that the range of a value, stretched to contain zero,
-//! asks for (`quant.dynamic_quantize`).
+//! 8-bit integers whose scale and zero point are known only while running: those that the range of a value, stretched
+//! to contain zero, asks for (`quant.dynamic_quantize`).
 
 use optc_kernel::nest::{Access, Ix, Kernel, call};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Binary, Cmp, Count, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{Binary, Cmp, Count, MemType, Ptr, Reg, Tile, TileBuilder, Unary};
 
 /// The largest of the integers; the least is zero.
 const LARGEST: f32 = 255.0;
 /// Vectors in one turn of a loop, each with extremes of its own.
 const UNROLL: usize = 4;
 
-/// Calls `body` with a pointer into each of `ptrs`, displacement and length for vectors of `n` floats side by side, carrying registers.
+/// Calls `body` with a pointer into each of `ptrs`, displacement and length for vectors of `n` floats side by side,
+/// carrying registers.
 fn for_vectors<const P: usize>(
     b: &mut TileBuilder,
     ptrs: [Ptr; P],
@@ -38,7 +39,7 @@ fn range(b: &mut TileBuilder, x: Ptr, n: usize) -> [Reg; 2] {
     let zero = b.f32(0.0);
     let extremes = for_vectors(b, [x], n, &[zero; 2 * UNROLL], |b, p, at, n, regs| {
         // Lanes that are not there are zeros, which each range contains. No number is passed over.
-        let v = b.load_n(Mem::F32, p[0], at, n);
+        let v = b.load_n(MemType::F32, p[0], at, n);
         let u = at as usize / (4 * b.lanes()) % UNROLL;
         regs[2 * u] = b.min(v, regs[2 * u]);
         regs[2 * u + 1] = b.max(v, regs[2 * u + 1]);
@@ -63,9 +64,9 @@ pub fn range_kernel(n: usize, isa: &Isa) -> Kernel {
     let mut b = TileBuilder::new("dynamic_range", isa.lanes());
     let [x, to_scale, to_zero] = [b.ptr(), b.ptr(), b.ptr()];
     let [scale, zero] = range(&mut b, x, n);
-    b.store_n(Mem::F32, to_scale, 0, 1, scale);
+    b.store_n(MemType::F32, to_scale, 0, 1, scale);
     let zero = b.unary(Unary::ToInt, zero);
-    b.store_n(Mem::U8, to_zero, 0, 1, zero);
+    b.store_n(MemType::U8, to_zero, 0, 1, zero);
     let tile = b.finish();
     let mut kernel = Kernel::new("dynamic_range", 1);
     let x = kernel.buf("x", 4 * n, Access::Read);
@@ -75,22 +76,23 @@ pub fn range_kernel(n: usize, isa: &Isa) -> Kernel {
     kernel
 }
 
-/// Makes floats integers, without their zero point but still as floats. Pointers: `n` floats, the integers, a vector of the scale.
+/// Makes floats integers, without their zero point but still as floats. Pointers: `n` floats, the integers, a vector of
+/// the scale.
 pub(crate) fn quantize_tile(n: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new("dynamic_quantize", lanes);
     let [x, to, to_scale] = [b.ptr(), b.ptr(), b.ptr()];
     let [scale, zero] = range(&mut b, x, n);
-    b.store(Mem::F32, to_scale, 0, scale);
+    b.store(MemType::F32, to_scale, 0, scale);
     let (none, largest) = (b.f32(0.0), b.f32(LARGEST));
     let (low, high) = (b.sub(none, zero), b.sub(largest, zero));
     for_vectors(&mut b, [x, to], n, &[], |b, p, at, n, _| {
-        let v = b.load_n(Mem::F32, p[0], at, n);
+        let v = b.load_n(MemType::F32, p[0], at, n);
         let steps = b.div(v, scale);
         let steps = b.unary(Unary::Nearest, steps);
         // What is no number becomes the least integer.
         let steps = b.max(steps, low);
         let steps = b.min(steps, high);
-        b.store_n(Mem::F32, p[1], at, n, steps);
+        b.store_n(MemType::F32, p[1], at, n, steps);
     });
     b.finish()
 }

@@ -4,16 +4,16 @@
 
 use optc_kernel::expr::Expr;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::Mem;
-use optc_kernels::attention::{Attention, Matrices, attention};
+use optc_kernel::tile::MemType;
+use optc_kernels::attention::{AttentionNest, HeadMatrices, attention};
 use optc_kernels::contract::{Operand, PackB, pack_b, packed_len};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use proptest::prelude::*;
 
 /// A matrix for each head, one behind the other.
-fn dense(heads: usize, rows: usize, columns: usize) -> Matrices {
+fn dense(heads: usize, rows: usize, columns: usize) -> HeadMatrices {
     let row = 4 * columns as i64;
-    Matrices { bytes: 4 * heads * rows * columns, head_stride: rows as i64 * row, row_stride: row }
+    HeadMatrices { bytes: 4 * heads * rows * columns, head_stride: rows as i64 * row, row_stride: row }
 }
 
 /// `[heads, rows, k]` by `[heads, k, n]`, the latter with these strides, packed.
@@ -31,7 +31,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
     let of_keys = PackB { taps: 1, k: size, n: keys, tap_stride: 0, k_stride: 1, n_stride: size };
     let of_values = PackB { taps: 1, k: keys, n: width, tap_stride: 0, k_stride: width, n_stride: 1 };
     let scale = 1.0 / (size as f32).sqrt();
-    let problem = Attention {
+    let problem = AttentionNest {
         heads,
         queries,
         keys,
@@ -41,7 +41,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
         packed_strides: [&of_keys, &of_values].map(|p| 4 * packed_len(1, p.k, p.n, nr) as i64),
         // A mask that all heads share.
         operands: vec![Operand {
-            mem: Mem::F32,
+            mem: MemType::F32,
             bytes: 4 * queries * keys,
             offset: 0,
             batch_stride: 0,

@@ -4,9 +4,9 @@
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::parse_kernel;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::Mem;
-use optc_kernels::int8::{Form, NarrowProduct, Schedule, pack, product};
-use optc_kernels::window::{Axis, View};
+use optc_kernel::tile::MemType;
+use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, pack, product};
+use optc_kernels::window::{Axis, ImageView};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use proptest::prelude::*;
 
@@ -16,17 +16,17 @@ fn rounded(x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-fn view(mem: Mem, images: usize, rows: usize, columns: usize, channels: usize) -> View {
+fn view(mem: MemType, images: usize, rows: usize, columns: usize, channels: usize) -> ImageView {
     let pixel = mem.bytes() * channels as i64;
     let row = pixel * columns as i64;
     let strides = [row * rows as i64, row * rows as i64, row, pixel, mem.bytes()];
-    View { mem, bytes: (images * rows) * row as usize, offset: 0, strides }
+    ImageView { mem, bytes: (images * rows) * row as usize, offset: 0, strides }
 }
 
 /// Numbers as they are in memory, rounded where that is bfloat16.
-fn stored(mem: Mem, values: &[f32]) -> Vec<u8> {
+fn stored(mem: MemType, values: &[f32]) -> Vec<u8> {
     match mem {
-        Mem::Bf16 => values.iter().flat_map(|&x| ((rounded(x).to_bits() >> 16) as u16).to_le_bytes()).collect(),
+        MemType::Bf16 => values.iter().flat_map(|&x| ((rounded(x).to_bits() >> 16) as u16).to_le_bytes()).collect(),
         _ => bytes_of(values),
     }
 }
@@ -40,11 +40,11 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
 /// A product with a bias in both forms, which must agree to the bit, and all be near what loops in `f64` give.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2]) {
     for isa in all_isas() {
-        let best = Form::bf16(isa, 32, 32, false);
+        let best = Int8Form::bf16(isa, 32, 32, false);
         if best.is_blocked() {
             run(isa, best, images, groups, 32 * channels.div_ceil(8), filters, axes);
         }
-        let found: Vec<_> = [Form::Halves, Form::Widened]
+        let found: Vec<_> = [Int8Form::Halves, Int8Form::Widened]
             .map(|form| run(isa, form, images, groups, channels, filters, axes))
             .into_iter()
             .collect();
@@ -55,7 +55,7 @@ fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [A
 /// What comes of `f32`; of bfloat16 in memory it is the same, rounded where it is stored so.
 fn run(
     isa: &Isa,
-    form: Form,
+    form: Int8Form,
     images: usize,
     groups: usize,
     channels: usize,
@@ -63,24 +63,24 @@ fn run(
     axes: [Axis; 2],
 ) -> Vec<f32> {
     let shape = [images, groups, channels, filters];
-    let found = run_in(Mem::F32, isa, form, shape, axes);
-    let halves = run_in(Mem::Bf16, isa, form, shape, axes);
-    assert_eq!(halves, stored(Mem::Bf16, &floats_of(&found)), "{} {form:?} {shape:?} {axes:?}", isa.name);
+    let found = run_in(MemType::F32, isa, form, shape, axes);
+    let halves = run_in(MemType::Bf16, isa, form, shape, axes);
+    assert_eq!(halves, stored(MemType::Bf16, &floats_of(&found)), "{} {form:?} {shape:?} {axes:?}", isa.name);
     check_sums(&floats_of(&found), isa, form, shape, axes);
     floats_of(&found)
 }
 
 /// The bytes of the result where images and results are numbers of one kind.
 fn run_in(
-    mem: Mem,
+    mem: MemType,
     isa: &Isa,
-    form: Form,
+    form: Int8Form,
     [images, groups, channels, filters]: [usize; 4],
     axes: [Axis; 2],
 ) -> Vec<u8> {
     let [h, w] = axes;
     let all = groups * filters;
-    let bias = View { mem: Mem::F32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
+    let bias = ImageView { mem: MemType::F32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
     let problem = NarrowProduct {
         images,
         groups,
@@ -97,7 +97,7 @@ fn run_in(
     };
     let [x, weights, biases] = data([images, groups, channels, filters], axes);
     let weight = |f: usize, c: usize, y: usize, x: usize| weights[((f * channels + c) * h.kernel + y) * w.kernel + x];
-    let schedule = Schedule::choose(&problem, isa, &Caches::default());
+    let schedule = Int8Schedule::choose(&problem, isa, &Caches::default());
     let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
             pack(&problem.pack(), schedule.nr, |row, tap, k, n| {
@@ -106,7 +106,7 @@ fn run_in(
         })
         .collect();
     let problem = problem.merged();
-    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Caches::default()) };
+    let schedule = Int8Schedule { nr: schedule.nr, ..Int8Schedule::choose(&problem, isa, &Caches::default()) };
     let kernel = product(&problem, isa, schedule);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
     let mut buffers = vec![stored(mem, &x), packed, bytes_of(&biases), vec![0xee; problem.dst.bytes]];
@@ -128,7 +128,7 @@ fn data([images, groups, channels, filters]: [usize; 4], [h, w]: [Axis; 2]) -> [
 }
 
 /// Compares a result with loops in `f64`.
-fn check_sums(found: &[f32], isa: &Isa, form: Form, shape: [usize; 4], axes: [Axis; 2]) {
+fn check_sums(found: &[f32], isa: &Isa, form: Int8Form, shape: [usize; 4], axes: [Axis; 2]) {
     let ([_, groups, channels, filters], [h, w]) = (shape, axes);
     let all = groups * filters;
     let [x, weights, biases] = data(shape, axes);
@@ -160,11 +160,12 @@ fn every_tail_of_a_product() {
         for m in [1, mr - 1, mr, 2 * mr + 1] {
             for n in [1, nr - 1, nr, nr + 1] {
                 for k in [1, 2, 7, 8, 33] {
-                    for form in [Form::Halves, Form::Widened] {
+                    for form in [Int8Form::Halves, Int8Form::Widened] {
                         run(isa, form, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])]);
                     }
-                    // Matrices read from where they are end with whole ones, with a part of one, and with none but a part.
-                    let best = Form::bf16(isa, 32, 32, false);
+                    // Matrices read from where they are end with whole ones, with a part of one, and with none but a
+                    // part.
+                    let best = Int8Form::bf16(isa, 32, 32, false);
                     if best.is_blocked() {
                         run(isa, best, 1, 1, 32 * k.div_ceil(8), n, [Axis::NONE, axis(4 * m - 3, 1, 1, 1, [0, 0])]);
                         // Fewer channels than those of a row of matrices are staged between zeros.
@@ -178,7 +179,7 @@ fn every_tail_of_a_product() {
     }
     check(2, 1, 130, 33, [axis(7, 1, 1, 1, [0, 0]), axis(9, 1, 1, 1, [0, 0])]);
     for isa in all_isas() {
-        let best = Form::bf16(isa, 32, 24, true);
+        let best = Int8Form::bf16(isa, 32, 24, true);
         run(isa, best, 2, 1, 24, 33, [axis(5, 1, 1, 1, [0, 0]), axis(7, 1, 1, 1, [0, 0])]);
         run(isa, best, 1, 2, 17, 5, [axis(5, 3, 2, 1, [1, 1]), axis(9, 1, 2, 1, [1, 0])]);
     }
@@ -188,10 +189,10 @@ fn every_tail_of_a_product() {
 #[test]
 fn what_is_not_a_number_stays_where_it_is() {
     for isa in all_isas() {
-        for form in [Form::Halves, Form::Widened] {
+        for form in [Int8Form::Halves, Int8Form::Widened] {
             // Three elements a row: the last pair of a row ends in the next one, which is not a number.
             let problem = NarrowProduct::points(2, 1, 3, form);
-            let schedule = Schedule::choose(&problem, isa, &Caches::default());
+            let schedule = Int8Schedule::choose(&problem, isa, &Caches::default());
             let kernel = product(&problem, isa, schedule);
             let packed = pack(&problem.pack(), schedule.nr, |_, _, _, _| 0x3f80);
             let nan = f32::NAN;

@@ -4,16 +4,17 @@
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::parse_kernel;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 use optc_kernels::contract::{
-    Built, Contract, ContractError, Conv, Operand, PackB, Schedule, contract, conv, pack_b, pack_b_kernel, packed_len,
+    BuiltContract, Contract, ContractError, ContractSchedule, ConvNest, Operand, PackB, contract, conv, pack_b,
+    pack_b_kernel, packed_len,
 };
-use optc_kernels::window::{Axis, View};
+use optc_kernels::window::{Axis, ImageView};
 use optc_testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use proptest::prelude::*;
 
 /// Runs a contraction; returns C.
-fn run(built: &Built, a: &[f32], b: &[f32], operands: &[Vec<f32>], interpret: bool) -> Vec<f32> {
+fn run(built: &BuiltContract, a: &[f32], b: &[f32], operands: &[Vec<f32>], interpret: bool) -> Vec<f32> {
     let mut buffers = vec![bytes_of(a), bytes_of(b)];
     buffers.extend(built.table.clone());
     buffers.extend(operands.iter().map(|o| bytes_of(o)));
@@ -39,20 +40,20 @@ fn matmul(batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
 
 fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: bool) {
     let mut c = Contract::matmul(batch, m, n, k);
-    let schedule = Schedule::choose(&c, isa, &Caches::default());
+    let schedule = ContractSchedule::choose(&c, isa, &Caches::default());
     let nr = schedule.nr;
     c.own_b = true;
     c.operands = vec![
         Operand::per_column(n),
         Operand {
-            mem: Mem::F32,
+            mem: MemType::F32,
             bytes: 4 * batch * m * n,
             offset: 0,
             batch_stride: c.c_batch_stride,
             row_stride: 4 * n as i64,
             col_stride: 4,
         },
-        Operand { mem: Mem::F32, bytes: 4 * m, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 },
+        Operand { mem: MemType::F32, bytes: 4 * m, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 },
     ];
     let of = Expr::Operand;
     c.epilogue = of(0).plus(of(1)).plus(of(2)).times(of(3)).relu();
@@ -103,7 +104,7 @@ fn equal_columns_have_equal_sums_wherever_they_are() {
         let (nr, k) = (isa.contract_f32.1 * isa.lanes(), 37);
         let (m, n) = (isa.contract_f32.0 + 1, nr + nr / 2);
         let c = Contract::matmul(1, m, n, k);
-        let schedule = Schedule::choose(&c, isa, &Caches::default());
+        let schedule = ContractSchedule::choose(&c, isa, &Caches::default());
         let nr = schedule.nr;
         let column = random_floats(k, 1);
         let b: Vec<f32> = (0..k * n).map(|i| column[i / n]).collect();
@@ -116,20 +117,20 @@ fn equal_columns_have_equal_sums_wherever_they_are() {
 }
 
 /// All indices `[image, plane, row, column, channel]` of the result.
-fn indices(c: &Conv) -> Vec<[usize; 5]> {
+fn indices(c: &ConvNest) -> Vec<[usize; 5]> {
     let [d, h, w] = c.axes.map(|a| a.out);
     let n = c.groups * c.filters;
     let all = 0..c.batch * d * h * w * n;
     all.map(|i| [i / n / w / h / d, i / n / w / h % d, i / n / w % h, i / n % w, i % n]).collect()
 }
 
-fn at(view: &View, index: [usize; 5]) -> usize {
+fn at(view: &ImageView, index: [usize; 5]) -> usize {
     let bytes = view.offset + index.iter().zip(view.strides).map(|(&i, s)| i as i64 * s).sum::<i64>();
     bytes as usize / 4
 }
 
 /// One result; `w` are the weights as ONNX has them.
-fn one(c: &Conv, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
+fn one(c: &ConvNest, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
     let kernel = c.axes.map(|a| a.kernel);
     let area: usize = kernel.iter().product();
     let mut sum = 0.0;
@@ -148,13 +149,13 @@ fn one(c: &Conv, x: &[f32], w: &[f32], [n, d, h, col, o]: [usize; 5]) -> f32 {
     sum
 }
 
-fn convolve(c: &Conv, schedule: impl Fn(Schedule) -> Schedule) {
+fn convolve(c: &ConvNest, schedule: impl Fn(ContractSchedule) -> ContractSchedule) {
     all_isas().into_iter().for_each(|isa| convolve_on(isa, c, &schedule));
 }
 
-fn convolve_on(isa: &Isa, c: &Conv, schedule: &impl Fn(Schedule) -> Schedule) {
+fn convolve_on(isa: &Isa, c: &ConvNest, schedule: &impl Fn(ContractSchedule) -> ContractSchedule) {
     let problem = conv(c);
-    let schedule = schedule(Schedule::choose(&problem, isa, &Caches::default()));
+    let schedule = schedule(ContractSchedule::choose(&problem, isa, &Caches::default()));
     let nr = schedule.nr;
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
@@ -189,8 +190,8 @@ fn axis() -> impl Strategy<Value = Axis> {
 }
 
 /// Adds a bias and a residual.
-fn with_operands(mut c: Conv) -> Conv {
-    c.operands = vec![View::per_channel(c.groups * c.filters), c.dst];
+fn with_operands(mut c: ConvNest) -> ConvNest {
+    c.operands = vec![ImageView::per_channel(c.groups * c.filters), c.dst];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).plus(Expr::Operand(2));
     c
 }
@@ -202,15 +203,15 @@ proptest! {
         (batch, groups, channels, filters) in (1usize..3, 1usize..3, 1usize..6, 1usize..11),
         (h, w) in (axis(), axis()), mc in 1usize..30,
     ) {
-        let c = with_operands(Conv::channels_last(batch, channels, filters, groups, [Axis::NONE, h, w]));
+        let c = with_operands(ConvNest::channels_last(batch, channels, filters, groups, [Axis::NONE, h, w]));
         convolve(&c, |s| s);
         // Blocks of any size, aligned or not, share pieces of the table.
-        convolve(&c, |s| Schedule { mc: mc.next_multiple_of(s.mr), ..s });
+        convolve(&c, |s| ContractSchedule { mc: mc.next_multiple_of(s.mr), ..s });
     }
 
     #[test]
     fn convolutions_over_three_axes(axes in prop::array::uniform3(axis()), channels in 1usize..4) {
-        convolve(&Conv::channels_last(2, channels, 3, 1, axes), |s| s);
+        convolve(&ConvNest::channels_last(2, channels, 3, 1, axes), |s| s);
     }
 }
 
@@ -222,21 +223,22 @@ fn padded(size: usize, kernel: usize, stride: usize) -> Axis {
 
 #[test]
 fn convolutions_of_long_rows_and_many_pixels() {
-    let line = Conv::channels_last(1, 2, 3, 1, [Axis::NONE, Axis::NONE, padded(9000, 5, 1)]);
+    let line = ConvNest::channels_last(1, 2, 3, 1, [Axis::NONE, Axis::NONE, padded(9000, 5, 1)]);
     convolve(&with_operands(line), |s| s);
-    let wide = Conv::channels_last(2, 17, 9, 1, [Axis::NONE, padded(50, 3, 1), padded(60, 3, 2)]);
+    let wide = ConvNest::channels_last(2, 17, 9, 1, [Axis::NONE, padded(50, 3, 1), padded(60, 3, 2)]);
     convolve(&with_operands(wide), |s| s);
-    let first = Conv::channels_last(1, 3, 8, 1, [Axis::NONE, padded(64, 7, 2), padded(61, 7, 2)]);
+    let first = ConvNest::channels_last(1, 3, 8, 1, [Axis::NONE, padded(64, 7, 2), padded(61, 7, 2)]);
     convolve(&with_operands(first), |s| s);
 }
 
 #[test]
 fn results_may_be_strided_and_begin_anywhere() {
-    let mut c = with_operands(Conv::channels_last(2, 3, 5, 1, [Axis::NONE, padded(6, 3, 1), padded(7, 3, 1)]));
+    let mut c = with_operands(ConvNest::channels_last(2, 3, 5, 1, [Axis::NONE, padded(6, 3, 1), padded(7, 3, 1)]));
     // Every second row and column of an image twice as large, inside a buffer that begins earlier.
-    let all = View::channels_last(2, [1, 12, 14], 5);
+    let all = ImageView::channels_last(2, [1, 12, 14], 5);
     let [n, d, h, w, ch] = all.strides;
-    c.dst = View { mem: Mem::F32, bytes: all.bytes + 64, offset: 64 + h + w, strides: [n, d, 2 * h, 2 * w, ch] };
+    c.dst =
+        ImageView { mem: MemType::F32, bytes: all.bytes + 64, offset: 64 + h + w, strides: [n, d, 2 * h, 2 * w, ch] };
     c.dst.bytes = all.bytes + 64;
     c.operands[1] = c.dst;
     convolve(&c, |s| s);
@@ -244,16 +246,16 @@ fn results_may_be_strided_and_begin_anywhere() {
 
 #[test]
 fn tables_of_large_images_are_small() {
-    let large = Conv::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
+    let large = ConvNest::channels_last(4, 32, 8, 1, [Axis::NONE, padded(2000, 3, 1), padded(1000, 3, 1)]);
     let isa = optc_emit::host::isa();
     let problem = conv(&large);
-    let built = contract(&problem, isa, Schedule::choose(&problem, isa, &Caches::default())).unwrap();
+    let built = contract(&problem, isa, ContractSchedule::choose(&problem, isa, &Caches::default())).unwrap();
     let bytes = built.table.unwrap().len();
     assert!(bytes < 1 << 21, "{bytes}");
     let mut far = large.clone();
     far.src.strides[2] = 1 << 33;
     let problem = conv(&far);
-    let schedule = Schedule::choose(&problem, isa, &Caches::default());
+    let schedule = ContractSchedule::choose(&problem, isa, &Caches::default());
     assert!(matches!(contract(&problem, isa, schedule), Err(ContractError::Reach(_))));
 }
 
@@ -262,7 +264,7 @@ fn text_of_a_product() {
     let mut c = Contract::matmul(1, 5, 6, 2);
     c.operands = vec![Operand::per_column(6)];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).relu();
-    let built = contract(&c, portable(), Schedule { mr: 2, nr: 4, mc: 4, panels: 2 }).unwrap();
+    let built = contract(&c, portable(), ContractSchedule { mr: 2, nr: 4, mc: 4, panels: 2 }).unwrap();
     insta::assert_snapshot!(built.kernel);
     let text = built.kernel.to_string();
     assert_eq!(parse_kernel(&text).as_ref(), Ok(&built.kernel));

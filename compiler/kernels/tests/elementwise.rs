@@ -3,8 +3,8 @@
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Kernel, parse_kernel};
-use optc_kernel::space::View;
-use optc_kernel::tile::{Binary, Cmp, Mem};
+use optc_kernel::space::ByteView;
+use optc_kernel::tile::{Binary, Cmp, MemType};
 use optc_kernels::elementwise::{Elementwise, elementwise, in_place};
 use optc_testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn run_everywhere(p: &Elementwise, operands: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// Where the elements of a view are, in the order of the shape.
-fn places(shape: &[usize], view: &View) -> Vec<usize> {
+fn places(shape: &[usize], view: &ByteView) -> Vec<usize> {
     let mut at = vec![view.offset];
     for (&n, &stride) in shape.iter().zip(&view.strides) {
         at = at.into_iter().flat_map(|base| (0..n as i64).map(move |i| base + i * stride)).collect();
@@ -45,7 +45,7 @@ fn float_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 /// Runs one result of floats against `f`.
-fn check(shape: &[usize], operands: Vec<View>, result: View, expr: Expr, f: impl Fn(&[f32]) -> f32) {
+fn check(shape: &[usize], operands: Vec<ByteView>, result: ByteView, expr: Expr, f: impl Fn(&[f32]) -> f32) {
     let data: Vec<_> = (0..).zip(&operands).map(|(i, v)| bytes_of(&random_floats(v.bytes / 4, i + 1))).collect();
     let mut want = vec![FILL; result.bytes];
     let from: Vec<_> = operands.iter().map(|v| places(shape, v)).collect();
@@ -71,12 +71,12 @@ fn sum_of(values: &[f32]) -> f32 {
 #[test]
 fn every_tail_in_a_row_and_in_rows() {
     for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33] {
-        let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+        let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
         check(&[n], vec![dense(&[n]); 2], dense(&[n]), sum(2), sum_of);
-        let row = View { strides: vec![0, 4], ..dense(&[1, n]) };
-        let column = View { strides: vec![4, 0], ..dense(&[3]) };
-        let scalar = View { strides: vec![0, 0], ..dense(&[]) };
-        let spread = View { strides: vec![n as i64 * 8, 8], ..dense(&[3, 2 * n]) };
+        let row = ByteView { strides: vec![0, 4], ..dense(&[1, n]) };
+        let column = ByteView { strides: vec![4, 0], ..dense(&[3]) };
+        let scalar = ByteView { strides: vec![0, 0], ..dense(&[]) };
+        let spread = ByteView { strides: vec![n as i64 * 8, 8], ..dense(&[3, 2 * n]) };
         check(&[3, n], vec![dense(&[3, n]), row, column, scalar, spread], dense(&[3, n]), sum(5), sum_of);
         for m in [1, 2, 3, 4, 5, 8, 17] {
             let transposed = dense(&[n, m]).permuted(&[1, 0]);
@@ -89,7 +89,7 @@ fn every_tail_in_a_row_and_in_rows() {
 
 #[test]
 fn scalars_and_empty_tensors() {
-    let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+    let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
     check(&[], vec![dense(&[]), dense(&[])], dense(&[]), sum(2), sum_of);
     check(&[1, 1], vec![dense(&[1, 1])], dense(&[1, 1]), sum(1), sum_of);
     check(&[3, 0], vec![dense(&[3, 0])], dense(&[3, 0]), sum(1), sum_of);
@@ -99,10 +99,10 @@ fn scalars_and_empty_tensors() {
 
 #[test]
 fn large_tensors_are_cut_into_tasks() {
-    let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+    let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
     check(&[100_003], vec![dense(&[100_003])], dense(&[100_003]), sum(1), sum_of);
-    check(&[3, 50_001], vec![View { strides: vec![4, 0], ..dense(&[3]) }], dense(&[3, 50_001]), sum(1), sum_of);
-    check(&[5000, 49], vec![View { strides: vec![4, 0], ..dense(&[5000]) }], dense(&[5000, 49]), sum(1), sum_of);
+    check(&[3, 50_001], vec![ByteView { strides: vec![4, 0], ..dense(&[3]) }], dense(&[3, 50_001]), sum(1), sum_of);
+    check(&[5000, 49], vec![ByteView { strides: vec![4, 0], ..dense(&[5000]) }], dense(&[5000, 49]), sum(1), sum_of);
     check(&[301, 403], vec![dense(&[403, 301]).permuted(&[1, 0])], dense(&[301, 403]), sum(1), sum_of);
     let nhwc = dense(&[2, 70, 130, 3]).permuted(&[0, 3, 1, 2]);
     check(&[2, 3, 70, 130], vec![nhwc.clone()], dense(&[2, 3, 70, 130]), sum(1), sum_of);
@@ -126,7 +126,7 @@ proptest! {
             outer[rank - 1] += slack;
             let mut back = vec![0; rank];
             perm.iter().enumerate().for_each(|(at, &d)| back[d] = at);
-            let mut view = View::dense(Mem::F32, &outer).permuted(&back);
+            let mut view = ByteView::dense(MemType::F32, &outer).permuted(&back);
             (0..rank).filter(|d| broadcast >> d & 1 == 1).for_each(|d| view.strides[d] = 0);
             view
         };
@@ -139,18 +139,24 @@ proptest! {
 #[test]
 fn integers_and_bools() {
     let n = 37;
-    let dense = |mem| View::dense(mem, &[n]);
+    let dense = |mem| ByteView::dense(mem, &[n]);
     let of = Expr::Operand;
     let greater = of(0).cmp(Cmp::Gt, Expr::Const(0.0));
     let p = Elementwise {
         shape: vec![n],
-        operands: vec![dense(Mem::F32), dense(Mem::I32), dense(Mem::U8), dense(Mem::I8), dense(Mem::I64)],
+        operands: vec![
+            dense(MemType::F32),
+            dense(MemType::I32),
+            dense(MemType::U8),
+            dense(MemType::I8),
+            dense(MemType::I64),
+        ],
         results: vec![
-            (dense(Mem::U8), greater.clone().bit()),
-            (dense(Mem::I32), of(1).times(Expr::Int(3)).minus(of(3))),
-            (dense(Mem::F32), of(2).mask().select(of(4).to_float(), of(0))),
-            (dense(Mem::I64), greater.binary(Binary::And, of(1))),
-            (dense(Mem::I8), of(0).times(Expr::Const(100.0)).to_int()),
+            (dense(MemType::U8), greater.clone().bit()),
+            (dense(MemType::I32), of(1).times(Expr::Int(3)).minus(of(3))),
+            (dense(MemType::F32), of(2).mask().select(of(4).to_float(), of(0))),
+            (dense(MemType::I64), greater.binary(Binary::And, of(1))),
+            (dense(MemType::I8), of(0).times(Expr::Const(100.0)).to_int()),
         ],
     };
     let x = random_floats(n, 5);
@@ -223,7 +229,7 @@ fn activations_agree_with_their_formulas() {
     values.extend([0.0, 1.0, -1.0, 30.0, -30.0, 2.5, -0.5, 100.0, 1e-6, -1e-6, 87.0, -87.0]);
     let n = values.len();
     for (name, expr, f) in cases {
-        let view = View::dense(Mem::F32, &[n]);
+        let view = ByteView::dense(MemType::F32, &[n]);
         let p = Elementwise { shape: vec![n], operands: vec![view.clone()], results: vec![(view, expr)] };
         let found = run_everywhere(&p, &[bytes_of(&values)]);
         for (&x, y) in values.iter().zip(floats_of(&found[0])) {
@@ -236,7 +242,7 @@ fn activations_agree_with_their_formulas() {
 
 #[test]
 fn extrema_keep_nan() {
-    let view = View::dense(Mem::F32, &[4]);
+    let view = ByteView::dense(MemType::F32, &[4]);
     let (a, b) = ([f32::NAN, 1.0, 2.0, -0.0], [1.0, f32::NAN, 3.0, 0.5]);
     let results = vec![
         (view.clone(), Expr::Operand(0).minimum(Expr::Operand(1))),
@@ -256,7 +262,7 @@ fn extrema_keep_nan() {
 fn a_chain_of_shared_values_stays_small() {
     let deep = (0..40).fold(Expr::Operand(0), |x, _| x.clone().plus(x).times(Expr::Const(0.5)));
     assert_eq!(deep.cost(), 80);
-    let view = View::dense(Mem::F32, &[8]);
+    let view = ByteView::dense(MemType::F32, &[8]);
     let p = Elementwise { shape: vec![8], operands: vec![view.clone()], results: vec![(view, deep)] };
     assert!(in_place(&p, 0));
     let x = random_floats(8, 2);
@@ -265,8 +271,8 @@ fn a_chain_of_shared_values_stays_small() {
 
 #[test]
 fn text_of_a_broadcast_sum() {
-    let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
-    let column = View { strides: vec![4, 0], ..dense(&[3]) };
+    let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
+    let column = ByteView { strides: vec![4, 0], ..dense(&[3]) };
     let results = vec![(dense(&[3, 21]), Expr::Operand(0).plus(Expr::Operand(1)).relu())];
     let p = Elementwise { shape: vec![3, 21], operands: vec![dense(&[3, 21]), column], results };
     let kernel = elementwise(&p, portable());

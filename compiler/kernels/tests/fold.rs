@@ -1,12 +1,12 @@
-//! Folding kernels through machine code and the interpreter against plain loops in `f64`: reductions over any dims, softmax
-//! and normalisations, along and across, all tails.
+//! Folding kernels through machine code and the interpreter against plain loops in `f64`: reductions over any dims,
+//! softmax and normalisations, along and across, all tails.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::parse_kernel;
-use optc_kernel::space::View;
+use optc_kernel::space::ByteView;
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 use optc_kernels::fold::{Fold, Folding, Reduction, folding, log_softmax, normalised, root_mean_square, softmax};
 use optc_testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn run_on(isa: &Isa, p: &Folding, operands: &[Vec<f32>]) -> Vec<f32> {
 }
 
 /// The elements of each group: where they are in the operand, and where in a dense result.
-fn groups(shape: &[usize], reduced: &[bool], view: &View) -> Vec<Vec<(usize, usize)>> {
+fn groups(shape: &[usize], reduced: &[bool], view: &ByteView) -> Vec<Vec<(usize, usize)>> {
     let mut all = vec![(0i64, 0usize, 0usize)];
     for d in 0..shape.len() {
         all = all
@@ -53,9 +53,9 @@ fn groups(shape: &[usize], reduced: &[bool], view: &View) -> Vec<Vec<(usize, usi
     groups
 }
 
-fn problem(shape: &[usize], reduced: &[bool], x: &View, (folds, store): (Vec<Fold>, Expr), every: bool) -> Folding {
+fn problem(shape: &[usize], reduced: &[bool], x: &ByteView, (folds, store): (Vec<Fold>, Expr), every: bool) -> Folding {
     let written: Vec<_> = (0..shape.len()).map(|d| if every || !reduced[d] { shape[d] } else { 1 }).collect();
-    let result = View::dense(Mem::F32, &written);
+    let result = ByteView::dense(MemType::F32, &written);
     let (shape, reduced) = (shape.to_vec(), reduced.to_vec());
     Folding { shape, reduced, operands: vec![x.clone()], folds, result, every, store }
 }
@@ -80,7 +80,7 @@ const REDUCTIONS: [Reference; 10] = [
     (Reduction::LogSumExp, |v| v.iter().map(|x| x.exp()).sum::<f64>().ln()),
 ];
 
-fn reductions(shape: &[usize], reduced: &[bool], x: &View, which: &[Reference]) {
+fn reductions(shape: &[usize], reduced: &[bool], x: &ByteView, which: &[Reference]) {
     // Positive for the logarithm of the sum.
     let data: Vec<f32> = random_floats(x.bytes / 4, 3).iter().map(|x| x + 1.01).collect();
     for (reduction, f) in which {
@@ -98,7 +98,7 @@ fn reductions(shape: &[usize], reduced: &[bool], x: &View, which: &[Reference]) 
 #[test]
 fn reductions_on_every_tail() {
     for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33] {
-        let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+        let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
         reductions(&[n], &[true], &dense(&[n]), &REDUCTIONS);
         reductions(&[3, n], &[false, true], &dense(&[3, n]), &REDUCTIONS);
         reductions(&[3, n], &[true, false], &dense(&[3, n]), &REDUCTIONS);
@@ -109,7 +109,7 @@ fn reductions_on_every_tail() {
 
 #[test]
 fn large_and_empty_reductions() {
-    let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+    let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
     let few = &REDUCTIONS[..3];
     reductions(&[100, 1000], &[false, true], &dense(&[100, 1000]), few);
     reductions(&[1000, 100], &[true, false], &dense(&[1000, 100]), few);
@@ -129,7 +129,7 @@ fn extrema_give_nan_if_there_is_one() {
         let mut x = random_floats(21, 1);
         x[at] = f32::NAN;
         for reduction in [Reduction::Max, Reduction::Min] {
-            let view = View::dense(Mem::F32, &[21]);
+            let view = ByteView::dense(MemType::F32, &[21]);
             assert!(run(&problem(&[21], &[true], &view, reduction.folds(21, 1), false), &[x.clone()])[0].is_nan());
             let found = run(
                 &problem(&[21, 1], &[true, false], &view_of(&[21, 1]), reduction.folds(21, 1), false),
@@ -140,13 +140,13 @@ fn extrema_give_nan_if_there_is_one() {
     }
 }
 
-fn view_of(shape: &[usize]) -> View {
-    View::dense(Mem::F32, shape)
+fn view_of(shape: &[usize]) -> ByteView {
+    ByteView::dense(MemType::F32, shape)
 }
 
 type Lines = fn(&[f64]) -> Vec<f64>;
 
-fn lines(shape: &[usize], reduced: &[bool], x: &View) {
+fn lines(shape: &[usize], reduced: &[bool], x: &ByteView) {
     let data: Vec<f32> = random_floats(x.bytes / 4, 7).iter().map(|x| 10.0 * x + 3.0).collect();
     let groups = groups(shape, reduced, x);
     let n = groups.first().map_or(1, Vec::len);
@@ -190,26 +190,30 @@ fn lines(shape: &[usize], reduced: &[bool], x: &View) {
 #[test]
 fn lines_on_every_tail() {
     for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 100] {
-        let dense = |shape: &[usize]| View::dense(Mem::F32, shape);
+        let dense = |shape: &[usize]| ByteView::dense(MemType::F32, shape);
         lines(&[3, n], &[false, true], &dense(&[3, n]));
         lines(&[5, n], &[true, false], &dense(&[5, n]));
         lines(&[2, 3, n], &[false, true, false], &dense(&[2, 3, n]));
         lines(&[2, n, 3], &[false, true, true], &dense(&[2, n, 3]));
         lines(&[n, 4], &[false, true], &dense(&[4, n]).permuted(&[1, 0]));
     }
-    lines(&[200, 384], &[false, true], &View::dense(Mem::F32, &[200, 384]));
+    lines(&[200, 384], &[false, true], &ByteView::dense(MemType::F32, &[200, 384]));
 }
 
 #[test]
 fn scale_and_bias_and_an_epilogue() {
     let (rows, n) = (5, 19);
     let (x, scale, other) = (random_floats(rows * n, 1), random_floats(n, 2), random_floats(rows * n, 3));
-    let dense = View::dense(Mem::F32, &[rows, n]);
+    let dense = ByteView::dense(MemType::F32, &[rows, n]);
     let (folds, store) = normalised(n, 1e-5, 3);
     let p = Folding {
         shape: vec![rows, n],
         reduced: vec![false, true],
-        operands: vec![dense.clone(), View { strides: vec![0, 4], ..View::dense(Mem::F32, &[n]) }, dense.clone()],
+        operands: vec![
+            dense.clone(),
+            ByteView { strides: vec![0, 4], ..ByteView::dense(MemType::F32, &[n]) },
+            dense.clone(),
+        ],
         folds,
         result: dense,
         every: true,
@@ -238,7 +242,7 @@ proptest! {
         outer[rank - 1] += slack;
         let mut back = vec![0; rank];
         perm.iter().enumerate().for_each(|(at, &d)| back[d] = at);
-        let x = View::dense(Mem::F32, &outer).permuted(&back);
+        let x = ByteView::dense(MemType::F32, &outer).permuted(&back);
         let reduced: Vec<bool> = (0..rank).map(|d| which >> d & 1 == 1).collect();
         reductions(&shape, &reduced, &x, &REDUCTIONS[..3]);
         lines(&shape, &reduced, &x);
@@ -247,7 +251,7 @@ proptest! {
 
 #[test]
 fn text_of_a_softmax() {
-    let x = View::dense(Mem::F32, &[3, 6]);
+    let x = ByteView::dense(MemType::F32, &[3, 6]);
     let kernel = folding(&problem(&[3, 6], &[false, true], &x, log_softmax(1), true), portable()).unwrap();
     insta::assert_snapshot!(kernel);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));

@@ -4,9 +4,9 @@
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Kernel, parse_kernel};
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::Mem;
-use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
-use optc_kernels::window::{Axis, View};
+use optc_kernel::tile::MemType;
+use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, Pack, pack, pack_pairs_kernel, product};
+use optc_kernels::window::{Axis, ImageView};
 use optc_testing::{all_isas, random_floats, run_here};
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
     random_floats(n, seed).iter().map(|x| (x * 3e4) as i32 as u8).collect()
 }
 
-fn value(mem: Mem, byte: u8) -> i32 {
-    if mem == Mem::I8 { i32::from(byte as i8) } else { i32::from(byte) }
+fn value(mem: MemType, byte: u8) -> i32 {
+    if mem == MemType::I8 { i32::from(byte as i8) } else { i32::from(byte) }
 }
 
 /// Runs a kernel both ways; returns the last buffer.
@@ -32,12 +32,12 @@ fn run(kernel: &Kernel, buffers: Vec<Vec<u8>>, interpret: bool) -> Vec<u8> {
 }
 
 /// Channels last, `mem` elements.
-fn view(mem: Mem, images: usize, rows: usize, columns: usize, channels: usize) -> View {
+fn view(mem: MemType, images: usize, rows: usize, columns: usize, channels: usize) -> ImageView {
     let c = mem.bytes();
     let pixel = c * channels as i64;
     let row = pixel * columns as i64;
     let strides = [row * rows as i64, row * rows as i64, row, pixel, c];
-    View { mem, bytes: (images * rows) * row as usize, offset: 0, strides }
+    ImageView { mem, bytes: (images * rows) * row as usize, offset: 0, strides }
 }
 
 fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize; 2]) -> Axis {
@@ -47,7 +47,7 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
 }
 
 /// A product, its sums with a bias, checked.
-fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2], mem: Mem, zero: i32) {
+fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2], mem: MemType, zero: i32) {
     for isa in all_isas() {
         check_on(isa, images, groups, channels, filters, axes, mem, zero);
     }
@@ -61,12 +61,12 @@ fn check_on(
     channels: usize,
     filters: usize,
     axes: [Axis; 2],
-    mem: Mem,
+    mem: MemType,
     zero: i32,
 ) {
     let [h, w] = axes;
     let all = groups * filters;
-    let bias = View { mem: Mem::I32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
+    let bias = ImageView { mem: MemType::I32, bytes: 4 * all, offset: 0, strides: [0, 0, 0, 0, 4] };
     let problem = NarrowProduct {
         images,
         groups,
@@ -75,12 +75,12 @@ fn check_on(
         axes,
         src: view(mem, images, h.size, w.size, groups * channels),
         src_zero: zero,
-        dst: view(Mem::I32, images, h.out, w.out, all),
+        dst: view(MemType::I32, images, h.out, w.out, all),
         operands: vec![bias],
         epilogue: Expr::Operand(0).plus(Expr::Operand(1)),
         own_weights: false,
         // Every other zero point: the form for few pixels, which expands on rows without an instruction for it.
-        form: if zero % 2 == 0 { Form::Fours } else { Form::choose(isa, 32, &[]) },
+        form: if zero % 2 == 0 { Int8Form::Fours } else { Int8Form::choose(isa, 32, &[]) },
     };
     let (x, weights) = (bytes(problem.src.bytes, 1), bytes(all * channels * h.kernel * w.kernel, 2));
     let weight = |f: usize, c: usize, y: usize, x: usize| {
@@ -103,7 +103,7 @@ fn check_on(
         }
         want.extend(sum.to_le_bytes());
     }
-    let schedule = Schedule::choose(&problem, isa, &Caches::default());
+    let schedule = Int8Schedule::choose(&problem, isa, &Caches::default());
     let packing = problem.pack();
     let packed: Vec<u8> = (0..groups)
         .flat_map(|g| {
@@ -114,7 +114,7 @@ fn check_on(
         .collect();
     let biases = (0..all as i32).flat_map(|f| (f * 1000 - 7).to_le_bytes()).collect();
     let problem = problem.merged();
-    let schedule = Schedule { nr: schedule.nr, ..Schedule::choose(&problem, isa, &Caches::default()) };
+    let schedule = Int8Schedule { nr: schedule.nr, ..Int8Schedule::choose(&problem, isa, &Caches::default()) };
     let kernel = product(&problem, isa, schedule);
     let dst = vec![0xee; problem.dst.bytes];
     assert_eq!(run(&kernel, vec![x, packed, biases, dst], want.len() < 20_000), want, "{problem:?}");
@@ -127,13 +127,13 @@ fn every_tail_of_a_product() {
         for m in [1, mr - 1, mr, mr + 1, 9 * mr + 2] {
             for n in [1, isa.lanes(), nr - 1, nr, nr + 1, 3 * nr + 5] {
                 for k in [1, 2, 7, 8, 9, 33, 64] {
-                    check_on(isa, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])], Mem::U8, 3);
+                    check_on(isa, 1, 1, k, n, [Axis::NONE, axis(m, 1, 1, 1, [0, 0])], MemType::U8, 3);
                 }
             }
         }
     }
-    check(2, 1, 300, 33, [axis(7, 1, 1, 1, [0, 0]), axis(19, 1, 1, 1, [0, 0])], Mem::I8, -5);
-    check(1, 1, 70, 20, [axis(20, 3, 1, 1, [1, 1]), axis(40, 3, 1, 1, [1, 1])], Mem::U8, 128);
+    check(2, 1, 300, 33, [axis(7, 1, 1, 1, [0, 0]), axis(19, 1, 1, 1, [0, 0])], MemType::I8, -5);
+    check(1, 1, 70, 20, [axis(20, 3, 1, 1, [1, 1]), axis(40, 3, 1, 1, [1, 1])], MemType::U8, 128);
 }
 
 proptest! {
@@ -154,7 +154,7 @@ proptest! {
             axis(high, kernel.0, stride.0, dilation.0, [pads.0, pads.1.min(1)]),
             axis(wide, kernel.1, stride.1, dilation.1, [pads.1, pads.0]),
         ];
-        let (mem, zero) = if signed { (Mem::I8, zero) } else { (Mem::U8, zero + 128) };
+        let (mem, zero) = if signed { (MemType::I8, zero) } else { (MemType::U8, zero + 128) };
         check(images, groups, channels, filters, axes, mem, zero);
     }
 }
@@ -167,13 +167,13 @@ fn computed_weights_are_packed_as_constant_ones() {
     let all = all_isas();
     let shapes = all.iter().flat_map(|isa| SHAPES.map(|shape| (*isa, shape)));
     for (isa, (k, n, transposed)) in shapes {
-        for mem in [Mem::U8, Mem::I8] {
+        for mem in [MemType::U8, MemType::I8] {
             let nr = isa.contract_i8.1 * isa.lanes();
-            let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
+            let packing = Pack { form: Int8Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
             let src = bytes(2 * k * n, 9);
             let (k_stride, n_stride) = if transposed { (1, k) } else { (n, 1) };
             let strides = [k * n, 0, 0, k_stride, n_stride].map(|s| s as i64);
-            let of = View { mem, bytes: src.len(), offset: 0, strides };
+            let of = ImageView { mem, bytes: src.len(), offset: 0, strides };
             let kernel = pack_pairs_kernel(2, &packing, &of, 11, nr, isa.lanes());
             let found = run(&kernel, vec![src.clone(), vec![0; 2 * packing.bytes(nr)]], true);
             let mut want: Vec<u8> = vec![];

@@ -2,11 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::target::Isa;
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
+use optc_kernels::movement::{Movement, Piece, PiecePlace, Source, movement};
 use optc_testing::{all_isas, portable, run_here};
 use proptest::prelude::*;
 
-fn offsets(shape: &[usize], place: &Place) -> Vec<usize> {
+fn offsets(shape: &[usize], place: &PiecePlace) -> Vec<usize> {
     let mut at = vec![place.offset];
     for (&n, &stride) in shape.iter().zip(&place.strides) {
         at = at.into_iter().flat_map(|base| (0..n as i64).map(move |i| base + i * stride)).collect();
@@ -63,10 +63,10 @@ fn pad(width: usize, rows: usize, n: usize, left: usize) -> Movement {
     let (wide, w) = (left + n + 2, width as i64);
     let dst = |row: usize, column: usize, shape: [usize; 2], source: Source| {
         let offset = ((row * wide + column) * width) as i64;
-        Piece { shape: shape.to_vec(), source, dst: Place { offset, strides: vec![wide as i64 * w, w] } }
+        Piece { shape: shape.to_vec(), source, dst: PiecePlace { offset, strides: vec![wide as i64 * w, w] } }
     };
     let fill = || Source::Fill([1, 2, 3, 4, 5, 6, 7, 8]);
-    let copy = Source::Copy(0, Place { offset: 0, strides: vec![n as i64 * w, w] });
+    let copy = Source::Copy(0, PiecePlace { offset: 0, strides: vec![n as i64 * w, w] });
     let pieces = vec![
         dst(0, 0, [1, wide], fill()),
         dst(1, 0, [rows, left], fill()),
@@ -96,8 +96,8 @@ fn concat(width: usize, rows: usize, ns: &[usize]) -> Movement {
         let strides = if i == 1 { vec![w, rows as i64 * w] } else { vec![n as i64 * w, w] };
         pieces.push(Piece {
             shape: vec![rows, n],
-            source: Source::Copy(i, Place { offset: 0, strides }),
-            dst: Place { offset: column * w, strides: vec![all as i64 * w, w] },
+            source: Source::Copy(i, PiecePlace { offset: 0, strides }),
+            dst: PiecePlace { offset: column * w, strides: vec![all as i64 * w, w] },
         });
         column += n as i64;
     }
@@ -138,8 +138,8 @@ proptest! {
             sources: vec![bytes],
             dst_bytes: bytes,
             pieces: vec![Piece {
-                source: Source::Copy(0, Place { offset: 0, strides }),
-                dst: Place { offset: 0, strides: dense(&shape, width) },
+                source: Source::Copy(0, PiecePlace { offset: 0, strides }),
+                dst: PiecePlace { offset: 0, strides: dense(&shape, width) },
                 shape,
             }],
         });

@@ -3,16 +3,16 @@
 
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::nest::parse_kernel;
-use optc_kernels::recurrent::{Direction, Phase, Recurrent, dynamic, gru, lstm, recurrent, rnn};
+use optc_kernels::recurrent::{Direction, Phase, RecurrentNest, dynamic, gru, lstm, recurrent, rnn};
 use optc_testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 
 fn activations() -> [Expr; 3] {
     [Expr::Operand(0).func(Func::Sigmoid), Expr::Operand(0).func(Func::Tanh), Expr::Operand(0).func(Func::Tanh)]
 }
 
-fn problem(phases: Vec<Phase>, gates: usize, constants: usize, batch: usize, hidden: usize) -> Recurrent {
+fn problem(phases: Vec<Phase>, gates: usize, constants: usize, batch: usize, hidden: usize) -> RecurrentNest {
     let directions = [false, true].map(|reverse| Direction { reverse, phases: phases.clone() });
-    Recurrent { steps: 3, batch, hidden, gates, constants, directions: directions.to_vec() }
+    RecurrentNest { steps: 3, batch, hidden, gates, constants, directions: directions.to_vec() }
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn kernels_match_the_interpreter() {
 #[test]
 fn text_of_a_simple_layer() {
     let directions = vec![Direction { reverse: true, phases: rnn(&Expr::Operand(0).relu()) }];
-    let r = Recurrent { steps: 3, batch: 1, hidden: 2, gates: 1, constants: 0, directions };
+    let r = RecurrentNest { steps: 3, batch: 1, hidden: 2, gates: 1, constants: 0, directions };
     let kernel = recurrent(&r, portable());
     insta::assert_snapshot!(kernel);
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));

@@ -1,14 +1,14 @@
-//! Pointwise and depthwise convolutions in one kernel beside the two kernels that do the same, over numbers whose sums are
-//! exact: equal to the bit.
+//! Pointwise and depthwise convolutions in one kernel beside the two kernels that do the same, over numbers whose sums
+//! are exact: equal to the bit.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::expr::Expr;
 use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::Binary;
-use optc_kernels::contract::{Conv, Schedule, contract, conv};
-use optc_kernels::separable::{Cut, Separable, filters, separable};
-use optc_kernels::window::{self, Axis, Reduce, View, Window, window};
+use optc_kernels::contract::{ContractSchedule, ConvNest, contract, conv};
+use optc_kernels::separable::{Separable, SeparableSchedule, filters, separable};
+use optc_kernels::window::{self, Axis, ImageView, WindowNest, WindowReduce, window};
 use optc_testing::{all_isas, bytes_of, isas, random_floats, run_here};
 use proptest::prelude::*;
 
@@ -17,7 +17,8 @@ fn clipped() -> Expr {
     Expr::Operand(0).plus(Expr::Operand(1)).binary(Binary::Max, Expr::Const(0.0)).binary(Binary::Min, Expr::Const(6.0))
 }
 
-/// The images, their channels, panels of channels between the convolutions, and bytes that the result has between its pixels.
+/// The images, their channels, panels of channels between the convolutions, and bytes that the result has between its
+/// pixels.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     batch: usize,
@@ -30,21 +31,21 @@ fn problem(isa: &Isa, s: Shape, [high, wide]: [Axis; 2]) -> Separable {
     let nr = isa.contract_f32.1 * isa.lanes();
     let n = s.panels * nr;
     let point = |axis: Axis| Axis { size: axis.size, out: axis.size, ..Axis::NONE };
-    let mut dense = Conv::channels_last(s.batch, s.inputs, n, 1, [Axis::NONE, point(high), point(wide)]);
+    let mut dense = ConvNest::channels_last(s.batch, s.inputs, n, 1, [Axis::NONE, point(high), point(wide)]);
     // One operand of the first epilogue has a value for each element, that of the second one for each channel.
     dense.operands = vec![dense.dst];
     dense.epilogue = clipped();
-    let mut window = Window::channels_last(s.batch, n, [Axis::NONE, high, wide], Reduce::Dot);
-    window.operands = vec![View::per_channel(n)];
+    let mut window = WindowNest::channels_last(s.batch, n, [Axis::NONE, high, wide], WindowReduce::Dot);
+    window.operands = vec![ImageView::per_channel(n)];
     window.epilogue = clipped();
     let pixel = (4 * n + s.gap) as i64;
     let strides = [(high.out * wide.out) as i64 * pixel, 0, wide.out as i64 * pixel, pixel, 4];
     let pixels = s.batch * high.out * wide.out;
-    window.dst = View { strides, bytes: pixels * pixel as usize, ..window.dst };
+    window.dst = ImageView { strides, bytes: pixels * pixel as usize, ..window.dst };
     Separable { dense: conv(&dense), window, tile: (isa.contract_f32.0, nr) }
 }
 
-fn check(isa: &Isa, shape: Shape, axes: [Axis; 2], cut: Option<Cut>) {
+fn check(isa: &Isa, shape: Shape, axes: [Axis; 2], cut: Option<SeparableSchedule>) {
     let s = problem(isa, shape, axes);
     assert_eq!(s.declines(), None);
     let cut = cut.unwrap_or_else(|| s.cut(&Caches::default()));
@@ -55,7 +56,7 @@ fn check(isa: &Isa, shape: Shape, axes: [Axis; 2], cut: Option<Cut>) {
     let (added, bias) = (floats(c.m * c.n, 3), floats(c.n, 4));
     let taps = axes[0].kernel * axes[1].kernel;
     let weights = floats(taps * c.n, 5);
-    let schedule = Schedule { mr: s.tile.0, nr: s.tile.1, mc: 4 * s.tile.0, panels: 1 };
+    let schedule = ContractSchedule { mr: s.tile.0, nr: s.tile.1, mc: 4 * s.tile.0, panels: 1 };
     let first = contract(c, isa, schedule).unwrap().kernel;
     let mut buffers = [&a, &b, &added].map(|v| bytes_of(v)).to_vec();
     buffers.push(vec![0xee; c.c_bytes]);
@@ -100,7 +101,12 @@ fn bands_begin_anywhere() {
     let shape = Shape { batch: 1, inputs: 4, panels: 4, gap: 8 };
     let (high, wide) = (axis(7, 4, 1, 1, [2, 2]).unwrap(), axis(9, 2, 1, 1, [1, 0]).unwrap());
     for isa in all_isas() {
-        check(isa, shape, [high, wide], Some(Cut { panels: 2, bands: 3, rows: 4, mc: 2 * isa.contract_f32.0 }));
+        check(
+            isa,
+            shape,
+            [high, wide],
+            Some(SeparableSchedule { panels: 2, bands: 3, rows: 4, mc: 2 * isa.contract_f32.0 }),
+        );
     }
 }
 
@@ -120,9 +126,9 @@ fn what_does_not_suit_is_declined() {
     let in_padding = Axis { size: 1, out: 5, kernel: 3, stride: 1, dilation: 1, pads: [3, 3] };
     let s = problem(isa, Shape { batch: 1, inputs: 4, panels: 1, gap: 0 }, [in_padding, same]);
     assert!(s.declines().is_some());
-    let part = Conv::channels_last(1, 4, 9, 1, [Axis::NONE, Axis::NONE, Axis::NONE]);
+    let part = ConvNest::channels_last(1, 4, 9, 1, [Axis::NONE, Axis::NONE, Axis::NONE]);
     let point = [Axis { size: 1, out: 1, kernel: 1, stride: 1, dilation: 1, pads: [0, 0] }; 2];
-    let window = Window::channels_last(1, 9, [Axis::NONE, point[0], point[1]], Reduce::Dot);
+    let window = WindowNest::channels_last(1, 9, [Axis::NONE, point[0], point[1]], WindowReduce::Dot);
     let s = Separable { dense: conv(&part), window, tile: (6, 16) };
     assert_eq!(s.declines(), Some("its channels are not whole panels"));
 }
@@ -162,7 +168,7 @@ proptest! {
             }))
         {
             let shape = Shape { batch, inputs, panels: panels * groups, gap: 4 * gap };
-            let cut = Cut { panels, bands: bands.min(high.out), rows, mc: mc * isa.contract_f32.0 };
+            let cut = SeparableSchedule { panels, bands: bands.min(high.out), rows, mc: mc * isa.contract_f32.0 };
             check(isa, shape, [high, wide], Some(cut));
         }
     }

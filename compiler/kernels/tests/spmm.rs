@@ -4,8 +4,8 @@
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::parse_kernel;
 use optc_kernel::target::{ISAS, Isa};
-use optc_kernel::tile::Mem;
-use optc_kernels::spmm::{Bcsr, Form, Operand, Place, Spmm, Weights, spmm};
+use optc_kernel::tile::MemType;
+use optc_kernels::spmm::{Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Weights, spmm};
 use optc_testing::{bytes_of, floats_of, random_floats, run_jit};
 use proptest::prelude::*;
 
@@ -57,9 +57,9 @@ proptest! {
             (p.c_row_stride, p.c_col_stride) = (4, 4 * rows as i64);
         }
         if epilogue {
-            let bias = Operand { mem: Mem::F32, bytes: 4 * rows, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 };
+            let bias = Operand { mem: MemType::F32, bytes: 4 * rows, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 };
             let residual = Operand {
-                mem: Mem::F32,
+                mem: MemType::F32,
                 bytes: p.c.bytes,
                 offset: 0,
                 batch_stride: p.c.batch_stride,
@@ -103,8 +103,8 @@ struct Bytes {
     signed: bool,
 }
 
-/// Blocks of integers through machine code of every instruction set and the interpreter: equal to plain loops. Weights take all of 9 bits,
-/// as those with zero points do.
+/// Blocks of integers through machine code of every instruction set and the interpreter: equal to plain loops. Weights
+/// take all of 9 bits, as those with zero points do.
 fn check_bytes(of: Bytes, (block, width): (usize, usize), zeros: u64, seed: u64) {
     let Bytes { rows, n, k, zero, signed } = of;
     let floats = sparse(rows, k, block, zeros, seed);
@@ -115,19 +115,19 @@ fn check_bytes(of: Bytes, (block, width): (usize, usize), zeros: u64, seed: u64)
     let place = |c: usize, i: usize| if width == 1 { c * n + i } else { (c / 4 * n + i) * 4 + c % 4 };
     let mut x = vec![0x5a; k.next_multiple_of(width) * n];
     (0..k * n).for_each(|i| x[place(i / n, i % n)] = pixels[i]);
-    let form = Form::of_bytes(width, signed);
+    let form = SparseForm::of_bytes(width, signed);
     let stride = (n * width) as i64;
     let p = Spmm {
-        x: Place { bytes: x.len(), offset: 0, batch_stride: 0 },
+        x: MatrixPlace { bytes: x.len(), offset: 0, batch_stride: 0 },
         form,
         x_rows: (0..k.div_ceil(width) as i64).map(|c| c * stride).collect(),
-        c_mem: Mem::I32,
+        c_mem: MemType::I32,
         ..Spmm::product(1, rows, n, k)
     };
     // The same sums modulo 256, the rows of a pixel side by side.
     let transposed = Spmm {
-        c: Place { bytes: rows * n, offset: 0, batch_stride: 0 },
-        c_mem: Mem::U8,
+        c: MatrixPlace { bytes: rows * n, offset: 0, batch_stride: 0 },
+        c_mem: MemType::U8,
         c_row_stride: 1,
         c_col_stride: rows as i64,
         ..p.clone()

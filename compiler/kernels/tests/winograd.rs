@@ -5,14 +5,14 @@
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernels::contract::{Conv, Schedule, contract};
-use optc_kernels::window::{Axis, View};
-use optc_kernels::winograd::{F2, F4, Form, Winograd};
+use optc_kernels::contract::{ContractSchedule, ConvNest, contract};
+use optc_kernels::window::{Axis, ImageView};
+use optc_kernels::winograd::{F2, F4, Winograd, WinogradMatrices};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use proptest::prelude::*;
 
 /// A convolution with a bias, a residual and a ReLU.
-fn problem(batch: usize, channels: usize, filters: usize, [h, w]: [usize; 2], pads: [[usize; 2]; 2]) -> Conv {
+fn problem(batch: usize, channels: usize, filters: usize, [h, w]: [usize; 2], pads: [[usize; 2]; 2]) -> ConvNest {
     let axis = |size: usize, pads: [usize; 2]| Axis {
         size,
         out: size + pads[0] + pads[1] - 2,
@@ -22,15 +22,15 @@ fn problem(batch: usize, channels: usize, filters: usize, [h, w]: [usize; 2], pa
         pads,
     };
     let axes = [Axis::NONE, axis(h, pads[0]), axis(w, pads[1])];
-    let mut c = Conv::channels_last(batch, channels, filters, 1, axes);
-    let bias = View { bytes: 4 * filters, strides: [0, 0, 0, 0, 4], ..c.dst };
+    let mut c = ConvNest::channels_last(batch, channels, filters, 1, axes);
+    let bias = ImageView { bytes: 4 * filters, strides: [0, 0, 0, 0, 4], ..c.dst };
     c.operands = vec![bias, c.dst];
     c.epilogue = Expr::Operand(0).plus(Expr::Operand(1)).plus(Expr::Operand(2)).relu();
     c
 }
 
 /// The definition.
-fn expected(c: &Conv, x: &[f32], w: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f64> {
+fn expected(c: &ConvNest, x: &[f32], w: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f64> {
     let [_, rows, columns] = c.axes;
     let one = |i: usize| {
         let (f, col) = (i % c.filters, i / c.filters % columns.out);
@@ -61,10 +61,10 @@ fn result(kernel: &Kernel, mut buffers: Vec<Vec<u8>>, interpret: bool) -> Vec<u8
     buffers.pop().unwrap()
 }
 
-fn check(c: &Conv, form: &'static Form, isa: &Isa, interpret: bool) {
+fn check(c: &ConvNest, form: &'static WinogradMatrices, isa: &Isa, interpret: bool) {
     let winograd = Winograd::of(c, form).unwrap();
     let product = winograd.product();
-    let schedule = Schedule::choose(&product, isa, &Caches::default());
+    let schedule = ContractSchedule::choose(&product, isa, &Caches::default());
     let nr = schedule.nr;
     let [x, w, bias] = [c.src.bytes / 4, 9 * c.channels * c.filters, c.filters].map(|n| random_floats(n, n as u64));
     let residual = random_floats(c.dst.bytes / 4, 5);
@@ -110,7 +110,7 @@ fn other_convolutions_are_refused() {
         Winograd::of(&c, &F2).is_none()
     };
     assert!(with(|a| a.kernel = 5) && with(|a| a.stride = 2) && with(|a| a.dilation = 2) && with(|a| a.out = 0));
-    assert!(Winograd::of(&Conv { groups: 2, ..c.clone() }, &F2).is_none());
+    assert!(Winograd::of(&ConvNest { groups: 2, ..c.clone() }, &F2).is_none());
     assert!(Winograd::of(&c, &F2).is_some());
 }
 

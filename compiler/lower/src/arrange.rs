@@ -3,7 +3,7 @@
 use indexmap::IndexSet;
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::Program;
-use optc_kernels::movement::{Movement, Piece, Place, Source, movement};
+use optc_kernels::movement::{Movement, Piece, PiecePlace, Source, movement};
 use optc_types::steps::{Arrange, KernelStep, Step};
 
 use super::builder::is_parallel;
@@ -24,7 +24,7 @@ pub(super) fn kernels(program: &mut Program) {
 }
 
 fn movement_of(a: &Arrange) -> Movement {
-    let place = |strides: &[i64]| Place { offset: 0, strides: strides.to_vec() };
+    let place = |strides: &[i64]| PiecePlace { offset: 0, strides: strides.to_vec() };
     let piece = Piece { shape: a.shape.clone(), source: Source::Copy(0, place(&a.src.1)), dst: place(&a.dst.1) };
     let bytes = |bytes: Option<usize>| bytes.unwrap_or_default();
     Movement {

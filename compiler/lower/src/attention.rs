@@ -10,11 +10,11 @@
 use optc_ir::Encoding;
 use optc_ir::ops::nn::Attention;
 use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::Mem;
-use optc_kernels::attention::{self, Matrices};
+use optc_kernel::tile::MemType;
+use optc_kernels::attention::{self, HeadMatrices};
 use optc_kernels::contract::Operand;
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::Info;
+use optc_types::steps::StepInfo;
 
 use super::contract::nr;
 use super::cx::Cx;
@@ -22,7 +22,7 @@ use super::matmul::{Strides, packed, regular, strides, turned};
 use super::moves::plain_copy;
 use super::operands::only_f32;
 use super::weights::Right;
-use super::{Declined, Epilogue, Lowered, Site, View, elementwise, room, strides_in};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, room, strides_in};
 
 /// Extents of an attention.
 struct Sizes {
@@ -40,8 +40,8 @@ impl Sizes {
     }
 }
 
-fn matrices(view: &View, of: &Strides) -> Matrices {
-    Matrices { bytes: view.span_bytes(), head_stride: 4 * of.batch, row_stride: 4 * of.row }
+fn matrices(view: &TensorView, of: &Strides) -> HeadMatrices {
+    HeadMatrices { bytes: view.span_bytes(), head_stride: 4 * of.batch, row_stride: 4 * of.row }
 }
 
 pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
@@ -57,7 +57,7 @@ pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     [&q, &k, &v, &dst].into_iter().try_for_each(only_f32)?;
     let sizes =
         Sizes { batch: q.shape[0], heads: q.shape[1], shared: k.shape[1], queries: q.shape[2], keys: k.shape[2] };
-    if [&q, &k, &v].into_iter().any(View::is_empty) || !dst.is(Encoding::Plain) {
+    if [&q, &k, &v].into_iter().any(TensorView::is_empty) || !dst.is(Encoding::Plain) {
         return Err(Declined::new("it is empty, or the result is not laid out plainly"));
     }
     let loc = &site.loc;
@@ -70,7 +70,7 @@ pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
 }
 
 /// Emits the kernel for `[q, k, v, y]`, with the heads of `q` and `y` grouped.
-fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [View; 4], score: Epilogue, loc: &[String]) -> Lowered {
+fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [TensorView; 4], score: Epilogue, loc: &[String]) -> Lowered {
     let lead = [sizes.batch, sizes.shared];
     let (size, width) = (q.shape[3], v.shape[3]);
     let q = if q.strides[3] == 1 { q } else { plain_copy(cx, &q, loc)? };
@@ -79,7 +79,7 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [View; 4], score: Epilogue
     let nr = nr(cx);
     let keys = packed(cx, Right::View(turned(k)), &lead, nr, loc)?;
     let values = packed(cx, Right::View(v), &lead, nr, loc)?;
-    let mut problem = attention::Attention {
+    let mut problem = attention::AttentionNest {
         heads: sizes.batch * sizes.shared,
         queries: sizes.heads / sizes.shared * sizes.queries,
         keys: sizes.keys,
@@ -95,7 +95,7 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [View; 4], score: Epilogue
     for view in score.operands {
         let (view, of) = regular(cx, view, 2, loc)?;
         problem.operands.push(Operand {
-            mem: Mem::F32,
+            mem: MemType::F32,
             bytes: view.span_bytes(),
             offset: 0,
             batch_stride: 4 * of.batch,
@@ -108,13 +108,19 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [View; 4], score: Epilogue
     let kernel = attention::attention(&problem, cx.target.isa, &cx.target.caches);
     let kernel = kernel.map_err(|e| Declined::new(e.to_string()))?;
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
-    let info = Info { loc: loc.to_vec(), flops: problem.flops(), bytes, ..Info::default() };
+    let info = StepInfo { loc: loc.to_vec(), flops: problem.flops(), bytes, ..StepInfo::default() };
     cx.kernel(kernel, args, None, info);
     Ok(())
 }
 
 /// `[batch, heads, queries, columns]` with the heads that share one of `k` as rows of one matrix.
-fn grouped(cx: &mut Cx, view: View, sizes: &Sizes, columns: usize, loc: &[String]) -> Result<View, Declined> {
+fn grouped(
+    cx: &mut Cx,
+    view: TensorView,
+    sizes: &Sizes,
+    columns: usize,
+    loc: &[String],
+) -> Result<TensorView, Declined> {
     let shape = sizes.matrices(columns);
     if sizes.heads == sizes.shared {
         return Ok(view);
@@ -153,20 +159,20 @@ fn score(cx: &mut Cx, op: &Attention, scale: f32, sizes: &Sizes, site: &Site) ->
 }
 
 /// What a boolean mask adds: nothing, or minus infinity.
-fn bias_of(cx: &mut Cx, mask: &View, loc: &[String]) -> Result<View, Declined> {
+fn bias_of(cx: &mut Cx, mask: &TensorView, loc: &[String]) -> Result<TensorView, Declined> {
     let strides = strides_in(&mask.shape, Encoding::Plain);
-    let bias = View { at: cx.temp(4 * mask.len()), dtype: DType::F32, shape: mask.shape.clone(), strides };
+    let bias = TensorView { at: cx.temp(4 * mask.len()), dtype: DType::F32, shape: mask.shape.clone(), strides };
     let expr = Expr::Operand(0).mask().select(Expr::Const(0.0), Expr::Const(f32::NEG_INFINITY));
     elementwise::elementwise(cx, &expr, std::slice::from_ref(mask), &bias, loc)?;
     Ok(bias)
 }
 
 /// What the positions of queries and keys add.
-fn positions(cx: &mut Cx, op: &Attention, sizes: &Sizes) -> Result<View, Declined> {
+fn positions(cx: &mut Cx, op: &Attention, sizes: &Sizes) -> Result<TensorView, Declined> {
     let shape = vec![sizes.queries, sizes.keys];
     let bias = |i: usize, j: usize| if op.sees(i as i64, j as i64) { 0.0 } else { f32::NEG_INFINITY };
     let _room = room(4 * sizes.queries * sizes.keys)?;
     let all: Vec<f32> = (0..sizes.queries).flat_map(|i| (0..sizes.keys).map(move |j| bias(i, j))).collect();
     let at = cx.add_constant("which keys a query sees", Tensor::from_slice(&shape, &all)?);
-    Ok(View { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape })
+    Ok(TensorView { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape })
 }

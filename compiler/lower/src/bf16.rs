@@ -1,9 +1,9 @@
-//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are staged, where
-//! they are not stored as bfloat16.
+//! Products in bfloat16 (`precision = bf16`): constant weights are packed rounded, activations are rounded as they are
+//! staged, where they are not stored as bfloat16.
 
 use optc_ir::ops::nn::Conv;
 use optc_kernel::expr::Expr;
-use optc_kernels::int8::{Form, Pack, pack};
+use optc_kernels::int8::{Int8Form, Pack, pack};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor, bf16};
 
@@ -11,9 +11,9 @@ use super::cx::Cx;
 use super::elementwise::elementwise;
 use super::moves::plain_copy;
 use super::operands::only_f32;
-use super::product::{Matrices, NarrowConv, PackedRight, add_packed, matrix_product, narrow_conv, narrow_nr};
+use super::product::{MatrixStack, NarrowConv, PackedRight, add_packed, matrix_product, narrow_conv, narrow_nr};
 use super::weights::{MatrixProduct, Right};
-use super::{Declined, Lowered, Site, View};
+use super::{Declined, Lowered, Site, TensorView};
 
 /// The bits of the bfloat16 that is nearest to a weight.
 fn rounded(weight: f32) -> i16 {
@@ -31,7 +31,7 @@ pub(super) fn rounded_floats(t: &Tensor) -> Result<Tensor, Declined> {
 }
 
 /// Refuses factors that a product of this precision does not read.
-pub(super) fn only_factors(view: &View, precision: DType) -> Result<(), Declined> {
+pub(super) fn only_factors(view: &TensorView, precision: DType) -> Result<(), Declined> {
     if precision == DType::BF16 && view.dtype == DType::BF16 { Ok(()) } else { only_f32(view) }
 }
 
@@ -44,18 +44,18 @@ pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
 }
 
 /// A view that is dense, as bfloat16: rounded, where it is `f32`.
-pub(super) fn rounded_copy(cx: &mut Cx, view: View, loc: &[String]) -> Result<View, Declined> {
+pub(super) fn rounded_copy(cx: &mut Cx, view: TensorView, loc: &[String]) -> Result<TensorView, Declined> {
     if view.dtype == DType::BF16 {
         return Ok(view);
     }
     let at = cx.temp(view.len() * DType::BF16.bits() / 8);
-    let copy = View { at, dtype: DType::BF16, ..view.clone() };
+    let copy = TensorView { at, dtype: DType::BF16, ..view.clone() };
     elementwise(cx, &Expr::Operand(0), &[view], &copy, loc)?;
     Ok(copy)
 }
 
 /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
-pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &View, axes: [Axis; 3]) -> Lowered {
+pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &TensorView, axes: [Axis; 3]) -> Lowered {
     let weights = cx.constant(site.operand(1)?).cloned();
     let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
     if axes[0] != Axis::NONE {
@@ -65,7 +65,7 @@ pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &View, axes: [Ax
     let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
     let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
     let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
-    narrow_conv(cx, conv, |i| rounded(w[i]), |p| Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
+    narrow_conv(cx, conv, |i| rounded(w[i]), |p| Int8Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
 }
 
 /// A matrix product with one constant right operand.
@@ -76,12 +76,12 @@ pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     };
     let w = floats(&tensor)?;
     let rank = dst.shape.len();
-    let form = Form::bf16(cx.target.isa, dst.shape[rank - 2], of.k, true);
+    let form = Int8Form::bf16(cx.target.isa, dst.shape[rank - 2], of.k, true);
     let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
     let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
     let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
     let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { plain_copy(cx, &a, loc)? } else { a };
     let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
     let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
-    matrix_product(cx, Matrices { a, right, dst, epilogue, src_zero: 0 }, loc)
+    matrix_product(cx, MatrixStack { a, right, dst, epilogue, src_zero: 0 }, loc)
 }

@@ -7,12 +7,12 @@ use indexmap::IndexSet;
 use optc_ir::TensorType;
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Point, Program};
-use optc_kernels::contract::{Contract, Schedule};
+use optc_kernels::contract::{Contract, ContractSchedule};
 use optc_tensor::{Memory, TensorError, element_count};
 use optc_types::HostText;
-use optc_types::steps::{BufRef, Buffer, Constant, Info, KernelStep, Place, Step};
+use optc_types::steps::{ArenaPlace, BufRef, KernelBuffer, KernelStep, ProgramConstant, Step, StepInfo};
 
-use super::{LowerError, Region, View};
+use super::{LowerError, Region, TensorView};
 
 /// Work below this is done by the caller alone: waking a worker takes some microseconds.
 const PARALLEL_FLOPS: f64 = 400e3;
@@ -21,11 +21,11 @@ const PARALLEL_BYTES: f64 = 128e3;
 
 /// What is made of the nodes so far.
 #[derive(Debug, Default)]
-pub(super) struct Builder {
-    pub buffers: Vec<Buffer>,
+pub(super) struct ProgramBuilder {
+    pub buffers: Vec<KernelBuffer>,
     /// Where the next buffer of the arena begins: each has bytes of its own until the memory is planned.
     pub arena: usize,
-    pub constants: Vec<Constant>,
+    pub constants: Vec<ProgramConstant>,
     /// Buffers of constants, by their recipes and bytes.
     packed: HashMap<(String, usize), Vec<BufRef>>,
     pub steps: Vec<Step>,
@@ -48,7 +48,7 @@ pub(super) struct KernelCall {
     pub args: Vec<BufRef>,
     /// The argument that the last one may overwrite.
     pub in_place: Option<usize>,
-    pub info: Info,
+    pub info: StepInfo,
     /// The choice point that made it.
     pub point: Option<usize>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Held {
     pub a: BufRef,
     pub b: BufRef,
     pub places: Vec<BufRef>,
-    pub schedule: Schedule,
+    pub schedule: ContractSchedule,
     /// Its own kernel.
     pub call: KernelCall,
 }
@@ -84,33 +84,33 @@ pub(super) struct Mark {
     held: Option<Held>,
 }
 
-impl Builder {
+impl ProgramBuilder {
     /// A new buffer.
-    pub fn buffer(&mut self, bytes: usize, place: Place) -> BufRef {
-        self.buffers.push(Buffer { bytes, place });
+    pub fn buffer(&mut self, bytes: usize, place: ArenaPlace) -> BufRef {
+        self.buffers.push(KernelBuffer { bytes, place });
         BufRef { buf: self.buffers.len() - 1, offset: 0 }
     }
 
     /// A new buffer in the arena.
     pub fn temp(&mut self, bytes: usize) -> BufRef {
-        let at = self.buffer(bytes, Place::Arena(self.arena));
+        let at = self.buffer(bytes, ArenaPlace::Arena(self.arena));
         self.arena = self.arena.saturating_add(Program::room(bytes));
         at
     }
 
     /// A buffer with constant bytes: one that is there already, where those are the same and made alike.
-    pub fn constant(&mut self, constant: Constant) -> BufRef {
+    pub fn constant(&mut self, constant: ProgramConstant) -> BufRef {
         let bytes = constant.tensor.bytes().len();
         let key = (constant.recipe.clone(), bytes);
         let same = |at: &BufRef| match self.buffers.get(at.buf).map(|buffer| buffer.place) {
-            Some(Place::Constant(i)) => self.constants.get(i).is_some_and(|known| is_same(known, &constant)),
+            Some(ArenaPlace::Constant(i)) => self.constants.get(i).is_some_and(|known| is_same(known, &constant)),
             _ => false, // a family had made it that declined
         };
         if let Some(at) = self.packed.get(&key).and_then(|places| places.iter().copied().find(same)) {
             return at;
         }
         self.constants.push(constant);
-        let at = self.buffer(bytes, Place::Constant(self.constants.len() - 1));
+        let at = self.buffer(bytes, ArenaPlace::Constant(self.constants.len() - 1));
         self.packed.entry(key).or_default().push(at);
         at
     }
@@ -119,7 +119,7 @@ impl Builder {
     ///
     /// # Errors
     /// It is too large.
-    pub fn dense(&mut self, ty: &TensorType, place: Option<Place>) -> Result<View, LowerError> {
+    pub fn dense(&mut self, ty: &TensorType, place: Option<ArenaPlace>) -> Result<TensorView, LowerError> {
         let shape = ty.static_shape().unwrap_or_default();
         let too_large = || TensorError::TooLarge(shape.clone());
         let bytes = element_count(&shape).and_then(|n| ty.dtype.bytes_for(n)).ok_or_else(too_large)?;
@@ -133,7 +133,7 @@ impl Builder {
             Some(place) => self.buffer(bytes, place),
             None => self.temp(bytes),
         };
-        View::dense(at, ty).ok_or_else(|| LowerError::Graph(format!("{ty} has no strides")))
+        TensorView::dense(at, ty).ok_or_else(|| LowerError::Graph(format!("{ty} has no strides")))
     }
 
     /// A new slot of the run's table.
@@ -199,12 +199,12 @@ impl Builder {
 }
 
 /// Whether work is worth waking other threads.
-pub(super) fn is_parallel(tasks: u64, info: &Info) -> bool {
+pub(super) fn is_parallel(tasks: u64, info: &StepInfo) -> bool {
     tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES)
 }
 
 /// Whether two constants are of the same values in the same form: different ones differ early, as a rule.
-fn is_same(a: &Constant, b: &Constant) -> bool {
-    let types = |c: &Constant| (c.tensor.dtype(), c.tensor.shape().to_vec());
+fn is_same(a: &ProgramConstant, b: &ProgramConstant) -> bool {
+    let types = |c: &ProgramConstant| (c.tensor.dtype(), c.tensor.shape().to_vec());
     a.recipe == b.recipe && types(a) == types(b) && a.tensor.bytes() == b.tensor.bytes()
 }

@@ -1,9 +1,9 @@
 //! What all contractions share: their operands' places, packed constants, and the step that runs one.
 
 use optc_kernel::expr::Expr;
-use optc_kernels::contract::{self as kernels, Contract, PackB, Schedule, pack_b, packed_len};
+use optc_kernels::contract::{self as kernels, Contract, ContractSchedule, PackB, pack_b, packed_len};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product};
 
 use super::builder::Held;
@@ -12,21 +12,21 @@ use super::operands::Placed;
 use super::{Declined, Lowered};
 
 /// A contraction, where its operands are, and what it came from.
-pub(super) struct Call {
+pub(super) struct ContractCall {
     pub contract: Contract,
     pub a: BufRef,
     pub b: BufRef,
     pub dst: BufRef,
     pub operands: Vec<Placed>,
     pub epilogue: Expr,
-    pub schedule: Schedule,
+    pub schedule: ContractSchedule,
     pub loc: Vec<String>,
 }
 
 /// Makes the kernel of a contraction, which is emitted before the next step; `call.contract` has neither operands
 /// nor an epilogue yet.
-pub(super) fn contraction(cx: &mut Cx, call: Call) -> Lowered {
-    let Call { contract: mut c, a, b, dst, operands, epilogue, schedule, loc } = call;
+pub(super) fn contraction(cx: &mut Cx, call: ContractCall) -> Lowered {
+    let ContractCall { contract: mut c, a, b, dst, operands, epilogue, schedule, loc } = call;
     let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
     c.operands = operands.into_iter().map(|p| p.operand).collect();
     c.epilogue = epilogue;
@@ -41,7 +41,7 @@ pub(super) fn contraction(cx: &mut Cx, call: Call) -> Lowered {
     cx.notes.product = Some(Product { batch, inputs: c.a_bytes / 4, ..Product::new(c.m, k, c.n, Numbers::Floats) });
     let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
     let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
-    let info = Info { loc, flops, bytes, schedule: schedule.to_string(), ..Info::default() };
+    let info = StepInfo { loc, flops, bytes, schedule: schedule.to_string(), ..StepInfo::default() };
     let call = cx.call(built.kernel, args, info);
     cx.out.hold(Held { contract: c, a, b, places, schedule, call });
     Ok(())

@@ -4,22 +4,22 @@ use optc_ir::ops::nn::Conv;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::Expr;
 use optc_kernels::contract;
-use optc_kernels::window::{self, Axis, Reduce, Window};
+use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_kernels::winograd::Winograd;
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product};
 
 use super::bf16::{bf16_conv, only_f32_precision, only_factors, rounded_copy, rounded_floats};
-use super::contract::{Call, contraction};
+use super::contract::{ContractCall, contraction};
 use super::cx::Cx;
 use super::matmul::packing;
 use super::moves::{plain_copy, view_in};
 use super::operands::{Placed, axes, epilogue, floats, image, only_f32, permuted};
 use super::separable::{Depthwise, separable};
-use super::sparse::{Block, Geometry, Matrix, block_of, sparse_conv, weigh};
+use super::sparse::{BlockSize, Geometry, Matrix, block_of, sparse_conv, weigh};
 use super::winograd::{Way, filtered, three_by_three, way_of};
-use super::{Declined, Lowered, Site, View, sparse};
+use super::{Declined, Lowered, Site, TensorView, sparse};
 
 pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     if let Some(block) = block_of(cx, site.operand(1)?) {
@@ -49,18 +49,18 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
             DType::BF16 => (rounded_copy(cx, x, &site.loc)?, rounded_filters(weights)?),
             _ => (x, weights),
         };
-        let problem = Window {
+        let problem = WindowNest {
             batch: x.shape[0],
             channels: groups,
             axes,
-            reduce: Reduce::Dot,
+            reduce: WindowReduce::Dot,
             src: image(&x)?,
             src_zero: 0,
             dst: image(&dst)?,
             operands: fused.operands,
             epilogue: fused.expr,
         };
-        if let Filters::Constant(t) = &weights {
+        if let DenseFilters::Constant(t) = &weights {
             let (weights, value) = (t.as_slice().map_err(|e| Declined::new(e.to_string()))?, site.operand(0)?);
             let (window, places, loc) = (&problem, &fused.places[..], &site.loc[..]);
             if separable(cx, &Depthwise { value, src: &x, window, weights, places, dst: dst.at, loc }) {
@@ -70,7 +70,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
         let filters = depthwise_filters(cx, &weights, groups, &site.loc)?;
         return window(cx, &problem, &x, Some(filters), &fused.places, &dst, &site.loc);
     }
-    let problem = contract::Conv {
+    let problem = contract::ConvNest {
         batch: x.shape[0],
         channels: shape[1],
         filters: shape[0] / groups,
@@ -81,16 +81,16 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
         operands: fused.operands,
         epilogue: fused.expr,
     };
-    if let (1, [Axis::NONE, h, x_axis], Filters::Constant(t)) = (groups, axes, &weights) {
+    if let (1, [Axis::NONE, h, x_axis], DenseFilters::Constant(t)) = (groups, axes, &weights) {
         let staged_bytes = sparse::staged_bytes(&x, [h, x_axis]);
         let (m, k) = (shape[0], t.len() / shape[0]);
         let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
         let three_by_three = three_by_three(&problem);
         weigh(cx, w, Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) });
     }
-    let way = if matches!(weights, Filters::Constant(_)) { way_of(cx, &problem) } else { None };
+    let way = if matches!(weights, DenseFilters::Constant(_)) { way_of(cx, &problem) } else { None };
     match (&weights, way) {
-        (Filters::Constant(t), Some((Way(Some(form)), _))) => {
+        (DenseFilters::Constant(t), Some((Way(Some(form)), _))) => {
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             let winograd = Winograd::of(&problem, form).ok_or_else(|| Declined::new("no 3x3 convolution"))?;
             filtered(cx, &winograd, w, x.at, &fused.places, dst.at, &site.loc)?;
@@ -103,34 +103,34 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     Ok(())
 }
 
-fn conv_in_blocks(cx: &mut Cx, op: &Conv, site: &Site, block: Block) -> Lowered {
-    let Filters::Constant(t) = filters(cx, site.operand(1)?)? else {
+fn conv_in_blocks(cx: &mut Cx, op: &Conv, site: &Site, block: BlockSize) -> Lowered {
+    let DenseFilters::Constant(t) = filters(cx, site.operand(1)?)? else {
         return Err(Declined::new("the weights are not constant"));
     };
     let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?.to_vec();
-    let filters = sparse::Filters { matrix: Matrix::Floats(floats), shape: t.shape().to_vec(), block };
+    let filters = sparse::SparseFilters { matrix: Matrix::Floats(floats), shape: t.shape().to_vec(), block };
     let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
     sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 2)
 }
 
-fn filters(cx: &mut Cx, value: Value) -> Result<Filters, Declined> {
+fn filters(cx: &mut Cx, value: Value) -> Result<DenseFilters, Declined> {
     if let Some(tensor) = cx.constant(value).cloned() {
         tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-        return Ok(Filters::Constant(tensor));
+        return Ok(DenseFilters::Constant(tensor));
     }
     let view = cx.view(value)?;
     only_f32(&view)?;
-    Ok(Filters::Computed(view))
+    Ok(DenseFilters::Computed(view))
 }
 
 /// The filters of a depthwise convolution, `[taps…, channels]`.
-fn depthwise_filters(cx: &mut Cx, w: &Filters, channels: usize, loc: &[String]) -> Result<BufRef, Declined> {
+fn depthwise_filters(cx: &mut Cx, w: &DenseFilters, channels: usize, loc: &[String]) -> Result<BufRef, Declined> {
     match w {
-        Filters::Constant(t) => {
+        DenseFilters::Constant(t) => {
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             Ok(cx.add_constant("operand 1, channels last", floats(&window::filters(w, channels))?))
         }
-        Filters::Computed(view) => {
+        DenseFilters::Computed(view) => {
             let rank = view.shape.len();
             let taps_first: Vec<usize> = (2..rank).chain([1, 0]).collect();
             Ok(plain_copy(cx, &permuted(view, &taps_first), loc)?.at)
@@ -139,15 +139,21 @@ fn depthwise_filters(cx: &mut Cx, w: &Filters, channels: usize, loc: &[String]) 
 }
 
 /// The filters of a dense convolution in panels of `nr` columns; computed ones get their channels last before.
-fn packed_filters(cx: &mut Cx, w: &Filters, c: &contract::Conv, nr: usize, loc: &[String]) -> Result<BufRef, Declined> {
+fn packed_filters(
+    cx: &mut Cx,
+    w: &DenseFilters,
+    c: &contract::ConvNest,
+    nr: usize,
+    loc: &[String],
+) -> Result<BufRef, Declined> {
     match w {
-        Filters::Constant(t) => {
+        DenseFilters::Constant(t) => {
             let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
             let threads = cx.threads;
             let recipe = format!("operand 1, {} groups in panels of {nr}", c.groups);
             cx.constant_floats(recipe, c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
         }
-        Filters::Computed(view) => {
+        DenseFilters::Computed(view) => {
             let rank = view.shape.len();
             let channels_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
             let from = plain_copy(cx, &permuted(view, &channels_last), loc)?;
@@ -162,9 +168,9 @@ fn packed_filters(cx: &mut Cx, w: &Filters, c: &contract::Conv, nr: usize, loc: 
 /// Emits the contraction of a convolution.
 pub(super) fn convolution(
     cx: &mut Cx,
-    problem: &contract::Conv,
+    problem: &contract::ConvNest,
     a: BufRef,
-    weights: &Filters,
+    weights: &DenseFilters,
     places: &[BufRef],
     dst: BufRef,
     loc: &[String],
@@ -175,7 +181,7 @@ pub(super) fn convolution(
     let operands = std::mem::take(&mut contract.operands);
     let operands = operands.into_iter().zip(places).map(|(operand, &at)| Placed { operand, at }).collect();
     let epilogue = std::mem::replace(&mut contract.epilogue, Expr::Operand(0));
-    contraction(cx, Call { contract, a, b, dst, operands, epilogue, schedule, loc: loc.to_vec() })?;
+    contraction(cx, ContractCall { contract, a, b, dst, operands, epilogue, schedule, loc: loc.to_vec() })?;
     cx.close(point);
     Ok(())
 }
@@ -183,11 +189,11 @@ pub(super) fn convolution(
 /// Emits the kernel of a window.
 pub(super) fn window(
     cx: &mut Cx,
-    problem: &Window,
-    src: &View,
+    problem: &WindowNest,
+    src: &TensorView,
     weights: Option<BufRef>,
     places: &[BufRef],
-    dst: &View,
+    dst: &TensorView,
     loc: &[String],
 ) -> Lowered {
     let built = window::window(problem, cx.target.isa);
@@ -199,38 +205,38 @@ pub(super) fn window(
     args.extend(places);
     args.push(dst.at);
     let taps: usize = problem.axes.iter().map(|a| a.kernel).product();
-    let each = if problem.reduce == Reduce::Dot { 2.0 } else { 1.0 };
+    let each = if problem.reduce == WindowReduce::Dot { 2.0 } else { 1.0 };
     let flops = each * (dst.len() * taps) as f64;
-    if problem.reduce == Reduce::Dot {
+    if problem.reduce == WindowReduce::Dot {
         let pixels = problem.batch * problem.axes.iter().map(|a| a.out).product::<usize>();
         let (batch, inputs) = (problem.channels, src.len());
         let product = Product::new(pixels, taps, 1, Numbers::Floats);
         cx.notes.product = Some(Product { batch, inputs, depthwise: true, ..product });
     }
     let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
-    cx.kernel(built.kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+    cx.kernel(built.kernel, args, None, StepInfo { loc: loc.to_vec(), flops, bytes, ..StepInfo::default() });
     Ok(())
 }
 
 /// Constant filters rounded to bfloat16.
-fn rounded_filters(w: Filters) -> Result<Filters, Declined> {
+fn rounded_filters(w: DenseFilters) -> Result<DenseFilters, Declined> {
     match w {
-        Filters::Constant(t) => Ok(Filters::Constant(rounded_floats(&t)?)),
-        Filters::Computed(_) => Err(Declined::new("in bfloat16, weights are constant")),
+        DenseFilters::Constant(t) => Ok(DenseFilters::Constant(rounded_floats(&t)?)),
+        DenseFilters::Computed(_) => Err(Declined::new("in bfloat16, weights are constant")),
     }
 }
 
 /// The weights of a convolution as ONNX has them.
-pub(super) enum Filters {
+pub(super) enum DenseFilters {
     Constant(Tensor),
-    Computed(View),
+    Computed(TensorView),
 }
 
-impl Filters {
+impl DenseFilters {
     fn shape(&self) -> &[usize] {
         match self {
-            Filters::Constant(t) => t.shape(),
-            Filters::Computed(view) => &view.shape,
+            DenseFilters::Constant(t) => t.shape(),
+            DenseFilters::Computed(view) => &view.shape,
         }
     }
 }

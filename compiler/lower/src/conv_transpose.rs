@@ -1,8 +1,8 @@
 //! Transposed convolutions, cut by the phases of their strides.
 //!
-//! Result `o = first + stride * q` of an axis sees the taps `k` for which `first + pad - k * dilation` is a multiple of the
-//! stride. The taps of one phase are evenly spaced, so that a phase is a convolution of stride 1 into every `stride`-th element:
-//! nothing is multiplied by inserted zeros, and no element is written twice.
+//! Result `o = first + stride * q` of an axis sees the taps `k` for which `first + pad - k * dilation` is a multiple of
+//! the stride. The taps of one phase are evenly spaced, so that a phase is a convolution of stride 1 into every
+//! `stride`-th element: nothing is multiplied by inserted zeros, and no element is written twice.
 
 use optc_ir::Encoding;
 use optc_ir::ops::nn::ConvTranspose;
@@ -10,14 +10,14 @@ use optc_kernel::expr::Expr;
 use optc_kernel::space;
 use optc_kernels::contract;
 use optc_kernels::elementwise::{Elementwise, elementwise};
-use optc_kernels::window::{self, Axis, Reduce, Window};
-use optc_types::steps::{BufRef, Info};
+use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
+use optc_types::steps::{BufRef, StepInfo};
 
-use super::conv::{Filters, convolution, window};
+use super::conv::{DenseFilters, convolution, window};
 use super::cx::Cx;
 use super::moves::view_in;
-use super::operands::{Fused, epilogue, floats, image, only_f32};
-use super::{Declined, Lowered, Site, View};
+use super::operands::{ImageEpilogue, epilogue, floats, image, only_f32};
+use super::{Declined, Lowered, Site, TensorView};
 
 /// The elements `first`, `first + stride`, … of one axis of the result.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +58,8 @@ fn phases(size: usize, out: usize, kernel: usize, stride: usize, dilation: usize
 
 /// What all phases share.
 struct Transposed<'a> {
-    x: View,
-    dst: View,
+    x: TensorView,
+    dst: TensorView,
     /// `[channels, filters of a group, taps…]`.
     weights: &'a [f32],
     /// Taps of planes, rows and columns.
@@ -68,7 +68,7 @@ struct Transposed<'a> {
     channels: usize,
     filters: usize,
     groups: usize,
-    fused: Fused,
+    fused: ImageEpilogue,
     loc: &'a [String],
 }
 
@@ -118,7 +118,7 @@ pub(super) fn conv_transpose(cx: &mut Cx, op: &ConvTranspose, site: &Site) -> Lo
 
 /// Emits the kernel of one phase of each axis.
 fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
-    let place = |view: &window::View| every(view, phases.map(|p| p.first), t.strides);
+    let place = |view: &window::ImageView| every(view, phases.map(|p| p.first), t.strides);
     let (dst, operands) = (place(&image(&t.dst)?), t.fused.operands.iter().map(place).collect::<Vec<_>>());
     let axes = phases.map(|p| p.axis);
     if axes.iter().any(|a| a.kernel == 0) {
@@ -128,8 +128,17 @@ fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
     let weights = t.weights_of(phases);
     let (batch, epilogue) = (t.x.shape[0], t.fused.expr.clone());
     if t.groups > 1 && t.filters == 1 && t.channels == 1 {
-        let problem =
-            Window { batch, channels: t.groups, axes, reduce: Reduce::Dot, src, src_zero: 0, dst, operands, epilogue };
+        let problem = WindowNest {
+            batch,
+            channels: t.groups,
+            axes,
+            reduce: WindowReduce::Dot,
+            src,
+            src_zero: 0,
+            dst,
+            operands,
+            epilogue,
+        };
         let filters = cx.add_constant(
             "operand 1, the taps of a phase, channels last",
             floats(&window::filters(&weights, t.groups))?,
@@ -138,22 +147,32 @@ fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
         return Ok(());
     }
     let (channels, filters, groups) = (t.channels, t.filters, t.groups);
-    let problem = contract::Conv { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-    let weights = Filters::Constant(floats(&weights)?);
+    let problem = contract::ConvNest { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
+    let weights = DenseFilters::Constant(floats(&weights)?);
     convolution(cx, &problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
 }
 
 /// Emits the kernel of elements that no tap reaches: their sum is zero.
-fn no_taps(cx: &mut Cx, t: &Transposed, axes: [Axis; 3], dst: window::View, operands: Vec<window::View>) -> Lowered {
-    let view =
-        |v: &window::View| space::View { mem: v.mem, bytes: v.bytes, offset: v.offset, strides: v.strides.to_vec() };
+fn no_taps(
+    cx: &mut Cx,
+    t: &Transposed,
+    axes: [Axis; 3],
+    dst: window::ImageView,
+    operands: Vec<window::ImageView>,
+) -> Lowered {
+    let view = |v: &window::ImageView| space::ByteView {
+        mem: v.mem,
+        bytes: v.bytes,
+        offset: v.offset,
+        strides: v.strides.to_vec(),
+    };
     let zero = |i: usize| i.checked_sub(1).map_or(Expr::Const(0.0), Expr::Operand);
     let shape = vec![t.x.shape[0], axes[0].out, axes[1].out, axes[2].out, t.filters * t.groups];
     let bytes = 4.0 * shape.iter().product::<usize>() as f64;
     let results = vec![(view(&dst), t.fused.expr.with_operands(&zero))];
     let problem = Elementwise { shape, operands: operands.iter().map(view).collect(), results };
     let args: Vec<BufRef> = t.fused.places.iter().copied().chain([t.dst.at]).collect();
-    let info = Info { loc: t.loc.to_vec(), bytes, ..Info::default() };
+    let info = StepInfo { loc: t.loc.to_vec(), bytes, ..StepInfo::default() };
     cx.kernel(elementwise(&problem, cx.target.isa), args, None, info);
     Ok(())
 }
@@ -181,7 +200,7 @@ impl Transposed<'_> {
 }
 
 /// Every `strides`-th element of each spatial axis, from `first` on.
-fn every(view: &window::View, first: [usize; 3], strides: [usize; 3]) -> window::View {
+fn every(view: &window::ImageView, first: [usize; 3], strides: [usize; 3]) -> window::ImageView {
     let mut some = *view;
     for d in 0..3 {
         some.offset += first[d] as i64 * view.strides[1 + d];

@@ -7,15 +7,15 @@ use optc_ir::{Encoding, Graph, TensorType, Value};
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Choice, Filtered, Point};
 use optc_kernel::target::Target;
-use optc_kernels::contract::{Contract, Schedule};
+use optc_kernels::contract::{Contract, ContractSchedule};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Constant, Info, Step};
+use optc_types::steps::{BufRef, ProgramConstant, Step, StepInfo};
 use optc_types::{Machine, Product};
 
-use super::builder::{Builder, KernelCall, Mark};
+use super::builder::{KernelCall, Mark, ProgramBuilder};
 use super::places::{Loc, Places, buffered, stored};
 use super::tune::{Open, Tuning};
-use super::{Declined, View};
+use super::{Declined, TensorView};
 
 /// The context of one node.
 pub(super) struct Cx<'a> {
@@ -27,7 +27,7 @@ pub(super) struct Cx<'a> {
     pub tuning: &'a Tuning,
     pub machine: &'a dyn Machine,
     pub places: &'a mut Places,
-    pub out: &'a mut Builder,
+    pub out: &'a mut ProgramBuilder,
     /// The first ONNX node that it came from: what constants are of.
     pub of: &'a str,
     pub notes: Notes,
@@ -78,7 +78,7 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// Its shape is not static, or its dtype does not fill bytes.
-    pub fn view(&mut self, value: Value) -> Result<View, Declined> {
+    pub fn view(&mut self, value: Value) -> Result<TensorView, Declined> {
         let loc = self.places.get(value);
         if let (Some(view), false) = (self.places.copy(value, Encoding::Plain), matches!(loc, Some(Loc::View(_)))) {
             return Ok(view.clone());
@@ -89,7 +89,7 @@ impl Cx<'_> {
                 let ty = TensorType::fixed(t.dtype(), t.shape());
                 buffered(&ty.clone().into()).ok_or_else(|| Declined::new(format!("{} operand", t.dtype())))?;
                 let at = self.add_constant(AS_IT_IS, t);
-                let view = View::dense(at, &ty).ok_or_else(|| Declined::new("the constant has no layout"))?;
+                let view = TensorView::dense(at, &ty).ok_or_else(|| Declined::new("the constant has no layout"))?;
                 self.places.set_copy(value, Encoding::Plain, view.clone());
                 Ok(view)
             }
@@ -110,13 +110,13 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// It is too large.
-    pub fn dense(&mut self, ty: &TensorType) -> Result<View, Declined> {
+    pub fn dense(&mut self, ty: &TensorType) -> Result<TensorView, Declined> {
         self.out.dense(ty, None).map_err(|e| Declined::new(e.to_string()))
     }
 
     /// A buffer with constant bytes of the node at hand, and how they are made: which operand, in which form.
     pub fn add_constant(&mut self, recipe: impl Into<String>, tensor: Tensor) -> BufRef {
-        self.out.constant(Constant { of: self.of.to_owned(), recipe: recipe.into(), tensor })
+        self.out.constant(ProgramConstant { of: self.of.to_owned(), recipe: recipe.into(), tensor })
     }
 
     /// A buffer with `len` constant floats, which `fill` writes over zeros.
@@ -144,7 +144,7 @@ impl Cx<'_> {
     ///
     /// # Panics
     /// A place has fewer bytes than the kernel declares: a bug of the family.
-    pub fn kernel(&mut self, kernel: Kernel, args: Vec<BufRef>, in_place: Option<usize>, info: Info) {
+    pub fn kernel(&mut self, kernel: Kernel, args: Vec<BufRef>, in_place: Option<usize>, info: StepInfo) {
         let call = self.call(kernel, args, info);
         self.out.emit(KernelCall { in_place, ..call });
     }
@@ -153,14 +153,14 @@ impl Cx<'_> {
     ///
     /// # Panics
     /// As [`Cx::kernel`].
-    pub fn call(&mut self, kernel: Kernel, args: Vec<BufRef>, info: Info) -> KernelCall {
+    pub fn call(&mut self, kernel: Kernel, args: Vec<BufRef>, info: StepInfo) -> KernelCall {
         assert_eq!(kernel.bufs.len(), args.len(), "`{}`: one place for each buffer", kernel.name);
         for (declared, at) in kernel.bufs.iter().zip(&args) {
             let have = self.out.buffers[at.buf].bytes;
             let fits = at.offset.checked_add(declared.bytes).is_some_and(|end| end <= have);
             assert!(fits, "`{}`: buffer `{}` does not fit its place", kernel.name, declared.name);
         }
-        let info = Info { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
+        let info = StepInfo { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
         self.notes.names.push(info.name.clone());
         KernelCall { kernel, args, in_place: None, info, point: self.out.point }
     }
@@ -182,8 +182,8 @@ impl Cx<'_> {
     }
 
     /// How a contraction is cut.
-    pub fn schedule(&mut self, c: &Contract) -> (Schedule, Open) {
-        let options = Schedule::options(c, self.target.isa, &self.target.caches);
+    pub fn schedule(&mut self, c: &Contract) -> (ContractSchedule, Open) {
+        let options = ContractSchedule::options(c, self.target.isa, &self.target.caches);
         self.pick(c.key(), options)
     }
 

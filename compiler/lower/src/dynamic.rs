@@ -3,21 +3,22 @@
 use optc_ir::Encoding;
 use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
 use optc_kernel::expr::Expr;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 use optc_kernels::dynamic::range_kernel;
-use optc_kernels::int8::{Form, Pack, pack};
+use optc_kernels::int8::{Int8Form, Pack, pack};
 use optc_kernels::recurrent;
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 
 use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
 use super::operands::{floats, only_f32};
-use super::product::{EXACT, Matrices, PackedRight, add_packed, matrix_product, narrow_nr};
-use super::recurrent::{Attrs, Layer, layer, recurrent, weights};
-use super::{Declined, Epilogue, Lowered, Site, View, elementwise, quantize, strides_in};
+use super::product::{EXACT, MatrixStack, PackedRight, add_packed, matrix_product, narrow_nr};
+use super::recurrent::{Attrs, RecurrentLayer, layer, recurrent, weights};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, quantize, strides_in};
 
-/// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a direction.
+/// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a
+/// direction.
 struct Weights {
     values: Vec<i16>,
     scales: Vec<f32>,
@@ -49,27 +50,27 @@ pub(super) fn dynamic_quantize(cx: &mut Cx, _: &DynamicQuantize, site: &Site) ->
 }
 
 /// Emits the kernels that quantize `x` to `y` with a scale and a zero point that they find.
-fn quantized(cx: &mut Cx, x: View, y: &View, [scale, zero]: [&View; 2], loc: &[String]) -> Lowered {
+fn quantized(cx: &mut Cx, x: TensorView, y: &TensorView, [scale, zero]: [&TensorView; 2], loc: &[String]) -> Lowered {
     only_f32(&x)?;
     if x.is_empty() {
         return Err(Declined::new("an empty value has no range"));
     }
     let dense = x.is(Encoding::Plain) || x.is(Encoding::Nhwc);
     let x = if dense { x } else { plain_copy(cx, &x, loc)? };
-    let info = Info { loc: loc.to_vec(), bytes: 4.0 * x.len() as f64, ..Info::default() };
+    let info = StepInfo { loc: loc.to_vec(), bytes: 4.0 * x.len() as f64, ..StepInfo::default() };
     let kernel = range_kernel(x.len(), cx.target.isa);
     cx.kernel(kernel, vec![x.at, scale.at, zero.at], None, info);
-    let wide = |v: &View| v.broadcast(&y.shape).ok_or_else(|| Declined::new("a scale is one value"));
+    let wide = |v: &TensorView| v.broadcast(&y.shape).ok_or_else(|| Declined::new("a scale is one value"));
     let operands = [x, wide(scale)?, wide(zero)?];
     let expr = quantize::quantized([0, 1, 2].map(Expr::Operand), DType::U8)?;
     elementwise::elementwise(cx, &expr, &operands, y, loc)
 }
 
 /// A buffer for a value of the op at hand.
-fn temp_view(cx: &mut Cx, dtype: DType, shape: &[usize]) -> View {
+fn temp_view(cx: &mut Cx, dtype: DType, shape: &[usize]) -> TensorView {
     let bytes = shape.iter().product::<usize>() * dtype.bits() / 8;
     let strides = strides_in(shape, Encoding::Plain);
-    View { at: cx.temp(bytes), dtype, shape: shape.to_vec(), strides }
+    TensorView { at: cx.temp(bytes), dtype, shape: shape.to_vec(), strides }
 }
 
 pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowered {
@@ -95,7 +96,7 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     let turned = (0..r.directions * r.columns).flat_map(|n| (0..h).map(move |k| (k, n)));
     let turned: Vec<f32> = turned.map(|(k, n)| f32::from(r.at(k, n))).collect();
     let input = dynamic_products(cx, site, &w, h)?;
-    recurrent(cx, site, Layer { problem, merged: vec![true; 4], constants }, Some(6), &turned, input)
+    recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6), &turned, input)
 }
 
 /// Constant weights in operand `slot`, with scales and zero points in two others.
@@ -136,8 +137,8 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
     let (a, scale, zero) =
         (temp_view(cx, DType::U8, &x.shape), temp_view(cx, DType::F32, &[]), temp_view(cx, DType::U8, &[]));
     quantized(cx, x, &a, [&scale, &zero], loc)?;
-    let form = Form::choose(cx.target.isa, m, &w.values);
-    let packing = Pack { form, rows: 1, taps: 1, k, n, zero: form.staged_zero(Mem::U8, 0) };
+    let form = Int8Form::choose(cx.target.isa, m, &w.values);
+    let packing = Pack { form, rows: 1, taps: 1, k, n, zero: form.staged_zero(MemType::U8, 0) };
     let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| w.at(k, n));
     let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
     let dst = temp_view(cx, DType::F32, &[m, n]);
@@ -155,15 +156,15 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
     }
     let wide = operands.iter().map(|v| v.broadcast(&dst.shape)).collect::<Option<Vec<_>>>();
     let operands = wide.ok_or_else(|| Declined::new("an operand does not broadcast"))?;
-    let a = View { shape: vec![m, k], strides: strides_in(&[m, k], Encoding::Plain), ..a };
+    let a = TensorView { shape: vec![m, k], strides: strides_in(&[m, k], Encoding::Plain), ..a };
     let at = dst.at;
-    matrix_product(cx, Matrices { a, right, dst, epilogue: Epilogue { expr, operands }, src_zero: 0 }, loc)?;
+    matrix_product(cx, MatrixStack { a, right, dst, epilogue: Epilogue { expr, operands }, src_zero: 0 }, loc)?;
     Ok(at)
 }
 
 /// A constant row of `n` values.
-fn row(cx: &mut Cx, values: Result<Tensor, optc_tensor::TensorError>, n: usize) -> Result<View, Declined> {
+fn row(cx: &mut Cx, values: Result<Tensor, optc_tensor::TensorError>, n: usize) -> Result<TensorView, Declined> {
     let values = values.map_err(|e| Declined::new(e.to_string()))?;
     let dtype = values.dtype();
-    Ok(View { at: cx.add_constant("a row of values", values), dtype, shape: vec![n], strides: vec![1] })
+    Ok(TensorView { at: cx.add_constant("a row of values", values), dtype, shape: vec![n], strides: vec![1] })
 }

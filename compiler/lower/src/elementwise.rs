@@ -9,23 +9,23 @@ use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Binary, Cmp};
 use optc_kernels::elementwise::{self as kernels, Elementwise};
 use optc_tensor::DType;
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 
 use super::arg::Arg;
 use super::cx::Cx;
 use super::operands::kernel_view;
-use super::{Declined, Lowered, Site, View, quantize};
+use super::{Declined, Lowered, Site, TensorView, quantize};
 
 /// The views of an operand: one, or for an `i64` those of its lower and its upper halves.
-pub(super) fn halves(view: View) -> Vec<View> {
+pub(super) fn halves(view: TensorView) -> Vec<TensorView> {
     if view.dtype != DType::I64 {
         return vec![view];
     }
     let strides = view.strides.iter().map(|s| 2 * s).collect();
-    let low = View { dtype: DType::I32, strides, ..view };
+    let low = TensorView { dtype: DType::I32, strides, ..view };
     // Where there is no element, there is no byte of an upper half either.
     let above = if low.is_empty() { 0 } else { 4 };
-    let high = View { at: BufRef { offset: low.at.offset + above, ..low.at }, ..low.clone() };
+    let high = TensorView { at: BufRef { offset: low.at.offset + above, ..low.at }, ..low.clone() };
     vec![low, high]
 }
 
@@ -274,7 +274,7 @@ pub(super) fn batch_norm(cx: &mut Cx, op: &BatchNorm, site: &Site) -> Lowered {
             ([n], Some(channels)) if n == channels => strides[1] = vector.strides[0],
             _ => return Err(Declined::new("the statistics are not one for each channel")),
         }
-        views.push(View { strides, shape: result.shape.clone(), ..vector });
+        views.push(TensorView { strides, shape: result.shape.clone(), ..vector });
     }
     if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
         return Err(Declined::new("kernels normalise f32 only"));
@@ -288,7 +288,13 @@ pub(super) fn batch_norm(cx: &mut Cx, op: &BatchNorm, site: &Site) -> Lowered {
 }
 
 /// `dst = expr(operands)`, element by element; the operands have the shape of the result.
-pub(super) fn elementwise(cx: &mut Cx, expr: &Expr, operands: &[View], dst: &View, loc: &[String]) -> Lowered {
+pub(super) fn elementwise(
+    cx: &mut Cx,
+    expr: &Expr,
+    operands: &[TensorView],
+    dst: &TensorView,
+    loc: &[String],
+) -> Lowered {
     let views = operands.iter().map(kernel_view).collect::<Result<Vec<_>, _>>()?;
     let results = vec![(kernel_view(dst)?, expr.clone())];
     let problem = Elementwise { shape: dst.shape.clone(), operands: views, results };
@@ -303,6 +309,6 @@ pub(super) fn elementwise(cx: &mut Cx, expr: &Expr, operands: &[View], dst: &Vie
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     // A vector of four is an instruction or two.
     let flops = (dst.len() * expr.cost().max(1)) as f64;
-    cx.kernel(kernel, args, in_place, Info { loc: loc.to_vec(), flops, bytes, ..Info::default() });
+    cx.kernel(kernel, args, in_place, StepInfo { loc: loc.to_vec(), flops, bytes, ..StepInfo::default() });
     Ok(())
 }

@@ -2,19 +2,20 @@
 
 use optc_ir::{Encoding, Value};
 use optc_kernel::program::Program;
-use optc_types::steps::{Flow, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{ArenaPlace, Flow, PlainTensor, Port, Slot, Step};
 
-use super::builder::Builder;
+use super::builder::ProgramBuilder;
 use super::moves::view_in;
 use super::places::{Loc, stored};
-use super::{Declined, LowerError, Lowering, View, arrange};
+use super::{Declined, LowerError, Lowering, TensorView, arrange};
 
 impl Lowering {
     /// Plans the memory.
     pub(super) fn finish(mut self) -> Result<Program, LowerError> {
         let outputs = self.outputs()?;
         self.out.emit_held();
-        let Builder { buffers, arena: arena_bytes, constants, steps, kernels, hosts, values, points, .. } = self.out;
+        let ProgramBuilder { buffers, arena: arena_bytes, constants, steps, kernels, hosts, values, points, .. } =
+            self.out;
         let mut program = Program {
             target: self.target,
             flow: Flow { inputs: self.inputs, outputs, buffers, constants, arena_bytes, values, steps },
@@ -49,17 +50,17 @@ impl Lowering {
     }
 
     /// Lets a value be output `i`: its own buffer where nothing else lies there, else a copy.
-    fn output(&mut self, i: usize, value: Value, view: &View) -> Result<Stored, LowerError> {
+    fn output(&mut self, i: usize, value: Value, view: &TensorView) -> Result<PlainTensor, LowerError> {
         let buffer = &mut self.out.buffers[view.at.buf];
-        let movable = matches!(buffer.place, Place::Arena(_));
+        let movable = matches!(buffer.place, ArenaPlace::Arena(_));
         if movable && view.at.offset == 0 && buffer.bytes == view.span_bytes() && view.is(Encoding::Plain) {
-            buffer.place = Place::Output(i);
+            buffer.place = ArenaPlace::Output(i);
             return Ok(stored(view));
         }
         let plain =
             view_in(&mut self.cx(""), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
-        let dst = self.out.buffer(plain.span_bytes(), Place::Output(i));
+        let dst = self.out.buffer(plain.span_bytes(), ArenaPlace::Output(i));
         self.out.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
-        Ok(Stored { at: dst, dtype: plain.dtype, shape: plain.shape })
+        Ok(PlainTensor { at: dst, dtype: plain.dtype, shape: plain.shape })
     }
 }

@@ -8,11 +8,11 @@ use optc_kernels::fold::{
     Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, place_of_extreme, root_mean_square, softmax,
 };
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 
 use super::cx::Cx;
 use super::operands::kernel_view;
-use super::{Declined, Lowered, Site, View};
+use super::{Declined, Lowered, Site, TensorView};
 
 /// Lowers an op of this family.
 pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
@@ -43,10 +43,10 @@ fn axis(axis: i64, rank: usize) -> Result<usize, Declined> {
 struct Problem {
     reduced: Vec<bool>,
     /// `x`, then the op's other operands.
-    operands: Vec<View>,
+    operands: Vec<TensorView>,
     /// The operands of the epilogue.
-    epilogue: Vec<View>,
-    result: View,
+    epilogue: Vec<TensorView>,
+    result: TensorView,
     every: bool,
 }
 
@@ -59,7 +59,7 @@ impl Problem {
         then: impl FnOnce(Expr) -> Expr,
     ) -> Lowered {
         let own = self.operands.len();
-        let operands: Vec<View> = self.operands.into_iter().chain(self.epilogue).collect();
+        let operands: Vec<TensorView> = self.operands.into_iter().chain(self.epilogue).collect();
         let first = operands.len();
         let (folds, value) = of(first);
         let value = then(value);
@@ -89,12 +89,12 @@ impl Problem {
         args.push(self.result.at);
         let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
         let flops = (operands[0].len() * cost) as f64;
-        cx.kernel(kernel, args, in_place, Info { loc: site.loc.clone(), flops, bytes, ..Info::default() });
+        cx.kernel(kernel, args, in_place, StepInfo { loc: site.loc.clone(), flops, bytes, ..StepInfo::default() });
         Ok(())
     }
 }
 
-fn reduce(cx: &mut Cx, op: &math::Reduce, site: &Site, x: View) -> Lowered {
+fn reduce(cx: &mut Cx, op: &math::Reduce, site: &Site, x: TensorView) -> Lowered {
     let kind = Reduction::by_name(&op.kind);
     let kind = kind.ok_or_else(|| Declined::new(format!("kernels do not reduce by `{}`", op.kind)))?;
     // In the operand an empty list means no axes, in the attribute all of them.
@@ -110,7 +110,7 @@ fn over_axes(
     axes: &[i64],
     keep_dims: bool,
     site: &Site,
-    x: View,
+    x: TensorView,
     of: impl FnOnce(usize, usize) -> (Vec<Fold>, Expr),
 ) -> Lowered {
     let rank = x.shape.len();
@@ -119,14 +119,14 @@ fn over_axes(
         reduced[axis(a, rank)?] = true;
     }
     // The result and what is read beside it have a dim for each kept one, or for all.
-    let spread = |view: &View| {
+    let spread = |view: &TensorView| {
         let mut own = view.strides.iter().copied();
         let mut strides = Vec::with_capacity(rank);
         for &gone in &reduced {
             let stride = if gone && !keep_dims { 0 } else { own.next().unwrap_or(0) };
             strides.push(if gone { 0 } else { stride });
         }
-        View { strides, shape: x.shape.clone(), ..view.clone() }
+        TensorView { strides, shape: x.shape.clone(), ..view.clone() }
     };
     let n = (0..rank).filter(|&d| reduced[d]).map(|d| x.shape[d]).product();
     let epilogue = site.epilogue.operands.iter().map(spread).collect();
@@ -136,7 +136,14 @@ fn over_axes(
 }
 
 /// The sum of integers of a view without their zero point; exact where the caller has shown that `f32` holds it.
-pub(super) fn integer_sum(cx: &mut Cx, axes: &[i64], keep_dims: bool, site: &Site, x: View, zero: i32) -> Lowered {
+pub(super) fn integer_sum(
+    cx: &mut Cx,
+    axes: &[i64],
+    keep_dims: bool,
+    site: &Site,
+    x: TensorView,
+    zero: i32,
+) -> Lowered {
     let element = Expr::Operand(0).to_float();
     let element = if zero == 0 { element } else { element.minus(Expr::Const(zero as f32)) };
     over_axes(cx, axes, keep_dims, site, x, |_, first| {
@@ -164,7 +171,7 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
     let at = cx.add_constant("places along an axis", Tensor::from_slice(&[n], &places)?);
     let mut strides = vec![0; x.shape.len()];
     strides[along] = 1;
-    let places = View { at, strides, ..x.clone() };
+    let places = TensorView { at, strides, ..x.clone() };
     let problem = Folding {
         shape: x.shape.clone(),
         reduced: (0..x.shape.len()).map(|d| d == along).collect(),
@@ -177,19 +184,19 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
     let kernel = folding(&problem, cx.target.isa);
     let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
-    let info = Info { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..Info::default() };
+    let info = StepInfo { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..StepInfo::default() };
     cx.kernel(kernel, vec![x.at, at, result.at], None, info);
     Ok(())
 }
 
 /// An op over the lines along one axis.
-fn lines(cx: &mut Cx, along: i64, site: &Site, x: View, of: fn(usize) -> (Vec<Fold>, Expr)) -> Lowered {
+fn lines(cx: &mut Cx, along: i64, site: &Site, x: TensorView, of: fn(usize) -> (Vec<Fold>, Expr)) -> Lowered {
     let mut reduced = vec![false; x.shape.len()];
     reduced[axis(along, x.shape.len())?] = true;
     every(site, vec![x], reduced)?.emit(cx, site, of, |value| value)
 }
 
-fn every(site: &Site, operands: Vec<View>, reduced: Vec<bool>) -> Result<Problem, Declined> {
+fn every(site: &Site, operands: Vec<TensorView>, reduced: Vec<bool>) -> Result<Problem, Declined> {
     let result = site.result()?.clone();
     Ok(Problem { reduced, operands, epilogue: site.epilogue.operands.clone(), result, every: true })
 }
@@ -203,7 +210,7 @@ fn lp_norm<const P: usize>(first: usize) -> (Vec<Fold>, Expr) {
 }
 
 /// The axes from `from` on, and the operands of scale and bias broadcast to `x`.
-fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: View) -> Result<(Problem, usize), Declined> {
+fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: TensorView) -> Result<(Problem, usize), Declined> {
     let from = axis(from, x.shape.len())?;
     let reduced = (0..x.shape.len()).map(|d| d >= from).collect();
     let n = x.shape[from..].iter().product();
@@ -218,11 +225,11 @@ fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: View) -> Result<(Prob
 }
 
 /// A scale or a bias, which kernels read as `f32`.
-fn real(view: View) -> Result<View, Declined> {
+fn real(view: TensorView) -> Result<TensorView, Declined> {
     if view.dtype == DType::F32 { Ok(view) } else { Err(Declined::new(format!("scale or bias is {}", view.dtype))) }
 }
 
-fn layer_norm(cx: &mut Cx, op: &nn::LayerNorm, site: &Site, x: View) -> Lowered {
+fn layer_norm(cx: &mut Cx, op: &nn::LayerNorm, site: &Site, x: TensorView) -> Lowered {
     let (problem, n) = normalised_axes(cx, op.axis, site, x)?;
     let biased = site.optional(2).is_some();
     let affine = |value: Expr| {
@@ -232,24 +239,24 @@ fn layer_norm(cx: &mut Cx, op: &nn::LayerNorm, site: &Site, x: View) -> Lowered 
     problem.emit(cx, site, |first| normalised(n, op.epsilon.0, first), affine)
 }
 
-fn rms_norm(cx: &mut Cx, op: &nn::RmsNorm, site: &Site, x: View) -> Lowered {
+fn rms_norm(cx: &mut Cx, op: &nn::RmsNorm, site: &Site, x: TensorView) -> Lowered {
     let (problem, n) = normalised_axes(cx, op.axis, site, x)?;
     problem.emit(cx, site, |first| root_mean_square(n, op.epsilon.0, first), |value| value.times(Expr::Operand(1)))
 }
 
 /// The channels of a group and what is behind them are normalised together: axis 1 is cut in two.
-fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: View) -> Lowered {
+fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: TensorView) -> Lowered {
     let channels = x.shape.get(1).copied().unwrap_or(0);
     let groups = if op.groups == 0 { channels } else { usize::try_from(op.groups).unwrap_or(0) };
     if groups == 0 || !channels.is_multiple_of(groups) {
         return Err(Declined::new("the groups do not divide the channels"));
     }
     let size = channels / groups;
-    let cut = |view: &View| {
+    let cut = |view: &TensorView| {
         let (mut shape, mut strides) = (view.shape.clone(), view.strides.clone());
         shape.splice(1..2, [groups, size]);
         strides.splice(1..2, [view.strides[1] * size as i64, view.strides[1]]);
-        View { shape, strides, ..view.clone() }
+        TensorView { shape, strides, ..view.clone() }
     };
     let mut problem = every(site, vec![cut(&x)], Vec::new())?;
     problem.reduced = (0..problem.operands[0].shape.len()).map(|d| d >= 2).collect();
@@ -260,7 +267,7 @@ fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: View) -> Lowered 
         };
         let mut strides = vec![0; x.shape.len()];
         strides[1] = stride;
-        problem.operands.push(cut(&View { strides, shape: x.shape.clone(), ..vector }));
+        problem.operands.push(cut(&TensorView { strides, shape: x.shape.clone(), ..vector }));
     }
     problem.result = cut(&problem.result);
     problem.epilogue = problem.epilogue.iter().map(cut).collect();

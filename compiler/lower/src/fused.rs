@@ -9,7 +9,7 @@ use optc_tensor::DType;
 use super::arg::Arg;
 use super::cx::Cx;
 use super::families::op;
-use super::{Declined, Epilogue, Lowered, Site, View, elementwise};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise};
 
 /// Beyond this many leaves and operators fusion does not pay: the values do not stay in registers.
 const MAX_EXPR: usize = 200;
@@ -25,7 +25,7 @@ pub(super) struct Fusion {
 /// Lowers a fused region into one kernel (or the kernels of its anchor, the last of which applies the epilogue).
 pub(super) fn fused(cx: &mut Cx, region: &Graph, site: Site) -> Lowered {
     let fusion = analyse(region)?;
-    let mut views: Vec<View> = Vec::new();
+    let mut views: Vec<TensorView> = Vec::new();
     let result = site.result()?.clone();
     let mut params = fusion.operands.clone();
     params.dedup();

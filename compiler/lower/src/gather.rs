@@ -1,12 +1,12 @@
-//! Gathers: at constant even indices they are views, at other constant ones movements; at computed ones kernels that load
-//! each index. Those are checked before the kernel runs, so that one out of range is an error.
+//! Gathers: at constant even indices they are views, at other constant ones movements; at computed ones kernels that
+//! load each index. Those are checked before the kernel runs, so that one out of range is an error.
 
 use optc_ir::ops::tensor::Gather;
 use optc_ir::{Encoding, Op};
 use optc_kernel::nest::IndexMem;
 use optc_kernels::gather::{self as kernels, gather};
 use optc_tensor::DType;
-use optc_types::steps::{Info, Step};
+use optc_types::steps::{Step, StepInfo};
 
 use super::cx::Cx;
 use super::moves::view_in;
@@ -35,13 +35,13 @@ pub(super) fn op(cx: &mut Cx, op: &Gather, site: &Site) -> Lowered {
     }
     let outer = x.shape[..axis].iter().product();
     let row = x.shape[axis + 1..].iter().product::<usize>() * x.width();
-    let problem = kernels::Gather { outer, extent: x.shape[axis], count: indices.len(), row, index };
+    let problem = kernels::GatherNest { outer, extent: x.shape[axis], count: indices.len(), row, index };
     if problem.outer * problem.count * row != dst.span_bytes() {
         return Err(Declined::new("the result has another shape than its operands say"));
     }
     cx.out.step(Step::Check { indices: stored(&indices), extent: x.shape[axis], loc: site.loc.join(", ") });
     let kernel = gather(&problem, cx.target.isa);
-    let info = Info { loc: site.loc.clone(), bytes: 2.0 * dst.span_bytes() as f64, ..Info::default() };
+    let info = StepInfo { loc: site.loc.clone(), bytes: 2.0 * dst.span_bytes() as f64, ..StepInfo::default() };
     cx.kernel(kernel, vec![x.at, indices.at, dst.at], None, info);
     Ok(())
 }

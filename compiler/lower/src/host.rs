@@ -1,7 +1,7 @@
 //! Steps on the host: ops that no kernel takes are evaluated by the interpreter.
 
 use optc_ir::{Encoding, Graph, HostCall, Node, NodeId, Op, Value};
-use optc_types::steps::{HostStep, Info, Slot, Step};
+use optc_types::steps::{HostStep, Slot, Step, StepInfo};
 
 use super::moves::view_in;
 use super::places::{Loc, buffered, stored};
@@ -33,7 +33,7 @@ impl Lowering {
             self.places.set(Value { node: id, result: i as u32 }, loc);
             results.push(Some(slot));
         }
-        let info = Info { name: node.op.name().to_owned(), loc: node.loc.clone(), ..Info::default() };
+        let info = StepInfo { name: node.op.name().to_owned(), loc: node.loc.clone(), ..StepInfo::default() };
         let host = self.out.hosts.len();
         self.out.hosts.push(HostCall::print(&self.graph, id));
         let fixed = |graph: &&Graph| graph.inputs().all(|v| buffered(graph.ty(v)).is_some());

@@ -1,5 +1,5 @@
-//! Lowered products of every row of the target table, whatever this machine has: their kernels are interpreted on the constants that the
-//! lowering packed for them.
+//! Lowered products of every row of the target table, whatever this machine has: their kernels are interpreted on the
+//! constants that the lowering packed for them.
 
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Conv;
@@ -9,7 +9,7 @@ use optc_ir::{Const, Graph, Op, Output, TensorType, Type, Val, Value, Verified, 
 use optc_kernel::target::ISAS;
 use optc_tensor::{DType, Random, Tensor};
 
-use super::{Options, lower};
+use super::{LowerOptions, lower};
 
 /// The op on an input and constants behind it.
 fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
@@ -30,7 +30,7 @@ fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
     };
     for isa in ISAS {
         let target = optc_emit::host::target().with_isa(isa);
-        let program = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
+        let program = lower(Verified::new(graph.clone()).unwrap(), &target, LowerOptions::default()).unwrap();
         program.verify().unwrap();
         let Val::Tensor(found) = program.interpret(&[Val::Tensor(input.clone())], &[]).unwrap().remove(0) else {
             panic!("a tensor")

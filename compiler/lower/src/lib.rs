@@ -1,8 +1,8 @@
 //! From a graph to a program: kernels, buffers and steps.
 //!
-//! Ops are visited in topological order. An op with a static type and a kernel family becomes kernel steps; one that only
-//! reinterprets bytes becomes a [`View`]; every other op becomes a host step, with the reason in the report. Values live in buffers
-//! where their shape is known, else in slots of the run's table.
+//! Ops are visited in topological order. An op with a static type and a kernel family becomes kernel steps; one that
+//! only reinterprets bytes becomes a [`TensorView`]; every other op becomes a host step, with the reason in the report.
+//! Values live in buffers where their shape is known, else in slots of the run's table.
 //!
 //! A family is a function of a [`Cx`] and a [`Site`], in a file called like the op: the context is all that it may
 //! touch. It may decline: what it had emitted is rolled back, and the op runs on the host. Which layout a result gets
@@ -55,7 +55,7 @@ mod winograd;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use builder::Builder;
+use builder::ProgramBuilder;
 use cx::{Cx, Notes};
 use optc_ir::{Encoding, Graph, NodeId, Value, Verified};
 use optc_kernel::program::{NodeReport, Program};
@@ -63,11 +63,11 @@ use optc_kernel::target::Target;
 use optc_kernels::profile::Profile;
 use optc_tensor::{Claim, Memory, TensorError};
 use optc_types::Machine;
-use optc_types::steps::{Place, Port, Slot};
+use optc_types::steps::{ArenaPlace, Port, Slot};
 use places::{Loc, Places, buffered, stored};
 use site::{Epilogue, Site};
 pub use tune::Tuning;
-use view::{View, strides_in};
+use view::{TensorView, strides_in};
 
 /// Why a graph could not be lowered.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ pub type Lowered = Result<(), Declined>;
 
 /// What a lowering goes by beside the target.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct LowerOptions {
     /// The options to take at choice points.
     pub tuning: Tuning,
     /// Threads that pack weights.
@@ -132,10 +132,10 @@ pub struct Options {
     pub draft: bool,
 }
 
-impl Default for Options {
+impl Default for LowerOptions {
     /// The choices of the target's row, on one thread.
-    fn default() -> Options {
-        Options { tuning: Tuning::default(), threads: 1, machine: None, draft: false }
+    fn default() -> LowerOptions {
+        LowerOptions { tuning: Tuning::default(), threads: 1, machine: None, draft: false }
     }
 }
 
@@ -145,7 +145,7 @@ impl Default for Options {
 ///
 /// # Errors
 /// A value is too large.
-pub fn lower(graph: Verified, target: &Target, options: Options) -> Result<Program, LowerError> {
+pub fn lower(graph: Verified, target: &Target, options: LowerOptions) -> Result<Program, LowerError> {
     Ok(lower_with_regions(graph, target, options)?.0)
 }
 
@@ -156,7 +156,7 @@ pub fn lower(graph: Verified, target: &Target, options: Options) -> Result<Progr
 pub fn lower_with_regions(
     graph: Verified,
     target: &Target,
-    options: Options,
+    options: LowerOptions,
 ) -> Result<(Program, Vec<Region>), LowerError> {
     let mut lowering = Lowering::new(graph, *target, options)?;
     lowering.nodes()?;
@@ -178,25 +178,26 @@ pub struct Region {
 /// The state of a lowering.
 struct Lowering {
     graph: Graph,
-    /// Nodes of which only the values themselves show that the declared shapes are right: they run on the host, which looks.
+    /// Nodes of which only the values themselves show that the declared shapes are right: they run on the host, which
+    /// looks.
     unproven: HashSet<NodeId>,
     /// Why nodes are not in the fused region that they were in.
     split: HashMap<NodeId, String>,
     target: Target,
-    options: Options,
+    options: LowerOptions,
     machine: Arc<dyn Machine>,
     places: Places,
-    out: Builder,
+    out: ProgramBuilder,
     inputs: Vec<Port>,
     report: Vec<NodeReport>,
 }
 
 impl Lowering {
-    fn new(graph: Verified, target: Target, options: Options) -> Result<Lowering, LowerError> {
+    fn new(graph: Verified, target: Target, options: LowerOptions) -> Result<Lowering, LowerError> {
         let (mut graph, unproven) = graph.into_parts();
         let split = split::regions(&mut graph, &unproven);
         let machine = options.machine.clone().unwrap_or_else(|| Arc::new(Profile::of(target.isa)));
-        let (places, out) = (Places::of_constants(&mut graph), Builder::default());
+        let (places, out) = (Places::of_constants(&mut graph), ProgramBuilder::default());
         let (inputs, report) = (vec![], vec![]);
         let mut lowering = Lowering { graph, unproven, split, target, options, machine, places, out, inputs, report };
         lowering.take_inputs()?;
@@ -225,7 +226,7 @@ impl Lowering {
             let name = self.graph.input_name(value).unwrap_or_default().to_owned();
             let slot = match buffered(&ty) {
                 Some(t) => {
-                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Some(Place::Input(i)))?;
+                    let view = self.out.dense(&t.with_encoding(Encoding::Plain), Some(ArenaPlace::Input(i)))?;
                     let slot = Slot::Buffer(stored(&view));
                     self.places.set(value, Loc::View(view));
                     slot

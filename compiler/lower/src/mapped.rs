@@ -1,17 +1,17 @@
-//! Ops that pick elements by a rule that is known when compiling: padding of every kind, tiling, nearest resampling, gathers and
-//! scatters at constant indices.
+//! Ops that pick elements by a rule that is known when compiling: padding of every kind, tiling, nearest resampling,
+//! gathers and scatters at constant indices.
 //!
-//! Each axis of the result is a map to indices of the source. A map is cut into runs, in which the source advances by one step
-//! for every `repeat` elements; each combination of runs is a piece of one movement kernel.
+//! Each axis of the result is a map to indices of the source. A map is cut into runs, in which the source advances by
+//! one step for every `repeat` elements; each combination of runs is a piece of one movement kernel.
 
 use optc_ir::ops::{nn, tensor};
 use optc_ir::{Encoding, Op};
-use optc_kernels::movement::{Piece, Place, Source};
+use optc_kernels::movement::{Piece, PiecePlace, Source};
 use optc_tensor::Tensor;
 
 use super::cx::Cx;
 use super::moves::{copy, emit, place};
-use super::{Declined, Lowered, Site, View};
+use super::{Declined, Lowered, Site, TensorView};
 
 /// Where each element of an axis comes from; `None` for one that is filled.
 type Map = Vec<Option<usize>>;
@@ -89,15 +89,15 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
 }
 
 /// `dst[i] = src[maps(i)]`, or zero.
-fn mapped(cx: &mut Cx, src: &View, dst: &View, maps: &[Map], site: &Site) -> Lowered {
+fn mapped(cx: &mut Cx, src: &TensorView, dst: &TensorView, maps: &[Map], site: &Site) -> Lowered {
     if !maps.iter().map(Vec::len).eq(dst.shape.iter().copied()) {
         return Err(Declined::new("the result has another shape than its operands say"));
     }
     let (from, to) = (src.byte_strides(), dst.byte_strides());
     let nothing = Piece {
         shape: Vec::new(),
-        source: Source::Copy(0, Place { offset: 0, strides: Vec::new() }),
-        dst: Place { offset: 0, strides: Vec::new() },
+        source: Source::Copy(0, PiecePlace { offset: 0, strides: Vec::new() }),
+        dst: PiecePlace { offset: 0, strides: Vec::new() },
     };
     let mut pieces = vec![nothing];
     for (d, map) in maps.iter().enumerate() {
@@ -132,7 +132,7 @@ fn constant(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Tensor>, Decline
 }
 
 /// The axis of a gather at constant indices, and its map.
-fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &View) -> Result<(usize, Map), Declined> {
+fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &TensorView) -> Result<(usize, Map), Declined> {
     let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
     let rank = x.shape.len() as i64;
     let axis = usize::try_from(if op.axis < 0 { op.axis + rank } else { op.axis }).ok();
@@ -146,7 +146,7 @@ fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &View) -> Result<(usize,
     Ok((axis, map))
 }
 
-fn resize(cx: &Cx, op: &nn::Resize, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
+fn resize(cx: &Cx, op: &nn::Resize, site: &Site, x: &TensorView) -> Result<Vec<Map>, Declined> {
     let lists = [constant(cx, site, 1)?, constant(cx, site, 2)?, constant(cx, site, 3)?];
     let lists = lists.each_ref().map(Option::as_ref);
     let maps = op.picks(&x.shape, lists).map_err(|e| Declined::new(e.to_string()))?;
@@ -154,13 +154,13 @@ fn resize(cx: &Cx, op: &nn::Resize, site: &Site, x: &View) -> Result<Vec<Map>, D
     Ok(maps.into_iter().map(|map| map.into_iter().map(Some).collect()).collect())
 }
 
-fn pad(cx: &Cx, op: &tensor::Pad, site: &Site, x: &View) -> Result<Vec<Map>, Declined> {
+fn pad(cx: &Cx, op: &tensor::Pad, site: &Site, x: &TensorView) -> Result<Vec<Map>, Declined> {
     let (by, axes) = (constant(cx, site, 2)?, constant(cx, site, 3)?);
     op.sources(&x.shape, by.as_ref(), axes.as_ref()).map_err(|e| Declined::new(e.to_string()))
 }
 
 /// The operand copied, and the updates copied over it: their places must be even in the dims of the indices.
-fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &View) -> Lowered {
+fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &TensorView) -> Lowered {
     if op.reduction != "none" {
         return Err(Declined::new(format!("kernels do not scatter by `{}`", op.reduction)));
     }
@@ -181,15 +181,15 @@ fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &View) -> Lowe
     }
     let strides = even(&starts, lead).ok_or_else(|| Declined::new("kernels scatter only at even places"))?;
     let width = dst.width() as i64;
-    let mut to = Place { offset: starts[0] as i64 * width, strides: strides.iter().map(|s| s * width).collect() };
+    let mut to = PiecePlace { offset: starts[0] as i64 * width, strides: strides.iter().map(|s| s * width).collect() };
     to.strides.extend(&dst.byte_strides()[depth..]);
     let source = Source::Copy(0, place(&updates));
     let piece = Piece { shape: updates.shape.clone(), source, dst: to };
     emit(cx, &[updates], vec![piece], dst, &site.loc)
 }
 
-/// The strides with which `starts`, row-major over `lead`, are reached from the first; `None` where they are not even or not
-/// distinct.
+/// The strides with which `starts`, row-major over `lead`, are reached from the first; `None` where they are not even
+/// or not distinct.
 fn even(starts: &[usize], lead: &[usize]) -> Option<Vec<i64>> {
     let units = super::strides_in(lead, Encoding::Plain);
     let stride = |(&n, &unit): (&usize, &i64)| match n {

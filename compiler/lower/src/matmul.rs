@@ -4,22 +4,22 @@ use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Gemm;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::Expr;
-use optc_kernels::contract::{Contract, Operand, PackB, Rows, pack_b_kernel, packed_len};
+use optc_kernels::contract::{Contract, ContractRows, Operand, PackB, pack_b_kernel, packed_len};
 use optc_tensor::DType;
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product};
 
 use super::bf16::{bf16_product, only_f32_precision, only_factors};
-use super::contract::{Call, contraction, pack_constant};
+use super::contract::{ContractCall, contraction, pack_constant};
 use super::cx::Cx;
 use super::moves::plain_copy;
 use super::operands::{Placed, collapse, dims, mem_of, only_f32};
-use super::sparse::{Block, Filters, Matrix, block_of, columns, some_zeros, sparse_matmul, weigh};
+use super::sparse::{BlockSize, Matrix, SparseFilters, block_of, columns, some_zeros, sparse_matmul, weigh};
 use super::weights::{MatrixProduct, Right};
-use super::{Declined, Epilogue, Lowered, Site, View};
+use super::{Declined, Epilogue, Lowered, Site, TensorView};
 
 /// Where a packed B is.
-pub(super) struct Packed {
+pub(super) struct PackedPlace {
     pub at: BufRef,
     /// Elements from one batch to the next, 0 for one that all batches share.
     pub batch_stride: usize,
@@ -84,7 +84,14 @@ pub(super) fn gemm(cx: &mut Cx, op: &Gemm, site: &Site) -> Lowered {
     product(cx, MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
 }
 
-fn in_blocks(cx: &mut Cx, a: &View, b: (Value, bool), block: Block, site: &Site, epilogue: Epilogue) -> Lowered {
+fn in_blocks(
+    cx: &mut Cx,
+    a: &TensorView,
+    b: (Value, bool),
+    block: BlockSize,
+    site: &Site,
+    epilogue: Epilogue,
+) -> Lowered {
     only_f32(a)?;
     if !site.result()?.is(Encoding::Plain) {
         return Err(Declined::new("the result of a product is not laid out plainly"));
@@ -95,8 +102,10 @@ fn in_blocks(cx: &mut Cx, a: &View, b: (Value, bool), block: Block, site: &Site,
         return Err(Declined::new("sparse weights of another rank than 2"));
     };
     let filters = match b.1 {
-        true => Filters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
-        false => Filters { matrix: Matrix::Floats(columns(floats, first, second)), shape: vec![second, first], block },
+        true => SparseFilters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
+        false => {
+            SparseFilters { matrix: Matrix::Floats(columns(floats, first, second)), shape: vec![second, first], block }
+        }
     };
     sparse_matmul(cx, a, &filters, site, epilogue)
 }
@@ -137,7 +146,7 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     only_factors(&p.a, p.precision)?;
     let bf16 = p.precision == DType::BF16;
     let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
-    let width = |v: &View| v.width() as i64;
+    let width = |v: &TensorView| v.width() as i64;
     let rank = dst.shape.len();
     if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
         return Err(Declined::new("the result of a product is not laid out plainly"));
@@ -158,7 +167,7 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     weigh_right(cx, &b, batch * m);
     let own_b = b.is_own();
     // With one B for all batches, the batches are more rows.
-    let rows = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+    let rows = |v: &TensorView| collapse(&dims(v, 0..rank - 1)).is_some();
     let merged = !own_b && rows(&a) && epilogue.operands.iter().all(rows);
     let split = if merged { 0 } else { rank - 2 };
     let (a, of_a) = regular(cx, a, split, loc)?;
@@ -180,7 +189,7 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let contract = Contract {
         a_bytes: a.span_bytes(),
         a_batch_stride: 4 * of_a.batch,
-        rows: Rows::Stride(4 * of_a.row),
+        rows: ContractRows::Stride(4 * of_a.row),
         own_b,
         c_mem: mem_of(dst.dtype)?,
         c_bytes: dst.span_bytes(),
@@ -192,13 +201,18 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let (schedule, point) = cx.schedule(&contract);
     let b = packed(cx, b, &lead, schedule.nr, loc)?.at;
     let (epilogue, loc) = (epilogue.expr, loc.to_vec());
-    contraction(cx, Call { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
+    contraction(cx, ContractCall { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
     cx.close(point);
     Ok(())
 }
 
 /// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
-pub(super) fn regular(cx: &mut Cx, view: View, split: usize, loc: &[String]) -> Result<(View, Strides), Declined> {
+pub(super) fn regular(
+    cx: &mut Cx,
+    view: TensorView,
+    split: usize,
+    loc: &[String],
+) -> Result<(TensorView, Strides), Declined> {
     if let Some(found) = strides(&view, split) {
         return Ok((view, found));
     }
@@ -208,7 +222,13 @@ pub(super) fn regular(cx: &mut Cx, view: View, split: usize, loc: &[String]) -> 
 }
 
 /// B in panels of `nr` columns: at compile time where it is constant, else by a kernel.
-pub(super) fn packed(cx: &mut Cx, b: Right, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
+pub(super) fn packed(
+    cx: &mut Cx,
+    b: Right,
+    lead: &[usize],
+    nr: usize,
+    loc: &[String],
+) -> Result<PackedPlace, Declined> {
     let batch: usize = lead.iter().product();
     match b {
         Right::Constant { tensor, batches, pack } => {
@@ -217,25 +237,31 @@ pub(super) fn packed(cx: &mut Cx, b: Right, lead: &[usize], nr: usize, loc: &[St
                 return Err(Declined::new("a constant operand broadcasts some of its batches"));
             }
             let at = pack_constant(cx, src, batches, pack.k * pack.n, &pack, nr)?;
-            Ok(Packed { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
+            Ok(PackedPlace { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
         }
         Right::View(view) => packed_view(cx, view, lead, nr, loc),
     }
 }
 
-fn packed_view(cx: &mut Cx, view: View, lead: &[usize], nr: usize, loc: &[String]) -> Result<Packed, Declined> {
+fn packed_view(
+    cx: &mut Cx,
+    view: TensorView,
+    lead: &[usize],
+    nr: usize,
+    loc: &[String],
+) -> Result<PackedPlace, Declined> {
     only_f32(&view)?;
     let (matrix, own) = (view.shape.len() - 2, Right::View(view.clone()).is_own());
     let one = !own;
     let from = if one {
-        View { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
+        TensorView { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
     } else {
         let wide = [lead, &view.shape[matrix..]].concat();
         view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
     };
     let matrix = from.shape.len() - 2;
     let batch: usize = from.shape[..matrix].iter().product();
-    let stride_of = |from: &View| collapse(&dims(from, 0..matrix));
+    let stride_of = |from: &TensorView| collapse(&dims(from, 0..matrix));
     let from = if stride_of(&from).is_some() { from } else { plain_copy(cx, &from, loc)? };
     let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
     let stride = positive(stride_of(&from).ok_or_else(irregular)?)?;
@@ -243,14 +269,14 @@ fn packed_view(cx: &mut Cx, view: View, lead: &[usize], nr: usize, loc: &[String
     let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
     let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
     let at = packing(cx, &from, batch, stride, &pack, nr, loc);
-    Ok(Packed { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
+    Ok(PackedPlace { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
 }
 
 /// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr`
 /// columns.
 pub(super) fn packing(
     cx: &mut Cx,
-    from: &View,
+    from: &TensorView,
     batch: usize,
     stride: usize,
     p: &PackB,
@@ -260,7 +286,7 @@ pub(super) fn packing(
     let len = packed_len(1, p.k, p.n, nr);
     let at = cx.temp(4 * batch * len);
     let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, cx.target.isa.lanes());
-    let info = Info { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..Info::default() };
+    let info = StepInfo { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..StepInfo::default() };
     cx.kernel(kernel, vec![from.at, at], None, info);
     at
 }
@@ -270,13 +296,13 @@ fn irregular() -> Declined {
 }
 
 /// Batch and row strides of a view whose dims before and behind `split` are one dim each.
-pub(super) fn strides(view: &View, split: usize) -> Option<Strides> {
+pub(super) fn strides(view: &TensorView, split: usize) -> Option<Strides> {
     let last = view.shape.len() - 1;
     Some(Strides { batch: collapse(&dims(view, 0..split))?, row: collapse(&dims(view, split..last))? })
 }
 
 /// The view with its last two dims swapped.
-pub(super) fn turned(mut view: View) -> View {
+pub(super) fn turned(mut view: TensorView) -> TensorView {
     let r = view.shape.len();
     view.shape.swap(r - 2, r - 1);
     view.strides.swap(r - 2, r - 1);
@@ -284,7 +310,7 @@ pub(super) fn turned(mut view: View) -> View {
 }
 
 /// The view with a dim of extent 1 before dim `at`.
-fn inserted(view: &View, at: usize) -> View {
+fn inserted(view: &TensorView, at: usize) -> TensorView {
     let mut view = view.clone();
     view.shape.insert(at, 1);
     view.strides.insert(at, 0);

@@ -4,12 +4,12 @@
 
 use optc_ir::Op;
 use optc_ir::ops::tensor;
-use optc_kernels::movement::{Piece, Place, Source};
+use optc_kernels::movement::{Piece, PiecePlace, Source};
 use optc_types::steps::BufRef;
 
 use super::cx::Cx;
 use super::moves::{copy, emit, emit_bytes, place};
-use super::{Declined, Lowered, Site, View, mapped};
+use super::{Declined, Lowered, Site, TensorView, mapped};
 
 /// Operands of a concatenation that one kernel copies: each has a place in its code.
 const MAX_SOURCES: usize = 64;
@@ -38,7 +38,7 @@ fn concat(cx: &mut Cx, op: &tensor::Concat, site: &Site) -> Lowered {
     let mut at = 0;
     for slot in 0..site.operands.len() {
         let src = cx.view(site.operand(slot)?)?;
-        let to = Place { offset: at * dst.byte_strides()[axis], ..place(&dst) };
+        let to = PiecePlace { offset: at * dst.byte_strides()[axis], ..place(&dst) };
         at += src.shape[axis] as i64;
         pieces.push(Piece { shape: src.shape.clone(), source: Source::Copy(sources.len(), place(&src)), dst: to });
         sources.push(src);
@@ -52,9 +52,9 @@ fn concat(cx: &mut Cx, op: &tensor::Concat, site: &Site) -> Lowered {
     emit_part(cx, &sources, pieces, &dst, &site.loc)
 }
 
-/// Emits the kernel that moves pieces which fill the result from the first one on. It knows nothing of the bytes before, so that parts of
-/// equal extents share a kernel.
-fn emit_part(cx: &mut Cx, sources: &[View], mut pieces: Vec<Piece>, dst: &View, loc: &[String]) -> Lowered {
+/// Emits the kernel that moves pieces which fill the result from the first one on. It knows nothing of the bytes
+/// before, so that parts of equal extents share a kernel.
+fn emit_part(cx: &mut Cx, sources: &[TensorView], mut pieces: Vec<Piece>, dst: &TensorView, loc: &[String]) -> Lowered {
     let begin = pieces.first().map_or(0, |piece| piece.dst.offset);
     let reach = |piece: &Piece| {
         let steps = piece.shape.iter().zip(&piece.dst.strides).map(|(&n, &stride)| (n as i64 - 1) * stride);
@@ -66,7 +66,8 @@ fn emit_part(cx: &mut Cx, sources: &[View], mut pieces: Vec<Piece>, dst: &View, 
     emit_bytes(cx, sources, pieces, at, dst.width(), (end - begin) as usize, loc)
 }
 
-/// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it keep.
+/// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it
+/// keep.
 fn pad(cx: &mut Cx, op: &tensor::Pad, site: &Site) -> Lowered {
     let mut value = [0; 8];
     if let Some(operand) = site.optional(1) {
@@ -85,7 +86,7 @@ fn pad(cx: &mut Cx, op: &tensor::Pad, site: &Site) -> Lowered {
     let fill = |shape: &[usize], offset: i64| Piece {
         shape: shape.to_vec(),
         source: Source::Fill(value),
-        dst: Place { offset, strides: to.clone() },
+        dst: PiecePlace { offset, strides: to.clone() },
     };
     for d in 0..shape.len() {
         let before = pairs[d].0;
@@ -103,7 +104,7 @@ fn pad(cx: &mut Cx, op: &tensor::Pad, site: &Site) -> Lowered {
         offset += low * to[d];
         start += (low - before).max(0) * from[d];
     }
-    let source = Source::Copy(0, Place { offset: start, strides: from });
-    pieces.push(Piece { shape, source, dst: Place { offset, strides: to.clone() } });
+    let source = Source::Copy(0, PiecePlace { offset: start, strides: from });
+    pieces.push(Piece { shape, source, dst: PiecePlace { offset, strides: to.clone() } });
     emit(cx, &[src], pieces, &dst, &site.loc)
 }

@@ -2,14 +2,14 @@
 
 use optc_kernel::expr::Expr;
 use optc_kernel::space;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 use optc_kernels::contract::Operand;
 use optc_kernels::window::{self, Axis};
 use optc_tensor::{DType, Tensor, TensorError};
 use optc_types::steps::BufRef;
 
 use super::cx::Cx;
-use super::{Declined, Epilogue, Site, View};
+use super::{Declined, Epilogue, Site, TensorView};
 
 /// Two dims of extents `outer` and `inner` are one dim when their strides fit. `None` when they do not.
 pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {
@@ -27,7 +27,7 @@ pub(super) fn collapse(dims: &[(usize, i64)]) -> Option<i64> {
 }
 
 /// The dims `range` of a view.
-pub(super) fn dims(view: &View, range: std::ops::Range<usize>) -> Vec<(usize, i64)> {
+pub(super) fn dims(view: &TensorView, range: std::ops::Range<usize>) -> Vec<(usize, i64)> {
     range.map(|d| (view.shape[d], view.strides[d])).collect()
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Placed {
 }
 
 /// Refuses what is not `f32`.
-pub(super) fn only_f32(view: &View) -> Result<(), Declined> {
+pub(super) fn only_f32(view: &TensorView) -> Result<(), Declined> {
     match view.dtype {
         DType::F32 => Ok(()),
         other => Err(Declined::new(format!("{other} has no contraction kernel"))),
@@ -46,7 +46,7 @@ pub(super) fn only_f32(view: &View) -> Result<(), Declined> {
 }
 
 /// The epilogue of a site, with the bias in operand `slot`, one value for each index of axis 1.
-pub(super) fn biased(cx: &mut Cx, site: &Site, slot: usize, dst: &View) -> Result<Epilogue, Declined> {
+pub(super) fn biased(cx: &mut Cx, site: &Site, slot: usize, dst: &TensorView) -> Result<Epilogue, Declined> {
     let mut epilogue = site.epilogue.clone();
     if let Some(bias) = site.optional(slot) {
         let bias = cx.view(bias)?;
@@ -61,22 +61,26 @@ pub(super) fn biased(cx: &mut Cx, site: &Site, slot: usize, dst: &View) -> Resul
 }
 
 /// The epilogue of a site over images, with the bias in operand `slot` of an op that has one.
-pub(super) fn epilogue(cx: &mut Cx, site: &Site, slot: usize, dst: &View) -> Result<Fused, Declined> {
+pub(super) fn epilogue(cx: &mut Cx, site: &Site, slot: usize, dst: &TensorView) -> Result<ImageEpilogue, Declined> {
     let epilogue = biased(cx, site, slot, dst)?;
     let places = epilogue.operands.iter().map(|v| v.at).collect();
-    Ok(Fused { expr: epilogue.expr, operands: epilogue.operands.iter().map(image).collect::<Result<_, _>>()?, places })
+    Ok(ImageEpilogue {
+        expr: epilogue.expr,
+        operands: epilogue.operands.iter().map(image).collect::<Result<_, _>>()?,
+        places,
+    })
 }
 
 /// A view with its dims in another order.
-pub(super) fn permuted(view: &View, perm: &[usize]) -> View {
+pub(super) fn permuted(view: &TensorView, perm: &[usize]) -> TensorView {
     let shape = perm.iter().map(|&d| view.shape[d]).collect();
-    View { shape, strides: perm.iter().map(|&d| view.strides[d]).collect(), ..view.clone() }
+    TensorView { shape, strides: perm.iter().map(|&d| view.strides[d]).collect(), ..view.clone() }
 }
 
 /// An epilogue over images.
-pub(super) struct Fused {
+pub(super) struct ImageEpilogue {
     pub expr: Expr,
-    pub operands: Vec<window::View>,
+    pub operands: Vec<window::ImageView>,
     pub places: Vec<BufRef>,
 }
 
@@ -92,13 +96,13 @@ pub(super) fn floats(values: &[f32]) -> Result<Tensor, TensorError> {
 ///
 /// # Errors
 /// Kernels do not compute with the dtype.
-pub(super) fn image(view: &View) -> Result<window::View, Declined> {
+pub(super) fn image(view: &TensorView) -> Result<window::ImageView, Declined> {
     let strides = view.byte_strides();
     let mut all = [0; 5];
     (all[0], all[4]) = (strides[0], strides[1]);
     let spatial = &strides[2..];
     all[4 - spatial.len()..4].copy_from_slice(spatial);
-    Ok(window::View { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: all })
+    Ok(window::ImageView { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: all })
 }
 
 /// The axes of a window; attributes that are left out are ones or zeros.
@@ -133,14 +137,14 @@ pub(super) fn axes(
 ///
 /// # Errors
 /// They do not compute with the dtype.
-pub(super) fn mem_of(dtype: DType) -> Result<Mem, Declined> {
+pub(super) fn mem_of(dtype: DType) -> Result<MemType, Declined> {
     Ok(match dtype {
-        DType::F32 => Mem::F32,
-        DType::BF16 => Mem::Bf16,
-        DType::I32 => Mem::I32,
-        DType::I64 => Mem::I64,
-        DType::U8 | DType::Bool => Mem::U8,
-        DType::I8 => Mem::I8,
+        DType::F32 => MemType::F32,
+        DType::BF16 => MemType::Bf16,
+        DType::I32 => MemType::I32,
+        DType::I64 => MemType::I64,
+        DType::U8 | DType::Bool => MemType::U8,
+        DType::I8 => MemType::I8,
         other => return Err(Declined::new(format!("kernels do not compute with {other}"))),
     })
 }
@@ -149,6 +153,6 @@ pub(super) fn mem_of(dtype: DType) -> Result<Mem, Declined> {
 ///
 /// # Errors
 /// Kernels do not compute with the dtype.
-pub(super) fn kernel_view(view: &View) -> Result<space::View, Declined> {
-    Ok(space::View { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: view.byte_strides() })
+pub(super) fn kernel_view(view: &TensorView) -> Result<space::ByteView, Declined> {
+    Ok(space::ByteView { mem: mem_of(view.dtype)?, bytes: view.span_bytes(), offset: 0, strides: view.byte_strides() })
 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use optc_ir::{Encoding, Graph, Node, NodeId, Op, TensorType, Type, Value};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::Stored;
+use optc_types::steps::PlainTensor;
 
-use super::View;
+use super::TensorView;
 
 /// Where a value is.
 #[derive(Clone, Debug)]
 pub(super) enum Loc {
-    View(View),
+    View(TensorView),
     Slot(usize),
     Constant(Tensor),
 }
@@ -22,7 +22,7 @@ pub(super) enum Loc {
 pub(super) struct Places {
     locs: HashMap<Value, Loc>,
     /// Copies of values in other layouts, and constants that were put into buffers.
-    copies: IndexMap<(Value, Encoding), View>,
+    copies: IndexMap<(Value, Encoding), TensorView>,
     uses_left: HashMap<Value, usize>,
 }
 
@@ -62,12 +62,12 @@ impl Places {
     }
 
     /// The copy of a value in another layout, or of a constant in a buffer.
-    pub fn copy(&self, value: Value, encoding: Encoding) -> Option<&View> {
+    pub fn copy(&self, value: Value, encoding: Encoding) -> Option<&TensorView> {
         self.copies.get(&(value, encoding))
     }
 
     /// Notes such a copy.
-    pub fn set_copy(&mut self, value: Value, encoding: Encoding, copy: View) {
+    pub fn set_copy(&mut self, value: Value, encoding: Encoding, copy: TensorView) {
         self.copies.insert((value, encoding), copy);
     }
 
@@ -109,6 +109,6 @@ pub(super) fn buffered(ty: &Type) -> Option<TensorType> {
 }
 
 /// A view that is laid out plainly, for steps.
-pub(super) fn stored(view: &View) -> Stored {
-    Stored { at: view.at, dtype: view.dtype, shape: view.shape.clone() }
+pub(super) fn stored(view: &TensorView) -> PlainTensor {
+    PlainTensor { at: view.at, dtype: view.dtype, shape: view.shape.clone() }
 }

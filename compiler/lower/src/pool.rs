@@ -1,7 +1,7 @@
 //! Pooling: windows over images in whatever layout they have.
 
 use optc_ir::ops::nn::Pool;
-use optc_kernels::window::{Reduce, Window};
+use optc_kernels::window::{WindowNest, WindowReduce};
 use optc_tensor::DType;
 
 use super::conv::window;
@@ -20,14 +20,14 @@ pub(super) fn pool(cx: &mut Cx, op: &Pool, site: &Site) -> Lowered {
         return Err(Declined::new("an empty pooling"));
     }
     let reduce = match op.kind.as_str() {
-        "max" => Reduce::Max,
-        "mean" => Reduce::Mean { count_padding: op.count_include_pad },
+        "max" => WindowReduce::Max,
+        "mean" => WindowReduce::Mean { count_padding: op.count_include_pad },
         other => return Err(Declined::new(format!("there is no kernel for pooling by `{other}`"))),
     };
     let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
     let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;
     let fused = epilogue(cx, site, 2, &dst)?;
-    let problem = Window {
+    let problem = WindowNest {
         batch: x.shape[0],
         channels: x.shape[1],
         axes,

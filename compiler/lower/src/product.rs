@@ -1,21 +1,21 @@
-//! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as folds in `f32` where that
-//! is exact.
+//! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as
+//! folds in `f32` where that is exact.
 
 use optc_ir::ops::quant::{QuantMatMul, QuantSum};
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::{Mem, Unary};
-use optc_kernels::int8::{Form, NarrowProduct, Pack, Schedule, pack, pack_pairs_kernel, product};
+use optc_kernel::tile::{MemType, Unary};
+use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, Pack, pack, pack_pairs_kernel, product};
 use optc_kernels::window::{self, Axis};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product};
 
 use super::cx::Cx;
 use super::moves::plain_copy;
 use super::operands::{collapse, dims, epilogue, image, mem_of};
-use super::sparse::{Filters, Matrix, block_of, columns, sparse_matmul, weigh};
-use super::{Declined, Epilogue, Lowered, Site, View, room, sparse};
+use super::sparse::{Matrix, SparseFilters, block_of, columns, sparse_matmul, weigh};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, room, sparse};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
@@ -61,19 +61,19 @@ pub(super) fn of_float(expr: &Expr) -> Expr {
     }
 }
 
-/// An epilogue that takes a multiple of each sum of weights, `i32` that broadcast to `shape`, off the result first: what a computed zero
-/// point of the other operand has added.
+/// An epilogue that takes a multiple of each sum of weights, `i32` that broadcast to `shape`, off the result first:
+/// what a computed zero point of the other operand has added.
 pub(super) fn without_zero(
     mut epilogue: Epilogue,
-    zero: &View,
-    sums: &View,
+    zero: &TensorView,
+    sums: &TensorView,
     shape: &[usize],
 ) -> Result<Epilogue, Declined> {
     if zero.len() != 1 {
         return Err(Declined::new("a computed zero point of several values"));
     }
-    let one = View { shape: vec![], strides: vec![], ..zero.clone() };
-    let wide = |v: &View| v.broadcast(shape).ok_or_else(|| Declined::new("sums of weights do not broadcast"));
+    let one = TensorView { shape: vec![], strides: vec![], ..zero.clone() };
+    let wide = |v: &TensorView| v.broadcast(shape).ok_or_else(|| Declined::new("sums of weights do not broadcast"));
     epilogue.operands.extend([wide(&one)?, wide(sums)?]);
     let last = epilogue.operands.len();
     let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
@@ -86,14 +86,14 @@ pub(super) struct PackedRight {
     pub at: BufRef,
     /// Whether each batch has its own.
     pub own: bool,
-    pub form: Form,
+    pub form: Int8Form,
 }
 
 /// `dst = epilogue(a · right)` over the last two dims.
-pub(super) struct Matrices {
-    pub a: View,
+pub(super) struct MatrixStack {
+    pub a: TensorView,
     pub right: PackedRight,
-    pub dst: View,
+    pub dst: TensorView,
     pub epilogue: Epilogue,
     /// The zero point of A.
     pub src_zero: i32,
@@ -105,7 +105,7 @@ pub(super) struct NarrowConv<'a> {
     /// The operand that is the bias.
     pub bias: usize,
     /// The images, channels last.
-    pub x: &'a View,
+    pub x: &'a TensorView,
     /// The zero point of the images.
     pub src_zero: i32,
     pub axes: [Axis; 2],
@@ -120,7 +120,7 @@ pub(super) fn narrow_conv(
     cx: &mut Cx,
     c: NarrowConv,
     weight: impl Fn(usize) -> i16,
-    form: impl Fn(&NarrowProduct) -> Form,
+    form: impl Fn(&NarrowProduct) -> Int8Form,
 ) -> Lowered {
     let dst = c.site.result()?.clone();
     let fused = epilogue(cx, c.site, c.bias, &dst)?;
@@ -136,7 +136,7 @@ pub(super) fn narrow_conv(
         operands: fused.operands,
         epilogue: fused.expr,
         own_weights: false,
-        form: Form::Widened,
+        form: Int8Form::Widened,
     };
     let mut problem = stepped(problem).merged();
     problem.form = form(&problem);
@@ -199,7 +199,7 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
         let w = centred(cx, b, site.optional(3), |i| i % n)?;
         if let Some(block) = block_of(cx, b) {
             let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
-            return sparse_matmul(cx, &a, &Filters { matrix, shape: vec![n, k], block }, site, epilogue);
+            return sparse_matmul(cx, &a, &SparseFilters { matrix, shape: vec![n, k], block }, site, epilogue);
         }
         let pixels = batch * m;
         if sparse::some_zeros(&w) {
@@ -208,27 +208,27 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
     }
     let staged = (mem_of(a.dtype)?, src_zero, m);
     let right = packed_right(cx, b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
-    matrix_product(cx, Matrices { a, right, dst, epilogue, src_zero }, &site.loc)
+    matrix_product(cx, MatrixStack { a, right, dst, epilogue, src_zero }, &site.loc)
 }
 
 /// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
-pub(super) fn matrix_product(cx: &mut Cx, p: Matrices, loc: &[String]) -> Lowered {
-    let Matrices { a, right, dst, epilogue, src_zero } = p;
+pub(super) fn matrix_product(cx: &mut Cx, p: MatrixStack, loc: &[String]) -> Lowered {
+    let MatrixStack { a, right, dst, epilogue, src_zero } = p;
     let (rank, own) = (dst.shape.len(), right.own);
     let [m, n] = [dst.shape[rank - 2], dst.shape[rank - 1]];
     let (batch, k): (usize, usize) = (dst.shape[..rank - 2].iter().product(), a.shape[rank - 1]);
-    let merges = |v: &View| collapse(&dims(v, 0..rank - 1)).is_some();
+    let merges = |v: &TensorView| collapse(&dims(v, 0..rank - 1)).is_some();
     let merged = !own && merges(&a) && epilogue.operands.iter().all(merges);
     let split = if merged { 0 } else { rank - 2 };
-    let fits = |v: &View| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
-    let place = |v: &View| -> Result<window::View, Declined> {
+    let fits = |v: &TensorView| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
+    let place = |v: &TensorView| -> Result<window::ImageView, Declined> {
         let width = v.width() as i64;
         let irregular = || Declined::new("an operand's batches are not regular");
         let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
         let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
         let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
         let strides = [batch, 0, 0, row, column].map(|s| s * width);
-        Ok(window::View { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
+        Ok(window::ImageView { mem: mem_of(v.dtype)?, bytes: v.span_bytes(), offset: 0, strides })
     };
     let a = if fits(&a) { a } else { plain_copy(cx, &a, loc)? };
     let (mut operands, mut places) = (vec![], vec![]);
@@ -239,7 +239,7 @@ pub(super) fn matrix_product(cx: &mut Cx, p: Matrices, loc: &[String]) -> Lowere
     }
     let (images, m) = if merged { (1, batch * m) } else { (batch, m) };
     let src = place(&a)?;
-    let src = window::View { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
+    let src = window::ImageView { strides: [src.strides[0], 0, 0, src.strides[3], src.mem.bytes()], ..src };
     let problem = NarrowProduct {
         images,
         groups: 1,
@@ -271,7 +271,7 @@ fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32
     }
     let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
     let sums = Tensor::from_slice(&[n], &sums)?;
-    let sums = View {
+    let sums = TensorView {
         at: cx.add_constant("operand 1, sums of columns", sums),
         dtype: DType::I32,
         shape: vec![n],
@@ -285,7 +285,7 @@ fn packed_right(
     cx: &mut Cx,
     b: Value,
     zero: Option<Value>,
-    (mem, zero_of_a, pixels): (Mem, i32, usize),
+    (mem, zero_of_a, pixels): (MemType, i32, usize),
     lead: &[usize],
     loc: &[String],
 ) -> Result<PackedRight, Declined> {
@@ -294,14 +294,14 @@ fn packed_right(
     let r = shape.len();
     let (k, n) = (shape[r - 2], shape[r - 1]);
     let own: usize = shape[..r - 2].iter().product();
-    let packing = Pack { form: Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
+    let packing = Pack { form: Int8Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
     if cx.constant(b).is_some() {
         if own != 1 && own != batch {
             return Err(Declined::new("a constant operand broadcasts some of its batches"));
         }
         let w = centred(cx, b, zero, |i| i % n)?;
         let matrices = w.chunks((k * n).max(1));
-        let form = Form::choose(cx.target.isa, pixels, &w);
+        let form = Int8Form::choose(cx.target.isa, pixels, &w);
         let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
         let nr = narrow_nr(cx, form);
         let _packing = room(own * packing.bytes(nr))?;
@@ -312,7 +312,7 @@ fn packed_right(
     let view = cx.view(b)?;
     let mut wide = if own == 1 { vec![1; lead.len()] } else { lead.to_vec() };
     wide.extend([k, n]);
-    let flat = View { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
+    let flat = TensorView { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
     let from = if own == 1 { flat } else { view };
     let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
     let r = from.shape.len();
@@ -320,13 +320,13 @@ fn packed_right(
     let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);
     let count: usize = from.shape[..r - 2].iter().product();
     let strides = [stride, 0, 0, from.strides[r - 2], from.strides[r - 1]];
-    let src = window::View { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
-    let nr = narrow_nr(cx, Form::Pairs);
+    let src = window::ImageView { mem: mem_of(from.dtype)?, bytes: from.span_bytes(), offset: 0, strides };
+    let nr = narrow_nr(cx, Int8Form::Pairs);
     let kernel = pack_pairs_kernel(count, &packing, &src, zero, nr, cx.target.isa.lanes());
     let at = cx.temp(count * packing.bytes(nr));
     let bytes = 3.0 * (count * k * n) as f64;
-    cx.kernel(kernel, vec![from.at, at], None, Info { loc: loc.to_vec(), bytes, ..Info::default() });
-    Ok(PackedRight { at, own: own != 1, form: Form::Pairs })
+    cx.kernel(kernel, vec![from.at, at], None, StepInfo { loc: loc.to_vec(), bytes, ..StepInfo::default() });
+    Ok(PackedRight { at, own: own != 1, form: Int8Form::Pairs })
 }
 
 /// A buffer with the packed weights of a narrow product.
@@ -346,7 +346,7 @@ pub(super) fn narrow_product(
     dst: BufRef,
     loc: &[String],
 ) -> Lowered {
-    let options = Schedule::options(&problem, cx.target.isa, &cx.target.caches);
+    let options = Int8Schedule::options(&problem, cx.target.isa, &cx.target.caches);
     let (schedule, point) = cx.pick(problem.key(), options);
     let kernel = product(&problem, cx.target.isa, schedule);
     let taps = problem.axes[0].kernel * problem.axes[1].kernel;
@@ -365,13 +365,13 @@ pub(super) fn narrow_product(
     args.extend(places);
     args.push(dst);
     let schedule = schedule.to_string();
-    cx.kernel(kernel, args, None, Info { loc: loc.to_vec(), flops, bytes, schedule, ..Info::default() });
+    cx.kernel(kernel, args, None, StepInfo { loc: loc.to_vec(), flops, bytes, schedule, ..StepInfo::default() });
     cx.close(point);
     Ok(())
 }
 
 /// Columns of a panel.
-pub(super) fn narrow_nr(cx: &Cx, form: Form) -> usize {
+pub(super) fn narrow_nr(cx: &Cx, form: Int8Form) -> usize {
     form.tile(cx.target.isa).1 * cx.target.isa.lanes()
 }
 
@@ -380,8 +380,8 @@ pub(super) fn weighed(m: usize, k: usize, n: usize, staged_bytes: usize) -> Prod
     Product { staged_bytes, ..Product::new(n, k, m, Numbers::Bytes) }
 }
 
-/// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one lies in the
-/// padding: there is no pixel for it, however long the strides are.
+/// Windows of one element that step over pixels read only those: the source's strides are longer instead. Not where one
+/// lies in the padding: there is no pixel for it, however long the strides are.
 fn stepped(mut p: NarrowProduct) -> NarrowProduct {
     for (d, axis) in p.axes.iter_mut().enumerate() {
         if axis.kernel == 1 && axis.stride > 1 && axis.inside() {

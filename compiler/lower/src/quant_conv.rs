@@ -1,14 +1,15 @@
-//! Convolutions of quantized integers: dense ones as integer contractions, depthwise ones as windows in `f32` where that is exact.
+//! Convolutions of quantized integers: dense ones as integer contractions, depthwise ones as windows in `f32` where
+//! that is exact.
 //!
-//! A zero point that is computed is not taken off the pixels: the images get a border of it where they are padded, and a multiple of each
-//! filter's sum is taken off the result.
+//! A zero point that is computed is not taken off the pixels: the images get a border of it where they are padded, and
+//! a multiple of each filter's sum is taken off the result.
 
 use optc_ir::ops::quant::QuantConv;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::Unary;
-use optc_kernels::int8::Form;
-use optc_kernels::window::{self, Axis, Reduce, Window};
+use optc_kernels::int8::Int8Form;
+use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::BufRef;
 
@@ -17,8 +18,8 @@ use super::cx::Cx;
 use super::moves::{copy, view_in};
 use super::operands::{axes, epilogue, floats, image};
 use super::product::{EXACT, NarrowConv, centred, narrow_conv, of_float, weighed, without_zero, zero_point};
-use super::sparse::{Filters, Geometry, Matrix, block_of, sparse_conv, weigh};
-use super::{Declined, Lowered, Site, View, elementwise, sparse, strides_in};
+use super::sparse::{Geometry, Matrix, SparseFilters, block_of, sparse_conv, weigh};
+use super::{Declined, Lowered, Site, TensorView, elementwise, sparse, strides_in};
 
 pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
     let dst = site.result()?.clone();
@@ -29,7 +30,7 @@ pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
     let src_zero = if computed.is_some() { 0 } else { zero_point(cx, site.optional(2))? };
     // Sparse kernels begin with constant sums.
     if let (Some(block), None) = (block_of(cx, site.operand(1)?), computed) {
-        let filters = Filters { matrix: Matrix::Integers(w, src_zero), shape, block };
+        let filters = SparseFilters { matrix: Matrix::Integers(w, src_zero), shape, block };
         let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
         return sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
     }
@@ -59,8 +60,12 @@ fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filte
     channels[1] = sums.len();
     let sums = Tensor::from_slice(&channels, &sums).map_err(|e| Declined::new(e.to_string()))?;
     let strides = strides_in(&channels, Encoding::Plain);
-    let sums =
-        View { at: cx.add_constant("operand 1, sums of filters", sums), dtype: DType::I32, shape: channels, strides };
+    let sums = TensorView {
+        at: cx.add_constant("operand 1, sums of filters", sums),
+        dtype: DType::I32,
+        shape: channels,
+        strides,
+    };
     let epilogue = without_zero(site.epilogue.clone(), &zero, &sums, &shape)?;
     let (operands, results, loc) = (site.operands.clone(), site.results.clone(), site.loc.clone());
     Ok(Site { operands, results, epilogue, loc })
@@ -69,11 +74,11 @@ fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filte
 /// Images with a computed value around them in the place of padding.
 fn padded_with(
     cx: &mut Cx,
-    x: View,
+    x: TensorView,
     value: Value,
     mut axes: [Axis; 3],
     loc: &[String],
-) -> Result<(View, [Axis; 3]), Declined> {
+) -> Result<(TensorView, [Axis; 3]), Declined> {
     let (rank, mut shape) = (x.shape.len(), x.shape.clone());
     let mut first = vec![0; rank];
     for (d, axis) in (2..rank).zip(axes[5 - rank..].iter_mut()) {
@@ -86,13 +91,13 @@ fn padded_with(
     }
     let encoding = if x.is(Encoding::Nhwc) { Encoding::Nhwc } else { Encoding::Plain };
     let at = cx.temp(shape.iter().product::<usize>() * x.width());
-    let padded = View { at, dtype: x.dtype, strides: strides_in(&shape, encoding), shape };
-    let value = View { shape: vec![], strides: vec![], ..cx.view(value)? };
+    let padded = TensorView { at, dtype: x.dtype, strides: strides_in(&shape, encoding), shape };
+    let value = TensorView { shape: vec![], strides: vec![], ..cx.view(value)? };
     let value = value.broadcast(&padded.shape).ok_or_else(|| Declined::new("padding of several values"))?;
     elementwise::elementwise(cx, &Expr::Operand(0), &[value], &padded, loc)?;
     let offset: i64 = first.iter().zip(&padded.strides).map(|(&i, s)| i as i64 * s).sum();
     let at = BufRef { offset: at.offset + offset as usize * x.width(), ..at };
-    let inside = View { at, shape: x.shape.clone(), ..padded.clone() };
+    let inside = TensorView { at, shape: x.shape.clone(), ..padded.clone() };
     copy(cx, &x, &inside, loc)?;
     Ok((padded, axes))
 }
@@ -102,7 +107,7 @@ fn padded_with(
 fn integer_conv(
     cx: &mut Cx,
     site: &Site,
-    x: &View,
+    x: &TensorView,
     src_zero: i32,
     (w, shape): (&[i16], &[usize]),
     axes: [Axis; 3],
@@ -122,14 +127,14 @@ fn integer_conv(
     }
     let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
     let conv = NarrowConv { site, bias: 4, x, src_zero, axes, groups, shape };
-    narrow_conv(cx, conv, |i| w[i], |p| Form::choose(isa, p.axes[1].out, w))
+    narrow_conv(cx, conv, |i| w[i], |p| Int8Form::choose(isa, p.axes[1].out, w))
 }
 
 /// A depthwise convolution with `f32` sums.
 fn quant_depthwise(
     cx: &mut Cx,
     site: &Site,
-    x: &View,
+    x: &TensorView,
     src_zero: i32,
     w: &[i16],
     axes: [Axis; 3],
@@ -146,11 +151,11 @@ fn quant_depthwise(
         true => float_sum(&fused.expr, fused.operands.len()),
         false => of_float(&fused.expr),
     };
-    let problem = Window {
+    let problem = WindowNest {
         batch: x.shape[0],
         channels,
         axes,
-        reduce: Reduce::Dot,
+        reduce: WindowReduce::Dot,
         src: image(x)?,
         src_zero,
         dst: image(&dst)?,

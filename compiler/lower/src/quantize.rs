@@ -7,14 +7,14 @@ use optc_kernel::tile::{Binary, Unary};
 use optc_tensor::DType;
 
 use super::arg::Arg;
-use super::{Declined, View};
+use super::{Declined, TensorView};
 
 /// 1.5 · 2^23: added to an `f32` below 2^22, it leaves the nearest integer (ties to even) in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// An operand of an op as it broadcasts to a result of this rank: scales and zero points of `quant.quantize` and `quant.dequantize` lie along
-/// the op's axis, not along the last one.
-pub(super) fn along_axis(op: &Op, slot: usize, view: View, rank: usize) -> View {
+/// An operand of an op as it broadcasts to a result of this rank: scales and zero points of `quant.quantize` and
+/// `quant.dequantize` lie along the op's axis, not along the last one.
+pub(super) fn along_axis(op: &Op, slot: usize, view: TensorView, rank: usize) -> TensorView {
     let (Op::Quantize(Quantize { axis, .. }) | Op::Dequantize(Dequantize { axis, .. })) = op else { return view };
     let axis = if *axis < 0 { axis + rank as i64 } else { *axis };
     match (view.shape.len(), usize::try_from(axis)) {
@@ -23,7 +23,7 @@ pub(super) fn along_axis(op: &Op, slot: usize, view: View, rank: usize) -> View 
             let (mut shape, mut strides) = (view.shape.clone(), view.strides.clone());
             shape.resize(1 + behind, 1);
             strides.resize(1 + behind, 0);
-            View { shape, strides, ..view }
+            TensorView { shape, strides, ..view }
         }
         _ => view,
     }
@@ -88,7 +88,8 @@ pub(super) fn quantized([x, scale, zero]: [Expr; 3], to: DType) -> Result<Expr, 
     rounded(x.over(scale), zero, to)
 }
 
-/// `clamp(round(x) + zero)`: clamped first, to bounds that are integers, so that rounding is an addition. NaN becomes the least value.
+/// `clamp(round(x) + zero)`: clamped first, to bounds that are integers, so that rounding is an addition. NaN becomes
+/// the least value.
 fn rounded(x: Expr, zero: Expr, to: DType) -> Result<Expr, Declined> {
     let (low, high) = match to {
         DType::U8 => (0, 255),

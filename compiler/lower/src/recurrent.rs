@@ -5,11 +5,11 @@ use optc_ir::{Encoding, Real};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::Cmp;
 use optc_kernels::contract::{Contract, Operand, PackB};
-use optc_kernels::recurrent::{self, Direction, Recurrent};
+use optc_kernels::recurrent::{self, Direction, RecurrentNest};
 use optc_tensor::DType;
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 
-use super::contract::{Call, contraction, pack_constant};
+use super::contract::{ContractCall, contraction, pack_constant};
 use super::cx::Cx;
 use super::moves::view_in;
 use super::operands::{Placed, floats, only_f32};
@@ -38,7 +38,8 @@ impl<'a> Attrs<'a> {
         }
     }
 
-    /// The activations of one direction as expressions on operand 0; for each its default, and whether `clip` bounds it.
+    /// The activations of one direction as expressions on operand 0; for each its default, and whether `clip` bounds
+    /// it.
     pub(super) fn activations<const N: usize>(
         &self,
         direction: usize,
@@ -74,8 +75,8 @@ impl<'a> Attrs<'a> {
 
 /// What is to be computed, with the biases of a direction as rows of `hidden`: those of the operands' gates, then those
 /// of the state's.
-pub(super) struct Layer {
-    pub problem: Recurrent,
+pub(super) struct RecurrentLayer {
+    pub problem: RecurrentNest,
     /// For each gate, whether the state's bias is added with the operand's.
     pub merged: Vec<bool>,
     /// The rows of constants of each direction, one after the other.
@@ -91,7 +92,7 @@ pub(super) fn lstm(cx: &mut Cx, op: &Lstm, site: &Site) -> Lowered {
         Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
     };
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 4, rows, cell)?;
-    float_recurrent(cx, site, Layer { problem, merged: vec![true; 4], constants }, Some(6))
+    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6))
 }
 
 pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
@@ -105,14 +106,14 @@ pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
         (true, None) => vec![0.0; problem.directions.len() * h],
         (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
     };
-    float_recurrent(cx, site, Layer { problem, merged: vec![true, true, !after], constants }, None)
+    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true, true, !after], constants }, None)
 }
 
 pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
     let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
     let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 1, 0, cell)?;
-    float_recurrent(cx, site, Layer { problem, merged: vec![true], constants: vec![] }, None)
+    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true], constants: vec![] }, None)
 }
 
 /// The values of a constant operand; an error if it is there and not constant.
@@ -137,7 +138,7 @@ pub(super) fn layer(
     gates: usize,
     constants: usize,
     cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
-) -> Result<Recurrent, Declined> {
+) -> Result<RecurrentNest, Declined> {
     let shape = cx.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
     let &[steps, batch, inputs] = &shape[..] else {
         return Err(Declined::new("an operand that is not of rank 3"));
@@ -156,11 +157,11 @@ pub(super) fn layer(
     }
     let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
     let directions = attrs.reversed().iter().enumerate().map(direction).collect::<Result<Vec<_>, Declined>>()?;
-    Ok(Recurrent { steps, batch, hidden, gates, constants, directions })
+    Ok(RecurrentNest { steps, batch, hidden, gates, constants, directions })
 }
 
 /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
-fn float_recurrent(cx: &mut Cx, site: &Site, layer: Layer, c0: Option<usize>) -> Lowered {
+fn float_recurrent(cx: &mut Cx, site: &Site, layer: RecurrentLayer, c0: Option<usize>) -> Lowered {
     let weights = weights(cx, site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
     let input = products(cx, site, &layer.problem, &layer.merged)?;
     recurrent(cx, site, layer, c0, &weights, input)
@@ -170,12 +171,12 @@ fn float_recurrent(cx: &mut Cx, site: &Site, layer: Layer, c0: Option<usize>) ->
 pub(super) fn recurrent(
     cx: &mut Cx,
     site: &Site,
-    layer: Layer,
+    layer: RecurrentLayer,
     c0: Option<usize>,
     weights: &[f32],
     input: BufRef,
 ) -> Lowered {
-    let Layer { problem: r, constants, .. } = layer;
+    let RecurrentLayer { problem: r, constants, .. } = layer;
     let (count, h) = (r.directions.len(), r.hidden);
     let lanes = cx.target.isa.lanes();
     let mut args = vec![input, cx.add_constant("weights of the state", floats(&r.pack(weights, lanes))?)];
@@ -201,13 +202,14 @@ pub(super) fn recurrent(
     }
     let kernel = recurrent::recurrent(&r, cx.target.isa);
     let flops = 2.0 * (r.steps * r.batch * count * r.gates * h * h) as f64;
-    let info = Info { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..Info::default() };
+    let info =
+        StepInfo { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..StepInfo::default() };
     cx.kernel(kernel, args, None, info);
     Ok(())
 }
 
 /// The products of the operands of all steps: `[steps * batch, directions * gates * hidden]`.
-fn products(cx: &mut Cx, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<BufRef, Declined> {
+fn products(cx: &mut Cx, site: &Site, r: &RecurrentNest, merged: &[bool]) -> Result<BufRef, Declined> {
     let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
     only_f32(&x)?;
     let w = weights(cx, site, 1)?.ok_or_else(|| Declined::new("the weights are absent"))?;
@@ -232,7 +234,7 @@ fn products(cx: &mut Cx, site: &Site, r: &Recurrent, merged: &[bool]) -> Result<
         epilogue = epilogue.plus(Expr::Operand(1));
     }
     let dst = cx.temp(4 * m * n);
-    contraction(cx, Call { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
+    contraction(cx, ContractCall { contract, a: x.at, b, dst, operands, epilogue, schedule, loc: site.loc.clone() })?;
     cx.close(point);
     Ok(dst)
 }

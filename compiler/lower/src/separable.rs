@@ -5,10 +5,10 @@
 
 use optc_ir::Value;
 use optc_kernels::separable::{self as kernels, Separable};
-use optc_kernels::window::Window;
-use optc_types::steps::{BufRef, Info};
+use optc_kernels::window::WindowNest;
+use optc_types::steps::{BufRef, StepInfo};
 
-use super::View;
+use super::TensorView;
 use super::builder::KernelCall;
 use super::cx::Cx;
 use super::operands::floats;
@@ -17,8 +17,8 @@ use super::operands::floats;
 pub(super) struct Depthwise<'a> {
     /// What it reads, and where that is.
     pub value: Value,
-    pub src: &'a View,
-    pub window: &'a Window,
+    pub src: &'a TensorView,
+    pub window: &'a WindowNest,
     pub weights: &'a [f32],
     pub places: &'a [BufRef],
     pub dst: BufRef,
@@ -65,7 +65,7 @@ fn together(cx: &mut Cx, d: &Depthwise) -> Result<(), &'static str> {
     let loc: Vec<_> = before.call.info.loc.iter().chain(d.loc).cloned().collect();
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     let schedule = format!("blocks of {} rows by {} panels", cut.rows, cut.panels);
-    let info = Info { loc, flops: problem.flops(), bytes, schedule, ..Info::default() };
+    let info = StepInfo { loc, flops: problem.flops(), bytes, schedule, ..StepInfo::default() };
     let call = KernelCall { point: before.call.point, ..cx.call(kernel, args, info) };
     cx.notes.joined = Some((before.call.info.loc, call.info.name.clone()));
     cx.out.emit(call);

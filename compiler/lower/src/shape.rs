@@ -1,5 +1,5 @@
-//! Ops that only name bytes in another way: reshapes, transposes, slices with positive steps, broadcasts. They become views
-//! and cost nothing; whoever reads them copes with the strides, or asks for a dense copy.
+//! Ops that only name bytes in another way: reshapes, transposes, slices with positive steps, broadcasts. They become
+//! views and cost nothing; whoever reads them copes with the strides, or asks for a dense copy.
 
 use optc_ir::{Encoding, Node, NodeId, Op, Value};
 use optc_kernel::program::Decision;
@@ -7,7 +7,7 @@ use optc_kernel::program::Decision;
 use super::cx::Cx;
 use super::moves::view_in;
 use super::places::{Loc, buffered};
-use super::{View, strides_in};
+use super::{TensorView, strides_in};
 
 /// Makes the node's results views of its operand, where that is all it takes.
 pub(super) fn try_view(cx: &mut Cx, id: NodeId, node: &Node) -> Option<Decision> {
@@ -40,7 +40,7 @@ pub(super) fn try_view(cx: &mut Cx, id: NodeId, node: &Node) -> Option<Decision>
 }
 
 /// The gather of constant indices that are as far apart as each other: a slice, with other dims.
-fn gathered(cx: &Cx, x: &View, axis: i64, node: &Node, shape: &[usize]) -> Option<View> {
+fn gathered(cx: &Cx, x: &TensorView, axis: i64, node: &Node, shape: &[usize]) -> Option<TensorView> {
     let indices = cx.constant(node.operands.get(1).copied()??)?;
     let rank = x.shape.len() as i64;
     let d = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok().filter(|&d| d < x.shape.len())?;
@@ -55,7 +55,7 @@ fn gathered(cx: &Cx, x: &View, axis: i64, node: &Node, shape: &[usize]) -> Optio
     let inner = strides_in(indices.shape(), Encoding::Plain).into_iter().map(|s| s * step * x.strides[d]);
     let mut strides = x.strides.clone();
     strides.splice(d..d + 1, inner);
-    let mut view = View { shape: shape.to_vec(), strides, ..x.clone() };
+    let mut view = TensorView { shape: shape.to_vec(), strides, ..x.clone() };
     if !view.is_empty() {
         view.at.offset += usize::try_from(first * x.strides[d]).ok()? * view.width();
     }
@@ -63,7 +63,7 @@ fn gathered(cx: &Cx, x: &View, axis: i64, node: &Node, shape: &[usize]) -> Optio
 }
 
 /// The slice as a view: constant bounds, positive steps.
-fn sliced(cx: &Cx, x: &View, node: &Node, shape: &[usize]) -> Option<View> {
+fn sliced(cx: &Cx, x: &TensorView, node: &Node, shape: &[usize]) -> Option<TensorView> {
     let list = |slot: usize| -> Option<Option<Vec<i64>>> {
         match node.operands.get(slot).copied().flatten() {
             None => Some(None),
@@ -93,21 +93,21 @@ fn sliced(cx: &Cx, x: &View, node: &Node, shape: &[usize]) -> Option<View> {
     Some(view)
 }
 
-fn transposed(x: &View, perm: &[i64]) -> Option<View> {
+fn transposed(x: &TensorView, perm: &[i64]) -> Option<TensorView> {
     let pick = |d: &i64| usize::try_from(*d).ok().filter(|&d| d < x.shape.len());
     let perm: Vec<usize> = perm.iter().map(pick).collect::<Option<_>>()?;
     let shape = perm.iter().map(|&d| x.shape[d]).collect();
     let strides = perm.iter().map(|&d| x.strides[d]).collect();
-    Some(View { shape, strides, ..x.clone() })
+    Some(TensorView { shape, strides, ..x.clone() })
 }
 
-fn split(x: &View, axis: i64, shapes: &[Vec<usize>]) -> Option<Vec<View>> {
+fn split(x: &TensorView, axis: i64, shapes: &[Vec<usize>]) -> Option<Vec<TensorView>> {
     let rank = x.shape.len() as i64;
     let d = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok().filter(|&d| d < x.shape.len())?;
     let mut start = 0i64;
     let mut views = Vec::new();
     for shape in shapes {
-        let mut part = View { shape: shape.clone(), ..x.clone() };
+        let mut part = TensorView { shape: shape.clone(), ..x.clone() };
         if !part.is_empty() {
             part.at.offset += usize::try_from(start * x.strides[d]).ok()? * x.width();
         }

@@ -3,7 +3,7 @@
 use optc_ir::Value;
 use optc_kernel::expr::Expr;
 
-use super::{Declined, Lowered, View};
+use super::{Declined, Lowered, TensorView};
 
 /// What is stored instead of an op's result: an expression on it and on other operands.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Epilogue {
     /// Operand 0 is the op's result, operand `i + 1` is `operands[i]`.
     pub expr: Expr,
     /// Further operands, broadcast to the shape of the result.
-    pub operands: Vec<View>,
+    pub operands: Vec<TensorView>,
 }
 
 impl Default for Epilogue {
@@ -26,7 +26,7 @@ pub struct Site {
     /// Its operands.
     pub operands: Vec<Option<Value>>,
     /// Where the results go: dense views in the layout of the results' types.
-    pub results: Vec<View>,
+    pub results: Vec<TensorView>,
     /// What is applied to the first result before it is stored.
     pub epilogue: Epilogue,
     /// The ONNX nodes.
@@ -38,7 +38,7 @@ impl Site {
     ///
     /// # Errors
     /// The op has several.
-    pub fn result(&self) -> Result<&View, Declined> {
+    pub fn result(&self) -> Result<&TensorView, Declined> {
         match &self.results[..] {
             [one] => Ok(one),
             many => Err(Declined::new(format!("a kernel gives one result, not {}", many.len()))),

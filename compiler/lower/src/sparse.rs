@@ -1,22 +1,22 @@
-//! Ops whose weights are encoded as blocks: convolutions without groups, and products with constant weights, of floats and of
-//! quantized integers.
+//! Ops whose weights are encoded as blocks: convolutions without groups, and products with constant weights, of floats
+//! and of quantized integers.
 
 use optc_ir::{Encoding, Value};
 use optc_kernel::program::Choice;
 use optc_kernels::movement::movement;
-use optc_kernels::spmm::{self, Bcsr, Form, Operand, Place, Spmm, Weights, count_blocks};
+use optc_kernels::spmm::{self, Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Weights, count_blocks};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
-use optc_types::{Form as ProductForm, Numbers, Product};
+use optc_types::steps::{BufRef, StepInfo};
+use optc_types::{Form, Numbers, Product};
 
 use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
 use super::operands::{axes, biased, collapse, dims, image, mem_of};
-use super::{Declined, Epilogue, Lowered, Site, View};
+use super::{Declined, Epilogue, Lowered, Site, TensorView};
 
 /// Rows and columns of a block.
-pub(super) type Block = (usize, usize);
+pub(super) type BlockSize = (usize, usize);
 
 /// The attributes of a convolution.
 pub(super) struct Geometry<'a> {
@@ -35,29 +35,29 @@ pub(super) enum Matrix {
 }
 
 /// The weights of a convolution `[filters, channels, rows, columns]` or of a matrix product `[filters, channels]`.
-pub(super) struct Filters {
+pub(super) struct SparseFilters {
     pub matrix: Matrix,
     /// The extents.
     pub shape: Vec<usize>,
-    pub block: Block,
+    pub block: BlockSize,
 }
 
 /// Bytes from one image, row (channel) and pixel of a view to the next.
-type Strides = dyn Fn(&View) -> Option<(i64, i64, i64)>;
+type Strides = dyn Fn(&TensorView) -> Option<(i64, i64, i64)>;
 
 /// A product whose kernel is to be emitted.
 struct Sparse<'a> {
     weights: Weights,
-    form: Form,
+    form: SparseForm,
     /// The activations, and where the columns of blocks are in them.
-    x: (BufRef, Place),
+    x: (BufRef, MatrixPlace),
     x_rows: Vec<i64>,
     macs: usize,
     epilogue: Epilogue,
     loc: &'a [String],
 }
 
-impl Filters {
+impl SparseFilters {
     fn rows(&self) -> usize {
         self.shape[0]
     }
@@ -71,17 +71,17 @@ impl Filters {
     }
 
     /// The form that reads these blocks of activations of a dtype.
-    fn form(&self, dtype: DType) -> Result<Form, Declined> {
+    fn form(&self, dtype: DType) -> Result<SparseForm, Declined> {
         match (&self.matrix, dtype, self.block.1) {
-            (Matrix::Floats(_), DType::F32, 1) => Ok(Form::Float),
-            (Matrix::Integers(..), DType::U8 | DType::I8, width) => Ok(Form::of_bytes(width, dtype == DType::I8)),
+            (Matrix::Floats(_), DType::F32, 1) => Ok(SparseForm::Float),
+            (Matrix::Integers(..), DType::U8 | DType::I8, width) => Ok(SparseForm::of_bytes(width, dtype == DType::I8)),
             _ => Err(Declined::new("no sparse kernel for these blocks and activations")),
         }
     }
 
     /// The blocks. Those of four columns have four channels under one tap.
     fn blocks(&self) -> Weights {
-        fn of<T: Copy + Default + PartialEq>(m: &[T], f: &Filters) -> Bcsr<T> {
+        fn of<T: Copy + Default + PartialEq>(m: &[T], f: &SparseFilters) -> Bcsr<T> {
             let taps: usize = f.shape[2..].iter().product();
             let quads = (f.block.1 > 1 && taps > 1).then(|| spmm::quads_of_taps(m, f.shape[1], taps));
             Bcsr::with_blocks(quads.as_deref().unwrap_or(m), (f.rows(), f.cols()), f.block)
@@ -99,7 +99,7 @@ impl Filters {
 }
 
 /// The blocks in which a constant is to be read, where there are kernels for them.
-pub(super) fn block_of(cx: &Cx, weights: Value) -> Option<Block> {
+pub(super) fn block_of(cx: &Cx, weights: Value) -> Option<BlockSize> {
     cx.constant(weights)?;
     match cx.ty(weights).ok()?.encoding {
         Encoding::Bcsr { rows, cols } if spmm::BLOCKS.contains(&usize::from(rows)) && matches!(cols, 1 | 4) => {
@@ -110,7 +110,7 @@ pub(super) fn block_of(cx: &Cx, weights: Value) -> Option<Block> {
 }
 
 /// A convolution with weights in blocks; its bias is operand `bias`.
-pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &Filters, bias: usize) -> Lowered {
+pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &SparseFilters, bias: usize) -> Lowered {
     let dst = site.result()?.clone();
     if dst.is_empty() || op.groups != 1 {
         return Err(Declined::new("an empty or grouped sparse convolution"));
@@ -133,7 +133,7 @@ pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &Fil
     let product = Product { staged_bytes, three_by_three, ..Product::new(n, filters.cols(), filters.rows(), numbers) };
     weigh_filters(cx, filters, product);
     let from = staged(cx, &conv, &x, &site.loc)?;
-    let image_rows = |v: &View| {
+    let image_rows = |v: &TensorView| {
         let strides = v.byte_strides();
         let pixels = collapse(&dims(v, 2..v.shape.len()));
         pixels.map(|p| (strides[0], strides[1], p * v.width() as i64))
@@ -151,10 +151,15 @@ pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &Fil
 }
 
 /// The activations of a convolution with the taps laid out, if they must be.
-fn staged(cx: &mut Cx, conv: &spmm::Conv, x: &View, loc: &[String]) -> Result<(BufRef, Place), Declined> {
+fn staged(
+    cx: &mut Cx,
+    conv: &spmm::SparseConv,
+    x: &TensorView,
+    loc: &[String],
+) -> Result<(BufRef, MatrixPlace), Declined> {
     let image_bytes = x.byte_strides()[0];
     if conv.is_direct() {
-        return Ok((x.at, Place { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes }));
+        return Ok((x.at, MatrixPlace { bytes: x.span_bytes(), offset: 0, batch_stride: image_bytes }));
     }
     let mut from = image(x)?;
     if conv.width != x.width() {
@@ -162,13 +167,19 @@ fn staged(cx: &mut Cx, conv: &spmm::Conv, x: &View, loc: &[String]) -> Result<(B
     }
     let staged = conv.stage(&from);
     let at = cx.temp(staged.bytes);
-    let info = Info { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..Info::default() };
+    let info = StepInfo { loc: loc.to_vec(), bytes: (x.span_bytes() + staged.bytes) as f64, ..StepInfo::default() };
     cx.kernel(movement(&staged.movement, cx.target.isa), vec![x.at, at], None, info);
-    Ok((at, Place { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 }))
+    Ok((at, MatrixPlace { bytes: staged.bytes, offset: 0, batch_stride: staged.image_bytes as i64 }))
 }
 
 /// `result = epilogue(a · b)` for constant `b` in blocks: the transposed product of `bᵀ` and `aᵀ`.
-pub(super) fn sparse_matmul(cx: &mut Cx, a: &View, filters: &Filters, site: &Site, epilogue: Epilogue) -> Lowered {
+pub(super) fn sparse_matmul(
+    cx: &mut Cx,
+    a: &TensorView,
+    filters: &SparseFilters,
+    site: &Site,
+    epilogue: Epilogue,
+) -> Lowered {
     let dst = site.result()?.clone();
     let form = filters.form(a.dtype)?;
     let (rows, k) = (filters.rows(), filters.cols());
@@ -183,10 +194,11 @@ pub(super) fn sparse_matmul(cx: &mut Cx, a: &View, filters: &Filters, site: &Sit
     weigh_filters(cx, filters, product);
     let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
     let flat = if quads { words(cx, &flat, &site.loc)? } else { flat };
-    let swapped = View { shape: vec![flat.shape[1], pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
+    let swapped =
+        TensorView { shape: vec![flat.shape[1], pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
     let x = if pixels == 1 || swapped.strides[1] == 1 { swapped } else { plain_copy(cx, &swapped, &site.loc)? };
     let x_rows = (0..x.shape[0] as i64).map(|k| k * x.byte_strides()[0]).collect();
-    let place = Place { bytes: x.span_bytes(), offset: 0, batch_stride: 0 };
+    let place = MatrixPlace { bytes: x.span_bytes(), offset: 0, batch_stride: 0 };
     let sparse = Sparse {
         weights: filters.blocks(),
         form,
@@ -205,17 +217,17 @@ pub(super) fn sparse_matmul(cx: &mut Cx, a: &View, filters: &Filters, site: &Sit
 }
 
 /// A matrix of bytes as one of words of four bytes of a row.
-fn words(cx: &mut Cx, v: &View, loc: &[String]) -> Result<View, Declined> {
+fn words(cx: &mut Cx, v: &TensorView, loc: &[String]) -> Result<TensorView, Declined> {
     if !v.shape[1].is_multiple_of(4) {
         return Err(Declined::new("rows that are no multiple of four bytes"));
     }
     let v = if v.strides[1] == 1 && v.strides[0] % 4 == 0 { v.clone() } else { plain_copy(cx, v, loc)? };
     let (shape, strides) = (vec![v.shape[0], v.shape[1] / 4], vec![v.strides[0] / 4, 1]);
-    Ok(View { dtype: DType::I32, shape, strides, ..v })
+    Ok(TensorView { dtype: DType::I32, shape, strides, ..v })
 }
 
 /// Emits the kernel; `strides` says how images, rows (channels) and pixels of a view of the result's shape lie.
-fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &View, strides: &Strides) -> Lowered {
+fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &TensorView, strides: &Strides) -> Lowered {
     let irregular = || Declined::new("pixels that are not regular");
     let (c_batch, c_row, c_col) = strides(dst).ok_or_else(irregular)?;
     let batch = if c_batch == 0 { 1 } else { dst.shape[0] };
@@ -234,7 +246,7 @@ fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &View, strides: &Strides) ->
         x: sparse.x.1,
         form: sparse.form,
         x_rows: sparse.x_rows,
-        c: Place { bytes: dst.span_bytes(), offset: 0, batch_stride: c_batch },
+        c: MatrixPlace { bytes: dst.span_bytes(), offset: 0, batch_stride: c_batch },
         c_mem: mem_of(dst.dtype)?,
         c_row_stride: c_row,
         c_col_stride: c_col,
@@ -248,12 +260,12 @@ fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &View, strides: &Strides) ->
     let mut args = vec![stream, sparse.x.0];
     args.extend(places);
     args.push(dst.at);
-    let info = Info {
+    let info = StepInfo {
         loc: sparse.loc.to_vec(),
         // What is multiplied: the zeros that were left out do not count.
         flops: 2.0 * sparse.macs as f64 * extents.density(),
         bytes: (problem.x.bytes + built.stream.len() + problem.c.bytes) as f64,
-        ..Info::default()
+        ..StepInfo::default()
     };
     cx.kernel(built.kernel, args, None, info);
     Ok(())
@@ -265,21 +277,26 @@ pub(super) fn columns<T: Copy>(matrix: &[T], rows: usize, cols: usize) -> Vec<T>
 }
 
 /// A convolution as the kernel sees it: quads are channels of one word.
-fn sparse_conv_of(x: &View, filters: &Filters, axes: [Axis; 2], form: Form) -> Result<spmm::Conv, Declined> {
+fn sparse_conv_of(
+    x: &TensorView,
+    filters: &SparseFilters,
+    axes: [Axis; 2],
+    form: SparseForm,
+) -> Result<spmm::SparseConv, Declined> {
     let (batch, channels, fill) = (x.shape[0], filters.shape[1], filters.fill());
     if filters.block.1 == 1 {
-        return Ok(spmm::Conv { batch, channels, axes, width: form.pixel(), planes: true, fill });
+        return Ok(spmm::SparseConv { batch, channels, axes, width: form.pixel(), planes: true, fill });
     }
     if !channels.is_multiple_of(4) {
         return Err(Declined::new("channels that are no multiple of four"));
     }
-    Ok(spmm::Conv { batch, channels: channels / 4, axes, width: form.pixel(), planes: channels == 4, fill })
+    Ok(spmm::SparseConv { batch, channels: channels / 4, axes, width: form.pixel(), planes: channels == 4, fill })
 }
 
 /// Bytes that laying out the taps of a convolution of planes writes.
-pub(super) fn staged_bytes(x: &View, axes: [Axis; 2]) -> usize {
+pub(super) fn staged_bytes(x: &TensorView, axes: [Axis; 2]) -> usize {
     let (batch, channels, width) = (x.shape[0], x.shape[1], x.width());
-    batch * spmm::Conv { batch, channels, axes, width, planes: true, fill: [0; 8] }.staged_bytes()
+    batch * spmm::SparseConv { batch, channels, axes, width, planes: true, fill: [0; 8] }.staged_bytes()
 }
 
 /// Weights with fewer zeros than this are not worth a look.
@@ -303,7 +320,7 @@ pub(super) fn weigh<T: Copy + Default + PartialEq>(cx: &mut Cx, matrix: &[T], pr
 }
 
 /// Notes what the forms of a layer that runs sparse would cost.
-fn weigh_filters(cx: &mut Cx, filters: &Filters, product: Product) {
+fn weigh_filters(cx: &mut Cx, filters: &SparseFilters, product: Product) {
     let zeros = match &filters.matrix {
         Matrix::Floats(m) => share_of_zeros(m),
         Matrix::Integers(m, _) => share_of_zeros(m),
@@ -313,9 +330,9 @@ fn weigh_filters(cx: &mut Cx, filters: &Filters, product: Product) {
     cx.notes.choice.iter_mut().for_each(|c| c.sparse = true);
 }
 
-fn note(cx: &mut Cx, zeros: f64, product: Product, candidates: &[Block], blocks: impl Fn(Block) -> usize) {
-    let form = |block: Block| ProductForm::Sparse { block, blocks: blocks(block) };
-    let time = |&block: &Block| (block, cx.machine.time(&product, form(block)));
+fn note(cx: &mut Cx, zeros: f64, product: Product, candidates: &[BlockSize], blocks: impl Fn(BlockSize) -> usize) {
+    let form = |block: BlockSize| Form::Sparse { block, blocks: blocks(block) };
+    let time = |&block: &BlockSize| (block, cx.machine.time(&product, form(block)));
     let best = candidates.iter().map(time).min_by(|a, b| a.1.total_cmp(&b.1));
     let dense_ns = cx.machine.densest(&product).1;
     cx.notes.choice = best.map(|(block, sparse_ns)| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });

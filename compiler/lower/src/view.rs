@@ -4,10 +4,10 @@ use optc_ir::{Encoding, TensorType};
 use optc_tensor::{DType, strides_of};
 use optc_types::steps::BufRef;
 
-/// A tensor in a buffer. Strides are in elements and follow the logical shape, whatever the encoding: a transposed, sliced
-/// or broadcast tensor is a view of the same bytes.
+/// A tensor in a buffer. Strides are in elements and follow the logical shape, whatever the encoding: a transposed,
+/// sliced or broadcast tensor is a view of the same bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub struct TensorView {
     /// The element with all indices zero.
     pub at: BufRef,
     /// The element type.
@@ -35,16 +35,16 @@ pub fn strides_in(shape: &[usize], encoding: Encoding) -> Vec<i64> {
     }
 }
 
-impl View {
+impl TensorView {
     /// A dense tensor of a static type; `None` when an extent is unknown or the encoding has no strides.
-    pub fn dense(at: BufRef, ty: &TensorType) -> Option<View> {
+    pub fn dense(at: BufRef, ty: &TensorType) -> Option<TensorView> {
         let shape = ty.static_shape()?;
         match ty.encoding {
             Encoding::Plain | Encoding::Nhwc => {}
             Encoding::Nchw4c | Encoding::Bcsr { .. } => return None,
         }
         let strides = strides_in(&shape, ty.encoding);
-        Some(View { at, dtype: ty.dtype, shape, strides })
+        Some(TensorView { at, dtype: ty.dtype, shape, strides })
     }
 
     /// The number of elements.
@@ -82,9 +82,9 @@ impl View {
         self.strides.iter().map(|s| s * self.width() as i64).collect()
     }
 
-    /// The view broadcast to `shape` by the multidirectional rule: strides of 0 where an extent is repeated. `None` when it
-    /// does not broadcast.
-    pub fn broadcast(&self, shape: &[usize]) -> Option<View> {
+    /// The view broadcast to `shape` by the multidirectional rule: strides of 0 where an extent is repeated. `None`
+    /// when it does not broadcast.
+    pub fn broadcast(&self, shape: &[usize]) -> Option<TensorView> {
         let lead = shape.len().checked_sub(self.shape.len())?;
         let mut strides = vec![0; lead];
         for (d, (&n, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
@@ -94,17 +94,17 @@ impl View {
                 _ => return None,
             }
         }
-        Some(View { shape: shape.to_vec(), strides, ..self.clone() })
+        Some(TensorView { shape: shape.to_vec(), strides, ..self.clone() })
     }
 
     /// The strides of the same elements under another shape; `None` when they would not be regular, or are not as many.
-    pub fn reshaped(&self, shape: &[usize]) -> Option<View> {
+    pub fn reshaped(&self, shape: &[usize]) -> Option<TensorView> {
         if self.is_empty() != shape.contains(&0) {
             return None;
         }
         if self.is_empty() {
             let strides = strides_in(shape, Encoding::Plain);
-            return Some(View { shape: shape.to_vec(), strides, ..self.clone() });
+            return Some(TensorView { shape: shape.to_vec(), strides, ..self.clone() });
         }
         // Runs of old dims that are contiguous with each other; each new dim must divide into one run.
         let mut runs: Vec<(usize, i64)> = Vec::new();
@@ -130,7 +130,7 @@ impl View {
             left.0 /= n;
             strides.push(left.1 * left.0 as i64);
         }
-        (left.0 == 1 && runs.next().is_none()).then(|| View { shape: shape.to_vec(), strides, ..self.clone() })
+        (left.0 == 1 && runs.next().is_none()).then(|| TensorView { shape: shape.to_vec(), strides, ..self.clone() })
     }
 }
 
@@ -138,9 +138,9 @@ impl View {
 mod tests {
     use super::*;
 
-    fn view(shape: &[usize], strides: &[i64]) -> View {
+    fn view(shape: &[usize], strides: &[i64]) -> TensorView {
         let at = BufRef { buf: 0, offset: 0 };
-        View { at, dtype: DType::F32, shape: shape.to_vec(), strides: strides.to_vec() }
+        TensorView { at, dtype: DType::F32, shape: shape.to_vec(), strides: strides.to_vec() }
     }
 
     #[test]

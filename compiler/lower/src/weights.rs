@@ -3,13 +3,13 @@
 use optc_kernels::contract::PackB;
 use optc_tensor::{DType, Tensor};
 
-use super::{Epilogue, View};
+use super::{Epilogue, TensorView};
 
 /// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
 pub(super) struct MatrixProduct<'a> {
-    pub a: View,
+    pub a: TensorView,
     pub b: Right,
-    pub dst: View,
+    pub dst: TensorView,
     pub epilogue: Epilogue,
     /// What the operands are rounded to.
     pub precision: DType,
@@ -21,7 +21,7 @@ pub(super) enum Right {
     /// Known when compiling: `k` and `n` with their strides, one behind the other in `batches`.
     Constant { tensor: Tensor, batches: usize, pack: PackB },
     /// Computed.
-    View(View),
+    View(TensorView),
 }
 
 impl Right {

@@ -4,19 +4,19 @@ use std::fmt;
 
 use optc_kernel::expr::Expr;
 use optc_kernel::program::Filtered;
-use optc_kernels::contract::Conv;
+use optc_kernels::contract::ConvNest;
 use optc_kernels::winograd::{self, F2, F4, Winograd};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, Info};
+use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Form, Numbers, Product};
 
 use super::Lowered;
-use super::contract::{Call, contraction};
+use super::contract::{ContractCall, contraction};
 use super::cx::Cx;
 use super::tune::Open;
 
 /// Images, rows and columns of the result of a convolution that [`Winograd`] computes.
-pub(super) fn three_by_three(c: &Conv) -> Option<[usize; 3]> {
+pub(super) fn three_by_three(c: &ConvNest) -> Option<[usize; 3]> {
     Winograd::of(c, &F2).map(|_| [c.batch, c.axes[1].out, c.axes[2].out])
 }
 
@@ -25,7 +25,7 @@ const WAYS: [Way; 3] = [Way(None), Way(Some(&F2)), Way(Some(&F4))];
 
 /// A way to compute a 3x3 convolution: filtered in tiles of a form, or as the sum over taps.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) struct Way(pub Option<&'static winograd::Form>);
+pub(super) struct Way(pub Option<&'static winograd::WinogradMatrices>);
 
 impl Way {
     /// As a machine knows it.
@@ -44,14 +44,14 @@ impl fmt::Display for Way {
 }
 
 /// What costs see of a 3x3 convolution.
-fn product_of(c: &Conv, three_by_three: [usize; 3]) -> Product {
+fn product_of(c: &ConvNest, three_by_three: [usize; 3]) -> Product {
     let pixels = three_by_three.iter().product();
     let dense = Product::new(pixels, 9 * c.channels, c.filters, Numbers::Floats);
     Product { inputs: c.src.bytes / 4, three_by_three: Some(three_by_three), ..dense }
 }
 
 /// The way to compute a convolution with constant weights, where there are several.
-pub(super) fn way_of(cx: &mut Cx, c: &Conv) -> Option<(Way, Open)> {
+pub(super) fn way_of(cx: &mut Cx, c: &ConvNest) -> Option<(Way, Open)> {
     let pixels @ [images, rows, columns] = three_by_three(c)?;
     let product = product_of(c, pixels);
     let (form, _) = cx.machine.densest(&product);
@@ -83,8 +83,8 @@ pub(super) fn filtered(
     let threads = cx.threads;
     let [v_bytes, m_bytes] = w.bytes();
     let [v, m] = [v_bytes, m_bytes].map(|bytes| cx.temp(bytes));
-    let Conv { src, dst: to, operands, .. } = w.conv();
-    let info = |bytes: usize| Info { loc: loc.to_vec(), bytes: bytes as f64, ..Info::default() };
+    let ConvNest { src, dst: to, operands, .. } = w.conv();
+    let info = |bytes: usize| StepInfo { loc: loc.to_vec(), bytes: bytes as f64, ..StepInfo::default() };
     let input = w.input(cx.target.isa);
     let table = input.table.unwrap_or_default();
     let table = Tensor::from_bytes(DType::U8, &[table.len()], &table)?;
@@ -96,7 +96,7 @@ pub(super) fn filtered(
     let recipe = format!("operand 1, filters transformed in panels of {nr}");
     let b = cx.constant_floats(recipe, w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
     let (none, epilogue) = (Vec::new(), Expr::Operand(0));
-    contraction(cx, Call { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
+    contraction(cx, ContractCall { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
     cx.close(point);
     cx.notes.product = three_by_three(w.conv()).map(|pixels| product_of(w.conv(), pixels));
     let read: usize = operands.iter().map(|o| o.bytes).sum();

@@ -3,7 +3,7 @@
 
 mod lowered;
 
-use lowered::{Arg, check, constant, input, random};
+use lowered::{TestOperand, check, constant, input, random};
 use optc_ir::ops::nn;
 
 fn conv(strides: &[i64], pads: &[i64], dilations: &[i64], groups: i64) -> nn::Conv {
@@ -21,7 +21,7 @@ fn convolutions() {
     for nhwc in [false, true] {
         let dense = conv(&[2, 1], &[1, 0, 1, 2], &[1, 2], 1);
         check(dense, &[input(&[2, 3, 9, 8]), constant(&[5, 3, 3, 2], 2), constant(&[5], 3)], nhwc);
-        check(conv(&[], &[], &[], 1), &[input(&[1, 20, 4, 5]), constant(&[9, 20, 1, 1], 2), Arg::Absent], nhwc);
+        check(conv(&[], &[], &[], 1), &[input(&[1, 20, 4, 5]), constant(&[9, 20, 1, 1], 2), TestOperand::Absent], nhwc);
         check(conv(&[], &[1, 1, 1, 1], &[], 3), &[input(&[1, 6, 5, 5]), constant(&[9, 2, 3, 3], 2)], nhwc);
         let depthwise = conv(&[2, 2], &[1, 1, 1, 1], &[], 11);
         check(depthwise, &[input(&[2, 11, 9, 10]), constant(&[11, 1, 3, 3], 2), constant(&[11], 3)], nhwc);
@@ -32,8 +32,9 @@ fn convolutions() {
     }
 }
 
-/// Few channels, whose rows are copied between their padding, several of them for a task: where pixels of the result are not evenly apart
-/// across its rows (every other one of a transposed convolution, one of a column), each row is a task's.
+/// Few channels, whose rows are copied between their padding, several of them for a task: where pixels of the result
+/// are not evenly apart across its rows (every other one of a transposed convolution, one of a column), each row is a
+/// task's.
 #[test]
 fn rows_of_few_channels_that_are_not_evenly_apart() {
     let transposed = nn::ConvTranspose {
@@ -57,7 +58,7 @@ fn depthwise_convolutions_of_four_channels_of_bytes() {
     };
     let op =
         optc_ir::ops::quant::QuantConv { dilations: vec![], groups: 4, pads: vec![1, 1, 1, 1], strides: vec![2, 1] };
-    check(op, &[Arg::Input(bytes(&[1, 4, 11, 13], 1)), Arg::Constant(bytes(&[4, 1, 3, 3], 2))], true);
+    check(op, &[TestOperand::Input(bytes(&[1, 4, 11, 13], 1)), TestOperand::Constant(bytes(&[4, 1, 3, 3], 2))], true);
 }
 
 fn pool(kind: &str, kernel: &[i64], strides: &[i64], pads: &[i64], ceil_mode: bool) -> nn::Pool {
@@ -84,16 +85,16 @@ fn pooling() {
 }
 
 /// Operands `x, w, r, bias, lengths, h0` of a layer, some of the optional ones absent.
-fn layer(steps: usize, batch: usize, hidden: usize, gates: usize, directions: usize, all: bool) -> Vec<Arg> {
+fn layer(steps: usize, batch: usize, hidden: usize, gates: usize, directions: usize, all: bool) -> Vec<TestOperand> {
     let (i, h, d) = (5, hidden, directions);
-    let optional = |arg: Arg| if all { arg } else { Arg::Absent };
+    let optional = |arg: TestOperand| if all { arg } else { TestOperand::Absent };
     vec![
         input(&[steps, batch, i]),
         constant(&[d, gates * h, i], 2),
         constant(&[d, gates * h, h], 3),
         optional(constant(&[d, 2 * gates * h], 4)),
-        Arg::Absent,
-        optional(Arg::Input(random(&[d, batch, h], 5))),
+        TestOperand::Absent,
+        optional(TestOperand::Input(random(&[d, batch, h], 5))),
     ]
 }
 
@@ -116,7 +117,7 @@ fn recurrent_layers() {
             };
             let mut args = layer(steps, batch, hidden, 4, d, all);
             if all {
-                args.push(Arg::Input(random(&[d, batch, hidden], 6)));
+                args.push(TestOperand::Input(random(&[d, batch, hidden], 6)));
                 args.push(constant(&[d, 3 * hidden], 7));
             }
             check(lstm, &args, false);

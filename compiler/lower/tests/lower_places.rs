@@ -1,16 +1,16 @@
-//! Ops that move elements by a rule known when compiling, and transposed convolutions, lowered and run as compiled plans,
-//! against the interpreter.
+//! Ops that move elements by a rule known when compiling, and transposed convolutions, lowered and run as compiled
+//! plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 mod lowered;
 
-use lowered::{Arg, check, constant, input, random};
+use lowered::{TestOperand, check, constant, input, random};
 use optc_ir::ops::{math, nn, tensor};
 use optc_tensor::{DType, Tensor};
 use optc_testing::isas;
 
-fn ints(shape: &[usize], values: &[i64]) -> Arg {
-    Arg::Constant(Tensor::from_slice(shape, values).unwrap())
+fn ints(shape: &[usize], values: &[i64]) -> TestOperand {
+    TestOperand::Constant(Tensor::from_slice(shape, values).unwrap())
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn padding_continues_in_every_mode() {
         check(attribute, &[input(&[2, 3, 4, 5])], false);
         let operand = tensor::Pad { mode: mode.to_owned(), pads: vec![] };
         let by = ints(&[4], &[2, 0, 1, 3]);
-        check(operand, &[input(&[2, 3, 4, 5]), Arg::Absent, by, ints(&[2], &[-1, 1])], false);
+        check(operand, &[input(&[2, 3, 4, 5]), TestOperand::Absent, by, ints(&[2], &[-1, 1])], false);
     }
 }
 
@@ -37,7 +37,7 @@ fn elements_are_repeated_and_resampled() {
     {
         for nearest in ["floor", "round_prefer_ceil"] {
             for nhwc in [false, true] {
-                let args = [input(&[1, 3, 4, 5]), Arg::Absent, ints(&[4], &sizes)];
+                let args = [input(&[1, 3, 4, 5]), TestOperand::Absent, ints(&[4], &sizes)];
                 check(resize(nearest, coordinate), &args, nhwc);
             }
         }
@@ -78,21 +78,21 @@ fn computed_indices_pick() {
         let wide = Tensor::from_slice(&shape, &indices).unwrap();
         let narrow = Tensor::from_i64(DType::I32, &shape, &indices).unwrap();
         for indices in [wide, narrow] {
-            check(tensor::Gather { axis }, &[x(), Arg::Input(indices.clone())], false);
-            check(tensor::Gather { axis }, &[constant(&[4, 3, 7], 2), Arg::Input(indices.clone())], false);
+            check(tensor::Gather { axis }, &[x(), TestOperand::Input(indices.clone())], false);
+            check(tensor::Gather { axis }, &[constant(&[4, 3, 7], 2), TestOperand::Input(indices.clone())], false);
             let bytes = Tensor::from_i64(DType::U8, &[4, 3, 7], &(0..84).collect::<Vec<_>>()).unwrap();
-            check(tensor::Gather { axis }, &[Arg::Input(bytes), Arg::Input(indices)], false);
+            check(tensor::Gather { axis }, &[TestOperand::Input(bytes), TestOperand::Input(indices)], false);
         }
     }
     let rows: Vec<i64> = (0..500).map(|i| i * 7 % 41 - 20).collect();
-    let rows = Arg::Input(Tensor::from_slice(&[500], &rows).unwrap());
+    let rows = TestOperand::Input(Tensor::from_slice(&[500], &rows).unwrap());
     check(tensor::Gather { axis: 0 }, &[constant(&[40, 30], 2), rows], false);
 }
 
 #[test]
 fn an_index_out_of_range_is_an_error() {
     for index in [4i64, -5, i64::MAX, i64::MIN] {
-        let args = [input(&[4, 3]), Arg::Input(Tensor::from_slice(&[2], &[0, index]).unwrap())];
+        let args = [input(&[4, 3]), TestOperand::Input(Tensor::from_slice(&[2], &[0, index]).unwrap())];
         for isa in isas() {
             let error = lowered::outcome(isa, &tensor::Gather { axis: 0 }.into(), &args, false).unwrap_err();
             assert!(error.to_string().contains(&format!("index {index} is outside of -4..4")), "{error}");
@@ -102,7 +102,7 @@ fn an_index_out_of_range_is_an_error() {
 
 #[test]
 fn places_of_extremes() {
-    let with_nan = |values: &[f32]| Arg::Input(Tensor::from_slice(&[1, values.len()], values).unwrap());
+    let with_nan = |values: &[f32]| TestOperand::Input(Tensor::from_slice(&[1, values.len()], values).unwrap());
     let nan = f32::NAN;
     for (kind, last, keep_dims) in
         [("max", false, true), ("max", true, false), ("min", false, false), ("min", true, true)]
@@ -111,7 +111,7 @@ fn places_of_extremes() {
             let op = math::ArgReduce { axis, keep_dims, kind: kind.to_owned(), last };
             check(op.clone(), &[input(&[3, 9, 13])], false);
             let ties: Vec<f32> = (0..351).map(|i| (i * 7 % 5) as f32).collect();
-            check(op, &[Arg::Input(Tensor::from_slice(&[3, 9, 13], &ties).unwrap())], false);
+            check(op, &[TestOperand::Input(Tensor::from_slice(&[3, 9, 13], &ties).unwrap())], false);
         }
         let op = || math::ArgReduce { axis: 1, keep_dims, kind: kind.to_owned(), last };
         for values in [&[1.0, nan, f32::INFINITY, nan, 3.0][..], &[nan, nan, nan], &[f32::INFINITY, nan], &[-0.0, 0.0]]
@@ -138,7 +138,7 @@ fn transposed_convolutions() {
         );
         check(op(&[1, 2], &[], &[2, 3], 2, &[]), &[input(&[1, 4, 6, 5]), constant(&[4, 3, 3, 2], 2)], nhwc);
         // Fewer taps than the stride: some elements are the bias alone. Depthwise.
-        let bias = Arg::Constant(random(&[6], 4));
+        let bias = TestOperand::Constant(random(&[6], 4));
         check(
             op(&[3, 2], &[1, 0, 0, 0], &[], 6, &[1, 1]),
             &[input(&[2, 6, 4, 5]), constant(&[6, 1, 2, 1], 2), bias],

@@ -1,9 +1,10 @@
-//! Products, attention and convolutions with computed weights, lowered and run as compiled plans, against the interpreter.
+//! Products, attention and convolutions with computed weights, lowered and run as compiled plans, against the
+//! interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 mod lowered;
 
-use lowered::{Arg, check, constant, input, random};
+use lowered::{TestOperand, check, constant, input, random};
 use optc_ir::Real;
 use optc_ir::ops::{math, nn, quant};
 use optc_tensor::{DType, Tensor};
@@ -13,8 +14,8 @@ fn attention() -> nn::Attention {
 }
 
 /// `q`, `k` and `v` of so many heads, sharing `shared`.
-fn heads(heads: usize, shared: usize, queries: usize, keys: usize) -> Vec<Arg> {
-    let arg = |h: usize, s: usize, width: usize, seed| Arg::Input(random(&[2, h, s, width], seed));
+fn heads(heads: usize, shared: usize, queries: usize, keys: usize) -> Vec<TestOperand> {
+    let arg = |h: usize, s: usize, width: usize, seed| TestOperand::Input(random(&[2, h, s, width], seed));
     vec![arg(heads, queries, 8, 1), arg(shared, keys, 8, 2), arg(shared, keys, 6, 3)]
 }
 
@@ -25,12 +26,16 @@ fn attention_of_any_heads_and_masks() {
         check(attention(), &plain(), false);
         check(nn::Attention { softcap: Real(0.5), scale: Real(2.0), ..attention() }, &plain(), false);
         check(nn::Attention { causal: true, ..attention() }, &plain(), false);
-        check(nn::Attention { left: 1, right: 2, ..attention() }, &[plain(), vec![Arg::Absent]].concat(), false);
+        check(
+            nn::Attention { left: 1, right: 2, ..attention() },
+            &[plain(), vec![TestOperand::Absent]].concat(),
+            false,
+        );
         for shape in [vec![queries, keys], vec![2, 1, 1, keys], vec![count, queries, keys], vec![1, 1]] {
-            let float = [plain(), vec![Arg::Input(random(&shape, 4))]].concat();
+            let float = [plain(), vec![TestOperand::Input(random(&shape, 4))]].concat();
             check(nn::Attention { causal: true, ..attention() }, &float, false);
             let seen: Vec<bool> = random(&shape, 5).to_f64_vec().iter().map(|x| *x > 0.0).collect();
-            let bools = [plain(), vec![Arg::Input(Tensor::from_bools(&shape, &seen).unwrap())]].concat();
+            let bools = [plain(), vec![TestOperand::Input(Tensor::from_bools(&shape, &seen).unwrap())]].concat();
             check(attention(), &bools, false);
         }
     }
@@ -39,7 +44,7 @@ fn attention_of_any_heads_and_masks() {
 #[test]
 fn products_with_vectors() {
     for (a, b) in [(vec![5], vec![5]), (vec![2, 3, 5], vec![5]), (vec![5], vec![5, 4]), (vec![5], vec![3, 5, 4])] {
-        check(math::MatMul::default(), &[input(&a), Arg::Input(random(&b, 2))], false);
+        check(math::MatMul::default(), &[input(&a), TestOperand::Input(random(&b, 2))], false);
         check(math::MatMul::default(), &[input(&a), constant(&b, 2)], false);
     }
 }
@@ -53,9 +58,9 @@ fn convolutions_with_computed_weights() {
         groups,
         ..nn::Conv::default()
     };
-    let weights = |shape: &[usize]| Arg::Input(random(shape, 2));
+    let weights = |shape: &[usize]| TestOperand::Input(random(shape, 2));
     for nhwc in [false, true] {
-        let args = [input(&[2, 3, 9, 8]), weights(&[5, 3, 3, 2]), Arg::Input(random(&[5], 3))];
+        let args = [input(&[2, 3, 9, 8]), weights(&[5, 3, 3, 2]), TestOperand::Input(random(&[5], 3))];
         check(conv(&[2, 1], &[1, 0, 1, 2], &[1, 2], 1), &args, nhwc);
         check(conv(&[], &[], &[], 2), &[input(&[1, 6, 5, 5]), weights(&[4, 3, 3, 3])], nhwc);
         check(conv(&[], &[1, 1, 1, 1], &[], 6), &[input(&[1, 6, 5, 5]), weights(&[6, 1, 3, 3])], nhwc);
@@ -90,7 +95,8 @@ fn products_in_bfloat16() {
     }
 }
 
-/// The last window of an axis is a window of padding: nothing is read for it, though the axis is one that steps over pixels.
+/// The last window of an axis is a window of padding: nothing is read for it, though the axis is one that steps over
+/// pixels.
 #[test]
 fn narrow_convolutions_with_a_last_window_in_the_padding() {
     let bytes = |dtype: DType, shape: &[usize], seed: i64| {
@@ -116,8 +122,8 @@ fn narrow_convolutions_with_a_last_window_in_the_padding() {
             for dtype in [DType::U8, DType::I8] {
                 let conv =
                     quant::QuantConv { dilations: vec![], groups: 1, pads: pads.clone(), strides: strides.clone() };
-                let zero = Arg::Constant(bytes(dtype, &[], 77));
-                let (x, w) = (Arg::Input(bytes(dtype, &x, 1)), Arg::Constant(bytes(DType::I8, &w, 2)));
+                let zero = TestOperand::Constant(bytes(dtype, &[], 77));
+                let (x, w) = (TestOperand::Input(bytes(dtype, &x, 1)), TestOperand::Constant(bytes(DType::I8, &w, 2)));
                 check(conv, &[x, w, zero], nhwc);
             }
         }

@@ -5,8 +5,8 @@
 use optc_ir::{Graph, Val, Verified, infer_types, parse};
 use optc_kernel::program::Decision;
 use optc_kernel::target::Isa;
-use optc_lower::{Options, lower};
-use optc_runtime::Pool;
+use optc_lower::{LowerOptions, lower};
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Tensor};
 use optc_testing::{isas, loaded, random_floats, run_guarded};
 
@@ -47,12 +47,13 @@ fn run_both(text: &str, inputs: &[Val], kernels: usize) {
 
 fn run_on(isa: &'static Isa, text: &str, graph: Graph, (inputs, want): (&[Val], &[Val]), kernels: usize) {
     let compiled =
-        lower(Verified::new(graph).unwrap(), &optc_emit::host::target().with_isa(isa), Options::default()).unwrap();
+        lower(Verified::new(graph).unwrap(), &optc_emit::host::target().with_isa(isa), LowerOptions::default())
+            .unwrap();
     let count = |f: fn(&Decision) -> bool| compiled.report.iter().filter(|r| f(&r.decision)).count();
     assert_eq!(count(|d| matches!(d, Decision::Host { .. })), 0, "{text}\n{:?}", compiled.report);
     assert_eq!(count(|d| matches!(d, Decision::Kernel { .. })), kernels, "{text}\n{:?}", compiled.report);
     let name = format!("{} on {}", text.split_whitespace().collect::<Vec<_>>().join(" "), isa.name);
-    let found = run_guarded(&loaded(&compiled).unwrap(), inputs, &Pool::new(2).unwrap(), &name).unwrap();
+    let found = run_guarded(&loaded(&compiled).unwrap(), inputs, &ThreadPool::new(2).unwrap(), &name).unwrap();
     for (found, want) in found.iter().zip(want) {
         let (found, want) = (found.as_tensor().unwrap(), want.as_tensor().unwrap());
         assert_eq!((found.dtype(), found.shape()), (want.dtype(), want.shape()), "{text}");
@@ -374,7 +375,8 @@ fn axes_of_many_elements_are_not_looked_through() {
         return %0 as \"y\" }}"
     );
     let compiled =
-        lower(Verified::new(parse(&text).unwrap()).unwrap(), &optc_emit::host::target(), Options::default()).unwrap();
+        lower(Verified::new(parse(&text).unwrap()).unwrap(), &optc_emit::host::target(), LowerOptions::default())
+            .unwrap();
     let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
     assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
 }

@@ -8,8 +8,8 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, Real, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
 use optc_kernel::target::ISAS;
-use optc_lower::{Options, lower};
-use optc_runtime::{Arena, Executor, Pool};
+use optc_lower::{LowerOptions, lower};
+use optc_runtime::{Arena, Executor, ThreadPool};
 use optc_tensor::{DType, Tensor};
 use optc_testing::{loaded, random_floats};
 use proptest::prelude::*;
@@ -46,11 +46,11 @@ fn check(op: impl Into<Op>, x: &Tensor, weights: Tensor, bias: Option<Tensor>, b
     graph.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
     let inputs = [Val::Tensor(x.clone())];
     let want = run(&graph, &inputs).unwrap();
-    let compiled = lower(Verified::new(graph).unwrap(), &optc_emit::host::target(), Options::default()).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &optc_emit::host::target(), LowerOptions::default()).unwrap();
     let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.iter().any(|n| n.starts_with("spmm")));
     assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{op:?}: {:?}", compiled.report);
     let mut executor = Executor::new(loaded(&compiled).unwrap());
-    let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
+    let found = executor.run(&inputs, &mut Arena::default(), &ThreadPool::new(2).unwrap(), None).unwrap();
     let (found, want) = (found[0].as_tensor().unwrap(), want[0].as_tensor().unwrap());
     assert_eq!(found.shape(), want.shape());
     for (i, (f, w)) in found.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
@@ -131,7 +131,8 @@ fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
 }
 
 impl Bytes {
-    /// Runs it compiled for every instruction set of this machine: one sparse kernel, which gives what the interpreter gives.
+    /// Runs it compiled for every instruction set of this machine: one sparse kernel, which gives what the interpreter
+    /// gives.
     fn check(&self) {
         let mut graph = Graph::new("test");
         let x = graph.add_input("x", TensorType::fixed(self.x.dtype(), self.x.shape()).into());
@@ -154,12 +155,12 @@ impl Bytes {
         let want = run(&graph, &inputs).unwrap();
         for isa in ISAS.iter().filter(|isa| optc_emit::host::has(isa)) {
             let target = optc_emit::host::target().with_isa(isa);
-            let compiled = lower(Verified::new(graph.clone()).unwrap(), &target, Options::default()).unwrap();
+            let compiled = lower(Verified::new(graph.clone()).unwrap(), &target, LowerOptions::default()).unwrap();
             let name = format!("spmm_i8_{rows}x{cols}");
             let sparse = |r: &Decision| matches!(r, Decision::Kernel { names } if names.contains(&name));
             assert!(compiled.report.iter().all(|r| sparse(&r.decision)), "{:?}: {:?}", self.op, compiled.report);
             let mut executor = Executor::new(loaded(&compiled).unwrap());
-            let found = executor.run(&inputs, &mut Arena::default(), &Pool::new(2).unwrap(), None).unwrap();
+            let found = executor.run(&inputs, &mut Arena::default(), &ThreadPool::new(2).unwrap(), None).unwrap();
             assert_eq!(found, want, "{}: {:?}", isa.name, self.op);
         }
     }

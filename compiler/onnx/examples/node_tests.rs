@@ -1,9 +1,9 @@
 //! Runs ONNX test cases through importer and reference interpreter, for work on ops:
 //! `cargo run --release -p optc-onnx --example node_tests -- FOLDER [FILTER] [-v] [-x]`.
 //!
-//! `FOLDER` holds one folder a case (`model.onnx`, `test_data_set_N`); `FILTER` is a part of the case's name, or `=name`
-//! for one case. Prints every wrong answer, with `-v` every refusal and every pass as well, then counts by reason. With `-x`
-//! the models are exported and imported again first.
+//! `FOLDER` holds one folder a case (`model.onnx`, `test_data_set_N`); `FILTER` is a part of the case's name, or
+//! `=name` for one case. Prints every wrong answer, with `-v` every refusal and every pass as well, then counts by
+//! reason. With `-x` the models are exported and imported again first.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -12,7 +12,7 @@ use optc_tensor::Tensor;
 use crate::external::ExternalFiles;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto, NodeProto, TypeProto};
-use crate::tensor::{TensorError, read_sparse, read_tensor};
+use crate::tensor::{StoredTensorError, read_sparse, read_tensor};
 
 /// Values bound to the attribute names of a function's body.
 pub type Bindings = HashMap<String, AttributeProto>;
@@ -44,7 +44,7 @@ pub enum AttributeError {
     NotUtf8(String),
     /// A tensor attribute could not be read.
     #[error("attribute `{0}`: {1}")]
-    Tensor(String, TensorError),
+    Tensor(String, StoredTensorError),
 }
 
 fn list(names: &[String]) -> String {

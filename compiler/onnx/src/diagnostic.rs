@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What class of failure a [`Diagnostic`] is; the command line maps it to an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum DiagnosticKind {
     /// The model itself is wrong: corrupt bytes, a dangling name, a broken constraint.
     BadModel,
     /// The model is fine, but uses something that is not supported.
@@ -19,7 +19,7 @@ pub struct Diagnostic(Box<Parts>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parts {
-    kind: Kind,
+    kind: DiagnosticKind,
     stage: &'static str,
     reason: String,
     model: Option<String>,
@@ -31,7 +31,7 @@ impl Diagnostic {
     /// An error of the model, found in `stage` (`import`, `export`, `read`).
     pub fn new(stage: &'static str, reason: impl Into<String>) -> Self {
         Diagnostic(Box::new(Parts {
-            kind: Kind::BadModel,
+            kind: DiagnosticKind::BadModel,
             stage,
             reason: reason.into(),
             model: None,
@@ -43,14 +43,14 @@ impl Diagnostic {
     /// Something that optc does not support.
     pub fn unsupported(stage: &'static str, reason: impl Into<String>) -> Self {
         let mut d = Diagnostic::new(stage, reason);
-        d.0.kind = Kind::Unsupported;
+        d.0.kind = DiagnosticKind::Unsupported;
         d
     }
 
     /// A failed file operation on `path`.
     pub fn io(stage: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let mut d = Diagnostic::new(stage, format!("`{}`: {error}", path.display()));
-        d.0.kind = Kind::Io;
+        d.0.kind = DiagnosticKind::Io;
         d
     }
 
@@ -73,7 +73,7 @@ impl Diagnostic {
     }
 
     /// The class of the failure.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> DiagnosticKind {
         self.0.kind
     }
 

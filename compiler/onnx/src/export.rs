@@ -1,8 +1,8 @@
 //! From a [`Graph`] back to an ONNX model.
 //!
-//! Each op is written as the nodes that `node` says. Regions become subgraphs: their captures are references to names of
-//! the outside, and all constants are initializers of the main graph. A region of `kernel.fused` is written out in place;
-//! encodings are left out, as they change no meaning.
+//! Each op is written as the nodes that `node` says. Regions become subgraphs: their captures are references to names
+//! of the outside, and all constants are initializers of the main graph. A region of `kernel.fused` is written out in
+//! place; encodings are left out, as they change no meaning.
 
 mod control;
 mod nn;
@@ -19,7 +19,7 @@ use prost::Message;
 
 use crate::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use crate::{Diagnostic, write_tensor, write_type};
-use spelling::{BASE_OPSET, Spelling};
+use spelling::{BASE_OPSET, OnnxSpelling};
 
 /// The most bytes that a model in one file may have: protobuf ends there.
 const MAX_BYTES: usize = (1 << 31) - (1 << 20);
@@ -258,11 +258,11 @@ impl Exporter {
     }
 
     /// Writes one node. Absent operands at the end are left out.
-    fn write(&mut self, spelling: Spelling, mut operands: Vec<String>, results: Vec<String>, loc: &[String]) {
+    fn write(&mut self, spelling: OnnxSpelling, mut operands: Vec<String>, results: Vec<String>, loc: &[String]) {
         while operands.last().is_some_and(String::is_empty) {
             operands.pop();
         }
-        let Spelling { domain, op, since, attributes } = spelling;
+        let OnnxSpelling { domain, op, since, attributes } = spelling;
         if domain.is_empty() {
             self.opset = self.opset.max(since);
         } else if !self.domains.iter().any(|(d, _)| *d == domain) {
@@ -281,7 +281,7 @@ impl Exporter {
     }
 
     /// Writes a node with one new result; returns the result's name.
-    fn step(&mut self, spelling: Spelling, operands: Vec<String>, site: &Site) -> String {
+    fn step(&mut self, spelling: OnnxSpelling, operands: Vec<String>, site: &Site) -> String {
         let name = self.fresh("");
         self.write(spelling, operands, vec![name.clone()], &site.node.loc);
         name

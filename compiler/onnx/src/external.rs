@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use optc_tensor::{Access, FileBytes};
+use optc_tensor::{FileAccess, FileBytes};
 
 use crate::proto::tensor_proto::DataLocation;
 use crate::proto::{StringStringEntryProto, TensorProto};
@@ -54,7 +54,7 @@ pub enum ExternalError {
 #[derive(Debug, Default)]
 pub struct ExternalFiles {
     folder: Option<PathBuf>,
-    access: Access,
+    access: FileAccess,
     open: Mutex<HashMap<PathBuf, Bytes>>,
 }
 
@@ -65,7 +65,7 @@ impl ExternalFiles {
     }
 
     /// For a model that lies in `folder`; its files are held in this way.
-    pub fn beside(folder: &Path, access: Access) -> Self {
+    pub fn beside(folder: &Path, access: FileAccess) -> Self {
         ExternalFiles { folder: Some(folder.to_owned()), access, open: Mutex::default() }
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn ranges_are_checked_against_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("w.bin"), [1, 2, 3, 4]).unwrap();
-        let files = ExternalFiles::beside(folder.path(), Access::Map);
+        let files = ExternalFiles::beside(folder.path(), FileAccess::Map);
         let at = |offset| entries(&[("location", "w.bin"), ("offset", offset), ("length", "2")]);
         assert_eq!(&files.read(&at("2"), 2).unwrap()[..], [3, 4]);
         assert!(matches!(files.read(&at("3"), 2), Err(ExternalError::Range { .. })));
@@ -150,7 +150,7 @@ mod tests {
         let folder = outer.path().join("model");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(outer.path().join("secret"), [0; 4]).unwrap();
-        let files = ExternalFiles::beside(&folder, Access::Map);
+        let files = ExternalFiles::beside(&folder, FileAccess::Map);
         let absolute = outer.path().join("secret");
         for location in ["../secret", "", "a/../../secret", absolute.to_str().unwrap()] {
             let got = files.read(&entries(&[("location", location)]), 4);

@@ -12,26 +12,27 @@ use std::path::Path;
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, InferCx, Op, OpError, Type, Value};
-use optc_tensor::{Access, Tensor};
+use optc_tensor::{FileAccess, Tensor};
 
 use crate::attributes::{AttributeError, Attributes};
 use crate::model::ModelFile;
 use crate::proto::NodeProto;
 use crate::{Diagnostic, ops};
 
-/// Imports the model at `path`. Its file and its data files are mapped; see [`Access::Map`] for what that asks of them.
+/// Imports the model at `path`. Its file and its data files are mapped; see [`FileAccess::Map`] for what that asks of
+/// them.
 ///
 /// # Errors
 /// The file cannot be read, is not a valid model, or uses something that is not supported.
 pub fn import_file(path: &Path) -> Result<Graph, Diagnostic> {
-    import_file_as(path, Access::Map)
+    import_file_as(path, FileAccess::Map)
 }
 
 /// Imports the model at `path`, whose files are mapped or read.
 ///
 /// # Errors
 /// As [`import_file`].
-pub fn import_file_as(path: &Path, access: Access) -> Result<Graph, Diagnostic> {
+pub fn import_file_as(path: &Path, access: FileAccess) -> Result<Graph, Diagnostic> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     import_model(&ModelFile::open_as(path, access)?).map_err(|d| d.in_model(name))
 }
@@ -216,7 +217,7 @@ mod tests {
         AttributeProto, FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto,
         attribute_proto::AttributeType,
     };
-    use crate::{Kind, write_tensor, write_type};
+    use crate::{DiagnosticKind, write_tensor, write_type};
     use optc_ir::{Dim, TensorType, Val};
     use optc_tensor::DType;
     use prost::Message;
@@ -314,7 +315,7 @@ mod tests {
         let error = import(&m).unwrap_err().to_string();
         assert_eq!(error, "import: unknown attribute `stray`\n  node:  `n1` (Relu, opset 17)");
         let missing = import(&model(vec![node("Frobnicate", &["x"], &["y"])])).unwrap_err();
-        assert_eq!(missing.kind(), Kind::Unsupported);
+        assert_eq!(missing.kind(), DiagnosticKind::Unsupported);
         assert!(import(&model(vec![])).unwrap_err().reason().contains("output `y`"));
         let m = model(vec![node("Split", &["x"], &["y", "z"])]);
         let parts = import(&m).unwrap(); // the extent to split is not known, and neither are those of the parts

@@ -21,12 +21,12 @@ mod types;
 
 pub use attributes::{AttributeError, Attributes, Bindings};
 pub use dataset::{DataSet, read_data_set, read_values};
-pub use diagnostic::{Diagnostic, Kind};
+pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use export::{export_file, export_model};
 pub use external::{ExternalError, ExternalFiles};
 pub use import::{MapError, NodeCx, import_bytes, import_file, import_file_as, import_model, is_supported};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
 pub use order::{Names, evaluation_order};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
-pub use tensor::{TensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};
+pub use tensor::{StoredTensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};
 pub use types::{read_type, write_type};

@@ -1,13 +1,13 @@
 //! A model file in memory: decoded messages, opsets, local functions and data files, before it becomes a graph.
 //!
-//! The file is memory-mapped, or read whole ([`Access`]); tensor data stays there until it is used. [`ModelFile::check_ops`] reports every op
-//! that a model needs and optc lacks in one error.
+//! The file is memory-mapped, or read whole ([`FileAccess`]); tensor data stays there until it is used.
+//! [`ModelFile::check_ops`] reports every op that a model needs and optc lacks in one error.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use optc_tensor::{Access, FileBytes};
+use optc_tensor::{FileAccess, FileBytes};
 use prost::Message;
 
 use crate::external::ExternalFiles;
@@ -52,19 +52,20 @@ pub fn canonical_domain(domain: &str) -> &str {
 }
 
 impl ModelFile {
-    /// Maps and decodes the file at `path`: tensors lie in the map, or in those of its data files, for as long as they are used.
+    /// Maps and decodes the file at `path`: tensors lie in the map, or in those of its data files, for as long as they
+    /// are used.
     ///
     /// # Errors
     /// The file cannot be read, is not an ONNX model, or is of a version that is not supported.
     pub fn open(path: &Path) -> Result<ModelFile, Diagnostic> {
-        Self::open_as(path, Access::Map)
+        Self::open_as(path, FileAccess::Map)
     }
 
     /// Maps, or reads, and decodes the file at `path`; its data files are held in the same way.
     ///
     /// # Errors
     /// As [`ModelFile::open`].
-    pub fn open_as(path: &Path, access: Access) -> Result<ModelFile, Diagnostic> {
+    pub fn open_as(path: &Path, access: FileAccess) -> Result<ModelFile, Diagnostic> {
         let bytes = FileBytes::open(path, access).map_err(|e| Diagnostic::io("read", path, &e))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -225,7 +226,7 @@ pub fn opsets_of(imports: &[OperatorSetIdProto]) -> Result<Opsets, Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::DiagnosticKind;
     use crate::proto::{AttributeProto, GraphProto};
 
     fn node(op: &str, name: &str) -> NodeProto {
@@ -260,11 +261,11 @@ mod tests {
     fn versions_outside_of_the_range_are_refused() {
         for version in [1, 2, 15] {
             let m = ModelProto { ir_version: Some(version), ..model(vec![]) };
-            assert_eq!(read(&m).unwrap_err().kind(), Kind::Unsupported);
+            assert_eq!(read(&m).unwrap_err().kind(), DiagnosticKind::Unsupported);
         }
         let m = ModelProto { opset_import: vec![opset("", 6)], ..model(vec![]) };
-        assert_eq!(read(&m).unwrap_err().kind(), Kind::Unsupported);
-        assert_eq!(read(&ModelProto::default()).unwrap_err().kind(), Kind::BadModel);
+        assert_eq!(read(&m).unwrap_err().kind(), DiagnosticKind::Unsupported);
+        assert_eq!(read(&ModelProto::default()).unwrap_err().kind(), DiagnosticKind::BadModel);
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
         m.functions = vec![function];
         m.graph.as_mut().unwrap().node.push(NodeProto { attribute, ..node("If", "if") });
         let error = read(&m).unwrap().check_ops(|_, op| op == "Ok" || op == "If").unwrap_err();
-        assert_eq!(error.kind(), Kind::Unsupported);
+        assert_eq!(error.kind(), DiagnosticKind::Unsupported);
         assert_eq!(
             error.reason(),
             "4 nodes use 3 ops that are not supported:\n    2× A: `a1`, `a2`\n    1× FromF: `in_f`\n    1× Inner: `deep`"
@@ -303,6 +304,6 @@ mod tests {
         }
         let m = ModelProto { graph: Some(nested), ..model(vec![]) };
         assert!(read(&m).is_err());
-        assert_eq!(ModelFile::open(Path::new("/nonexistent/m.onnx")).unwrap_err().kind(), Kind::Io);
+        assert_eq!(ModelFile::open(Path::new("/nonexistent/m.onnx")).unwrap_err().kind(), DiagnosticKind::Io);
     }
 }

@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use optc_tensor::{Access, FileBytes, Tensor};
+use optc_tensor::{FileAccess, FileBytes, Tensor};
 use prost::Message;
 
 use crate::external::ExternalFiles;
 use crate::proto::{OptionalProto, SequenceProto, TensorProto, TypeProto, optional_proto, sequence_proto, type_proto};
-use crate::tensor::{TensorError, read_sparse, read_tensor};
+use crate::tensor::{StoredTensorError, read_sparse, read_tensor};
 use crate::{Diagnostic, proto};
 
 /// The deepest nesting of sequences and optionals that is read.
@@ -55,7 +55,7 @@ pub enum Stored {
 /// # Errors
 /// The file cannot be read, or does not hold such a value.
 pub fn read_value_pb(path: &Path, kind: StoredKind) -> Result<(String, Stored), Diagnostic> {
-    let bytes = FileBytes::open(path, Access::Copy).map_err(|e| Diagnostic::io("read", path, &e))?;
+    let bytes = FileBytes::open(path, FileAccess::Copy).map_err(|e| Diagnostic::io("read", path, &e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     parse_value_pb(Bytes::from_owner(bytes), kind).map_err(|d| d.in_model(name))
 }
@@ -87,34 +87,34 @@ pub fn parse_value_pb(bytes: Bytes, kind: StoredKind) -> Result<(String, Stored)
     Ok((name, value))
 }
 
-fn tensor(p: &TensorProto) -> Result<Tensor, TensorError> {
+fn tensor(p: &TensorProto) -> Result<Tensor, StoredTensorError> {
     read_tensor(p, &ExternalFiles::none())
 }
 
-fn sparse(p: &proto::SparseTensorProto) -> Result<Tensor, TensorError> {
+fn sparse(p: &proto::SparseTensorProto) -> Result<Tensor, StoredTensorError> {
     read_sparse(p, &ExternalFiles::none())
 }
 
-fn sequence(p: &SequenceProto, depth: usize) -> Result<Stored, TensorError> {
+fn sequence(p: &SequenceProto, depth: usize) -> Result<Stored, StoredTensorError> {
     use sequence_proto::DataType as Kind;
     if depth > MAX_DEPTH {
-        return Err(TensorError::Unsupported("deeply nested sequence"));
+        return Err(StoredTensorError::Unsupported("deeply nested sequence"));
     }
     let values: Result<Vec<_>, _> = match Kind::try_from(p.elem_type()) {
         Ok(Kind::Undefined | Kind::Tensor) => p.tensor_values.iter().map(|t| tensor(t).map(Stored::Tensor)).collect(),
         Ok(Kind::SparseTensor) => p.sparse_tensor_values.iter().map(|t| sparse(t).map(Stored::Tensor)).collect(),
         Ok(Kind::Sequence) => p.sequence_values.iter().map(|s| sequence(s, depth + 1)).collect(),
         Ok(Kind::Optional) => p.optional_values.iter().map(|o| optional(o, depth + 1)).collect(),
-        Ok(Kind::Map) => Err(TensorError::Unsupported("map")),
-        Err(_) => Err(TensorError::UnknownCode(p.elem_type())),
+        Ok(Kind::Map) => Err(StoredTensorError::Unsupported("map")),
+        Err(_) => Err(StoredTensorError::UnknownCode(p.elem_type())),
     };
     values.map(Stored::Sequence)
 }
 
-fn optional(p: &OptionalProto, depth: usize) -> Result<Stored, TensorError> {
+fn optional(p: &OptionalProto, depth: usize) -> Result<Stored, StoredTensorError> {
     use optional_proto::DataType as Kind;
     if depth > MAX_DEPTH {
-        return Err(TensorError::Unsupported("deeply nested optional"));
+        return Err(StoredTensorError::Unsupported("deeply nested optional"));
     }
     let value = match Kind::try_from(p.elem_type()) {
         Ok(Kind::Undefined) => None,
@@ -122,8 +122,8 @@ fn optional(p: &OptionalProto, depth: usize) -> Result<Stored, TensorError> {
         Ok(Kind::SparseTensor) => p.sparse_tensor_value.as_ref().map(|t| sparse(t).map(Stored::Tensor)).transpose()?,
         Ok(Kind::Sequence) => p.sequence_value.as_ref().map(|s| sequence(s, depth + 1)).transpose()?,
         Ok(Kind::Optional) => p.optional_value.as_ref().map(|o| optional(o, depth + 1)).transpose()?,
-        Ok(Kind::Map) => return Err(TensorError::Unsupported("map")),
-        Err(_) => return Err(TensorError::UnknownCode(p.elem_type())),
+        Ok(Kind::Map) => return Err(StoredTensorError::Unsupported("map")),
+        Err(_) => return Err(StoredTensorError::UnknownCode(p.elem_type())),
     };
     Ok(Stored::Optional(value.map(Box::new)))
 }

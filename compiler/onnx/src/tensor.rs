@@ -14,7 +14,7 @@ use crate::proto::{SparseTensorProto, TensorProto};
 
 /// Why a stored tensor could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TensorError {
+pub enum StoredTensorError {
     /// The dtype exists in ONNX, but not in optc.
     #[error("dtype `{0}` is not supported")]
     Unsupported(&'static str),
@@ -54,10 +54,10 @@ pub enum TensorError {
     External(String),
 }
 
-impl TensorError {
+impl StoredTensorError {
     /// True when the model is fine but uses something that optc lacks.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self, TensorError::Unsupported(_) | TensorError::Segmented)
+        matches!(self, StoredTensorError::Unsupported(_) | StoredTensorError::Segmented)
     }
 }
 
@@ -65,11 +65,11 @@ impl TensorError {
 ///
 /// # Errors
 /// The code is unknown, or names a dtype that optc lacks.
-pub fn dtype_from_code(code: i32) -> Result<DType, TensorError> {
-    let known = DataType::try_from(code).map_err(|_| TensorError::UnknownCode(code))?;
+pub fn dtype_from_code(code: i32) -> Result<DType, StoredTensorError> {
+    let known = DataType::try_from(code).map_err(|_| StoredTensorError::UnknownCode(code))?;
     DTYPES.iter().find(|(k, _)| *k == known).map(|&(_, d)| d).ok_or(match known {
-        DataType::Undefined => TensorError::UnknownCode(code),
-        other => TensorError::Unsupported(other.as_str_name()),
+        DataType::Undefined => StoredTensorError::UnknownCode(code),
+        other => StoredTensorError::Unsupported(other.as_str_name()),
     })
 }
 
@@ -101,9 +101,9 @@ const DTYPES: &[(DataType, DType)] = &[
 ///
 /// # Errors
 /// The dtype is not supported, or shape, dtype and data do not fit together.
-pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor, TensorError> {
+pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor, StoredTensorError> {
     if proto.segment.is_some() {
-        return Err(TensorError::Segmented);
+        return Err(StoredTensorError::Segmented);
     }
     let dtype = dtype_from_code(proto.data_type.unwrap_or(0))?;
     let shape = read_dims(&proto.dims)?;
@@ -114,7 +114,7 @@ pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor,
         return read_strings(proto, &shape);
     }
     let bytes = if proto.data_location == Some(DataLocation::External as i32) {
-        files.read(&proto.external_data, size).map_err(|e| TensorError::External(e.to_string()))?
+        files.read(&proto.external_data, size).map_err(|e| StoredTensorError::External(e.to_string()))?
     } else if let Some(raw) = &proto.raw_data {
         raw.clone()
     } else {
@@ -133,17 +133,19 @@ pub fn read_tensor(proto: &TensorProto, files: &ExternalFiles) -> Result<Tensor,
 ///
 /// # Errors
 /// As [`read_tensor`]; also an index out of range, or no memory for the dense form.
-pub fn read_sparse(proto: &SparseTensorProto, files: &ExternalFiles) -> Result<Tensor, TensorError> {
-    let values = read_tensor(proto.values.as_ref().ok_or(TensorError::Sparse("`values` is missing"))?, files)?;
-    let indices = read_tensor(proto.indices.as_ref().ok_or(TensorError::Sparse("`indices` is missing"))?, files)?;
+pub fn read_sparse(proto: &SparseTensorProto, files: &ExternalFiles) -> Result<Tensor, StoredTensorError> {
+    let values = read_tensor(proto.values.as_ref().ok_or(StoredTensorError::Sparse("`values` is missing"))?, files)?;
+    let indices = read_tensor(proto.indices.as_ref().ok_or(StoredTensorError::Sparse("`indices` is missing"))?, files)?;
     let shape = read_dims(&proto.dims)?;
     let rank = shape.len();
     if values.rank() != 1 || values.dtype().bits() < 8 || indices.dtype() != DType::I64 {
-        return Err(TensorError::Sparse("`values` must be a vector of whole bytes and `indices` i64"));
+        return Err(StoredTensorError::Sparse("`values` must be a vector of whole bytes and `indices` i64"));
     }
     let linear = indices.shape() == [values.len()];
     if !linear && indices.shape() != [values.len(), rank] {
-        return Err(TensorError::Sparse("`indices` must have one entry, or one row of `rank` entries, for each value"));
+        return Err(StoredTensorError::Sparse(
+            "`indices` must have one entry, or one row of `rank` entries, for each value",
+        ));
     }
     let mut dense = Tensor::zeros(values.dtype(), &shape)?;
     let count = dense.len();
@@ -156,28 +158,29 @@ pub fn read_sparse(proto: &SparseTensorProto, files: &ExternalFiles) -> Result<T
     Ok(dense)
 }
 
-fn in_range(index: i64, extent: usize) -> Result<usize, TensorError> {
-    usize::try_from(index).ok().filter(|&i| i < extent).ok_or(TensorError::SparseIndex(index))
+fn in_range(index: i64, extent: usize) -> Result<usize, StoredTensorError> {
+    usize::try_from(index).ok().filter(|&i| i < extent).ok_or(StoredTensorError::SparseIndex(index))
 }
 
-fn row_offset(row: &[i64], shape: &[usize]) -> Result<usize, TensorError> {
+fn row_offset(row: &[i64], shape: &[usize]) -> Result<usize, StoredTensorError> {
     row.iter().zip(shape).try_fold(0, |at, (&i, &d)| Ok(at * d + in_range(i, d)?))
 }
 
-pub(crate) fn read_dims(dims: &[i64]) -> Result<Vec<usize>, TensorError> {
-    dims.iter().map(|&d| usize::try_from(d).map_err(|_| TensorError::NegativeDim(d))).collect()
+pub(crate) fn read_dims(dims: &[i64]) -> Result<Vec<usize>, StoredTensorError> {
+    dims.iter().map(|&d| usize::try_from(d).map_err(|_| StoredTensorError::NegativeDim(d))).collect()
 }
 
-fn read_strings(proto: &TensorProto, shape: &[usize]) -> Result<Tensor, TensorError> {
-    let strings = proto.string_data.iter().map(|s| String::from_utf8(s.to_vec()).map_err(|_| TensorError::NotUtf8));
+fn read_strings(proto: &TensorProto, shape: &[usize]) -> Result<Tensor, StoredTensorError> {
+    let strings =
+        proto.string_data.iter().map(|s| String::from_utf8(s.to_vec()).map_err(|_| StoredTensorError::NotUtf8));
     Ok(Tensor::from_strings(shape, strings.collect::<Result<_, _>>()?)?)
 }
 
 /// The elements of a typed field, packed as in `raw_data`.
-fn typed_bytes(proto: &TensorProto, dtype: DType, count: usize) -> Result<Vec<u8>, TensorError> {
+fn typed_bytes(proto: &TensorProto, dtype: DType, count: usize) -> Result<Vec<u8>, StoredTensorError> {
     let check = |field, expected, found| match expected == found {
         true => Ok(()),
-        false => Err(TensorError::Count { field, expected, found }),
+        false => Err(StoredTensorError::Count { field, expected, found }),
     };
     match dtype {
         DType::F32 => {
@@ -227,7 +230,7 @@ pub fn write_tensor(name: &str, tensor: &Tensor) -> TensorProto {
 mod tests {
     use super::*;
 
-    fn read(p: &TensorProto) -> Result<Tensor, TensorError> {
+    fn read(p: &TensorProto) -> Result<Tensor, StoredTensorError> {
         read_tensor(p, &ExternalFiles::none())
     }
 
@@ -260,19 +263,19 @@ mod tests {
     #[test]
     fn sizes_are_checked_before_memory_is_taken() {
         let huge = proto(DataType::Float, &[1 << 40, 1 << 40]);
-        assert!(matches!(read(&huge), Err(TensorError::Shape(_))));
+        assert!(matches!(read(&huge), Err(StoredTensorError::Shape(_))));
         let empty = proto(DataType::Float, &[1 << 40]);
-        assert!(matches!(read(&empty), Err(TensorError::Count { .. })));
+        assert!(matches!(read(&empty), Err(StoredTensorError::Count { .. })));
         let short = TensorProto { raw_data: Some(Bytes::from_static(&[0; 7])), ..proto(DataType::Float, &[2]) };
-        assert!(matches!(read(&short), Err(TensorError::Shape(_))));
-        assert_eq!(read(&proto(DataType::Float, &[-1])), Err(TensorError::NegativeDim(-1)));
+        assert!(matches!(read(&short), Err(StoredTensorError::Shape(_))));
+        assert_eq!(read(&proto(DataType::Float, &[-1])), Err(StoredTensorError::NegativeDim(-1)));
     }
 
     #[test]
     fn missing_dtypes_are_named() {
-        assert_eq!(read(&proto(DataType::Complex64, &[])), Err(TensorError::Unsupported("COMPLEX64")));
-        assert_eq!(dtype_from_code(99), Err(TensorError::UnknownCode(99)));
-        assert_eq!(dtype_from_code(0), Err(TensorError::UnknownCode(0)));
+        assert_eq!(read(&proto(DataType::Complex64, &[])), Err(StoredTensorError::Unsupported("COMPLEX64")));
+        assert_eq!(dtype_from_code(99), Err(StoredTensorError::UnknownCode(99)));
+        assert_eq!(dtype_from_code(0), Err(StoredTensorError::UnknownCode(0)));
     }
 
     #[test]
@@ -285,7 +288,7 @@ mod tests {
         s.indices = Some(write_tensor("i", &Tensor::from_slice(&[2, 2], &[0i64, 1, 1, 1]).unwrap()));
         assert_eq!(read_sparse(&s, &none).unwrap().to_f64_vec(), [0.0, 5.0, 0.0, 6.0]);
         s.indices = Some(write_tensor("i", &Tensor::from_slice(&[2], &[1i64, 4]).unwrap()));
-        assert_eq!(read_sparse(&s, &none), Err(TensorError::SparseIndex(4)));
+        assert_eq!(read_sparse(&s, &none), Err(StoredTensorError::SparseIndex(4)));
         s.dims = vec![1 << 20, 1 << 20];
         assert!(read_sparse(&s, &none).is_err());
     }

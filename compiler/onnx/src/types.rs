@@ -4,7 +4,7 @@ use optc_ir::{Dim, TensorType, Type};
 
 use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
 use crate::proto::{TensorShapeProto, TypeProto, tensor_shape_proto, type_proto};
-use crate::tensor::{TensorError, code_of_dtype, dtype_from_code};
+use crate::tensor::{StoredTensorError, code_of_dtype, dtype_from_code};
 
 /// The deepest nesting of sequence and optional types that is read.
 const MAX_DEPTH: usize = 16;
@@ -13,15 +13,15 @@ const MAX_DEPTH: usize = 16;
 ///
 /// # Errors
 /// The type is not there, or is one that optc lacks.
-pub fn read_type(proto: &TypeProto) -> Result<Type, TensorError> {
+pub fn read_type(proto: &TypeProto) -> Result<Type, StoredTensorError> {
     read_at(proto, 0)
 }
 
-fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, TensorError> {
+fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, StoredTensorError> {
     use type_proto::Value;
     let nested = |inner: Option<&TypeProto>| match inner {
         Some(t) if depth < MAX_DEPTH => read_at(t, depth + 1).map(Box::new),
-        _ => Err(TensorError::Unsupported("a type without an element type")),
+        _ => Err(StoredTensorError::Unsupported("a type without an element type")),
     };
     match &proto.value {
         Some(Value::TensorType(t)) => {
@@ -31,10 +31,10 @@ fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, TensorError> {
         }
         Some(Value::SequenceType(s)) => Ok(Type::Sequence(nested(s.elem_type.as_deref())?)),
         Some(Value::OptionalType(o)) => Ok(Type::Optional(nested(o.elem_type.as_deref())?)),
-        Some(Value::MapType(_)) => Err(TensorError::Unsupported("map")),
-        Some(Value::SparseTensorType(_)) => Err(TensorError::Unsupported("sparse tensor")),
-        Some(Value::OpaqueType(_)) => Err(TensorError::Unsupported("opaque")),
-        None => Err(TensorError::Unsupported("undeclared type")),
+        Some(Value::MapType(_)) => Err(StoredTensorError::Unsupported("map")),
+        Some(Value::SparseTensorType(_)) => Err(StoredTensorError::Unsupported("sparse tensor")),
+        Some(Value::OpaqueType(_)) => Err(StoredTensorError::Unsupported("opaque")),
+        None => Err(StoredTensorError::Unsupported("undeclared type")),
     }
 }
 

@@ -114,7 +114,7 @@ fn a_file_that_cannot_be_written_leaves_nothing_behind() {
     let graph = import_file(&testdata("mlp.onnx")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let error = export_file(&graph, &folder.path().join("missing/out.onnx")).unwrap_err();
-    assert_eq!(error.kind(), optc_onnx::Kind::Io);
+    assert_eq!(error.kind(), optc_onnx::DiagnosticKind::Io);
     let path = folder.path().join("out.onnx");
     export_file(&graph, &path).unwrap();
     assert_eq!(names(&import_file(&path).unwrap()), names(&graph));

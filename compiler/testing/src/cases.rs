@@ -1,7 +1,7 @@
 //! What runs when a kernel touches an inaccessible page: the process ends there, and a message says which case it was.
 //!
-//! The handler of the signal writes what the thread at fault had named ([`name_case`]), or all names where that was a worker's
-//! thread, and gives the signal back to whoever had it before.
+//! The handler of the signal writes what the thread at fault had named ([`name_case`]), or all names where that was a
+//! worker's thread, and gives the signal back to whoever had it before.
 
 use std::mem::MaybeUninit;
 use std::sync::Once;
@@ -25,10 +25,10 @@ static SLOTS: [Slot; CASES] = [const {
 }; CASES];
 
 /// A case that has a name as long as this lives.
-pub struct Named(Option<&'static Slot>);
+pub struct NamedCase(Option<&'static Slot>);
 
 /// Names what this thread runs until the result is dropped, for the message that a fault ends with.
-pub fn name_case(name: &str) -> Named {
+pub fn name_case(name: &str) -> NamedCase {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(install);
     let free = SLOTS.iter().find(|s| s.thread.compare_exchange(0, this_thread(), SeqCst, SeqCst).is_ok());
@@ -37,10 +37,10 @@ pub fn name_case(name: &str) -> Named {
         bytes.iter().zip(&slot.text).for_each(|(&b, to)| to.store(b, SeqCst));
         slot.len.store(bytes.len(), SeqCst);
     }
-    Named(free)
+    NamedCase(free)
 }
 
-impl Drop for Named {
+impl Drop for NamedCase {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
             slot.len.store(0, SeqCst);
@@ -64,8 +64,8 @@ static BEFORE: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 fn install() {
     for (signal, before) in SIGNALS.into_iter().zip(&BEFORE) {
         let old = Box::leak(Box::new(MaybeUninit::<libc::sigaction>::zeroed()));
-        // SAFETY: all zeros are an action without flags and mask. The handler makes calls alone that are allowed in one, and
-        // `old` lives for good.
+        // SAFETY: all zeros are an action without flags and mask. The handler makes calls alone that are allowed in
+        // one, and `old` lives for good.
         unsafe {
             let mut new = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
             new.sa_sigaction = faulted as extern "C" fn(libc::c_int) as usize;
@@ -87,7 +87,8 @@ extern "C" fn faulted(signal: libc::c_int) {
     for (of, before) in SIGNALS.into_iter().zip(&BEFORE) {
         let old = std::ptr::with_exposed_provenance::<libc::sigaction>(before.load(SeqCst));
         if of == signal {
-            // SAFETY: the action that `install` has stored; with it in place the fault happens again, and ends the process.
+            // SAFETY: the action that `install` has stored; with it in place the fault happens again, and ends the
+            // process.
             unsafe { libc::sigaction(signal, old, std::ptr::null_mut()) };
         }
     }

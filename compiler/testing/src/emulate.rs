@@ -1,8 +1,10 @@
-//! Cases for `tools/emulate`: the machine code of a kernel's tiles, the calls that its nest makes, and memory before and after.
+//! Cases for `tools/emulate`: the machine code of a kernel's tiles, the calls that its nest makes, and memory before
+//! and after.
 //!
-//! A case is a header of 64-bit words (length of the case, of the code, of the memory, number of calls), padded to 64 bytes as
-//! each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 24 words: where its
-//! code begins, how many arguments it has, and the arguments. Pointers are those of memory that begins at [`MEMORY`].
+//! A case is a header of 64-bit words (length of the case, of the code, of the memory, number of calls), padded to 64
+//! bytes as each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 24
+//! words: where its code begins, how many arguments it has, and the arguments. Pointers are those of memory that begins
+//! at [`MEMORY`].
 
 use std::error::Error;
 use std::io::Write as _;
@@ -10,7 +12,7 @@ use std::path::Path;
 
 use optc_emit::tile_code;
 use optc_kernel::nest::Kernel;
-use optc_kernel::tile::interp::Place;
+use optc_kernel::tile::interp::Address;
 
 /// Where the runner has the memory of a case.
 const MEMORY: u64 = 0x1000_0000;
@@ -20,8 +22,8 @@ const GUARD: usize = 128;
 const ARGUMENTS: usize = 22;
 const ALIGN: usize = 64;
 
-/// Interprets a kernel, and appends what it did to the file. Kernels with tiles of 128 bits, which Cranelift compiles, are only
-/// interpreted.
+/// Interprets a kernel, and appends what it did to the file. Kernels with tiles of 128 bits, which Cranelift compiles,
+/// are only interpreted.
 pub(super) fn record(path: &Path, kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), Box<dyn Error>> {
     let (mut code, mut starts) = (Vec::new(), Vec::new());
     for tile in &kernel.tiles {
@@ -35,8 +37,8 @@ pub(super) fn record(path: &Path, kernel: &Kernel, buffers: &mut [Vec<u8>]) -> R
     let mut calls = Vec::new();
     let places = places(buffers);
     let before = image(buffers, &vec![0xa5; kernel.scratch_bytes]);
-    let mut watch = |tile: usize, ptrs: &[Place], counts: &[i64]| {
-        let pointer = |p: &Place| (MEMORY + places[p.buffer]).wrapping_add(p.offset as u64);
+    let mut watch = |tile: usize, ptrs: &[Address], counts: &[i64]| {
+        let pointer = |p: &Address| (MEMORY + places[p.buffer]).wrapping_add(p.offset as u64);
         let arguments: Vec<u64> = ptrs.iter().map(pointer).chain(counts.iter().map(|&c| c as u64)).collect();
         calls.push((starts[tile], arguments));
     };

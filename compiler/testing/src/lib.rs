@@ -1,7 +1,8 @@
-//! Helpers for tests of kernels: run one through machine code, or a plan of them, with inaccessible pages around every buffer.
+//! Helpers for tests of kernels: run one through machine code, or a plan of them, with inaccessible pages around every
+//! buffer.
 //!
-//! The environment variable `OPTC_TEST_ISAS` names the rows of the target table that tests take, with spaces between them; all of them
-//! without it. Under valgrind, which knows no AVX-512, that is `OPTC_TEST_ISAS="portable avx2"`.
+//! The environment variable `OPTC_TEST_ISAS` names the rows of the target table that tests take, with spaces between
+//! them; all of them without it. Under valgrind, which knows no AVX-512, that is `OPTC_TEST_ISAS="portable avx2"`.
 
 mod cases;
 mod emulate;
@@ -10,7 +11,7 @@ mod rooms;
 
 use std::path::Path;
 
-pub use cases::{Named, name_case};
+pub use cases::{NamedCase, name_case};
 use optc_emit::{Code, EmitError};
 use optc_kernel::nest::{Access, Kernel};
 use optc_kernel::target::{ISAS, Isa};
@@ -43,9 +44,9 @@ pub fn all_isas() -> Vec<&'static Isa> {
     ISAS.iter().filter(|isa| names.split_whitespace().any(|name| name == isa.name)).collect()
 }
 
-/// [`run_jit`] where this machine has the kernel's vectors, else the interpreter; if the environment variable `OPTC_EMULATE`
-/// names a file, the case is then also written for an emulator of a machine that has them (`tools/emulate`): of the rows that
-/// `OPTC_EMULATE_ROWS` lists, or of all.
+/// [`run_jit`] where this machine has the kernel's vectors, else the interpreter; if the environment variable
+/// `OPTC_EMULATE` names a file, the case is then also written for an emulator of a machine that has them
+/// (`tools/emulate`): of the rows that `OPTC_EMULATE_ROWS` lists, or of all.
 ///
 /// # Errors
 ///
@@ -79,8 +80,9 @@ pub fn portable() -> &'static Isa {
     &ISAS[ISAS.len() - 1]
 }
 
-/// Compiles a kernel and runs all its tasks, half of them by a second call: once with each buffer, and the scratch, right before an
-/// inaccessible page and once right behind one. An access outside of them ends the process, with the kernel's name.
+/// Compiles a kernel and runs all its tasks, half of them by a second call: once with each buffer, and the scratch,
+/// right before an inaccessible page and once right behind one. An access outside of them ends the process, with the
+/// kernel's name.
 ///
 /// # Errors
 ///
@@ -132,8 +134,9 @@ fn run_between_pages(kernel: &Kernel, code: &Code, buffers: &[Vec<u8>], side: Si
     let scratch = Rooms::new(&[kernel.scratch_bytes], side);
     let args: Vec<*mut u8> = (0..lengths.len()).map(|i| rooms.address(i)).collect();
     for (begin, end) in [(kernel.tasks / 2, kernel.tasks), (0, kernel.tasks / 2)] {
-        // SAFETY: buffers and scratch have the declared lengths (the caller has checked), are distinct, and live as `code` does until the
-        // end of this function; no kernel needs them aligned to more than their elements; the task range is within bounds.
+        // SAFETY: buffers and scratch have the declared lengths (the caller has checked), are distinct, and live as
+        // `code` does until the end of this function; no kernel needs them aligned to more than their elements; the
+        // task range is within bounds.
         unsafe { code.entry(0)(args.as_ptr(), scratch.address(0), begin, end) };
     }
     assert!(scratch.intact(0), "kernel `{}` wrote outside of its scratch", kernel.name);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use optc_emit::{LoadError, Regions, load};
+use optc_emit::{BackendError, Regions, load};
 use optc_ir::{HostCall, Val};
 use optc_kernel::program::Program;
-use optc_runtime::plan::{Place, Plan};
-use optc_runtime::{Arena, Body, Executor, Pool, RunError};
+use optc_runtime::plan::{ArenaPlace, Plan};
+use optc_runtime::{Arena, Executor, PlanBody, RunError, ThreadPool};
 use optc_types::{HostOp, HostText};
 
 use super::cases::name_case;
@@ -31,7 +31,7 @@ pub enum GuardedError {
 /// # Errors
 ///
 /// As [`load`].
-pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
+pub fn loaded(program: &Program) -> Result<Arc<Plan>, BackendError> {
     Ok(Arc::new(load(program, 1, &resolve)?))
 }
 
@@ -41,23 +41,23 @@ pub fn loaded(program: &Program) -> Result<Arc<Plan>, LoadError> {
 ///
 /// The text is no op.
 pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
-    let pool = Arc::new(Pool::new(1).map_err(|e| e.to_string())?);
+    let pool = Arc::new(ThreadPool::new(1).map_err(|e| e.to_string())?);
     HostCall::resolve(host, &|number, region| match plans.get(&number) {
-        Some(plan) => Arc::new(Body::new(plan.clone(), pool.clone(), Arc::new(region))),
+        Some(plan) => Arc::new(PlanBody::new(plan.clone(), pool.clone(), Arc::new(region))),
         None => Arc::new(region),
     })
 }
 
-/// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers before an
-/// inaccessible page and with each behind one: inputs and constants where nobody can write, and the workers' scratch as well. All
-/// runs must give the same bits.
+/// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers
+/// before an inaccessible page and with each behind one: inputs and constants where nobody can write, and the workers'
+/// scratch as well. All runs must give the same bits.
 ///
 /// `name` is said where memory outside of a buffer is touched, which ends the process.
 ///
 /// # Errors
 ///
 /// As [`Executor::run`], or two runs differ, or bytes beside a buffer were written.
-pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &Pool, name: &str) -> Result<Vec<Val>, GuardedError> {
+pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &ThreadPool, name: &str) -> Result<Vec<Val>, GuardedError> {
     let _named = name_case(name);
     let (mut executor, mut arena) = (Executor::new(plan.clone()), Arena::default());
     let first = executor.run(inputs, &mut arena, pool, None)?;
@@ -73,14 +73,14 @@ pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &Pool, name: &str) ->
     Ok(first)
 }
 
-fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Result<Vec<Val>, GuardedError> {
+fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &ThreadPool, side: Side) -> Result<Vec<Val>, GuardedError> {
     let lengths: Vec<usize> = plan.flow.buffers.iter().map(|b| b.bytes).collect();
     let mut rooms = Rooms::new(&lengths, side);
     for (i, buffer) in plan.flow.buffers.iter().enumerate() {
         let known = match buffer.place {
-            Place::Constant(constant) => Some(plan.flow.constants[constant].tensor.bytes()),
-            Place::Input(input) => inputs.get(input).and_then(Val::as_tensor).map(|t| t.bytes()),
-            Place::Arena(_) | Place::Output(_) => None,
+            ArenaPlace::Constant(constant) => Some(plan.flow.constants[constant].tensor.bytes()),
+            ArenaPlace::Input(input) => inputs.get(input).and_then(Val::as_tensor).map(|t| t.bytes()),
+            ArenaPlace::Arena(_) | ArenaPlace::Output(_) => None,
         };
         // An input that does not fit is the executor's to refuse.
         if let Some(bytes) = known.filter(|bytes| bytes.len() == buffer.bytes) {
@@ -90,14 +90,14 @@ fn run_between_pages(plan: &Plan, inputs: &[Val], pool: &Pool, side: Side) -> Re
     }
     let mut moved = plan.clone();
     for (i, buffer) in moved.flow.buffers.iter_mut().enumerate() {
-        buffer.place = Place::Arena(rooms.offset(i));
+        buffer.place = ArenaPlace::Arena(rooms.offset(i));
     }
     let scratch = Rooms::new(&[plan.scratch_bytes() * pool.threads()], side);
     let (at, bytes) = rooms.map();
     moved.flow.arena_bytes = bytes;
     let (scratch_at, scratch_bytes) = (scratch.address(0), scratch.bytes(0).len());
-    // SAFETY: both maps outlive the executor below, nobody else has their addresses, and every byte that a buffer of the plan or
-    // a worker's scratch has can be read, and written where the plan says so.
+    // SAFETY: both maps outlive the executor below, nobody else has their addresses, and every byte that a buffer of
+    // the plan or a worker's scratch has can be read, and written where the plan says so.
     let (mut arena, scratch_arena) = unsafe { (Arena::over(at, bytes), Arena::over(scratch_at, scratch_bytes)) };
     let mut executor = Executor::new(Arc::new(moved));
     executor.set_scratch(scratch_arena);

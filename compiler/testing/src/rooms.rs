@@ -101,7 +101,8 @@ impl Rooms {
     }
 
     fn slice(&self, range: &Range<usize>) -> &[u8] {
-        // SAFETY: rooms lie in the map, whose pages can be read there, and only kernels that run meanwhile write to them.
+        // SAFETY: rooms lie in the map, whose pages can be read there, and only kernels that run meanwhile write to
+        // them.
         unsafe { std::slice::from_raw_parts(self.map.add(range.start), range.len()) }
     }
 

@@ -10,7 +10,7 @@ pub type BufId = usize;
 
 /// Where the bytes of a buffer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum ArenaPlace {
     /// At this offset of the arena, which is aligned to 64 bytes.
     Arena(usize),
     /// The bytes of the constant with this number.
@@ -24,7 +24,7 @@ pub enum Place {
 /// Weights or a table as kernels read them. Plans of one model may share those whose `of` and `recipe` are the same:
 /// they are made alike of the same values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Constant {
+pub struct ProgramConstant {
     /// What it is made of: the first ONNX node that reads it.
     pub of: String,
     /// How: which operand, and the form that it is packed in.
@@ -35,11 +35,11 @@ pub struct Constant {
 
 /// Bytes that kernels work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Buffer {
+pub struct KernelBuffer {
     /// How many.
     pub bytes: usize,
     /// Where.
-    pub place: Place,
+    pub place: ArenaPlace,
 }
 
 /// A place in a buffer.
@@ -53,7 +53,7 @@ pub struct BufRef {
 
 /// A plainly laid out tensor in a buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct PlainTensor {
     /// Its first byte.
     pub at: BufRef,
     /// Its dtype.
@@ -62,7 +62,7 @@ pub struct Stored {
     pub shape: Vec<usize>,
 }
 
-impl Stored {
+impl PlainTensor {
     /// The bytes that it takes; its size was checked when the plan was made.
     pub fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bits() / 8
@@ -73,7 +73,7 @@ impl Stored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
     /// A tensor in a buffer.
-    Buffer(Stored),
+    Buffer(PlainTensor),
     /// A value of the run's own table, which may have any type and shape.
     Value(usize),
     /// A constant.
@@ -93,7 +93,7 @@ pub struct Port {
 
 /// What is known of a step for profiles and reports.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Info {
+pub struct StepInfo {
     /// The kernel's or the op's name.
     pub name: String,
     /// The ONNX nodes that it came from.
@@ -107,7 +107,7 @@ pub struct Info {
 }
 
 /// Numbers of operations and bytes are never NaN.
-impl Eq for Info {}
+impl Eq for StepInfo {}
 
 /// The call of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ pub struct KernelStep {
     /// The choice point that made it one of several possible kernels: its number in the program's list.
     pub point: Option<usize>,
     /// For reports.
-    pub info: Info,
+    pub info: StepInfo,
 }
 
 /// An op that runs without a kernel.
@@ -141,7 +141,7 @@ pub struct HostStep {
     /// Its results; `None` for one that nobody uses.
     pub results: Vec<Option<Slot>>,
     /// For reports.
-    pub info: Info,
+    pub info: StepInfo,
 }
 
 /// A copy of a tensor into another layout. Lowering says what is to be moved; a rewrite makes a kernel of it.
@@ -158,7 +158,7 @@ pub struct Arrange {
     /// The choice point that it belongs to.
     pub point: Option<usize>,
     /// For reports.
-    pub info: Info,
+    pub info: StepInfo,
 }
 
 impl Arrange {
@@ -229,14 +229,14 @@ pub enum Step {
         /// The value.
         value: usize,
         /// Where to.
-        to: Stored,
+        to: PlainTensor,
         /// For errors.
         loc: String,
     },
     /// A check that indices, `i32` or `i64`, lie in `-extent..extent`; what they address comes after it.
     Check {
         /// The indices.
-        indices: Stored,
+        indices: PlainTensor,
         /// What they index.
         extent: usize,
         /// For errors.
@@ -253,9 +253,9 @@ pub struct Flow {
     /// The graph's outputs.
     pub outputs: Vec<Port>,
     /// The buffers.
-    pub buffers: Vec<Buffer>,
+    pub buffers: Vec<KernelBuffer>,
     /// Weights and tables, each once.
-    pub constants: Vec<Constant>,
+    pub constants: Vec<ProgramConstant>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
     /// How many values the run's table has.

@@ -172,16 +172,16 @@ impl Type {
         self.as_tensor().map_or(Encoding::Plain, |t| t.encoding)
     }
 
-    /// True when a result of type `other` may be declared as `self`: one [admits](Type::admits) the other, and both lie in
-    /// memory alike.
+    /// True when a result of type `other` may be declared as `self`: one [admits](Type::admits) the other, and both lie
+    /// in memory alike.
     pub fn accepts(&self, other: &Type) -> bool {
         self.encoding() == other.encoding() && self.admits(other)
     }
 
     /// True when a value of type `other` may be given where `self` is declared: same kinds and dtypes, no two concrete
-    /// extents that differ. A dim that either leaves open (`?`, a name, an unknown rank) fits any, since what it turns out to
-    /// be is looked at when the value is there. A value stands for the optional that holds it. How elements lie does not
-    /// matter: values are handed over plain.
+    /// extents that differ. A dim that either leaves open (`?`, a name, an unknown rank) fits any, since what it turns
+    /// out to be is looked at when the value is there. A value stands for the optional that holds it. How elements lie
+    /// does not matter: values are handed over plain.
     pub fn admits(&self, other: &Type) -> bool {
         match (self, other) {
             (Type::Tensor(a), Type::Tensor(b)) => {

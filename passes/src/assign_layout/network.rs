@@ -5,20 +5,20 @@ use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
-use super::roles::{Role, Wish};
+use super::roles::{LayoutRole, Wish};
 
 /// More than all conversions together can cost.
 const NEVER: u64 = 1 << 48;
 
 /// A place in the network: where an operand or a result gets its layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Label(u32);
+pub(super) struct LayoutSlot(u32);
 
-impl Label {
+impl LayoutSlot {
     /// What is plain in any case: the source.
-    pub const PLAIN: Label = Label(0);
+    pub const PLAIN: LayoutSlot = LayoutSlot(0);
     /// What is channels-last in any case: the sink.
-    const LAST: Label = Label(1);
+    const LAST: LayoutSlot = LayoutSlot(1);
 
     fn node(self) -> NodeIndex {
         NodeIndex::new(self.0 as usize)
@@ -40,45 +40,45 @@ impl Default for Network {
 }
 
 impl Network {
-    fn edge(&mut self, plain: Label, last: Label, cost: u64) {
+    fn edge(&mut self, plain: LayoutSlot, last: LayoutSlot, cost: u64) {
         if cost > 0 && plain != last {
             self.edges.add_edge(plain.node(), last.node(), cost);
         }
     }
 
-    fn label(&mut self) -> Label {
-        Label(self.edges.add_node(()).index() as u32)
+    fn label(&mut self) -> LayoutSlot {
+        LayoutSlot(self.edges.add_node(()).index() as u32)
     }
 
     /// The labels of an op's operands and of its results.
-    pub fn op(&mut self, role: &Role, graph: &Graph, id: NodeId) -> (Label, Label) {
+    pub fn op(&mut self, role: &LayoutRole, graph: &Graph, id: NodeId) -> (LayoutSlot, LayoutSlot) {
         let mut wish = |wish: &Wish| match wish {
-            Wish::Plain => Label::PLAIN,
-            Wish::Last => Label::LAST,
+            Wish::Plain => LayoutSlot::PLAIN,
+            Wish::Last => LayoutSlot::LAST,
             Wish::Either => self.label(),
             Wish::PlainCosts => {
                 let label = self.label();
-                self.edge(label, Label::LAST, super::bytes(graph, super::result(id)).max(1));
+                self.edge(label, LayoutSlot::LAST, super::bytes(graph, super::result(id)).max(1));
                 label
             }
         };
         match role {
-            Role::Fixed { operands, results, .. } => (wish(operands), wish(results)),
-            Role::Follows => {
+            LayoutRole::Fixed { operands, results, .. } => (wish(operands), wish(results)),
+            LayoutRole::Follows => {
                 let label = self.label();
                 (label, label)
             }
-            Role::Both { plain, last } => {
+            LayoutRole::Both { plain, last } => {
                 let label = self.label();
-                self.edge(label, Label::LAST, *plain);
-                self.edge(Label::PLAIN, label, *last);
+                self.edge(label, LayoutSlot::LAST, *plain);
+                self.edge(LayoutSlot::PLAIN, label, *last);
                 (label, label)
             }
         }
     }
 
     /// A value of this many bytes: one conversion serves all readers that want the other layout.
-    pub fn value(&mut self, result: Label, readers: &[Label], bytes: u64) {
+    pub fn value(&mut self, result: LayoutSlot, readers: &[LayoutSlot], bytes: u64) {
         let (to_last, to_plain) = (self.label(), self.label());
         self.edge(result, to_last, bytes);
         self.edge(to_plain, result, bytes);
@@ -89,16 +89,16 @@ impl Network {
     }
 
     /// Of equally cheap choices one in which an op has the layout of its operand: only that can be fused.
-    pub fn prefer(&mut self, operand: Label, op: Label) {
+    pub fn prefer(&mut self, operand: LayoutSlot, op: LayoutSlot) {
         self.edge(operand, op, 1);
         self.edge(op, operand, 1);
     }
 
     /// The cheapest choice; plain where both cost the same.
-    pub fn cut(self) -> Cut {
-        let (_, flow) = dinics(&self.edges, Label::PLAIN.node(), Label::LAST.node());
+    pub fn cut(self) -> MinCut {
+        let (_, flow) = dinics(&self.edges, LayoutSlot::PLAIN.node(), LayoutSlot::LAST.node());
         let mut sink_side = vec![false; self.edges.node_count()];
-        let mut reached = vec![Label::LAST.node()];
+        let mut reached = vec![LayoutSlot::LAST.node()];
         while let Some(node) = reached.pop() {
             if std::mem::replace(&mut sink_side[node.index()], true) {
                 continue;
@@ -114,18 +114,18 @@ impl Network {
                 }
             }
         }
-        Cut { sink_side }
+        MinCut { sink_side }
     }
 }
 
 /// The two sides.
-pub(super) struct Cut {
+pub(super) struct MinCut {
     sink_side: Vec<bool>,
 }
 
-impl Cut {
+impl MinCut {
     /// Whether a place is channels-last.
-    pub fn is_sink_side(&self, label: Label) -> bool {
+    pub fn is_sink_side(&self, label: LayoutSlot) -> bool {
         self.sink_side[label.0 as usize]
     }
 }

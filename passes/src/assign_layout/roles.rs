@@ -21,47 +21,48 @@ pub(super) enum Wish {
 
 /// How an op takes part in the choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LayoutRole {
     /// Layouts of its own. Only the operands in the first `reads` slots have a say.
     Fixed { operands: Wish, results: Wish, reads: usize },
     /// Operands and results have one layout, whichever.
     Follows,
-    /// The first operand and the results have one layout; what the op costs in each, in bytes that are converted meanwhile.
+    /// The first operand and the results have one layout; what the op costs in each, in bytes that are converted
+    /// meanwhile.
     Both { plain: u64, last: u64 },
 }
 
-impl Role {
+impl LayoutRole {
     /// Whether the layout of operand `slot` matters.
     pub fn reads(&self, slot: usize) -> bool {
         match self {
-            Role::Fixed { reads, .. } => slot < *reads,
-            Role::Follows => true,
-            Role::Both { .. } => slot == 0,
+            LayoutRole::Fixed { reads, .. } => slot < *reads,
+            LayoutRole::Follows => true,
+            LayoutRole::Both { .. } => slot == 0,
         }
     }
 }
 
 /// The role of a node.
-pub(super) fn role(g: &Graph, id: NodeId, machine: &dyn Machine) -> Role {
+pub(super) fn role(g: &Graph, id: NodeId, machine: &dyn Machine) -> LayoutRole {
     let node = g.node(id);
-    let plain = Role::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
+    let plain = LayoutRole::Fixed { operands: Wish::Plain, results: Wish::Plain, reads: usize::MAX };
     match &node.op {
         // Weights and bias are packed at compile time or read as they are.
         Op::Conv(_) | Op::QuantConv(_) if has_planes(g, id) => sparse(g, id, machine).unwrap_or_else(|| {
             // Depthwise kernels come for both layouts, about equally fast.
-            let dense = Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
-            if has_both(g, id, machine) { Role::Both { plain: 0, last: 0 } } else { dense }
+            let dense = LayoutRole::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 };
+            if has_both(g, id, machine) { LayoutRole::Both { plain: 0, last: 0 } } else { dense }
         }),
-        Op::Pool(_) if has_planes(g, id) => Role::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
+        Op::Pool(_) if has_planes(g, id) => LayoutRole::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
-            Role::Fixed { operands: Wish::Plain, results: Wish::PlainCosts, reads: 1 }
+            LayoutRole::Fixed { operands: Wish::Plain, results: Wish::PlainCosts, reads: 1 }
         }
         Op::Transpose(t) if t.perm == to_channels_last(t.perm.len()) => {
-            Role::Fixed { operands: Wish::PlainCosts, results: Wish::Plain, reads: 1 }
+            LayoutRole::Fixed { operands: Wish::PlainCosts, results: Wish::Plain, reads: 1 }
         }
-        Op::QuantSum(r) if !r.keep_dims => Role::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
-        Op::Reduce(r) if !r.keep_dims => Role::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
-        op if follows(op) && agrees(g, id) => Role::Follows,
+        Op::QuantSum(r) if !r.keep_dims => LayoutRole::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
+        Op::Reduce(r) if !r.keep_dims => LayoutRole::Fixed { operands: Wish::Either, results: Wish::Plain, reads: 1 },
+        op if follows(op) && agrees(g, id) => LayoutRole::Follows,
         _ => plain,
     }
 }
@@ -71,16 +72,16 @@ fn layer(g: &Graph, id: NodeId) -> Option<Weighted> {
     Weighted::of(g, id).or_else(|| Weighted::of_integers(g, id))
 }
 
-/// The role of a convolution whose weights are encoded as blocks of one column: sparse where it is plain, dense where channels are last.
-/// Blocks of four columns are read with the channels last.
-fn sparse(g: &Graph, id: NodeId, machine: &dyn Machine) -> Option<Role> {
+/// The role of a convolution whose weights are encoded as blocks of one column: sparse where it is plain, dense where
+/// channels are last. Blocks of four columns are read with the channels last.
+fn sparse(g: &Graph, id: NodeId, machine: &dyn Machine) -> Option<LayoutRole> {
     let layer = layer(g, id)?;
     let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
     let (product, block) = (layer.product(g, 1)?, (usize::from(rows), 1));
     let bytes = |time: f64| (time / machine.copy(1 << 20) * f64::from(1 << 20)) as u64;
     let form = Form::Sparse { block, blocks: layer.blocks(g, block)? };
     let plain = machine.time(&product, form) / machine.margin(Change::ToSparse);
-    Some(Role::Both { plain: bytes(plain), last: bytes(machine.densest(&product).1) })
+    Some(LayoutRole::Both { plain: bytes(plain), last: bytes(machine.densest(&product).1) })
 }
 
 /// Whether a convolution has one constant filter for each channel, and kernels for both layouts.
@@ -106,7 +107,8 @@ fn to_channels_last(rank: usize) -> Vec<i64> {
     if rank < 3 { vec![] } else { [0].into_iter().chain(2..r).chain([1]).collect() }
 }
 
-/// Ops that work on elements or whole axes wherever these lie. Every op is named, so that a new one is decided here. (A flat match.)
+/// Ops that work on elements or whole axes wherever these lie. Every op is named, so that a new one is decided here. (A
+/// flat match.)
 fn follows(op: &Op) -> bool {
     match op {
         Op::Abs(_)
@@ -274,8 +276,8 @@ fn follows(op: &Op) -> bool {
     }
 }
 
-/// Whether an op that may follow does so here: an operand of the result's rank names the same axes. Operands of lower rank
-/// are broadcast, and have no say.
+/// Whether an op that may follow does so here: an operand of the result's rank names the same axes. Operands of lower
+/// rank are broadcast, and have no say.
 fn agrees(g: &Graph, id: NodeId) -> bool {
     let rank_of = |v: Value| dims(g, v).map(<[_]>::len);
     let Some(rank) = rank_of(result(id)) else { return false };

@@ -70,8 +70,9 @@ impl Observer {
         self.count
     }
 
-    /// The ratio, in decibels, of the values' power to that of the error that quantization to `steps` steps between `low` and `high`
-    /// makes: of values within, the twelfth of a squared step; of those outside, their distance. By the histogram.
+    /// The ratio, in decibels, of the values' power to that of the error that quantization to `steps` steps between
+    /// `low` and `high` makes: of values within, the twelfth of a squared step; of those outside, their distance. By
+    /// the histogram.
     pub fn sqnr(&self, [low, high]: [f32; 2], steps: f64) -> f64 {
         let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
         let within = ((high - low) / steps).powi(2) / 12.0;

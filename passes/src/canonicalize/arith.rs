@@ -20,7 +20,8 @@ pub(super) fn constant_right(g: &Graph, node: NodeId) -> Option<Patch> {
     turned.then(|| Patch::replace(node, op.clone(), &[b, a]))
 }
 
-/// A constant operand whose elements are all equal becomes a scalar where the other operands have the result's shape already.
+/// A constant operand whose elements are all equal becomes a scalar where the other operands have the result's shape
+/// already.
 pub(super) fn splat_to_scalar(g: &Graph, node: NodeId) -> Option<Patch> {
     let n = g.node(node);
     if !is_broadcasting(&n.op) {

@@ -51,8 +51,8 @@ pub(super) fn concat_of_one(g: &Graph, node: NodeId) -> Option<Patch> {
     }
 }
 
-/// Concatenations that only another one along the same axis uses → one concatenation. The outermost takes all that are inside, at once: one
-/// at a time would copy the operands of a long chain again and again.
+/// Concatenations that only another one along the same axis uses → one concatenation. The outermost takes all that are
+/// inside, at once: one at a time would copy the operands of a long chain again and again.
 pub(super) fn concat_of_concat(g: &Graph, node: NodeId) -> Option<Patch> {
     let op = g.op::<Concat>(node)?;
     if g.each_use(result(node)).next().is_some_and(|(user, _)| nested(g, result(node), user)) {

@@ -8,7 +8,7 @@ use crate::matching::{dims, dtype, has_one_use, pruned, result};
 use crate::rewrite::{Patch, Ref};
 
 /// A linear op and where its channels are.
-pub(super) struct Linear {
+pub(super) struct LinearOp {
     node: NodeId,
     /// The weights, a constant that only this op reads.
     weights: Value,
@@ -20,9 +20,9 @@ pub(super) struct Linear {
     pub channel_axis: usize,
 }
 
-impl Linear {
+impl LinearOp {
     /// The linear op that computes `y`.
-    pub fn of(g: &Graph, y: Value) -> Option<Linear> {
+    pub fn of(g: &Graph, y: Value) -> Option<LinearOp> {
         let node = y.node;
         let weights = g.operand(node, 1)?;
         let rank = dims(g, y)?.len();
@@ -37,10 +37,11 @@ impl Linear {
         let channels = *t.shape().get(weights_axis)?;
         let bias_is_known = g.operand(node, 2).is_none_or(|b| g.constant(b).is_some());
         let usable = has_one_use(g, weights) && bias_is_known && t.dtype().is_float() && y.result == 0;
-        usable.then_some(Linear { node, weights, weights_axis, channels, channel_axis })
+        usable.then_some(LinearOp { node, weights, weights_axis, channels, channel_axis })
     }
 
-    /// The patch by which `root` becomes this op with each channel multiplied by its factor, then increased by its summand.
+    /// The patch by which `root` becomes this op with each channel multiplied by its factor, then increased by its
+    /// summand.
     pub fn scaled_and_shifted(&self, g: &Graph, root: NodeId, factor: &[f64], summand: &[f64]) -> Option<Patch> {
         if factor.len() != self.channels || summand.len() != self.channels {
             return None;

@@ -6,8 +6,8 @@ use optc_ir::{Graph, NodeId, Op, Value, infer_types};
 
 use crate::rewrite::{refined, remove_unused};
 
-/// The branch of an `if` with a constant condition, inferred with the types of the operands; `None` for other ops, and where the
-/// branch refuses those types: it then fails when it runs, should it ever.
+/// The branch of an `if` with a constant condition, inferred with the types of the operands; `None` for other ops, and
+/// where the branch refuses those types: it then fails when it runs, should it ever.
 pub(super) fn known_branch(graph: &Graph, id: NodeId) -> Option<Graph> {
     let Op::If(_) = &graph.node(id).op else { return None };
     let cond = graph.constant(graph.operand(id, 0)?)?;

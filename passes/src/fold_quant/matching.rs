@@ -48,7 +48,7 @@ impl Whole {
 
 /// Reals that are stored as integers: `(integers − zeros) · scales`, one for all or one for each index of the axis.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Stored {
+pub(super) struct QuantizedReals {
     pub integers: Value,
     pub scales: Vec<f32>,
     pub zeros: Vec<i64>,
@@ -56,7 +56,7 @@ pub(super) struct Stored {
     pub axis: Option<usize>,
 }
 
-impl Stored {
+impl QuantizedReals {
     /// The one scale and zero point.
     pub fn whole(&self) -> Option<Whole> {
         match (&self.scales[..], &self.zeros[..]) {
@@ -83,7 +83,7 @@ fn parameters(g: &Graph, node: NodeId) -> Option<(Vec<f32>, Vec<i64>)> {
 }
 
 /// A value that is dequantized 8-bit integers (or `i32` ones, for biases).
-pub(super) fn stored(g: &Graph, v: Value) -> Option<Stored> {
+pub(super) fn stored(g: &Graph, v: Value) -> Option<QuantizedReals> {
     let (node, op) = producer::<Dequantize>(g, v)?;
     let integers = g.operand(node, 0)?;
     let dtype = dtype(g, integers)?;
@@ -95,7 +95,7 @@ pub(super) fn stored(g: &Graph, v: Value) -> Option<Stored> {
         1 => None,
         _ => Some(*positive_axes(&[op.axis], rank(g, v)?)?.first()?),
     };
-    Some(Stored { integers, scales, zeros, dtype, axis })
+    Some(QuantizedReals { integers, scales, zeros, dtype, axis })
 }
 
 /// A value that is dequantized 8-bit integers with one scale.

@@ -34,8 +34,8 @@ pub(super) fn mean_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), y))
 }
 
-/// `mean_pool(dequantize(q))` → the sum of the integers under the window, which is a convolution of each channel with ones, times the scale over
-/// their number: one for all, or where padding does not count one for each place.
+/// `mean_pool(dequantize(q))` → the sum of the integers under the window, which is a convolution of each channel with
+/// ones, times the scale over their number: one for all, or where padding does not count one for each place.
 pub(super) fn pool_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
     let op = g.op::<Pool>(node).filter(|op| op.kind == "mean" && !op.ceil_mode)?;
     let x = g.operand(node, 0)?;

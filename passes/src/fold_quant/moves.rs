@@ -35,7 +35,8 @@ fn moves(op: &Op) -> bool {
     }
 }
 
-/// The operands of a mover of integers in the place of reals: `x` is the first one, what is new around it becomes an integer by `whole`.
+/// The operands of a mover of integers in the place of reals: `x` is the first one, what is new around it becomes an
+/// integer by `whole`.
 fn moved(
     g: &Graph,
     node: NodeId,
@@ -90,7 +91,8 @@ pub(super) fn move_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), real))
 }
 
-/// `quantize(move(x))` → `move(quantize(x))`, where only the quantization reads what was moved: bytes are moved instead of reals.
+/// `quantize(move(x))` → `move(quantize(x))`, where only the quantization reads what was moved: bytes are moved instead
+/// of reals.
 pub(super) fn move_before_quantize(g: &Graph, node: NodeId) -> Option<Patch> {
     let to = quantizes(g, node)?;
     let y = g.operand(node, 0).filter(|&y| y.result == 0 && has_one_use(g, y))?;
@@ -163,7 +165,8 @@ pub(super) fn concat_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
     Some(patch.replacing(result(node), real))
 }
 
-/// `quantize(concat(…))` → the concatenation of the parts' quantizations, where one of them is dequantized or nothing else reads it.
+/// `quantize(concat(…))` → the concatenation of the parts' quantizations, where one of them is dequantized or nothing
+/// else reads it.
 pub(super) fn concat_before_quantize(g: &Graph, node: NodeId) -> Option<Patch> {
     let to = quantizes(g, node)?;
     let y = g.operand(node, 0)?;

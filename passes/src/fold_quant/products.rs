@@ -8,7 +8,7 @@ use optc_ir::{Graph, NodeId, Value};
 use optc_tensor::{DType, Tensor};
 
 use super::evaluate;
-use super::matching::{Stored, Whole, quantizes, stored, stored_whole};
+use super::matching::{QuantizedReals, Whole, quantizes, stored, stored_whole};
 use crate::matching::{has_one_use, producer, pruned, rank, result, shape};
 use crate::rewrite::{Patch, Ref};
 use crate::{Layer, PassCx, PassError};
@@ -52,7 +52,13 @@ const MOST: f64 = (1 << 30) as f64;
 
 impl Scales {
     /// `alive` says whether a channel has a weight that is not zero.
-    fn new(x: Whole, w: &Stored, bias: Option<&[f64]>, n: usize, alive: impl Fn(usize) -> bool) -> Option<Scales> {
+    fn new(
+        x: Whole,
+        w: &QuantizedReals,
+        bias: Option<&[f64]>,
+        n: usize,
+        alive: impl Fn(usize) -> bool,
+    ) -> Option<Scales> {
         let of = |c: usize| f64::from(if w.scales.len() == 1 { w.scales[0] } else { w.scales[c] });
         let mut steps: Vec<f64> = (0..n).map(|c| f64::from(x.scale) * of(c)).collect();
         let Some(bias) = bias else { return Some(Scales { steps, bias: None, late: None }) };
@@ -119,7 +125,7 @@ fn bias_values(g: &Graph, v: Value) -> Option<Vec<f64>> {
 }
 
 /// The zero points of weights as an operand; none where all are 0.
-fn weight_zeros(patch: &mut Patch, w: &Stored) -> Option<Option<Ref>> {
+fn weight_zeros(patch: &mut Patch, w: &QuantizedReals) -> Option<Option<Ref>> {
     if w.zeros.iter().all(|&z| z == 0) {
         return Some(None);
     }

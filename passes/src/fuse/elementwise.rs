@@ -22,8 +22,8 @@ pub(crate) enum Class {
     Quantized,
 }
 
-/// The part that an op can take; `None` for ops that are not elementwise or have no kernel as such. Lowering follows this list.
-/// Every op is named, so that a new one is decided here. (A flat match.)
+/// The part that an op can take; `None` for ops that are not elementwise or have no kernel as such. Lowering follows
+/// this list. Every op is named, so that a new one is decided here. (A flat match.)
 pub(crate) fn class(op: &Op) -> Option<Class> {
     match op {
         Op::Abs(_)
@@ -219,8 +219,8 @@ pub(crate) fn class_of(g: &Graph, id: NodeId) -> Option<Class> {
     (fits && dtype(g, result(id)) == Some(gives)).then_some(class)
 }
 
-/// Whether kernels compute an op of integers: a change between reals and 8-bit integers with one scale (any that broadcasts, from sums),
-/// an addition to a sum, an extremum of bytes.
+/// Whether kernels compute an op of integers: a change between reals and 8-bit integers with one scale (any that
+/// broadcasts, from sums), an addition to a sum, an extremum of bytes.
 fn quantized(g: &Graph, id: NodeId) -> bool {
     let node = g.node(id);
     let operand = |slot: usize| g.operand(id, slot).and_then(|v| dtype(g, v));

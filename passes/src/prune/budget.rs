@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use optc_ir::Graph;
 
-use super::{Block, Plan, PruneOptions, Verdict, saliency};
+use super::{BlockShape, LayerPlan, PruneOptions, Verdict, saliency};
 use crate::weighted::Weighted;
 
 /// How the share that goes is spread over the layers.
@@ -13,8 +13,8 @@ pub enum Budget {
     /// Every layer loses the same share.
     #[default]
     Uniform,
-    /// One threshold for all layers, on the magnitude of a block relative to the mean of its layer: layers whose weights are more unequal
-    /// lose more.
+    /// One threshold for all layers, on the magnitude of a block relative to the mean of its layer: layers whose
+    /// weights are more unequal lose more.
     Global,
 }
 
@@ -34,11 +34,11 @@ impl FromStr for Budget {
 const MOST: f64 = 0.98;
 
 /// Sets the share of each layer that is pruned; those with a share of their own keep it.
-pub(super) fn spread(g: &Graph, options: &PruneOptions, layers: &mut [Plan]) {
+pub(super) fn spread(g: &Graph, options: &PruneOptions, layers: &mut [LayerPlan]) {
     if options.budget == Budget::Uniform {
         return;
     }
-    let named = |plan: &Plan| {
+    let named = |plan: &LayerPlan| {
         options.layers.iter().any(|(name, _)| plan.name == *name || g.node(plan.layer.node).loc.contains(name))
     };
     let taking: Vec<usize> =
@@ -62,17 +62,17 @@ fn relative(g: &Graph, layer: &Weighted, options: &PruneOptions) -> Vec<f64> {
 }
 
 /// Blocks along the columns.
-fn across(layer: &Weighted, block: Block) -> usize {
+fn across(layer: &Weighted, block: BlockShape) -> usize {
     layer.cols.div_ceil(block.cols)
 }
 
 /// The block of element `i`.
-fn block_of(i: usize, layer: &Weighted, block: Block) -> usize {
+fn block_of(i: usize, layer: &Weighted, block: BlockShape) -> usize {
     i / layer.cols / block.rows * across(layer, block) + i % layer.cols / block.cols
 }
 
 /// The mean saliency of each block; those at the edges may have fewer elements.
-fn block_scores(scores: &[f64], layer: &Weighted, block: Block) -> Vec<f64> {
+fn block_scores(scores: &[f64], layer: &Weighted, block: BlockShape) -> Vec<f64> {
     let n = layer.rows.div_ceil(block.rows) * across(layer, block);
     let (mut sums, mut counts) = (vec![0.0; n], vec![0u32; n]);
     for (i, score) in scores.iter().enumerate() {
@@ -84,7 +84,7 @@ fn block_scores(scores: &[f64], layer: &Weighted, block: Block) -> Vec<f64> {
 }
 
 /// Which weights of a layer stay when `share` of its blocks go, the least salient first; equal ones in their order.
-pub(super) fn mask(scores: &[f64], layer: &Weighted, block: Block, share: f64) -> Vec<bool> {
+pub(super) fn mask(scores: &[f64], layer: &Weighted, block: BlockShape, share: f64) -> Vec<bool> {
     let sums = block_scores(scores, layer, block);
     let mut order: Vec<usize> = (0..sums.len()).collect();
     order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]).then(a.cmp(&b)));
@@ -107,11 +107,11 @@ mod tests {
     #[test]
     fn whole_blocks_go() {
         let scores = [9.0, 1.0, 8.0, 1.0, 0.5, 7.0];
-        let keep = mask(&scores, &layer(3, 2), Block { rows: 2, cols: 1 }, 0.5);
+        let keep = mask(&scores, &layer(3, 2), BlockShape { rows: 2, cols: 1 }, 0.5);
         // Blocks: (9, 8), (1, 1), (0.5), (7).
         assert_eq!(keep, [true, false, true, false, false, true]);
-        assert!(mask(&scores, &layer(3, 2), Block { rows: 1, cols: 1 }, 0.0).iter().all(|k| *k));
-        let keep = mask(&scores, &layer(3, 2), Block { rows: 1, cols: 2 }, 0.67);
+        assert!(mask(&scores, &layer(3, 2), BlockShape { rows: 1, cols: 1 }, 0.0).iter().all(|k| *k));
+        let keep = mask(&scores, &layer(3, 2), BlockShape { rows: 1, cols: 2 }, 0.67);
         assert_eq!(keep, [true, true, false, false, false, false]);
     }
 }

@@ -50,7 +50,8 @@ pub(super) fn bias(g: &mut Graph, layer: &Weighted, before: &Moments, after: &Mo
     adjust(g, value, layer.rows, |c, bias| bias + before.mean(c) - after.mean(c));
 }
 
-/// Moves the statistics of a batch normalisation by as much as those of its operand moved: what it gives keeps its mean and variance.
+/// Moves the statistics of a batch normalisation by as much as those of its operand moved: what it gives keeps its mean
+/// and variance.
 pub(super) fn batch_norm(g: &mut Graph, node: NodeId, before: &Moments, after: &Moments) {
     let channels = before.sum.len();
     let (Some(mean), Some(var)) = (g.operand(node, 3), g.operand(node, 4)) else { return };

@@ -1,16 +1,16 @@
 //! Fits the weights that stay to what the layer gave before.
 //!
-//! With `X` the activations that reach the layer now and `Y` what it gave before pruning, the weights are the least-squares solution of
-//! `W X = Y` in which pruned weights are zero, slightly damped towards the old ones' scale. It is found for all rows
-//! at once by conjugate gradients on the normal equations, whose gradient is masked: rows have different masks, so that no factorisation
-//! serves two of them. Products of matrices are left to the [`Runner`].
+//! With `X` the activations that reach the layer now and `Y` what it gave before pruning, the weights are the
+//! least-squares solution of `W X = Y` in which pruned weights are zero, slightly damped towards the old ones' scale.
+//! It is found for all rows at once by conjugate gradients on the normal equations, whose gradient is masked: rows have
+//! different masks, so that no factorisation serves two of them. Products of matrices are left to the [`Runner`].
 
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Gemm;
 use optc_ir::{Graph, Op, Output, Real, TensorType, Val, Value, infer_node};
 use optc_tensor::{DType, Tensor};
 
-use super::walk::{Run, Runner};
+use super::walk::{PreparedGraph, Runner};
 
 /// Turns of the solver; each is a product of the weights with the Gram matrix.
 const TURNS: usize = 60;
@@ -31,7 +31,7 @@ fn product(op: impl Into<Op>, a: [usize; 2], b: [usize; 2]) -> Result<Graph, Str
     Ok(g)
 }
 
-fn multiply(run: &mut Run, a: Tensor, b: Tensor) -> Result<Vec<f32>, String> {
+fn multiply(run: &mut PreparedGraph, a: Tensor, b: Tensor) -> Result<Vec<f32>, String> {
     let results = run(&[Val::Tensor(a), Val::Tensor(b)])?;
     let y = results.first().and_then(Val::as_tensor).ok_or("a product gave no tensor")?;
     Ok(y.as_slice::<f32>().map_err(|e| e.to_string())?.to_vec())

@@ -1,4 +1,5 @@
-//! Rows of a layer's least-squares problem: activations under the window, and what the layer gave there, at sampled places.
+//! Rows of a layer's least-squares problem: activations under the window, and what the layer gave there, at sampled
+//! places.
 
 use optc_ir::ops::nn::Conv;
 use optc_ir::{Graph, Op, Val};
@@ -11,7 +12,7 @@ const PER_COLUMN: usize = 24;
 const LEAST: usize = 8192;
 
 /// The sampled rows, without the layer's bias.
-pub(super) struct Rows {
+pub(super) struct SampledRows {
     pub count: usize,
     /// `[count, cols]`.
     pub x: Vec<f32>,
@@ -20,13 +21,13 @@ pub(super) struct Rows {
 }
 
 /// Samples a layer whose operand is `x` and which gave `y`, batch by batch.
-pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> Result<Rows, String> {
+pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> Result<SampledRows, String> {
     let places: usize = y.iter().map(|t| t.len() / layer.rows).sum();
     let wanted = (PER_COLUMN * layer.cols).max(LEAST);
     // An odd step, so that places in a row and rows of an image are all met.
     let step = (places / wanted).max(1) | 1;
     let bias = bias(g, layer);
-    let mut rows = Rows { count: 0, x: vec![], y: vec![] };
+    let mut rows = SampledRows { count: 0, x: vec![], y: vec![] };
     let mut next = 0;
     for (x, y) in x.iter().filter_map(Val::as_tensor).zip(y) {
         let here = y.len() / layer.rows;
@@ -63,7 +64,7 @@ fn floats(t: &Tensor) -> Result<&[f32], String> {
 }
 
 /// Row `at` of a product.
-fn product(rows: &mut Rows, layer: &Weighted, x: &Tensor, y: &Tensor, at: usize) -> Result<(), String> {
+fn product(rows: &mut SampledRows, layer: &Weighted, x: &Tensor, y: &Tensor, at: usize) -> Result<(), String> {
     let row = |t: &[f32], n: usize| t.get(at * n..(at + 1) * n).map(<[f32]>::to_vec);
     let outside = || "an operand has another shape".to_owned();
     rows.x.extend(row(floats(x)?, layer.cols).ok_or_else(outside)?);
@@ -73,7 +74,7 @@ fn product(rows: &mut Rows, layer: &Weighted, x: &Tensor, y: &Tensor, at: usize)
 
 /// Place `at` of all places of the images that a convolution gives.
 fn image(
-    rows: &mut Rows,
+    rows: &mut SampledRows,
     layer: &Weighted,
     (conv, g): (&Conv, &Graph),
     x: &Tensor,

@@ -7,8 +7,8 @@ use std::str::FromStr;
 pub enum Saliency {
     /// `|w|`.
     Magnitude,
-    /// `|w|` times the root mean square of the activations that it is multiplied by ("A Simple and Effective Pruning Approach
-    /// for Large Language Models", Sun et al. 2023); the magnitude where there are no samples.
+    /// `|w|` times the root mean square of the activations that it is multiplied by ("A Simple and Effective Pruning
+    /// Approach for Large Language Models", Sun et al. 2023); the magnitude where there are no samples.
     #[default]
     Activation,
 }

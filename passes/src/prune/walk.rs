@@ -1,8 +1,8 @@
 //! The walk: the graph before pruning and the graph as it becomes are run side by side, op after op, on all samples.
 //!
-//! When a layer is reached, what it gave before and what reaches it now are at hand: its weights are chosen and fitted, its bias
-//! or the batch normalisation behind it is corrected, and the walk goes on with what it gives now. Every op runs twice in all; a value is dropped
-//! behind its last reader, and one that is the same in both graphs is held once.
+//! When a layer is reached, what it gave before and what reaches it now are at hand: its weights are chosen and fitted,
+//! its bias or the batch normalisation behind it is corrected, and the walk goes on with what it gives now. Every op
+//! runs twice in all; a value is dropped behind its last reader, and one that is the same in both graphs is held once.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use optc_tensor::Tensor;
 
 use super::correct::{self, Moments};
 use super::reconstruct::{Normal, fit, gram};
-use super::{Plan, PruneError, PruneOptions, Verdict, budget, name_of, rows, saliency, set_weights};
+use super::{LayerPlan, PruneError, PruneOptions, Verdict, budget, name_of, rows, saliency, set_weights};
 use crate::weighted::Weighted;
 
 /// A graph that is ready to run.
-pub type Run<'a> = Box<dyn FnMut(&[Val]) -> Result<Vec<Val>, String> + 'a>;
+pub type PreparedGraph<'a> = Box<dyn FnMut(&[Val]) -> Result<Vec<Val>, String> + 'a>;
 
 /// Runs graphs: compiled, or through the interpreter.
 pub trait Runner {
@@ -23,7 +23,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// It cannot be compiled.
-    fn prepare(&self, graph: &Graph) -> Result<Run<'_>, String>;
+    fn prepare(&self, graph: &Graph) -> Result<PreparedGraph<'_>, String>;
 }
 
 /// Unlabelled samples, and what runs the graph on them.
@@ -76,7 +76,7 @@ struct Pair {
 pub(super) fn walk(
     g: &mut Graph,
     options: &PruneOptions,
-    plans: &[Plan],
+    plans: &[LayerPlan],
     samples: &Calibration,
 ) -> Result<(), PruneError> {
     samples.check(g)?;
@@ -115,7 +115,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn node(&mut self, g: &mut Graph, id: NodeId, plan: Option<&Plan>) -> Result<(), PruneError> {
+    fn node(&mut self, g: &mut Graph, id: NodeId, plan: Option<&LayerPlan>) -> Result<(), PruneError> {
         let name = name_of(g, id);
         let failed = |e: String| PruneError::Run(name.clone(), e);
         let operands: Vec<Value> = g.node(id).operands.iter().flatten().copied().collect();
@@ -151,7 +151,7 @@ impl Walk<'_> {
 
     /// The results of an op on every batch.
     fn run(&self, g: &Graph, id: NodeId, side: impl Fn(&Pair) -> &Vec<Val>) -> Result<Vec<Vec<Val>>, String> {
-        let mut ready: Vec<(Vec<Type>, Run)> = vec![];
+        let mut ready: Vec<(Vec<Type>, PreparedGraph)> = vec![];
         let mut results = vec![];
         for batch in 0..self.samples.batches.len() {
             let (graph, inputs) = self.alone(g, id, batch, &side)?;
@@ -217,7 +217,7 @@ impl Walk<'_> {
     }
 
     /// Chooses and fits the weights of a layer, which gave `before`.
-    fn prune(&self, g: &mut Graph, plan: &Plan, before: &[Vec<Val>]) -> Result<(), String> {
+    fn prune(&self, g: &mut Graph, plan: &LayerPlan, before: &[Vec<Val>]) -> Result<(), String> {
         let layer = &plan.layer;
         let x = g.operand(layer.node, 0).and_then(|v| self.values.get(&v)).ok_or("its operand is a constant")?;
         let outputs: Vec<&Tensor> = before.iter().filter_map(|b| b.first()?.as_tensor()).collect();

@@ -5,13 +5,13 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use optc_ir::ops::math::{Gelu, HardSigmoid, HardSwish, Relu, Sigmoid, Swish};
 use optc_ir::{Graph, NodeId, Op, Real, Value};
 
-use super::product::{Product, inner, near, plus_constant, stands_for};
+use super::product::{Monomial, inner, near, plus_constant, stands_for};
 use crate::matching::{operands2, producer, result, splat_of};
 use crate::rewrite::Patch;
 
 /// The product at `node`, if a product or a quotient is computed there.
-fn product_at(g: &Graph, node: NodeId) -> Option<Product> {
-    matches!(g.node(node).op, Op::Mul(_) | Op::Div(_)).then(|| Product::of(g, result(node)))
+fn product_at(g: &Graph, node: NodeId) -> Option<Monomial> {
+    matches!(g.node(node).op, Op::Mul(_) | Op::Div(_)).then(|| Monomial::of(g, result(node)))
 }
 
 /// The patch that makes `node` an op on `x`, where that fits.
@@ -41,7 +41,7 @@ pub(super) fn gelu(g: &Graph, node: NodeId) -> Option<Patch> {
     let product = product_at(g, node).filter(|p| near(p.factor, 0.5))?;
     product.pairs().into_iter().find_map(|(x, bent)| {
         let (erf, Op::Erf(_)) = inner(g, plus_constant(g, bent, 1.0)?)? else { return None };
-        let scaled = Product::of(g, g.operand(erf, 0)?);
+        let scaled = Monomial::of(g, g.operand(erf, 0)?);
         near(scaled.power_of(x, 1)?, FRAC_1_SQRT_2).then_some(())?;
         becomes(g, node, x, Gelu { approximate: false })
     })
@@ -52,7 +52,7 @@ pub(super) fn gelu_tanh(g: &Graph, node: NodeId) -> Option<Patch> {
     let product = product_at(g, node).filter(|p| near(p.factor, 0.5))?;
     product.pairs().into_iter().find_map(|(x, bent)| {
         let (tanh, Op::Tanh(_)) = inner(g, plus_constant(g, bent, 1.0)?)? else { return None };
-        let argument = Product::of(g, g.operand(tanh, 0)?);
+        let argument = Monomial::of(g, g.operand(tanh, 0)?);
         (near(argument.factor, (2.0 / PI).sqrt()) && is_bend(g, &argument.values, x)).then_some(())?;
         becomes(g, node, x, Gelu { approximate: true })
     })
@@ -60,7 +60,7 @@ pub(super) fn gelu_tanh(g: &Graph, node: NodeId) -> Option<Patch> {
 
 /// Whether the product of `values` is `x + 0.044715 x³`, or `x · (1 + 0.044715 x²)`.
 fn is_bend(g: &Graph, values: &[Value], x: Value) -> bool {
-    let weighs = |v: Value, n: usize| Product::of(g, v).power_of(x, n).is_some_and(|c| near(c, 0.044715));
+    let weighs = |v: Value, n: usize| Monomial::of(g, v).power_of(x, n).is_some_and(|c| near(c, 0.044715));
     match *values {
         [sum] => match inner(g, sum) {
             Some((add, Op::Add(_))) => {
@@ -122,7 +122,7 @@ pub(super) fn swish(g: &Graph, node: NodeId) -> Option<Patch> {
     product.pairs().into_iter().find_map(|(x, gate)| {
         let (sigmoid, Op::Sigmoid(_)) = inner(g, gate)? else { return None };
         let argument = g.operand(sigmoid, 0)?;
-        let alpha = if argument == x { 1.0 } else { Product::of(g, argument).power_of(x, 1)? };
+        let alpha = if argument == x { 1.0 } else { Monomial::of(g, argument).power_of(x, 1)? };
         becomes(g, node, x, Swish { alpha: Real(alpha as f32) })
     })
 }

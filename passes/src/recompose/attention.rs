@@ -10,7 +10,8 @@ use super::product::inner;
 use crate::matching::{broadcasts_into, dims, dtype, has_one_use, producer, result, same_shape, splat_of};
 use crate::rewrite::{Patch, Ref};
 
-/// `softmax(scale · q·kᵀ + mask) · v` → `attention(q, k, v, mask)`, for `q`, `kᵀ` and `v` of rank 4 with the same batches and heads.
+/// `softmax(scale · q·kᵀ + mask) · v` → `attention(q, k, v, mask)`, for `q`, `kᵀ` and `v` of rank 4 with the same
+/// batches and heads.
 pub(super) fn attention(g: &Graph, node: NodeId) -> Option<Patch> {
     let Op::MatMul(MatMul { precision: DType::F32 }) = &g.node(node).op else { return None };
     let (softmax, v) = (g.operand(node, 0)?, g.operand(node, 1)?);
@@ -77,7 +78,8 @@ fn same_heads(g: &Graph, v: Value, scores: &[Dim]) -> bool {
     dims(g, v).is_some_and(|d| d.len() == 4 && d[..2] == scores[..2] && !d[..2].contains(&Dim::Unknown))
 }
 
-/// `k` for `kᵀ`: its last two axes are swapped in the transpose that made it. Declines what no transpose made, as that is no key.
+/// `k` for `kᵀ`: its last two axes are swapped in the transpose that made it. Declines what no transpose made, as that
+/// is no key.
 fn untransposed(g: &Graph, kt: Value, patch: &mut Patch) -> Option<Ref> {
     let (node, Transpose { perm }) = producer::<Transpose>(g, kt)?;
     let source = g.operand(node, 0)?;

@@ -5,7 +5,7 @@ use optc_ir::ops::nn::{LayerNorm, RmsNorm};
 use optc_ir::{Graph, NodeId, Op, Real, Value};
 use optc_tensor::Tensor;
 
-use super::product::{Product, inner};
+use super::product::{Monomial, inner};
 use crate::matching::{dtype, has_one_use, operands2, positive_axes, producer, rank, result, shape, splat_of};
 use crate::rewrite::{Patch, Ref};
 
@@ -44,7 +44,7 @@ impl Normalised {
         let (mean, epsilon) = operands2(g, add)?;
         let epsilon = splat_of(g, epsilon).filter(|e| *e >= 0.0)?;
         let (square, axes) = mean_over_last(g, mean).filter(|_| has_one_use(g, mean))?;
-        (Product::of(g, square).power_of(x, 2)? == 1.0).then_some(Normalised { x, axes, epsilon: epsilon as f32 })
+        (Monomial::of(g, square).power_of(x, 2)? == 1.0).then_some(Normalised { x, axes, epsilon: epsilon as f32 })
     }
 }
 

@@ -9,17 +9,17 @@ const MAX_FACTORS: usize = 6;
 
 /// A constant times some values, each as often as it is a factor.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Product {
+pub(super) struct Monomial {
     /// The constant.
     pub factor: f64,
     /// The values.
     pub values: Vec<Value>,
 }
 
-impl Product {
+impl Monomial {
     /// The product that `v` is: at least `1 · v`.
-    pub fn of(g: &Graph, v: Value) -> Product {
-        let mut product = Product { factor: 1.0, values: vec![] };
+    pub fn of(g: &Graph, v: Value) -> Monomial {
+        let mut product = Monomial { factor: 1.0, values: vec![] };
         product.multiply(g, v, v);
         product
     }

@@ -1,7 +1,8 @@
 //! The cheapest spelling of every class.
 //!
-//! Knuth's generalization of Dijkstra's algorithm (1977): a term costs more than each of its children, so classes are settled from the
-//! cheapest one up, each once. A fixpoint over all classes, which egg's extractor computes, takes as many rounds as a chain is long.
+//! Knuth's generalization of Dijkstra's algorithm (1977): a term costs more than each of its children, so classes are
+//! settled from the cheapest one up, each once. A fixpoint over all classes, which egg's extractor computes, takes as
+//! many rounds as a chain is long.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -12,8 +13,8 @@ use super::terms::{Algebra, Heads, Term};
 
 type Graph = EGraph<Term, Heads>;
 
-/// For each class the term of the least cost. Costs are those of [`Algebra::own_cost`], each use counted. Of two that cost the same, what
-/// is `there` already stays.
+/// For each class the term of the least cost. Costs are those of [`Algebra::own_cost`], each use counted. Of two that
+/// cost the same, what is `there` already stays.
 pub(super) fn cheapest<'a>(egraph: &'a Graph, there: &'a HashSet<Term>) -> HashMap<Id, &'a Term> {
     let mut search = Search::new(egraph, there);
     while let Some(Reverse((cost, class))) = search.open.pop() {

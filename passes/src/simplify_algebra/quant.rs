@@ -1,11 +1,14 @@
-//! Rules on quantizations with one scale: pairs that agree go away, and what stands between them computes with integers.
+//! Rules on quantizations with one scale: pairs that agree go away, and what stands between them computes with
+//! integers.
 //!
 //! - `quantize(dequantize(q)) = q`, where scale, zero point and dtype agree; other pairs round, and are what they are.
-//! - `quantize(relu(x)) = max(quantize(x), zero)` and `relu(dequantize(q)) = dequantize(max(q, zero))`; where the zero point is the least
-//!   integer the maximum goes too.
-//! - The largest under a window, and of two values of one scale, is the largest of the integers, which `quantize` and `dequantize` keep in order.
+//! - `quantize(relu(x)) = max(quantize(x), zero)` and `relu(dequantize(q)) = dequantize(max(q, zero))`; where the zero
+//!   point is the least integer the maximum goes too.
+//! - The largest under a window, and of two values of one scale, is the largest of the integers, which `quantize` and
+//!   `dequantize` keep in order.
 //!
-//! Transposes and reshapes pass them like any other elementwise op. NaN, which becomes the least integer, becomes the zero point behind a `relu`.
+//! Transposes and reshapes pass them like any other elementwise op. NaN, which becomes the least integer, becomes the
+//! zero point behind a `relu`.
 
 use egg::Id;
 use optc_ir::Op;
@@ -13,8 +16,8 @@ use optc_ir::ops::math::Max;
 use optc_ir::ops::quant::{Dequantize, Quantize};
 use optc_tensor::DType;
 
-use super::rules::{Graph, class, is_scalar, op, ops};
-use super::terms::{Head, Spelling};
+use super::rules::{AlgebraGraph, class, is_scalar, op, ops};
+use super::terms::{Head, TermSpelling};
 
 /// A scale, a zero point and the dtype of the integers.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,7 +29,7 @@ struct Parameters {
 
 impl Parameters {
     /// Of an op with these children, where they are constant scalars and all integers have reals of their own.
-    fn of(g: &Graph, children: &[Id], dtype: DType) -> Option<Parameters> {
+    fn of(g: &AlgebraGraph, children: &[Id], dtype: DType) -> Option<Parameters> {
         let scale = scalar(g, *children.get(1)?)? as f32;
         let zero = children.get(2).map_or(Some(0.0), |&zero| scalar(g, zero))? as i64;
         let usable = scale >= f32::MIN_POSITIVE && (scale * 256.0).is_finite();
@@ -35,19 +38,19 @@ impl Parameters {
 }
 
 /// The value of a class that is a scalar constant.
-fn scalar(g: &Graph, class: Id) -> Option<f64> {
+fn scalar(g: &AlgebraGraph, class: Id) -> Option<f64> {
     g[class].nodes.iter().find_map(|term| match &g.analysis.heads[term.head] {
         Head::Leaf(value) => g.analysis.scalars.get(value).copied(),
         Head::Op(_) | Head::Reshape(_) => None,
     })
 }
 
-fn dtype(g: &Graph, class: Id) -> Option<DType> {
+fn dtype(g: &AlgebraGraph, class: Id) -> Option<DType> {
     Some(g[class].data.ty.as_ref()?.dtype)
 }
 
 /// What one rule each shows to be equal to an op on these children.
-pub(super) fn equal(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
+pub(super) fn equal(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Vec<TermSpelling> {
     match outer {
         Op::Quantize(q) => quantize(g, q, children),
         Op::Relu(_) => dequantized(g, children[0], at_least_zero),
@@ -62,7 +65,7 @@ pub(super) fn equal(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
 }
 
 /// `max(q, zero)`.
-fn at_least_zero(q: Id, zero: Option<Id>, p: Parameters) -> Option<Spelling> {
+fn at_least_zero(q: Id, zero: Option<Id>, p: Parameters) -> Option<TermSpelling> {
     if p.dtype == DType::U8 && p.zero == 0 {
         return Some(class(q));
     }
@@ -74,7 +77,11 @@ fn plain_dequantize(op: &Op) -> Option<&Dequantize> {
 }
 
 /// `f(dequantize(q))` → `dequantize(f(q))`.
-fn dequantized(g: &Graph, x: Id, f: impl Fn(Id, Option<Id>, Parameters) -> Option<Spelling>) -> Vec<Spelling> {
+fn dequantized(
+    g: &AlgebraGraph,
+    x: Id,
+    f: impl Fn(Id, Option<Id>, Parameters) -> Option<TermSpelling>,
+) -> Vec<TermSpelling> {
     let found = ops(g, x, |inner, operands| {
         plain_dequantize(inner)?;
         let p = Parameters::of(g, operands, dtype(g, operands[0])?)?;
@@ -86,7 +93,7 @@ fn dequantized(g: &Graph, x: Id, f: impl Fn(Id, Option<Id>, Parameters) -> Optio
 }
 
 /// What a quantization of class `children[0]` is.
-fn quantize(g: &Graph, q: &Quantize, children: &[Id]) -> Vec<Spelling> {
+fn quantize(g: &AlgebraGraph, q: &Quantize, children: &[Id]) -> Vec<TermSpelling> {
     let real = dtype(g, children[0]) == Some(DType::F32);
     let Some(to) = Parameters::of(g, children, q.to).filter(|_| real && q.block == 0 && q.precision == DType::F32)
     else {
@@ -111,7 +118,7 @@ fn quantize(g: &Graph, q: &Quantize, children: &[Id]) -> Vec<Spelling> {
 }
 
 /// An extremum of dequantized integers of one scale → of the integers.
-fn extremum(g: &Graph, outer: &Op, children: &[Id]) -> Option<Spelling> {
+fn extremum(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Option<TermSpelling> {
     let &[a, b] = children else { return None };
     let sides = |side: Id| {
         ops(g, side, |inner, operands| {
@@ -127,7 +134,7 @@ fn extremum(g: &Graph, outer: &Op, children: &[Id]) -> Option<Spelling> {
 }
 
 /// `max(q, least)` → `q`, and `min(q, largest)`.
-fn bounded(g: &Graph, outer: &Op, children: &[Id]) -> Option<Spelling> {
+fn bounded(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Option<TermSpelling> {
     let &[q, bound] = children else { return None };
     let (least, largest) = dtype(g, q).filter(|d| matches!(d, DType::U8 | DType::I8))?.int_range()?;
     let own = if matches!(outer, Op::Max(_)) { least } else { largest };

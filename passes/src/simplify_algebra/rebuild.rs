@@ -101,8 +101,8 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Where a new node came from: from the nodes with its head at the root and before it, else from what computed its value, else
-    /// from the root.
+    /// Where a new node came from: from the nodes with its head at the root and before it, else from what computed its
+    /// value, else from the root.
     fn location(&mut self, graph: &Graph, class: Id, head: usize, root: NodeId) -> Vec<String> {
         let heads = &self.heads;
         let loc = self.origins.entry((root, head)).or_insert_with(|| origins(graph, heads, head, root));
@@ -114,7 +114,8 @@ impl<'a> Rebuild<'a> {
     }
 }
 
-/// The locations of the nodes with this head among the root and the nodes before it, of which a bounded number is looked at.
+/// The locations of the nodes with this head among the root and the nodes before it, of which a bounded number is
+/// looked at.
 fn origins(graph: &Graph, heads: &BTreeMap<NodeId, usize>, head: usize, root: NodeId) -> Vec<String> {
     let (mut loc, mut seen, mut waiting) = (vec![], BTreeSet::new(), vec![root]);
     while let Some(id) = waiting.pop().filter(|_| seen.len() < MAX_ORIGINS) {

@@ -1,9 +1,11 @@
 //! The rules: spellings that are equal to a term.
 //!
 //! - Two transposes are one; a transpose that moves nothing goes. Reshapes likewise.
-//! - A transpose of an elementwise op is the op on transposed operands, and the other way around; a scalar stays as it is, and a
-//!   constant of the full rank is transposed the other way. A reshape likewise, where all operands have the result's shape or are scalars.
-//! - `(x ∘ a) ∘ b = x ∘ (a ∘ b)` for constants `a`, `b` and `∘` a sum or a product of floats; `(x + a) · s = x · s + a · s`.
+//! - A transpose of an elementwise op is the op on transposed operands, and the other way around; a scalar stays as it
+//!   is, and a constant of the full rank is transposed the other way. A reshape likewise, where all operands have the
+//!   result's shape or are scalars.
+//! - `(x ∘ a) ∘ b = x ∘ (a ∘ b)` for constants `a`, `b` and `∘` a sum or a product of floats; `(x + a) · s = x · s + a
+//!   · s`.
 //! - A scalar factor goes to either operand of a product of matrices, or behind it.
 //! - Those on quantizations are in [`super::quant`].
 //!
@@ -15,9 +17,9 @@ use optc_ir::ops::math::{Add, MatMul, Mul};
 use optc_ir::ops::tensor::Transpose;
 use optc_tensor::element_count;
 
-use super::terms::{Head, Heads, Spelling, Term};
+use super::terms::{Head, Heads, Term, TermSpelling};
 
-pub(super) type Graph = EGraph<Term, Heads>;
+pub(super) type AlgebraGraph = EGraph<Term, Heads>;
 
 /// Ops that compute each element of the result from one element of each operand.
 pub(super) fn is_elementwise(op: &Op) -> bool {
@@ -25,7 +27,7 @@ pub(super) fn is_elementwise(op: &Op) -> bool {
 }
 
 /// The spellings that one rule each shows to be equal to `term`.
-pub(super) fn equal(g: &Graph, term: &Term) -> Vec<Spelling> {
+pub(super) fn equal(g: &AlgebraGraph, term: &Term) -> Vec<TermSpelling> {
     match &g.analysis.heads[term.head] {
         Head::Leaf(_) => vec![],
         Head::Reshape(to) => reshape(g, to, term.children[0]),
@@ -43,7 +45,7 @@ pub(super) fn equal(g: &Graph, term: &Term) -> Vec<Spelling> {
 
 /// The ops in a class that `f` makes something of, with their children.
 pub(super) fn ops<'a, T: 'a>(
-    g: &'a Graph,
+    g: &'a AlgebraGraph,
     class: Id,
     f: impl Fn(&'a Op, &'a [Id]) -> Option<T> + 'a,
 ) -> impl Iterator<Item = T> + 'a {
@@ -53,30 +55,30 @@ pub(super) fn ops<'a, T: 'a>(
     })
 }
 
-fn rank(g: &Graph, class: Id) -> Option<usize> {
+fn rank(g: &AlgebraGraph, class: Id) -> Option<usize> {
     Some(g[class].data.shape()?.len())
 }
 
 /// Whether a class has one element and no more axes than it takes.
-pub(super) fn is_scalar(g: &Graph, class: Id, rank: usize) -> bool {
+pub(super) fn is_scalar(g: &AlgebraGraph, class: Id, rank: usize) -> bool {
     g[class].data.shape().is_some_and(|s| element_count(&s) == Some(1) && s.len() <= rank)
 }
 
 /// Floats of 32 bits or more: narrower ones are rounded so coarsely that another order of operations shows.
-fn is_float(g: &Graph, class: Id) -> bool {
+fn is_float(g: &AlgebraGraph, class: Id) -> bool {
     g[class].data.ty.as_ref().is_some_and(|t| t.dtype.is_float() && t.dtype.bits() >= 32)
 }
 
-pub(super) fn class(id: Id) -> Spelling {
-    Spelling::Class(id)
+pub(super) fn class(id: Id) -> TermSpelling {
+    TermSpelling::Class(id)
 }
 
-pub(super) fn op(op: impl Into<Op>, children: Vec<Spelling>) -> Spelling {
-    Spelling::Of(Head::Op(op.into()), children)
+pub(super) fn op(op: impl Into<Op>, children: Vec<TermSpelling>) -> TermSpelling {
+    TermSpelling::Of(Head::Op(op.into()), children)
 }
 
 /// A transpose, or nothing where no axis moves.
-fn transposed(perm: Vec<i64>, x: Spelling) -> Spelling {
+fn transposed(perm: Vec<i64>, x: TermSpelling) -> TermSpelling {
     if perm.iter().copied().eq(0..perm.len() as i64) { x } else { op(Transpose { perm }, vec![x]) }
 }
 
@@ -94,7 +96,7 @@ fn is_permutation(perm: &[i64]) -> bool {
 }
 
 /// What a transpose of class `x` is.
-fn transpose(g: &Graph, perm: &[i64], x: Id) -> Vec<Spelling> {
+fn transpose(g: &AlgebraGraph, perm: &[i64], x: Id) -> Vec<TermSpelling> {
     if !is_permutation(perm) {
         return vec![];
     }
@@ -119,12 +121,12 @@ fn transpose(g: &Graph, perm: &[i64], x: Id) -> Vec<Spelling> {
 }
 
 /// What a reshape of class `x` is.
-fn reshape(g: &Graph, to: &[usize], x: Id) -> Vec<Spelling> {
+fn reshape(g: &AlgebraGraph, to: &[usize], x: Id) -> Vec<TermSpelling> {
     let reshaped = |c: Id| match g[c].data.shape().is_some_and(|s| s == to) {
         true => class(c),
-        false => Spelling::Of(Head::Reshape(to.to_vec()), vec![class(c)]),
+        false => TermSpelling::Of(Head::Reshape(to.to_vec()), vec![class(c)]),
     };
-    let mut found: Vec<Spelling> = g[x]
+    let mut found: Vec<TermSpelling> = g[x]
         .nodes
         .iter()
         .filter(|t| matches!(g.analysis.heads[t.head], Head::Reshape(_)))
@@ -149,7 +151,7 @@ fn reshape(g: &Graph, to: &[usize], x: Id) -> Vec<Spelling> {
 }
 
 /// An elementwise op on transposed or reshaped operands → the transpose or the reshape of the op.
-fn out_of_elementwise(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
+fn out_of_elementwise(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Vec<TermSpelling> {
     let perms =
         |c: &Id| ops(g, *c, |o, inner| if let Op::Transpose(t) = o { Some((t.perm.clone(), inner[0])) } else { None });
     let mut tried: Vec<Vec<i64>> = vec![];
@@ -176,7 +178,7 @@ fn out_of_elementwise(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
 }
 
 /// `f(reshape(a), reshape(b), scalar)` → `reshape(f(a, b, scalar))`, where `a` and `b` have one shape.
-fn reshape_out(g: &Graph, outer: &Op, children: &[Id]) -> Option<Spelling> {
+fn reshape_out(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Option<TermSpelling> {
     let sources = |c: Id| {
         let terms = g[c].nodes.iter().filter(|t| matches!(g.analysis.heads[t.head], Head::Reshape(_)));
         terms.map(|t| t.children[0])
@@ -192,11 +194,11 @@ fn reshape_out(g: &Graph, outer: &Op, children: &[Id]) -> Option<Spelling> {
         source.filter(|_| g[c].data.shape().as_ref() == Some(&to)).map(class)
     };
     let operands = children.iter().map(operand).collect::<Option<Vec<_>>>()?;
-    Some(Spelling::Of(Head::Reshape(to), vec![op(outer.clone(), operands)]))
+    Some(TermSpelling::Of(Head::Reshape(to), vec![op(outer.clone(), operands)]))
 }
 
 /// Sums and products with constants.
-fn constants(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
+fn constants(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Vec<TermSpelling> {
     let (&[x, c], true) = (children, matches!(outer, Op::Add(_) | Op::Mul(_))) else { return vec![] };
     if !g[c].data.constant || g[x].data.constant || !is_float(g, c) {
         return vec![];
@@ -222,7 +224,7 @@ fn constants(g: &Graph, outer: &Op, children: &[Id]) -> Vec<Spelling> {
 }
 
 /// A scalar factor of an operand → one behind the product of matrices.
-fn matmul(g: &Graph, children: &[Id]) -> Vec<Spelling> {
+fn matmul(g: &AlgebraGraph, children: &[Id]) -> Vec<TermSpelling> {
     let &[a, b] = children else { return vec![] };
     let factor = |side: Id| {
         ops(g, side, move |o, inner| match (o, inner) {

@@ -53,14 +53,14 @@ impl Language for Term {
 
 /// What is known of a class.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Info {
+pub(super) struct ClassFacts {
     /// The type; `None` for a term that is not well formed, which is equal to nothing.
     pub ty: Option<TensorType>,
     /// Whether it depends on constants alone.
     pub constant: bool,
 }
 
-impl Info {
+impl ClassFacts {
     /// The concrete shape.
     pub fn shape(&self) -> Option<Vec<usize>> {
         self.ty.as_ref()?.static_shape()
@@ -71,30 +71,30 @@ impl Info {
 #[derive(Default)]
 pub(super) struct Heads {
     pub heads: IndexSet<Head>,
-    leaves: HashMap<Value, Info>,
+    leaves: HashMap<Value, ClassFacts>,
     /// The values of the leaves that are constants of one element.
     pub scalars: HashMap<Value, f64>,
 }
 
 impl Analysis<Term> for Heads {
-    type Data = Info;
+    type Data = ClassFacts;
 
-    fn make(egraph: &mut EGraph<Term, Heads>, term: &Term, _: Id) -> Info {
+    fn make(egraph: &mut EGraph<Term, Heads>, term: &Term, _: Id) -> ClassFacts {
         let heads = &egraph.analysis;
-        let children: Vec<&Info> = term.children.iter().map(|&c| &egraph[c].data).collect();
+        let children: Vec<&ClassFacts> = term.children.iter().map(|&c| &egraph[c].data).collect();
         let constant = children.iter().all(|c| c.constant);
         match &heads.heads[term.head] {
             Head::Leaf(value) => heads.leaves[value].clone(),
-            Head::Op(op) => Info { ty: infer(op, &children), constant },
+            Head::Op(op) => ClassFacts { ty: infer(op, &children), constant },
             Head::Reshape(to) => {
                 let from = children.first().and_then(|c| c.ty.as_ref());
                 let fits = |t: &&TensorType| t.static_shape().and_then(|s| element_count(&s)) == element_count(to);
-                Info { ty: from.filter(fits).map(|t| TensorType::fixed(t.dtype, to)), constant }
+                ClassFacts { ty: from.filter(fits).map(|t| TensorType::fixed(t.dtype, to)), constant }
             }
         }
     }
 
-    fn merge(&mut self, a: &mut Info, b: Info) -> DidMerge {
+    fn merge(&mut self, a: &mut ClassFacts, b: ClassFacts) -> DidMerge {
         let (constant, other) = (a.constant || b.constant, b.constant);
         let did = DidMerge(a.constant != constant, other != constant);
         a.constant = constant;
@@ -102,7 +102,7 @@ impl Analysis<Term> for Heads {
     }
 }
 
-fn infer(op: &Op, children: &[&Info]) -> Option<TensorType> {
+fn infer(op: &Op, children: &[&ClassFacts]) -> Option<TensorType> {
     let types: Vec<Type> = children.iter().map(|c| c.ty.clone().map(Type::from)).collect::<Option<_>>()?;
     let types: Vec<Option<&Type>> = types.iter().map(Some).collect();
     let cx = InferCx { types: &types, consts: &vec![None; types.len()], regions: &[] };
@@ -112,11 +112,11 @@ fn infer(op: &Op, children: &[&Info]) -> Option<TensorType> {
 
 /// A spelling: classes that are there, and heads on them that may be new.
 #[derive(Debug, Clone)]
-pub(super) enum Spelling {
+pub(super) enum TermSpelling {
     /// A class.
     Class(Id),
     /// A head on spellings.
-    Of(Head, Vec<Spelling>),
+    Of(Head, Vec<TermSpelling>),
 }
 
 /// The pure part of a graph, or of a piece of it, as an e-graph.
@@ -164,7 +164,7 @@ impl Algebra {
             return class;
         }
         let ty = graph.ty(value).as_tensor().filter(|t| t.static_shape().is_some()).cloned();
-        let info = Info { ty, constant: graph.constant(value).is_some() };
+        let info = ClassFacts { ty, constant: graph.constant(value).is_some() };
         self.egraph.analysis.leaves.insert(value, info);
         if let Some(t) = graph.constant(value).filter(|t| t.len() == 1 && t.dtype() != DType::Str) {
             self.egraph.analysis.scalars.insert(value, t.to_f64_vec()[0]);
@@ -179,10 +179,10 @@ impl Algebra {
         self.egraph.add(Term { head, children })
     }
 
-    fn build(&mut self, spelling: Spelling) -> Id {
+    fn build(&mut self, spelling: TermSpelling) -> Id {
         match spelling {
-            Spelling::Class(id) => id,
-            Spelling::Of(head, children) => {
+            TermSpelling::Class(id) => id,
+            TermSpelling::Of(head, children) => {
                 let children = children.into_iter().map(|c| self.build(c)).collect();
                 self.term(head, children)
             }
@@ -193,7 +193,7 @@ impl Algebra {
     pub fn saturate_once(&mut self) -> bool {
         let mut classes: Vec<Id> = self.egraph.classes().map(|c| c.id).collect();
         classes.sort_unstable();
-        let found: Vec<(Id, Spelling)> = classes
+        let found: Vec<(Id, TermSpelling)> = classes
             .into_iter()
             .flat_map(|class| {
                 let terms = self.egraph[class].nodes.iter();
@@ -221,7 +221,7 @@ impl Algebra {
     pub fn own_cost(egraph: &EGraph<Term, Heads>, term: &Term) -> u64 {
         let children = term.children.iter();
         let constant = !term.children.is_empty() && children.clone().all(|&c| egraph[c].data.constant);
-        let size = |info: &Info| {
+        let size = |info: &ClassFacts| {
             let elements = info.shape().and_then(|s| element_count(&s)).unwrap_or(0);
             let dtype = info.ty.as_ref().map(|t| t.dtype);
             dtype.and_then(|d| d.bytes_for(elements)).unwrap_or(0) as u64
@@ -241,8 +241,8 @@ impl Algebra {
         }
     }
 
-    /// Puts the cheapest spellings in the place of the roots, if all together cost less than what is there; says whether it did. What is
-    /// not used any more stays.
+    /// Puts the cheapest spellings in the place of the roots, if all together cost less than what is there; says
+    /// whether it did. What is not used any more stays.
     pub fn extract(&self, graph: &mut Graph, cx: &mut PassCx) -> bool {
         let originals: BTreeSet<(Id, Term)> = self.nodes.iter().map(|&id| self.original(graph, id)).collect();
         let there: HashSet<Term> = originals.iter().map(|(_, term)| term.clone()).collect();

@@ -2,9 +2,9 @@
 //!
 //! - One that nothing else reads is stored as bfloat16 alone: the rounding becomes part of the kernel that computes it.
 //!   The largest of rounded numbers is the largest one rounded, so behind a maximum the rounding goes before it.
-//! - One that others read too (a residual), or that no kernel with an epilogue gives, stays `f32`. Matrix products, and convolutions of
-//!   points, read a rounded copy: they stage nothing then, and round once what each of their tasks would. Windows stage what they
-//!   read anyway, and round it.
+//! - One that others read too (a residual), or that no kernel with an epilogue gives, stays `f32`. Matrix products, and
+//!   convolutions of points, read a rounded copy: they stage nothing then, and round once what each of their tasks
+//!   would. Windows stage what they read anyway, and round it.
 
 use optc_ir::ops::math::Cast;
 use optc_ir::{Graph, NodeId, Op, TensorType, Value};
@@ -44,7 +44,8 @@ fn pays(g: &Graph, value: Value, readers: &[NodeId]) -> bool {
     points > 0 || computed && alone && !readers.is_empty()
 }
 
-/// Whether a rounded product may read its factor from where it is: a matrix product, or a convolution whose window is one element.
+/// Whether a rounded product may read its factor from where it is: a matrix product, or a convolution whose window is
+/// one element.
 fn reads_points(g: &Graph, id: NodeId) -> bool {
     let weights = g.operand(id, 1).and_then(|w| shape(g, w));
     match (&g.node(id).op, weights) {

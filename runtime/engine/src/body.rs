@@ -4,22 +4,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use optc_types::{Callable, OpError, Val};
 
-use crate::{Arena, Executor, Plan, Pool, RunError};
+use crate::{Arena, Executor, Plan, RunError, ThreadPool};
 
 /// A region that runs as a plan where the values have the types of the plan's inputs, else as something else.
 #[derive(Debug)]
-pub struct Body {
+pub struct PlanBody {
     plan: Arc<Plan>,
-    pool: Arc<Pool>,
+    pool: Arc<ThreadPool>,
     otherwise: Arc<dyn Callable>,
     /// What runs used that have ended.
     free: Mutex<Vec<(Executor, Arena)>>,
 }
 
-impl Body {
+impl PlanBody {
     /// A region with this plan.
-    pub fn new(plan: Arc<Plan>, pool: Arc<Pool>, otherwise: Arc<dyn Callable>) -> Body {
-        Body { plan, pool, otherwise, free: Mutex::default() }
+    pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>, otherwise: Arc<dyn Callable>) -> PlanBody {
+        PlanBody { plan, pool, otherwise, free: Mutex::default() }
     }
 
     /// Whether the plan takes these values.
@@ -29,7 +29,7 @@ impl Body {
     }
 }
 
-impl Callable for Body {
+impl Callable for PlanBody {
     fn call(&self, values: &[Val]) -> Result<Vec<Val>, OpError> {
         if !self.takes(values) {
             return self.otherwise.call(values);

@@ -1,7 +1,7 @@
 //! Executes a plan: the state of one thread that runs one plan again and again.
 //!
-//! After the first run nothing is allocated for kernels: arena, scratch and argument lists are kept, and the memory of an output
-//! is used again when the caller has dropped it. Host steps allocate their results.
+//! After the first run nothing is allocated for kernels: arena, scratch and argument lists are kept, and the memory of
+//! an output is used again when the caller has dropped it. Host steps allocate their results.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
 use optc_types::{OpError, TensorType, Val};
 
-use crate::plan::{BufRef, HostStep, KernelStep, Place, Plan, Port, Slot, Step, Stored};
-use crate::{Pool, RunError};
+use crate::plan::{ArenaPlace, BufRef, HostStep, KernelStep, PlainTensor, Plan, Port, Slot, Step};
+use crate::{RunError, ThreadPool};
 
 /// Rounds that a kernel is cut into where there is a deadline.
 const ROUNDS: u64 = 64;
@@ -24,12 +24,12 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An arena over `bytes` bytes from `at` on that the caller keeps, which runs that need more of them refuse: for hosts that place
-    /// memory themselves, and tests that put inaccessible pages between buffers.
+    /// An arena over `bytes` bytes from `at` on that the caller keeps, which runs that need more of them refuse: for
+    /// hosts that place memory themselves, and tests that put inaccessible pages between buffers.
     ///
     /// # Safety
-    /// The bytes live as long as any run in the arena, and nobody else uses them meanwhile. Those that a plan's buffers have, or for an
-    /// executor's scratch all of them, can be read, and written where the plan writes.
+    /// The bytes live as long as any run in the arena, and nobody else uses them meanwhile. Those that a plan's buffers
+    /// have, or for an executor's scratch all of them, can be read, and written where the plan writes.
     pub unsafe fn over(at: *mut u8, bytes: usize) -> Arena {
         Arena { tensor: None, given: Some((at.expose_provenance(), bytes)) }
     }
@@ -95,7 +95,8 @@ impl Executor {
         self.scratch = arena;
     }
 
-    /// Runs the plan on one value per input; gives one per output. With `timings`, the time of every step is added there.
+    /// Runs the plan on one value per input; gives one per output. With `timings`, the time of every step is added
+    /// there.
     ///
     /// # Errors
     /// The inputs do not fit, an op refuses its operands, or memory is short.
@@ -103,7 +104,7 @@ impl Executor {
         &mut self,
         inputs: &[Val],
         arena: &mut Arena,
-        pool: &Pool,
+        pool: &ThreadPool,
         mut timings: Option<&mut Timings>,
     ) -> Result<Vec<Val>, RunError> {
         let plan = self.plan.clone();
@@ -150,10 +151,12 @@ impl Executor {
         for buffer in &plan.flow.buffers {
             let address = match buffer.place {
                 // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`.
-                Place::Arena(offset) => base.wrapping_add(offset),
-                Place::Constant(i) => plan.flow.constants[i].tensor.bytes().as_ptr().cast_mut(),
-                Place::Input(i) => inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut(),
-                Place::Output(i) => match &mut self.outputs[i] {
+                ArenaPlace::Arena(offset) => base.wrapping_add(offset),
+                ArenaPlace::Constant(i) => plan.flow.constants[i].tensor.bytes().as_ptr().cast_mut(),
+                ArenaPlace::Input(i) => {
+                    inputs[i].as_tensor().map_or(std::ptr::null(), |t| t.bytes().as_ptr()).cast_mut()
+                }
+                ArenaPlace::Output(i) => match &mut self.outputs[i] {
                     Some(tensor) => tensor.bytes_mut()?.as_mut_ptr(),
                     None => std::ptr::null_mut(),
                 },
@@ -164,7 +167,7 @@ impl Executor {
     }
 
     /// Makes the tensor of an output, or uses the one of the last run again if nobody else holds it.
-    fn make_output(&mut self, i: usize, stored: &Stored) -> Result<(), RunError> {
+    fn make_output(&mut self, i: usize, stored: &PlainTensor) -> Result<(), RunError> {
         let reusable = self.outputs[i].as_ref().is_some_and(Tensor::is_unique);
         if !reusable {
             self.outputs[i] = Some(Tensor::zeros(stored.dtype, &stored.shape)?);
@@ -175,7 +178,7 @@ impl Executor {
     fn output(&mut self, i: usize, port: &Port) -> Result<Val, RunError> {
         let missing = || RunError::MissingInput(port.name.clone());
         match &port.slot {
-            Slot::Buffer(Stored { at, .. }) if self.plan.flow.buffers[at.buf].place == Place::Output(i) => {
+            Slot::Buffer(PlainTensor { at, .. }) if self.plan.flow.buffers[at.buf].place == ArenaPlace::Output(i) => {
                 self.outputs[i].clone().map(Val::from).ok_or_else(missing)
             }
             Slot::Buffer(stored) => Ok(self.read(stored)?.into()),
@@ -184,7 +187,7 @@ impl Executor {
         }
     }
 
-    fn step(&mut self, plan: &Plan, step: &Step, pool: &Pool, scratch: (*mut u8, usize)) -> Result<(), RunError> {
+    fn step(&mut self, plan: &Plan, step: &Step, pool: &ThreadPool, scratch: (*mut u8, usize)) -> Result<(), RunError> {
         match step {
             Step::Kernel(kernel) => {
                 self.kernel(plan, kernel, pool, scratch);
@@ -193,8 +196,8 @@ impl Executor {
             Step::Host(host) => self.host(plan, host),
             Step::Copy { src, dst, bytes } => {
                 let (src, dst) = (self.address(*src), self.address(*dst));
-                // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and addresses
-                // are those of live memory (see `place`). `copy` allows an overlap.
+                // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and
+                // addresses are those of live memory (see `place`). `copy` allows an overlap.
                 unsafe { std::ptr::copy(src, dst, *bytes) };
                 Ok(())
             }
@@ -214,7 +217,7 @@ impl Executor {
         self.addresses[at.buf].wrapping_add(at.offset)
     }
 
-    fn kernel(&mut self, plan: &Plan, step: &KernelStep, pool: &Pool, (scratch, stride): (*mut u8, usize)) {
+    fn kernel(&mut self, plan: &Plan, step: &KernelStep, pool: &ThreadPool, (scratch, stride): (*mut u8, usize)) {
         self.args.clear();
         for &at in &step.args {
             self.args.push(self.addresses[at.buf].wrapping_add(at.offset));
@@ -224,9 +227,9 @@ impl Executor {
         let scratch = Shared(scratch);
         let call = |worker: usize, begin: u64, end: u64| {
             let (args, scratch) = (args, scratch);
-            // SAFETY: the arguments are addresses of live buffers, as long as the kernel declares (checked when the plan
-            // was made); `plan` keeps the code alive; `stride` bytes of scratch for each worker were reserved; the pool
-            // gives ranges within `tasks`, and one range at a time to a worker.
+            // SAFETY: the arguments are addresses of live buffers, as long as the kernel declares (checked when the
+            // plan was made); `plan` keeps the code alive; `stride` bytes of scratch for each worker were reserved; the
+            // pool gives ranges within `tasks`, and one range at a time to a worker.
             unsafe { entry(args.get(), scratch.get().wrapping_add(worker * stride), begin, end) };
         };
         if Deadline::current().is_set() {
@@ -239,28 +242,29 @@ impl Executor {
     }
 
     /// A copy of a tensor in a buffer.
-    fn read(&self, stored: &Stored) -> Result<Tensor, RunError> {
+    fn read(&self, stored: &PlainTensor) -> Result<Tensor, RunError> {
         let mut tensor = Tensor::zeros(stored.dtype, &stored.shape)?;
         let bytes = tensor.bytes_mut()?;
         let from = self.address(stored.at);
         if !bytes.is_empty() {
-            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so `bytes.len()`
-            // bytes can be read; the new tensor is apart from every buffer.
+            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so
+            // `bytes.len()` bytes can be read; the new tensor is apart from every buffer.
             unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
         }
         Ok(tensor)
     }
 
-    fn write(&self, tensor: &Tensor, to: &Stored) {
+    fn write(&self, tensor: &Tensor, to: &PlainTensor) {
         let bytes = tensor.bytes();
         debug_assert_eq!(bytes.len(), to.bytes(), "callers check the type");
         if !bytes.is_empty() {
-            // SAFETY: the caller has checked that the tensor has the dtype and shape of `to`, whose bytes the buffer holds.
+            // SAFETY: the caller has checked that the tensor has the dtype and shape of `to`, whose bytes the buffer
+            // holds.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address(to.at), bytes.len()) };
         }
     }
 
-    fn load(&mut self, value: usize, to: &Stored, loc: &str) -> Result<(), RunError> {
+    fn load(&mut self, value: usize, to: &PlainTensor, loc: &str) -> Result<(), RunError> {
         let mismatch = |found: String| RunError::Op {
             op: "load".to_owned(),
             loc: loc.to_owned(),
@@ -279,12 +283,12 @@ impl Executor {
         }
     }
 
-    fn check(&self, indices: &Stored, extent: usize, loc: &str) -> Result<(), RunError> {
+    fn check(&self, indices: &PlainTensor, extent: usize, loc: &str) -> Result<(), RunError> {
         let (from, wide) = (self.address(indices.at), indices.dtype == DType::I64);
         let n = extent as i64;
         for i in 0..indices.shape.iter().product::<usize>() {
-            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so element `i`
-            // can be read.
+            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so element
+            // `i` can be read.
             let index = unsafe {
                 match wide {
                     true => from.cast::<i64>().add(i).read_unaligned(),
@@ -335,7 +339,7 @@ impl Executor {
 }
 
 /// Does a kernel's tasks in rounds until the time is up; that it is, the next step finds.
-fn within_time(step: &KernelStep, pool: &Pool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
+fn within_time(step: &KernelStep, pool: &ThreadPool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
     let round = if step.parallel { step.tasks.div_ceil(ROUNDS).max(pool.threads() as u64) } else { step.tasks.max(1) };
     let mut begin = 0;
     while begin < step.tasks && Deadline::current().check().is_ok() {
@@ -351,7 +355,7 @@ fn within_time(step: &KernelStep, pool: &Pool, call: &(dyn Fn(usize, u64, u64) +
 /// That the arena does not fit, and which result takes most of it.
 fn no_arena(plan: &Plan, error: RunError) -> RunError {
     let RunError::Memory(TensorError::Memory { error, .. }) = error else { return error };
-    let in_arena = |b: &usize| matches!(plan.flow.buffers[*b].place, Place::Arena(_));
+    let in_arena = |b: &usize| matches!(plan.flow.buffers[*b].place, ArenaPlace::Arena(_));
     let Some(largest) = (0..plan.flow.buffers.len()).filter(in_arena).max_by_key(|&b| plan.flow.buffers[b].bytes)
     else {
         return RunError::Memory(error.into());
@@ -362,11 +366,11 @@ fn no_arena(plan: &Plan, error: RunError) -> RunError {
     RunError::Arena { loc, bytes: Bytes(plan.flow.buffers[largest].bytes), error }
 }
 
-fn fits(t: &Tensor, to: &Stored) -> bool {
+fn fits(t: &Tensor, to: &PlainTensor) -> bool {
     t.dtype() == to.dtype && t.shape() == to.shape
 }
 
-fn describe(to: &Stored) -> String {
+fn describe(to: &PlainTensor) -> String {
     TensorType::fixed(to.dtype, &to.shape).to_string()
 }
 

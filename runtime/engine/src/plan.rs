@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use optc_tensor::ALIGN;
 use optc_types::HostOp;
-pub use optc_types::steps::{BufId, BufRef, Buffer, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored};
+pub use optc_types::steps::{
+    ArenaPlace, BufId, BufRef, Flow, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, Slot, Step, StepInfo,
+};
 
 use crate::kernel::KernelFn;
 
 /// Machine code of kernels.
 ///
 /// # Safety
-/// Every entry must keep to the contract of [`KernelFn`] for the buffers, tasks and scratch of the steps that name it, and be
-/// callable for as long as the object lives.
+/// Every entry must keep to the contract of [`KernelFn`] for the buffers, tasks and scratch of the steps that name it,
+/// and be callable for as long as the object lives.
 pub unsafe trait KernelCode: Send + Sync + std::fmt::Debug {
     /// The entry of the kernel with this number.
     fn entry(&self, kernel: usize) -> KernelFn;

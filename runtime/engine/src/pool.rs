@@ -1,8 +1,8 @@
 //! The worker pool: splits the tasks of one kernel over threads.
 //!
-//! Workers spin for a short while after a job, since the next kernel of a plan follows within microseconds, and then park.
-//! The caller works as well and never waits for a worker that has not begun. One job runs at a time; a caller that finds the
-//! pool busy does its job alone, so that several sessions on one pool do not oversubscribe the machine.
+//! Workers spin for a short while after a job, since the next kernel of a plan follows within microseconds, and then
+//! park. The caller works as well and never waits for a worker that has not begun. One job runs at a time; a caller
+//! that finds the pool busy does its job alone, so that several sessions on one pool do not oversubscribe the machine.
 //!
 //! Tasks are claimed in chunks from a counter. Which thread does a task never changes its result.
 
@@ -42,9 +42,9 @@ struct Shared {
     parked: Vec<AtomicBool>,
 }
 
-// SAFETY: `job` is written only by the caller that holds `Pool::busy`, while the state is closed and no worker is active;
-// workers read it only between joining an open job and leaving it. The pointer in it is to a `Sync` closure that
-// outlives the job, as `Pool::run` does not return before all that joined have left.
+// SAFETY: `job` is written only by the caller that holds `Pool::busy`, while the state is closed and no worker is
+// active; workers read it only between joining an open job and leaving it. The pointer in it is to a `Sync` closure
+// that outlives the job, as `Pool::run` does not return before all that joined have left.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}
@@ -115,25 +115,25 @@ impl Shared {
 }
 
 /// Threads that share the tasks of kernels.
-pub struct Pool {
+pub struct ThreadPool {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
     threads: Vec<Thread>,
     busy: Mutex<()>,
 }
 
-impl std::fmt::Debug for Pool {
+impl std::fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pool({} threads)", self.threads())
     }
 }
 
-impl Pool {
-    /// A pool of `threads` threads, the caller of [`Pool::run`] included.
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller of [`ThreadPool::run`] included.
     ///
     /// # Errors
     /// The operating system does not give a thread.
-    pub fn new(threads: usize) -> std::io::Result<Pool> {
+    pub fn new(threads: usize) -> std::io::Result<ThreadPool> {
         let workers = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -143,7 +143,7 @@ impl Pool {
             stop: AtomicBool::new(false),
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
         });
-        let mut pool = Pool { shared, handles: Vec::new(), threads: Vec::new(), busy: Mutex::new(()) };
+        let mut pool = ThreadPool { shared, handles: Vec::new(), threads: Vec::new(), busy: Mutex::new(()) };
         for worker in 1..=workers {
             let shared = pool.shared.clone();
             let name = format!("optc-worker-{worker}");
@@ -159,8 +159,9 @@ impl Pool {
         self.threads.len() + 1
     }
 
-    /// Does `work` for all of `0..tasks`, in ranges, on all threads; returns when everything is done. The first argument
-    /// of `work` is the worker's number, below [`Pool::threads`]; no two ranges run under one number at once.
+    /// Does `work` for all of `0..tasks`, in ranges, on all threads; returns when everything is done. The first
+    /// argument of `work` is the worker's number, below [`ThreadPool::threads`]; no two ranges run under one number at
+    /// once.
     ///
     /// # Panics
     /// `work` panicked on a worker.
@@ -174,8 +175,8 @@ impl Pool {
         };
         let threads = self.threads() as u64;
         let chunk = (tasks / (threads * CHUNKS_PER_THREAD)).max(1);
-        // SAFETY: only the lifetime changes. The pointer is used by workers in the job alone, and `finish` waits for them,
-        // also when `work` panics on this thread.
+        // SAFETY: only the lifetime changes. The pointer is used by workers in the job alone, and `finish` waits for
+        // them, also when `work` panics on this thread.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         // SAFETY: the state is closed and has no active worker: `finish` left it so, and this thread holds `busy`.
         unsafe { *self.shared.job.get() = Some(Job { work, tasks, chunk }) };
@@ -210,7 +211,7 @@ impl Drop for Finish<'_> {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.threads.iter().for_each(Thread::unpark);
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_task_is_done_once() {
-        let pool = Pool::new(3).unwrap();
+        let pool = ThreadPool::new(3).unwrap();
         for tasks in [0, 1, 2, 7, 16, 1000] {
             let done: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
             for _ in 0..50 {
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn parked_workers_wake_and_busy_pools_are_not_waited_for() {
-        let pool = Pool::new(2).unwrap();
+        let pool = ThreadPool::new(2).unwrap();
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(2));
             let sum = AtomicU64::new(0);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn several_threads_share_a_pool() {
-        let pool = Pool::new(2).unwrap();
+        let pool = ThreadPool::new(2).unwrap();
         let sum = AtomicU64::new(0);
         std::thread::scope(|s| {
             for _ in 0..3 {
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2).unwrap();
+        let pool = ThreadPool::new(2).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             pool.run(64, &|_, _, _| std::panic::panic_any("on purpose"));
         }));

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use optc_native::{Artifact, no_host_ops};
-use optc_runtime::{Arena, Executor, Pool};
-use optc_tensor::{Access, Tensor};
+use optc_runtime::{Arena, Executor, ThreadPool};
+use optc_tensor::{FileAccess, Tensor};
 use optc_types::Val;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let path = std::env::args().nth(1).ok_or("usage: run_native MODEL.optc")?;
-    let artifact = Artifact::open(path.as_ref(), Access::Map)?;
+    let artifact = Artifact::open(path.as_ref(), FileAccess::Map)?;
     let native = artifact.native_here(None).ok_or("the artifact has no machine code for this machine")?;
     // SAFETY: whoever starts this example trusts the file.
     let (plan, _) = unsafe { artifact.plan(&native, &no_host_ops) }?;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(Val::from(Tensor::zeros(dtype, &shape)?))
     });
     let zeros = zeros.collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
-    let (mut executor, mut arena, pool) = (Executor::new(Arc::new(plan)), Arena::default(), Pool::new(1)?);
+    let (mut executor, mut arena, pool) = (Executor::new(Arc::new(plan)), Arena::default(), ThreadPool::new(1)?);
     let outputs = executor.run(&zeros, &mut arena, &pool, None)?;
     let first = start.elapsed();
     let steady = (0..20).map(|_| {

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc_runtime::MachineCode;
-use optc_tensor::{ALIGN, Access, Buffer, DType, FileBytes, Tensor, open_plain};
+use optc_tensor::{ALIGN, Buffer, DType, FileAccess, FileBytes, Tensor, open_plain};
 use serde::{Deserialize, Serialize};
 
 pub use write::{Contents, Saved, save};
@@ -145,7 +145,7 @@ impl Artifact {
     ///
     /// # Errors
     /// It cannot be opened, or is none.
-    pub fn open(path: &Path, access: Access) -> Result<Artifact, ArtifactError> {
+    pub fn open(path: &Path, access: FileAccess) -> Result<Artifact, ArtifactError> {
         Artifact::read(Arc::new(FileBytes::open(path, access)?))
     }
 

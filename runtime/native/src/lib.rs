@@ -7,13 +7,13 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use optc_native::{Artifact, no_host_ops};
-//! use optc_runtime::{Arena, Executor, Pool};
+//! use optc_runtime::{Arena, Executor, ThreadPool};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let artifact = Artifact::open("model.optc".as_ref(), optc_tensor::Access::Map)?;
+//! let artifact = Artifact::open("model.optc".as_ref(), optc_tensor::FileAccess::Map)?;
 //! let native = artifact.native_here(None).ok_or("no machine code for this machine")?;
 //! // SAFETY: the file is our own.
 //! let (plan, _) = unsafe { artifact.plan(&native, &no_host_ops) }?;
-//! let (mut executor, pool) = (Executor::new(Arc::new(plan)), Pool::new(1)?);
+//! let (mut executor, pool) = (Executor::new(Arc::new(plan)), ThreadPool::new(1)?);
 //! let outputs = executor.run(&[], &mut Arena::default(), &pool, None)?;
 //! # Ok(())
 //! # }
@@ -26,4 +26,4 @@ mod native;
 
 pub use artifact::{Artifact, ArtifactError, Contents, MAGIC, Saved, VERSION, is_artifact, save, stored_bytes};
 pub use load::{LoadError, Regions, Resolver, no_host_ops, plan};
-pub use native::{Native, NativeCode};
+pub use native::{NativeCode, NativeProgram};

@@ -21,12 +21,12 @@ pub struct NativeCode {
 
 /// A program with machine code, in an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Native {
+pub struct NativeProgram {
     number: usize,
     target: Target,
 }
 
-impl Native {
+impl NativeProgram {
     /// What the code is for.
     pub fn target(&self) -> &Target {
         &self.target
@@ -38,16 +38,16 @@ impl Artifact {
     ///
     /// # Errors
     /// The artifact is damaged.
-    pub fn native(&self) -> Result<Vec<Native>, ArtifactError> {
+    pub fn native(&self) -> Result<Vec<NativeProgram>, ArtifactError> {
         let of = |number| {
             let target = Program::parse_target(self.native_text(number)?).map_err(|e| damaged(e.to_string()))?;
-            Ok(Native { number, target })
+            Ok(NativeProgram { number, target })
         };
         (0..self.natives()).map(of).collect()
     }
 
     /// The best program that this machine runs, or the one for a row; none also where the artifact is damaged.
-    pub fn native_here(&self, isa: Option<&Isa>) -> Option<Native> {
+    pub fn native_here(&self, isa: Option<&Isa>) -> Option<NativeProgram> {
         let mut here = self.native().ok()?;
         here.retain(|native| crate::host::runs(&native.target) && isa.is_none_or(|isa| isa == native.target.isa));
         here.into_iter().min_by_key(|native| native.target.isa.rank())
@@ -57,7 +57,7 @@ impl Artifact {
     ///
     /// # Errors
     /// The artifact is damaged.
-    pub fn native_code(&self, native: &Native) -> Result<NativeCode, ArtifactError> {
+    pub fn native_code(&self, native: &NativeProgram) -> Result<NativeCode, ArtifactError> {
         let constants = self.native_constants(native.number, true)?;
         let program = Program::parse(self.native_text(native.number)?, &constants);
         let program = program.map_err(|e| damaged(e.to_string()))?;
@@ -72,7 +72,7 @@ impl Artifact {
     ///
     /// # Errors
     /// The artifact is damaged, the resolver refuses an op, or the system gives no memory for code.
-    pub unsafe fn plan(&self, native: &Native, resolve: &Resolver) -> Result<(Plan, Program), ArtifactError> {
+    pub unsafe fn plan(&self, native: &NativeProgram, resolve: &Resolver) -> Result<(Plan, Program), ArtifactError> {
         let constants = self.native_constants(native.number, false)?;
         let program = Program::parse_mapped(self.native_text(native.number)?, &constants);
         let mut program = program.map_err(|e| damaged(e.to_string()))?;

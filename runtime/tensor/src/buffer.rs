@@ -1,6 +1,7 @@
 //! Bytes aligned to a cache line, either owned or borrowed from a shared owner such as a memory map.
 //!
-//! Owned bytes are charged to the [account](crate::Memory) of the thread that makes them, borrowed ones are their owner's.
+//! Owned bytes are charged to the [account](crate::Memory) of the thread that makes them, borrowed ones are their
+//! owner's.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ pub const ALIGN: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
 
-/// From this size on, owned bytes are pages of their own. Huge pages are asked for: a model's weights are then not found
-/// missing 4 KiB at a time while they are packed, and kernels miss fewer translations.
+/// From this size on, owned bytes are pages of their own. Huge pages are asked for: a model's weights are then not
+/// found missing 4 KiB at a time while they are packed, and kernels miss fewer translations.
 const PAGES: usize = 1 << 20;
 
 /// A run of bytes. Owned ones are aligned to [`ALIGN`]; borrowed ones keep their owner alive.

@@ -12,7 +12,8 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// What is asked of elements of a dtype where nothing else is said: for floats what the ONNX standard's own runner asks.
+    /// What is asked of elements of a dtype where nothing else is said: for floats what the ONNX standard's own runner
+    /// asks.
     ///
     /// | dtype | `rtol` | `atol` | |
     /// |---|---|---|---|
@@ -43,12 +44,14 @@ pub struct Difference {
     pub sqnr: f64,
     /// Largest distance in units in the last place, for `f32`, `f16` and `bf16`; the distance of the integers else.
     pub ulp: f64,
-    /// Largest minus smallest finite element of the reference; the largest magnitude where all are equal, such as a single one.
+    /// Largest minus smallest finite element of the reference; the largest magnitude where all are equal, such as a
+    /// single one.
     pub range: f64,
 }
 
 impl Difference {
-    /// Compares `found` with the reference `expected`; `None` when dtypes or shapes differ. Strings are equal or infinitely far.
+    /// Compares `found` with the reference `expected`; `None` when dtypes or shapes differ. Strings are equal or
+    /// infinitely far.
     pub fn between(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Option<Difference> {
         if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
             return None;

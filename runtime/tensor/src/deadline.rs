@@ -1,7 +1,8 @@
 //! When work must have ended: a time that long work looks at between its steps.
 //!
-//! Like the [account of memory](crate::Memory), a deadline belongs to a scope of one thread, so that what runs deep inside of a model (a
-//! region of a loop, an op on the host) sees it. Nothing is interrupted: a step that has begun is finished.
+//! Like the [account of memory](crate::Memory), a deadline belongs to a scope of one thread, so that what runs deep
+//! inside of a model (a region of a loop, an op on the host) sees it. Nothing is interrupted: a step that has begun is
+//! finished.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -22,7 +22,7 @@ pub use dtype::{DType, Element};
 pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};
 pub use mmap::{MappedFile, evict};
 pub use random::Random;
-pub use read_file::{Access, FileBytes, open_plain};
+pub use read_file::{FileAccess, FileBytes, open_plain};
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
 pub use write_file::write_file;
 

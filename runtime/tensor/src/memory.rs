@@ -1,9 +1,10 @@
 //! One account of memory: how much may be in use at once, and how much is.
 //!
-//! Every [`Buffer`](crate::Buffer) claims its bytes before they are allocated and gives them back when it is dropped; what works in
-//! lists of its own claims them for as long as it has them. What does not fit is an error, where an allocation that fails would end
-//! the process. Which account a thread charges is a matter of scope ([`Memory::enter`]), so that code that makes tensors need not
-//! know of it; without a scope it is the [account of the process](Memory::default), whose limit is what the machine has to give.
+//! Every [`Buffer`](crate::Buffer) claims its bytes before they are allocated and gives them back when it is dropped;
+//! what works in lists of its own claims them for as long as it has them. What does not fit is an error, where an
+//! allocation that fails would end the process. Which account a thread charges is a matter of scope
+//! ([`Memory::enter`]), so that code that makes tensors need not know of it; without a scope it is the [account of the
+//! process](Memory::default), whose limit is what the machine has to give.
 //!
 //! The limit bounds the large things (tensors, packed weights, arenas, evaluations), not each list and string.
 
@@ -173,8 +174,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// What this process can have: the least of the memory that is free now, of the control group's limit and of the address space that
-/// `ulimit -v` leaves. Where the system says nothing, all that an address space holds.
+/// What this process can have: the least of the memory that is free now, of the control group's limit and of the
+/// address space that `ulimit -v` leaves. Where the system says nothing, all that an address space holds.
 fn machine_limit() -> usize {
     let control_group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let file = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();

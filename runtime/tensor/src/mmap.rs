@@ -1,7 +1,7 @@
 //! Read-only memory maps of files: model weights are used where they lie, without a copy.
 //!
 //! What is mapped are ONNX models, their files of external data, and `.optc` artifacts, and only where
-//! [`Access::Map`](crate::Access::Map) asks for it; all other files are read.
+//! [`FileAccess::Map`](crate::FileAccess::Map) asks for it; all other files are read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +18,8 @@ fn maps() -> MutexGuard<'static, BTreeMap<usize, usize>> {
     MAPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives the memory of `bytes` back to the operating system where they lie in a [`MappedFile`]: a hint that they are not
-/// read soon. They are read from the file again when they are used. Other bytes are left alone.
+/// Gives the memory of `bytes` back to the operating system where they lie in a [`MappedFile`]: a hint that they are
+/// not read soon. They are read from the file again when they are used. Other bytes are left alone.
 pub fn evict(bytes: &[u8]) {
     const PAGE: usize = 4096;
     let (start, end) = (bytes.as_ptr().addr(), bytes.as_ptr().addr() + bytes.len());
@@ -49,8 +49,9 @@ impl MappedFile {
         if file.metadata()?.len() == 0 {
             return Ok(MappedFile(None)); // an empty map is an error on some systems
         }
-        // SAFETY: the map is read-only and private to this process. Its bytes change only if the file is written in place
-        // meanwhile, which `Access::Map` forbids and `write_file` never does; a host that cannot rule it out copies.
+        // SAFETY: the map is read-only and private to this process. Its bytes change only if the file is written in
+        // place meanwhile, which `Access::Map` forbids and `write_file` never does; a host that cannot rule it out
+        // copies.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         maps().insert(map.as_ptr().addr(), map.len());
         Ok(MappedFile(Some(map)))

@@ -13,7 +13,7 @@ use npyz::zip;
 
 use crate::{DType, Tensor, TensorError, write_file};
 
-pub use archive::{Npz, Packed};
+pub use archive::{Npz, PackedArray};
 pub use array::{ArrayReader, open_npy};
 
 /// Why an array file could not be read or written.
@@ -55,7 +55,8 @@ pub fn read_npy(path: &Path) -> Result<Tensor, NpyError> {
     open_npy(path)?.read()
 }
 
-/// Reads every array of an `.npz` file, in the archive's order. For one of unknown origin, [`Npz`] reads what is needed.
+/// Reads every array of an `.npz` file, in the archive's order. For one of unknown origin, [`Npz`] reads what is
+/// needed.
 ///
 /// # Errors
 /// The file cannot be read, is not a zip archive, or holds something that is not an array of a supported dtype.

@@ -11,10 +11,10 @@ use crate::{Buffer, MappedFile};
 
 /// How the bytes of a model's files are held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Mapped: nothing is copied, and processes share the memory. While they are in use the files must not be written in
-    /// place or truncated: the process ends by SIGBUS where bytes are gone, and computes with what it finds where they changed.
-    /// Replacing or removing a file is harmless.
+pub enum FileAccess {
+    /// Mapped: nothing is copied, and processes share the memory. While they are in use the files must not be written
+    /// in place or truncated: the process ends by SIGBUS where bytes are gone, and computes with what it finds where
+    /// they changed. Replacing or removing a file is harmless.
     #[default]
     Map,
     /// Read once and owned: what becomes of the files later does not matter.
@@ -24,7 +24,7 @@ pub enum Access {
 /// The bytes of a file.
 #[derive(Debug)]
 pub enum FileBytes {
-    /// Mapped; see [`Access::Map`].
+    /// Mapped; see [`FileAccess::Map`].
     Mapped(MappedFile),
     /// Owned, and aligned to [`ALIGN`](crate::ALIGN).
     Owned(Buffer),
@@ -35,10 +35,10 @@ impl FileBytes {
     ///
     /// # Errors
     /// The file cannot be opened, read or mapped, is not a plain one, or does not fit the [account](crate::Memory).
-    pub fn open(path: &Path, access: Access) -> Result<FileBytes> {
+    pub fn open(path: &Path, access: FileAccess) -> Result<FileBytes> {
         match access {
-            Access::Map => Ok(FileBytes::Mapped(MappedFile::open(path)?)),
-            Access::Copy => {
+            FileAccess::Map => Ok(FileBytes::Mapped(MappedFile::open(path)?)),
+            FileAccess::Copy => {
                 let mut file = open_plain(path)?;
                 let length = usize::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::FileTooLarge)?;
                 let mut buffer = Buffer::zeroed(length).map_err(|e| Error::new(ErrorKind::OutOfMemory, e))?;
@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(at("empty"), "").unwrap();
         std::os::unix::fs::symlink("plain", at("link")).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
-        for access in [Access::Map, Access::Copy] {
+        for access in [FileAccess::Map, FileAccess::Copy] {
             let open = |name: &str| FileBytes::open(&at(name), access);
             assert_eq!(open("plain").unwrap().as_ref(), b"text");
             assert_eq!(open("link").unwrap().as_ref(), b"text");
@@ -112,7 +112,7 @@ mod tests {
     fn owned_bytes_stay_when_the_file_is_cut_off() {
         let path = std::env::temp_dir().join(format!("optc-owned-{}", std::process::id()));
         std::fs::write(&path, [7; 100_000]).unwrap();
-        let bytes = FileBytes::open(&path, Access::Copy).unwrap();
+        let bytes = FileBytes::open(&path, FileAccess::Copy).unwrap();
         std::fs::write(&path, []).unwrap();
         assert!(bytes.as_ref().len() == 100_000 && bytes.as_ref().iter().all(|&b| b == 7));
         std::fs::remove_file(&path).unwrap();

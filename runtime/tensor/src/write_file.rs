@@ -1,11 +1,12 @@
 //! Writing files: a target holds all of what is written or what it held before, whatever happens meanwhile.
 //!
-//! - A plain file is written without a name (`O_TMPFILE`) in its folder, then linked to a hidden name and renamed over the
-//!   target, so that a kill leaves nothing behind. Where the system has no such files, the hidden name is there from the
-//!   beginning.
-//! - A hidden file is locked for as long as its writer lives. The next write into the folder removes those that are not.
-//! - A symbolic link stays: what it leads to is replaced. A file that is replaced passes on its permissions, and its owner
-//!   where the system lets it; a new one has what the umask leaves.
+//! - A plain file is written without a name (`O_TMPFILE`) in its folder, then linked to a hidden name and renamed over
+//!   the target, so that a kill leaves nothing behind. Where the system has no such files, the hidden name is there
+//!   from the beginning.
+//! - A hidden file is locked for as long as its writer lives. The next write into the folder removes those that are
+//!   not.
+//! - A symbolic link stays: what it leads to is replaced. A file that is replaced passes on its permissions, and its
+//!   owner where the system lets it; a new one has what the umask leaves.
 //! - Devices and fifos are written into, once all that goes there is known.
 //!
 //! Nothing is ever written into a plain file in place: it may be mapped. Hard links to a target keep what they had.
@@ -24,8 +25,8 @@ const MAX_LINKS: usize = 40;
 /// Permissions that a file passes on: bits beyond them are about running it.
 const PERMISSIONS: u32 = 0o777;
 
-/// Writes what `write` puts into the file that it is given, which may be read and sought in as well, to `path`; returns how
-/// many bytes that were. See the module for what is done with what is there.
+/// Writes what `write` puts into the file that it is given, which may be read and sought in as well, to `path`; returns
+/// how many bytes that were. See the module for what is done with what is there.
 ///
 /// # Errors
 /// Whatever `write` returns, and errors of creating, syncing and renaming files; `path` is a folder or a socket.
@@ -85,8 +86,8 @@ fn resolved(path: &Path) -> Result<PathBuf> {
     Err(Error::from_raw_os_error(libc::ELOOP))
 }
 
-/// Refuses the links that Linux does not follow either where it protects links: those that a stranger has put into a folder that is
-/// open to all.
+/// Refuses the links that Linux does not follow either where it protects links: those that a stranger has put into a
+/// folder that is open to all.
 fn check_link(path: &Path, link: &Metadata) -> Result<()> {
     const OPEN_TO_ALL: u32 = libc::S_ISVTX | libc::S_IWOTH;
     let folder = std::fs::metadata(folder_of(path))?;

@@ -1,9 +1,10 @@
 //! How the time of import, passes and compilation grows with the number of ops.
 //!
-//! `cargo run --release --example scaling -- [--sizes 1000,10000,100000] [KIND...]` makes models of each kind and size, and shows for each
-//! phase, each pass, and all phases together the milliseconds of the largest, the microseconds an op of all sizes, and how much more an op
-//! takes in the largest than in the smallest. It exits with 1 where that is more than [`LIMIT`] for all phases together. Times are
-//! processor times of one thread, so that other work on the machine changes them little.
+//! `cargo run --release --example scaling -- [--sizes 1000,10000,100000] [KIND...]` makes models of each kind and size,
+//! and shows for each phase, each pass, and all phases together the milliseconds of the largest, the microseconds an op
+//! of all sizes, and how much more an op takes in the largest than in the smallest. It exits with 1 where that is more
+//! than [`LIMIT`] for all phases together. Times are processor times of one thread, so that other work on the machine
+//! changes them little.
 
 mod models;
 
@@ -12,21 +13,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
-use models::{KINDS, Kind};
+use models::{KINDS, ModelKind};
 use optc_ir::Verified;
-use optc_lower::{Options, lower};
+use optc_lower::{LowerOptions, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_testing::loaded;
 use prost::Message;
 
 /// How many times as long an op may take in the largest model as in the smallest.
 const LIMIT: f64 = 2.0;
-/// What is judged: import, passes and compilation together. A phase alone may take a few microseconds an op where all lies in the caches,
-/// and more where it does not; what is quadratic shows in the sum.
+/// What is judged: import, passes and compilation together. A phase alone may take a few microseconds an op where all
+/// lies in the caches, and more where it does not; what is quadratic shows in the sum.
 const JUDGED: &str = "all";
 /// Microseconds an op below which a phase does not count: less than the noise of the others.
 const NEGLIGIBLE: f64 = 1.0;
-/// Small models are measured again until this much time has gone: the system counts processor time in steps of some milliseconds.
+/// Small models are measured again until this much time has gone: the system counts processor time in steps of some
+/// milliseconds.
 const REPEAT: Duration = Duration::from_secs(1);
 
 /// Times of one model, by phase; names of passes begin with a space.
@@ -58,7 +60,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Prints a table of a kind; gives the phases that grow too steeply.
-fn show(kind: &Kind, sizes: &[usize], measured: &[Times]) -> Vec<String> {
+fn show(kind: &ModelKind, sizes: &[usize], measured: &[Times]) -> Vec<String> {
     let (Some(first), Some(last)) = (measured.first(), measured.last()) else { return vec![] };
     println!("{:<32} {:>10}   µs/op at {sizes:?}", kind.name, "ms");
     let mut too_steep = vec![];
@@ -76,7 +78,7 @@ fn show(kind: &Kind, sizes: &[usize], measured: &[Times]) -> Vec<String> {
 }
 
 /// The mean time of each phase over some repetitions.
-fn mean(kind: &Kind, n: usize) -> Result<Times> {
+fn mean(kind: &ModelKind, n: usize) -> Result<Times> {
     let bytes = models::model((kind.make)(n)).encode_to_vec();
     let (start, mut sum, mut count) = (Instant::now(), Times::new(), 0);
     while count == 0 || start.elapsed() < REPEAT {
@@ -102,7 +104,7 @@ fn measure(bytes: &[u8]) -> Result<Times> {
     let target = optc_emit::host::target();
     let graph = timed(&mut times, "verify", || Verified::new(graph))?;
     let compiled = timed(&mut times, "compile", || -> Result<_> {
-        let program = lower(graph, &target, Options::default())?;
+        let program = lower(graph, &target, LowerOptions::default())?;
         let plan = loaded(&program)?;
         Ok((program, plan))
     })?;

@@ -7,7 +7,7 @@ use optc_onnx::{write_tensor, write_type};
 use optc_tensor::{DType, Tensor};
 
 /// A kind of model: its name, and how one of `n` ops is made.
-pub struct Kind {
+pub struct ModelKind {
     /// What the command line calls it.
     pub name: &'static str,
     /// The largest `n` that is asked for.
@@ -19,29 +19,29 @@ pub struct Kind {
 const ANY: usize = usize::MAX;
 
 /// All kinds.
-pub static KINDS: &[Kind] = &[
-    Kind { name: "chain-add", most: ANY, make: chain_add },
-    Kind { name: "chain-elementwise", most: ANY, make: chain_elementwise },
-    Kind { name: "chain-concat", most: ANY, make: chain_concat },
-    Kind { name: "chain-concat-slice", most: ANY, make: chain_concat_slice },
-    Kind { name: "chain-matmul", most: ANY, make: chain_matmul },
-    Kind { name: "chain-conv", most: ANY, make: chain_conv },
-    Kind { name: "chain-transpose", most: ANY, make: chain_transpose },
-    Kind { name: "chain-reshape", most: ANY, make: chain_reshape },
-    Kind { name: "chain-cast", most: ANY, make: chain_cast },
-    Kind { name: "chain-qdq", most: ANY, make: chain_qdq },
-    Kind { name: "chain-if", most: 10_000, make: chain_if },
-    Kind { name: "chain-loop", most: 10_000, make: chain_loop },
-    Kind { name: "fan-out-sum", most: ANY, make: |n| fan_out(n, "Sum", &[]) },
-    Kind { name: "fan-out-concat", most: ANY, make: |n| fan_out(n, "Concat", &[int("axis", 0)]) },
-    Kind { name: "fan-in-sum", most: ANY, make: |n| fan_in(n, "Sum", &[]) },
-    Kind { name: "fan-in-max", most: ANY, make: |n| fan_in(n, "Max", &[]) },
-    Kind { name: "fan-in-mean", most: ANY, make: |n| fan_in(n, "Mean", &[]) },
-    Kind { name: "fan-in-concat", most: ANY, make: |n| fan_in(n, "Concat", &[int("axis", 0)]) },
-    Kind { name: "split", most: ANY, make: split },
-    Kind { name: "constants", most: ANY, make: constants },
-    Kind { name: "branches", most: ANY, make: branches },
-    Kind { name: "equal", most: ANY, make: equal },
+pub static KINDS: &[ModelKind] = &[
+    ModelKind { name: "chain-add", most: ANY, make: chain_add },
+    ModelKind { name: "chain-elementwise", most: ANY, make: chain_elementwise },
+    ModelKind { name: "chain-concat", most: ANY, make: chain_concat },
+    ModelKind { name: "chain-concat-slice", most: ANY, make: chain_concat_slice },
+    ModelKind { name: "chain-matmul", most: ANY, make: chain_matmul },
+    ModelKind { name: "chain-conv", most: ANY, make: chain_conv },
+    ModelKind { name: "chain-transpose", most: ANY, make: chain_transpose },
+    ModelKind { name: "chain-reshape", most: ANY, make: chain_reshape },
+    ModelKind { name: "chain-cast", most: ANY, make: chain_cast },
+    ModelKind { name: "chain-qdq", most: ANY, make: chain_qdq },
+    ModelKind { name: "chain-if", most: 10_000, make: chain_if },
+    ModelKind { name: "chain-loop", most: 10_000, make: chain_loop },
+    ModelKind { name: "fan-out-sum", most: ANY, make: |n| fan_out(n, "Sum", &[]) },
+    ModelKind { name: "fan-out-concat", most: ANY, make: |n| fan_out(n, "Concat", &[int("axis", 0)]) },
+    ModelKind { name: "fan-in-sum", most: ANY, make: |n| fan_in(n, "Sum", &[]) },
+    ModelKind { name: "fan-in-max", most: ANY, make: |n| fan_in(n, "Max", &[]) },
+    ModelKind { name: "fan-in-mean", most: ANY, make: |n| fan_in(n, "Mean", &[]) },
+    ModelKind { name: "fan-in-concat", most: ANY, make: |n| fan_in(n, "Concat", &[int("axis", 0)]) },
+    ModelKind { name: "split", most: ANY, make: split },
+    ModelKind { name: "constants", most: ANY, make: constants },
+    ModelKind { name: "branches", most: ANY, make: branches },
+    ModelKind { name: "equal", most: ANY, make: equal },
 ];
 
 /// A graph that is being made.

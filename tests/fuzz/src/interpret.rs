@@ -9,7 +9,8 @@ use optc_tensor::{DType, Deadline, Difference, Tensor, element_count};
 
 /// The most elements that a value may have.
 const ELEMENTS: usize = 20_000;
-/// The most that an op may do: elements of its result times those of its largest operand, which no sum has more terms than.
+/// The most that an op may do: elements of its result times those of its largest operand, which no sum has more terms
+/// than.
 const WORK: usize = 50_000_000;
 /// What a value of open extents counts as; how large it is shows when it is there.
 const OPEN: usize = 2_000;
@@ -24,7 +25,7 @@ const FLOAT: f64 = 1e-4;
 const HALF: f64 = 1.0 / 64.0;
 
 /// What the interpreter finds.
-pub enum Found {
+pub enum Interpretation {
     /// The outputs; `None` in place of them where a value on the way is no number or nearly too large for one.
     Outputs(Option<Vec<Val>>),
     /// An op refuses its operands.
@@ -51,14 +52,14 @@ pub fn is_small(graph: &Graph) -> bool {
 }
 
 /// Interprets a graph.
-pub fn interpret(graph: &Graph, inputs: &[Val]) -> Found {
+pub fn interpret(graph: &Graph, inputs: &[Val]) -> Interpretation {
     let deadline = Deadline::after(Some(TIME));
     let _until = deadline.enter();
     let run = Run { deadline, finite: Cell::new(true), stopped: Cell::new(false) };
     match run.graph(graph, inputs) {
-        Ok(outputs) => Found::Outputs(run.finite.get().then_some(outputs)),
-        Err(_) if run.stopped.get() || deadline.check().is_err() => Found::TooMuch,
-        Err(_) => Found::Refused,
+        Ok(outputs) => Interpretation::Outputs(run.finite.get().then_some(outputs)),
+        Err(_) if run.stopped.get() || deadline.check().is_err() => Interpretation::TooMuch,
+        Err(_) => Interpretation::Refused,
     }
 }
 

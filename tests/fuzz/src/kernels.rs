@@ -1,7 +1,7 @@
 //! The target `kernels`: a layer with drawn attributes and extents, compiled and run, gives what the interpreter gives.
 //!
-//! An input is bytes from which [`arbitrary`] draws everything: the layer ([`crate::layers`]) or a case of the tests of nests, the pipeline,
-//! the instruction set, which of the options at each choice point is taken, and the threads.
+//! An input is bytes from which [`arbitrary`] draws everything: the layer ([`crate::layers`]) or a case of the tests of
+//! nests, the pipeline, the instruction set, which of the options at each choice point is taken, and the threads.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use arbitrary::{Result, Unstructured};
 use optc_ir::{Graph, Op, Val, Verified, print};
 use optc_kernel::program::Point;
 use optc_kernel::target::Isa;
-use optc_lower::{Options, Tuning, lower};
+use optc_lower::{LowerOptions, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
-use optc_runtime::{Arena, Executor, Pool};
+use optc_runtime::{Arena, Executor, ThreadPool};
 use optc_tensor::{DType, Random};
 use optc_testing::loaded;
 use optc_tests::nest_shapes;
 
-use crate::interpret::{Found, difference, interpret, is_small};
+use crate::interpret::{Interpretation, difference, interpret, is_small};
 use crate::layers;
 use crate::models::isas;
 
@@ -69,9 +69,10 @@ fn holds(case: &Case) -> bool {
     if !is_small(&case.graph) {
         return false;
     }
-    let Found::Outputs(Some(expected)) = interpret(&case.graph, &case.inputs) else { return false };
+    let Interpretation::Outputs(Some(expected)) = interpret(&case.graph, &case.inputs) else { return false };
     let found = compiled(case).unwrap_or_else(|e| panic!("{e}\n{case}"));
-    // Where a sum is next to a tie, what is quantized from it may be a unit off: sums of reals have no order, and passes move scales.
+    // Where a sum is next to a tie, what is quantized from it may be a unit off: sums of reals have no order, and
+    // passes move scales.
     let quantizes = case.passes == "O2" || case.graph.ids().any(|id| matches!(case.graph.node(id).op, Op::Quantize(_)));
     let wrong = found.iter().zip(&expected).enumerate().find_map(|(i, (a, b))| {
         let how = difference(std::slice::from_ref(a), std::slice::from_ref(b), 1.0)?;
@@ -99,7 +100,7 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
     let target = optc_emit::host::target().with_isa(case.isa);
     let lower = |tuning: Tuning| {
         let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
-        lower(graph, &target, Options { tuning, ..Options::default() }).map_err(|e| e.to_string())
+        lower(graph, &target, LowerOptions { tuning, ..LowerOptions::default() }).map_err(|e| e.to_string())
     };
     let mut made = lower(Tuning::default())?;
     if let Some(seed) = case.tuning.filter(|_| !made.points.is_empty()) {
@@ -108,7 +109,7 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
         made = lower(Tuning(made.points.iter().map(any).collect()))?;
     }
     let mut executor = Executor::new(loaded(&made).map_err(|e| e.to_string())?);
-    let (mut arena, pool) = (Arena::default(), Pool::new(case.threads).map_err(|e| e.to_string())?);
+    let (mut arena, pool) = (Arena::default(), ThreadPool::new(case.threads).map_err(|e| e.to_string())?);
     // Twice: the second run finds the arena as the first one left it.
     executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?;
     executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())

@@ -1,4 +1,5 @@
-//! Layers with all their attributes, drawn: convolutions, pools and products, of reals, of bfloat16 and of 8-bit integers.
+//! Layers with all their attributes, drawn: convolutions, pools and products, of reals, of bfloat16 and of 8-bit
+//! integers.
 
 mod integers;
 mod reals;
@@ -46,8 +47,8 @@ pub fn draw(u: &mut Unstructured) -> Result<Option<Layer>> {
     }))
 }
 
-/// The graph of a layer while it is made. Attributes and extents are drawn from bytes, so that they can be mutated; the elements of
-/// tensors from a seed.
+/// The graph of a layer while it is made. Attributes and extents are drawn from bytes, so that they can be mutated; the
+/// elements of tensors from a seed.
 struct Net<'a, 'b> {
     u: &'a mut Unstructured<'b>,
     random: Random,

@@ -1,13 +1,15 @@
-//! Fuzzes what reads bytes from outside, and what compiled code makes of it: `cargo run --release --bin optc-fuzz -- onnx --seconds 60`.
+//! Fuzzes what reads bytes from outside, and what compiled code makes of it: `cargo run --release --bin optc-fuzz --
+//! onnx --seconds 60`.
 //!
-//! A target takes bytes and must come back: no panic, no more than 10 seconds, no more than 2 GiB, no access past the end of a buffer
-//! ([`memory`]). For most, inputs are mutations of real files of `testdata`, made by mutators that know the format (fields and lengths of
-//! protobuf, tokens of the text form, the checksum of an artifact), so that most get past the first checks; `kernels` draws layers from
-//! random bytes. The toolchain is the stable one and nothing is instrumented, so the corpus is not grown by coverage.
+//! A target takes bytes and must come back: no panic, no more than 10 seconds, no more than 2 GiB, no access past the
+//! end of a buffer ([`memory`]). For most, inputs are mutations of real files of `testdata`, made by mutators that know
+//! the format (fields and lengths of protobuf, tokens of the text form, the checksum of an artifact), so that most get
+//! past the first checks; `kernels` draws layers from random bytes. The toolchain is the stable one and nothing is
+//! instrumented, so the corpus is not grown by coverage.
 //!
-//! Before an input is run it is written to `target/tmp/fuzz-TARGET.input`. Inputs run in a process of their own: however it ends, what it
-//! was given last is kept under a name that says so, and `--input FILE` runs one file, after saying what it
-//! holds.
+//! Before an input is run it is written to `target/tmp/fuzz-TARGET.input`. Inputs run in a process of their own:
+//! however it ends, what it was given last is kept under a name that says so, and `--input FILE` runs one file, after
+//! saying what it holds.
 
 mod artifact;
 mod interpret;
@@ -35,7 +37,7 @@ use clap::Parser;
 use optc_tensor::Memory;
 
 use crate::random::Random;
-use crate::targets::Target;
+use crate::targets::FuzzTarget;
 
 /// The limit of the account of memory for one input.
 const ACCOUNT: usize = 256 << 20;
@@ -44,7 +46,7 @@ const ACCOUNT: usize = 256 << 20;
 #[derive(Debug, Parser)]
 struct Args {
     /// What to fuzz
-    target: Target,
+    target: FuzzTarget,
     /// For how long
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -101,7 +103,7 @@ fn supervise(args: &Args) -> Result<bool> {
 }
 
 /// Where an input is written before it runs.
-fn last_input(target: Target) -> Result<PathBuf> {
+fn last_input(target: FuzzTarget) -> Result<PathBuf> {
     let folder = optc_tests::data::repository().join("target/tmp");
     std::fs::create_dir_all(&folder)?;
     Ok(folder.join(format!("fuzz-{}.input", target.name())))
@@ -139,9 +141,9 @@ fn run(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether the target accepts the input; `None` when it panics. What is too large for the account is an error of the target, long before the
-/// allocator ends the process.
-fn outcome(target: Target, input: &[u8]) -> Option<bool> {
+/// Whether the target accepts the input; `None` when it panics. What is too large for the account is an error of the
+/// target, long before the allocator ends the process.
+fn outcome(target: FuzzTarget, input: &[u8]) -> Option<bool> {
     let _limit = watch::limit();
     let _account = Memory::with_limit(ACCOUNT).enter();
     catch_unwind(AssertUnwindSafe(|| target.run(input))).ok()

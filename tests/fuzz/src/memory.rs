@@ -1,7 +1,7 @@
 //! The allocator: a limit on memory, and buffers that end where no page is.
 //!
-//! What is aligned like the buffers of tensors gets pages of its own, and the page after them cannot be accessed: a kernel that reads or
-//! writes a vector past the end of its buffer ends the process.
+//! What is aligned like the buffers of tensors gets pages of its own, and the page after them cannot be accessed: a
+//! kernel that reads or writes a vector past the end of its buffer ends the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,8 +32,8 @@ impl Capped {
     }
 }
 
-// SAFETY: a buffer is mapped and unmapped by `guarded` and `release`, which agree on its pages by its layout; everything else is passed on
-// to `System`. A null pointer is how an allocator refuses.
+// SAFETY: a buffer is mapped and unmapped by `guarded` and `release`, which agree on its pages by its layout;
+// everything else is passed on to `System`. A null pointer is how an allocator refuses.
 unsafe impl GlobalAlloc for Capped {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match Capped::take(layout.size()) {

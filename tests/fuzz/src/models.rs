@@ -1,6 +1,7 @@
 //! The target `run`: an ONNX file is imported, compiled and run, and gives what the interpreter gives.
 //!
-//! How it is compiled (the instruction set, the pipeline, threads, precision) and what it runs on are settled by a checksum of the file.
+//! How it is compiled (the instruction set, the pipeline, threads, precision) and what it runs on are settled by a
+//! checksum of the file.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use optc_kernel::target::{ISAS, Isa};
 use optc_passes::{seeded, specialize};
 use optc_tensor::{Random, Tensor};
 
-use crate::interpret::{Found, difference, interpret, is_small};
+use crate::interpret::{Interpretation, difference, interpret, is_small};
 
 /// A model with a value for each of its inputs, and how it is compiled.
 struct Case {
@@ -54,17 +55,17 @@ fn case(input: &[u8]) -> Option<Case> {
 /// It does not compile or run though the interpreter runs it, or gives something else.
 fn holds(case: &Case) -> bool {
     let expected = interpret(&case.graph, &case.inputs);
-    if matches!(expected, Found::TooMuch) {
+    if matches!(expected, Interpretation::TooMuch) {
         return false;
     }
     let found = compiled(case);
-    let Found::Outputs(expected) = expected else { return false };
+    let Interpretation::Outputs(expected) = expected else { return false };
     let (found, optimized) = found.unwrap_or_else(|e| panic!("{e}\n{case}"));
     // Passes decide what is rounded to bfloat16: the graph that they leave says what is meant.
     let expected = match (case.options.precision, optimized) {
         (Precision::Bf16, Some(graph)) => match interpret(&graph, &case.inputs) {
-            Found::Outputs(expected) => expected,
-            Found::Refused | Found::TooMuch => None,
+            Interpretation::Outputs(expected) => expected,
+            Interpretation::Refused | Interpretation::TooMuch => None,
         },
         _ => expected,
     };
@@ -99,8 +100,8 @@ fn compiled(case: &Case) -> Result<(Vec<Val>, Option<Graph>), String> {
     Ok((outputs, model.graph().cloned()))
 }
 
-/// Whether the outputs stay nearly the same where inputs and constants change a little. Where they do not (a comparison of what is nearly
-/// equal, a difference of what is), another order of sums may change them as well.
+/// Whether the outputs stay nearly the same where inputs and constants change a little. Where they do not (a comparison
+/// of what is nearly equal, a difference of what is), another order of sums may change them as well.
 fn is_stable(case: &Case, expected: &[Val]) -> bool {
     (1..=4).all(|seed| {
         let random = &mut Random::new(seed);
@@ -108,8 +109,8 @@ fn is_stable(case: &Case, expected: &[Val]) -> bool {
         nudge_constants(&mut graph, random);
         let inputs: Vec<Val> = case.inputs.iter().map(|v| nudged_value(v, random)).collect();
         match interpret(&graph, &inputs) {
-            Found::Outputs(Some(found)) => difference(&found, expected, 0.1).is_none(),
-            Found::Outputs(None) | Found::Refused | Found::TooMuch => false,
+            Interpretation::Outputs(Some(found)) => difference(&found, expected, 0.1).is_none(),
+            Interpretation::Outputs(None) | Interpretation::Refused | Interpretation::TooMuch => false,
         }
     })
 }

@@ -1,15 +1,15 @@
 //! Mutations: a few steps from a seed, each by a mutator that fits the format or by one that knows nothing.
 
 use crate::random::{Random, one};
-use crate::targets::Target;
+use crate::targets::FuzzTarget;
 use crate::{artifact, protobuf, text};
 
 /// The most bytes that a layer is drawn from: more than it takes.
 const DRAWN: usize = 400;
 
 /// One input.
-pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    if target == Target::Kernels {
+pub fn mutate(target: FuzzTarget, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    if target == FuzzTarget::Kernels {
         return (0..random.below(DRAWN)).map(|_| random.bits() as u8).collect();
     }
     let mut input = one(random, seeds).cloned().unwrap_or_default();
@@ -19,13 +19,13 @@ pub fn mutate(target: Target, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8>
             continue;
         }
         input = match target {
-            Target::Onnx | Target::Run => protobuf::mutate(&input, seeds, random),
-            Target::Text | Target::Tuning | Target::Program => text::mutate(&input, random),
-            Target::Artifact => artifact::mutate(&input, random),
-            Target::Kernels => input,
+            FuzzTarget::Onnx | FuzzTarget::Run => protobuf::mutate(&input, seeds, random),
+            FuzzTarget::Text | FuzzTarget::Tuning | FuzzTarget::Program => text::mutate(&input, random),
+            FuzzTarget::Artifact => artifact::mutate(&input, random),
+            FuzzTarget::Kernels => input,
         };
     }
-    if target == Target::Artifact && !random.once_in(8) {
+    if target == FuzzTarget::Artifact && !random.once_in(8) {
         artifact::fix_checksum(&mut input);
     }
     input

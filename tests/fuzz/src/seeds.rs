@@ -9,7 +9,7 @@ use optc_ir::print;
 use optc_tests::data::testdata;
 
 use crate::programs;
-use crate::targets::{TUNED, Target, tuned_compiler};
+use crate::targets::{FuzzTarget, TUNED, tuned_compiler};
 
 /// Larger files are left out: mutations of weights find nothing, and copying them costs time.
 const LARGEST: usize = 24 << 10;
@@ -17,15 +17,15 @@ const LARGEST: usize = 24 << 10;
 const STEP: usize = 3;
 
 /// The seeds of a target, in a fixed order.
-pub fn seeds(target: Target, folder: &Path) -> Result<Vec<Vec<u8>>> {
-    let models = if target == Target::Kernels { vec![] } else { models(folder)? };
+pub fn seeds(target: FuzzTarget, folder: &Path) -> Result<Vec<Vec<u8>>> {
+    let models = if target == FuzzTarget::Kernels { vec![] } else { models(folder)? };
     Ok(match target {
         // Layers are drawn from bytes that need not be like any others.
-        Target::Onnx | Target::Run | Target::Kernels => models,
-        Target::Text => models.iter().filter_map(|m| text(m)).collect(),
-        Target::Tuning => vec![tuning()?, serde_json::to_vec(&MachineProfile::measure()?)?],
-        Target::Program => models.iter().step_by(4).filter_map(|m| program(m)).collect(),
-        Target::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
+        FuzzTarget::Onnx | FuzzTarget::Run | FuzzTarget::Kernels => models,
+        FuzzTarget::Text => models.iter().filter_map(|m| text(m)).collect(),
+        FuzzTarget::Tuning => vec![tuning()?, serde_json::to_vec(&MachineProfile::measure()?)?],
+        FuzzTarget::Program => models.iter().step_by(4).filter_map(|m| program(m)).collect(),
+        FuzzTarget::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
     })
 }
 

@@ -16,7 +16,7 @@ const CLEAN_UP: &str = "infer-types,fold-constants,canonicalize,cse,dce";
 
 /// A reader of bytes, or a maker of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Target {
+pub enum FuzzTarget {
     /// The ONNX importer, type inference and the clean-up passes
     Onnx,
     /// The parser of the text form
@@ -33,44 +33,47 @@ pub enum Target {
     Program,
 }
 
-impl Target {
+impl FuzzTarget {
     pub fn name(self) -> &'static str {
         match self {
-            Target::Onnx => "onnx",
-            Target::Text => "text",
-            Target::Artifact => "artifact",
-            Target::Tuning => "tuning",
-            Target::Run => "run",
-            Target::Kernels => "kernels",
-            Target::Program => "program",
+            FuzzTarget::Onnx => "onnx",
+            FuzzTarget::Text => "text",
+            FuzzTarget::Artifact => "artifact",
+            FuzzTarget::Tuning => "tuning",
+            FuzzTarget::Run => "run",
+            FuzzTarget::Kernels => "kernels",
+            FuzzTarget::Program => "program",
         }
     }
 
     /// What the target makes of an input, as text, if it can say before it runs it.
     pub fn text(self, input: &[u8]) -> Option<String> {
         match self {
-            Target::Onnx | Target::Text | Target::Artifact | Target::Tuning | Target::Program => None,
-            Target::Run => Some(models::text(input)),
-            Target::Kernels => Some(kernels::text(input)),
+            FuzzTarget::Onnx | FuzzTarget::Text | FuzzTarget::Artifact | FuzzTarget::Tuning | FuzzTarget::Program => {
+                None
+            }
+            FuzzTarget::Run => Some(models::text(input)),
+            FuzzTarget::Kernels => Some(kernels::text(input)),
         }
     }
 
     /// Runs one input; whether it was accepted.
     pub fn run(self, input: &[u8]) -> bool {
         match self {
-            Target::Onnx => onnx(input),
-            Target::Text => text(input),
-            Target::Artifact => artifact(input),
-            Target::Tuning => tuning(input),
-            Target::Run => models::run(input),
-            Target::Kernels => kernels::run(input),
-            Target::Program => programs::run(input),
+            FuzzTarget::Onnx => onnx(input),
+            FuzzTarget::Text => text(input),
+            FuzzTarget::Artifact => artifact(input),
+            FuzzTarget::Tuning => tuning(input),
+            FuzzTarget::Run => models::run(input),
+            FuzzTarget::Kernels => kernels::run(input),
+            FuzzTarget::Program => programs::run(input),
         }
     }
 }
 
-/// What is imported is sound, prints and parses back, and the clean-up passes keep its values defined. Constants that they
-/// fold may show that the model contradicts itself, which the verifier then says of an op (V3, V4): no fault of a pass.
+/// What is imported is sound, prints and parses back, and the clean-up passes keep its values defined. Constants that
+/// they fold may show that the model contradicts itself, which the verifier then says of an op (V3, V4): no fault of a
+/// pass.
 fn onnx(input: &[u8]) -> bool {
     let Ok(mut graph) = optc_onnx::import_bytes(input) else { return false };
     sound(&graph, "after import");

@@ -1,4 +1,5 @@
-//! Products, windows and sums of 8-bit integers, with or without a requantization behind, and the way to reals and back.
+//! Products, windows and sums of 8-bit integers, with or without a requantization behind, and the way to reals and
+//! back.
 
 use optc_ir::ops::math::{Cast, Mul};
 use optc_ir::ops::nn::Pool;
@@ -29,7 +30,8 @@ fn zero_of_operand(m: &mut Maker, dtype: DType) -> Option<Value> {
     zero(m, dtype)
 }
 
-/// What follows a sum: nothing, its steps as reals, or integers again; with a scale for all, or for each index of axis `channels`.
+/// What follows a sum: nothing, its steps as reals, or integers again; with a scale for all, or for each index of axis
+/// `channels`.
 fn behind(m: &mut Maker, sum: NodeId, channels: usize) -> Option<NodeId> {
     let x = Value { node: sum, result: 0 };
     let shape = m.shape(x)?;

@@ -36,8 +36,8 @@ pub(super) fn recurrent(m: &mut Maker) -> Option<NodeId> {
     }
 }
 
-/// Quantization with the scales that values ask for: of a value, or of an LSTM's operands and first state. (Later states are rounded after they
-/// were computed: a step that is half a unit off would be a whole one off.)
+/// Quantization with the scales that values ask for: of a value, or of an LSTM's operands and first state. (Later
+/// states are rounded after they were computed: a step that is half a unit off would be a whole one off.)
 pub(super) fn dynamic(m: &mut Maker) -> Option<NodeId> {
     if m.once_in(3) {
         let shape: Vec<usize> = (0..m.few(4)).map(|_| m.extent().min(17)).collect();

@@ -5,17 +5,17 @@ use optc_ir::ops::nn::Softmax;
 use optc_ir::ops::tensor::*;
 use optc_ir::{Op, Value};
 
-use super::Builder;
+use super::GraphBuilder;
 
 /// `x · sigmoid(x)`.
-pub(super) fn silu(b: &mut Builder) -> Option<Value> {
+pub(super) fn silu(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let s = b.op(Sigmoid {}, &[x])?;
     b.step(Mul {}, &[x, s])
 }
 
 /// `x · (1 + erf(x / √2)) / 2`, or with the factors in another order.
-pub(super) fn gelu(b: &mut Builder) -> Option<Value> {
+pub(super) fn gelu(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let (root, one, half) = (b.scalar(std::f32::consts::SQRT_2)?, b.scalar(1.0)?, b.scalar(0.5)?);
     let scaled = b.op(Div {}, &[x, root])?;
@@ -29,12 +29,12 @@ pub(super) fn gelu(b: &mut Builder) -> Option<Value> {
     b.step(Mul {}, &[product, sum])
 }
 
-fn mean_of_last(b: &mut Builder, x: Value) -> Option<Value> {
+fn mean_of_last(b: &mut GraphBuilder, x: Value) -> Option<Value> {
     b.op(Reduce { all_if_empty: false, kind: "mean".to_owned(), axes: vec![-1], keep_dims: true }, &[x])
 }
 
 /// `(x − mean) / √(mean((x − mean)²) + ε) · scale + bias`.
-pub(super) fn layer_norm(b: &mut Builder) -> Option<Value> {
+pub(super) fn layer_norm(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
     let n = *b.shape(x).last()?;
     let mean = mean_of_last(b, x)?;
@@ -52,7 +52,7 @@ pub(super) fn layer_norm(b: &mut Builder) -> Option<Value> {
 }
 
 /// `x / √(mean(x²) + ε) · scale`.
-pub(super) fn rms_norm(b: &mut Builder) -> Option<Value> {
+pub(super) fn rms_norm(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[3])?;
     let n = *b.shape(x).last()?;
     let squares = b.op(Mul {}, &[x, x])?;
@@ -67,7 +67,7 @@ pub(super) fn rms_norm(b: &mut Builder) -> Option<Value> {
 }
 
 /// `exp(x − max) / Σ exp(x − max)`.
-pub(super) fn softmax(b: &mut Builder) -> Option<Value> {
+pub(super) fn softmax(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
     let over_last = |kind: &str| Reduce { all_if_empty: false, kind: kind.to_owned(), axes: vec![-1], keep_dims: true };
     let top = b.op(over_last("max"), &[x])?;
@@ -78,7 +78,7 @@ pub(super) fn softmax(b: &mut Builder) -> Option<Value> {
 }
 
 /// `x · clip(x + 3, 0, 6) / 6`.
-pub(super) fn hard_swish(b: &mut Builder) -> Option<Value> {
+pub(super) fn hard_swish(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let (three, zero, six) = (b.scalar(3.0)?, b.scalar(0.0)?, b.scalar(6.0)?);
     let sum = b.op(Add {}, &[x, three])?;
@@ -88,7 +88,7 @@ pub(super) fn hard_swish(b: &mut Builder) -> Option<Value> {
 }
 
 /// `softmax(q · kᵀ · scale) · v` on one value.
-pub(super) fn attention(b: &mut Builder) -> Option<Value> {
+pub(super) fn attention(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[3])?;
     let x = b.op(Tanh {}, &[x])?;
     let scale = b.scalar(0.5)?;
@@ -100,7 +100,7 @@ pub(super) fn attention(b: &mut Builder) -> Option<Value> {
 }
 
 /// Ops that do nothing.
-pub(super) fn neutral(b: &mut Builder) -> Option<Value> {
+pub(super) fn neutral(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let (zero, one) = (b.scalar(0.0)?, b.scalar(1.0)?);
     let x = b.op(Add {}, &[zero, x])?;
@@ -110,7 +110,7 @@ pub(super) fn neutral(b: &mut Builder) -> Option<Value> {
 }
 
 /// Moves around an elementwise op that undo each other.
-pub(super) fn moves(b: &mut Builder) -> Option<Value> {
+pub(super) fn moves(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[4])?;
     let there = b.op(Transpose { perm: vec![0, 2, 3, 1] }, &[x])?;
     let ops: [Op; 2] = [Relu {}.into(), Tanh {}.into()];

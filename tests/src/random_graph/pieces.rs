@@ -6,9 +6,9 @@ use optc_ir::ops::tensor::*;
 use optc_ir::{Op, Real, Value};
 use optc_tensor::DType;
 
-use super::{Builder, compound};
+use super::{GraphBuilder, compound};
 
-type Piece = fn(&mut Builder) -> Option<Value>;
+type Piece = fn(&mut GraphBuilder) -> Option<Value>;
 
 /// The pieces; what stands twice comes twice as often.
 static PIECES: &[Piece] = &[
@@ -58,11 +58,11 @@ static PIECES: &[Piece] = &[
 ];
 
 /// Adds one piece.
-pub(super) fn add(b: &mut Builder) -> Option<Value> {
+pub(super) fn add(b: &mut GraphBuilder) -> Option<Value> {
     b.random.pick(PIECES)(b)
 }
 
-fn unary(b: &mut Builder) -> Option<Value> {
+fn unary(b: &mut GraphBuilder) -> Option<Value> {
     let ops: [Op; 12] = [
         Relu {}.into(),
         Sigmoid {}.into(),
@@ -83,9 +83,9 @@ fn unary(b: &mut Builder) -> Option<Value> {
 }
 
 /// Sums, differences, maxima: of values of one shape, or with one that is broadcast.
-fn binary(b: &mut Builder) -> Option<Value> {
+fn binary(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
-    let fits = |b: &Builder, y: Value| {
+    let fits = |b: &GraphBuilder, y: Value| {
         let (x, y) = (b.shape(x), b.shape(y));
         optc_tensor::broadcast_shapes(&x, &y).is_some_and(|s| s == x || s == y)
     };
@@ -96,7 +96,7 @@ fn binary(b: &mut Builder) -> Option<Value> {
 }
 
 /// Arithmetic with a scalar, one element a channel, or a full constant.
-fn with_constant(b: &mut Builder) -> Option<Value> {
+fn with_constant(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let shape = b.shape(x);
     let to: Vec<usize> = match b.random.below(4) {
@@ -113,7 +113,7 @@ fn with_constant(b: &mut Builder) -> Option<Value> {
 }
 
 /// `where(x < c, x, y)`.
-fn choose(b: &mut Builder) -> Option<Value> {
+fn choose(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let c = b.scalar(0.25)?;
     let mask = b.op(Less {}, &[x, c])?;
@@ -121,13 +121,13 @@ fn choose(b: &mut Builder) -> Option<Value> {
     b.step(Where {}, &[mask, x, other])
 }
 
-fn clip(b: &mut Builder) -> Option<Value> {
+fn clip(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let (low, high) = (b.scalar(-0.5)?, b.scalar(0.75)?);
     b.step(Clip {}, &[x, low, high])
 }
 
-fn conv(b: &mut Builder) -> Option<Value> {
+fn conv(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[4, 4, 3])?;
     let shape = b.shape(x);
     let (channels, axes) = (shape[1], shape.len() - 2);
@@ -149,7 +149,7 @@ fn conv(b: &mut Builder) -> Option<Value> {
     b.step(op, &[x, weights])
 }
 
-fn pool(b: &mut Builder) -> Option<Value> {
+fn pool(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[4])?;
     let kernel = b.random.pick(&[2, 3]);
     let op = Pool {
@@ -164,7 +164,7 @@ fn pool(b: &mut Builder) -> Option<Value> {
     b.step(op, &[x])
 }
 
-fn batch_norm(b: &mut Builder) -> Option<Value> {
+fn batch_norm(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[4, 2])?;
     let n = b.shape(x)[1];
     let (scale, bias, mean) = (b.weights(&[n], 0.5, 1.5)?, b.weights(&[n], -1.0, 1.0)?, b.weights(&[n], -1.0, 1.0)?);
@@ -172,7 +172,7 @@ fn batch_norm(b: &mut Builder) -> Option<Value> {
     b.step(BatchNorm { epsilon: Real(1e-5) }, &[x, scale, bias, mean, var])
 }
 
-fn matmul(b: &mut Builder) -> Option<Value> {
+fn matmul(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
     let k = *b.shape(x).last()?;
     let n = b.random.pick(&[1, 4, 7]);
@@ -181,7 +181,7 @@ fn matmul(b: &mut Builder) -> Option<Value> {
 }
 
 /// `x · xᵀ`.
-fn product_of_values(b: &mut Builder) -> Option<Value> {
+fn product_of_values(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
     let x = b.op(Tanh {}, &[x])?;
     let rank = b.shape(x).len() as i64;
@@ -190,7 +190,7 @@ fn product_of_values(b: &mut Builder) -> Option<Value> {
     b.step(MatMul::default(), &[x, t])
 }
 
-fn gemm(b: &mut Builder) -> Option<Value> {
+fn gemm(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2])?;
     let (k, n) = (b.shape(x)[1], b.random.pick(&[2, 5]));
     let trans_b = b.random.once_in(2);
@@ -199,20 +199,20 @@ fn gemm(b: &mut Builder) -> Option<Value> {
     b.step(Gemm { alpha: Real(0.5), beta: Real(2.0), precision: DType::F32, trans_a: false, trans_b }, &[x, w, c])
 }
 
-fn softmax(b: &mut Builder) -> Option<Value> {
+fn softmax(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let axis = b.random.below(b.shape(x).len().max(1)) as i64;
     b.step(Softmax { axis, log: false }, &[x])
 }
 
-fn layer_norm(b: &mut Builder) -> Option<Value> {
+fn layer_norm(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[3])?;
     let n = *b.shape(x).last()?;
     let (scale, bias) = (b.weights(&[n], 0.5, 1.5)?, b.weights(&[n], -1.0, 1.0)?);
     b.step(LayerNorm { axis: -1, epsilon: Real(1e-3) }, &[x, scale, bias])
 }
 
-fn reduce(b: &mut Builder) -> Option<Value> {
+fn reduce(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let rank = b.shape(x).len();
     let axes = if rank == 4 && b.random.once_in(2) { vec![2, 3] } else { vec![b.random.below(rank.max(1)) as i64] };
@@ -221,7 +221,7 @@ fn reduce(b: &mut Builder) -> Option<Value> {
     b.step(Reduce { all_if_empty: false, kind, axes, keep_dims }, &[x])
 }
 
-fn reshape(b: &mut Builder) -> Option<Value> {
+fn reshape(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let mut target: Vec<i64> = b.shape(x).iter().map(|&n| n as i64).collect();
     match b.random.below(3) {
@@ -236,12 +236,12 @@ fn reshape(b: &mut Builder) -> Option<Value> {
     b.step(Reshape { allow_zero: false }, &[x, target])
 }
 
-fn flatten(b: &mut Builder) -> Option<Value> {
+fn flatten(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     b.step(Flatten { axis: 1 }, &[x])
 }
 
-fn squeeze_or_unsqueeze(b: &mut Builder) -> Option<Value> {
+fn squeeze_or_unsqueeze(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     if b.random.once_in(2) {
         return b.step(Squeeze {}, &[x]);
@@ -250,7 +250,7 @@ fn squeeze_or_unsqueeze(b: &mut Builder) -> Option<Value> {
     b.step(Unsqueeze {}, &[x, axes])
 }
 
-fn transpose(b: &mut Builder) -> Option<Value> {
+fn transpose(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let mut perm: Vec<i64> = (0..b.shape(x).len() as i64).collect();
     for i in (1..perm.len()).rev() {
@@ -262,7 +262,7 @@ fn transpose(b: &mut Builder) -> Option<Value> {
     b.step(Transpose { perm }, &[x])
 }
 
-fn concat(b: &mut Builder) -> Option<Value> {
+fn concat(b: &mut GraphBuilder) -> Option<Value> {
     let (x, y) = (b.any(), b.any());
     let (s, rank) = (b.shape(x), b.shape(x).len());
     let axis = b.random.below(rank.max(1));
@@ -270,7 +270,7 @@ fn concat(b: &mut Builder) -> Option<Value> {
     b.step(Concat { axis: axis as i64 }, &[x, if fits { y } else { x }])
 }
 
-fn slice(b: &mut Builder) -> Option<Value> {
+fn slice(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let axis = b.random.below(b.shape(x).len().max(1));
     let n = *b.shape(x).get(axis)? as i64;
@@ -281,7 +281,7 @@ fn slice(b: &mut Builder) -> Option<Value> {
     b.step(Slice {}, &[x, lists[0], lists[1], lists[2], lists[3]])
 }
 
-fn split(b: &mut Builder) -> Option<Value> {
+fn split(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let axis = b.random.below(b.shape(x).len().max(1));
     let n = *b.shape(x).get(axis)? as i64;
@@ -289,18 +289,18 @@ fn split(b: &mut Builder) -> Option<Value> {
     b.step(Split { axis: axis as i64, parts: 0, sizes }, &[x])
 }
 
-fn pad(b: &mut Builder) -> Option<Value> {
+fn pad(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[4])?;
     let by = b.random.pick(&[0, 1]);
     pad_by(b, x, &[0, 0, 1, by, 0, 0, by, 0])
 }
 
 /// Zeros around `x`.
-fn pad_by(b: &mut Builder, x: Value, pads: &[i64]) -> Option<Value> {
+fn pad_by(b: &mut GraphBuilder, x: Value, pads: &[i64]) -> Option<Value> {
     b.step(Pad { mode: "constant".to_owned(), pads: pads.to_vec() }, &[x])
 }
 
-fn expand(b: &mut Builder) -> Option<Value> {
+fn expand(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let rank = b.shape(x).len();
     let mut target = vec![1i64; rank + usize::from(rank < 4)];

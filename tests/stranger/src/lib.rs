@@ -2,7 +2,7 @@
 
 use optc_ir::ops::math::{Add, Neg, Sub};
 use optc_ir::{Graph, NodeId};
-use optc_passes::{Numerics, OptionError, Options, Pass, PassCx, PassError, Patch, Rule, rewrite_to_fixpoint};
+use optc_passes::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError, Patch, Rule, rewrite_to_fixpoint};
 
 /// `a + (-b)` is `a - b`.
 pub struct SubtractNegated;
@@ -21,7 +21,7 @@ impl Pass for SubtractNegated {
     const SUMMARY: &'static str = "subtract instead of adding what was negated";
     const NUMERICS: Numerics = Numerics::BitExact;
 
-    fn from_options(_: &mut Options) -> Result<SubtractNegated, OptionError> {
+    fn from_options(_: &mut PassArguments) -> Result<SubtractNegated, OptionError> {
         Ok(SubtractNegated)
     }
 

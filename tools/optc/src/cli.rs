@@ -25,21 +25,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Inspect(inspect::Args),
-    Check(check::Args),
-    Opt(opt::Args),
-    Compile(compile::Args),
-    Prune(prune::Args),
-    Run(run::Args),
-    Bench(bench::Args),
-    Compare(compare::Args),
-    Profile(profile::Args),
-    Quantize(quantize::Args),
-    Explain(explain::Args),
-    Passes(passes::Args),
-    Targets(targets::Args),
-    Hwbench(hwbench::Args),
-    Completions(completions::Args),
+    Inspect(inspect::InspectArgs),
+    Check(check::CheckArgs),
+    Opt(opt::OptArgs),
+    Compile(compile::CompileArgs),
+    Prune(prune::PruneArgs),
+    Run(run::RunArgs),
+    Bench(bench::BenchArgs),
+    Compare(compare::CompareArgs),
+    Profile(profile::ProfileArgs),
+    Quantize(quantize::QuantizeArgs),
+    Explain(explain::ExplainArgs),
+    Passes(passes::PassesArgs),
+    Targets(targets::TargetsArgs),
+    Hwbench(hwbench::HwbenchArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 impl Cli {

@@ -3,7 +3,7 @@
 use optc::{RunError, Session};
 use optc_ir::Val;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::{explain_rows, rows};
 use crate::limits::within;
 
@@ -39,7 +39,7 @@ pub fn check(session: &Session, values: &[Val]) -> Outcome<()> {
 pub fn in_batches(session: &mut Session, values: &[Val], batch: Option<usize>) -> Outcome<Vec<Val>> {
     let Some(batch) = batch else { return once(session, values) };
     let common = rows::count(values);
-    let total = common.ok_or_else(|| Failure::new(Exit::Run, "`--batch` needs inputs with equal leading dims"))?;
+    let total = common.ok_or_else(|| CommandError::new(Exit::Run, "`--batch` needs inputs with equal leading dims"))?;
     let mut sizes = vec![];
     let mut parts: Vec<Vec<Val>> = vec![vec![]; session.model().outputs().len()];
     for from in (0..total).step_by(batch) {

@@ -52,7 +52,7 @@ impl Exit {
 /// Why a command stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CommandError {
     /// The exit code.
     pub exit: Exit,
     /// What to tell the user.
@@ -60,30 +60,30 @@ pub struct Failure {
 }
 
 /// What commands return.
-pub type Outcome<T = Exit> = Result<T, Failure>;
+pub type Outcome<T = Exit> = Result<T, CommandError>;
 
-impl Failure {
+impl CommandError {
     /// A failure with a code and a message.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into() }
+    pub fn new(exit: Exit, message: impl Into<String>) -> CommandError {
+        CommandError { exit, message: message.into() }
     }
 
     /// A failed operation on the file at `path`.
-    pub fn io(path: &Path, error: &std::io::Error) -> Failure {
-        Failure::new(Exit::Io, format!("`{}`: {error}", path.display()))
+    pub fn io(path: &Path, error: &std::io::Error) -> CommandError {
+        CommandError::new(Exit::Io, format!("`{}`: {error}", path.display()))
     }
 
     /// An array file that could not be read or written.
-    pub fn array(path: &Path, error: &NpyError) -> Failure {
+    pub fn array(path: &Path, error: &NpyError) -> CommandError {
         let exit = match error {
             NpyError::Io(_) => Exit::Io,
             NpyError::Zip(_) | NpyError::Array { .. } | NpyError::Tensor(_) => Exit::Run,
         };
-        Failure::new(exit, format!("`{}`: {error}", path.display()))
+        CommandError::new(exit, format!("`{}`: {error}", path.display()))
     }
 
     /// The same failure with advice.
-    pub fn hint(mut self, hint: &str) -> Failure {
+    pub fn hint(mut self, hint: &str) -> CommandError {
         self.message = format!("{}\n  hint:  {hint}", self.message);
         self
     }
@@ -102,32 +102,32 @@ impl From<Status> for Exit {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::new(error.status().into(), error.to_string())
+impl From<Error> for CommandError {
+    fn from(error: Error) -> CommandError {
+        CommandError::new(error.status().into(), error.to_string())
     }
 }
 
-impl From<Diagnostic> for Failure {
-    fn from(diagnostic: Diagnostic) -> Failure {
+impl From<Diagnostic> for CommandError {
+    fn from(diagnostic: Diagnostic) -> CommandError {
         Error::from(diagnostic).into()
     }
 }
 
-impl From<PassError> for Failure {
-    fn from(error: PassError) -> Failure {
+impl From<PassError> for CommandError {
+    fn from(error: PassError) -> CommandError {
         Error::from(error).into()
     }
 }
 
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Failure {
-        Failure::new(Exit::Run, error.to_string())
+impl From<RunError> for CommandError {
+    fn from(error: RunError) -> CommandError {
+        CommandError::new(Exit::Run, error.to_string())
     }
 }
 
-impl From<TensorError> for Failure {
-    fn from(error: TensorError) -> Failure {
-        Failure::new(Exit::Run, error.to_string())
+impl From<TensorError> for CommandError {
+    fn from(error: TensorError) -> CommandError {
+        CommandError::new(Exit::Run, error.to_string())
     }
 }

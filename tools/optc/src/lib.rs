@@ -1,8 +1,8 @@
 //! The `optc` command: compiles ONNX models, runs them, and says what became of them.
 //!
 //! Results go to stdout, messages and progress to stderr. What a command found is a value that prints as tables or,
-//! with `--json`, as one JSON document (see [`report`]); what went wrong is a [`Failure`](exit::Failure) with an exit
-//! code.
+//! with `--json`, as one JSON document (see [`report`]); what went wrong is a [`CommandError`](exit::CommandError) with
+//! an exit code.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -25,8 +25,8 @@ impl Limits {
     }
 }
 
-/// Does `work`, which ends by itself when the limit is over, unless one op takes very long: then the process ends, with the exit code and
-/// the message of a run that was given up.
+/// Does `work`, which ends by itself when the limit is over, unless one op takes very long: then the process ends, with
+/// the exit code and the message of a run that was given up.
 pub fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
     let Some(limit) = limit else { return work() };
     let (done, waits) = channel::<()>();

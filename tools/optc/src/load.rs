@@ -4,16 +4,16 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use optc::{Access, Compiler, Model, Options};
+use optc::{Compiler, FileAccess, Model, Options};
 use optc_ir::{Graph, infer_types};
 use optc_tensor::open_plain;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::text_form;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// An ONNX model.
     Onnx,
     /// A graph as text.
@@ -29,20 +29,20 @@ const SNIFFED: u64 = 64 << 10;
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn kind(path: &Path) -> Outcome<Kind> {
+pub fn kind(path: &Path) -> Outcome<FileKind> {
     if path == Path::new("-") {
-        return Ok(Kind::Text);
+        return Ok(FileKind::Text);
     }
     let mut head = Vec::new();
-    let file = open_plain(path).map_err(|e| Failure::io(path, &e))?;
-    file.take(SNIFFED).read_to_end(&mut head).map_err(|e| Failure::io(path, &e))?;
+    let file = open_plain(path).map_err(|e| CommandError::io(path, &e))?;
+    file.take(SNIFFED).read_to_end(&mut head).map_err(|e| CommandError::io(path, &e))?;
     let by_name = path.extension().is_some_and(|e| e == "mlir" || e == "optc-ir");
     Ok(if optc::is_artifact(path) {
-        Kind::Artifact
+        FileKind::Artifact
     } else if by_name || begins_like_text(&head) {
-        Kind::Text
+        FileKind::Text
     } else {
-        Kind::Onnx
+        FileKind::Onnx
     })
 }
 
@@ -57,12 +57,12 @@ fn begins_like_text(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file cannot be read, or does not hold a valid graph.
-pub fn graph(path: &Path, access: Access) -> Outcome<Graph> {
+pub fn graph(path: &Path, access: FileAccess) -> Outcome<Graph> {
     match kind(path)? {
-        Kind::Onnx => Ok(optc_onnx::import_file_as(path, access)?),
-        Kind::Text => text_form::read(path),
-        Kind::Artifact => {
-            let copy = access == Access::Copy;
+        FileKind::Onnx => Ok(optc_onnx::import_file_as(path, access)?),
+        FileKind::Text => text_form::read(path),
+        FileKind::Artifact => {
+            let copy = access == FileAccess::Copy;
             let compiler = Compiler::new(Options { keep_graph: true, copy, ..Options::default() });
             let model = compiler.load(path)?;
             model.graph().cloned().ok_or_else(|| optc::Error::NoGraph.into())
@@ -72,7 +72,7 @@ pub fn graph(path: &Path, access: Access) -> Outcome<Graph> {
 
 /// A compiled model and how long its parts took.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// The model.
     pub model: Model,
     /// Reading the file into a graph; zero for an artifact, whose reading counts as compilation.
@@ -85,17 +85,17 @@ pub struct Loaded {
 ///
 /// # Errors
 /// The file cannot be read, is not valid, uses what is not supported, or cannot be compiled.
-pub fn load(path: &Path, compiler: &Compiler) -> Outcome<Loaded> {
+pub fn load(path: &Path, compiler: &Compiler) -> Outcome<LoadedModel> {
     let start = Instant::now();
     let (import, model) = match kind(path)? {
-        Kind::Artifact => (Duration::ZERO, compiler.load(path)?),
-        Kind::Onnx | Kind::Text => {
+        FileKind::Artifact => (Duration::ZERO, compiler.load(path)?),
+        FileKind::Onnx | FileKind::Text => {
             let graph = graph(path, compiler.options().access())?;
             let import = start.elapsed();
             (import, compiler.compile_graph(graph)?)
         }
     };
-    Ok(Loaded { model, import, compile: start.elapsed() - import })
+    Ok(LoadedModel { model, import, compile: start.elapsed() - import })
 }
 
 /// The graph with every type that follows from the inputs'.
@@ -103,7 +103,7 @@ pub fn load(path: &Path, compiler: &Compiler) -> Outcome<Loaded> {
 /// # Errors
 /// An op refuses its operands.
 pub fn inferred(mut graph: Graph) -> Outcome<Graph> {
-    infer_types(&mut graph).map_err(|e| Failure::new(Exit::BadModel, e.to_string()))?;
+    infer_types(&mut graph).map_err(|e| CommandError::new(Exit::BadModel, e.to_string()))?;
     Ok(graph)
 }
 

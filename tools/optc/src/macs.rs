@@ -1,8 +1,8 @@
 //! Multiply-adds of contractions, from static shapes.
 //!
-//! Counted are `nn.conv`, `nn.conv_transpose`, `nn.gemm`, `math.matmul` and the recurrent layers, those in fused regions
-//! included. The body of a loop counts once: how often it runs is known only while running. What is left open or is of
-//! another kind counts as nothing; contractions whose shapes are open are counted apart.
+//! Counted are `nn.conv`, `nn.conv_transpose`, `nn.gemm`, `math.matmul` and the recurrent layers, those in fused
+//! regions included. The body of a loop counts once: how often it runs is known only while running. What is left open
+//! or is of another kind counts as nothing; contractions whose shapes are open are counted apart.
 
 use optc_ir::{Graph, Node, Type};
 

@@ -16,7 +16,7 @@ pub struct ModelArgs {
     /// The model: an ONNX file, a `.optc` artifact, or the text form of a graph
     pub model: PathBuf,
     #[command(flatten)]
-    pub how: CompileArgs,
+    pub how: CompilerArgs,
 }
 
 impl ModelArgs {
@@ -28,10 +28,10 @@ impl ModelArgs {
 
 /// How a model is compiled and run.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CompileArgs {
+pub struct CompilerArgs {
     /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
     #[arg(long = "shape", value_name = "NAME:DIMS")]
-    pub shapes: Vec<Shape>,
+    pub shapes: Vec<ShapeArg>,
     /// The pipeline: `O0` to `O3`, or a list of passes (see `optc passes`)
     #[arg(long, short, default_value = "O2", value_name = "PIPELINE")]
     pub passes: String,
@@ -68,7 +68,7 @@ pub struct TargetArgs {
     pub target: Option<String>,
     /// What products with constant weights compute in
     #[arg(long, value_enum, default_value = "f32")]
-    pub precision: Precision,
+    pub precision: PrecisionArg,
     /// Take the speeds of products in f32 and in integers from this file, which `optc hwbench --write-profile` writes,
     /// instead of those known of the instruction set
     #[arg(long, value_name = "FILE")]
@@ -85,8 +85,8 @@ impl TargetArgs {
             isa: self.isa.clone(),
             target: self.target.clone(),
             precision: match self.precision {
-                Precision::F32 => optc::Precision::F32,
-                Precision::Bf16 => optc::Precision::Bf16,
+                PrecisionArg::F32 => optc::Precision::F32,
+                PrecisionArg::Bf16 => optc::Precision::Bf16,
             },
             registry: crate::registry().clone(),
             profile: self.machine_profile.as_deref().map(MachineProfile::read).transpose()?.unwrap_or_default(),
@@ -102,7 +102,7 @@ impl TargetArgs {
 
 /// What products with constant weights compute in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
+pub enum PrecisionArg {
     /// Single precision.
     F32,
     /// Factors rounded to bfloat16 where that is faster, single-precision sums.
@@ -111,27 +111,27 @@ pub enum Precision {
 
 /// An input's name and extents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub struct ShapeArg {
     /// The input.
     pub name: String,
     /// Its extents.
     pub dims: Vec<usize>,
 }
 
-impl FromStr for Shape {
+impl FromStr for ShapeArg {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Shape, String> {
+    fn from_str(text: &str) -> Result<ShapeArg, String> {
         // Names may hold colons: the last one separates.
         let parsed = text.rsplit_once(':').and_then(|(name, dims)| Some((name, optc_passes::parse_shape(dims)?)));
         match parsed {
-            Some((name, dims)) if !name.is_empty() => Ok(Shape { name: name.to_owned(), dims }),
+            Some((name, dims)) if !name.is_empty() => Ok(ShapeArg { name: name.to_owned(), dims }),
             _ => Err("expected a name and dims, such as `x:1x3x224x224`".to_owned()),
         }
     }
 }
 
-impl CompileArgs {
+impl CompilerArgs {
     /// The library's options; `threads` where none are asked for.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl CompileArgs {
     /// Options of models that run on all cores unless told otherwise, and can be saved and their graphs looked at.
     ///
     /// # Errors
-    /// As [`CompileArgs::options`].
+    /// As [`CompilerArgs::options`].
     pub fn keeping_options(&self) -> Outcome<Options> {
         Ok(Options { keep_graph: true, ..self.options(0)? })
     }
@@ -165,15 +165,15 @@ impl CompileArgs {
     /// A compiler that runs models on all cores unless told otherwise.
     ///
     /// # Errors
-    /// As [`CompileArgs::options`].
+    /// As [`CompilerArgs::options`].
     pub fn compiler(&self) -> Outcome<Compiler> {
         Ok(Compiler::new(self.options(0)?))
     }
 
-    /// A compiler with [`CompileArgs::keeping_options`].
+    /// A compiler with [`CompilerArgs::keeping_options`].
     ///
     /// # Errors
-    /// As [`CompileArgs::options`].
+    /// As [`CompilerArgs::options`].
     pub fn keeping_compiler(&self) -> Outcome<Compiler> {
         Ok(Compiler::new(self.keeping_options()?))
     }
@@ -194,12 +194,12 @@ mod tests {
 
     #[test]
     fn shapes_are_a_name_and_dims() {
-        let shape = |name: &str, dims: &[usize]| Ok(Shape { name: name.to_owned(), dims: dims.to_vec() });
-        assert_eq!("x:1x3x224x224".parse::<Shape>(), shape("x", &[1, 3, 224, 224]));
-        assert_eq!("images:0:7".parse::<Shape>(), shape("images:0", &[7]));
-        assert_eq!("sr:".parse::<Shape>(), shape("sr", &[]));
+        let shape = |name: &str, dims: &[usize]| Ok(ShapeArg { name: name.to_owned(), dims: dims.to_vec() });
+        assert_eq!("x:1x3x224x224".parse::<ShapeArg>(), shape("x", &[1, 3, 224, 224]));
+        assert_eq!("images:0:7".parse::<ShapeArg>(), shape("images:0", &[7]));
+        assert_eq!("sr:".parse::<ShapeArg>(), shape("sr", &[]));
         for bad in ["1x3", ":1x3", "x:1xNx3", "x:-1"] {
-            assert!(bad.parse::<Shape>().is_err(), "{bad}");
+            assert!(bad.parse::<ShapeArg>().is_err(), "{bad}");
         }
     }
 }

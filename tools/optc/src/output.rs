@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use optc_onnx::ModelFile;
 
-use crate::exit::{Exit, Failure, Outcome};
-use crate::load::{Kind, kind};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::load::{FileKind, kind};
 use crate::text_form::constants_beside;
 
 /// What a command reads and writes, as it was told.
@@ -18,7 +18,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// A command that reads this model. Its data files and constants are asked for only where something could overwrite them.
+    /// A command that reads this model. Its data files and constants are asked for only where something could overwrite
+    /// them.
     pub fn of_model(model: &Path) -> Files {
         Files { model: model.to_owned(), inputs: vec![model.to_owned()], outputs: vec![] }
     }
@@ -48,14 +49,14 @@ impl Files {
             let Some(place) = Place::of(output) else { continue };
             if self.outputs[..i].iter().any(|other| Place::of(other).as_ref() == Some(&place)) {
                 let message = format!("`{}` is given for two outputs", output.display());
-                return Err(Failure::new(Exit::Usage, message));
+                return Err(CommandError::new(Exit::Usage, message));
             }
             let is_read = |input: &PathBuf| Place::of(input).as_ref() == Some(&place);
             if matches!(place, Place::File(..))
                 && (self.inputs.iter().any(is_read) || self.belonging().iter().any(is_read))
             {
                 let message = format!("`{}` is an input of this command, and is not overwritten", output.display());
-                return Err(Failure::new(Exit::Usage, message).hint("write to another file"));
+                return Err(CommandError::new(Exit::Usage, message).hint("write to another file"));
             }
         }
         Ok(())
@@ -64,9 +65,9 @@ impl Files {
     /// The files that belong to the model. What is wrong with it is said where it is read.
     fn belonging(&self) -> Vec<PathBuf> {
         match kind(&self.model) {
-            Ok(Kind::Onnx) => ModelFile::open(&self.model).map(|file| file.data_files()).unwrap_or_default(),
-            Ok(Kind::Text) => constants_beside(&self.model).into_iter().collect(),
-            Ok(Kind::Artifact) | Err(_) => vec![],
+            Ok(FileKind::Onnx) => ModelFile::open(&self.model).map(|file| file.data_files()).unwrap_or_default(),
+            Ok(FileKind::Text) => constants_beside(&self.model).into_iter().collect(),
+            Ok(FileKind::Artifact) | Err(_) => vec![],
         }
     }
 }

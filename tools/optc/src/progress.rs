@@ -1,4 +1,5 @@
-//! A spinner on stderr, when that is a terminal. Nothing is drawn while something is timed: commands that measure show none.
+//! A spinner on stderr, when that is a terminal. Nothing is drawn while something is timed: commands that measure show
+//! none.
 
 use std::time::Duration;
 

@@ -1,17 +1,17 @@
 //! Graphs as text files: `NAME.mlir`, with the constants that are not in the text beside it in `NAME.npz`.
 //!
-//! An array is named like its symbol. Where NumPy lacks the dtype, it is added to the name (`c3.bf16`), so that the constant
-//! comes back as it was.
+//! An array is named like its symbol. Where NumPy lacks the dtype, it is added to the name (`c3.bf16`), so that the
+//! constant comes back as it was.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use optc_ir::{Graph, Printed, Verified, parse_with, print};
-use optc_tensor::npy::{Npz, Packed, write_npz};
+use optc_tensor::npy::{Npz, PackedArray, write_npz};
 use optc_tensor::{DType, Tensor, open_plain, write_file};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 
 /// Reads and verifies the graph at `path`; `-` is stdin, which has no constants beside it.
 ///
@@ -21,16 +21,16 @@ pub fn read(path: &Path) -> Outcome<Graph> {
     let mut text = String::new();
     let constants = match constants_beside(path) {
         None => {
-            std::io::stdin().read_to_string(&mut text).map_err(|e| Failure::io(Path::new("stdin"), &e))?;
+            std::io::stdin().read_to_string(&mut text).map_err(|e| CommandError::io(Path::new("stdin"), &e))?;
             HashMap::new()
         }
         Some(beside) => {
             let file = open_plain(path).and_then(|mut file| file.read_to_string(&mut text));
-            file.map_err(|e| Failure::io(path, &e))?;
+            file.map_err(|e| CommandError::io(path, &e))?;
             read_constants(&beside, &text)?
         }
     };
-    let bad = |message: String| Failure::new(Exit::BadModel, format!("{}:{message}", path.display()));
+    let bad = |message: String| CommandError::new(Exit::BadModel, format!("{}:{message}", path.display()));
     let graph = parse_with(&text, &constants).map_err(|e| bad(e.to_string()))?;
     Ok(Verified::new(graph).map_err(|e| bad(format!(" {e}")))?.into_graph())
 }
@@ -42,7 +42,7 @@ pub fn constants_beside(path: &Path) -> Option<PathBuf> {
 
 /// The constants that the text speaks of; other arrays are not unpacked.
 fn read_constants(beside: &Path, text: &str) -> Outcome<HashMap<String, Tensor>> {
-    let array = |e| Failure::array(beside, &e);
+    let array = |e| CommandError::array(beside, &e);
     if !beside.exists() {
         return Ok(HashMap::new());
     }
@@ -54,7 +54,7 @@ fn read_constants(beside: &Path, text: &str) -> Outcome<HashMap<String, Tensor>>
         if !symbols.contains(symbol) && !text.contains(&format!("@{symbol:?}")) {
             continue;
         }
-        let t = npz.array(&name).and_then(Packed::read).map_err(array)?;
+        let t = npz.array(&name).and_then(PackedArray::read).map_err(array)?;
         constants.insert(symbol.to_owned(), if let Some(dtype) = dtype { convert(&t, dtype)? } else { t });
     }
     Ok(constants)
@@ -107,7 +107,7 @@ pub fn write_with(path: &Path, text: &str, constants: &[(String, Tensor)]) -> Ou
         let beside = path.with_extension("npz");
         let named: Vec<(String, &Tensor)> = constants.iter().map(|(symbol, t)| (array_name(symbol, t), t)).collect();
         let arrays = named.iter().map(|(name, t)| (name.as_str(), *t));
-        write_npz(&beside, arrays).map_err(|e| Failure::array(&beside, &e))?;
+        write_npz(&beside, arrays).map_err(|e| CommandError::array(&beside, &e))?;
     }
     write_text(path, text)
 }
@@ -123,7 +123,7 @@ fn array_name(symbol: &str, t: &Tensor) -> String {
 pub fn write_text(path: &Path, text: &str) -> Outcome<()> {
     use std::io::Write;
     let written = write_file(path, |file| file.write_all(text.as_bytes()));
-    written.map(drop).map_err(|e| Failure::io(path, &e))
+    written.map(drop).map_err(|e| CommandError::io(path, &e))
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use optc::{Compiler, Options, TuningCache};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::InputArgs;
-use crate::load::{Loaded, load};
+use crate::load::{LoadedModel, load};
 use crate::options::{ModelArgs, seconds};
 use crate::progress::Spinner;
 use crate::report::note;
@@ -16,8 +16,8 @@ use crate::report::note;
 /// Whether schedules are measured.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TuneArgs {
-    /// Measure which schedules are fastest, for about S seconds, and take those. They are written to the tuning cache, by
-    /// default `optc/tuning.json` in the user's cache folder; what is known there is not measured again
+    /// Measure which schedules are fastest, for about S seconds, and take those. They are written to the tuning cache,
+    /// by default `optc/tuning.json` in the user's cache folder; what is known there is not measured again
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub autotune: Option<f64>,
 }
@@ -55,7 +55,7 @@ pub fn load_tuned(
     tune: &TuneArgs,
     input: &InputArgs,
     mut options: Options,
-) -> Outcome<(Loaded, Option<TuneReport>)> {
+) -> Outcome<(LoadedModel, Option<TuneReport>)> {
     let Some(seconds) = tune.autotune else {
         return Ok((load(&model.model, &Compiler::new(options))?, None));
     };
@@ -83,6 +83,7 @@ pub fn load_tuned(
 fn default_cache() -> Outcome<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    let none = || Failure::new(Exit::Usage, "there is no folder for the tuning cache: name one with --tuning-cache");
+    let none =
+        || CommandError::new(Exit::Usage, "there is no folder for the tuning cache: name one with --tuning-cache");
     Ok(caches.ok_or_else(none)?.join("optc").join("tuning.json"))
 }

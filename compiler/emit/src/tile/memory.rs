@@ -3,7 +3,7 @@
 use super::{Emit, flags};
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
-use optc_kernel::tile::{Elem, Load, Mem};
+use optc_kernel::tile::{Elem, Load, MemType};
 
 impl Emit<'_> {
     /// An address whose displacement fits an instruction.
@@ -15,23 +15,23 @@ impl Emit<'_> {
     }
 
     /// One element as a 32-bit scalar.
-    fn load_one(&mut self, mem: Mem, ptr: Value, disp: i64) -> Value {
+    fn load_one(&mut self, mem: MemType, ptr: Value, disp: i64) -> Value {
         let (ptr, disp) = self.place(ptr, disp);
         match mem {
-            Mem::F32 => self.b.ins().load(types::F32, flags(), ptr, disp),
-            Mem::Bf16 => {
+            MemType::F32 => self.b.ins().load(types::F32, flags(), ptr, disp),
+            MemType::Bf16 => {
                 let half = self.b.ins().uload16(types::I32, flags(), ptr, disp);
                 let word = self.b.ins().ishl_imm_s(half, 16);
                 self.b.ins().bitcast(types::F32, MemFlagsData::new(), word)
             }
-            Mem::I32 | Mem::I64 => self.b.ins().load(types::I32, flags(), ptr, disp),
-            Mem::U8 => self.b.ins().uload8(types::I32, flags(), ptr, disp),
-            Mem::I8 => self.b.ins().sload8(types::I32, flags(), ptr, disp),
-            Mem::U8Pair | Mem::I8Pair => self.b.ins().uload16(types::I32, flags(), ptr, disp),
+            MemType::I32 | MemType::I64 => self.b.ins().load(types::I32, flags(), ptr, disp),
+            MemType::U8 => self.b.ins().uload8(types::I32, flags(), ptr, disp),
+            MemType::I8 => self.b.ins().sload8(types::I32, flags(), ptr, disp),
+            MemType::U8Pair | MemType::I8Pair => self.b.ins().uload16(types::I32, flags(), ptr, disp),
         }
     }
 
-    pub(super) fn load(&mut self, mem: Mem, ptr: Value, disp: i64, load: Load) -> Value {
+    pub(super) fn load(&mut self, mem: MemType, ptr: Value, disp: i64, load: Load) -> Value {
         let ty = match mem.elem() {
             Elem::F32 => types::F32X4,
             Elem::I32 => types::I32X4,
@@ -41,14 +41,14 @@ impl Emit<'_> {
                 let one = self.load_one(mem, ptr, disp);
                 self.b.ins().splat(ty, one)
             }
-            Load::Contiguous(4) if matches!(mem, Mem::F32 | Mem::I32) => {
+            Load::Contiguous(4) if matches!(mem, MemType::F32 | MemType::I32) => {
                 let (ptr, disp) = self.place(ptr, disp);
                 self.b.ins().load(ty, flags(), ptr, disp)
             }
-            Load::Contiguous(4) if matches!(mem, Mem::U8 | Mem::I8) => self.load_bytes(mem, ptr, disp),
-            Load::Contiguous(4) if mem == Mem::Bf16 => self.load_halves(ptr, disp),
+            Load::Contiguous(4) if matches!(mem, MemType::U8 | MemType::I8) => self.load_bytes(mem, ptr, disp),
+            Load::Contiguous(4) if mem == MemType::Bf16 => self.load_halves(ptr, disp),
             Load::Contiguous(n) if mem.is_pair() => self.load_pairs(mem, ptr, disp, n),
-            Load::Contiguous(n @ 2..=3) if matches!(mem, Mem::F32 | Mem::I32) => {
+            Load::Contiguous(n @ 2..=3) if matches!(mem, MemType::F32 | MemType::I32) => {
                 let (at, low_disp) = self.place(ptr, disp);
                 let low = self.b.ins().load(types::F64, flags(), at, low_disp);
                 let low = self.b.ins().scalar_to_vector(types::F64X2, low);
@@ -64,7 +64,7 @@ impl Emit<'_> {
         }
     }
 
-    fn gather(&mut self, mem: Mem, ty: Type, ptr: Value, disp: i64, n: u8, stride: i64) -> Value {
+    fn gather(&mut self, mem: MemType, ty: Type, ptr: Value, disp: i64, n: u8, stride: i64) -> Value {
         let first = self.load_one(mem, ptr, disp);
         let mut all = self.b.ins().scalar_to_vector(ty, first);
         for lane in 1..n {
@@ -75,12 +75,12 @@ impl Emit<'_> {
     }
 
     /// Four bytes at once, widened in registers.
-    fn load_bytes(&mut self, mem: Mem, ptr: Value, disp: i64) -> Value {
+    fn load_bytes(&mut self, mem: MemType, ptr: Value, disp: i64) -> Value {
         // As a float the word goes to a vector register at once.
-        let word = self.load_one(Mem::F32, ptr, disp);
+        let word = self.load_one(MemType::F32, ptr, disp);
         let word = self.b.ins().scalar_to_vector(types::F32X4, word);
         let bytes = self.cast(types::I8X16, word);
-        if mem == Mem::U8 {
+        if mem == MemType::U8 {
             let wide = self.b.ins().uwiden_low(bytes);
             self.b.ins().uwiden_low(wide)
         } else {
@@ -115,7 +115,7 @@ impl Emit<'_> {
     }
 
     /// So many pairs of bytes, each byte widened to 16 bits.
-    fn load_pairs(&mut self, mem: Mem, ptr: Value, disp: i64, n: u8) -> Value {
+    fn load_pairs(&mut self, mem: MemType, ptr: Value, disp: i64, n: u8) -> Value {
         let (at, low_disp) = self.place(ptr, disp);
         if n == 4 {
             let bytes = self.b.ins().load(types::F64, flags(), at, low_disp);
@@ -138,23 +138,23 @@ impl Emit<'_> {
     }
 
     /// The low eight bytes of a vector, each widened to 16 bits.
-    fn widen_pairs(&mut self, mem: Mem, bytes: Value) -> Value {
+    fn widen_pairs(&mut self, mem: MemType, bytes: Value) -> Value {
         let bytes = self.cast(types::I8X16, bytes);
         let pairs = match mem {
-            Mem::I8Pair => self.b.ins().swiden_low(bytes),
+            MemType::I8Pair => self.b.ins().swiden_low(bytes),
             _ => self.b.ins().uwiden_low(bytes),
         };
         self.cast(types::I32X4, pairs)
     }
 
-    pub(super) fn store(&mut self, mem: Mem, ptr: Value, disp: i64, n: u8, stride: i64, value: Value) {
+    pub(super) fn store(&mut self, mem: MemType, ptr: Value, disp: i64, n: u8, stride: i64, value: Value) {
         let contiguous = stride == mem.bytes();
         match mem {
-            Mem::F32 | Mem::I32 if contiguous && n == 4 => {
+            MemType::F32 | MemType::I32 if contiguous && n == 4 => {
                 let (ptr, disp) = self.place(ptr, disp);
                 self.b.ins().store(flags(), value, ptr, disp);
             }
-            Mem::F32 | Mem::I32 if contiguous && n >= 2 => {
+            MemType::F32 | MemType::I32 if contiguous && n >= 2 => {
                 let (at, low_disp) = self.place(ptr, disp);
                 let halves = self.cast(types::F64X2, value);
                 let low = self.b.ins().extractlane(halves, 0);
@@ -163,7 +163,7 @@ impl Emit<'_> {
                     self.store_one(mem, ptr, disp + 8, value, 2);
                 }
             }
-            Mem::Bf16 => {
+            MemType::Bf16 => {
                 let rounded = self.round_halves(value);
                 if !(contiguous && n == 4) {
                     let halves = self.cast(types::I16X8, rounded);
@@ -176,12 +176,18 @@ impl Emit<'_> {
                 let (ptr, disp) = self.place(ptr, disp);
                 self.b.ins().store(flags(), packed, ptr, disp);
             }
-            Mem::U8 | Mem::I8 if contiguous && n == 4 => {
+            MemType::U8 | MemType::I8 if contiguous && n == 4 => {
                 let mask = [0, 4, 8, 12].repeat(4);
                 let packed = self.shuffle_bytes(value, value, mask, types::I32X4);
-                self.store_one(Mem::I32, ptr, disp, packed, 0);
+                self.store_one(MemType::I32, ptr, disp, packed, 0);
             }
-            Mem::F32 | Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
+            MemType::F32
+            | MemType::I32
+            | MemType::I64
+            | MemType::U8
+            | MemType::I8
+            | MemType::U8Pair
+            | MemType::I8Pair => {
                 (0..n).for_each(|lane| self.store_one(mem, ptr, disp + stride * i64::from(lane), value, lane));
             }
         }
@@ -194,18 +200,18 @@ impl Emit<'_> {
         self.b.ins().store(flags(), half, ptr, disp);
     }
 
-    fn store_one(&mut self, mem: Mem, ptr: Value, disp: i64, value: Value, lane: u8) {
+    fn store_one(&mut self, mem: MemType, ptr: Value, disp: i64, value: Value, lane: u8) {
         let (ptr, disp) = self.place(ptr, disp);
         let one = self.b.ins().extractlane(value, lane);
         match mem {
-            Mem::F32 | Mem::I32 => self.b.ins().store(flags(), one, ptr, disp),
-            Mem::I64 => {
+            MemType::F32 | MemType::I32 => self.b.ins().store(flags(), one, ptr, disp),
+            MemType::I64 => {
                 let wide = self.b.ins().sextend(types::I64, one);
                 self.b.ins().store(flags(), wide, ptr, disp)
             }
-            Mem::U8 | Mem::I8 => self.b.ins().istore8(flags(), one, ptr, disp),
+            MemType::U8 | MemType::I8 => self.b.ins().istore8(flags(), one, ptr, disp),
             // The verifier refuses stores of pairs; bfloat16 is rounded before.
-            Mem::Bf16 | Mem::U8Pair | Mem::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
+            MemType::Bf16 | MemType::U8Pair | MemType::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
         };
     }
 }

@@ -10,7 +10,7 @@ pub(super) struct Pooled(pub usize);
 
 /// A place in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mem {
+pub(super) enum MemOperand {
     /// A displacement from a register.
     At(Register, i32),
     /// A displacement from the sum of two registers.
@@ -21,13 +21,13 @@ pub(super) enum Mem {
 
 /// An operand.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Op {
+pub(super) enum AsmOperand {
     /// A register.
     R(Register),
     /// The low 256 bits of a register, where it has 512.
     Half(Register),
     /// Memory.
-    M(Mem),
+    M(MemOperand),
     /// An immediate of eight bits.
     I(u8),
     /// An immediate of 32 bits, sign-extended to 64.
@@ -78,14 +78,14 @@ impl Asm {
     }
 
     /// Adds an instruction.
-    pub fn ins(&mut self, code: Code, ops: &[Op]) {
+    pub fn ins(&mut self, code: Code, ops: &[AsmOperand]) {
         let mut inst = Instruction::new();
         inst.set_code(if self.wide { widened(code) } else { code });
         self.add(inst, ops);
     }
 
     /// Adds an instruction under the mask `k1`: the other lanes stay, or become zero.
-    pub fn ins_masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
+    pub fn ins_masked(&mut self, code: Code, zero: bool, ops: &[AsmOperand]) {
         let mut inst = Instruction::new();
         inst.set_code(code);
         inst.set_op_mask(Register::K1);
@@ -93,30 +93,30 @@ impl Asm {
         self.add(inst, ops);
     }
 
-    fn add(&mut self, mut inst: Instruction, ops: &[Op]) {
+    fn add(&mut self, mut inst: Instruction, ops: &[AsmOperand]) {
         let mut pooled = None;
         for (i, op) in (0u32..).zip(ops) {
             match *op {
-                Op::R(reg) if self.wide && reg.is_ymm() => inst.set_op_register(i, zmm(reg)),
-                Op::R(reg) | Op::Half(reg) => inst.set_op_register(i, reg),
-                Op::I(imm) => {
+                AsmOperand::R(reg) if self.wide && reg.is_ymm() => inst.set_op_register(i, zmm(reg)),
+                AsmOperand::R(reg) | AsmOperand::Half(reg) => inst.set_op_register(i, reg),
+                AsmOperand::I(imm) => {
                     inst.set_op_kind(i, OpKind::Immediate8);
                     inst.set_immediate8(imm);
                 }
-                Op::L(imm) => {
+                AsmOperand::L(imm) => {
                     inst.set_op_kind(i, OpKind::Immediate32to64);
                     inst.set_immediate32to64(i64::from(imm));
                 }
-                Op::S(imm) => {
+                AsmOperand::S(imm) => {
                     inst.set_op_kind(i, OpKind::Immediate8to64);
                     inst.set_immediate8to64(i64::from(imm));
                 }
-                Op::M(Mem::At(base, disp)) => place(&mut inst, i, base, disp),
-                Op::M(Mem::Indexed(base, index, disp)) => {
+                AsmOperand::M(MemOperand::At(base, disp)) => place(&mut inst, i, base, disp),
+                AsmOperand::M(MemOperand::Indexed(base, index, disp)) => {
                     place(&mut inst, i, base, disp);
                     inst.set_memory_index(index);
                 }
-                Op::M(Mem::Pool(constant)) => {
+                AsmOperand::M(MemOperand::Pool(constant)) => {
                     inst.set_op_kind(i, OpKind::Memory);
                     inst.set_memory_base(Register::RIP);
                     inst.set_memory_displacement64(self.at as u64);

@@ -1,14 +1,14 @@
 //! What AVX-512 does otherwise: registers of 512 bits by the same rules, masks for parts of vectors and for conditions.
 //!
-//! The rules name the instructions of AVX2; [`widened`] gives those that are the same on wider registers. The rest is here.
-//! The mask register `k1` is set right before each instruction that needs one.
+//! The rules name the instructions of AVX2; [`widened`] gives those that are the same on wider registers. The rest is
+//! here. The mask register `k1` is set right before each instruction that needs one.
 
-use super::asm::{Mem as Place, Op};
+use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
 use super::memory::Elements;
 use super::{Walk, general, lanes_of, low};
 use iced_x86::{Code, Register};
-use optc_kernel::tile::{Binary, Cmp, Elem, Mem, Reg};
+use optc_kernel::tile::{Binary, Cmp, Elem, MemType, Reg};
 
 pub(super) const LANES: usize = 16;
 
@@ -88,10 +88,10 @@ fn word(general: Register) -> Register {
     Register::EAX + (general as u32 - Register::RAX as u32)
 }
 
-const K1: Op = Op::R(Register::K1);
+const K1: AsmOperand = AsmOperand::R(Register::K1);
 
 impl Walk<'_> {
-    pub(super) fn masked(&mut self, code: Code, zero: bool, ops: &[Op]) {
+    pub(super) fn masked(&mut self, code: Code, zero: bool, ops: &[AsmOperand]) {
         self.flush();
         self.asm.ins_masked(code, zero, ops);
     }
@@ -99,8 +99,8 @@ impl Walk<'_> {
     /// Sets `k1` to these bits.
     fn mask(&mut self, bits: u32) -> Result<(), Full> {
         let reg = general(self.general.temporary(self.at)?);
-        self.ins(Code::Mov_rm64_imm32, &[Op::R(reg), Op::L(bits as i32)]);
-        self.ins(Code::VEX_Kmovd_kr_r32, &[K1, Op::R(word(reg))]);
+        self.ins(Code::Mov_rm64_imm32, &[AsmOperand::R(reg), AsmOperand::L(bits as i32)]);
+        self.ins(Code::VEX_Kmovd_kr_r32, &[K1, AsmOperand::R(word(reg))]);
         self.general.let_go();
         Ok(())
     }
@@ -113,16 +113,16 @@ impl Walk<'_> {
         let (code, imm) = condition(op, self.elems[&x]);
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let d = self.define(dst, &[x, y])?;
-        self.ins(code, &[K1, Op::R(a), b, Op::I(imm)]);
-        self.ins(Code::EVEX_Vpmovm2d_zmm_kr, &[Op::R(d), K1]);
+        self.ins(code, &[K1, AsmOperand::R(a), b, AsmOperand::I(imm)]);
+        self.ins(Code::EVEX_Vpmovm2d_zmm_kr, &[AsmOperand::R(d), K1]);
         Ok(())
     }
 
     pub(super) fn select_wide(&mut self, dst: Reg, mask: Reg, x: Reg, y: Reg) -> Result<(), Full> {
         let (m, a, b) = (self.reg(mask)?, self.rm(x)?, self.reg(y)?);
         let d = self.define(dst, &[mask, x, y])?;
-        self.ins(Code::EVEX_Vpmovd2m_kr_zmm, &[K1, Op::R(m)]);
-        self.masked(Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32, false, &[Op::R(d), Op::R(b), a]);
+        self.ins(Code::EVEX_Vpmovd2m_kr_zmm, &[K1, AsmOperand::R(m)]);
+        self.masked(Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32, false, &[AsmOperand::R(d), AsmOperand::R(b), a]);
         Ok(())
     }
 
@@ -131,12 +131,12 @@ impl Walk<'_> {
         let compare = Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae;
         let (a, limit, largest) = (self.reg(x)?, self.lanes(2_147_483_648f32.to_bits()), self.lanes(i32::MAX as u32));
         let int = self.temporary()?;
-        self.ins(Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, &[Op::R(int), Op::R(a)]);
-        self.ins(compare, &[K1, Op::R(a), limit, Op::I(super::rules::condition(Cmp::Ge))]);
-        self.masked(Code::EVEX_Vmovups_zmm_k1z_zmmm512, false, &[Op::R(int), largest]);
-        self.ins(compare, &[K1, Op::R(a), Op::R(a), Op::I(7)]);
+        self.ins(Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, &[AsmOperand::R(int), AsmOperand::R(a)]);
+        self.ins(compare, &[K1, AsmOperand::R(a), limit, AsmOperand::I(super::rules::condition(Cmp::Ge))]);
+        self.masked(Code::EVEX_Vmovups_zmm_k1z_zmmm512, false, &[AsmOperand::R(int), largest]);
+        self.ins(compare, &[K1, AsmOperand::R(a), AsmOperand::R(a), AsmOperand::I(7)]);
         let d = self.define(dst, &[x])?;
-        self.masked(Code::EVEX_Vmovaps_zmm_k1z_zmmm512, true, &[Op::R(d), Op::R(int)]);
+        self.masked(Code::EVEX_Vmovaps_zmm_k1z_zmmm512, true, &[AsmOperand::R(d), AsmOperand::R(int)]);
         Ok(())
     }
 
@@ -145,17 +145,17 @@ impl Walk<'_> {
         let mut a = self.reg(x)?;
         let (sum, other) = (self.temporary()?, self.temporary()?);
         for imm in [0x4e, 0xb1] {
-            let ops = [Op::R(other), Op::R(a), Op::R(a), Op::I(imm)];
+            let ops = [AsmOperand::R(other), AsmOperand::R(a), AsmOperand::R(a), AsmOperand::I(imm)];
             self.ins(Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8, &ops);
-            self.ins(code, &[Op::R(sum), Op::R(a), Op::R(other)]);
+            self.ins(code, &[AsmOperand::R(sum), AsmOperand::R(a), AsmOperand::R(other)]);
             a = sum;
         }
         let permute = Code::VEX_Vpermilps_ymm_ymmm256_imm8;
-        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0x4e)]);
-        self.ins(code, &[Op::R(sum), Op::R(sum), Op::R(other)]);
-        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0xb1)]);
+        self.ins(permute, &[AsmOperand::R(other), AsmOperand::R(sum), AsmOperand::I(0x4e)]);
+        self.ins(code, &[AsmOperand::R(sum), AsmOperand::R(sum), AsmOperand::R(other)]);
+        self.ins(permute, &[AsmOperand::R(other), AsmOperand::R(sum), AsmOperand::I(0xb1)]);
         let d = self.define(dst, &[x])?;
-        self.ins(code, &[Op::R(d), Op::R(sum), Op::R(other)]);
+        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(sum), AsmOperand::R(other)]);
         Ok(())
     }
 
@@ -164,10 +164,10 @@ impl Walk<'_> {
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let index = self.temporary()?;
         let constant = self.asm.constant(lanes_of(LANES, |i| lanes[i] as u32));
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Place::Pool(constant))]);
-        self.ins(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, &[Op::R(index), Op::R(a), b]);
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(index), AsmOperand::M(MemOperand::Pool(constant))]);
+        self.ins(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, &[AsmOperand::R(index), AsmOperand::R(a), b]);
         let d = self.define(dst, &[x, y])?;
-        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(index)]);
+        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(index)]);
         Ok(())
     }
 
@@ -176,22 +176,22 @@ impl Walk<'_> {
             return self.load_apart_wide(dst, e);
         }
         let (code, mask) = match e.mem {
-            Mem::I64 => return self.load_longs_wide(dst, e),
-            Mem::Bf16 => return self.load_halves_wide(dst, e),
-            Mem::F32 | Mem::I32 => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, e.n),
-            Mem::U8 => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, e.n),
-            Mem::I8 => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, e.n),
-            Mem::U8Pair => (Code::EVEX_Vpmovzxbw_zmm_k1z_ymmm256, 2 * e.n),
-            Mem::I8Pair => (Code::EVEX_Vpmovsxbw_zmm_k1z_ymmm256, 2 * e.n),
+            MemType::I64 => return self.load_longs_wide(dst, e),
+            MemType::Bf16 => return self.load_halves_wide(dst, e),
+            MemType::F32 | MemType::I32 => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, e.n),
+            MemType::U8 => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, e.n),
+            MemType::I8 => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, e.n),
+            MemType::U8Pair => (Code::EVEX_Vpmovzxbw_zmm_k1z_ymmm256, 2 * e.n),
+            MemType::I8Pair => (Code::EVEX_Vpmovsxbw_zmm_k1z_ymmm256, 2 * e.n),
         };
         if e.n < LANES {
             self.first(mask)?;
         }
-        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
         let d = self.define(dst, &[])?;
         match e.n {
-            LANES => self.ins(code, &[Op::R(d), at]),
-            _ => self.masked(code, true, &[Op::R(d), at]),
+            LANES => self.ins(code, &[AsmOperand::R(d), at]),
+            _ => self.masked(code, true, &[AsmOperand::R(d), at]),
         }
         Ok(())
     }
@@ -202,9 +202,9 @@ impl Walk<'_> {
         let (wide, high) = (self.temporary()?, self.temporary()?);
         let words = |walk: &mut Self, to: Register, start: usize| -> Result<(), Full> {
             walk.first(half.min(e.n - start))?;
-            let at = Op::M(walk.address(e.ptr, e.disp + 8 * start as i64)?);
-            walk.masked(Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, true, &[Op::R(wide), at]);
-            walk.ins(Code::EVEX_Vpmovqd_ymmm256_k1z_zmm, &[Op::Half(to), Op::R(wide)]);
+            let at = AsmOperand::M(walk.address(e.ptr, e.disp + 8 * start as i64)?);
+            walk.masked(Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, true, &[AsmOperand::R(wide), at]);
+            walk.ins(Code::EVEX_Vpmovqd_ymmm256_k1z_zmm, &[AsmOperand::Half(to), AsmOperand::R(wide)]);
             walk.general.let_go();
             Ok(())
         };
@@ -214,7 +214,7 @@ impl Walk<'_> {
         let d = self.define(dst, &[])?;
         words(self, d, 0)?;
         if e.n > half {
-            let ops = [Op::R(d), Op::R(d), Op::Half(high), Op::I(1)];
+            let ops = [AsmOperand::R(d), AsmOperand::R(d), AsmOperand::Half(high), AsmOperand::I(1)];
             self.ins(Code::EVEX_Vinserti64x4_zmm_k1z_zmm_ymmm256_imm8, &ops);
         }
         Ok(())
@@ -223,27 +223,27 @@ impl Walk<'_> {
     /// Lane by lane, each broadcast to where the mask has it.
     fn load_apart_wide(&mut self, dst: Reg, e: &Elements) -> Result<(), Full> {
         let d = self.define(dst, &[])?;
-        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(d), Op::R(d), Op::R(d)]);
+        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(d), AsmOperand::R(d)]);
         for i in 0..e.n {
             self.mask(1 << i)?;
-            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
             let one = match e.mem {
-                Mem::F32 | Mem::I32 | Mem::I64 => {
-                    self.masked(Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32, false, &[Op::R(d), at]);
+                MemType::F32 | MemType::I32 | MemType::I64 => {
+                    self.masked(Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32, false, &[AsmOperand::R(d), at]);
                     self.general.let_go();
                     continue;
                 }
                 // The verifier refuses pairs that are apart.
-                Mem::Bf16 => Code::Movzx_r32_rm16,
-                Mem::U8 | Mem::U8Pair => Code::Movzx_r32_rm8,
-                Mem::I8 | Mem::I8Pair => Code::Movsx_r32_rm8,
+                MemType::Bf16 => Code::Movzx_r32_rm16,
+                MemType::U8 | MemType::U8Pair => Code::Movzx_r32_rm8,
+                MemType::I8 | MemType::I8Pair => Code::Movsx_r32_rm8,
             };
             let one_word = word(general(self.general.temporary(self.at)?));
-            self.ins(one, &[Op::R(one_word), at]);
-            self.masked(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, false, &[Op::R(d), Op::R(one_word)]);
+            self.ins(one, &[AsmOperand::R(one_word), at]);
+            self.masked(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, false, &[AsmOperand::R(d), AsmOperand::R(one_word)]);
             self.general.let_go();
         }
-        if e.mem == Mem::Bf16 {
+        if e.mem == MemType::Bf16 {
             self.upper(d);
         }
         Ok(())
@@ -251,24 +251,26 @@ impl Walk<'_> {
 
     pub(super) fn store_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         match (e.mem, e.stride == e.mem.bytes()) {
-            (Mem::Bf16, true) => return self.store_halves_wide(x, e),
-            (Mem::Bf16, false) => return self.store_halves_apart_wide(x, e),
+            (MemType::Bf16, true) => return self.store_halves_wide(x, e),
+            (MemType::Bf16, false) => return self.store_halves_apart_wide(x, e),
             (_, false) => return self.store_apart_wide(x, e),
             (_, true) => {}
         }
         let code = match e.mem {
-            Mem::I64 => return self.store_longs_wide(x, e),
-            Mem::F32 | Mem::I32 => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
+            MemType::I64 => return self.store_longs_wide(x, e),
+            MemType::F32 | MemType::I32 => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
             // The verifier refuses stores of pairs; bfloat16 has rules of its own.
-            Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
+            MemType::Bf16 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
+                Code::EVEX_Vpmovdb_xmmm128_k1z_zmm
+            }
         };
         if e.n < LANES {
             self.first(e.n)?;
         }
-        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
         match e.n {
-            LANES => self.ins(code, &[at, Op::R(x)]),
-            _ => self.masked(code, false, &[at, Op::R(x)]),
+            LANES => self.ins(code, &[at, AsmOperand::R(x)]),
+            _ => self.masked(code, false, &[at, AsmOperand::R(x)]),
         }
         Ok(())
     }
@@ -278,12 +280,15 @@ impl Walk<'_> {
         for start in (0..e.n).step_by(half) {
             let from = if start == 0 { x } else { wide };
             if start > 0 {
-                self.ins(Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8, &[Op::Half(wide), Op::R(x), Op::I(1)]);
+                self.ins(
+                    Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8,
+                    &[AsmOperand::Half(wide), AsmOperand::R(x), AsmOperand::I(1)],
+                );
             }
-            self.ins(Code::EVEX_Vpmovsxdq_zmm_k1z_ymmm256, &[Op::R(wide), Op::Half(from)]);
+            self.ins(Code::EVEX_Vpmovsxdq_zmm_k1z_ymmm256, &[AsmOperand::R(wide), AsmOperand::Half(from)]);
             self.first(half.min(e.n - start))?;
-            let at = Op::M(self.address(e.ptr, e.disp + 8 * start as i64)?);
-            self.masked(Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, false, &[at, Op::R(wide)]);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + 8 * start as i64)?);
+            self.masked(Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, false, &[at, AsmOperand::R(wide)]);
             self.general.let_go();
         }
         Ok(())
@@ -292,19 +297,19 @@ impl Walk<'_> {
     /// Lane by lane, each rotated to the front.
     fn store_apart_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let lane = self.temporary()?;
-        let one = Op::R(low(lane));
+        let one = AsmOperand::R(low(lane));
         for i in 0..e.n {
-            let rotate = [Op::R(lane), Op::R(x), Op::R(x), Op::I(i as u8)];
+            let rotate = [AsmOperand::R(lane), AsmOperand::R(x), AsmOperand::R(x), AsmOperand::I(i as u8)];
             self.ins(Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8, &rotate);
-            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
             match e.mem {
-                Mem::F32 | Mem::I32 => self.ins(Code::EVEX_Vmovss_m32_k1_xmm, &[at, one]),
-                Mem::I64 => {
+                MemType::F32 | MemType::I32 => self.ins(Code::EVEX_Vmovss_m32_k1_xmm, &[at, one]),
+                MemType::I64 => {
                     self.ins(Code::EVEX_Vpmovsxdq_xmm_k1z_xmmm64, &[one, one]);
                     self.ins(Code::EVEX_Vmovq_xmmm64_xmm, &[at, one]);
                 }
-                Mem::Bf16 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => {
-                    self.ins(Code::EVEX_Vpextrb_r32m8_xmm_imm8, &[at, one, Op::I(0)]);
+                MemType::Bf16 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
+                    self.ins(Code::EVEX_Vpextrb_r32m8_xmm_imm8, &[at, one, AsmOperand::I(0)]);
                 }
             }
             self.general.let_go();

@@ -1,9 +1,9 @@
 //! One class of machine registers while the code is walked: who holds which, and who has to leave.
 //!
-//! Values are numbers; their uses are known ([`super::live`]). A register is free again after the last use of its value.
-//! When none is free, the value whose next use is farthest goes to the stack (constants go back to the pool, where they
-//! still are). A loop's body must leave everything where the loop's head found it: [`Bank::restore`] says what to move.
-//! What a carried register was before its last use in a turn is free until the end of the turn.
+//! Values are numbers; their uses are known ([`super::live`]). A register is free again after the last use of its
+//! value. When none is free, the value whose next use is farthest goes to the stack (constants go back to the pool,
+//! where they still are). A loop's body must leave everything where the loop's head found it: [`Bank::restore`] says
+//! what to move. What a carried register was before its last use in a turn is free until the end of the turn.
 
 use super::asm::Pooled;
 
@@ -338,26 +338,26 @@ impl Bank {
 
 /// One step of moves that happen at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum MoveStep {
     Copy(Move),
     /// Two registers change places.
     Swap(u8, u8),
 }
 
 /// An order of moves that happen at once. Where places in memory are exchanged, `scratch` is one more.
-pub(super) fn in_order(mut moves: Vec<Move>, mut scratch: impl FnMut() -> At) -> Vec<Step> {
+pub(super) fn in_order(mut moves: Vec<Move>, mut scratch: impl FnMut() -> At) -> Vec<MoveStep> {
     let mut steps = Vec::new();
     while let Some(&first) = moves.first() {
         let ready = moves.iter().position(|m| moves.iter().all(|other| other.src != m.dst));
         if let Some(i) = ready {
-            steps.push(Step::Copy(moves.swap_remove(i)));
+            steps.push(MoveStep::Copy(moves.swap_remove(i)));
             continue;
         }
         // Only cycles are left.
         let memory = moves.iter().map(|m| m.dst).find(|dst| !matches!(dst, At::Reg(_)));
         match (memory, first.dst, first.src) {
             (None, At::Reg(dst), At::Reg(src)) => {
-                steps.push(Step::Swap(dst, src));
+                steps.push(MoveStep::Swap(dst, src));
                 // What was in `dst` is in `src` now, and the other way round.
                 for m in &mut moves {
                     if m.src == first.dst {
@@ -370,7 +370,7 @@ pub(super) fn in_order(mut moves: Vec<Move>, mut scratch: impl FnMut() -> At) ->
             }
             (memory, dst, _) => {
                 let (from, to) = (memory.unwrap_or(dst), scratch());
-                steps.push(Step::Copy(Move { dst: to, src: from }));
+                steps.push(MoveStep::Copy(Move { dst: to, src: from }));
                 moves.iter_mut().filter(|m| m.src == from).for_each(|m| m.src = to);
             }
         }
@@ -387,9 +387,11 @@ mod tests {
         let mut regs: Vec<u8> = (0..8).collect();
         for step in in_order(list, || unreachable!("no memory is involved")) {
             match step {
-                Step::Copy(Move { dst: At::Reg(dst), src: At::Reg(src) }) => regs[dst as usize] = regs[src as usize],
-                Step::Swap(a, b) => regs.swap(a as usize, b as usize),
-                Step::Copy(other) => panic!("{other:?}"),
+                MoveStep::Copy(Move { dst: At::Reg(dst), src: At::Reg(src) }) => {
+                    regs[dst as usize] = regs[src as usize]
+                }
+                MoveStep::Swap(a, b) => regs.swap(a as usize, b as usize),
+                MoveStep::Copy(other) => panic!("{other:?}"),
             }
         }
         regs

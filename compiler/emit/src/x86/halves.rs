@@ -1,9 +1,9 @@
 //! Bfloat16 in memory: loads put each into the upper half of a lane, stores round to the nearest one.
 //!
-//! Where there is an instruction that rounds, it is used for stores of neighbours; it takes numbers that are not normal for
-//! zeros. Elsewhere integers do it: half of the last place is added, and less one bit where the last place is even.
+//! Where there is an instruction that rounds, it is used for stores of neighbours; it takes numbers that are not normal
+//! for zeros. Elsewhere integers do it: half of the last place is added, and less one bit where the last place is even.
 
-use super::asm::Op;
+use super::asm::AsmOperand;
 use super::bank::Full;
 use super::memory::Elements;
 use super::{LANES, Walk, low};
@@ -24,11 +24,11 @@ impl Walk<'_> {
         let widen = Code::VEX_Vpmovzxwd_ymm_xmmm128;
         let d = self.define(dst, &[])?;
         if e.stride == BYTES && e.n == LANES {
-            let at = Op::M(self.address(e.ptr, e.disp)?);
-            self.ins(widen, &[Op::R(d), at]);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
+            self.ins(widen, &[AsmOperand::R(d), at]);
         } else {
             self.words(low(d), e)?;
-            self.ins(widen, &[Op::R(d), Op::R(low(d))]);
+            self.ins(widen, &[AsmOperand::R(d), AsmOperand::R(low(d))]);
         }
         self.upper(d);
         Ok(())
@@ -36,7 +36,7 @@ impl Walk<'_> {
 
     /// Words one by one behind those that can be loaded together; zeros behind them.
     fn words(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
-        let x = Op::R(x);
+        let x = AsmOperand::R(x);
         let (load, first) = match e.n {
             4.. if e.stride == BYTES => (Some(Code::VEX_Vmovq_xmm_xmmm64), 4),
             2.. if e.stride == BYTES => (Some(Code::VEX_Vmovd_xmm_rm32), 2),
@@ -44,15 +44,15 @@ impl Walk<'_> {
         };
         match load {
             Some(load) => {
-                let at = Op::M(self.address(e.ptr, e.disp)?);
+                let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
                 self.ins(load, &[x, at]);
                 self.general.let_go();
             }
             None => self.ins(Code::VEX_Vpxor_xmm_xmm_xmmm128, &[x, x, x]),
         }
         for i in first..e.n {
-            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
-            self.ins(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, &[x, x, at, Op::I(i as u8)]);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            self.ins(Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8, &[x, x, at, AsmOperand::I(i as u8)]);
             self.general.let_go();
         }
         Ok(())
@@ -60,11 +60,11 @@ impl Walk<'_> {
 
     /// Words in the lower halves of lanes become floats.
     pub(super) fn upper(&mut self, d: Register) {
-        self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[Op::R(d), Op::R(d), Op::I(BITS)]);
+        self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[AsmOperand::R(d), AsmOperand::R(d), AsmOperand::I(BITS)]);
     }
 
-    pub(super) fn broadcast_half(&mut self, d: Register, at: Op) {
-        self.ins(Code::VEX_Vpbroadcastw_ymm_xmmm16, &[Op::R(d), at]);
+    pub(super) fn broadcast_half(&mut self, d: Register, at: AsmOperand) {
+        self.ins(Code::VEX_Vpbroadcastw_ymm_xmmm16, &[AsmOperand::R(d), at]);
         self.upper(d);
     }
 
@@ -73,11 +73,11 @@ impl Walk<'_> {
         if e.n < 2 * LANES {
             self.first(e.n)?;
         }
-        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
         let d = self.define(dst, &[])?;
         match e.n < 2 * LANES {
-            true => self.masked(widen, true, &[Op::R(d), at]),
-            false => self.ins(widen, &[Op::R(d), at]),
+            true => self.masked(widen, true, &[AsmOperand::R(d), at]),
+            false => self.ins(widen, &[AsmOperand::R(d), at]),
         }
         self.upper(d);
         Ok(())
@@ -87,35 +87,35 @@ impl Walk<'_> {
     fn rounded(&mut self, x: Register) -> Result<Register, Full> {
         let (one, half, quiet) = (self.lanes(1), self.lanes(0x7fff), self.lanes(0x0040_0000));
         let t = self.temporary()?;
-        let (x, to) = (Op::R(x), Op::R(t));
-        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, x, Op::I(BITS)]);
+        let (x, to) = (AsmOperand::R(x), AsmOperand::R(t));
+        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, x, AsmOperand::I(BITS)]);
         self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, to, one]);
         self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[to, to, half]);
         self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[to, to, x]);
         if self.wide {
-            let k1 = Op::R(Register::K1);
-            self.ins(Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, &[k1, x, x, Op::I(UNORDERED)]);
+            let k1 = AsmOperand::R(Register::K1);
+            self.ins(Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, &[k1, x, x, AsmOperand::I(UNORDERED)]);
             self.masked(Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, false, &[to, x, quiet]);
         } else {
-            let (nan, is_nan) = (Op::R(self.temporary()?), Op::R(self.temporary()?));
+            let (nan, is_nan) = (AsmOperand::R(self.temporary()?), AsmOperand::R(self.temporary()?));
             self.ins(Code::VEX_Vpor_ymm_ymm_ymmm256, &[nan, x, quiet]);
-            self.ins(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[is_nan, x, x, Op::I(UNORDERED)]);
+            self.ins(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[is_nan, x, x, AsmOperand::I(UNORDERED)]);
             self.ins(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[to, to, nan, is_nan]);
         }
-        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, to, Op::I(BITS)]);
+        self.ins(Code::VEX_Vpsrld_ymm_ymm_imm8, &[to, to, AsmOperand::I(BITS)]);
         Ok(t)
     }
 
     pub(super) fn store_halves(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let t = self.rounded(x)?;
-        self.ins(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, &[Op::R(t), Op::R(t), Op::R(t)]);
+        self.ins(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, &[AsmOperand::R(t), AsmOperand::R(t), AsmOperand::R(t)]);
         if e.n > LANES / 2 {
-            self.ins(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[Op::R(t), Op::R(t), Op::I(FRONT)]);
+            self.ins(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[AsmOperand::R(t), AsmOperand::R(t), AsmOperand::I(FRONT)]);
         }
-        let words = Op::R(low(t));
+        let words = AsmOperand::R(low(t));
         let mut i = 0;
         while i < e.n {
-            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
             i += match (i, e.n - i) {
                 (0, LANES) if e.stride == BYTES => {
                     self.ins(Code::VEX_Vmovups_xmmm128_xmm, &[at, words]);
@@ -130,7 +130,7 @@ impl Walk<'_> {
                     2
                 }
                 (lane, _) => {
-                    self.ins(Code::VEX_Vpextrw_r32m16_xmm_imm8, &[at, words, Op::I(lane as u8)]);
+                    self.ins(Code::VEX_Vpextrw_r32m16_xmm_imm8, &[at, words, AsmOperand::I(lane as u8)]);
                     1
                 }
             };
@@ -142,16 +142,16 @@ impl Walk<'_> {
     pub(super) fn store_halves_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let (code, t) = if self.tile.features.sums_halves() {
             let t = self.temporary()?;
-            self.ins(Code::EVEX_Vcvtneps2bf16_ymm_k1z_zmmm512b32, &[Op::Half(t), Op::R(x)]);
-            (Code::EVEX_Vmovdqu16_ymmm256_k1z_ymm, Op::Half(t))
+            self.ins(Code::EVEX_Vcvtneps2bf16_ymm_k1z_zmmm512b32, &[AsmOperand::Half(t), AsmOperand::R(x)]);
+            (Code::EVEX_Vmovdqu16_ymmm256_k1z_ymm, AsmOperand::Half(t))
         } else {
-            (Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, Op::R(self.rounded(x)?))
+            (Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, AsmOperand::R(self.rounded(x)?))
         };
         let all = 2 * LANES;
         if e.n < all {
             self.first(e.n)?;
         }
-        let at = Op::M(self.address(e.ptr, e.disp)?);
+        let at = AsmOperand::M(self.address(e.ptr, e.disp)?);
         match e.n < all {
             true => self.masked(code, false, &[at, t]),
             false => self.ins(code, &[at, t]),
@@ -163,10 +163,10 @@ impl Walk<'_> {
     pub(super) fn store_halves_apart_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let (t, lane) = (self.rounded(x)?, self.temporary()?);
         for i in 0..e.n {
-            let rotate = [Op::R(lane), Op::R(t), Op::R(t), Op::I(i as u8)];
+            let rotate = [AsmOperand::R(lane), AsmOperand::R(t), AsmOperand::R(t), AsmOperand::I(i as u8)];
             self.ins(Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8, &rotate);
-            let at = Op::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
-            self.ins(Code::EVEX_Vpextrw_r32m16_xmm_imm8, &[at, Op::R(low(lane)), Op::I(0)]);
+            let at = AsmOperand::M(self.address(e.ptr, e.disp + e.stride * i as i64)?);
+            self.ins(Code::EVEX_Vpextrw_r32m16_xmm_imm8, &[at, AsmOperand::R(low(lane)), AsmOperand::I(0)]);
             self.general.let_go();
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! What the allocator must know before it starts: where each register and pointer is used, in a numbering of the
 //! instructions in program order, and which loads are operands of the one instruction that uses them.
 //!
-//! A value that is defined outside of a loop and used in it is used at the loop's end as well: the next turn needs it. The
-//! same numbering is made again by the emitter as it walks along.
+//! A value that is defined outside of a loop and used in it is used at the loop's end as well: the next turn needs it.
+//! The same numbering is made again by the emitter as it walks along.
 
-use optc_kernel::tile::{Binary, Count, Inst, Load, Loop, Mem, Ptr, Reg, Tile};
+use optc_kernel::tile::{Binary, Count, Inst, Load, MemType, Ptr, Reg, Tile, TileLoop};
 use optc_types::Features;
 use std::collections::HashMap;
 
@@ -75,7 +75,8 @@ fn takes_memory(inst: &Inst, reg: Reg, features: Features) -> bool {
         Inst::Dot2(_, x, y, z) => x != y && *y == reg && *z != reg,
         // Without an instruction of its own, both factors are taken apart in registers.
         Inst::Dot4(_, x, y, z) => features.sums_bytes() && x != y && *y == reg && *z != reg,
-        // The emulator that stands in for such a machine sums otherwise with an operand in memory: that form has not been seen to work.
+        // The emulator that stands in for such a machine sums otherwise with an operand in memory: that form has not
+        // been seen to work.
         Inst::DotBf16(..) | Inst::PackBf16(..) => false,
         Inst::Cmp(_, _, x, y) => x != y && *y == reg,
         Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
@@ -255,7 +256,7 @@ impl Walk {
         self.want(body);
     }
 
-    fn turns(&mut self, l: &Loop) {
+    fn turns(&mut self, l: &TileLoop) {
         let number = self.live.ends.len();
         l.carries.iter().for_each(|c| self.use_reg(c.init));
         l.inducts.iter().for_each(|i| self.use_ptr(i.init));
@@ -315,7 +316,7 @@ impl Walk {
         let mut open: HashMap<Reg, Folded> = HashMap::new();
         for inst in body {
             match inst {
-                Inst::Load { dst, mem: Mem::F32 | Mem::I32, ptr, disp, load: Load::Contiguous(n) } => {
+                Inst::Load { dst, mem: MemType::F32 | MemType::I32, ptr, disp, load: Load::Contiguous(n) } => {
                     let full = *n as usize == self.lanes;
                     if full && self.uses[dst.0 as usize] == 1 && i32::try_from(*disp).is_ok() {
                         open.insert(*dst, Folded { ptr: *ptr, disp: *disp });

@@ -1,14 +1,14 @@
 //! Matrix registers (AMX): all are configured alike, 16 rows of 64 bytes.
 
-use super::asm::{Mem as Place, Op};
+use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
 use super::{Walk, general};
 use iced_x86::{Code, Register};
-use optc_kernel::tile::{MATRICES, MATRIX_BYTES, MATRIX_ROWS, Mat, Product, Ptr};
+use optc_kernel::tile::{MATRICES, MATRIX_BYTES, MATRIX_ROWS, Mat, Ptr, TileProduct};
 
 /// The register of a matrix.
-pub(super) fn matrix(mat: Mat) -> Op {
-    Op::R(Register::TMM0 + u32::from(mat.0))
+pub(super) fn matrix(mat: Mat) -> AsmOperand {
+    AsmOperand::R(Register::TMM0 + u32::from(mat.0))
 }
 
 /// What `ldtilecfg` reads: palette 1; for each register the bytes of its rows, and how many it has.
@@ -25,7 +25,7 @@ fn configuration() -> Vec<u8> {
 impl Walk<'_> {
     pub(super) fn mat_configure(&mut self) {
         let constant = self.asm.constant(configuration());
-        self.ins(Code::VEX_Ldtilecfg_m512, &[Op::M(Place::Pool(constant))]);
+        self.ins(Code::VEX_Ldtilecfg_m512, &[AsmOperand::M(MemOperand::Pool(constant))]);
     }
 
     pub(super) fn mat_load(&mut self, dst: Mat, ptr: Ptr, disp: i64, stride: i64) -> Result<(), Full> {
@@ -40,22 +40,22 @@ impl Walk<'_> {
         Ok(())
     }
 
-    pub(super) fn mat_dot(&mut self, sum: Mat, of: Product, x: Mat, y: Mat) {
+    pub(super) fn mat_dot(&mut self, sum: Mat, of: TileProduct, x: Mat, y: Mat) {
         let code = match of {
-            Product::Bytes => Code::VEX_Tdpbusd_tmm_tmm_tmm,
-            Product::Bf16 => Code::VEX_Tdpbf16ps_tmm_tmm_tmm,
+            TileProduct::Bytes => Code::VEX_Tdpbusd_tmm_tmm_tmm,
+            TileProduct::Bf16 => Code::VEX_Tdpbf16ps_tmm_tmm_tmm,
         };
         self.ins(code, &[matrix(sum), matrix(x), matrix(y)]);
     }
 
     /// Rows that are `stride` bytes apart: the index register holds the stride.
-    fn rows(&mut self, ptr: Ptr, disp: i64, stride: i64) -> Result<Op, Full> {
-        let Place::At(base, disp) = self.address(ptr, disp)? else { return Err(Full) };
+    fn rows(&mut self, ptr: Ptr, disp: i64, stride: i64) -> Result<AsmOperand, Full> {
+        let MemOperand::At(base, disp) = self.address(ptr, disp)? else { return Err(Full) };
         let index = general(self.general.temporary(self.at)?);
         match i32::try_from(stride) {
-            Ok(stride) => self.ins(Code::Mov_rm64_imm32, &[Op::R(index), Op::L(stride)]),
+            Ok(stride) => self.ins(Code::Mov_rm64_imm32, &[AsmOperand::R(index), AsmOperand::L(stride)]),
             Err(_) => self.far(index, stride),
         }
-        Ok(Op::M(Place::Indexed(base, index, disp)))
+        Ok(AsmOperand::M(MemOperand::Indexed(base, index, disp)))
     }
 }

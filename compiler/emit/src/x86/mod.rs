@@ -1,17 +1,17 @@
-//! The emitter of tiles for x86 with full-width vectors: AVX2 and FMA with registers of 256 bits, AVX-512 (F, BW, DQ, VL)
-//! with 512, as many lanes as a tile has.
+//! The emitter of tiles for x86 with full-width vectors: AVX2 and FMA with registers of 256 bits, AVX-512 (F, BW, DQ,
+//! VL) with 512, as many lanes as a tile has.
 //!
 //! ```text
 //! tile ──live──▶ uses of every value ──walk──▶ for each instruction: registers (bank), instructions (rules) ──▶ bytes
 //! ```
 //!
-//! One walk over the program allocates registers and writes instructions: tiles are structured, so a linear scan needs no
-//! control-flow graph, and what a register holds is known at each place. The walk is repeated until what it learnt about the
-//! frame (which registers must be saved, what has to live on the stack across a loop) is what it began with.
+//! One walk over the program allocates registers and writes instructions: tiles are structured, so a linear scan needs
+//! no control-flow graph, and what a register holds is known at each place. The walk is repeated until what it learnt
+//! about the frame (which registers must be saved, what has to live on the stack across a loop) is what it began with.
 //!
 //! To add a tile instruction: its operands in [`live`] (and whether one may be memory), its lines in [`rules`] (lanes),
-//! [`memory`] or [`permute`]. No match here has a wildcard arm over instructions that compute, so that a new one does not
-//! compile until the emitter knows it; `tests/tiles.rs` compares each with the interpreter.
+//! [`memory`] or [`permute`]. No match here has a wildcard arm over instructions that compute, so that a new one does
+//! not compile until the emitter knows it; `tests/tiles.rs` compares each with the interpreter.
 //!
 //! Calling convention: System V; pointers, then counts, as 64-bit integers.
 
@@ -27,8 +27,8 @@ mod rules;
 mod turns;
 
 use super::EmitError;
-use asm::{Asm, Mem, Op};
-use bank::{At, Bank, Full, Move, Step};
+use asm::{Asm, AsmOperand, MemOperand};
+use bank::{At, Bank, Full, Move, MoveStep};
 use iced_x86::{Code, Register};
 use live::Live;
 use optc_kernel::tile::{Elem, Inst, Ptr, Reg, Tile};
@@ -123,11 +123,11 @@ impl<'a> Walk<'a> {
 
     fn function(&mut self) -> Result<(), Full> {
         for i in 0..self.frame.saved.len() {
-            self.asm.ins(Code::Push_r64, &[Op::R(GENERAL[self.frame.saved[i]])]);
+            self.asm.ins(Code::Push_r64, &[AsmOperand::R(GENERAL[self.frame.saved[i]])]);
         }
         let bytes = self.frame_bytes();
         if bytes > 0 {
-            self.asm.ins(Code::Sub_rm64_imm32, &[Op::R(Register::RSP), Op::L(bytes)]);
+            self.asm.ins(Code::Sub_rm64_imm32, &[AsmOperand::R(Register::RSP), AsmOperand::L(bytes)]);
         }
         for i in 0..self.tile.ptrs + self.tile.counts {
             let value = if i < self.tile.ptrs { i } else { self.live.count((i - self.tile.ptrs) as u32) };
@@ -140,10 +140,10 @@ impl<'a> Walk<'a> {
         let tile = self.tile;
         self.body(&tile.body)?;
         if bytes > 0 {
-            self.asm.ins(Code::Add_rm64_imm32, &[Op::R(Register::RSP), Op::L(bytes)]);
+            self.asm.ins(Code::Add_rm64_imm32, &[AsmOperand::R(Register::RSP), AsmOperand::L(bytes)]);
         }
         for i in (0..self.frame.saved.len()).rev() {
-            self.asm.ins(Code::Pop_r64, &[Op::R(GENERAL[self.frame.saved[i]])]);
+            self.asm.ins(Code::Pop_r64, &[AsmOperand::R(GENERAL[self.frame.saved[i]])]);
         }
         self.asm.ins(Code::VEX_Vzeroupper, &[]);
         self.asm.ins(Code::Retnq, &[]);
@@ -178,7 +178,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds an instruction, and before it the moves that its operands need.
-    fn ins(&mut self, code: Code, ops: &[Op]) {
+    fn ins(&mut self, code: Code, ops: &[AsmOperand]) {
         self.flush();
         self.asm.ins(code, ops);
     }
@@ -192,36 +192,36 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn slot(&self, at: At, bytes: usize, base: u32) -> Mem {
+    fn slot(&self, at: At, bytes: usize, base: u32) -> MemOperand {
         match at {
-            At::Slot(i) => Mem::At(Register::RSP, (base + bytes as u32 * i) as i32),
+            At::Slot(i) => MemOperand::At(Register::RSP, (base + bytes as u32 * i) as i32),
             At::Param(i) => {
                 let above = self.frame_bytes() + 8 * (self.frame.saved.len() as i32 + 1);
-                Mem::At(Register::RSP, above + 8 * (i as i32 - i32::from(PARAMETERS.end - PARAMETERS.start)))
+                MemOperand::At(Register::RSP, above + 8 * (i as i32 - i32::from(PARAMETERS.end - PARAMETERS.start)))
             }
-            At::Pool(constant) => Mem::Pool(constant),
+            At::Pool(constant) => MemOperand::Pool(constant),
             At::Reg(_) => unreachable!("a register is no memory"),
         }
     }
 
-    fn vector_slot(&self, at: At) -> Mem {
+    fn vector_slot(&self, at: At) -> MemOperand {
         self.slot(at, 4 * self.tile.lanes, 0)
     }
 
-    fn general_slot(&self, at: At) -> Mem {
+    fn general_slot(&self, at: At) -> MemOperand {
         self.slot(at, 8, 4 * self.tile.lanes as u32 * self.frame.vectors)
     }
 
     fn move_general(&mut self, m: Move) {
         match (m.dst, m.src) {
             (At::Reg(d), At::Reg(s)) => {
-                self.asm.ins(Code::Mov_r64_rm64, &[Op::R(general(d)), Op::R(general(s))]);
+                self.asm.ins(Code::Mov_r64_rm64, &[AsmOperand::R(general(d)), AsmOperand::R(general(s))]);
             }
             (At::Reg(d), src) => {
-                self.asm.ins(Code::Mov_r64_rm64, &[Op::R(general(d)), Op::M(self.general_slot(src))]);
+                self.asm.ins(Code::Mov_r64_rm64, &[AsmOperand::R(general(d)), AsmOperand::M(self.general_slot(src))]);
             }
             (dst, At::Reg(s)) => {
-                self.asm.ins(Code::Mov_rm64_r64, &[Op::M(self.general_slot(dst)), Op::R(general(s))]);
+                self.asm.ins(Code::Mov_rm64_r64, &[AsmOperand::M(self.general_slot(dst)), AsmOperand::R(general(s))]);
             }
             (dst, src) => self.through_stack(self.general_slot(dst), self.general_slot(src), 8),
         }
@@ -230,74 +230,80 @@ impl<'a> Walk<'a> {
     fn move_vector(&mut self, m: Move) {
         match (m.dst, m.src) {
             (At::Reg(d), At::Reg(s)) => {
-                self.asm.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(vector(d)), Op::R(vector(s))]);
+                self.asm.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[AsmOperand::R(vector(d)), AsmOperand::R(vector(s))]);
             }
             (At::Reg(d), At::Pool(constant)) if self.asm.bytes_of(constant).iter().all(|&b| b == 0) => {
-                let x = Op::R(low(vector(d)));
+                let x = AsmOperand::R(low(vector(d)));
                 self.asm.ins(Code::VEX_Vxorps_xmm_xmm_xmmm128, &[x, x, x]);
             }
             (At::Reg(d), src) => {
-                self.asm.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(vector(d)), Op::M(self.vector_slot(src))]);
+                self.asm.ins(
+                    Code::VEX_Vmovups_ymm_ymmm256,
+                    &[AsmOperand::R(vector(d)), AsmOperand::M(self.vector_slot(src))],
+                );
             }
             (dst, At::Reg(s)) => {
-                self.asm.ins(Code::VEX_Vmovups_ymmm256_ymm, &[Op::M(self.vector_slot(dst)), Op::R(vector(s))]);
+                self.asm.ins(
+                    Code::VEX_Vmovups_ymmm256_ymm,
+                    &[AsmOperand::M(self.vector_slot(dst)), AsmOperand::R(vector(s))],
+                );
             }
             (dst, src) => self.through_stack(self.vector_slot(dst), self.vector_slot(src), 4 * self.tile.lanes),
         }
     }
 
     /// Copies memory without a register.
-    fn through_stack(&mut self, dst: Mem, src: Mem, bytes: usize) {
+    fn through_stack(&mut self, dst: MemOperand, src: MemOperand, bytes: usize) {
         for at in (0..bytes as i32).step_by(8) {
-            let part = |mem: Mem| match mem {
-                Mem::At(base, disp) => Mem::At(base, disp + at),
-                Mem::Indexed(base, index, disp) => Mem::Indexed(base, index, disp + at),
-                Mem::Pool(constant) => Mem::Pool(constant),
+            let part = |mem: MemOperand| match mem {
+                MemOperand::At(base, disp) => MemOperand::At(base, disp + at),
+                MemOperand::Indexed(base, index, disp) => MemOperand::Indexed(base, index, disp + at),
+                MemOperand::Pool(constant) => MemOperand::Pool(constant),
             };
-            self.asm.ins(Code::Push_rm64, &[Op::M(part(src))]);
-            self.asm.ins(Code::Pop_rm64, &[Op::M(part(dst))]);
+            self.asm.ins(Code::Push_rm64, &[AsmOperand::M(part(src))]);
+            self.asm.ins(Code::Pop_rm64, &[AsmOperand::M(part(dst))]);
         }
     }
 
-    fn steps(&mut self, steps: Vec<Step>, vectors: bool) {
+    fn steps(&mut self, steps: Vec<MoveStep>, vectors: bool) {
         for step in steps {
             match (step, vectors) {
-                (Step::Copy(m), true) => self.move_vector(m),
-                (Step::Copy(m), false) => self.move_general(m),
-                (Step::Swap(a, b), true) => {
-                    let (a, b) = (Op::R(vector(a)), Op::R(vector(b)));
+                (MoveStep::Copy(m), true) => self.move_vector(m),
+                (MoveStep::Copy(m), false) => self.move_general(m),
+                (MoveStep::Swap(a, b), true) => {
+                    let (a, b) = (AsmOperand::R(vector(a)), AsmOperand::R(vector(b)));
                     for [d, x, y] in [[a, a, b], [b, a, b], [a, a, b]] {
                         self.asm.ins(Code::VEX_Vxorps_ymm_ymm_ymmm256, &[d, x, y]);
                     }
                 }
-                (Step::Swap(a, b), false) => {
-                    self.asm.ins(Code::Xchg_rm64_r64, &[Op::R(general(a)), Op::R(general(b))]);
+                (MoveStep::Swap(a, b), false) => {
+                    self.asm.ins(Code::Xchg_rm64_r64, &[AsmOperand::R(general(a)), AsmOperand::R(general(b))]);
                 }
             }
         }
     }
 
     /// `ptr + disp` as memory.
-    fn address(&mut self, ptr: Ptr, disp: i64) -> Result<Mem, Full> {
+    fn address(&mut self, ptr: Ptr, disp: i64) -> Result<MemOperand, Full> {
         let (ptr, disp) = self.live.resolve(ptr, disp);
         let base = general(self.general.fetch(self.live.ptr(ptr), self.at)?);
         if let Ok(disp) = i32::try_from(disp) {
-            return Ok(Mem::At(base, disp));
+            return Ok(MemOperand::At(base, disp));
         }
         let far = general(self.general.temporary(self.at)?);
         self.far(far, disp);
-        self.ins(Code::Add_r64_rm64, &[Op::R(far), Op::R(base)]);
-        Ok(Mem::At(far, 0))
+        self.ins(Code::Add_r64_rm64, &[AsmOperand::R(far), AsmOperand::R(base)]);
+        Ok(MemOperand::At(far, 0))
     }
 
     /// A number of more than 32 bits.
     fn far(&mut self, dst: Register, value: i64) {
-        self.ins(Code::Mov_rm64_imm32, &[Op::R(dst), Op::L((value >> 32) as i32)]);
-        self.ins(Code::Shl_rm64_imm8, &[Op::R(dst), Op::I(32)]);
+        self.ins(Code::Mov_rm64_imm32, &[AsmOperand::R(dst), AsmOperand::L((value >> 32) as i32)]);
+        self.ins(Code::Shl_rm64_imm8, &[AsmOperand::R(dst), AsmOperand::I(32)]);
         // The low half is added in two steps that fit signed immediates.
         let low = (value & 0xffff_ffff) as u32;
-        self.ins(Code::Add_rm64_imm32, &[Op::R(dst), Op::L((low >> 1) as i32)]);
-        self.ins(Code::Add_rm64_imm32, &[Op::R(dst), Op::L((low - (low >> 1)) as i32)]);
+        self.ins(Code::Add_rm64_imm32, &[AsmOperand::R(dst), AsmOperand::L((low >> 1) as i32)]);
+        self.ins(Code::Add_rm64_imm32, &[AsmOperand::R(dst), AsmOperand::L((low - (low >> 1)) as i32)]);
     }
 }
 
@@ -326,8 +332,8 @@ mod tests {
     use optc_kernel::nest::Kernel;
     use optc_kernel::target::{Caches, Emitter, ISAS};
     use optc_kernel::tile::verify::elems;
-    use optc_kernels::contract::{Contract, Conv, Schedule, contract, conv};
-    use optc_kernels::int8::{self, Form};
+    use optc_kernels::contract::{Contract, ContractSchedule, ConvNest, contract, conv};
+    use optc_kernels::int8::{self, Int8Form};
     use optc_kernels::window::Axis;
 
     /// The instructions of the tile's innermost loops.
@@ -348,8 +354,8 @@ mod tests {
         found
     }
 
-    /// Whether each contraction tile of a kernel keeps all that its inner loop needs in registers, and multiplies and adds
-    /// in accumulators that do not move.
+    /// Whether each contraction tile of a kernel keeps all that its inner loop needs in registers, and multiplies and
+    /// adds in accumulators that do not move.
     fn fits(kernel: &Kernel) {
         for tile in kernel.tiles.iter().filter(|t| t.name.starts_with("contract")) {
             for inst in inner_loops(tile) {
@@ -366,17 +372,20 @@ mod tests {
     fn contractions_fit_the_registers() {
         for isa in ISAS.iter().filter(|isa| isa.emitter == Emitter::X86) {
             let axis = Axis { size: 20, kernel: 3, stride: 1, dilation: 1, pads: [1, 1], out: 20 };
-            let images = Conv::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]);
+            let images = ConvNest::channels_last(1, 32, 48, 1, [Axis::NONE, axis, axis]);
             for problem in [Contract::matmul(1, 100, 100, 100), conv(&images)] {
-                for schedule in Schedule::options(&problem, isa, &Caches::default()) {
+                for schedule in ContractSchedule::options(&problem, isa, &Caches::default()) {
                     fits(&contract(&problem, isa, schedule).unwrap().kernel);
                 }
             }
-            for form in
-                [Form::Pairs, Form::choose(isa, 1, &[]), Form::choose(isa, 9, &[]), Form::bf16(isa, 9, 128, false)]
-            {
+            for form in [
+                Int8Form::Pairs,
+                Int8Form::choose(isa, 1, &[]),
+                Int8Form::choose(isa, 9, &[]),
+                Int8Form::bf16(isa, 9, 128, false),
+            ] {
                 let problem = int8::NarrowProduct::points(100, 100, 128, form);
-                for schedule in int8::Schedule::options(&problem, isa, &Caches::default()) {
+                for schedule in int8::Int8Schedule::options(&problem, isa, &Caches::default()) {
                     fits(&int8::product(&problem, isa, schedule));
                 }
             }

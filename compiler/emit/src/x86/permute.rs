@@ -1,6 +1,6 @@
 //! Permutations: one instruction where one does it, else the lanes of both operands and a blend.
 
-use super::asm::{Mem, Op};
+use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
 use super::{Walk, lanes_of};
 use iced_x86::Code;
@@ -31,8 +31,8 @@ impl Walk<'_> {
             let (x, y) = if two.swapped { (y, x) } else { (x, y) };
             let (a, b) = (self.reg(x)?, self.rm(y)?);
             let d = self.define(dst, &[x, y])?;
-            let imm = two.imm.map(Op::I);
-            let ops: Vec<_> = [Op::R(d), Op::R(a), b].into_iter().chain(imm).collect();
+            let imm = two.imm.map(AsmOperand::I);
+            let ops: Vec<_> = [AsmOperand::R(d), AsmOperand::R(a), b].into_iter().chain(imm).collect();
             self.ins(two.code, &ops);
             return Ok(());
         }
@@ -43,12 +43,15 @@ impl Walk<'_> {
         let (a, b) = (self.rm(x)?, self.rm(y)?);
         let part = self.temporary()?;
         let constant = self.asm.constant(lanes_of(n, |i| (lanes[i] % n) as u32));
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Mem::Pool(constant))]);
-        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(part), Op::R(index), a]);
-        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(index), Op::R(index), b]);
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(index), AsmOperand::M(MemOperand::Pool(constant))]);
+        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[AsmOperand::R(part), AsmOperand::R(index), a]);
+        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[AsmOperand::R(index), AsmOperand::R(index), b]);
         let second = (0..n).filter(|&i| lanes[i] >= n).map(|i| 1 << i).sum();
         let d = self.define(dst, &[x, y])?;
-        self.ins(Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8, &[Op::R(d), Op::R(part), Op::R(index), Op::I(second)]);
+        self.ins(
+            Code::VEX_Vblendps_ymm_ymm_ymmm256_imm8,
+            &[AsmOperand::R(d), AsmOperand::R(part), AsmOperand::R(index), AsmOperand::I(second)],
+        );
         Ok(())
     }
 
@@ -71,16 +74,16 @@ impl Walk<'_> {
         let index = self.temporary()?;
         let a = self.rm(x)?;
         let constant = self.asm.constant(lanes_of(lanes.len(), |i| lanes[i] as u32));
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(index), Op::M(Mem::Pool(constant))]);
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(index), AsmOperand::M(MemOperand::Pool(constant))]);
         let d = self.define(dst, &[x])?;
-        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(index), a]);
+        self.ins(Code::VEX_Vpermps_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(index), a]);
         Ok(())
     }
 
     fn one(&mut self, dst: Reg, x: Reg, code: Code, imm: u8) -> Result<(), Full> {
         let a = self.rm(x)?;
         let d = self.define(dst, &[x])?;
-        self.ins(code, &[Op::R(d), a, Op::I(imm)]);
+        self.ins(code, &[AsmOperand::R(d), a, AsmOperand::I(imm)]);
         Ok(())
     }
 }

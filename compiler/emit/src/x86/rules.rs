@@ -1,6 +1,6 @@
 //! Which instructions compute each tile instruction, lane by lane.
 
-use super::asm::Op;
+use super::asm::AsmOperand;
 use super::bank::{At, Full};
 use super::matrix::matrix;
 use super::{Walk, general, lanes_of, vector};
@@ -54,14 +54,20 @@ impl Walk<'_> {
             Inst::PackBf16(dst, x, y) => {
                 let (a, b) = (self.reg(*x)?, self.reg(*y)?);
                 let d = self.define(*dst, &[*x, *y])?;
-                self.ins(Code::EVEX_Vcvtne2ps2bf16_zmm_k1z_zmm_zmmm512b32, &[Op::R(d), Op::R(b), Op::R(a)]);
+                self.ins(
+                    Code::EVEX_Vcvtne2ps2bf16_zmm_k1z_zmm_zmmm512b32,
+                    &[AsmOperand::R(d), AsmOperand::R(b), AsmOperand::R(a)],
+                );
             }
             Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
             Inst::Cmp(dst, op, x, y) => match self.elems[x] {
                 Elem::F32 => {
                     let (a, b) = (self.reg(*x)?, self.rm(*y)?);
                     let d = self.define(*dst, &[*x, *y])?;
-                    self.ins(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[Op::R(d), Op::R(a), b, Op::I(condition(*op))]);
+                    self.ins(
+                        Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8,
+                        &[AsmOperand::R(d), AsmOperand::R(a), b, AsmOperand::I(condition(*op))],
+                    );
                 }
                 Elem::I32 => self.compare_ints(*dst, *op, *x, *y)?,
             },
@@ -69,7 +75,10 @@ impl Walk<'_> {
             Inst::Select(dst, mask, x, y) => {
                 let (m, a, b) = (self.reg(*mask)?, self.rm(*x)?, self.reg(*y)?);
                 let d = self.define(*dst, &[*mask, *x, *y])?;
-                self.ins(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[Op::R(d), Op::R(b), a, Op::R(m)]);
+                self.ins(
+                    Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm,
+                    &[AsmOperand::R(d), AsmOperand::R(b), a, AsmOperand::R(m)],
+                );
             }
             Inst::Shift(dst, shift, x, by) => {
                 let code = match shift {
@@ -79,7 +88,7 @@ impl Walk<'_> {
                 };
                 let a = self.reg(*x)?;
                 let d = self.define(*dst, &[*x])?;
-                self.ins(code, &[Op::R(d), Op::R(a), Op::I(*by)]);
+                self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), AsmOperand::I(*by)]);
             }
             Inst::Reduce(dst, op, x) if self.wide => self.reduce_wide(*dst, *op, *x)?,
             Inst::Reduce(dst, op, x) => self.reduce(*dst, *op, *x)?,
@@ -98,22 +107,22 @@ impl Walk<'_> {
             Inst::MatDot(m, of, x, y) => self.mat_dot(*m, *of, *x, *y),
             Inst::Prefetch { ptr, disp } => {
                 let at = self.address(*ptr, *disp)?;
-                self.ins(Code::Prefetcht1_m8, &[Op::M(at)]);
+                self.ins(Code::Prefetcht1_m8, &[AsmOperand::M(at)]);
             }
             // Pointers are resolved where they are used.
             Inst::Offset { .. } => {}
             Inst::LoadPtr { dst, table, disp, base, other } => {
                 let at = self.address(*table, *disp)?;
                 let offset = general(self.general.temporary(self.at)?);
-                self.ins(Code::Movsxd_r64_rm32, &[Op::R(offset), Op::M(at)]);
+                self.ins(Code::Movsxd_r64_rm32, &[AsmOperand::R(offset), AsmOperand::M(at)]);
                 let base = self.pointer(*base)?;
                 let other = other.map(|other| self.pointer(other)).transpose()?;
                 let d = general(self.general.define(self.live.ptr(*dst), None, self.at)?);
-                self.ins(Code::Mov_r64_rm64, &[Op::R(d), Op::R(base)]);
-                self.ins(Code::Add_r64_rm64, &[Op::R(d), Op::R(offset)]);
+                self.ins(Code::Mov_r64_rm64, &[AsmOperand::R(d), AsmOperand::R(base)]);
+                self.ins(Code::Add_r64_rm64, &[AsmOperand::R(d), AsmOperand::R(offset)]);
                 if let Some(other) = other {
-                    self.ins(Code::Test_rm64_r64, &[Op::R(offset), Op::R(offset)]);
-                    self.ins(Code::Cmovs_r64_rm64, &[Op::R(d), Op::R(other)]);
+                    self.ins(Code::Test_rm64_r64, &[AsmOperand::R(offset), AsmOperand::R(offset)]);
+                    self.ins(Code::Cmovs_r64_rm64, &[AsmOperand::R(d), AsmOperand::R(other)]);
                 }
             }
             Inst::Loop(l) => self.turns(l)?,
@@ -130,7 +139,7 @@ impl Walk<'_> {
         }
         let at = self.address(ptr, 0)?;
         let sum = general(self.general.temporary(self.at)?);
-        self.ins(Code::Lea_r64_m, &[Op::R(sum), Op::M(at)]);
+        self.ins(Code::Lea_r64_m, &[AsmOperand::R(sum), AsmOperand::M(at)]);
         Ok(sum)
     }
 
@@ -144,25 +153,26 @@ impl Walk<'_> {
     pub(super) fn reg(&mut self, reg: Reg) -> Result<Register, Full> {
         if self.live.folded.contains_key(&reg) {
             let (from, to) = (self.rm(reg)?, self.temporary()?);
-            self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(to), from]);
+            self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(to), from]);
             return Ok(to);
         }
         Ok(vector(self.vectors.fetch(reg.0 as usize, self.at)?))
     }
 
-    /// An operand where it is, be it memory; a constant with further uses comes into a register if there is one to spare.
-    pub(super) fn rm(&mut self, reg: Reg) -> Result<Op, Full> {
+    /// An operand where it is, be it memory; a constant with further uses comes into a register if there is one to
+    /// spare.
+    pub(super) fn rm(&mut self, reg: Reg) -> Result<AsmOperand, Full> {
         if let Some(folded) = self.live.folded.get(&reg).copied() {
-            return Ok(Op::M(self.address(folded.ptr, folded.disp)?));
+            return Ok(AsmOperand::M(self.address(folded.ptr, folded.disp)?));
         }
         let value = reg.0 as usize;
         match self.vectors.place(value) {
             Some(at @ (At::Slot(_) | At::Pool(_)))
                 if !self.vectors.is_live(value, self.at) || !self.vectors.has_spare() =>
             {
-                Ok(Op::M(self.vector_slot(at)))
+                Ok(AsmOperand::M(self.vector_slot(at)))
             }
-            _ => Ok(Op::R(vector(self.vectors.fetch(value, self.at)?))),
+            _ => Ok(AsmOperand::R(vector(self.vectors.fetch(value, self.at)?))),
         }
     }
 
@@ -205,7 +215,7 @@ impl Walk<'_> {
         let (x, y) = if commutes && !self.in_register(x) { (y, x) } else { (x, y) };
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let d = self.define(dst, &[x, y])?;
-        self.ins(binary(op, self.elems[&x]), &[Op::R(d), Op::R(a), b]);
+        self.ins(binary(op, self.elems[&x]), &[AsmOperand::R(d), AsmOperand::R(a), b]);
         Ok(())
     }
 
@@ -230,44 +240,45 @@ impl Walk<'_> {
                 let (m, z) = (self.reg(c.0)?, self.rm(z)?);
                 let d = self.replace(dst, old, &all)?;
                 debug_assert_eq!(d, o);
-                self.ins(Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(m), z]);
+                self.ins(Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(m), z]);
             } else {
                 let (z, m) = (self.reg(z)?, self.rm(c.0)?);
                 let d = self.replace(dst, old, &all)?;
                 debug_assert_eq!(d, o);
-                self.ins(Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256, &[Op::R(d), Op::R(z), m]);
+                self.ins(Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(z), m]);
             }
             return Ok(());
         }
         self.accumulate(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, dst, [x, y, z])
     }
 
-    /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if `z` dies.
+    /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if
+    /// `z` dies.
     fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
         let a = self.reg(x)?;
         if self.dies(z) {
             let (c, b) = (self.reg(z)?, self.rm(y)?);
             let d = self.replace(dst, z, &[x, y, z])?;
             debug_assert_eq!(d, c);
-            self.ins(code, &[Op::R(d), Op::R(a), b]);
+            self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), b]);
             return Ok(());
         }
         // Nothing may be overwritten: the sum is a copy, in a register that is not a factor's.
         let (c, b) = (self.rm(z)?, self.rm(y)?);
         let want = self.live.wants[dst.0 as usize].and_then(|phi| self.heads.get(&phi).copied());
         let d = self.define_in(dst, &[], want)?;
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(d), c]);
-        self.ins(code, &[Op::R(d), Op::R(a), b]);
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(d), c]);
+        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), b]);
         Ok(())
     }
 
     /// The products of pairs, added to the sum.
     fn dot2(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
         let (a, b, products) = (self.reg(x)?, self.rm(y)?, self.temporary()?);
-        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(products), Op::R(a), b]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[AsmOperand::R(products), AsmOperand::R(a), b]);
         let c = self.rm(z)?;
         let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(products), c]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(products), c]);
         Ok(())
     }
 
@@ -279,17 +290,20 @@ impl Walk<'_> {
         }
         let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
         let (even, odd, signed) = (self.temporary()?, self.temporary()?, self.temporary()?);
-        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(even), Op::R(a), bytes]);
-        self.ins(Code::VEX_Vpsllw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
-        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(signed), Op::I(8)]);
-        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(signed)]);
-        self.ins(Code::VEX_Vpsrlw_ymm_ymm_imm8, &[Op::R(odd), Op::R(a), Op::I(8)]);
-        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[Op::R(signed), Op::R(b), Op::I(8)]);
-        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[Op::R(odd), Op::R(odd), Op::R(signed)]);
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(even), Op::R(even), Op::R(odd)]);
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[AsmOperand::R(even), AsmOperand::R(a), bytes]);
+        self.ins(Code::VEX_Vpsllw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(b), AsmOperand::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(signed), AsmOperand::I(8)]);
+        self.ins(
+            Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
+            &[AsmOperand::R(even), AsmOperand::R(even), AsmOperand::R(signed)],
+        );
+        self.ins(Code::VEX_Vpsrlw_ymm_ymm_imm8, &[AsmOperand::R(odd), AsmOperand::R(a), AsmOperand::I(8)]);
+        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(b), AsmOperand::I(8)]);
+        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[AsmOperand::R(odd), AsmOperand::R(odd), AsmOperand::R(signed)]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(even), AsmOperand::R(even), AsmOperand::R(odd)]);
         let c = self.rm(z)?;
         let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(even), c]);
+        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(even), c]);
         Ok(())
     }
 
@@ -301,17 +315,17 @@ impl Walk<'_> {
         let (a, b, high) = (self.reg(x)?, self.reg(y)?, self.lanes(0xffff_0000));
         let (c, sum, f, g) = (self.rm(z)?, self.temporary()?, self.temporary()?, self.temporary()?);
         let fma = Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256;
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[Op::R(sum), c]);
+        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(sum), c]);
         for (half, from) in [(f, a), (g, b)] {
-            self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(half), Op::R(from), high]);
+            self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[AsmOperand::R(half), AsmOperand::R(from), high]);
         }
-        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        self.ins(fma, &[AsmOperand::R(sum), AsmOperand::R(f), AsmOperand::R(g)]);
         for (half, from) in [(f, a), (g, b)] {
-            self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[Op::R(half), Op::R(from), Op::I(16)]);
+            self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[AsmOperand::R(half), AsmOperand::R(from), AsmOperand::I(16)]);
         }
-        self.ins(fma, &[Op::R(sum), Op::R(f), Op::R(g)]);
+        self.ins(fma, &[AsmOperand::R(sum), AsmOperand::R(f), AsmOperand::R(g)]);
         let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(sum)]);
+        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(sum)]);
         Ok(())
     }
 
@@ -324,8 +338,11 @@ impl Walk<'_> {
             (Unary::Neg, Elem::I32) => {
                 let (a, zero) = (self.rm(x)?, self.temporary()?);
                 let d = self.define(dst, &[x])?;
-                self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(zero), Op::R(zero), Op::R(zero)]);
-                self.ins(Code::VEX_Vpsubd_ymm_ymm_ymmm256, &[Op::R(d), Op::R(zero), a]);
+                self.ins(
+                    Code::VEX_Vpxor_ymm_ymm_ymmm256,
+                    &[AsmOperand::R(zero), AsmOperand::R(zero), AsmOperand::R(zero)],
+                );
+                self.ins(Code::VEX_Vpsubd_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(zero), a]);
                 Ok(())
             }
             (Unary::Abs, Elem::I32) => self.simple(dst, x, Code::VEX_Vpabsd_ymm_ymmm256),
@@ -344,14 +361,14 @@ impl Walk<'_> {
     fn simple(&mut self, dst: Reg, x: Reg, code: Code) -> Result<(), Full> {
         let a = self.rm(x)?;
         let d = self.define(dst, &[x])?;
-        self.ins(code, &[Op::R(d), a]);
+        self.ins(code, &[AsmOperand::R(d), a]);
         Ok(())
     }
 
     fn round(&mut self, dst: Reg, x: Reg, how: u8) -> Result<(), Full> {
         let a = self.rm(x)?;
         let d = self.define(dst, &[x])?;
-        self.ins(Code::VEX_Vroundps_ymm_ymmm256_imm8, &[Op::R(d), a, Op::I(how)]);
+        self.ins(Code::VEX_Vroundps_ymm_ymmm256_imm8, &[AsmOperand::R(d), a, AsmOperand::I(how)]);
         Ok(())
     }
 
@@ -359,13 +376,13 @@ impl Walk<'_> {
         let constant = self.lanes(bits);
         let a = self.reg(x)?;
         let d = self.define(dst, &[x])?;
-        self.ins(code, &[Op::R(d), Op::R(a), constant]);
+        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), constant]);
         Ok(())
     }
 
     /// A constant of the pool with these bits in every lane.
-    pub(super) fn lanes(&mut self, bits: u32) -> Op {
-        Op::M(super::asm::Mem::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
+    pub(super) fn lanes(&mut self, bits: u32) -> AsmOperand {
+        AsmOperand::M(super::asm::MemOperand::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
     }
 
     /// The same bits: the same register if that may be.
@@ -373,22 +390,23 @@ impl Walk<'_> {
         let (a, dies) = (self.reg(x)?, self.dies(x));
         let d = if dies { self.replace(dst, x, &[x])? } else { self.define(dst, &[x])? };
         if d != a {
-            self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[Op::R(d), Op::R(a)]);
+            self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(a)]);
         }
         Ok(())
     }
 
-    /// The instruction gives the smallest integer for all that it cannot convert: too large must be the largest one, NaN 0.
+    /// The instruction gives the smallest integer for all that it cannot convert: too large must be the largest one,
+    /// NaN 0.
     fn convert_to_int(&mut self, dst: Reg, x: Reg) -> Result<(), Full> {
         let (a, limit) = (self.reg(x)?, self.lanes(2_147_483_648f32.to_bits()));
         let (int, fix) = (self.temporary()?, self.temporary()?);
         let cmp = Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8;
-        self.ins(Code::VEX_Vcvttps2dq_ymm_ymmm256, &[Op::R(int), Op::R(a)]);
-        self.ins(cmp, &[Op::R(fix), Op::R(a), limit, Op::I(condition(Cmp::Ge))]);
-        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(int), Op::R(int), Op::R(fix)]);
-        self.ins(cmp, &[Op::R(fix), Op::R(a), Op::R(a), Op::I(7)]);
+        self.ins(Code::VEX_Vcvttps2dq_ymm_ymmm256, &[AsmOperand::R(int), AsmOperand::R(a)]);
+        self.ins(cmp, &[AsmOperand::R(fix), AsmOperand::R(a), limit, AsmOperand::I(condition(Cmp::Ge))]);
+        self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[AsmOperand::R(int), AsmOperand::R(int), AsmOperand::R(fix)]);
+        self.ins(cmp, &[AsmOperand::R(fix), AsmOperand::R(a), AsmOperand::R(a), AsmOperand::I(7)]);
         let d = self.define(dst, &[x])?;
-        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[Op::R(d), Op::R(int), Op::R(fix)]);
+        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(int), AsmOperand::R(fix)]);
         Ok(())
     }
 
@@ -405,10 +423,10 @@ impl Walk<'_> {
         let (x, y) = if swap { (y, x) } else { (x, y) };
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let d = self.define(dst, &[x, y])?;
-        self.ins(code, &[Op::R(d), Op::R(a), b]);
+        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), b]);
         if complement {
             let ones = self.lanes(u32::MAX);
-            self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[Op::R(d), Op::R(d), ones]);
+            self.ins(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(d), ones]);
         }
         Ok(())
     }
@@ -419,13 +437,16 @@ impl Walk<'_> {
         let a = self.reg(x)?;
         let (sum, other) = (self.temporary()?, self.temporary()?);
         let permute = Code::VEX_Vpermilps_ymm_ymmm256_imm8;
-        self.ins(Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, &[Op::R(other), Op::R(a), Op::R(a), Op::I(1)]);
-        self.ins(code, &[Op::R(sum), Op::R(a), Op::R(other)]);
-        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0x4e)]);
-        self.ins(code, &[Op::R(sum), Op::R(sum), Op::R(other)]);
-        self.ins(permute, &[Op::R(other), Op::R(sum), Op::I(0xb1)]);
+        self.ins(
+            Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8,
+            &[AsmOperand::R(other), AsmOperand::R(a), AsmOperand::R(a), AsmOperand::I(1)],
+        );
+        self.ins(code, &[AsmOperand::R(sum), AsmOperand::R(a), AsmOperand::R(other)]);
+        self.ins(permute, &[AsmOperand::R(other), AsmOperand::R(sum), AsmOperand::I(0x4e)]);
+        self.ins(code, &[AsmOperand::R(sum), AsmOperand::R(sum), AsmOperand::R(other)]);
+        self.ins(permute, &[AsmOperand::R(other), AsmOperand::R(sum), AsmOperand::I(0xb1)]);
         let d = self.define(dst, &[x])?;
-        self.ins(code, &[Op::R(d), Op::R(sum), Op::R(other)]);
+        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(sum), AsmOperand::R(other)]);
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! Loops: carried values stay in their registers, the counter counts down, the test is at the bottom.
 
 use super::Walk;
-use super::asm::Op;
+use super::asm::AsmOperand;
 use super::bank::{At, Full, Snapshot, in_order};
 use super::general;
 use iced_x86::Code;
-use optc_kernel::tile::{Count, Inst, Loop};
+use optc_kernel::tile::{Count, Inst, TileLoop};
 
 /// A loop while its body is walked.
 struct Open {
@@ -19,7 +19,7 @@ struct Open {
 }
 
 impl Walk<'_> {
-    pub(super) fn turns(&mut self, l: &Loop) -> Result<(), Full> {
+    pub(super) fn turns(&mut self, l: &TileLoop) -> Result<(), Full> {
         let number = self.loops;
         self.loops += 1;
         let (end, counter) = (self.live.ends[number], self.live.counter(number));
@@ -53,7 +53,7 @@ impl Walk<'_> {
             self.advance(l);
             if let Some(top) = top {
                 let op = self.location(counter);
-                self.asm.ins(Code::Sub_rm64_imm8, &[op, Op::S(1)]);
+                self.asm.ins(Code::Sub_rm64_imm8, &[op, AsmOperand::S(1)]);
                 self.asm.jump_back(Code::Jne_rel32_64, top);
             }
         }
@@ -65,7 +65,7 @@ impl Walk<'_> {
     }
 
     /// Carried registers get their first values, one after the other: a move's source may be the next one's place.
-    fn start_carried(&mut self, l: &Loop) -> Result<(), Full> {
+    fn start_carried(&mut self, l: &TileLoop) -> Result<(), Full> {
         for (i, carry) in l.carries.iter().enumerate() {
             let last = l.carries[i + 1..].iter().all(|later| later.init != carry.init);
             self.vectors.carry(carry.phi.0 as usize, carry.init.0 as usize, last, self.at)?;
@@ -74,7 +74,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn start_pointers(&mut self, l: &Loop) -> Result<(), Full> {
+    fn start_pointers(&mut self, l: &TileLoop) -> Result<(), Full> {
         let inits: Vec<_> = l.inducts.iter().map(|i| self.live.resolve(i.init, 0)).collect();
         for (i, induct) in l.inducts.iter().enumerate() {
             let (root, disp) = inits[i];
@@ -92,7 +92,7 @@ impl Walk<'_> {
         match count {
             Count::Static(n) => {
                 let reg = general(self.general.define(counter, None, self.at)?);
-                self.ins(Code::Mov_rm64_imm32, &[Op::R(reg), Op::L(n.min(i32::MAX as u32) as i32)]);
+                self.ins(Code::Mov_rm64_imm32, &[AsmOperand::R(reg), AsmOperand::L(n.min(i32::MAX as u32) as i32)]);
             }
             Count::Param(c) => self.general.carry(counter, self.live.count(c), true, self.at)?,
         }
@@ -109,7 +109,7 @@ impl Walk<'_> {
         generals.iter().for_each(|&value| self.general.set_aside(value));
     }
 
-    fn open(&mut self, l: &Loop, number: usize, end: u32) -> Open {
+    fn open(&mut self, l: &TileLoop, number: usize, end: u32) -> Open {
         let phis: Vec<_> = l.carries.iter().map(|c| c.phi.0 as usize).collect();
         let evicted = (self.vectors.evicted.len(), self.general.evicted.len());
         let (vectors, generals) = (self.vectors.open(&phis, end), self.general.open(&[], end));
@@ -122,7 +122,7 @@ impl Walk<'_> {
     }
 
     /// At the end of a turn: the carried registers' next values, and all else as the head has it.
-    fn back_to_head(&mut self, l: &Loop, open: &Open) -> Result<(), Full> {
+    fn back_to_head(&mut self, l: &TileLoop, open: &Open) -> Result<(), Full> {
         let pairs: Vec<_> = l.carries.iter().map(|c| (c.phi.0 as usize, c.next.0 as usize)).collect();
         let vectors = in_order(self.vectors.restore(&open.vectors, &pairs)?, || self.vectors.scratch());
         let generals = in_order(self.general.restore(&open.generals, &[])?, || self.general.scratch());
@@ -142,36 +142,36 @@ impl Walk<'_> {
     }
 
     /// The pointers of the next turn.
-    fn advance(&mut self, l: &Loop) {
+    fn advance(&mut self, l: &TileLoop) {
         for induct in &l.inducts {
             let op = self.location(self.live.ptr(induct.ptr));
             self.add(op, induct.step);
         }
     }
 
-    fn add(&mut self, op: Op, mut by: i64) {
+    fn add(&mut self, op: AsmOperand, mut by: i64) {
         while by != 0 {
             let part = by.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
             match i8::try_from(part) {
-                Ok(small) => self.asm.ins(Code::Add_rm64_imm8, &[op, Op::S(small)]),
-                Err(_) => self.asm.ins(Code::Add_rm64_imm32, &[op, Op::L(part)]),
+                Ok(small) => self.asm.ins(Code::Add_rm64_imm8, &[op, AsmOperand::S(small)]),
+                Err(_) => self.asm.ins(Code::Add_rm64_imm32, &[op, AsmOperand::L(part)]),
             }
             by -= i64::from(part);
         }
     }
 
     /// Where a pointer or counter that is in use stands.
-    fn location(&self, value: usize) -> Op {
+    fn location(&self, value: usize) -> AsmOperand {
         match self.general.place(value) {
-            Some(At::Reg(reg)) => Op::R(general(reg)),
-            Some(at) => Op::M(self.general_slot(at)),
+            Some(At::Reg(reg)) => AsmOperand::R(general(reg)),
+            Some(at) => AsmOperand::M(self.general_slot(at)),
             None => unreachable!("pointers and counters of a loop are live until its end"),
         }
     }
 
     fn test(&mut self, counter: usize) {
         let op = self.location(counter);
-        self.asm.ins(Code::Cmp_rm64_imm8, &[op, Op::S(0)]);
+        self.asm.ins(Code::Cmp_rm64_imm8, &[op, AsmOperand::S(0)]);
     }
 }
 

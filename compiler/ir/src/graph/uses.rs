@@ -1,6 +1,7 @@
 //! Who reads what: the uses of each value, kept in step with the operands.
 //!
-//! A use is taken out of its value's list in constant time, however many there are: each slot knows its place in the list.
+//! A use is taken out of its value's list in constant time, however many there are: each slot knows its place in the
+//! list.
 
 use std::collections::BTreeMap;
 

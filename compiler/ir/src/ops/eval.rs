@@ -6,8 +6,8 @@ use super::number::checked_len;
 use super::{Args, InferCx, Semantics};
 use crate::{Op, OpError, TensorType, Type, Val};
 
-/// Claims what an evaluation works with beside its operands, and sees that there is room for its results as well, as far as their
-/// shapes are known before.
+/// Claims what an evaluation works with beside its operands, and sees that there is room for its results as well, as
+/// far as their shapes are known before.
 ///
 /// # Errors
 /// There is no memory for it.
@@ -45,8 +45,8 @@ fn count(t: &TensorType) -> usize {
     t.static_shape().and_then(|s| element_count(&s)).unwrap_or(usize::MAX)
 }
 
-/// How many values of 64 bits an operand is: the elements of a tensor, the bytes of strings, and what a list takes for each of its items,
-/// whose tensors are shared.
+/// How many values of 64 bits an operand is: the elements of a tensor, the bytes of strings, and what a list takes for
+/// each of its items, whose tensors are shared.
 fn units(value: &Val) -> usize {
     /// 64-bit words of a value beside its elements.
     const VALUE: usize = 16;
@@ -66,7 +66,8 @@ fn longest(value: &Val) -> usize {
     strings.iter().map(String::len).max().unwrap_or(0)
 }
 
-/// The types of the results, where they are known before: those that are declared, or those that `infer` says for these values.
+/// The types of the results, where they are known before: those that are declared, or those that `infer` says for these
+/// values.
 fn result_types(op: &Op, args: &Args) -> Option<Vec<TensorType>> {
     let known = |ty: &Type| ty.as_tensor().filter(|t| t.static_shape().is_some()).cloned();
     if !args.types.is_empty()

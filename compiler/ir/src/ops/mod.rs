@@ -1,7 +1,7 @@
 //! The ops: each declared once, with its text form, its constraints, its type inference and its reference evaluation.
 //!
-//! To add an op: declare it with [`op!`](crate::op) in the file of its dialect, implement [`Semantics`], and add its line to
-//! [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
+//! To add an op: declare it with [`op!`](crate::op) in the file of its dialect, implement [`Semantics`], and add its
+//! line to [`for_each_op`](crate::for_each_op). Everything that must know all ops is made from that one list.
 
 pub mod cf;
 pub(crate) mod eval;
@@ -64,15 +64,15 @@ pub trait Semantics: Decl {
     }
     /// Whether an evaluation only moves elements from its operands to its results.
     const ONLY_MOVES: bool = false;
-    /// Bytes that an evaluation works with beside its operands and results, which have so many elements. Ops that compute widen both to 64
-    /// bits, and make lists of new elements.
+    /// Bytes that an evaluation works with beside its operands and results, which have so many elements. Ops that
+    /// compute widen both to 64 bits, and make lists of new elements.
     fn working_bytes(&self, operands: usize, results: usize) -> usize {
         let work = operands.saturating_mul(8).saturating_add(results.saturating_mul(16));
         if Self::ONLY_MOVES { 0 } else { work }
     }
-    /// Whether `infer` says all that there is to say of the results and of the parameters of the regions, down to their layouts:
-    /// declared types then equal the inferred ones. Other ops give their results in whatever layout these are declared in, and
-    /// hand plain values to their regions.
+    /// Whether `infer` says all that there is to say of the results and of the parameters of the regions, down to their
+    /// layouts: declared types then equal the inferred ones. Other ops give their results in whatever layout these are
+    /// declared in, and hand plain values to their regions.
     fn exact(&self) -> bool {
         false
     }
@@ -163,8 +163,8 @@ impl<'a> Args<'a> {
 
 /// Declares an op: its struct, its name and the text form of its attributes.
 ///
-/// `"dialect.name" = Struct(a, b: optional, cs: many) { attr: Type, other: Type = default }`: an operand is required, or `: optional`, or
-/// `: many`; an attribute with a default is left out of the text when it has it.
+/// `"dialect.name" = Struct(a, b: optional, cs: many) { attr: Type, other: Type = default }`: an operand is required,
+/// or `: optional`, or `: many`; an attribute with a default is left out of the text when it has it.
 #[macro_export]
 macro_rules! op {
     ($(#[$doc:meta])* $name:literal = $Op:ident($($operand:ident $(: $mark:ident)?),*)

@@ -37,7 +37,7 @@ pub use lstm::*;
 pub use nms::*;
 pub use norm::*;
 pub use pool::*;
-pub(crate) use recurrent::Layer;
+pub(crate) use recurrent::RecurrentExtents;
 pub use resize::*;
 pub use rnn::*;
 pub use roi::*;

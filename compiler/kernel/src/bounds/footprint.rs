@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::linear::gcd;
-use crate::tile::{Count, Inst, Load, Loop, MATRIX_BYTES, MATRIX_ROWS, Ptr, Tile};
+use crate::tile::{Count, Inst, Load, MATRIX_BYTES, MATRIX_ROWS, Ptr, Tile, TileLoop};
 use std::collections::HashMap;
 
 /// A constant and multiples of the tile's trip counts. Numbers of a tile are 64 bits wide, and turns 32: sums of their
@@ -53,7 +53,7 @@ pub(super) struct Indirect {
 
 /// Bytes that are read or written: from the first one to before the last.
 #[derive(Clone, Debug)]
-pub(super) struct Access {
+pub(super) struct ByteRange {
     pub root: Root,
     pub first: Affine,
     pub end: Affine,
@@ -65,7 +65,7 @@ pub(super) struct Access {
 /// What a tile does to memory.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    pub accesses: Vec<Access>,
+    pub accesses: Vec<ByteRange>,
     pub reads: Vec<Indirect>,
 }
 
@@ -82,7 +82,7 @@ struct Walk {
     ptrs: HashMap<Ptr, Pointer>,
     reads: Vec<Indirect>,
     accesses: HashMap<Key, usize>,
-    list: Vec<Access>,
+    list: Vec<ByteRange>,
     within: u64,
 }
 
@@ -168,7 +168,7 @@ impl Walk {
         }
     }
 
-    fn turns(&mut self, l: &Loop) {
+    fn turns(&mut self, l: &TileLoop) {
         let inits: Vec<Span> = l.inducts.iter().map(|induct| self.ptrs[&induct.init].span.clone()).collect();
         let outer = self.within;
         if l.count != Count::Static(0) {
@@ -219,14 +219,14 @@ impl Walk {
         if i == self.list.len() {
             let access = |at: &Affine, by: i128| Affine { constant: at.constant + by, counts: at.counts.clone() };
             let (first, end) = (access(from, first), access(to, end));
-            self.list.push(Access { root: *root, first, end, written, within: self.within });
+            self.list.push(ByteRange { root: *root, first, end, written, within: self.within });
         } else {
             self.list[i].widen(&pointer.span, first, end);
         }
     }
 }
 
-impl Access {
+impl ByteRange {
     /// Lets it hold bytes from a first one to before a last one behind a pointer too.
     fn widen(&mut self, span: &Span, first: i128, end: i128) {
         self.first.constant = self.first.constant.min(span.first.constant + first);

@@ -22,25 +22,25 @@ pub(super) type Deps = u128;
 
 /// A linear form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Linear {
+pub(super) struct LinearForm {
     pub constant: i64,
     /// By atom, with factors that are not zero.
     terms: SmallVec<[(Atom, i64); 4]>,
 }
 
-impl From<i64> for Linear {
-    fn from(constant: i64) -> Linear {
-        Linear { constant, terms: SmallVec::new() }
+impl From<i64> for LinearForm {
+    fn from(constant: i64) -> LinearForm {
+        LinearForm { constant, terms: SmallVec::new() }
     }
 }
 
-impl Linear {
-    pub fn of(atom: Atom) -> Linear {
-        Linear { constant: 0, terms: SmallVec::from_slice(&[(atom, 1)]) }
+impl LinearForm {
+    pub fn of(atom: Atom) -> LinearForm {
+        LinearForm { constant: 0, terms: SmallVec::from_slice(&[(atom, 1)]) }
     }
 
     /// `self + factor * other`.
-    pub fn plus(&self, factor: i64, other: &Linear) -> Linear {
+    pub fn plus(&self, factor: i64, other: &LinearForm) -> LinearForm {
         let mut terms = SmallVec::with_capacity(self.terms.len() + other.terms.len());
         let (mut a, mut b) = (self.terms.iter().peekable(), other.terms.iter().peekable());
         loop {
@@ -65,15 +65,15 @@ impl Linear {
                 terms.push((atom, sum));
             }
         }
-        Linear { constant: add(self.constant, times(other.constant, factor)), terms }
+        LinearForm { constant: add(self.constant, times(other.constant, factor)), terms }
     }
 
-    pub fn add(&self, constant: i64) -> Linear {
-        Linear { constant: add(self.constant, constant), terms: self.terms.clone() }
+    pub fn add(&self, constant: i64) -> LinearForm {
+        LinearForm { constant: add(self.constant, constant), terms: self.terms.clone() }
     }
 
-    pub fn times(&self, factor: i64) -> Linear {
-        Linear::from(0).plus(factor, self)
+    pub fn times(&self, factor: i64) -> LinearForm {
+        LinearForm::from(0).plus(factor, self)
     }
 
     /// Its value, if it is known.
@@ -98,9 +98,9 @@ impl Linear {
     }
 
     /// Quotient and rest by terms: `self = k * quotient + rest`, where each factor of the rest is smaller than `k`.
-    fn split(&self, k: i64) -> (Linear, Linear) {
+    fn split(&self, k: i64) -> (LinearForm, LinearForm) {
         let (mut quotient, mut rest) =
-            (Linear::from(self.constant.div_euclid(k)), Linear::from(self.constant.rem_euclid(k)));
+            (LinearForm::from(self.constant.div_euclid(k)), LinearForm::from(self.constant.rem_euclid(k)));
         for &(atom, n) in &self.terms {
             match n % k {
                 0 => quotient.terms.push((atom, n / k)),
@@ -152,13 +152,13 @@ fn part(n: i64, k: i64) -> i64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
     /// A variable between two forms.
-    Var(Linear, Linear),
+    Var(LinearForm, LinearForm),
     /// Something of which nothing but numbers is known.
     Number,
-    Min(Linear, Linear),
-    Max(Linear, Linear),
-    Div(Linear, i64),
-    Rem(Linear, i64),
+    Min(LinearForm, LinearForm),
+    Max(LinearForm, LinearForm),
+    Div(LinearForm, i64),
+    Rem(LinearForm, i64),
 }
 
 #[derive(Clone, Debug)]
@@ -190,34 +190,34 @@ impl Atoms {
     /// A variable between two forms and between two numbers, of a loop of this depth.
     pub fn var(
         &mut self,
-        (start, last): (Linear, Linear),
+        (start, last): (LinearForm, LinearForm),
         (low, high): (i64, i64),
         narrowed: bool,
         depth: u32,
-    ) -> Linear {
+    ) -> LinearForm {
         let deps = self.deps(&start) | self.deps(&last) | 1 << depth.min(Deps::BITS - 1);
         self.push(Node::Var(start, last), low, high, narrowed, deps)
     }
 
     /// Something between two numbers.
-    pub fn number(&mut self, low: i64, high: i64, deps: Deps) -> Linear {
+    pub fn number(&mut self, low: i64, high: i64, deps: Deps) -> LinearForm {
         self.push(Node::Number, low, high, true, deps)
     }
 
-    fn push(&mut self, node: Node, low: i64, high: i64, narrowed: bool, deps: Deps) -> Linear {
+    fn push(&mut self, node: Node, low: i64, high: i64, narrowed: bool, deps: Deps) -> LinearForm {
         self.list.push(Info { node, low, high, narrowed, deps });
-        Linear::of(self.list.len() - 1)
+        LinearForm::of(self.list.len() - 1)
     }
 
     /// The atom of an operation, the same for the same operands.
-    fn operation(&mut self, node: Node, low: i64, high: i64, deps: Deps) -> Linear {
+    fn operation(&mut self, node: Node, low: i64, high: i64, deps: Deps) -> LinearForm {
         match self.list.iter().rposition(|info| info.node == node) {
-            Some(atom) => Linear::of(atom),
+            Some(atom) => LinearForm::of(atom),
             None => self.push(node, low, high, false, deps),
         }
     }
 
-    pub fn min(&mut self, a: Linear, b: Linear) -> Linear {
+    pub fn min(&mut self, a: LinearForm, b: LinearForm) -> LinearForm {
         let difference = a.plus(-1, &b);
         if self.largest(&difference) <= 0 {
             return a;
@@ -230,7 +230,7 @@ impl Atoms {
         self.operation(Node::Min(a, b), low, high, deps)
     }
 
-    pub fn max(&mut self, a: Linear, b: Linear) -> Linear {
+    pub fn max(&mut self, a: LinearForm, b: LinearForm) -> LinearForm {
         let difference = a.plus(-1, &b);
         if self.largest(&difference) <= 0 {
             return b;
@@ -244,7 +244,7 @@ impl Atoms {
     }
 
     /// `a / k` for a form that is not negative, and a positive `k`.
-    pub fn div(&mut self, a: &Linear, k: i64) -> Linear {
+    pub fn div(&mut self, a: &LinearForm, k: i64) -> LinearForm {
         let (quotient, rest) = a.split(k);
         if self.smallest(&rest) < 0 {
             let (low, high) = (part(self.smallest(a), k), part(self.largest(a), k));
@@ -258,7 +258,7 @@ impl Atoms {
     }
 
     /// `a % k` for a form that is not negative, and a positive `k`.
-    pub fn rem(&mut self, a: &Linear, k: i64) -> Linear {
+    pub fn rem(&mut self, a: &LinearForm, k: i64) -> LinearForm {
         let (_, rest) = a.split(k);
         let (low, high) = (self.smallest(&rest), self.largest(&rest));
         if low >= 0 && low / k == high / k {
@@ -293,22 +293,22 @@ impl Atoms {
     }
 
     /// What a form depends on.
-    pub fn deps(&self, form: &Linear) -> Deps {
+    pub fn deps(&self, form: &LinearForm) -> Deps {
         form.terms.iter().fold(0, |deps, &(atom, _)| deps | self.list[atom].deps)
     }
 
     /// A number that the form is not above.
-    pub fn largest(&self, form: &Linear) -> i64 {
+    pub fn largest(&self, form: &LinearForm) -> i64 {
         let mut fuel = FUEL;
         self.bound(form, &mut fuel)
     }
 
     /// A number that the form is not below.
-    pub fn smallest(&self, form: &Linear) -> i64 {
+    pub fn smallest(&self, form: &LinearForm) -> i64 {
         -self.largest(&form.times(-1))
     }
 
-    fn bound(&self, form: &Linear, fuel: &mut u32) -> i64 {
+    fn bound(&self, form: &LinearForm, fuel: &mut u32) -> i64 {
         let Some((&(atom, n), _)) = form.terms.split_last() else { return upper(form.constant, 0) };
         let info = &self.list[atom];
         let mut rest = form.clone();
@@ -318,7 +318,7 @@ impl Atoms {
             return upper(self.bound(&rest, fuel), number);
         }
         *fuel -= 1;
-        let with = |fuel: &mut u32, form: &Linear, by: i64| {
+        let with = |fuel: &mut u32, form: &LinearForm, by: i64| {
             let sum = rest.plus(by, form);
             if sum.is_within(EXACT) { self.bound(&sum, fuel) } else { MUCH }
         };
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     /// `for i in 0..=last step 1` at depth 0.
-    fn var(atoms: &mut Atoms, (start, last): (Linear, Linear), depth: u32) -> Linear {
+    fn var(atoms: &mut Atoms, (start, last): (LinearForm, LinearForm), depth: u32) -> LinearForm {
         let range = (atoms.smallest(&start), atoms.largest(&last));
         atoms.var((start, last), range, false, depth)
     }

@@ -16,7 +16,7 @@ mod table;
 
 use crate::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var};
 use footprint::{Affine, Footprint, Indirect, Root, Span};
-use linear::{Atoms, Deps, Linear, MUCH, gcd};
+use linear::{Atoms, Deps, LinearForm, MUCH, gcd};
 use table::{Entries, Tables};
 
 /// The deepest nesting of loops.
@@ -59,13 +59,13 @@ impl Kernel {
             kernel: self,
             footprints: self.tiles.iter().map(Footprint::of).collect(),
             atoms: Atoms::default(),
-            vars: vec![Linear::from(0); self.vars as usize],
+            vars: vec![LinearForm::from(0); self.vars as usize],
             tables: Tables::new(contents),
             depth: 0,
             budget: BUDGET,
         };
-        let last = Linear::from(i64::try_from(self.tasks - 1).unwrap_or(MUCH));
-        let proven = proof.turns(TASK, (&Linear::from(0), &last), 1, &self.body);
+        let last = LinearForm::from(i64::try_from(self.tasks - 1).unwrap_or(MUCH));
+        let proven = proof.turns(TASK, (&LinearForm::from(0), &last), 1, &self.body);
         proven.map_err(|Miss { what, .. }| BoundsError { kernel: self.name.clone(), what })
     }
 }
@@ -75,7 +75,7 @@ struct Proof<'a> {
     footprints: Vec<Footprint>,
     atoms: Atoms,
     /// The value of each variable that is defined.
-    vars: Vec<Linear>,
+    vars: Vec<LinearForm>,
     tables: Tables<'a>,
     depth: u32,
     budget: u32,
@@ -124,7 +124,7 @@ impl Proof<'_> {
     }
 
     /// A loop's body for all turns, from the start to the last.
-    fn turns(&mut self, var: Var, (start, last): (&Linear, &Linear), step: i64, body: &[Stmt]) -> Result_<()> {
+    fn turns(&mut self, var: Var, (start, last): (&LinearForm, &LinearForm), step: i64, body: &[Stmt]) -> Result_<()> {
         if self.atoms.largest(&last.plus(-1, start)) < 0 {
             return Ok(()); // not one
         }
@@ -142,7 +142,7 @@ impl Proof<'_> {
     fn some_turns(
         &mut self,
         var: Var,
-        of: (&Linear, &Linear),
+        of: (&LinearForm, &LinearForm),
         (low, high): (i64, i64),
         step: i64,
         body: &[Stmt],
@@ -152,7 +152,7 @@ impl Proof<'_> {
         let bounds = (of.0.clone(), of.1.clone());
         let whole = self.atoms.smallest(of.0) == low && self.atoms.largest(of.1) == high;
         self.vars[var.0 as usize] = match low == high {
-            true => Linear::from(low),
+            true => LinearForm::from(low),
             false => self.atoms.var(bounds, (low, high), !whole, depth),
         };
         let proven = self.body(body);
@@ -174,7 +174,7 @@ impl Proof<'_> {
 
     /// Both branches, as far as they can be taken, with what is known in each of a difference that is compared with
     /// zero.
-    fn branches(&mut self, difference: &Linear, rel: Rel, then: &[Stmt], otherwise: &[Stmt]) -> Result_<()> {
+    fn branches(&mut self, difference: &LinearForm, rel: Rel, then: &[Stmt], otherwise: &[Stmt]) -> Result_<()> {
         let (low, high) = (self.atoms.smallest(difference), self.atoms.largest(difference));
         let (least, most) = (-MUCH, MUCH);
         let (holds, fails): ((i64, i64), &[(i64, i64)]) = match rel {
@@ -187,7 +187,7 @@ impl Proof<'_> {
     }
 
     /// A branch that is taken where a form lies between two numbers, of which the form can be others.
-    fn branch(&mut self, form: &Linear, can: (i64, i64), (low, high): (i64, i64), body: &[Stmt]) -> Result_<()> {
+    fn branch(&mut self, form: &LinearForm, can: (i64, i64), (low, high): (i64, i64), body: &[Stmt]) -> Result_<()> {
         if body.is_empty() || can.1 < low || can.0 > high {
             return Ok(());
         }
@@ -210,9 +210,9 @@ impl Proof<'_> {
         proven.map_err(|miss| Miss { deps: miss.deps | self.atoms.deps(form), ..miss })
     }
 
-    fn ix(&mut self, ix: &Ix) -> Result_<Linear> {
+    fn ix(&mut self, ix: &Ix) -> Result_<LinearForm> {
         let form = match ix {
-            Ix::Const(c) => Linear::from(*c),
+            Ix::Const(c) => LinearForm::from(*c),
             Ix::Var(var) => self.vars[var.0 as usize].clone(),
             Ix::Add(a, b) => self.ix(a)?.plus(1, &self.ix(b)?),
             Ix::Sub(a, b) => self.ix(a)?.plus(-1, &self.ix(b)?),
@@ -248,7 +248,7 @@ impl Proof<'_> {
     }
 
     /// That bytes from a first one to before a last one lie in a buffer.
-    fn within(&self, base: Base, first: &Linear, end: &Linear) -> Result_<()> {
+    fn within(&self, base: Base, first: &LinearForm, end: &LinearForm) -> Result_<()> {
         let (low, high) = (self.atoms.smallest(first), self.atoms.largest(end));
         let (name, bytes) = self.room(base);
         if low >= 0 && i64::try_from(bytes).is_ok_and(|bytes| high <= bytes) {
@@ -259,7 +259,7 @@ impl Proof<'_> {
         self.miss(self.atoms.deps(first) | self.atoms.deps(end), what)
     }
 
-    fn load_index(&mut self, mem: IndexMem, at: &Addr) -> Result_<Linear> {
+    fn load_index(&mut self, mem: IndexMem, at: &Addr) -> Result_<LinearForm> {
         let bytes = if mem == IndexMem::I32 { 4 } else { 8 };
         let offset = self.ix(&at.offset)?;
         self.within(at.base, &offset, &offset.add(bytes))?;
@@ -270,7 +270,7 @@ impl Proof<'_> {
             let entries = self.entries(&offset, &offset, offset.stride(), bytes as usize);
             if let Some(found) = self.tables.offsets(b as usize, entries) {
                 return Ok(match found.least == found.most {
-                    true => Linear::from(found.least),
+                    true => LinearForm::from(found.least),
                     false => self.atoms.number(found.least.max(-MUCH), found.most.min(MUCH), deps),
                 });
             }
@@ -280,7 +280,7 @@ impl Proof<'_> {
     }
 
     /// The entries of a table from a first to a last one, which lie at a distance from the first form's constant.
-    fn entries(&self, first: &Linear, last: &Linear, stride: i64, bytes: usize) -> Entries {
+    fn entries(&self, first: &LinearForm, last: &LinearForm, stride: i64, bytes: usize) -> Entries {
         // Bounds are no entries: those within them are.
         let (low, high) = (self.atoms.smallest(first), self.atoms.largest(last));
         let step = stride.max(1);
@@ -307,7 +307,7 @@ impl Proof<'_> {
     fn accesses(&mut self, footprint: &Footprint, call: &Call) -> Result_<()> {
         for access in &footprint.accesses {
             let happens =
-                |(i, count): (usize, &Linear)| access.within >> i.min(63) & 1 == 0 || self.atoms.largest(count) > 0;
+                |(i, count): (usize, &LinearForm)| access.within >> i.min(63) & 1 == 0 || self.atoms.largest(count) > 0;
             if !call.counts.iter().enumerate().all(happens) {
                 continue;
             }
@@ -365,21 +365,21 @@ impl Proof<'_> {
 }
 
 /// A buffer and an offset.
-type Place = (Base, Linear);
+type Place = (Base, LinearForm);
 
 /// The arguments of a call.
 struct Call<'a> {
     ptrs: &'a [Place],
-    counts: &'a [Linear],
+    counts: &'a [LinearForm],
 }
 
 impl Call<'_> {
-    fn value(&self, affine: &Affine) -> Result_<Linear> {
+    fn value(&self, affine: &Affine) -> Result_<LinearForm> {
         let small = |n: i128| {
             let n = i64::try_from(n).ok().filter(|n| (-LARGEST..=LARGEST).contains(n));
             n.ok_or_else(|| Miss { deps: 0, what: "a distance is too large".to_owned() })
         };
-        let mut sum = Linear::from(small(affine.constant)?);
+        let mut sum = LinearForm::from(small(affine.constant)?);
         for (&factor, count) in affine.counts.iter().zip(self.counts) {
             sum = sum.plus(small(factor)?, count);
         }
@@ -387,7 +387,7 @@ impl Call<'_> {
     }
 
     /// The buffer of a pointer, and where it is at first and at last.
-    fn span(&self, span: &Span) -> Result_<(Base, Linear, Linear)> {
+    fn span(&self, span: &Span) -> Result_<(Base, LinearForm, LinearForm)> {
         let Root::Param(p) = span.root else {
             return Err(Miss { deps: 0, what: "a pointer is read by a pointer that is read".to_owned() });
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use optc_types::steps::{KernelStep, Place, Step};
+use optc_types::steps::{ArenaPlace, KernelStep, Step};
 
 use super::BoundsError;
 use crate::nest::{Access, Kernel, Stmt};
@@ -35,7 +35,7 @@ impl Program {
         let kernel = &self.kernels[step.kernel];
         let constant =
             |(at, buf): (&optc_types::steps::BufRef, &crate::nest::Buf)| match self.flow.buffers[at.buf].place {
-                Place::Constant(i) if buf.access == Access::Read => Some((i, at.offset)),
+                ArenaPlace::Constant(i) if buf.access == Access::Read => Some((i, at.offset)),
                 _ => None,
             };
         step.args.iter().zip(&kernel.bufs).map(constant).collect()

@@ -1,12 +1,12 @@
 //! Scalar expressions over loaded operands: the epilogues of contractions and the bodies of elementwise kernels.
 //!
 //! An [`Expr`] is a tree whose subtrees may be shared, so that a region of the graph in which values have several uses
-//! stays as small as it is; [`Expr::emit`] and [`Scope`] write it into a tile, with every leaf supplied by the kernel's
-//! builder (which knows strides and broadcasts) and equal subtrees computed once.
+//! stays as small as it is; [`Expr::emit`] and [`RegisterScope`] write it into a tile, with every leaf supplied by the
+//! kernel's builder (which knows strides and broadcasts) and equal subtrees computed once.
 //!
 //! Values are `f32` or `i32` ([`Elem`](crate::tile::Elem)). An operand has the element type that its memory loads as:
-//! `f32` stays, integers and bool become `i32`, and [`Expr::to_float`] converts. A *mask* is an `i32` of all ones or all
-//! zeros, what comparisons give; [`Expr::mask`] makes one from a stored bool, [`Expr::bit`] makes a bool to store.
+//! `f32` stays, integers and bool become `i32`, and [`Expr::to_float`] converts. A *mask* is an `i32` of all ones or
+//! all zeros, what comparisons give; [`Expr::mask`] makes one from a stored bool, [`Expr::bit`] makes a bool to store.
 
 mod functions;
 
@@ -213,7 +213,7 @@ impl Expr {
 
     /// Writes the expression into a tile; `leaf` gives the register of an operand. Equal subtrees are computed once.
     pub fn emit(&self, b: &mut TileBuilder, leaf: &mut impl FnMut(&mut TileBuilder, usize) -> Reg) -> Reg {
-        Scope::default().emit(self, b, leaf)
+        RegisterScope::default().emit(self, b, leaf)
     }
 }
 
@@ -226,11 +226,11 @@ struct Subtree<'a> {
 /// The subtrees whose registers are known where the tile builder stands. Clone it to enter the body of a loop, where
 /// the clone may learn what is not visible behind the loop.
 #[derive(Clone, Default)]
-pub struct Scope<'a> {
+pub struct RegisterScope<'a> {
     known: Vec<(&'a Expr, Reg)>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> RegisterScope<'a> {
     /// Tells that the value of `expr` is in `reg`.
     pub fn tell(&mut self, expr: &'a Expr, reg: Reg) {
         self.known.push((expr, reg));

@@ -3,8 +3,8 @@
 use super::{Addr, Base, Ix, Kernel, Stmt, TASK, Var};
 
 impl Kernel {
-    /// All tasks of `part`, one after the other, as statements of this kernel; `at[i]` is where its buffer `i` begins. Its tiles
-    /// and its scratch become this kernel's.
+    /// All tasks of `part`, one after the other, as statements of this kernel; `at[i]` is where its buffer `i` begins.
+    /// Its tiles and its scratch become this kernel's.
     pub fn inline(&mut self, part: &Kernel, at: &[Addr]) -> Vec<Stmt> {
         let inlined = Inlined {
             at,

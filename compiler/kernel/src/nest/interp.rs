@@ -1,7 +1,7 @@
 //! Interprets kernels over byte buffers: the oracle of the emitters, in safe code.
 
 use super::{Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt};
-use crate::tile::interp::{InterpError, Place, run_verified};
+use crate::tile::interp::{Address, InterpError, run_verified};
 use crate::tile::{Elem, Reg, verify};
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ impl Kernel {
         self.interpret_with(buffers, &mut |_, _, _| {}).map(|_| ())
     }
 
-    /// As [`Kernel::interpret`]; `watch` sees every call of a tile with its arguments, where the buffer behind the last one is
-    /// the scratch. Returns the scratch, which begins as bytes of 0xa5.
+    /// As [`Kernel::interpret`]; `watch` sees every call of a tile with its arguments, where the buffer behind the last
+    /// one is the scratch. Returns the scratch, which begins as bytes of 0xa5.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Kernel {
 }
 
 /// Sees a call: the tile's number, its pointers, its counts.
-pub type Watch<'a> = &'a mut dyn FnMut(usize, &[Place], &[i64]);
+pub type Watch<'a> = &'a mut dyn FnMut(usize, &[Address], &[i64]);
 
 struct State<'a> {
     kernel: &'a Kernel,
@@ -105,12 +105,12 @@ impl State<'_> {
         Ok(i64::from_le_bytes(wide))
     }
 
-    fn place(&self, addr: &Addr) -> Place {
+    fn place(&self, addr: &Addr) -> Address {
         let buffer = match addr.base {
             Base::Buf(b) => b as usize,
             Base::Scratch => self.kernel.bufs.len(),
         };
-        Place { buffer, offset: self.ix(&addr.offset) }
+        Address { buffer, offset: self.ix(&addr.offset) }
     }
 
     fn ix(&self, ix: &Ix) -> i64 {

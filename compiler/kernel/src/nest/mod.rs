@@ -1,7 +1,7 @@
 //! The nest level: structured loops and index arithmetic around calls of tiles.
 //!
-//! A [`Kernel`] has buffers, tiles and a body. The body is executed for each parallel task; [`TASK`] is the variable that
-//! holds the task's number. Index arithmetic is on 64-bit signed integers; an address is a buffer (or the worker's
+//! A [`Kernel`] has buffers, tiles and a body. The body is executed for each parallel task; [`TASK`] is the variable
+//! that holds the task's number. Index arithmetic is on 64-bit signed integers; an address is a buffer (or the worker's
 //! scratch) and an offset in bytes. Tiles do all the work on data.
 //!
 //! How to write a kernel builder: make the tiles with [`TileBuilder`](crate::tile::TileBuilder) (main one and one for
@@ -10,16 +10,16 @@
 //!
 //! ```
 //! use optc_kernel::nest::{Access, Ix, Kernel, TASK, call, for_loop};
-//! use optc_kernel::tile::{Mem, TileBuilder};
+//! use optc_kernel::tile::{MemType, TileBuilder};
 //! // doubles 8 rows of 16 floats, a task per row, a vector of 4 at a time
 //! let mut kernel = Kernel::new("double", 8);
 //! let src = kernel.buf("src", 8 * 64, Access::Read);
 //! let dst = kernel.buf("dst", 8 * 64, Access::Write);
 //! let mut b = TileBuilder::new("double_4", 4);
 //! let (s, d) = (b.ptr(), b.ptr());
-//! let x = b.load(Mem::F32, s, 0);
+//! let x = b.load(MemType::F32, s, 0);
 //! let y = b.add(x, x);
-//! b.store(Mem::F32, d, 0, y);
+//! b.store(MemType::F32, d, 0, y);
 //! let tile = kernel.tile(b.finish());
 //! let j = kernel.var();
 //! let at = Ix::var(TASK) * 64 + Ix::var(j) * 16;
@@ -38,7 +38,7 @@ pub use parse::parse_kernel;
 pub use verify::NestError;
 
 use crate::target::Isa;
-use crate::tile::{Mem, Tile};
+use crate::tile::{MemType, Tile};
 use std::ops::{Add, Div, Mul, Rem, Sub};
 
 /// An index variable.
@@ -329,7 +329,7 @@ impl Kernel {
 
     /// Lets tiles that store bfloat16 use what the target has for it.
     pub fn rounding_on(mut self, isa: &Isa) -> Kernel {
-        for tile in self.tiles.iter_mut().filter(|t| t.lanes == isa.lanes() && t.stores(Mem::Bf16)) {
+        for tile in self.tiles.iter_mut().filter(|t| t.lanes == isa.lanes() && t.stores(MemType::Bf16)) {
             tile.features = isa.needs.of_tiles();
         }
         self

@@ -1,7 +1,7 @@
 //! Leaves out what nobody reads: buffers of results that were fused away, and constants of kernels that were not taken
 //! after all.
 
-use optc_types::steps::{BufRef, Place, Slot};
+use optc_types::steps::{ArenaPlace, BufRef, Slot};
 
 use super::Program;
 
@@ -13,7 +13,7 @@ impl Program {
         self.ports().for_each(|at| used[at.buf] = true);
         let mut needed = vec![false; self.flow.constants.len()];
         for (buffer, _) in self.flow.buffers.iter().zip(&used).filter(|(_, used)| **used) {
-            if let Place::Constant(i) = buffer.place {
+            if let ArenaPlace::Constant(i) = buffer.place {
                 needed[i] = true;
             }
         }
@@ -23,7 +23,7 @@ impl Program {
         keep(&mut self.flow.buffers, &used);
         keep(&mut self.flow.constants, &needed);
         for buffer in &mut self.flow.buffers {
-            if let Place::Constant(i) = &mut buffer.place {
+            if let ArenaPlace::Constant(i) = &mut buffer.place {
                 *i = constants[*i];
             }
         }

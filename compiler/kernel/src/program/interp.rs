@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use optc_tensor::{Tensor, TensorError};
-use optc_types::steps::{BufRef, HostStep, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{ArenaPlace, BufRef, HostStep, KernelStep, PlainTensor, Port, Slot, Step};
 use optc_types::{HostOp, OpError, Val};
 
 use super::Program;
@@ -61,7 +61,8 @@ impl Program {
     /// The inputs do not fit, a kernel reaches beside its buffers, or a host op refuses its operands. A program that
     /// does not [verify](Program::verify) may end in any of these.
     pub fn interpret(&self, inputs: &[Val], hosts: &[Arc<dyn HostOp>]) -> Result<Vec<Val>, InterpretError> {
-        let outputs = self.flow.outputs.iter().map(|port| vec![0; stored(port).map_or(0, Stored::bytes)]).collect();
+        let outputs =
+            self.flow.outputs.iter().map(|port| vec![0; stored(port).map_or(0, PlainTensor::bytes)]).collect();
         let mut memory = Memory {
             program: self,
             arena: vec![0xa5; self.flow.arena_bytes],
@@ -77,7 +78,7 @@ impl Program {
     }
 }
 
-fn stored(port: &Port) -> Option<&Stored> {
+fn stored(port: &Port) -> Option<&PlainTensor> {
     if let Slot::Buffer(stored) = &port.slot { Some(stored) } else { None }
 }
 
@@ -172,7 +173,7 @@ impl Memory<'_> {
         }
     }
 
-    fn tensor(&self, stored: &Stored) -> Result<Tensor, InterpretError> {
+    fn tensor(&self, stored: &PlainTensor) -> Result<Tensor, InterpretError> {
         Ok(Tensor::from_bytes(stored.dtype, &stored.shape, self.read(stored.at, stored.bytes())?)?)
     }
 
@@ -192,12 +193,14 @@ impl Memory<'_> {
 
     fn read(&self, at: BufRef, bytes: usize) -> Result<&[u8], InterpretError> {
         let all: &[u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
-            Some(Place::Arena(begin)) => self.arena.get(begin..).unwrap_or_default(),
-            Some(Place::Constant(i)) => {
+            Some(ArenaPlace::Arena(begin)) => self.arena.get(begin..).unwrap_or_default(),
+            Some(ArenaPlace::Constant(i)) => {
                 self.program.flow.constants.get(i).map(|c| c.tensor.bytes()).unwrap_or_default()
             }
-            Some(Place::Input(i)) => self.inputs.get(i).and_then(Option::as_ref).map(Tensor::bytes).unwrap_or_default(),
-            Some(Place::Output(i)) => self.outputs.get(i).map(Vec::as_slice).unwrap_or_default(),
+            Some(ArenaPlace::Input(i)) => {
+                self.inputs.get(i).and_then(Option::as_ref).map(Tensor::bytes).unwrap_or_default()
+            }
+            Some(ArenaPlace::Output(i)) => self.outputs.get(i).map(Vec::as_slice).unwrap_or_default(),
             None => &[],
         };
         let part = at.offset.checked_add(bytes).and_then(|end| all.get(at.offset..end));
@@ -206,9 +209,9 @@ impl Memory<'_> {
 
     fn write(&mut self, at: BufRef, bytes: &[u8]) -> Result<(), InterpretError> {
         let all: &mut [u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
-            Some(Place::Arena(begin)) => self.arena.get_mut(begin..).unwrap_or_default(),
-            Some(Place::Output(i)) => self.outputs.get_mut(i).map(Vec::as_mut_slice).unwrap_or_default(),
-            Some(Place::Constant(_) | Place::Input(_)) | None => &mut [],
+            Some(ArenaPlace::Arena(begin)) => self.arena.get_mut(begin..).unwrap_or_default(),
+            Some(ArenaPlace::Output(i)) => self.outputs.get_mut(i).map(Vec::as_mut_slice).unwrap_or_default(),
+            Some(ArenaPlace::Constant(_) | ArenaPlace::Input(_)) | None => &mut [],
         };
         let part = at.offset.checked_add(bytes.len()).and_then(|end| all.get_mut(at.offset..end));
         let part = part.ok_or_else(|| InterpretError::Value(format!("bytes of buffer {} to write", at.buf)))?;

@@ -8,7 +8,7 @@
 mod occupied;
 
 use optc_tensor::ALIGN;
-use optc_types::steps::{BufId, Flow, Place, Port, Slot, Step};
+use optc_types::steps::{ArenaPlace, BufId, Flow, Port, Slot, Step};
 
 use self::occupied::Occupied;
 use super::Program;
@@ -27,7 +27,7 @@ impl Program {
         let flow = &mut self.flow;
         let mut lives = lives(flow.buffers.len(), &flow.steps, &flow.outputs);
         let homes = share(flow, &mut lives);
-        let movable = |b: BufId| matches!(flow.buffers[b].place, Place::Arena(_));
+        let movable = |b: BufId| matches!(flow.buffers[b].place, ArenaPlace::Arena(_));
         let mut order: Vec<BufId> =
             (0..flow.buffers.len()).filter(|&b| homes[b] == b && movable(b) && lives[b].is_some()).collect();
         order.sort_by_key(|&b| (std::cmp::Reverse(flow.buffers[b].bytes), b));
@@ -41,7 +41,7 @@ impl Program {
             flow.arena_bytes = flow.arena_bytes.max(offsets[b] + size);
         }
         for (b, buffer) in flow.buffers.iter_mut().enumerate() {
-            if let Place::Arena(offset) = &mut buffer.place {
+            if let ArenaPlace::Arena(offset) = &mut buffer.place {
                 *offset = offsets[homes[b]];
             }
         }
@@ -68,7 +68,7 @@ fn lives(buffers: usize, steps: &[Step], outputs: &[Port]) -> Vec<Life> {
 /// For each buffer the one whose place it has: itself, or that of an operand which ends where it begins.
 fn share(flow: &Flow, lives: &mut [Life]) -> Vec<BufId> {
     let mut homes: Vec<BufId> = (0..flow.buffers.len()).collect();
-    let movable = |b: BufId| matches!(flow.buffers[b].place, Place::Arena(_));
+    let movable = |b: BufId| matches!(flow.buffers[b].place, ArenaPlace::Arena(_));
     for (i, step) in flow.steps.iter().enumerate() {
         let Step::Kernel(step) = step else { continue };
         let Some((from, b)) = step.shares() else { continue };
@@ -86,7 +86,7 @@ fn share(flow: &Flow, lives: &mut [Life]) -> Vec<BufId> {
 
 #[cfg(test)]
 mod tests {
-    use optc_types::steps::{BufRef, Buffer, Info, KernelStep};
+    use optc_types::steps::{BufRef, KernelBuffer, KernelStep, StepInfo};
 
     use super::*;
     use crate::target::{Arch, Target};
@@ -94,7 +94,7 @@ mod tests {
     /// A program of steps that each read one buffer and write the next, which may take its place.
     fn program(sizes: &[usize], steps: &[(BufId, BufId)], in_place: Option<usize>) -> Program {
         let mut program = super::super::parse::empty(Target::of(Arch::X86_64.least()));
-        program.flow.buffers = sizes.iter().map(|&bytes| Buffer { bytes, place: Place::Arena(0) }).collect();
+        program.flow.buffers = sizes.iter().map(|&bytes| KernelBuffer { bytes, place: ArenaPlace::Arena(0) }).collect();
         let at = |buf| BufRef { buf, offset: 0 };
         let step = |&(from, to): &(BufId, BufId)| KernelStep {
             kernel: 0,
@@ -104,7 +104,7 @@ mod tests {
             in_place,
             parallel: false,
             point: None,
-            info: Info::default(),
+            info: StepInfo::default(),
         };
         program.flow.steps = steps.iter().map(step).map(Step::Kernel).collect();
         program.plan_memory();
@@ -116,7 +116,7 @@ mod tests {
         let sizes = [64, 128, 64, 100];
         let program = program(&sizes, &[(0, 1), (1, 2), (2, 3)], None);
         let at = |b: usize| match program.flow.buffers[b].place {
-            Place::Arena(offset) => offset,
+            ArenaPlace::Arena(offset) => offset,
             other => panic!("{other:?}"),
         };
         assert_eq!(program.flow.arena_bytes, 192);

@@ -37,7 +37,7 @@ pub struct Program {
     /// The ops of the host that steps name.
     pub hosts: Vec<HostText>,
     /// The regions of these ops that have static types, as programs of their own.
-    pub bodies: Vec<Body>,
+    pub bodies: Vec<ProgramBody>,
     /// One entry a node, in topological order.
     pub report: Vec<NodeReport>,
     /// Where there were several ways to make a kernel.
@@ -46,7 +46,7 @@ pub struct Program {
 
 /// The region of a control-flow op as a program: run in place of the region where the types are those of its inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Body {
+pub struct ProgramBody {
     /// The number of the op among those of the host.
     pub host: usize,
     /// The number of the region among the op's.

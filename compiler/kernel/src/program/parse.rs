@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use optc_tensor::Tensor;
 use optc_types::steps::{
-    Arrange, BufRef, Buffer, Constant, Flow, HostStep, Info, KernelStep, Place, Port, Slot, Step, Stored,
+    ArenaPlace, Arrange, BufRef, Flow, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, ProgramConstant, Slot,
+    Step, StepInfo,
 };
 use optc_types::{Cursor, Feature, Features, HostText, ParseError, TensorType};
 
-use super::{Body, Program};
+use super::{Program, ProgramBody};
 use crate::nest::{Kernel, parse_kernel};
 use crate::program::Point;
 use crate::target::Target;
@@ -60,7 +61,7 @@ impl Program {
                 program.verify().map_err(|e| ParseError { message: e.to_string(), ..end })?;
                 return Ok(program);
             };
-            programs[of].1.bodies.insert(0, Body { host, region, program });
+            programs[of].1.bodies.insert(0, ProgramBody { host, region, program });
         }
         Err(Cursor::new(text).error("expected a program"))
     }
@@ -136,7 +137,7 @@ impl Parser<'_> {
                     let of = self.cursor.string()?;
                     self.cursor.expect("as")?;
                     let recipe = self.cursor.string()?;
-                    program.flow.constants.push(Constant { of, recipe, tensor: tensor.clone() });
+                    program.flow.constants.push(ProgramConstant { of, recipe, tensor: tensor.clone() });
                     named.insert(name, tensor);
                 }
                 "data" => {
@@ -267,17 +268,17 @@ impl Parser<'_> {
         Ok(Port { name, ty, slot: self.slot(named)? })
     }
 
-    fn buffer(&mut self, number: usize) -> Result_<Buffer> {
+    fn buffer(&mut self, number: usize) -> Result_<KernelBuffer> {
         self.next("b", number)?;
         let bytes = self.cursor.number()?;
-        let place: fn(usize) -> Place = match self.cursor.word("a place")? {
-            "arena" => Place::Arena,
-            "constant" => Place::Constant,
-            "input" => Place::Input,
-            "output" => Place::Output,
+        let place: fn(usize) -> ArenaPlace = match self.cursor.word("a place")? {
+            "arena" => ArenaPlace::Arena,
+            "constant" => ArenaPlace::Constant,
+            "input" => ArenaPlace::Input,
+            "output" => ArenaPlace::Output,
             word => return Err(self.cursor.error(format!("there is no place `{word}`"))),
         };
-        Ok(Buffer { bytes, place: place(self.cursor.number()?) })
+        Ok(KernelBuffer { bytes, place: place(self.cursor.number()?) })
     }
 
     fn host(&mut self, number: usize, named: &HashMap<String, Tensor>) -> Result_<HostText> {
@@ -390,11 +391,11 @@ impl Parser<'_> {
         Ok(BufRef { buf, offset })
     }
 
-    fn stored(&mut self) -> Result_<Stored> {
+    fn stored(&mut self) -> Result_<PlainTensor> {
         let at = self.at()?;
         self.cursor.expect(":")?;
         let (ty, shape) = self.tensor_type()?;
-        Ok(Stored { at, dtype: ty.dtype, shape })
+        Ok(PlainTensor { at, dtype: ty.dtype, shape })
     }
 
     fn optional(&mut self, named: &HashMap<String, Tensor>) -> Result_<Option<Slot>> {
@@ -417,7 +418,7 @@ impl Parser<'_> {
         if real.is_nan() { Err(self.cursor.error("expected a number")) } else { Ok(real) }
     }
 
-    fn info(&mut self) -> Result_<Info> {
+    fn info(&mut self) -> Result_<StepInfo> {
         self.cursor.expect("flops")?;
         let flops = self.real()?;
         self.cursor.expect("bytes")?;
@@ -427,7 +428,7 @@ impl Parser<'_> {
         let schedule = if self.cursor.eat("schedule") { self.cursor.string()? } else { String::new() };
         self.cursor.expect("loc")?;
         let loc = self.list(|p| p.cursor.string())?;
-        Ok(Info { name, loc, flops, bytes, schedule })
+        Ok(StepInfo { name, loc, flops, bytes, schedule })
     }
 }
 

@@ -25,7 +25,7 @@
 use std::fmt::{Display, Write};
 
 use optc_tensor::Tensor;
-use optc_types::steps::{BufRef, Constant, Info, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{ArenaPlace, BufRef, KernelStep, PlainTensor, Port, ProgramConstant, Slot, Step, StepInfo};
 use optc_types::{HostText, TensorType};
 
 use super::report_text::{Line, list};
@@ -75,7 +75,7 @@ impl Printer {
 
     fn program(&mut self, p: &Program) {
         let _ = writeln!(self.text, "program for {} {{", p.target);
-        for Constant { of, recipe, tensor } in &p.flow.constants {
+        for ProgramConstant { of, recipe, tensor } in &p.flow.constants {
             self.constant("const", tensor, format_args!(" of {of:?} as {recipe:?}"));
         }
         for (word, ports) in [("input", &p.flow.inputs), ("output", &p.flow.outputs)] {
@@ -88,10 +88,10 @@ impl Printer {
         self.line(format_args!("values {}", p.flow.values));
         for (b, buffer) in p.flow.buffers.iter().enumerate() {
             let place = match buffer.place {
-                Place::Arena(at) => format!("arena {at}"),
-                Place::Constant(i) => format!("constant {i}"),
-                Place::Input(i) => format!("input {i}"),
-                Place::Output(i) => format!("output {i}"),
+                ArenaPlace::Arena(at) => format!("arena {at}"),
+                ArenaPlace::Constant(i) => format!("constant {i}"),
+                ArenaPlace::Input(i) => format!("input {i}"),
+                ArenaPlace::Output(i) => format!("output {i}"),
             };
             self.line(format_args!("buffer b{b} {} {place}", buffer.bytes));
         }
@@ -185,11 +185,11 @@ fn at(at: BufRef) -> String {
     if at.offset == 0 { format!("b{}", at.buf) } else { format!("b{}+{}", at.buf, at.offset) }
 }
 
-fn stored(s: &Stored) -> String {
+fn stored(s: &PlainTensor) -> String {
     format!("{} : {}", at(s.at), TensorType::fixed(s.dtype, &s.shape))
 }
 
-fn info(info: &Info) -> String {
+fn info(info: &StepInfo) -> String {
     let schedule = if info.schedule.is_empty() { String::new() } else { format!(" schedule {:?}", info.schedule) };
     format!(" flops {} bytes {} name {:?}{schedule} loc {}", info.flops, info.bytes, info.name, list(&info.loc))
 }

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use optc_types::steps::{BufId, BufRef, HostStep, KernelStep, Place, Port, Slot, Step, Stored};
+use optc_types::steps::{ArenaPlace, BufId, BufRef, HostStep, KernelStep, PlainTensor, Port, Slot, Step};
 
 use super::Program;
 use crate::BoundsError;
@@ -100,12 +100,14 @@ impl Program {
     /// Whether a buffer is within the arena, or as large as what it stands for.
     fn buffer(&self, b: BufId) -> Result<(), ProgramError> {
         let buffer = &self.flow.buffers[b];
-        let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(Stored::bytes);
+        let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(PlainTensor::bytes);
         let fits = match buffer.place {
-            Place::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.flow.arena_bytes),
-            Place::Constant(i) => self.flow.constants.get(i).is_some_and(|c| c.tensor.bytes().len() == buffer.bytes),
-            Place::Input(i) => of(&self.flow.inputs, i) == Some(buffer.bytes),
-            Place::Output(i) => of(&self.flow.outputs, i) == Some(buffer.bytes),
+            ArenaPlace::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.flow.arena_bytes),
+            ArenaPlace::Constant(i) => {
+                self.flow.constants.get(i).is_some_and(|c| c.tensor.bytes().len() == buffer.bytes)
+            }
+            ArenaPlace::Input(i) => of(&self.flow.inputs, i) == Some(buffer.bytes),
+            ArenaPlace::Output(i) => of(&self.flow.outputs, i) == Some(buffer.bytes),
         };
         let reason = || format!("{} bytes do not fit {:?}", buffer.bytes, buffer.place);
         if fits { Ok(()) } else { Err(error("P3", format!("buffer {b}"), reason())) }
@@ -120,7 +122,7 @@ fn unproven(BoundsError { kernel, what }: BoundsError) -> ProgramError {
     error("P7", format!("kernel `{kernel}`"), what)
 }
 
-fn stored(port: &Port) -> Option<&Stored> {
+fn stored(port: &Port) -> Option<&PlainTensor> {
     if let Slot::Buffer(stored) = &port.slot { Some(stored) } else { None }
 }
 
@@ -159,8 +161,12 @@ impl Check<'_> {
             match &port.slot {
                 // The caller has written an input.
                 Slot::Buffer(s) if how == Use::Written => {
-                    let same =
-                        self.program.flow.buffers.get(s.at.buf).is_some_and(|b| matches!(b.place, Place::Input(_)));
+                    let same = self
+                        .program
+                        .flow
+                        .buffers
+                        .get(s.at.buf)
+                        .is_some_and(|b| matches!(b.place, ArenaPlace::Input(_)));
                     if !same || s.at.offset != 0 {
                         return self.error("P3", "an input does not lie where inputs lie");
                     }
@@ -253,7 +259,7 @@ impl Check<'_> {
                 format!("{bytes} bytes from {} on of buffer {}, which has {}", at.offset, at.buf, buffer.bytes);
             return self.error("P3", reason);
         }
-        let fixed = matches!(buffer.place, Place::Constant(_) | Place::Input(_));
+        let fixed = matches!(buffer.place, ArenaPlace::Constant(_) | ArenaPlace::Input(_));
         if fixed && how == Use::Written {
             return self.error("P4", format!("buffer {}, which is given, is written", at.buf));
         }
@@ -282,7 +288,7 @@ struct Tenant {
 /// Checks that buffers of the arena which are needed at once are apart.
 fn apart(program: &Program, lives: &[Life]) -> Result<(), ProgramError> {
     let place = |b: BufId| match program.flow.buffers[b].place {
-        Place::Arena(begin) if program.flow.buffers[b].bytes > 0 => {
+        ArenaPlace::Arena(begin) if program.flow.buffers[b].bytes > 0 => {
             Some((begin, begin + program.flow.buffers[b].bytes))
         }
         _ => None,

@@ -1,15 +1,15 @@
 //! Builds tiles: fresh registers, element types known as you go, and the usual operations as methods.
 //!
 //! ```
-//! use optc_kernel::tile::{Count, Mem, TileBuilder};
+//! use optc_kernel::tile::{Count, MemType, TileBuilder};
 //! // dst[i] = max(src[i], 0) for four vectors of four lanes
 //! let mut b = TileBuilder::new("relu", 4);
 //! let (src, dst) = (b.ptr(), b.ptr());
 //! let zero = b.f32(0.0);
 //! b.for_each(Count::Static(4), &[(src, 16), (dst, 16)], &[], |b, p, _| {
-//!     let x = b.load(Mem::F32, p[0], 0);
+//!     let x = b.load(MemType::F32, p[0], 0);
 //!     let y = b.max(zero, x);
-//!     b.store(Mem::F32, p[1], 0, y);
+//!     b.store(MemType::F32, p[1], 0, y);
 //!     vec![]
 //! });
 //! let tile = b.finish();
@@ -17,7 +17,8 @@
 //! ```
 
 use super::{
-    Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary,
+    Binary, Carry, Cmp, Count, Elem, Induct, Inst, Load, Mat, MemType, Ptr, Reg, Shift, Tile, TileLoop, TileProduct,
+    Unary,
 };
 use crate::target::Isa;
 use optc_types::Features;
@@ -225,27 +226,27 @@ impl TileBuilder {
     }
 
     /// A full vector of consecutive elements.
-    pub fn load(&mut self, mem: Mem, ptr: Ptr, disp: i64) -> Reg {
+    pub fn load(&mut self, mem: MemType, ptr: Ptr, disp: i64) -> Reg {
         self.load_n(mem, ptr, disp, self.lanes)
     }
 
     /// `n` consecutive elements, zeros in the other lanes.
-    pub fn load_n(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize) -> Reg {
+    pub fn load_n(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize) -> Reg {
         self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Contiguous(n as u8) })
     }
 
     /// `n` elements `stride` bytes apart, zeros in the other lanes.
-    pub fn load_strided(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
+    pub fn load_strided(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
         self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Strided(n as u8, stride) })
     }
 
     /// One element in every lane.
-    pub fn broadcast(&mut self, mem: Mem, ptr: Ptr, disp: i64) -> Reg {
+    pub fn broadcast(&mut self, mem: MemType, ptr: Ptr, disp: i64) -> Reg {
         self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Broadcast })
     }
 
     /// `n` elements `stride` bytes apart by the best load for it: one in every lane when the stride is 0.
-    pub fn load_along(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
+    pub fn load_along(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
         match stride {
             0 => self.broadcast(mem, ptr, disp),
             s if s == mem.bytes() => self.load_n(mem, ptr, disp, n),
@@ -254,17 +255,17 @@ impl TileBuilder {
     }
 
     /// Stores a full vector.
-    pub fn store(&mut self, mem: Mem, ptr: Ptr, disp: i64, src: Reg) {
+    pub fn store(&mut self, mem: MemType, ptr: Ptr, disp: i64, src: Reg) {
         self.store_n(mem, ptr, disp, self.lanes, src);
     }
 
     /// Stores lanes `0..n` to consecutive elements.
-    pub fn store_n(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, src: Reg) {
+    pub fn store_n(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize, src: Reg) {
         self.push(Inst::Store { mem, ptr, disp, n: n as u8, stride: mem.bytes(), src });
     }
 
     /// Stores lanes `0..n` to elements `stride` bytes apart.
-    pub fn store_strided(&mut self, mem: Mem, ptr: Ptr, disp: i64, n: usize, stride: i64, src: Reg) {
+    pub fn store_strided(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize, stride: i64, src: Reg) {
         self.push(Inst::Store { mem, ptr, disp, n: n as u8, stride, src });
     }
 
@@ -294,7 +295,7 @@ impl TileBuilder {
     }
 
     /// `sum += x · y`; see [`Inst::MatDot`].
-    pub fn mat_dot(&mut self, sum: Mat, of: Product, x: Mat, y: Mat) {
+    pub fn mat_dot(&mut self, sum: Mat, of: TileProduct, x: Mat, y: Mat) {
         self.push(Inst::MatDot(sum, of, x, y));
     }
 
@@ -357,7 +358,7 @@ impl TileBuilder {
         self.constants.pop();
         let carries =
             phis.iter().zip(carried).zip(next).map(|((&phi, &init), next)| Carry { phi, init, next }).collect();
-        self.push(Inst::Loop(Loop { count, inducts, carries, body }));
+        self.push(Inst::Loop(TileLoop { count, inducts, carries, body }));
         (ptrs, phis)
     }
 }

@@ -3,14 +3,14 @@
 //! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
 
 use super::{
-    Binary, Carry, Cmp, Count, Elem, Inst, Load, Loop, MATRICES, MATRIX_BYTES, MATRIX_ROWS, Mem, Product, Ptr, Reg,
-    Shift, Tile, Unary, verify,
+    Binary, Carry, Cmp, Count, Elem, Inst, Load, MATRICES, MATRIX_BYTES, MATRIX_ROWS, MemType, Ptr, Reg, Shift, Tile,
+    TileLoop, TileProduct, Unary, verify,
 };
 use std::collections::HashMap;
 
 /// A place in memory: a buffer's number and an offset in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Address {
     /// Which buffer.
     pub buffer: usize,
     /// Bytes from its start.
@@ -27,7 +27,7 @@ pub enum InterpError {
     #[error("access of {bytes} bytes at offset {} of buffer {} is out of bounds", place.offset, place.buffer)]
     Bounds {
         /// Where.
-        place: Place,
+        place: Address,
         /// How many bytes.
         bytes: usize,
     },
@@ -41,7 +41,7 @@ pub enum InterpError {
 /// # Errors
 ///
 /// A tile that is not well formed, and an access out of bounds.
-pub fn run(tile: &Tile, ptrs: &[Place], counts: &[i64], memory: &mut [Vec<u8>]) -> Result<(), InterpError> {
+pub fn run(tile: &Tile, ptrs: &[Address], counts: &[i64], memory: &mut [Vec<u8>]) -> Result<(), InterpError> {
     let elems = verify::elems(tile)?;
     run_verified(tile, &elems, ptrs, counts, memory)
 }
@@ -49,7 +49,7 @@ pub fn run(tile: &Tile, ptrs: &[Place], counts: &[i64], memory: &mut [Vec<u8>]) 
 pub(crate) fn run_verified(
     tile: &Tile,
     elems: &HashMap<Reg, Elem>,
-    ptrs: &[Place],
+    ptrs: &[Address],
     counts: &[i64],
     memory: &mut [Vec<u8>],
 ) -> Result<(), InterpError> {
@@ -67,7 +67,7 @@ struct State<'a> {
     lanes: usize,
     elems: &'a HashMap<Reg, Elem>,
     regs: HashMap<Reg, Vec<u32>>,
-    ptrs: HashMap<Ptr, Place>,
+    ptrs: HashMap<Ptr, Address>,
     counts: &'a [i64],
     memory: &'a mut [Vec<u8>],
     mats: [Matrix; MATRICES as usize],
@@ -151,14 +151,14 @@ impl State<'_> {
                 let base = self.ptrs[ptr];
                 for i in 0..MATRIX_ROWS * LANES {
                     let at = disp + stride * (i / LANES) as i64 + 4 * (i % LANES) as i64;
-                    self.mats[dst.0 as usize][i] = self.read(Mem::I32, base, at)?;
+                    self.mats[dst.0 as usize][i] = self.read(MemType::I32, base, at)?;
                 }
             }
             Inst::MatStore { ptr, disp, stride, src } => {
                 let base = self.ptrs[ptr];
                 for (i, bits) in self.mats[src.0 as usize].into_iter().enumerate() {
                     let at = disp + stride * (i / LANES) as i64 + 4 * (i % LANES) as i64;
-                    self.write(Mem::I32, base, at, bits)?;
+                    self.write(MemType::I32, base, at, bits)?;
                 }
             }
             Inst::MatDot(m, of, x, y) => {
@@ -175,14 +175,14 @@ impl State<'_> {
             Inst::Prefetch { .. } => {}
             Inst::Offset { dst, ptr, disp } => {
                 let p = self.ptrs[ptr];
-                self.ptrs.insert(*dst, Place { offset: p.offset + disp, ..p });
+                self.ptrs.insert(*dst, Address { offset: p.offset + disp, ..p });
             }
             Inst::LoadPtr { dst, table, disp, base, other } => {
-                let offset = self.read(Mem::I32, self.ptrs[table], *disp)? as i32;
+                let offset = self.read(MemType::I32, self.ptrs[table], *disp)? as i32;
                 let base = self.ptrs[base];
                 let at = match other {
                     Some(other) if offset < 0 => self.ptrs[other],
-                    _ => Place { offset: base.offset + i64::from(offset), ..base },
+                    _ => Address { offset: base.offset + i64::from(offset), ..base },
                 };
                 self.ptrs.insert(*dst, at);
             }
@@ -191,7 +191,7 @@ impl State<'_> {
         Ok(())
     }
 
-    fn turns(&mut self, l: &Loop) -> Result<(), InterpError> {
+    fn turns(&mut self, l: &TileLoop) -> Result<(), InterpError> {
         let count = match l.count {
             Count::Static(n) => n as i64,
             Count::Param(c) => self.counts[c as usize],
@@ -217,7 +217,7 @@ impl State<'_> {
         self.regs.extend(carries.iter().map(|c| c.phi).zip(values));
     }
 
-    fn load(&mut self, dst: Reg, mem: Mem, base: Place, disp: i64, load: Load) -> Result<(), InterpError> {
+    fn load(&mut self, dst: Reg, mem: MemType, base: Address, disp: i64, load: Load) -> Result<(), InterpError> {
         let mut value = vec![0; self.lanes];
         match load {
             Load::Contiguous(n) => {
@@ -236,34 +236,34 @@ impl State<'_> {
         Ok(())
     }
 
-    fn bytes(&mut self, base: Place, disp: i64, bytes: usize) -> Result<&mut [u8], InterpError> {
-        let place = Place { offset: base.offset + disp, ..base };
+    fn bytes(&mut self, base: Address, disp: i64, bytes: usize) -> Result<&mut [u8], InterpError> {
+        let place = Address { offset: base.offset + disp, ..base };
         let start = usize::try_from(place.offset).ok();
         let buffer = self.memory.get_mut(place.buffer);
         start.and_then(|start| buffer?.get_mut(start..start + bytes)).ok_or(InterpError::Bounds { place, bytes })
     }
 
-    fn read(&mut self, mem: Mem, base: Place, disp: i64) -> Result<u32, InterpError> {
+    fn read(&mut self, mem: MemType, base: Address, disp: i64) -> Result<u32, InterpError> {
         let raw = self.bytes(base, disp, mem.bytes() as usize)?;
         Ok(match mem {
-            Mem::F32 | Mem::I32 | Mem::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
-            Mem::Bf16 => u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16,
-            Mem::U8 => raw[0] as u32,
-            Mem::I8 => raw[0] as i8 as u32,
-            Mem::U8Pair => raw[0] as u32 | (raw[1] as u32) << 16,
-            Mem::I8Pair => (raw[0] as i8 as u32 & 0xffff) | (raw[1] as i8 as u32) << 16,
+            MemType::F32 | MemType::I32 | MemType::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            MemType::Bf16 => u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16,
+            MemType::U8 => raw[0] as u32,
+            MemType::I8 => raw[0] as i8 as u32,
+            MemType::U8Pair => raw[0] as u32 | (raw[1] as u32) << 16,
+            MemType::I8Pair => (raw[0] as i8 as u32 & 0xffff) | (raw[1] as i8 as u32) << 16,
         })
     }
 
-    fn write(&mut self, mem: Mem, base: Place, disp: i64, bits: u32) -> Result<(), InterpError> {
+    fn write(&mut self, mem: MemType, base: Address, disp: i64, bits: u32) -> Result<(), InterpError> {
         let raw = self.bytes(base, disp, mem.bytes() as usize)?;
         match mem {
-            Mem::F32 | Mem::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
-            Mem::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
-            Mem::Bf16 => raw.copy_from_slice(&round_bf16(bits).to_le_bytes()),
-            Mem::U8 | Mem::I8 => raw[0] = bits as u8,
+            MemType::F32 | MemType::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
+            MemType::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
+            MemType::Bf16 => raw.copy_from_slice(&round_bf16(bits).to_le_bytes()),
+            MemType::U8 | MemType::I8 => raw[0] = bits as u8,
             // The verifier refuses such stores.
-            Mem::U8Pair | Mem::I8Pair => {}
+            MemType::U8Pair | MemType::I8Pair => {}
         }
         Ok(())
     }
@@ -324,13 +324,13 @@ const LANES: usize = MATRIX_BYTES / 4;
 type Matrix = [u32; MATRIX_ROWS * LANES];
 
 /// `sum` plus the product of two matrices of groups.
-fn product(of: Product, sum: Matrix, x: Matrix, y: Matrix) -> Matrix {
+fn product(of: TileProduct, sum: Matrix, x: Matrix, y: Matrix) -> Matrix {
     std::array::from_fn(|i| {
         let (row, column) = (i / LANES, i % LANES);
         let groups = (0..LANES).map(|k| (x[row * LANES + k], y[k * LANES + column]));
         match of {
-            Product::Bytes => groups.fold(sum[i], |sum, (x, y)| dot4(x, y, sum)),
-            Product::Bf16 => {
+            TileProduct::Bytes => groups.fold(sum[i], |sum, (x, y)| dot4(x, y, sum)),
+            TileProduct::Bf16 => {
                 let float = |bits: u32| f32::from_bits(bits);
                 let (low, high) = groups.fold((0f32, 0f32), |(low, high), (x, y)| {
                     let upper = |v: u32| float(v & 0xffff_0000);

@@ -16,7 +16,8 @@ const LN2_LO: f32 = -2.121_944_4e-4;
 const EXP: [f32; 6] = [1.987_569_2e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 impl TileBuilder {
-    /// The bits of `x` (`f32`) rounded to the nearest bfloat16, ties to even; the lower half of each lane is zero. NaN stays NaN.
+    /// The bits of `x` (`f32`) rounded to the nearest bfloat16, ties to even; the lower half of each lane is zero. NaN
+    /// stays NaN.
     pub fn round_bf16(&mut self, x: Reg) -> Reg {
         let bits = self.unary(Unary::AsInt, x);
         let (one, half, high) = (self.i32(1), self.i32(0x7fff), self.i32(-0x1_0000));
@@ -72,8 +73,8 @@ impl TileBuilder {
 
     /// `exp(x)`.
     ///
-    /// The scale is half of what it should be, and the product doubled: so it is finite up to the overflow, and zero where
-    /// the result would not be a normal number. NaN passes through the clamp and the polynomial.
+    /// The scale is half of what it should be, and the product doubled: so it is finite up to the overflow, and zero
+    /// where the result would not be a normal number. NaN passes through the clamp and the polynomial.
     pub fn exp(&mut self, x: Reg) -> Reg {
         let c = self.clamp(x, -87.4, 89.0);
         let (r, half) = self.split_exp(c, -1.0);
@@ -120,7 +121,8 @@ impl TileBuilder {
         let shift = self.f32(-23.0);
         let fix = self.select(subnormal, shift, zero);
         let e = self.add(e, fix);
-        // log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2/3 s^2 + 2/5 s^4 + ..., s = f / (2 + f): the large terms are exact
+        // log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2/3 s^2 + 2/5 s^4 + ..., s = f / (2 + f): the large terms are
+        // exact
         let f = self.sub(m, one);
         let two = self.f32(2.0);
         let below = self.add(f, two);
@@ -171,8 +173,9 @@ impl TileBuilder {
         self.circular(x, 1)
     }
 
-    /// The number of quarter turns that is nearest to `x`, in the low bits of an `f32`, and what is left: the argument less a multiple of
-    /// pi/2 in three parts. The first product is exact in the FMA as long as the multiple has 21 bits.
+    /// The number of quarter turns that is nearest to `x`, in the low bits of an `f32`, and what is left: the argument
+    /// less a multiple of pi/2 in three parts. The first product is exact in the FMA as long as the multiple has 21
+    /// bits.
     fn quarters(&mut self, x: Reg) -> (Reg, Reg) {
         let (frac, magic) = (self.f32(std::f32::consts::FRAC_2_PI), self.f32(MAGIC));
         let shifted = self.fma(x, frac, magic);
@@ -185,8 +188,8 @@ impl TileBuilder {
         (shifted, r)
     }
 
-    /// The same for an `x` of 2^21 or more: of the product with each part of 1/(2 pi), and of what rounding it lost, only what is over whole
-    /// turns counts (Payne and Hanek 1983).
+    /// The same for an `x` of 2^21 or more: of the product with each part of 1/(2 pi), and of what rounding it lost,
+    /// only what is over whole turns counts (Payne and Hanek 1983).
     fn quarters_of_large(&mut self, x: Reg) -> (Reg, Reg) {
         let scale = self.f32(1.0 / TURN_SCALE);
         let (x, mut sum) = (self.mul(x, scale), self.f32(0.0));
@@ -269,8 +272,8 @@ impl TileBuilder {
     }
 }
 
-/// Numerator and denominator of tanh(x) / x in x * x: a weighted least squares fit for |x| <= 9.02, iterated towards the
-/// smallest largest relative error (2.1e-8).
+/// Numerator and denominator of tanh(x) / x in x * x: a weighted least squares fit for |x| <= 9.02, iterated towards
+/// the smallest largest relative error (2.1e-8).
 const TANH: [&[f32]; 2] = [
     &[1.331_932_9e-8, 2.058_370_8e-5, 3.494_050_1e-3, 1.337_973_2e-1, 1.0],
     &[7.762_136_5e-7, 3.283_117e-4, 2.587_113_5e-2, 4.671_304_8e-1, 1.0],

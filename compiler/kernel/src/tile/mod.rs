@@ -8,10 +8,11 @@
 //!
 //! Scalars are registers whose lanes are all equal ([`Load::Broadcast`], [`Inst::Reduce`] and constants make them);
 //! booleans are `i32` registers of all ones or all zeros. Memory may also hold `i64`, `u8` and `i8` (bool is `u8`):
-//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`). Bfloat16 in memory
-//! is `f32` in registers; stores round it.
+//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`). Bfloat16 in
+//! memory is `f32` in registers; stores round it.
 //!
-//! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
+//! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well
+//! formed.
 
 use optc_types::Features;
 
@@ -52,11 +53,11 @@ pub struct Mat(pub u8);
 
 /// What is multiplied in matrix registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Product {
+pub enum TileProduct {
     /// Fours of `u8` by fours of `i8`, summed as `i32`.
     Bytes,
-    /// Pairs of bfloat16, summed as `f32`: the upper ones and the lower ones apart, with one rounding each, then both. Numbers
-    /// that are not normal may count as zeros.
+    /// Pairs of bfloat16, summed as `f32`: the upper ones and the lower ones apart, with one rounding each, then both.
+    /// Numbers that are not normal may count as zeros.
     Bf16,
 }
 
@@ -71,11 +72,11 @@ pub enum Elem {
 
 /// What an element in memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mem {
+pub enum MemType {
     /// Four bytes, loaded into an [`Elem::F32`] register.
     F32,
-    /// Two bytes, a bfloat16, loaded into an [`Elem::F32`] register. A store rounds to the nearest one, ties to even; NaN stays NaN.
-    /// Numbers that are not normal may be stored as zeros.
+    /// Two bytes, a bfloat16, loaded into an [`Elem::F32`] register. A store rounds to the nearest one, ties to even;
+    /// NaN stays NaN. Numbers that are not normal may be stored as zeros.
     Bf16,
     /// Four bytes.
     I32,
@@ -85,33 +86,35 @@ pub enum Mem {
     U8,
     /// One byte, sign-extended.
     I8,
-    /// Two bytes, each zero-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads it.
+    /// Two bytes, each zero-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads
+    /// it.
     U8Pair,
-    /// Two bytes, each sign-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads it.
+    /// Two bytes, each sign-extended to a half of the lane, the first to the lower one. Only [`Load::Contiguous`] reads
+    /// it.
     I8Pair,
 }
 
-impl Mem {
+impl MemType {
     /// Bytes of one element.
     pub fn bytes(self) -> i64 {
         match self {
-            Mem::F32 | Mem::I32 => 4,
-            Mem::I64 => 8,
-            Mem::U8 | Mem::I8 => 1,
-            Mem::Bf16 | Mem::U8Pair | Mem::I8Pair => 2,
+            MemType::F32 | MemType::I32 => 4,
+            MemType::I64 => 8,
+            MemType::U8 | MemType::I8 => 1,
+            MemType::Bf16 | MemType::U8Pair | MemType::I8Pair => 2,
         }
     }
 
     /// Whether an element is two bytes that go to the halves of a lane.
     pub fn is_pair(self) -> bool {
-        matches!(self, Mem::U8Pair | Mem::I8Pair)
+        matches!(self, MemType::U8Pair | MemType::I8Pair)
     }
 
     /// The element type of a register loaded from such memory.
     pub fn elem(self) -> Elem {
         match self {
-            Mem::F32 | Mem::Bf16 => Elem::F32,
-            Mem::I32 | Mem::I64 | Mem::U8 | Mem::I8 | Mem::U8Pair | Mem::I8Pair => Elem::I32,
+            MemType::F32 | MemType::Bf16 => Elem::F32,
+            MemType::I32 | MemType::I64 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => Elem::I32,
         }
     }
 }
@@ -230,8 +233,8 @@ pub struct Induct {
     pub step: i64,
 }
 
-/// A register that a loop carries: `phi` starts as `init` and is `next` of the turn before afterwards. After the loop it
-/// keeps its last value.
+/// A register that a loop carries: `phi` starts as `init` and is `next` of the turn before afterwards. After the loop
+/// it keeps its last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Carry {
     /// The register inside and after the loop.
@@ -244,7 +247,7 @@ pub struct Carry {
 
 /// A counted loop; it may run zero times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Loop {
+pub struct TileLoop {
     /// How many turns.
     pub count: Count,
     /// Pointers that advance.
@@ -273,11 +276,12 @@ pub enum Inst {
     Dot2(Reg, Reg, Reg, Reg),
     /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (`i32`, wrapping).
     Dot4(Reg, Reg, Reg, Reg),
-    /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` (`i32`) are bfloat16 (`f32`). Numbers
-    /// that are not normal may count as zeros.
+    /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` (`i32`) are bfloat16
+    /// (`f32`). Numbers that are not normal may count as zeros.
     DotBf16(Reg, Reg, Reg, Reg),
-    /// The lanes of `x`, then those of `y` (`f32`), rounded to the nearest bfloat16 (ties to even), two in each lane from the lower half on
-    /// (`i32`). Numbers that are not normal become zeros. Only in tiles of level `bf16` and above.
+    /// The lanes of `x`, then those of `y` (`f32`), rounded to the nearest bfloat16 (ties to even), two in each lane
+    /// from the lower half on (`i32`). Numbers that are not normal become zeros. Only in tiles of level `bf16` and
+    /// above.
     PackBf16(Reg, Reg, Reg),
     /// All ones where `x cmp y`, else all zeros.
     Cmp(Reg, Cmp, Reg, Reg),
@@ -299,20 +303,22 @@ pub enum Inst {
     MatLoad { dst: Mat, ptr: Ptr, disp: i64, stride: i64 },
     /// Writes rows `stride` bytes apart from `ptr + disp` on.
     MatStore { ptr: Ptr, disp: i64, stride: i64, src: Mat },
-    /// Adds the matrix product of `x` and `y`, whose elements are groups of 32 bits that are multiplied and added, to the first.
-    MatDot(Mat, Product, Mat, Mat),
+    /// Adds the matrix product of `x` and `y`, whose elements are groups of 32 bits that are multiplied and added, to
+    /// the first.
+    MatDot(Mat, TileProduct, Mat, Mat),
     /// Reads elements at `ptr + disp`.
-    Load { dst: Reg, mem: Mem, ptr: Ptr, disp: i64, load: Load },
+    Load { dst: Reg, mem: MemType, ptr: Ptr, disp: i64, load: Load },
     /// Writes lanes `0..n` to elements `stride` bytes apart from `ptr + disp` on.
-    Store { mem: Mem, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
+    Store { mem: MemType, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
     /// Brings the cache line at `ptr + disp` near, into L2, for loads to come; any address will do.
     Prefetch { ptr: Ptr, disp: i64 },
     /// `dst = ptr + disp`.
     Offset { dst: Ptr, ptr: Ptr, disp: i64 },
-    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other`, if there is one, when the offset is negative.
+    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other`, if there is one, when the offset is
+    /// negative.
     LoadPtr { dst: Ptr, table: Ptr, disp: i64, base: Ptr, other: Option<Ptr> },
     /// A counted loop.
-    Loop(Loop),
+    Loop(TileLoop),
 }
 
 /// A tile: a vector program as a function of pointers and trip counts.
@@ -334,8 +340,8 @@ pub struct Tile {
 
 impl Tile {
     /// Whether it stores elements of this kind.
-    pub fn stores(&self, mem: Mem) -> bool {
-        fn any(body: &[Inst], mem: Mem) -> bool {
+    pub fn stores(&self, mem: MemType) -> bool {
+        fn any(body: &[Inst], mem: MemType) -> bool {
             body.iter().any(|inst| match inst {
                 Inst::Store { mem: to, .. } => *to == mem,
                 Inst::Loop(l) => any(&l.body, mem),

@@ -1,7 +1,9 @@
 //! Reads the text form of tiles back.
 
 use super::verify::{TileError, verify};
-use super::{Binary, Carry, Cmp, Count, Induct, Inst, Load, Loop, Mat, Mem, Product, Ptr, Reg, Shift, Tile, Unary};
+use super::{
+    Binary, Carry, Cmp, Count, Induct, Inst, Load, Mat, MemType, Ptr, Reg, Shift, Tile, TileLoop, TileProduct, Unary,
+};
 use optc_types::{Feature, Features};
 
 /// Parses one tile and verifies it.
@@ -142,7 +144,7 @@ fn header(w: &mut Words<'_>, lines: &mut Lines<'_>, depth: usize) -> Result<Inst
             carries.push(Carry { phi, init, next: w.reg()? });
         }
     }
-    Ok(Inst::Loop(Loop { count, inducts, carries, body: body(lines, depth + 1)? }))
+    Ok(Inst::Loop(TileLoop { count, inducts, carries, body: body(lines, depth + 1)? }))
 }
 
 fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
@@ -198,7 +200,7 @@ fn inst(w: &mut Words<'_>) -> Result<Inst, TileError> {
 }
 
 fn load(dst: Reg, w: &mut Words<'_>) -> Result<Inst, TileError> {
-    let (mem, ptr, disp) = (w.named(Mem::from_word, "a memory type")?, w.ptr()?, w.number()?);
+    let (mem, ptr, disp) = (w.named(MemType::from_word, "a memory type")?, w.ptr()?, w.number()?);
     let load = match w.word() {
         "all" => Load::Broadcast,
         "n" => {
@@ -217,7 +219,7 @@ fn load(dst: Reg, w: &mut Words<'_>) -> Result<Inst, TileError> {
 
 fn store(w: &mut Words<'_>) -> Result<Inst, TileError> {
     w.expect("store")?;
-    let (mem, ptr, disp) = (w.named(Mem::from_word, "a memory type")?, w.ptr()?, w.number()?);
+    let (mem, ptr, disp) = (w.named(MemType::from_word, "a memory type")?, w.ptr()?, w.number()?);
     w.expect("n")?;
     let n = w.number()?;
     w.expect("stride")?;
@@ -239,7 +241,7 @@ fn matrix(w: &mut Words<'_>) -> Result<Inst, TileError> {
             w.expect("stride")?;
             Inst::MatStore { ptr, disp, stride: w.number()?, src: w.mat()? }
         }
-        "mat_dot" => Inst::MatDot(w.mat()?, w.named(Product::from_word, "what is multiplied")?, w.mat()?, w.mat()?),
+        "mat_dot" => Inst::MatDot(w.mat()?, w.named(TileProduct::from_word, "what is multiplied")?, w.mat()?, w.mat()?),
         _ => return w.error("an operation on matrices"),
     })
 }

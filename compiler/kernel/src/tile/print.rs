@@ -1,6 +1,6 @@
 //! The text form of tiles: one instruction a line, registers `v0`, pointers `p0`, constants as bits.
 
-use super::{Count, Elem, Inst, Load, Mem, Tile};
+use super::{Count, Elem, Inst, Load, MemType, Tile};
 use std::fmt::{self, Display, Formatter};
 
 /// Spells the variants of an enum as words, both ways.
@@ -21,7 +21,7 @@ macro_rules! words {
 }
 
 words! {
-    Mem { F32 = "f32", Bf16 = "bf16", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair" }
+    MemType { F32 = "f32", Bf16 = "bf16", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair" }
     Unary {
         Neg = "neg", Abs = "abs", Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc",
         Nearest = "nearest", Not = "not", ToInt = "to_int", ToFloat = "to_float", AsInt = "as_int",
@@ -32,16 +32,16 @@ words! {
         Xor = "xor", SubPairs = "sub_pairs",
     }
     Cmp { Eq = "eq", Ne = "ne", Lt = "lt", Le = "le", Gt = "gt", Ge = "ge" }
-    Product { Bytes = "bytes", Bf16 = "bf16" }
+    TileProduct { Bytes = "bytes", Bf16 = "bf16" }
     Shift { Left = "shl", Logical = "shr", Arithmetic = "sar" }
 }
 
-impl Mem {
+impl MemType {
     /// The memory type that holds a register of this element type as it is.
-    pub fn of(elem: Elem) -> Mem {
+    pub fn of(elem: Elem) -> MemType {
         match elem {
-            Elem::F32 => Mem::F32,
-            Elem::I32 => Mem::I32,
+            Elem::F32 => MemType::F32,
+            Elem::I32 => MemType::I32,
         }
     }
 }

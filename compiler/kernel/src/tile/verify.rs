@@ -4,10 +4,11 @@
 //! - operand element types fit the operation, `next` of a carried register fits its `init`;
 //! - lane counts are `1..=lanes`, permutations name lanes below `2 * lanes`, shifts are below 32;
 //! - pairs of bytes are only loaded, and only side by side;
-//! - matrices are those of a level that has them; what is multiplied or stored was written before, in the same body or around it;
+//! - matrices are those of a level that has them; what is multiplied or stored was written before, in the same body or
+//!   around it;
 //! - count parameters exist; loops nest at most [`MAX_DEPTH`] deep.
 
-use super::{Binary, Count, Elem, Inst, Load, Loop, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, Unary};
+use super::{Binary, Count, Elem, Inst, Load, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, TileLoop, Unary};
 use std::collections::HashMap;
 
 /// Why a tile is not well formed.
@@ -263,7 +264,7 @@ impl Check<'_> {
         }
     }
 
-    fn turn(&mut self, l: &Loop, depth: usize) -> Result<(), TileError> {
+    fn turn(&mut self, l: &TileLoop, depth: usize) -> Result<(), TileError> {
         if depth >= MAX_DEPTH {
             return Err(TileError::Range("the depth of loops"));
         }

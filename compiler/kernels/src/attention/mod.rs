@@ -1,5 +1,5 @@
-//! Attention in one kernel, a block of queries at a time: scores, softmax and the mix of values, with no matrix of all scores
-//! in memory.
+//! Attention in one kernel, a block of queries at a time: scores, softmax and the mix of values, with no matrix of all
+//! scores in memory.
 //!
 //! ```text
 //! task = (head, block of queries) {
@@ -9,22 +9,22 @@
 //! }
 //! ```
 //!
-//! The three are the kernels that stand by themselves elsewhere, inlined. `k` and `v` are packed in panels as any right operand.
-//! A block's scores and probabilities take at most half of L2 (as many queries as a tile has rows at least): for 2,048 keys and
-//! 12 heads that is 256 KiB in the place of 384 MiB.
+//! The three are the kernels that stand by themselves elsewhere, inlined. `k` and `v` are packed in panels as any right
+//! operand. A block's scores and probabilities take at most half of L2 (as many queries as a tile has rows at least):
+//! for 2,048 keys and 12 heads that is 256 KiB in the place of 384 MiB.
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var};
-use optc_kernel::space::View;
+use optc_kernel::space::ByteView;
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 
-use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract, packed_len};
+use crate::contract::{Contract, ContractError, ContractRows, ContractSchedule, Operand, contract, packed_len};
 use crate::fold::{Folding, folding, softmax_of_seen};
 
 /// The rows of a matrix for each head: bytes of the buffer, from one head to the next and from one row to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Matrices {
+pub struct HeadMatrices {
     /// Length of the buffer.
     pub bytes: usize,
     /// From one head to the next.
@@ -35,7 +35,7 @@ pub struct Matrices {
 
 /// An attention over `f32`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attention {
+pub struct AttentionNest {
     /// Heads of all sequences that have keys of their own.
     pub heads: usize,
     /// Queries of a head.
@@ -47,7 +47,7 @@ pub struct Attention {
     /// Elements of a value.
     pub width: usize,
     /// The queries.
-    pub q: Matrices,
+    pub q: HeadMatrices,
     /// Bytes from the packed keys of a head to those of the next, 0 where all share them; the same of the values.
     pub packed_strides: [i64; 2],
     /// Operands of the score; their batches are heads, their rows queries and their columns keys.
@@ -55,10 +55,10 @@ pub struct Attention {
     /// The score: operand 0 is the product of a query and a key, operand `i + 1` is `operands[i]`.
     pub score: Expr,
     /// The result.
-    pub dst: Matrices,
+    pub dst: HeadMatrices,
 }
 
-impl Attention {
+impl AttentionNest {
     /// Multiply-adds of both products, twice.
     pub fn flops(&self) -> f64 {
         2.0 * (self.heads * self.queries) as f64 * (self.keys * (self.size + self.width)) as f64
@@ -77,7 +77,7 @@ impl Attention {
 ///
 /// # Errors
 /// As [`contract`].
-pub fn attention(a: &Attention, isa: &Isa, caches: &Caches) -> Result<Kernel, ContractError> {
+pub fn attention(a: &AttentionNest, isa: &Isa, caches: &Caches) -> Result<Kernel, ContractError> {
     let (block, nr) = (a.block(isa, caches), isa.contract_f32.1 * isa.lanes());
     let blocks = a.queries.div_ceil(block);
     let mut kernel = Kernel::new(format!("attention_f32_{block}x{}", a.keys), (a.heads * blocks) as u64);
@@ -109,7 +109,7 @@ pub fn attention(a: &Attention, isa: &Isa, caches: &Caches) -> Result<Kernel, Co
 
 /// Where everything is.
 struct Nest<'a> {
-    a: &'a Attention,
+    a: &'a AttentionNest,
     isa: &'a Isa,
     q: Base,
     k: Base,
@@ -131,7 +131,7 @@ impl Nest<'_> {
             base.at(Ix::var(self.head) * head + Ix::var(self.first) * row + offset)
         };
         let mut product = Contract::matmul(1, rows, a.keys, a.size);
-        product.rows = Rows::Stride(a.q.row_stride);
+        product.rows = ContractRows::Stride(a.q.row_stride);
         product.a_bytes = span(rows, a.q.row_stride, a.size);
         // The offsets are part of the addresses here.
         product.operands = a.operands.iter().map(|o| Operand { offset: 0, ..o.clone() }).collect();
@@ -158,13 +158,13 @@ impl Nest<'_> {
     fn contraction(&self, kernel: &mut Kernel, c: &Contract, at: &[Addr]) -> Result<Vec<Stmt>, ContractError> {
         let (mr, vectors) = self.isa.contract_f32;
         let nr = vectors * self.isa.lanes();
-        let schedule = Schedule { mr, nr, mc: c.m.next_multiple_of(mr), panels: c.n.div_ceil(nr) };
+        let schedule = ContractSchedule { mr, nr, mc: c.m.next_multiple_of(mr), panels: c.n.div_ceil(nr) };
         Ok(kernel.inline(&contract(c, self.isa, schedule)?.kernel, at))
     }
 
     fn softmax(&self, rows: usize) -> Kernel {
         let (folds, store) = softmax_of_seen(1);
-        let view = View::dense(Mem::F32, &[rows, self.a.keys]);
+        let view = ByteView::dense(MemType::F32, &[rows, self.a.keys]);
         let problem = Folding {
             shape: vec![rows, self.a.keys],
             reduced: vec![false, true],

@@ -2,13 +2,13 @@
 
 use optc_kernel::expr::Expr;
 
-use super::{Contract, Operand, PackB, Pixels, Rows, Taps};
-use crate::window::{Axis, View};
+use super::{Contract, ContractRows, Operand, PackB, Pixels, Taps};
+use crate::window::{Axis, ImageView};
 
-/// A convolution over up to three axes. The channels of `src` are consecutive: `groups * channels` of them, those of `dst`
-/// are `groups * filters`; weights are `[groups * filters, channels, planes, rows, columns]` as in ONNX.
+/// A convolution over up to three axes. The channels of `src` are consecutive: `groups * channels` of them, those of
+/// `dst` are `groups * filters`; weights are `[groups * filters, channels, planes, rows, columns]` as in ONNX.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Conv {
+pub struct ConvNest {
     /// Images.
     pub batch: usize,
     /// Input channels of a group.
@@ -20,11 +20,11 @@ pub struct Conv {
     /// Planes, rows and columns.
     pub axes: [Axis; 3],
     /// The images.
-    pub src: View,
+    pub src: ImageView,
     /// The result.
-    pub dst: View,
+    pub dst: ImageView,
     /// Operands of the epilogue.
-    pub operands: Vec<View>,
+    pub operands: Vec<ImageView>,
     /// What is stored: operand 0 is the sum, operand `i + 1` is `operands[i]`.
     pub epilogue: Expr,
 }
@@ -32,17 +32,17 @@ pub struct Conv {
 /// With more channels than this, the taps of a row are long enough by themselves.
 const FEW_CHANNELS: usize = 16;
 
-impl Conv {
+impl ConvNest {
     /// A convolution of images that have their channels last, results too, without an epilogue.
-    pub fn channels_last(batch: usize, channels: usize, filters: usize, groups: usize, axes: [Axis; 3]) -> Conv {
-        Conv {
+    pub fn channels_last(batch: usize, channels: usize, filters: usize, groups: usize, axes: [Axis; 3]) -> ConvNest {
+        ConvNest {
             batch,
             channels,
             filters,
             groups,
             axes,
-            src: View::channels_last(batch, axes.map(|a| a.size), groups * channels),
-            dst: View::channels_last(batch, axes.map(|a| a.out), groups * filters),
+            src: ImageView::channels_last(batch, axes.map(|a| a.size), groups * channels),
+            dst: ImageView::channels_last(batch, axes.map(|a| a.out), groups * filters),
             operands: Vec::new(),
             epilogue: Expr::Operand(0),
         }
@@ -107,7 +107,7 @@ impl Conv {
     }
 
     /// Packs the weights of all groups as ONNX has them for panels of `nr` columns into `packed`, which holds
-    /// [`Conv::packed_len`] zeros, on up to `threads` threads.
+    /// [`ConvNest::packed_len`] zeros, on up to `threads` threads.
     pub fn pack_weights(&self, weights: &[f32], nr: usize, threads: usize, packed: &mut [f32]) {
         let turned;
         let (from, pack) = match self.pack_in_place() {
@@ -125,9 +125,9 @@ impl Conv {
 }
 
 /// The contraction of a convolution.
-pub fn conv(c: &Conv) -> Contract {
+pub fn conv(c: &ConvNest) -> Contract {
     let (taps, k) = c.taps();
-    let outer = |v: &View| [v.strides[0], v.strides[1], v.strides[2], v.strides[3]];
+    let outer = |v: &ImageView| [v.strides[0], v.strides[1], v.strides[2], v.strides[3]];
     let pixels = Pixels {
         images: c.batch,
         axes: c.axes,
@@ -137,7 +137,8 @@ pub fn conv(c: &Conv) -> Contract {
         taps: c.kind(),
     };
     let m = c.batch * c.axes.iter().map(|a| a.out).product::<usize>();
-    let rows = if pointwise(&pixels) { Rows::Stride(pixels.a[3]) } else { Rows::Pixels(Box::new(pixels)) };
+    let rows =
+        if pointwise(&pixels) { ContractRows::Stride(pixels.a[3]) } else { ContractRows::Pixels(Box::new(pixels)) };
     Contract {
         batch: c.groups,
         m,
@@ -160,7 +161,7 @@ pub fn conv(c: &Conv) -> Contract {
     }
 }
 
-fn operand(c: &Conv, view: &View) -> Operand {
+fn operand(c: &ConvNest, view: &ImageView) -> Operand {
     Operand {
         mem: view.mem,
         bytes: view.bytes,

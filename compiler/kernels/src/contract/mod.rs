@@ -1,8 +1,9 @@
 //! The contraction: everything dense is `C[m, n] = epilogue(sum over taps and k of A[row(m, tap), k] * B[tap, k, n])`.
 //!
-//! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap of
-//! a block, where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over NHWC,
-//! without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros behind the last column.
+//! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap
+//! of a block, where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over
+//! NHWC, without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros behind the last
+//! column.
 //!
 //! ```text
 //! task = (batch, block of rows, block of panels)
@@ -19,24 +20,24 @@ mod schedule;
 mod stage;
 mod tile;
 
-pub use conv::{Conv, conv};
+pub use conv::{ConvNest, conv};
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{
     Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step, let_,
 };
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
-pub use rows::{Pixels, Rows, Taps};
-pub use schedule::Schedule;
+pub use rows::{ContractRows, Pixels, Taps};
+pub use schedule::ContractSchedule;
 pub(crate) use schedule::{TASKS, panels};
-use tile::{Ahead, Spec};
+use tile::{Ahead, ContractTile};
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operand {
     /// What an element is.
-    pub mem: Mem,
+    pub mem: MemType,
     /// The length of its buffer.
     pub bytes: usize,
     /// Where it begins in the buffer.
@@ -52,7 +53,7 @@ pub struct Operand {
 impl Operand {
     /// A value per column: a bias.
     pub fn per_column(n: usize) -> Operand {
-        Operand { mem: Mem::F32, bytes: 4 * n, offset: 0, batch_stride: 0, row_stride: 0, col_stride: 4 }
+        Operand { mem: MemType::F32, bytes: 4 * n, offset: 0, batch_stride: 0, row_stride: 0, col_stride: 4 }
     }
 }
 
@@ -76,11 +77,11 @@ pub struct Contract {
     /// From one batch of A to the next.
     pub a_batch_stride: i64,
     /// The rows of A.
-    pub rows: Rows,
+    pub rows: ContractRows,
     /// Whether each batch has a B of its own, one packed behind the other.
     pub own_b: bool,
     /// What an element of C is.
-    pub c_mem: Mem,
+    pub c_mem: MemType,
     /// Length of the buffer of C.
     pub c_bytes: usize,
     /// Where C begins in it.
@@ -109,9 +110,9 @@ impl Contract {
             a_bytes: 4 * batch * m * k,
             a_offset: 0,
             a_batch_stride: 4 * (m * k) as i64,
-            rows: Rows::Stride(4 * k as i64),
+            rows: ContractRows::Stride(4 * k as i64),
             own_b: false,
-            c_mem: Mem::F32,
+            c_mem: MemType::F32,
             c_bytes: 4 * batch * m * n,
             c_offset: 0,
             c_batch_stride: 4 * (m * n) as i64,
@@ -125,7 +126,7 @@ impl Contract {
 
 /// A kernel and the constant buffers that it needs.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub struct BuiltContract {
     /// The kernel. Buffers: A, packed B, the table of rows if there is one, the operands of the epilogue, C.
     pub kernel: Kernel,
     /// The contents of the table's buffer (number 2), if there is one.
@@ -163,8 +164,8 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(c: &Contract, s: Schedule) -> Result<Cut, ContractError> {
-        let Rows::Pixels(pixels) = &c.rows else {
+    fn new(c: &Contract, s: ContractSchedule) -> Result<Cut, ContractError> {
+        let ContractRows::Pixels(pixels) = &c.rows else {
             let tails = if c.m.is_multiple_of(s.mr) { vec![] } else { vec![c.m % s.mr] };
             return Ok(Cut { blocks: c.m.div_ceil(s.mc), tails, buffer: None, zeros: 0, entry: 0 });
         };
@@ -189,8 +190,8 @@ impl Cut {
 /// # Errors
 ///
 /// Images so large that the offsets within a block do not fit the table.
-pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, ContractError> {
-    let Schedule { mr, nr, panels, .. } = schedule;
+pub fn contract(c: &Contract, isa: &Isa, schedule: ContractSchedule) -> Result<BuiltContract, ContractError> {
+    let ContractSchedule { mr, nr, panels, .. } = schedule;
     let cut = Cut::new(c, schedule)?;
     let all_panels = c.n.div_ceil(nr);
     let n_blocks = all_panels.div_ceil(panels);
@@ -241,14 +242,14 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: Schedule) -> Result<Built, Co
         });
     }
     kernel.body = stmts;
-    Ok(Built { kernel: kernel.rounding_on(isa), table: cut.buffer.clone() })
+    Ok(BuiltContract { kernel: kernel.rounding_on(isa), table: cut.buffer.clone() })
 }
 
 /// What a call of a tile needs to know.
 struct Nest<'a> {
     c: &'a Contract,
     isa: &'a Isa,
-    schedule: Schedule,
+    schedule: ContractSchedule,
     a: Base,
     b: Base,
     rows: Option<Base>,
@@ -266,9 +267,9 @@ impl Nest<'_> {
     /// Finds the rows of `block`, and copies them if they are staged.
     fn find(&self, kernel: &mut Kernel, block: Var) -> Vec<Stmt> {
         let (c, p) = (self.c, &self.place);
-        let (Rows::Pixels(pixels), Some(index)) = (&c.rows, self.rows) else {
+        let (ContractRows::Pixels(pixels), Some(index)) = (&c.rows, self.rows) else {
             let m0 = || Ix::var(block) * self.schedule.mc as i64;
-            let stride = if let Rows::Stride(stride) = c.rows { stride } else { 0 };
+            let stride = if let ContractRows::Stride(stride) = c.rows { stride } else { 0 };
             let mut stmts = vec![
                 let_(p.rows, (Ix::from(c.m) - m0()).min(self.schedule.mc)),
                 let_(p.a, m0() * stride),
@@ -315,15 +316,17 @@ impl Nest<'_> {
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, below: Option<Ix>) -> Stmt {
         let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
         let ahead = Ahead::choose(c, self.schedule);
-        let spec = Spec { nr: nr as usize, rows, cols, ahead, below: below.is_some() };
+        let spec = ContractTile { nr: nr as usize, rows, cols, ahead, below: below.is_some() };
         let tile = kernel.tile(tile::build(c, self.isa, spec));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
         let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, nr as usize) as i64 } else { 0 };
         let a = match &c.rows {
-            Rows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
-            Rows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),
-            Rows::Stride(stride) => self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset),
+            ContractRows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
+            ContractRows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),
+            ContractRows::Stride(stride) => {
+                self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset)
+            }
         };
         let mut ptrs = vec![a, self.b.at(batch() * own_b + Ix::var(self.panel) * panel_bytes)];
         ptrs.extend(ahead.map(|ahead| {
@@ -346,7 +349,7 @@ impl Nest<'_> {
 
     /// Whether a call goes down all rows of the block: where tiles are so short that calling them costs much.
     fn below(&self) -> bool {
-        let short = matches!(self.c.rows, Rows::Stride(_)) && self.c.k <= SHORT;
+        let short = matches!(self.c.rows, ContractRows::Stride(_)) && self.c.k <= SHORT;
         short && Ahead::choose(self.c, self.schedule).is_none()
     }
 }

@@ -1,7 +1,7 @@
 //! Packs B into panels: `[panel][tap][k][nr]`, at compile time for weights and by a kernel for computed operands.
 
 use optc_kernel::nest::{Access, Ix, Kernel, Rel, Stmt, TASK, call};
-use optc_kernel::tile::{Count, Mem, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Tile, TileBuilder};
 
 /// Elements of one packed B.
 pub fn packed_len(taps: usize, k: usize, n: usize, nr: usize) -> usize {
@@ -31,8 +31,8 @@ const LINE: usize = 16;
 /// Elements that are worth a thread of their own.
 const SHARE: usize = 1 << 17;
 
-/// Packs constant weights into `packed`, which holds [`packed_len`] zeros, on up to `threads` threads. `src` must hold every
-/// element that `p` names.
+/// Packs constant weights into `packed`, which holds [`packed_len`] zeros, on up to `threads` threads. `src` must hold
+/// every element that `p` names.
 pub fn pack_b(src: &[f32], p: &PackB, nr: usize, threads: usize, packed: &mut [f32]) {
     let size = (p.taps * p.k * nr).max(1);
     let column = column_order(p);
@@ -96,8 +96,8 @@ fn pack_rows(src: &[f32], p: &PackB, cols: usize, nr: usize, dst: &mut [f32]) {
     }
 }
 
-/// A kernel that packs a batch of computed matrices (one tap): buffers `src` of `src_len` elements and `dst`, a task for
-/// each panel of each batch; the batches of `src` are `batch_stride` elements apart.
+/// A kernel that packs a batch of computed matrices (one tap): buffers `src` of `src_len` elements and `dst`, a task
+/// for each panel of each batch; the batches of `src` are `batch_stride` elements apart.
 pub fn pack_b_kernel(batch: usize, src_len: usize, batch_stride: usize, p: &PackB, nr: usize, lanes: usize) -> Kernel {
     let panels = p.n.div_ceil(nr);
     let mut kernel = Kernel::new("pack_b_f32", (batch * panels) as u64);
@@ -130,10 +130,10 @@ fn tile(p: &PackB, nr: usize, cols: usize, lanes: usize) -> Tile {
         for col in (0..nr).step_by(lanes) {
             let value = match lanes.min(cols.saturating_sub(col)) {
                 0 => zero,
-                n if p.n_stride == 1 => b.load_n(Mem::F32, at[0], 4 * col as i64, n),
-                n => b.load_strided(Mem::F32, at[0], (4 * col * p.n_stride) as i64, n, 4 * p.n_stride as i64),
+                n if p.n_stride == 1 => b.load_n(MemType::F32, at[0], 4 * col as i64, n),
+                n => b.load_strided(MemType::F32, at[0], (4 * col * p.n_stride) as i64, n, 4 * p.n_stride as i64),
             };
-            b.store(Mem::F32, at[1], 4 * col as i64, value);
+            b.store(MemType::F32, at[1], 4 * col as i64, value);
         }
         vec![]
     });

@@ -12,7 +12,7 @@ use crate::window::Axis;
 
 /// Where the rows of A are; all numbers are bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Rows {
+pub enum ContractRows {
     /// Row `m` begins `m * stride` bytes into the batch; there is one tap.
     Stride(i64),
     /// Row `m` is a pixel of the result, its taps are pixels of A.
@@ -49,7 +49,7 @@ pub enum Taps {
 
 /// Pixels that a task works on, in the order of the nest's index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct PixelBlock {
     pub rows: usize,
     /// Where A, its piece of the table, C and the operands begin; for staged blocks A is the image's start.
     pub a: i64,
@@ -61,8 +61,8 @@ pub(super) struct Block {
 }
 
 /// All blocks and the table's pieces one after the other.
-pub(super) struct Blocks {
-    pub list: Vec<Block>,
+pub(super) struct PixelBlocks {
+    pub list: Vec<PixelBlock>,
     pub table: Vec<i32>,
 }
 
@@ -100,7 +100,8 @@ impl Pixels {
         uniform(&self.c) && self.operands.iter().all(uniform)
     }
 
-    /// Whole rows of the result that a block of about `mc` pixels has: a staged one has one row where pixels are not evenly apart across rows.
+    /// Whole rows of the result that a block of about `mc` pixels has: a staged one has one row where pixels are not
+    /// evenly apart across rows.
     pub(super) fn whole_rows(&self, mc: usize) -> usize {
         let width = self.axes[2].out.max(1);
         let even = [&self.c].into_iter().chain(&self.operands).all(|s| s[2] == width as i64 * s[3]);
@@ -108,7 +109,7 @@ impl Pixels {
     }
 
     /// Cuts the pixels into blocks of about `mc`, and writes their table.
-    pub(super) fn blocks(&self, mc: usize, mr: usize) -> Result<Blocks, ContractError> {
+    pub(super) fn blocks(&self, mc: usize, mr: usize) -> Result<PixelBlocks, ContractError> {
         let width = self.axes[2].out;
         let rows = self.images * self.axes[0].out * self.axes[1].out;
         let total = rows * width;
@@ -133,7 +134,7 @@ impl Pixels {
         self.write(&cuts)
     }
 
-    fn write(&self, cuts: &[Range<usize>]) -> Result<Blocks, ContractError> {
+    fn write(&self, cuts: &[Range<usize>]) -> Result<PixelBlocks, ContractError> {
         let (mut list, mut table) = (Vec::new(), Vec::new());
         let mut known: IndexMap<Key, usize> = IndexMap::new();
         for cut in cuts {
@@ -149,7 +150,7 @@ impl Pixels {
             };
             list.push(self.block(cut, 4 * at as i64));
         }
-        Ok(Blocks { list, table })
+        Ok(PixelBlocks { list, table })
     }
 
     /// Image, plane, row and column of pixel `m`.
@@ -218,13 +219,13 @@ impl Pixels {
         Ok(())
     }
 
-    fn block(&self, cut: &Range<usize>, table: i64) -> Block {
+    fn block(&self, cut: &Range<usize>, table: i64) -> PixelBlock {
         let place = self.place(cut.start);
         let at = |strides: &[i64; 4]| place.iter().zip(strides).map(|(&i, s)| i as i64 * s).sum::<i64>();
         let [.., h, w] = self.axes;
         let column = (self.first_column(cut) * w.stride) as i64 - w.pads[0] as i64;
         let staged = self.taps == Taps::Staged;
-        Block {
+        PixelBlock {
             rows: cut.len(),
             a: if staged { place[0] as i64 * self.a[0] } else { self.base(cut) + column * self.a[3] },
             table,
@@ -243,6 +244,6 @@ fn offset_of(offset: i64) -> Result<i32, ContractError> {
 impl Contract {
     /// Taps of a row as the tile sees them.
     pub(super) fn has_table(&self) -> bool {
-        matches!(self.rows, Rows::Pixels(_))
+        matches!(self.rows, ContractRows::Pixels(_))
     }
 }

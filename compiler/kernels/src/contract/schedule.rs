@@ -4,11 +4,11 @@ use std::fmt;
 
 use optc_kernel::target::{Caches, Emitter, Isa};
 
-use super::{Contract, Rows, Taps, tile};
+use super::{Contract, ContractRows, Taps, tile};
 
 /// How a contraction is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct ContractSchedule {
     /// Rows of a tile.
     pub mr: usize,
     /// Columns of a tile and of a panel.
@@ -31,15 +31,15 @@ pub(crate) fn panels(all: usize, blocks: usize, tasks: usize) -> usize {
 /// Rows of a tile of which each has an address in a general register, with the panel's and a counter beside them.
 const ROWS: usize = 12;
 
-impl Schedule {
-    /// Chooses for a target and a machine: the tile that suits the columns, a block of A in half of L2, and enough tasks for a
-    /// few threads.
-    pub fn choose(c: &Contract, isa: &Isa, caches: &Caches) -> Schedule {
-        Schedule::with_tile(c, suited(c, isa), isa, caches)
+impl ContractSchedule {
+    /// Chooses for a target and a machine: the tile that suits the columns, a block of A in half of L2, and enough
+    /// tasks for a few threads.
+    pub fn choose(c: &Contract, isa: &Isa, caches: &Caches) -> ContractSchedule {
+        ContractSchedule::with_tile(c, suited(c, isa), isa, caches)
     }
 
     /// The choice for tiles of so many rows and vectors.
-    fn with_tile(c: &Contract, (mr, vectors): (usize, usize), isa: &Isa, caches: &Caches) -> Schedule {
+    fn with_tile(c: &Contract, (mr, vectors): (usize, usize), isa: &Isa, caches: &Caches) -> ContractSchedule {
         let nr = vectors * isa.lanes();
         // Taps of a table overlap: the rows that they name are about as many bytes as one tap of each.
         let row_bytes = 4 * c.k;
@@ -51,42 +51,43 @@ impl Schedule {
         let share = c.m.div_ceil(parts).max(4 * mr);
         let mc = match &c.rows {
             // Whole rows of the result, many of them: each copies the source rows under its window.
-            Rows::Pixels(p) if p.taps == Taps::Staged => {
+            ContractRows::Pixels(p) if p.taps == Taps::Staged => {
                 let fit = (1..p.axes[1].out).take_while(|&r| p.staged_rows(r) * p.staged_row() <= caches.l2 / 4);
                 p.axes[2].out * p.axes[1].out.div_ceil(TASKS).clamp(1, fit.last().unwrap_or(1))
             }
-            Rows::Pixels(_) | Rows::Stride(_) => fit.min(share).next_multiple_of(mr),
+            ContractRows::Pixels(_) | ContractRows::Stride(_) => fit.min(share).next_multiple_of(mr),
         };
-        Schedule { mr, nr, mc, panels: 1 }.with_panels(c, TASKS)
+        ContractSchedule { mr, nr, mc, panels: 1 }.with_panels(c, TASKS)
     }
 
     /// With as many panels in a block as leave at least `tasks` tasks.
-    fn with_panels(self, c: &Contract, tasks: usize) -> Schedule {
+    fn with_panels(self, c: &Contract, tasks: usize) -> ContractSchedule {
         let all = c.n.div_ceil(self.nr);
         let blocks = c.batch * c.m.div_ceil(self.mc);
-        Schedule { panels: panels(all, blocks, tasks), ..self }
+        ContractSchedule { panels: panels(all, blocks, tasks), ..self }
     }
 
-    /// Schedules that may be faster, [the choice](Schedule::choose) first: other tiles whose sums stay in registers, those that divide the
-    /// rows evenly among them, and blocks of half and of twice the rows, and of all panels or a few.
-    pub fn options(c: &Contract, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
-        let chosen = Schedule::choose(c, isa, caches);
+    /// Schedules that may be faster, [the choice](ContractSchedule::choose) first: other tiles whose sums stay in
+    /// registers, those that divide the rows evenly among them, and blocks of half and of twice the rows, and of all
+    /// panels or a few.
+    pub fn options(c: &Contract, isa: &Isa, caches: &Caches) -> Vec<ContractSchedule> {
+        let chosen = ContractSchedule::choose(c, isa, caches);
         let mut options = vec![chosen];
-        let mut offer = |s: Schedule| {
+        let mut offer = |s: ContractSchedule| {
             if !options.contains(&s) {
                 options.push(s);
             }
         };
         for tile in [isa.contract_f32].into_iter().chain(tiles(c, isa)) {
-            offer(Schedule::with_tile(c, tile, isa, caches));
+            offer(ContractSchedule::with_tile(c, tile, isa, caches));
         }
         let unit = match &c.rows {
-            Rows::Pixels(p) if p.taps == Taps::Staged => p.axes[2].out,
-            Rows::Pixels(_) | Rows::Stride(_) => chosen.mr,
+            ContractRows::Pixels(p) if p.taps == Taps::Staged => p.axes[2].out,
+            ContractRows::Pixels(_) | ContractRows::Stride(_) => chosen.mr,
         };
         let most = c.m.next_multiple_of(unit);
         for mc in [chosen.mc / 2, 2 * chosen.mc, 4 * chosen.mc] {
-            offer(Schedule { mc: mc.next_multiple_of(unit).clamp(unit, most), ..chosen }.with_panels(c, TASKS));
+            offer(ContractSchedule { mc: mc.next_multiple_of(unit).clamp(unit, most), ..chosen }.with_panels(c, TASKS));
         }
         for tasks in [1, TASKS / 2, 2 * TASKS] {
             offer(chosen.with_panels(c, tasks));
@@ -121,7 +122,8 @@ fn cycles(c: &Contract, (mr, vectors): (usize, usize), lanes: usize) -> f64 {
     whole as f64 * of_panel(vectors) + if rest > 0 { of_panel(rest) } else { 0.0 }
 }
 
-/// Tiles whose sums, one vector of A and a row of B fit the registers, and whose addresses do, other than the target's own.
+/// Tiles whose sums, one vector of A and a row of B fit the registers, and whose addresses do, other than the target's
+/// own.
 fn tiles(c: &Contract, isa: &Isa) -> Vec<(usize, usize)> {
     let mut tiles = Vec::new();
     let (rows, columns) = isa.contract_f32;
@@ -137,9 +139,9 @@ fn tiles(c: &Contract, isa: &Isa) -> Vec<(usize, usize)> {
     tiles
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for ContractSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { mr, nr, mc, panels } = self;
+        let ContractSchedule { mr, nr, mc, panels } = self;
         write!(f, "tiles {mr}x{nr}, blocks of {mc} rows by {panels} panels")
     }
 }
@@ -149,8 +151,8 @@ impl Contract {
     pub fn key(&self) -> String {
         let Contract { batch, m, n, k, taps, .. } = self;
         let rows = match &self.rows {
-            Rows::Stride(stride) => format!("rows {stride} apart"),
-            Rows::Pixels(p) => {
+            ContractRows::Stride(stride) => format!("rows {stride} apart"),
+            ContractRows::Pixels(p) => {
                 let axes = p.axes.iter().filter(|a| a.kernel * a.out > 1).map(ToString::to_string);
                 format!("{:?} taps of {}", p.taps, axes.collect::<Vec<_>>().join(" by ")).to_lowercase()
             }
@@ -170,7 +172,7 @@ mod tests {
     fn few_columns_have_tiles_of_their_own() {
         let isa = Isa::by_name("avx2").expect("a row of the table");
         let tile = |isa: &Isa, n: usize| {
-            let s = Schedule::choose(&Contract::matmul(1, 3136, n, 144), isa, &Caches::default());
+            let s = ContractSchedule::choose(&Contract::matmul(1, 3136, n, 144), isa, &Caches::default());
             (s.mr, s.nr)
         };
         assert_eq!([16, 32, 144].map(|n| tile(isa, n)), [(6, 16); 3]);
@@ -185,8 +187,8 @@ mod tests {
             for (m, n, k) in [(49, 512, 512), (3136, 64, 64), (1, 1000, 1280), (7, 3, 5)] {
                 let c = Contract::matmul(1, m, n, k);
                 let caches = Caches::default();
-                let options = Schedule::options(&c, isa, &caches);
-                assert_eq!(options[0], Schedule::choose(&c, isa, &caches));
+                let options = ContractSchedule::options(&c, isa, &caches);
+                assert_eq!(options[0], ContractSchedule::choose(&c, isa, &caches));
                 assert!(options.len() > 1, "{} {m} {n}: {options:?}", isa.name);
                 for (i, s) in options.iter().enumerate() {
                     let vectors = s.nr / isa.lanes();

@@ -1,7 +1,7 @@
 //! The padded copy of source rows in the scratch, for windows over few channels whose taps would else be too short.
 
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, Var, call, for_loop};
-use optc_kernel::tile::{Count, Mem, Ptr, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Ptr, Tile, TileBuilder};
 
 use super::rows::Pixels;
 
@@ -40,14 +40,14 @@ fn copy(p: &Pixels, lanes: usize) -> Tile {
     let (turns, bytes) = (within / 4 / lanes, 4 * lanes);
     let inner = b.offset(dst, before as i64);
     b.for_each(Count::Static(turns as u32), &[(src, bytes as i64), (inner, bytes as i64)], &[], |b, q, _| {
-        let x = b.load(Mem::F32, q[0], 0);
-        b.store(Mem::F32, q[1], 0, x);
+        let x = b.load(MemType::F32, q[0], 0);
+        b.store(MemType::F32, q[1], 0, x);
         vec![]
     });
     let tail = within / 4 % lanes;
     if tail > 0 {
-        let x = b.load_n(Mem::F32, src, (turns * bytes) as i64, tail);
-        b.store_n(Mem::F32, inner, (turns * bytes) as i64, tail, x);
+        let x = b.load_n(MemType::F32, src, (turns * bytes) as i64, tail);
+        b.store_n(MemType::F32, inner, (turns * bytes) as i64, tail, x);
     }
     fill(&mut b, dst, before + within..all, lanes);
     b.finish()
@@ -68,10 +68,10 @@ fn fill(b: &mut TileBuilder, dst: Ptr, bytes: std::ops::Range<usize>, lanes: usi
     let at = b.offset(dst, bytes.start as i64);
     let turns = floats / lanes;
     b.for_each(Count::Static(turns as u32), &[(at, step as i64)], &[], |b, q, _| {
-        b.store(Mem::F32, q[0], 0, zero);
+        b.store(MemType::F32, q[0], 0, zero);
         vec![]
     });
     if floats % lanes > 0 {
-        b.store_n(Mem::F32, at, (turns * step) as i64, floats % lanes, zero);
+        b.store_n(MemType::F32, at, (turns * step) as i64, floats % lanes, zero);
     }
 }

@@ -1,12 +1,12 @@
 //! The micro-kernel: `rows` by `cols` sums in registers over all taps and k, then the epilogue.
 
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Ptr, Reg, Tile, TileBuilder};
 
-use super::{Contract, Rows, Schedule};
+use super::{Contract, ContractRows, ContractSchedule};
 
-/// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each carried
-/// register at the back edge, so that the loop must be long.
+/// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each
+/// carried register at the back edge, so that the loop must be long.
 const UNROLL: usize = 4;
 
 /// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
@@ -30,7 +30,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// What suits, if the panel is long and there are several tiles of rows to share it.
-    pub(super) fn choose(c: &Contract, s: Schedule) -> Option<Ahead> {
+    pub(super) fn choose(c: &Contract, s: ContractSchedule) -> Option<Ahead> {
         let turns = c.k / UNROLL;
         let tiles = s.mc.min(c.m) / s.mr;
         if 4 * c.taps * c.k * s.nr < FAR || turns == 0 || tiles < 2 {
@@ -44,7 +44,7 @@ impl Ahead {
 
 /// Which tile is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spec {
+pub(super) struct ContractTile {
     /// Columns of the panel.
     pub nr: usize,
     /// Rows and columns.
@@ -67,10 +67,10 @@ struct Places {
     dst: Ptr,
 }
 
-/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is, the zeros and
-/// the offsets of the first row if there is a table, the operands of the epilogue, C.
-pub(super) fn build(c: &Contract, isa: &Isa, spec: Spec) -> Tile {
-    let Spec { nr, rows, cols, .. } = spec;
+/// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is,
+/// the zeros and the offsets of the first row if there is a table, the operands of the epilogue, C.
+pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
+    let ContractTile { nr, rows, cols, .. } = spec;
     let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
     let (a, panel) = (b.ptr(), b.ptr());
     let next = spec.ahead.map(|ahead| (b.ptr(), ahead.lines));
@@ -81,7 +81,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: Spec) -> Tile {
     let chains = chains(rows * nr / isa.lanes(), c.k);
     let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), nr, k: c.k, chains };
     match &c.rows {
-        Rows::Stride(stride) if spec.below => {
+        ContractRows::Stride(stride) if spec.below => {
             let count = b.count();
             let down = |by: i64| rows as i64 * by;
             let mut advance = vec![(a, down(*stride)), (places.dst, down(c.c_row_stride))];
@@ -95,7 +95,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: Spec) -> Tile {
                 vec![]
             });
         }
-        Rows::Stride(_) | Rows::Pixels(_) => shape.tile(&mut b, c, &places, cols),
+        ContractRows::Stride(_) | ContractRows::Pixels(_) => shape.tile(&mut b, c, &places, cols),
     }
     b.finish()
 }
@@ -105,10 +105,10 @@ pub(super) fn chains(sums: usize, k: usize) -> usize {
     CHAINS.div_ceil(sums).min(UNROLL).min(k.max(1))
 }
 
-/// So many rows broadcast from memory, once for each vector: a load of a single use becomes one `vbroadcastss` without a
-/// register move. The other rows load [`UNROLL`] elements at once and broadcast them from the register, which takes the
-/// shuffle unit instead of the two load ports. (Zen 3, 4x8, 512x512x512, per cent of the FMA peak: 79 with none, 88.5 with
-/// one, 84.5 with two, 81.7 with three; 83 when the other rows load each element by itself.)
+/// So many rows broadcast from memory, once for each vector: a load of a single use becomes one `vbroadcastss` without
+/// a register move. The other rows load [`UNROLL`] elements at once and broadcast them from the register, which takes
+/// the shuffle unit instead of the two load ports. (Zen 3, 4x8, 512x512x512, per cent of the FMA peak: 79 with none,
+/// 88.5 with one, 84.5 with two, 81.7 with three; 83 when the other rows load each element by itself.)
 const REPEATED: usize = 1;
 
 struct Shape {
@@ -125,7 +125,7 @@ impl Shape {
         let zero = b.f32(0.0);
         let acc = vec![zero; self.rows * self.vectors * self.chains];
         let acc = match (&c.rows, p.table) {
-            (Rows::Pixels(_), Some((zeros, offsets))) => {
+            (ContractRows::Pixels(_), Some((zeros, offsets))) => {
                 let mut advance = vec![(offsets, 4), (p.panel, (4 * self.nr * c.k) as i64)];
                 advance.extend(p.next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
                 b.for_each(Count::Static(c.taps as u32), &advance, &acc, |b, q, acc| {
@@ -135,11 +135,11 @@ impl Shape {
                     self.accumulate(b, &at, q[1], next, acc)
                 })
             }
-            (Rows::Stride(stride), _) => {
+            (ContractRows::Stride(stride), _) => {
                 let at: Vec<_> = (0..self.rows).map(|r| (p.a, r as i64 * stride)).collect();
                 self.accumulate(b, &at, p.panel, p.next, &acc)
             }
-            (Rows::Pixels(_), None) => acc,
+            (ContractRows::Pixels(_), None) => acc,
         };
         let acc = self.join(b, acc);
         epilogue(b, c, &acc, self.rows, cols, &p.operands, p.dst);
@@ -175,7 +175,7 @@ impl Shape {
                 let lines = next.map_or(0, |(_, lines)| lines);
                 (0..lines).for_each(|i| b.prefetch(p[rows], (i * LINE) as i64));
                 let whole: Vec<_> = (REPEATED..self.rows)
-                    .map(|r| (b.lanes() == UNROLL).then(|| b.load(Mem::F32, p[slots[r]], at[r].1)))
+                    .map(|r| (b.lanes() == UNROLL).then(|| b.load(MemType::F32, p[slots[r]], at[r].1)))
                     .collect();
                 (0..UNROLL).for_each(|u| self.step(b, u, p, &slots, at, &whole, &mut acc));
                 acc
@@ -200,7 +200,7 @@ impl Shape {
         let lanes = b.lanes();
         let chain = (u % self.chains) * self.rows * self.vectors;
         let columns: Vec<_> =
-            (0..self.vectors).map(|v| b.load(Mem::F32, p[0], (4 * (u * self.nr + v * lanes)) as i64)).collect();
+            (0..self.vectors).map(|v| b.load(MemType::F32, p[0], (4 * (u * self.nr + v * lanes)) as i64)).collect();
         for r in 0..self.rows {
             let mut x = None;
             for (v, &column) in columns.iter().enumerate() {
@@ -209,7 +209,7 @@ impl Shape {
                     Some(x) if r >= REPEATED => x,
                     _ => match r.checked_sub(REPEATED).and_then(|r| whole.get(r).copied().flatten()) {
                         Some(whole) => b.permute(whole, whole, &vec![u as u8; lanes]),
-                        None => b.broadcast(Mem::F32, at.0, at.1),
+                        None => b.broadcast(MemType::F32, at.0, at.1),
                     },
                 };
                 x = Some(value);

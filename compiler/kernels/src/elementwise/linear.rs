@@ -1,8 +1,8 @@
 //! Vectors along the innermost dim, which the result is contiguous along.
 
-use optc_kernel::expr::Scope;
+use optc_kernel::expr::RegisterScope;
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, call, call_counts, for_loop};
-use optc_kernel::space::{Range, Split};
+use optc_kernel::space::{AxisRange, AxisSplit};
 use optc_kernel::tile::{Ptr, Reg, Tile, TileBuilder};
 
 use super::Nest;
@@ -24,7 +24,7 @@ pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base], task: &Ix)
     let mut align = vec![1; extents.len()];
     extents.push(inner);
     align.push(linear.group);
-    let split = Split::new(&extents, &align, nest.least());
+    let split = AxisSplit::new(&extents, &align, nest.least());
     let (mut body, ranges) = split.ranges(kernel, task);
     let dims = if nest.space.extents.is_empty() { &[] } else { &ranges[..] };
     let nested = if split.cuts(extents.len() - 1) {
@@ -47,7 +47,7 @@ struct Linear<'a> {
 /// Puts loops over the ranges around what `body` makes of the index; all ranges but the last `inside`.
 fn around(
     kernel: &mut Kernel,
-    ranges: &[Range],
+    ranges: &[AxisRange],
     inside: usize,
     body: impl FnOnce(&mut Kernel, &[Ix]) -> Vec<Stmt>,
 ) -> Vec<Stmt> {
@@ -55,17 +55,17 @@ fn around(
     let vars: Vec<_> = outer.iter().map(|_| kernel.var()).collect();
     let index: Vec<_> = vars.iter().map(|&var| Ix::var(var)).collect();
     let body = body(kernel, &index);
-    let wrap = |body, (&var, range): (_, &Range)| vec![for_loop(var, range.lo.clone(), range.hi.clone(), body)];
+    let wrap = |body, (&var, range): (_, &AxisRange)| vec![for_loop(var, range.lo.clone(), range.hi.clone(), body)];
     vars.iter().zip(outer).rev().fold(body, wrap)
 }
 
 impl Linear<'_> {
     /// A task has part of each row: a call for the groups of a row, and one for what is left at its end.
-    fn along_rows(&self, kernel: &mut Kernel, bases: &[Base], ranges: &[Range], inner: usize) -> Vec<Stmt> {
+    fn along_rows(&self, kernel: &mut Kernel, bases: &[Base], ranges: &[AxisRange], inner: usize) -> Vec<Stmt> {
         let main = kernel.tile(self.groups_tile());
         let rest = inner % self.group;
         let tail = (rest > 0).then(|| kernel.tile(self.rows_tile(rest, None)));
-        let Range { lo, hi } = ranges[ranges.len() - 1].clone();
+        let AxisRange { lo, hi } = ranges[ranges.len() - 1].clone();
         around(kernel, ranges, 1, |_, outer| {
             let at = |i: Ix| self.nest.addrs(bases, &[outer, &[i]].concat());
             let groups = (hi.clone() - lo.clone()) / self.group as i64;
@@ -79,7 +79,7 @@ impl Linear<'_> {
     }
 
     /// A task has whole rows: a call for all rows that differ in the innermost dim but one.
-    fn whole_rows(&self, kernel: &mut Kernel, bases: &[Base], ranges: &[Range], inner: usize) -> Vec<Stmt> {
+    fn whole_rows(&self, kernel: &mut Kernel, bases: &[Base], ranges: &[AxisRange], inner: usize) -> Vec<Stmt> {
         let dims = ranges.len();
         if dims < 2 {
             let tile = kernel.tile(self.rows_tile(inner, None));
@@ -87,7 +87,7 @@ impl Linear<'_> {
         }
         let steps = &self.nest.space.strides[dims - 2];
         let tile = kernel.tile(self.rows_tile(inner, Some(steps)));
-        let Range { lo, hi } = ranges[dims - 2].clone();
+        let AxisRange { lo, hi } = ranges[dims - 2].clone();
         around(kernel, ranges, 2, |_, outer| {
             let at = self.nest.addrs(bases, &[outer, &[lo.clone(), 0.into()]].concat());
             vec![call_counts(tile, at, [hi - lo])]
@@ -99,7 +99,7 @@ impl Linear<'_> {
         let mut b = TileBuilder::new(format!("elementwise_{}", self.group), self.nest.lanes);
         let ptrs: Vec<_> = self.nest.views.iter().map(|_| b.ptr()).collect();
         let count = b.count();
-        let scope = self.hoist(&mut b, &ptrs, Scope::default(), |view| self.step(view) == 0);
+        let scope = self.hoist(&mut b, &ptrs, RegisterScope::default(), |view| self.step(view) == 0);
         b.for_each(count, &self.advance(&ptrs), &[], |b, ptrs, _| {
             self.vectors(b, ptrs, self.group, &scope);
             vec![]
@@ -112,12 +112,12 @@ impl Linear<'_> {
         let mut b = TileBuilder::new(format!("elementwise_rows_{n}"), self.nest.lanes);
         let ptrs: Vec<_> = self.nest.views.iter().map(|_| b.ptr()).collect();
         let Some(steps) = steps else {
-            self.row(&mut b, &ptrs, n, Scope::default());
+            self.row(&mut b, &ptrs, n, RegisterScope::default());
             return b.finish();
         };
         let count = b.count();
         let fixed = |view: usize| self.step(view) == 0 && steps[view] == 0;
-        let scope = self.hoist(&mut b, &ptrs, Scope::default(), fixed);
+        let scope = self.hoist(&mut b, &ptrs, RegisterScope::default(), fixed);
         let advance: Vec<_> = ptrs.iter().copied().zip(steps.iter().copied()).collect();
         b.for_each(count, &advance, &[], |b, ptrs, _| {
             self.row(b, ptrs, n, scope.clone());
@@ -126,7 +126,7 @@ impl Linear<'_> {
         b.finish()
     }
 
-    fn row<'s>(&'s self, b: &mut TileBuilder, ptrs: &[Ptr], n: usize, scope: Scope<'s>) {
+    fn row<'s>(&'s self, b: &mut TileBuilder, ptrs: &[Ptr], n: usize, scope: RegisterScope<'s>) {
         let scope = self.hoist(b, ptrs, scope, |view| self.step(view) == 0);
         let turns = n / self.group;
         let mut ptrs = ptrs.to_vec();
@@ -155,9 +155,9 @@ impl Linear<'_> {
         &'s self,
         b: &mut TileBuilder,
         ptrs: &[Ptr],
-        mut scope: Scope<'s>,
+        mut scope: RegisterScope<'s>,
         fixed: impl Fn(usize) -> bool,
-    ) -> Scope<'s> {
+    ) -> RegisterScope<'s> {
         let views = &self.nest.views;
         for (_, expr) in &self.nest.p.results {
             scope.hoist(expr, b, &mut |b, i| b.broadcast(views[i].mem, ptrs[i], 0), &fixed);
@@ -166,7 +166,7 @@ impl Linear<'_> {
     }
 
     /// `n` consecutive elements of all results.
-    fn vectors<'s>(&'s self, b: &mut TileBuilder, ptrs: &[Ptr], n: usize, scope: &Scope<'s>) {
+    fn vectors<'s>(&'s self, b: &mut TileBuilder, ptrs: &[Ptr], n: usize, scope: &RegisterScope<'s>) {
         let lanes = self.nest.lanes;
         let (views, operands) = (&self.nest.views, self.nest.p.operands.len());
         for start in (0..n).step_by(lanes) {

@@ -1,15 +1,16 @@
 //! Elementwise kernels: every element of the results is an expression of the operands' elements at the same index.
 //!
-//! Broadcasts and layouts are strides of the [`View`]s. The dims are collapsed, and the loops run in the order of the
-//! first result's memory. Two nests do the rest:
+//! Broadcasts and layouts are strides of the [`ByteView`]s. The dims are collapsed, and the loops run in the order of
+//! the first result's memory. Two nests do the rest:
 //!
 //! ```text
 //! linear:      for outer dims { for row { for vectors along the innermost dim { expression; store } } }
-//! transposed:  for outer dims { for 64 rows i { for 16 columns j { for 4 rows i { load; 4x4 transposes; expression; store } } } }
+//! transposed:  for outer dims { for 64 rows i { for 16 columns j {
+//!                 for 4 rows i { load; 4x4 transposes; expression; store } } } }
 //! ```
 //!
-//! The transposed one is taken when an operand is contiguous along another dim than the result (a transpose, a change of
-//! layout). What an inner loop does not change is computed in front of it. A dim is split among tasks only as far as
+//! The transposed one is taken when an operand is contiguous along another dim than the result (a transpose, a change
+//! of layout). What an inner loop does not change is computed in front of it. A dim is split among tasks only as far as
 //! each has 16 Ki elements or the same work.
 
 mod linear;
@@ -18,7 +19,7 @@ mod transposed;
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Stmt, TASK};
-use optc_kernel::space::{Space, View};
+use optc_kernel::space::{ByteView, Space};
 use optc_kernel::target::Isa;
 
 /// An elementwise computation.
@@ -27,10 +28,10 @@ pub struct Elementwise {
     /// The shape of the results, which every view has a stride for each dim of.
     pub shape: Vec<usize>,
     /// The operands.
-    pub operands: Vec<View>,
+    pub operands: Vec<ByteView>,
     /// The results; operand `i` of an expression is `operands[i]`, and its value must fit the view's memory: `f32` for
     /// `Mem::F32`, integers for the others (see [`Expr::bit`], [`Expr::to_int`]).
-    pub results: Vec<(View, Expr)>,
+    pub results: Vec<(ByteView, Expr)>,
 }
 
 /// Builds the kernel. Buffers: the operands, then the results.
@@ -66,7 +67,7 @@ pub(crate) struct Nest<'a> {
     p: &'a Elementwise,
     lanes: usize,
     space: Space,
-    views: Vec<&'a View>,
+    views: Vec<&'a ByteView>,
     /// Instructions for a vector of all results.
     cost: usize,
 }

@@ -4,9 +4,9 @@
 //! rows `i`: 16 lines of the operand are live, the rows of the result stay within the first level of the TLB, and both
 //! sides are read and written in whole lines.
 
-use optc_kernel::expr::Scope;
+use optc_kernel::expr::RegisterScope;
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, call_counts, for_loop, for_step};
-use optc_kernel::space::{Range, Split};
+use optc_kernel::space::{AxisRange, AxisSplit};
 use optc_kernel::tile::{Ptr, Reg, Tile, TileBuilder};
 
 use super::Nest;
@@ -22,7 +22,7 @@ pub(super) fn build(nest: &Nest, kernel: &mut Kernel, bases: &[Base], i: usize, 
     let t = Transposed { nest, bases, i, j: nest.space.extents.len() - 1 };
     let mut align = vec![1; nest.space.extents.len()];
     (align[t.i], align[t.j]) = (nest.lanes, COLUMNS);
-    let split = Split::new(&nest.space.extents, &align, nest.least());
+    let split = AxisSplit::new(&nest.space.extents, &align, nest.least());
     let (mut body, ranges) = split.ranges(kernel, task);
     let outer: Vec<_> = (0..t.j).filter(|&d| d != i).collect();
     let mut index = vec![Ix::Const(0); ranges.len()];
@@ -43,10 +43,10 @@ struct Transposed<'a> {
 
 impl Transposed<'_> {
     /// The part of both dims that a task has: blocks of rows, then the rows that do not fill a register.
-    fn square(&self, kernel: &mut Kernel, ranges: &[Range], index: &[Ix]) -> Vec<Stmt> {
+    fn square(&self, kernel: &mut Kernel, ranges: &[AxisRange], index: &[Ix]) -> Vec<Stmt> {
         let (lanes, n) = (self.nest.lanes, self.nest.space.extents[self.i]);
         let rest = n % lanes;
-        let Range { lo, hi } = ranges[self.i].clone();
+        let AxisRange { lo, hi } = ranges[self.i].clone();
         let mut stmts = Vec::new();
         if n > rest {
             let row = kernel.var();
@@ -63,7 +63,15 @@ impl Transposed<'_> {
     }
 
     /// `count` times `rows` rows from `row` on, over the columns of the range.
-    fn band(&self, kernel: &mut Kernel, columns: &Range, index: &[Ix], rows: usize, row: Ix, count: Ix) -> Vec<Stmt> {
+    fn band(
+        &self,
+        kernel: &mut Kernel,
+        columns: &AxisRange,
+        index: &[Ix],
+        rows: usize,
+        row: Ix,
+        count: Ix,
+    ) -> Vec<Stmt> {
         let n = self.nest.space.extents[self.j];
         let rest = n % COLUMNS;
         let mut place = |columns: usize, column: Ix, turns: Ix| {
@@ -72,7 +80,7 @@ impl Transposed<'_> {
             (index[self.i], index[self.j]) = (row.clone(), column);
             call_counts(tile, self.nest.addrs(self.bases, &index), [turns, count.clone()])
         };
-        let Range { lo, hi } = columns.clone();
+        let AxisRange { lo, hi } = columns.clone();
         let mut stmts = Vec::new();
         if n > rest {
             let turns = (hi.clone().min(n - rest) - lo.clone()) / COLUMNS as i64;
@@ -91,7 +99,7 @@ impl Transposed<'_> {
         let mut b = TileBuilder::new(format!("elementwise_{rows}x{columns}"), self.nest.lanes);
         let ptrs: Vec<_> = views.iter().map(|_| b.ptr()).collect();
         let (across, down) = (b.count(), b.count());
-        let mut scope = Scope::default();
+        let mut scope = RegisterScope::default();
         let fixed = |view: usize| self.step(self.i, view) == 0 && self.step(self.j, view) == 0;
         for (_, expr) in &self.nest.p.results {
             scope.hoist(expr, &mut b, &mut |b, i| b.broadcast(views[i].mem, ptrs[i], 0), &fixed);
@@ -127,7 +135,7 @@ struct Square<'a> {
 }
 
 impl Square<'_> {
-    fn compute<'s>(&'s self, b: &mut TileBuilder, scope: &Scope<'s>) {
+    fn compute<'s>(&'s self, b: &mut TileBuilder, scope: &RegisterScope<'s>) {
         let nest = self.t.nest;
         let operands = nest.p.operands.len();
         let mut transposed: Vec<Option<Vec<Reg>>> = vec![None; operands];

@@ -1,21 +1,22 @@
-//! Folding kernels: for every index of the kept dims, numbers are folded over the reduced dims, one after the other, and
-//! then one element (a reduction) or every element (softmax, a normalisation) of the result is an expression of them.
+//! Folding kernels: for every index of the kept dims, numbers are folded over the reduced dims, one after the other,
+//! and then one element (a reduction) or every element (softmax, a normalisation) of the result is an expression of
+//! them.
 //!
 //! ```text
 //! for kept dims { for each fold { for reduced dims { accumulate an expression } finish } for reduced dims { store } }
 //! ```
 //!
-//! Where the first operand is contiguous along a reduced dim, the vectors go along it, with several accumulators, and the
-//! lanes are folded at the end (*along*). Where it is contiguous along a kept dim, each lane is a fold of its own
-//! (*across*). The order of the operations depends on nothing but the problem, so the result does not depend on the number
-//! of threads.
+//! Where the first operand is contiguous along a reduced dim, the vectors go along it, with several accumulators, and
+//! the lanes are folded at the end (*along*). Where it is contiguous along a kept dim, each lane is a fold of its own
+//! (*across*). The order of the operations depends on nothing but the problem, so the result does not depend on the
+//! number of threads.
 
 mod problems;
 mod tile;
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, call_counts, for_loop};
-use optc_kernel::space::{Space, Split, View};
+use optc_kernel::space::{AxisSplit, ByteView, Space};
 use optc_kernel::target::Isa;
 pub use problems::{Reduction, log_softmax, normalised, place_of_extreme, root_mean_square, softmax, softmax_of_seen};
 
@@ -54,18 +55,19 @@ pub struct Folding {
     /// The dims that are folded.
     pub reduced: Vec<bool>,
     /// The operands, with a stride for each dim of the shape; the first one says how the kernel is laid out.
-    pub operands: Vec<View>,
+    pub operands: Vec<ByteView>,
     /// The folds in order.
     pub folds: Vec<Fold>,
     /// Where the result is; its strides along reduced dims count only if there is an element for each index.
-    pub result: View,
+    pub result: ByteView,
     /// Whether the result has an element for each index of the shape, not only of the kept dims.
     pub every: bool,
     /// An element of the result: names operands and folds.
     pub store: Expr,
 }
 
-/// Builds the kernel; `None` for more separate dims than the loops of a tile can take. Buffers: the operands, the result.
+/// Builds the kernel; `None` for more separate dims than the loops of a tile can take. Buffers: the operands, the
+/// result.
 pub fn folding(p: &Folding, isa: &Isa) -> Option<Kernel> {
     let plan = Plan::new(p, isa.lanes())?;
     let mut kernel = Kernel::new(if plan.along { "fold_along" } else { "fold_across" }, 0);
@@ -87,7 +89,7 @@ pub fn folding(p: &Folding, isa: &Isa) -> Option<Kernel> {
 struct Plan<'a> {
     p: &'a Folding,
     lanes: usize,
-    views: Vec<&'a View>,
+    views: Vec<&'a ByteView>,
     /// The kept dims; the last one is what a tile loops over.
     kept: Space,
     reduced: Space,
@@ -97,11 +99,11 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(p: &'a Folding, lanes: usize) -> Option<Plan<'a>> {
-        let views: Vec<&View> = p.operands.iter().chain([&p.result]).collect();
+        let views: Vec<&ByteView> = p.operands.iter().chain([&p.result]).collect();
         let space = |reduced: bool| {
             let dims: Vec<_> = (0..p.shape.len()).filter(|&d| p.reduced[d] == reduced).collect();
             let shape: Vec<_> = dims.iter().map(|&d| p.shape[d]).collect();
-            let strides = |(v, view): (usize, &&View)| -> Vec<i64> {
+            let strides = |(v, view): (usize, &&ByteView)| -> Vec<i64> {
                 // One result for all indices of the reduced dims stays where it is.
                 let fixed = reduced && !p.every && v == p.operands.len();
                 dims.iter().map(|&d| if fixed { 0 } else { view.strides[d] }).collect()
@@ -142,7 +144,7 @@ impl<'a> Plan<'a> {
         let last = extents.len() - 1;
         let mut align = vec![1; extents.len()];
         align[last] = group;
-        let split = Split::new(&extents, &align, self.least());
+        let split = AxisSplit::new(&extents, &align, self.least());
         kernel.tasks = split.tasks();
         let (mut body, ranges) = split.ranges(kernel, &Ix::var(TASK));
         let vars: Vec<_> = ranges.iter().map(|_| kernel.var()).collect();
@@ -176,7 +178,7 @@ impl<'a> Plan<'a> {
             let full = extents[last].into();
             inner.push(Stmt::If { a: hi, rel: Rel::Eq, b: full, then, otherwise: Vec::new() });
         }
-        let wrap = |body, (&var, range): (_, &optc_kernel::space::Range)| {
+        let wrap = |body, (&var, range): (_, &optc_kernel::space::AxisRange)| {
             vec![for_loop(var, range.lo.clone(), range.hi.clone(), body)]
         };
         body.extend(vars[..last].iter().zip(&ranges).rev().fold(inner, wrap));

@@ -82,7 +82,8 @@ impl Reduction {
     }
 }
 
-/// `exp(x) / sum(exp(x))`, the largest element subtracted before. The exponentials are computed once, in the result's place.
+/// `exp(x) / sum(exp(x))`, the largest element subtracted before. The exponentials are computed once, in the result's
+/// place.
 pub fn softmax(first: usize) -> (Vec<Fold>, Expr) {
     let (x, top, sum) = (Expr::Operand(0), Expr::Operand(first), Expr::Operand(first + 1));
     let exp = x.clone().minus(top.clone()).exp();

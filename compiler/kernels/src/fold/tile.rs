@@ -1,6 +1,6 @@
 //! The tile of a folding kernel: all folds and the stores for some indices of the last kept dim.
 
-use optc_kernel::expr::{Expr, Scope};
+use optc_kernel::expr::{Expr, RegisterScope};
 use optc_kernel::tile::{Binary, Cmp, Count, Ptr, Reg, Tile, TileBuilder};
 
 use super::{Fold, FoldOp, Plan};
@@ -79,7 +79,14 @@ impl<'a> Rows<'a> {
     }
 
     /// The value of an expression for some lanes.
-    fn emit(&self, b: &mut TileBuilder, ptrs: &[Ptr], expr: &'a Expr, lanes: &Lanes, mut scope: Scope<'a>) -> Reg {
+    fn emit(
+        &self,
+        b: &mut TileBuilder,
+        ptrs: &[Ptr],
+        expr: &'a Expr,
+        lanes: &Lanes,
+        mut scope: RegisterScope<'a>,
+    ) -> Reg {
         let operands = self.plan.p.operands.len();
         scope.emit(expr, b, &mut |b, i| match i.checked_sub(operands) {
             Some(fold) => lanes.folded[fold],
@@ -99,10 +106,10 @@ impl<'a> Rows<'a> {
     }
 
     /// The subtrees of an expression that are the same for all elements, for vectors along a reduced dim.
-    fn hoist(&self, b: &mut TileBuilder, ptrs: &[Ptr], expr: &'a Expr, folded: &[Reg]) -> Scope<'a> {
+    fn hoist(&self, b: &mut TileBuilder, ptrs: &[Ptr], expr: &'a Expr, folded: &[Reg]) -> RegisterScope<'a> {
         let plan = self.plan;
         let operands = plan.p.operands.len();
-        let mut scope = Scope::default();
+        let mut scope = RegisterScope::default();
         let fixed = |i: usize| i >= operands || plan.reduced.strides.iter().all(|strides| strides[i] == 0);
         let mut leaf = |b: &mut TileBuilder, i: usize| match i.checked_sub(operands) {
             Some(fold) => folded[fold],
@@ -207,7 +214,7 @@ impl<'a> Rows<'a> {
         self.over(b, dims, ptrs, &used, vec![identity; folded.len()], &mut |b, ptrs, mut acc| {
             for (v, acc) in acc.iter_mut().enumerate() {
                 let part = self.vector(v, &folded[v]);
-                let value = self.emit(b, ptrs, &fold.element, &part, Scope::default());
+                let value = self.emit(b, ptrs, &fold.element, &part, RegisterScope::default());
                 if fold.keep {
                     self.store_lanes(b, ptrs, &part, value);
                 }
@@ -228,7 +235,7 @@ impl<'a> Rows<'a> {
         if !p.every {
             for (v, folded) in folded.iter().enumerate() {
                 let part = if self.plan.along { Lanes { start: 0, n: 1, folded } } else { self.vector(v, folded) };
-                let value = self.emit(b, ptrs, &p.store, &part, Scope::default());
+                let value = self.emit(b, ptrs, &p.store, &part, RegisterScope::default());
                 self.store_lanes(b, ptrs, &part, value);
             }
             return;
@@ -248,7 +255,7 @@ impl<'a> Rows<'a> {
             let dims = self.plan.reduced.extents.len();
             self.over(b, dims, ptrs, &used, Vec::new(), &mut |b, ptrs, _| {
                 for (v, folded) in folded.iter().enumerate() {
-                    self.store_one(b, ptrs, &self.vector(v, folded), Scope::default());
+                    self.store_one(b, ptrs, &self.vector(v, folded), RegisterScope::default());
                 }
                 Vec::new()
             });
@@ -256,7 +263,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Stores some lanes of the last expression; elements that were kept are read back.
-    fn store_one(&self, b: &mut TileBuilder, ptrs: &[Ptr], part: &Lanes, mut scope: Scope<'a>) {
+    fn store_one(&self, b: &mut TileBuilder, ptrs: &[Ptr], part: &Lanes, mut scope: RegisterScope<'a>) {
         let p = self.plan.p;
         for fold in p.folds.iter().filter(|fold| fold.keep) {
             let kept = self.load(b, ptrs, p.operands.len(), part);

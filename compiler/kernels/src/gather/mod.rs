@@ -4,16 +4,17 @@
 //! for row in task { index = load; index += extent if negative; clamp; copy inner bytes }
 //! ```
 //!
-//! Indices are clamped, so that no index reads outside of the tensor; whether they are in range is for the caller to check.
+//! Indices are clamped, so that no index reads outside of the tensor; whether they are in range is for the caller to
+//! check.
 
 use optc_kernel::nest::{Access, IndexMem, Ix, Kernel, Stmt, TASK, call, for_loop};
-use optc_kernel::space::Split;
+use optc_kernel::space::AxisSplit;
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Count, Mem, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Tile, TileBuilder};
 
 /// Rows to be gathered: `dst[o, i] = src[o, indices[i]]`, all dense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gather {
+pub struct GatherNest {
     /// How many tensors are picked from in the same way.
     pub outer: usize,
     /// Rows of each; at least one.
@@ -30,9 +31,9 @@ pub struct Gather {
 const LEAST: usize = 32 << 10;
 
 /// Builds the kernel. Buffers: the tensor, the indices, the result.
-pub fn gather(g: &Gather, isa: &Isa) -> Kernel {
+pub fn gather(g: &GatherNest, isa: &Isa) -> Kernel {
     let rows = g.outer * g.count;
-    let split = Split::new(&[rows], &[1], LEAST.div_ceil(g.row.max(1)));
+    let split = AxisSplit::new(&[rows], &[1], LEAST.div_ceil(g.row.max(1)));
     let mut kernel = Kernel::new("gather", if rows * g.row == 0 { 0 } else { split.tasks() });
     let width = if g.index == IndexMem::I32 { 4 } else { 8 };
     let src = kernel.buf("src", g.outer * g.extent * g.row, Access::Read);
@@ -68,19 +69,19 @@ fn copy(bytes: usize, lanes: usize) -> Tile {
     if turns > 0 {
         let step = 4 * lanes as i64;
         b.for_each(Count::Static(turns as u32), &[(src, step), (dst, step)], &[], |b, at, _| {
-            let value = b.load(Mem::I32, at[0], 0);
-            b.store(Mem::I32, at[1], 0, value);
+            let value = b.load(MemType::I32, at[0], 0);
+            b.store(MemType::I32, at[1], 0, value);
             vec![]
         });
     }
     let (rest, done) = (words % lanes, 4 * (turns * lanes) as i64);
     if rest > 0 {
-        let value = b.load_n(Mem::I32, src, done, rest);
-        b.store_n(Mem::I32, dst, done, rest, value);
+        let value = b.load_n(MemType::I32, src, done, rest);
+        b.store_n(MemType::I32, dst, done, rest, value);
     }
     for at in 4 * words..bytes {
-        let value = b.load_n(Mem::U8, src, at as i64, 1);
-        b.store_n(Mem::U8, dst, at as i64, 1, value);
+        let value = b.load_n(MemType::U8, src, at as i64, 1);
+        b.store_n(MemType::U8, dst, at as i64, 1, value);
     }
     b.finish()
 }

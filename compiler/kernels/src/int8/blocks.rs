@@ -1,16 +1,17 @@
 //! The micro-kernel on matrix registers: two by two of them hold the sums of 32 pixels by 32 results.
 //!
 //! ```text
-//! for row of taps { for tap { for 64 bytes of k { load pixels (up to 2 matrices), weights (up to 2); up to 4 products } } }
+//! for row of taps { for tap { for 64 bytes of k {
+//!     load pixels (up to 2 matrices), weights (up to 2); up to 4 products } } }
 //! store the sums to the scratch; for pixel { load its sums; epilogue; store }
 //! ```
 //!
 //! Matrices are loaded whole: rows of pixels that a tile does not have are read from what is behind, and never stored.
 
-use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, Mem, Product as Of, Ptr, Reg, TileBuilder};
+use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, MemType, Ptr, Reg, TileBuilder, TileProduct};
 
 use super::tile::Pointers;
-use super::{Form, NarrowProduct};
+use super::{Int8Form, NarrowProduct};
 
 /// Bytes of a row of the sums for `nr` columns.
 fn sum_row(nr: usize) -> i64 {
@@ -25,7 +26,7 @@ struct Blocks {
     nr: usize,
     /// Bytes from one pixel to the next.
     step: i64,
-    of: Of,
+    of: TileProduct,
 }
 
 impl Blocks {
@@ -63,7 +64,7 @@ pub(super) fn build(
         cols: cols.div_ceil(MATRIX_ROWS) as u8,
         nr,
         step: p.pixel_step(pixels),
-        of: if p.form == Form::HalfBlocks { Of::Bf16 } else { Of::Bytes },
+        of: if p.form == Int8Form::HalfBlocks { TileProduct::Bf16 } else { TileProduct::Bytes },
     };
     blocks.each_sum().for_each(|(r, c)| b.mat_zero(blocks.sum(r, c)));
     let panel = b.offset(at.panel, p.pack().head_bytes(nr) as i64);
@@ -100,7 +101,7 @@ struct Column {
 
 impl Column {
     fn new(b: &mut TileBuilder, p: &NarrowProduct, (first, n): (usize, usize), nr: usize, at: &Pointers) -> Column {
-        let head = (p.pack().head_bytes(nr) > 0).then(|| b.load(Mem::I32, at.panel, 4 * first as i64));
+        let head = (p.pack().head_bytes(nr) > 0).then(|| b.load(MemType::I32, at.panel, 4 * first as i64));
         let fixed = p.operands.iter().zip(&at.operands).map(|(view, &ptr)| {
             let same = view.strides[3] == 0;
             same.then(|| b.load_along(view.mem, ptr, first as i64 * view.strides[4], n, view.strides[4]))
@@ -111,7 +112,7 @@ impl Column {
 
     /// Applies the epilogue to pixel `row` from where the pointers stand, and stores it.
     fn store(&self, b: &mut TileBuilder, p: &NarrowProduct, nr: usize, q: &[Ptr], row: i64) {
-        let mem = if p.form.is_float() { Mem::F32 } else { Mem::I32 };
+        let mem = if p.form.is_float() { MemType::F32 } else { MemType::I32 };
         let place = |strides: &[i64; 5]| row * strides[3] + self.first as i64 * strides[4];
         let sum = b.load(mem, q[0], row * sum_row(nr) + 4 * self.first as i64);
         let sum = self.head.map_or(sum, |head| b.add(sum, head));

@@ -1,11 +1,11 @@
 //! The forms of narrow products: what is multiplied, and by which instructions.
 
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{MATRIX_ROWS, Mem};
+use optc_kernel::tile::{MATRIX_ROWS, MemType};
 
 /// How pixels are staged and weights packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum Int8Form {
     /// Pairs of 16-bit integers without their zero points; any weights.
     Pairs,
     /// Fours of `u8` by `i8`.
@@ -26,33 +26,39 @@ pub(super) const BLOCK: usize = MATRIX_ROWS;
 /// Fewer pixels side by side than this leave too much of a matrix register empty.
 const FEW_PIXELS: usize = 4;
 
-impl Form {
+impl Int8Form {
     /// The fastest form of a target for constant weights without their zero points, and so many pixels side by side.
-    pub fn choose(isa: &Isa, pixels: usize, weights: &[i16]) -> Form {
+    pub fn choose(isa: &Isa, pixels: usize, weights: &[i16]) -> Int8Form {
         if !isa.needs.sums_bytes() || weights.iter().any(|&w| i8::try_from(w).is_err()) {
-            return Form::Pairs;
+            return Int8Form::Pairs;
         }
-        if isa.needs.has_matrices() && pixels >= FEW_PIXELS { Form::ByteBlocks } else { Form::Fours }
+        if isa.needs.has_matrices() && pixels >= FEW_PIXELS { Int8Form::ByteBlocks } else { Int8Form::Fours }
     }
 
-    /// The form of a target for products of bfloat16 of taps of `k` elements, which are single pixels where the window is one column wide.
-    pub fn bf16(isa: &Isa, pixels: usize, k: usize, single: bool) -> Form {
-        // What is behind a tap may be no number, which no weight of zero takes out; single pixels are staged between zeros.
+    /// The form of a target for products of bfloat16 of taps of `k` elements, which are single pixels where the window
+    /// is one column wide.
+    pub fn bf16(isa: &Isa, pixels: usize, k: usize, single: bool) -> Int8Form {
+        // What is behind a tap may be no number, which no weight of zero takes out; single pixels are staged between
+        // zeros.
         let blocked = k.is_multiple_of(2 * BLOCK) || single && k >= BLOCK;
         if !isa.needs.sums_halves() {
-            return Form::Widened;
+            return Int8Form::Widened;
         }
-        if isa.needs.has_matrices() && pixels >= FEW_PIXELS && blocked { Form::HalfBlocks } else { Form::Halves }
+        if isa.needs.has_matrices() && pixels >= FEW_PIXELS && blocked {
+            Int8Form::HalfBlocks
+        } else {
+            Int8Form::Halves
+        }
     }
 
     /// Whether sums are `f32`.
     pub fn is_float(self) -> bool {
-        matches!(self, Form::Halves | Form::Widened | Form::HalfBlocks)
+        matches!(self, Int8Form::Halves | Int8Form::Widened | Int8Form::HalfBlocks)
     }
 
     /// Whether sums are in matrix registers.
     pub fn is_blocked(self) -> bool {
-        matches!(self, Form::ByteBlocks | Form::HalfBlocks)
+        matches!(self, Int8Form::ByteBlocks | Int8Form::HalfBlocks)
     }
 
     /// What is multiplied, in names of kernels.
@@ -63,9 +69,9 @@ impl Form {
     /// The tile of a target: pixels, and vectors of results.
     pub fn tile(self, isa: &Isa) -> (usize, usize) {
         match self {
-            Form::ByteBlocks | Form::HalfBlocks => (2 * BLOCK, 2),
-            Form::Halves | Form::Widened => isa.contract_f32,
-            Form::Pairs | Form::Fours => isa.contract_i8,
+            Int8Form::ByteBlocks | Int8Form::HalfBlocks => (2 * BLOCK, 2),
+            Int8Form::Halves | Int8Form::Widened => isa.contract_f32,
+            Int8Form::Pairs | Int8Form::Fours => isa.contract_i8,
         }
     }
 
@@ -81,28 +87,28 @@ impl Form {
     }
 
     /// What stands for zero in staged pixels that are `mem` with the zero point `zero`.
-    pub fn staged_zero(self, mem: Mem, zero: i32) -> i32 {
+    pub fn staged_zero(self, mem: MemType, zero: i32) -> i32 {
         match (self, mem) {
-            (Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened, _) => 0,
-            (Form::Fours | Form::ByteBlocks, Mem::I8) => zero + 128,
-            (Form::Fours | Form::ByteBlocks, _) => zero,
+            (Int8Form::Pairs | Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened, _) => 0,
+            (Int8Form::Fours | Int8Form::ByteBlocks, MemType::I8) => zero + 128,
+            (Int8Form::Fours | Int8Form::ByteBlocks, _) => zero,
         }
     }
 
     /// Bytes of a packed weight.
     pub fn packed_bytes(self) -> usize {
         match self {
-            Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => 2,
-            Form::Fours | Form::ByteBlocks => 1,
+            Int8Form::Pairs | Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened => 2,
+            Int8Form::Fours | Int8Form::ByteBlocks => 1,
         }
     }
 
     /// Bytes of a staged element.
     pub fn staged_bytes(self) -> usize {
         match self {
-            Form::Widened => 4,
-            Form::Pairs | Form::Halves | Form::HalfBlocks => 2,
-            Form::Fours | Form::ByteBlocks => 1,
+            Int8Form::Widened => 4,
+            Int8Form::Pairs | Int8Form::Halves | Int8Form::HalfBlocks => 2,
+            Int8Form::Fours | Int8Form::ByteBlocks => 1,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Products of narrow numbers: convolutions over images and matrix products of 8-bit integers, summed exactly in `i32`, or of
-//! bfloat16, summed in `f32`.
+//! Products of narrow numbers: convolutions over images and matrix products of 8-bit integers, summed exactly in `i32`,
+//! or of bfloat16, summed in `f32`.
 //!
 //! ```text
 //! task = (image, group, block of rows (of columns, where there is one row), block of panels)
@@ -7,20 +7,23 @@
 //! for panel in block { for row in block { for tile of columns { sums in registers over all taps; epilogue; store } } }
 //! ```
 //!
-//! Weights are packed in the form that one instruction multiplies and adds for each of its columns
-//! (`[group][panel][row of taps][taps][groups of k][nr]`): pairs of 16-bit integers without their zero points for `dot2`, or,
-//! where the target has an instruction for it, fours of bytes for `dot4`. Fours are `u8` by `i8`: signed pixels are staged with
-//! their sign bit turned over, the zero point stays in them, and each panel begins with what this adds to its columns' sums,
-//! negated. The staged copy is small beside the work on it: it is made once for all panels of a task, or not at all where bytes
-//! can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are one long run unless they
-//! are dilated. Where `k` is no multiple of the group, the last one reads more elements, which meet weights of zero.
+//! Weights are packed in the form that one instruction multiplies and adds for each of its columns (`[group][panel][row
+//! of taps][taps][groups of k][nr]`): pairs of 16-bit integers without their zero points for `dot2`, or, where the
+//! target has an instruction for it, fours of bytes for `dot4`. Fours are `u8` by `i8`: signed pixels are staged with
+//! their sign bit turned over, the zero point stays in them, and each panel begins with what this adds to its columns'
+//! sums, negated. The staged copy is small beside the work on it: it is made once for all panels of a task, or not at
+//! all where bytes can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are
+//! one long run unless they are dilated. Where `k` is no multiple of the group, the last one reads more elements, which
+//! meet weights of zero.
 //!
-//! Where there are matrix registers, tiles are two by two of them: 32 pixels by 32 columns. Taps are filled up with weights of
-//! zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the registers. Points whose
-//! channels are whole rows of matrices are multiplied from where they are as well; the last pixels, fewer than a matrix, are staged.
+//! Where there are matrix registers, tiles are two by two of them: 32 pixels by 32 columns. Taps are filled up with
+//! weights of zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the
+//! registers. Points whose channels are whole rows of matrices are multiplied from where they are as well; the last
+//! pixels, fewer than a matrix, are staged.
 //!
-//! Products of bfloat16 round pixels when they are staged, unless they are bfloat16 in memory. Where there is no instruction for pairs of them, pixels stay `f32`
-//! and the weights, half as long in memory as those of an `f32` contraction, are widened in registers.
+//! Products of bfloat16 round pixels when they are staged, unless they are bfloat16 in memory. Where there is no
+//! instruction for pairs of them, pixels stay `f32` and the weights, half as long in memory as those of an `f32`
+//! contraction, are widened in registers.
 
 mod blocks;
 mod form;
@@ -30,15 +33,15 @@ mod stage;
 mod tile;
 
 use form::BLOCK;
-pub use form::Form;
+pub use form::Int8Form;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 pub use pack::{Pack, pack, pack_pairs_kernel};
-pub use schedule::Schedule;
+pub use schedule::Int8Schedule;
 
-use crate::window::{Axis, View};
+use crate::window::{Axis, ImageView};
 
 /// A product of integers, or of bfloat16.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,27 +57,27 @@ pub struct NarrowProduct {
     /// Rows and columns.
     pub axes: [Axis; 2],
     /// The images: 8-bit integers, `f32` or bfloat16, the channels of a group side by side.
-    pub src: View,
+    pub src: ImageView,
     /// What stands for zero in `src`, and pads it.
     pub src_zero: i32,
     /// The result.
-    pub dst: View,
+    pub dst: ImageView,
     /// Operands of the epilogue.
-    pub operands: Vec<View>,
+    pub operands: Vec<ImageView>,
     /// What is stored: operand 0 is the sum, operand `i + 1` is `operands[i]`.
     pub epilogue: Expr,
     /// Whether each image has packed weights of its own.
     pub own_weights: bool,
     /// How pixels are staged and weights packed.
-    pub form: Form,
+    pub form: Int8Form,
 }
 
 impl NarrowProduct {
     /// `m` rows of `k` elements side by side (unsigned bytes or `f32`) by `n` columns, the sums as they are.
-    pub fn points(m: usize, n: usize, k: usize, form: Form) -> NarrowProduct {
-        let view = |mem: Mem, columns: usize| {
+    pub fn points(m: usize, n: usize, k: usize, form: Int8Form) -> NarrowProduct {
+        let view = |mem: MemType, columns: usize| {
             let row = columns as i64 * mem.bytes();
-            View { mem, bytes: m * row as usize, offset: 0, strides: [m as i64 * row, 0, 0, row, mem.bytes()] }
+            ImageView { mem, bytes: m * row as usize, offset: 0, strides: [m as i64 * row, 0, 0, row, mem.bytes()] }
         };
         NarrowProduct {
             images: 1,
@@ -82,9 +85,9 @@ impl NarrowProduct {
             channels: k,
             filters: n,
             axes: [Axis::NONE, Axis { size: m, out: m, ..Axis::NONE }],
-            src: view(if form.is_float() { Mem::F32 } else { Mem::U8 }, k),
+            src: view(if form.is_float() { MemType::F32 } else { MemType::U8 }, k),
             src_zero: 0,
-            dst: view(if form.is_float() { Mem::F32 } else { Mem::I32 }, n),
+            dst: view(if form.is_float() { MemType::F32 } else { MemType::I32 }, n),
             operands: vec![],
             epilogue: Expr::Operand(0),
             own_weights: false,
@@ -113,27 +116,30 @@ impl NarrowProduct {
         self.form.staged_zero(self.src.mem, self.src_zero)
     }
 
-    /// Elements from one staged pixel to the next: its channels, filled up with zeros to whole rows of matrices where it is a tap by itself.
+    /// Elements from one staged pixel to the next: its channels, filled up with zeros to whole rows of matrices where
+    /// it is a tap by itself.
     fn staged_channels(&self) -> usize {
         match self.form {
-            Form::HalfBlocks if self.axes[1].kernel == 1 => self.channels.next_multiple_of(2 * BLOCK),
+            Int8Form::HalfBlocks if self.axes[1].kernel == 1 => self.channels.next_multiple_of(2 * BLOCK),
             _ => self.channels,
         }
     }
 
-    /// Whether pixels are multiplied from where they are: points without padding in whole groups, or in whole rows of matrices.
+    /// Whether pixels are multiplied from where they are: points without padding in whole groups, or in whole rows of
+    /// matrices.
     fn direct(&self) -> bool {
         let [h, w] = self.axes;
         let points = h == Axis::NONE && w.kernel == 1 && w.pads == [0, 0] && w.inside();
         let whole = match (self.form, self.src.mem) {
-            (Form::Fours, Mem::U8) | (Form::Halves, Mem::Bf16) => self.form.group(),
-            (Form::ByteBlocks, Mem::U8) | (Form::HalfBlocks, Mem::Bf16) => BLOCK * self.form.group(),
+            (Int8Form::Fours, MemType::U8) | (Int8Form::Halves, MemType::Bf16) => self.form.group(),
+            (Int8Form::ByteBlocks, MemType::U8) | (Int8Form::HalfBlocks, MemType::Bf16) => BLOCK * self.form.group(),
             _ => return false,
         };
         points && self.channels.is_multiple_of(whole)
     }
 
-    /// Whether a tile of so many pixels reads them from where they are: a matrix is read whole, and behind the last pixels may be nothing.
+    /// Whether a tile of so many pixels reads them from where they are: a matrix is read whole, and behind the last
+    /// pixels may be nothing.
     fn in_place(&self, pixels: usize) -> bool {
         self.direct() && (!self.form.is_blocked() || pixels.is_multiple_of(BLOCK))
     }
@@ -177,14 +183,14 @@ impl NarrowProduct {
             return self;
         }
         let [h, w] = self.axes.map(|a| a.out as i64);
-        let fits = |v: &View| h == 1 || v.strides[2] == w * v.strides[3];
-        let all = |p: &NarrowProduct, fits: &dyn Fn(&View) -> bool| {
+        let fits = |v: &ImageView| h == 1 || v.strides[2] == w * v.strides[3];
+        let all = |p: &NarrowProduct, fits: &dyn Fn(&ImageView) -> bool| {
             fits(&p.src) && fits(&p.dst) && p.operands.iter().all(fits)
         };
         if all(&self, &fits) {
             let n = self.axes[0].out * self.axes[1].out;
             self.axes = [Axis::NONE, Axis { size: n, out: n, ..Axis::NONE }];
-            let whole = |v: &View| v.strides[0] == n as i64 * v.strides[3];
+            let whole = |v: &ImageView| v.strides[0] == n as i64 * v.strides[3];
             if self.images > 1 && !self.own_weights && all(&self, &whole) {
                 let n = n * self.images;
                 self.images = 1;
@@ -196,8 +202,8 @@ impl NarrowProduct {
 }
 
 /// Builds the kernel. Buffers: the images, packed weights, the operands of the epilogue, the result.
-pub fn product(p: &NarrowProduct, isa: &Isa, schedule: Schedule) -> Kernel {
-    let Schedule { mr, nr, rows, columns, panels } = schedule;
+pub fn product(p: &NarrowProduct, isa: &Isa, schedule: Int8Schedule) -> Kernel {
+    let Int8Schedule { mr, nr, rows, columns, panels } = schedule;
     let [h, w] = p.axes.map(|a| a.out);
     let (row_blocks, column_blocks) = (h.div_ceil(rows), w.div_ceil(columns));
     let all_panels = p.filters.div_ceil(nr);
@@ -265,7 +271,7 @@ pub fn product(p: &NarrowProduct, isa: &Isa, schedule: Schedule) -> Kernel {
 struct Nest<'a> {
     p: &'a NarrowProduct,
     isa: &'a Isa,
-    schedule: Schedule,
+    schedule: Int8Schedule,
     src: Base,
     weights: Base,
     operands: Vec<Base>,
@@ -388,7 +394,7 @@ impl Nest<'_> {
         }
         let b = set * pack.bytes(s.nr) as i64 + Ix::var(panel) * pack.panel_bytes(s.nr) as i64;
         let mut ptrs = vec![a, self.weights.at(b)];
-        let element = |v: &View| {
+        let element = |v: &ImageView| {
             let [n, _, h, w, c] = v.strides;
             Ix::var(self.image) * n
                 + (Ix::var(self.y0) + row) * h

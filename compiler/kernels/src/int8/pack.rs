@@ -1,16 +1,16 @@
 //! Packs weights in the form that is multiplied: at compile time where they are constant, else as pairs by a kernel.
 
 use optc_kernel::nest::{Access, Ix, Kernel, Rel, Stmt, TASK, call};
-use optc_kernel::tile::{Binary, Count, Mem, Reg, Shift, Tile, TileBuilder};
+use optc_kernel::tile::{Binary, Count, MemType, Reg, Shift, Tile, TileBuilder};
 
-use super::Form;
-use crate::window::View;
+use super::Int8Form;
+use crate::window::ImageView;
 
 /// The extents and the form of packed weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pack {
     /// What is multiplied.
-    pub form: Form,
+    pub form: Int8Form,
     /// Rows of taps.
     pub rows: usize,
     /// Taps of a row.
@@ -27,8 +27,8 @@ impl Pack {
     /// Bytes of the first values of a panel's sums.
     pub fn head_bytes(&self, nr: usize) -> usize {
         match self.form {
-            Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => 0,
-            Form::Fours | Form::ByteBlocks => 4 * nr,
+            Int8Form::Pairs | Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened => 0,
+            Int8Form::Fours | Int8Form::ByteBlocks => 4 * nr,
         }
     }
 
@@ -75,9 +75,9 @@ pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16)
     packed
 }
 
-/// A kernel that packs a batch of computed matrices as pairs: element `(batch, k, n)` is at strides 0, 3 and 4 of the view, which are bytes.
-/// Buffers: the matrices, the packed ones; a task for each panel of each batch.
-pub fn pack_pairs_kernel(batch: usize, p: &Pack, src: &View, zero: i32, nr: usize, lanes: usize) -> Kernel {
+/// A kernel that packs a batch of computed matrices as pairs: element `(batch, k, n)` is at strides 0, 3 and 4 of the
+/// view, which are bytes. Buffers: the matrices, the packed ones; a task for each panel of each batch.
+pub fn pack_pairs_kernel(batch: usize, p: &Pack, src: &ImageView, zero: i32, nr: usize, lanes: usize) -> Kernel {
     let panels = p.n.div_ceil(nr);
     let mut kernel = Kernel::new("pack_b_i8", (batch * panels) as u64);
     let from = kernel.buf("src", src.bytes, Access::Read);
@@ -101,7 +101,7 @@ pub fn pack_pairs_kernel(batch: usize, p: &Pack, src: &View, zero: i32, nr: usiz
 }
 
 /// Packs `cols` columns of all k; the vectors behind them are zeros.
-fn tile(p: &Pack, src: &View, zero: i32, nr: usize, cols: usize, lanes: usize) -> Tile {
+fn tile(p: &Pack, src: &ImageView, zero: i32, nr: usize, cols: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new(format!("pack_b_i8_{cols}"), lanes);
     let (from, to) = (b.ptr(), b.ptr());
     let [.., k_stride, n_stride] = src.strides;
@@ -122,7 +122,7 @@ fn tile(p: &Pack, src: &View, zero: i32, nr: usize, cols: usize, lanes: usize) -
                 let (low, high) = (b.binary(Binary::And, low, mask), b.shift(Shift::Left, high, 16));
                 b.binary(Binary::Or, low, high)
             };
-            b.store(Mem::I32, to, 4 * col as i64, value);
+            b.store(MemType::I32, to, 4 * col as i64, value);
         }
     };
     let steps = [(from, 2 * k_stride), (to, 4 * nr as i64)];

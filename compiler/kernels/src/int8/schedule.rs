@@ -1,4 +1,5 @@
-//! How a narrow product is cut into tiles and tasks: the choice without measuring, and what else is worth a measurement.
+//! How a narrow product is cut into tiles and tasks: the choice without measuring, and what else is worth a
+//! measurement.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use crate::window::Axis;
 
 /// How a product is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct Int8Schedule {
     /// Columns of pixels in a tile.
     pub mr: usize,
     /// Results in a tile for each pixel, and in a panel.
@@ -23,14 +24,14 @@ pub struct Schedule {
     pub panels: usize,
 }
 
-impl Schedule {
+impl Int8Schedule {
     /// Chooses for a target and a machine: a staged block in a quarter of L2, and enough tasks for a few threads.
-    pub fn choose(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Schedule {
-        Schedule::with_tile(p, p.form.tile(isa).0, isa, caches)
+    pub fn choose(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Int8Schedule {
+        Int8Schedule::with_tile(p, p.form.tile(isa).0, isa, caches)
     }
 
     /// The choice for tiles of `mr` pixels.
-    fn with_tile(p: &NarrowProduct, mr: usize, isa: &Isa, caches: &Caches) -> Schedule {
+    fn with_tile(p: &NarrowProduct, mr: usize, isa: &Isa, caches: &Caches) -> Int8Schedule {
         let nr = p.form.tile(isa).1 * isa.lanes();
         let [h, w] = p.axes.map(|a| a.out);
         let parts = TASKS.div_ceil((p.images * p.groups).max(1));
@@ -42,38 +43,38 @@ impl Schedule {
             let fit = (1..=h).take_while(|&r| p.staged_rows(r) * p.staged_row(w) <= room).last().unwrap_or(1);
             (fit.min(h.div_ceil(parts)).max(1), w)
         };
-        Schedule { mr, nr, rows, columns, panels: 1 }.with_panels(p, TASKS)
+        Int8Schedule { mr, nr, rows, columns, panels: 1 }.with_panels(p, TASKS)
     }
 
     /// With as many panels in a block as leave at least `tasks` tasks.
-    fn with_panels(self, p: &NarrowProduct, tasks: usize) -> Schedule {
+    fn with_panels(self, p: &NarrowProduct, tasks: usize) -> Int8Schedule {
         let [h, w] = p.axes.map(|a| a.out);
         let all = p.filters.div_ceil(self.nr);
         let blocks = p.images * p.groups * h.div_ceil(self.rows) * w.div_ceil(self.columns);
-        Schedule { panels: panels(all, blocks, tasks), ..self }
+        Int8Schedule { panels: panels(all, blocks, tasks), ..self }
     }
 
-    /// Schedules that may be faster, [the choice](Schedule::choose) first: tiles that divide the columns evenly, and blocks of half and of
-    /// twice the pixels, and of all panels or a few. Packed weights are the same for all.
-    pub fn options(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Vec<Schedule> {
-        let chosen = Schedule::choose(p, isa, caches);
+    /// Schedules that may be faster, [the choice](Int8Schedule::choose) first: tiles that divide the columns evenly,
+    /// and blocks of half and of twice the pixels, and of all panels or a few. Packed weights are the same for all.
+    pub fn options(p: &NarrowProduct, isa: &Isa, caches: &Caches) -> Vec<Int8Schedule> {
+        let chosen = Int8Schedule::choose(p, isa, caches);
         let mut options = vec![chosen];
-        let mut offer = |s: Schedule| {
+        let mut offer = |s: Int8Schedule| {
             if !options.contains(&s) {
                 options.push(s);
             }
         };
         let [h, w] = p.axes.map(|a| a.out);
         if !p.form.is_blocked() {
-            offer(Schedule::with_tile(p, w.div_ceil(w.div_ceil(chosen.mr)), isa, caches));
+            offer(Int8Schedule::with_tile(p, w.div_ceil(w.div_ceil(chosen.mr)), isa, caches));
         }
         for double in [1, 4, 8] {
             let block = match p.is_points() {
-                true => Schedule {
+                true => Int8Schedule {
                     columns: (chosen.columns * double / 2).max(1).next_multiple_of(chosen.mr).min(w),
                     ..chosen
                 },
-                false => Schedule { rows: (chosen.rows * double / 2).clamp(1, h), ..chosen },
+                false => Int8Schedule { rows: (chosen.rows * double / 2).clamp(1, h), ..chosen },
             };
             offer(block.with_panels(p, TASKS));
         }
@@ -84,9 +85,9 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for Int8Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { mr, nr, rows, columns, panels } = self;
+        let Int8Schedule { mr, nr, rows, columns, panels } = self;
         write!(f, "tiles {mr}x{nr}, blocks of {rows} rows of {columns} by {panels} panels")
     }
 }
@@ -112,16 +113,16 @@ mod tests {
     use optc_kernel::target::ISAS;
 
     use super::*;
-    use crate::int8::Form;
+    use crate::int8::Int8Form;
 
     #[test]
     fn options_begin_with_the_choice_and_are_blocks_of_whole_tiles() {
         for isa in ISAS {
             for (m, n, k) in [(49, 512, 512), (3136, 64, 64), (1, 1000, 1280), (7, 3, 5)] {
-                let p = NarrowProduct::points(m, n, k, Form::Pairs);
+                let p = NarrowProduct::points(m, n, k, Int8Form::Pairs);
                 let caches = Caches::default();
-                let options = Schedule::options(&p, isa, &caches);
-                assert_eq!(options[0], Schedule::choose(&p, isa, &caches));
+                let options = Int8Schedule::options(&p, isa, &caches);
+                assert_eq!(options[0], Int8Schedule::choose(&p, isa, &caches));
                 for (i, s) in options.iter().enumerate() {
                     assert!(!options[..i].contains(s) && s.panels > 0 && s.nr == options[0].nr, "{}: {s}", isa.name);
                     assert!(s.columns == m || s.columns.is_multiple_of(s.mr), "{}: {s}", isa.name);

@@ -2,9 +2,9 @@
 //! unsigned bytes, or what was rounded to bfloat16.
 
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{Binary, Count, MemType, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
-use super::{Form, NarrowProduct};
+use super::{Int8Form, NarrowProduct};
 
 /// Elements of a staged row for `columns` columns of results: padding, source, padding.
 fn parts(p: &NarrowProduct, columns: usize) -> [usize; 3] {
@@ -58,7 +58,7 @@ fn run(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, dst: Ptr, n: usize) {
     let step = group as i64 * p.src.mem.bytes();
     let part = |b: &mut TileBuilder, src: Ptr, dst: Ptr, at: usize, n: usize| {
         let x = words(b, p, src, step * at as i64, n);
-        b.store_n(Mem::I32, dst, 4 * at as i64, n, x);
+        b.store_n(MemType::I32, dst, 4 * at as i64, n, x);
     };
     let turn = UNROLL * lanes;
     let steps = [(src, step * turn as i64), (dst, 4 * turn as i64)];
@@ -73,7 +73,7 @@ fn run(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, dst: Ptr, n: usize) {
     }
     if !n.is_multiple_of(group) {
         let x = last(b, p, at[0], step * rest as i64, n % group);
-        b.store_n(Mem::I32, at[1], 4 * rest as i64, 1, x);
+        b.store_n(MemType::I32, at[1], 4 * rest as i64, 1, x);
     }
 }
 
@@ -84,10 +84,10 @@ fn words(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) ->
     }
     let zero = (p.src_zero & 0xffff) | p.src_zero << 16;
     let (mem, op, with) = match (p.form, p.src.mem) {
-        (Form::Fours | Form::ByteBlocks, Mem::I8) => (Mem::I32, Binary::Xor, SIGNS),
-        (Form::Fours | Form::ByteBlocks, _) => (Mem::I32, Binary::Xor, 0),
-        (_, Mem::I8) => (Mem::I8Pair, Binary::SubPairs, zero),
-        (_, _) => (Mem::U8Pair, Binary::SubPairs, zero),
+        (Int8Form::Fours | Int8Form::ByteBlocks, MemType::I8) => (MemType::I32, Binary::Xor, SIGNS),
+        (Int8Form::Fours | Int8Form::ByteBlocks, _) => (MemType::I32, Binary::Xor, 0),
+        (_, MemType::I8) => (MemType::I8Pair, Binary::SubPairs, zero),
+        (_, _) => (MemType::U8Pair, Binary::SubPairs, zero),
     };
     let x = b.load_n(mem, src, at, n);
     if with == 0 {
@@ -101,20 +101,20 @@ fn words(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) ->
 fn rounded(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> Reg {
     let lanes = b.lanes();
     match (p.form, p.src.mem) {
-        (Form::Widened, Mem::Bf16) => {
-            let x = b.load_n(Mem::Bf16, src, at, n);
+        (Int8Form::Widened, MemType::Bf16) => {
+            let x = b.load_n(MemType::Bf16, src, at, n);
             return b.unary(Unary::AsInt, x);
         }
-        (_, Mem::Bf16) => return b.load_n(Mem::I32, src, at, n),
-        (Form::Widened, _) => {
-            let x = b.load_n(Mem::F32, src, at, n);
+        (_, MemType::Bf16) => return b.load_n(MemType::I32, src, at, n),
+        (Int8Form::Widened, _) => {
+            let x = b.load_n(MemType::F32, src, at, n);
             return b.round_bf16(x);
         }
         _ => {}
     }
-    let first = b.load_n(Mem::F32, src, at, lanes.min(2 * n));
+    let first = b.load_n(MemType::F32, src, at, lanes.min(2 * n));
     let second = match (2 * n).checked_sub(lanes) {
-        Some(more) if more > 0 => b.load_n(Mem::F32, src, at + 4 * lanes as i64, more),
+        Some(more) if more > 0 => b.load_n(MemType::F32, src, at + 4 * lanes as i64, more),
         _ => first,
     };
     if b.features().sums_halves() {
@@ -138,12 +138,12 @@ fn last(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> 
     if p.form.is_float() {
         // One is left.
         let x = b.load_n(p.src.mem, src, at, 1);
-        let x = if p.src.mem == Mem::Bf16 { b.unary(Unary::AsInt, x) } else { b.round_bf16(x) };
+        let x = if p.src.mem == MemType::Bf16 { b.unary(Unary::AsInt, x) } else { b.round_bf16(x) };
         return b.shift(Shift::Logical, x, 16);
     }
-    let (mem, bits) = (if p.src.mem == Mem::I8 { Mem::I8 } else { Mem::U8 }, 8 * p.form.staged_bytes());
+    let (mem, bits) = (if p.src.mem == MemType::I8 { MemType::I8 } else { MemType::U8 }, 8 * p.form.staged_bytes());
     // The difference between an element and what is staged for it.
-    let less = if p.form == Form::Pairs { p.src_zero } else { p.src_zero - p.staged_zero() };
+    let less = if p.form == Int8Form::Pairs { p.src_zero } else { p.src_zero - p.staged_zero() };
     let (less, mask) = (b.i32(less), b.i32((1 << bits) - 1));
     let mut word = b.i32(0);
     for i in 0..n {
@@ -160,17 +160,17 @@ fn last(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> 
 fn fill(b: &mut TileBuilder, p: &NarrowProduct, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
     let zero = match p.form {
-        Form::Fours | Form::ByteBlocks => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
-        Form::Pairs | Form::Halves | Form::HalfBlocks | Form::Widened => b.i32(0),
+        Int8Form::Fours | Int8Form::ByteBlocks => b.i32(i32::from_le_bytes([p.staged_zero() as u8; 4])),
+        Int8Form::Pairs | Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened => b.i32(0),
     };
     let at = b.offset(dst, (p.form.staged_bytes() * from) as i64);
     let words = n.div_ceil(4 / p.form.staged_bytes());
     let (turns, rest) = (words / lanes, words % lanes);
     let (end, _) = b.for_each_ptrs(Count::Static(turns as u32), &[(at, 4 * lanes as i64)], &[], |b, q, _| {
-        b.store(Mem::I32, q[0], 0, zero);
+        b.store(MemType::I32, q[0], 0, zero);
         vec![]
     });
     if rest > 0 {
-        b.store_n(Mem::I32, end[0], 0, rest, zero);
+        b.store_n(MemType::I32, end[0], 0, rest, zero);
     }
 }

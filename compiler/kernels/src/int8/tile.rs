@@ -1,10 +1,10 @@
 //! The micro-kernel: sums of `pixels` by `cols` results in registers over all taps, then the epilogue.
 
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Binary, Count, Mem, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{Binary, Count, MemType, Ptr, Reg, Shift, Tile, TileBuilder, Unary};
 
-use super::{Form, NarrowProduct, blocks};
-use crate::window::View;
+use super::{Int8Form, NarrowProduct, blocks};
+use crate::window::ImageView;
 
 /// Groups of k in one turn of the loop.
 const UNROLL: usize = 4;
@@ -34,8 +34,8 @@ pub(super) struct Pointers {
     pub sums: Ptr,
 }
 
-/// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result, and, for matrix
-/// registers, the place of the sums.
+/// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result, and, for
+/// matrix registers, the place of the sums.
 pub(super) fn build(p: &NarrowProduct, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
     let lanes = isa.lanes();
     let mut b = TileBuilder::with_isa(format!("contract_{}_{pixels}x{cols}", p.form.word()), isa);
@@ -70,7 +70,7 @@ struct Shape {
     pixels: usize,
     vectors: usize,
     nr: usize,
-    form: Form,
+    form: Int8Form,
     /// Elements of a tap.
     k: usize,
     /// Bytes from one pixel to the next.
@@ -82,9 +82,9 @@ impl Shape {
     fn first(&self, b: &mut TileBuilder, panel: Ptr) -> Vec<Reg> {
         let lanes = b.lanes();
         let load = |v: usize| match self.form {
-            Form::Pairs => b.i32(0),
-            Form::Halves | Form::HalfBlocks | Form::Widened => b.f32(0.0),
-            Form::Fours | Form::ByteBlocks => b.load(Mem::I32, panel, (4 * v * lanes) as i64),
+            Int8Form::Pairs => b.i32(0),
+            Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened => b.f32(0.0),
+            Int8Form::Fours | Int8Form::ByteBlocks => b.load(MemType::I32, panel, (4 * v * lanes) as i64),
         };
         (0..self.vectors).map(load).collect()
     }
@@ -117,7 +117,7 @@ impl Shape {
             b.for_each_ptrs(Count::Static(turns as u32), &advance, acc, |b, at, acc| {
                 let mut acc = acc.to_vec();
                 let whole: Vec<_> = (REPEATED..self.pixels)
-                    .map(|r| self.whole(b).then(|| b.load(Mem::F32, at[0], r as i64 * self.step)))
+                    .map(|r| self.whole(b).then(|| b.load(MemType::F32, at[0], r as i64 * self.step)))
                     .collect();
                 (0..UNROLL).for_each(|u| self.group(b, at[0], at[1], u, &whole, &mut acc));
                 acc
@@ -156,16 +156,16 @@ impl Shape {
         let at = |v: usize| (4 * (u * self.nr + v * lanes)) as i64;
         let columns: Vec<_> = (0..self.vectors)
             .map(|v| {
-                let words = b.load(Mem::I32, panel, at(v));
+                let words = b.load(MemType::I32, panel, at(v));
                 of_word(b, words)
             })
             .collect();
         for (r, sums) in acc.chunks_mut(self.vectors).enumerate() {
             let at = r as i64 * self.step + u as i64 * self.group_bytes();
-            let x = if self.form == Form::Widened {
-                b.broadcast(Mem::F32, a, at + 4 * i64::from(upper))
+            let x = if self.form == Int8Form::Widened {
+                b.broadcast(MemType::F32, a, at + 4 * i64::from(upper))
             } else {
-                let words = b.broadcast(Mem::I32, a, at);
+                let words = b.broadcast(MemType::I32, a, at);
                 of_word(b, words)
             };
             for (sum, &column) in sums.iter_mut().zip(&columns) {
@@ -174,15 +174,15 @@ impl Shape {
         }
     }
 
-    /// Adds group `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those fold
-    /// into one load.
+    /// Adds group `u` of k from where the pointers stand. Broadcasts are of `f32`, whose bits are not looked at: those
+    /// fold into one load.
     fn group(&self, b: &mut TileBuilder, a: Ptr, panel: Ptr, u: usize, whole: &[Option<Reg>], acc: &mut [Reg]) {
-        if self.form == Form::Widened {
+        if self.form == Int8Form::Widened {
             return [true, false].into_iter().for_each(|upper| self.half(b, a, panel, u, upper, acc));
         }
         let lanes = b.lanes();
         let columns: Vec<_> =
-            (0..self.vectors).map(|v| b.load(Mem::I32, panel, (4 * (u * self.nr + v * lanes)) as i64)).collect();
+            (0..self.vectors).map(|v| b.load(MemType::I32, panel, (4 * (u * self.nr + v * lanes)) as i64)).collect();
         for r in 0..self.pixels {
             let mut known = None;
             for (v, &column) in columns.iter().enumerate() {
@@ -192,7 +192,7 @@ impl Shape {
                     _ => {
                         let x = match r.checked_sub(REPEATED).and_then(|r| whole.get(r).copied().flatten()) {
                             Some(whole) => b.permute(whole, whole, &vec![u as u8; lanes]),
-                            None => b.broadcast(Mem::F32, a, r as i64 * self.step + 4 * u as i64),
+                            None => b.broadcast(MemType::F32, a, r as i64 * self.step + 4 * u as i64),
                         };
                         b.unary(Unary::AsInt, x)
                     }
@@ -200,9 +200,9 @@ impl Shape {
                 known = Some(x);
                 let sum = &mut acc[r * self.vectors + v];
                 *sum = match self.form {
-                    Form::Pairs => b.dot2(x, column, *sum),
-                    Form::Fours | Form::ByteBlocks => b.dot4(x, column, *sum),
-                    Form::Halves | Form::HalfBlocks | Form::Widened => b.dot_bf16(x, column, *sum),
+                    Int8Form::Pairs => b.dot2(x, column, *sum),
+                    Int8Form::Fours | Int8Form::ByteBlocks => b.dot4(x, column, *sum),
+                    Int8Form::Halves | Int8Form::HalfBlocks | Int8Form::Widened => b.dot_bf16(x, column, *sum),
                 };
             }
         }
@@ -225,7 +225,7 @@ fn epilogue(
         let (col, n) = ((v * lanes) as i64, lanes.min(cols - v * lanes));
         let mut per_column = vec![None; operands.len()];
         for r in 0..pixels {
-            let at = |view: &View| r as i64 * view.strides[3] + col * view.strides[4];
+            let at = |view: &ImageView| r as i64 * view.strides[3] + col * view.strides[4];
             let value = p.epilogue.emit(b, &mut |b, i| {
                 let Some(i) = i.checked_sub(1) else { return acc[r * vectors + v] };
                 let view = &p.operands[i];

@@ -1,20 +1,20 @@
 //! Movement kernels: strided pieces of sources are copied, or constants filled, into pieces of one destination.
 //!
-//! Transposes, slices, concatenations, padding, expansion and tiling are all a list of [`Piece`]s. Elements are bits: they
-//! are moved in units of four bytes where their width or a run of neighbours allows it, else of one. Each piece becomes
-//! the nest of an elementwise kernel without arithmetic, so that transposes go through registers.
+//! Transposes, slices, concatenations, padding, expansion and tiling are all a list of [`Piece`]s. Elements are bits:
+//! they are moved in units of four bytes where their width or a run of neighbours allows it, else of one. Each piece
+//! becomes the nest of an elementwise kernel without arithmetic, so that transposes go through registers.
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK};
-use optc_kernel::space::{Space, View};
+use optc_kernel::space::{ByteView, Space};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 
 use crate::elementwise::{Elementwise, Nest};
 
 /// Elements in memory: element `i` of a piece is at `offset + sum(i[d] * strides[d])` bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PiecePlace {
     /// Where the first element is.
     pub offset: i64,
     /// Bytes from one element to the next, for each dim; in a source, 0 where it is repeated.
@@ -25,7 +25,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Elements of the source of this number.
-    Copy(usize, Place),
+    Copy(usize, PiecePlace),
     /// This element, little endian; bytes behind the width are ignored.
     Fill([u8; 8]),
 }
@@ -38,7 +38,7 @@ pub struct Piece {
     /// What comes there.
     pub source: Source,
     /// Where it is.
-    pub dst: Place,
+    pub dst: PiecePlace,
 }
 
 /// Elements to be moved.
@@ -105,7 +105,7 @@ fn parts(m: &Movement, piece: &Piece) -> Vec<Part> {
     match &piece.source {
         Source::Copy(source, from) => {
             let width = m.width as i64;
-            let unit = if width % 4 == 0 { Mem::I32 } else { Mem::U8 };
+            let unit = if width % 4 == 0 { MemType::I32 } else { MemType::U8 };
             let units = (m.width / unit.bytes() as usize, unit.bytes());
             let (mut shape, mut to, mut src) = (piece.shape.clone(), piece.dst.clone(), from.clone());
             shape.push(units.0);
@@ -122,10 +122,10 @@ fn parts(m: &Movement, piece: &Piece) -> Vec<Part> {
 struct Copy<'a> {
     m: &'a Movement,
     source: usize,
-    unit: Mem,
+    unit: MemType,
     shape: Vec<usize>,
-    from: Place,
-    to: Place,
+    from: PiecePlace,
+    to: PiecePlace,
 }
 
 impl Copy<'_> {
@@ -136,42 +136,42 @@ impl Copy<'_> {
         let (Some(&run), Some(strides)) = (space.extents.last(), space.strides.last()) else {
             return vec![self.part(self.unit, &self.shape, &self.from, &self.to)];
         };
-        if self.unit != Mem::U8 || strides[..] != [1, 1] || run < 4 || space.is_empty() {
+        if self.unit != MemType::U8 || strides[..] != [1, 1] || run < 4 || space.is_empty() {
             return vec![self.part(self.unit, &self.shape, &self.from, &self.to)];
         }
         let outer = space.extents.len() - 1;
         let places = |offset: i64, stride: i64| {
-            let side = |of: usize, place: &Place| {
+            let side = |of: usize, place: &PiecePlace| {
                 let mut strides: Vec<i64> = space.strides[..outer].iter().map(|s| s[of]).collect();
                 strides.push(stride);
-                Place { offset: place.offset + offset, strides }
+                PiecePlace { offset: place.offset + offset, strides }
             };
             (side(1, &self.from), side(0, &self.to))
         };
         let shape = |n: usize| [&space.extents[..outer], &[n]].concat();
         let (from, to) = places(0, 4);
-        let mut all = vec![self.part(Mem::I32, &shape(run / 4), &from, &to)];
+        let mut all = vec![self.part(MemType::I32, &shape(run / 4), &from, &to)];
         if !run.is_multiple_of(4) {
             let (from, to) = places((run / 4 * 4) as i64, 1);
-            all.push(self.part(Mem::U8, &shape(run % 4), &from, &to));
+            all.push(self.part(MemType::U8, &shape(run % 4), &from, &to));
         }
         all
     }
 
-    fn part(&self, mem: Mem, shape: &[usize], from: &Place, to: &Place) -> Part {
+    fn part(&self, mem: MemType, shape: &[usize], from: &PiecePlace, to: &PiecePlace) -> Part {
         let operand = view(mem, self.m.sources[self.source], from);
         let results = vec![(view(mem, self.m.dst_bytes, to), Expr::Operand(0))];
         (Elementwise { shape: shape.to_vec(), operands: vec![operand], results }, Some(self.source))
     }
 }
 
-fn view(mem: Mem, bytes: usize, place: &Place) -> View {
-    View { mem, bytes, offset: place.offset, strides: place.strides.clone() }
+fn view(mem: MemType, bytes: usize, place: &PiecePlace) -> ByteView {
+    ByteView { mem, bytes, offset: place.offset, strides: place.strides.clone() }
 }
 
 /// Fills with as few parts as the width and the value allow: one where four bytes repeat, else one for each unit.
 fn fills(m: &Movement, piece: &Piece, value: &[u8; 8]) -> Vec<Part> {
-    let part = |mem: Mem, shape: Vec<usize>, to: Place, value: i32| {
+    let part = |mem: MemType, shape: Vec<usize>, to: PiecePlace, value: i32| {
         let results = vec![(view(mem, m.dst_bytes, &to), Expr::Int(value))];
         (Elementwise { shape, operands: Vec::new(), results }, None)
     };
@@ -189,14 +189,14 @@ fn fills(m: &Movement, piece: &Piece, value: &[u8; 8]) -> Vec<Part> {
         let (mut shape, mut strides) = (space.extents.clone(), space.strides.iter().map(|s| s[0]).collect::<Vec<_>>());
         let last = shape.len() - 1;
         (shape[last], strides[last]) = (run / 4, 4);
-        return vec![part(Mem::I32, shape, Place { offset: piece.dst.offset, strides }, word(0))];
+        return vec![part(MemType::I32, shape, PiecePlace { offset: piece.dst.offset, strides }, word(0))];
     }
-    let unit = if m.width == 8 { Mem::I32 } else { Mem::U8 };
+    let unit = if m.width == 8 { MemType::I32 } else { MemType::U8 };
     (0..m.width)
         .step_by(unit.bytes() as usize)
         .map(|at| {
-            let to = Place { offset: piece.dst.offset + at as i64, ..piece.dst.clone() };
-            part(unit, piece.shape.clone(), to, if unit == Mem::I32 { word(at) } else { i32::from(value[at]) })
+            let to = PiecePlace { offset: piece.dst.offset + at as i64, ..piece.dst.clone() };
+            part(unit, piece.shape.clone(), to, if unit == MemType::I32 { word(at) } else { i32::from(value[at]) })
         })
         .collect()
 }

@@ -1,9 +1,9 @@
 //! NEON, as `portable` at half the speed: small cores have units of half the clock and width.
 
-use super::{Blocks, Figures, Row};
+use super::{Figures, ProfileRow, SparseFigures};
 
 /// See the module.
-pub(super) const ROW: Row = Row {
+pub(super) const ROW: ProfileRow = ProfileRow {
     isa: "aarch64-neon",
     measured_on: None,
     figures: Figures {
@@ -16,15 +16,15 @@ pub(super) const ROW: Row = Row {
         filtered: 14_500,
         weights: 16_400,
         sparse: [
-            Blocks { int8: false, rows: 4, cols: 1, call: 0, block: 2_570 },
-            Blocks { int8: false, rows: 2, cols: 1, call: 0, block: 2_580 },
-            Blocks { int8: false, rows: 1, cols: 1, call: 0, block: 4_650 },
-            Blocks { int8: true, rows: 4, cols: 1, call: 4_440, block: 2_630 },
-            Blocks { int8: true, rows: 2, cols: 1, call: 4_680, block: 3_500 },
-            Blocks { int8: true, rows: 1, cols: 1, call: 5_610, block: 5_820 },
-            Blocks { int8: true, rows: 4, cols: 4, call: 3_740, block: 5_990 },
-            Blocks { int8: true, rows: 2, cols: 4, call: 3_780, block: 6_610 },
-            Blocks { int8: true, rows: 1, cols: 4, call: 6_690, block: 8_850 },
+            SparseFigures { int8: false, rows: 4, cols: 1, call: 0, block: 2_570 },
+            SparseFigures { int8: false, rows: 2, cols: 1, call: 0, block: 2_580 },
+            SparseFigures { int8: false, rows: 1, cols: 1, call: 0, block: 4_650 },
+            SparseFigures { int8: true, rows: 4, cols: 1, call: 4_440, block: 2_630 },
+            SparseFigures { int8: true, rows: 2, cols: 1, call: 4_680, block: 3_500 },
+            SparseFigures { int8: true, rows: 1, cols: 1, call: 5_610, block: 5_820 },
+            SparseFigures { int8: true, rows: 4, cols: 4, call: 3_740, block: 5_990 },
+            SparseFigures { int8: true, rows: 2, cols: 4, call: 3_780, block: 6_610 },
+            SparseFigures { int8: true, rows: 1, cols: 4, call: 6_690, block: 8_850 },
         ],
     },
 };

@@ -26,13 +26,13 @@ pub struct Figures {
     /// Bytes of weights in a microsecond that come from memory, where each is used for few pixels.
     pub weights: u32,
     /// Products with weights in blocks, in the order of [`SPARSE`].
-    pub sparse: [Blocks; SPARSE.len()],
+    pub sparse: [SparseFigures; SPARSE.len()],
 }
 
 /// A sparse product with blocks of one size: each tile of pixels takes a call for each row of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Blocks {
+pub struct SparseFigures {
     /// Whether 8-bit integers are multiplied, not `f32`.
     pub int8: bool,
     /// Rows of a block.
@@ -77,7 +77,7 @@ impl Figures {
     }
 
     /// The figures of blocks of some rows and columns, where there are kernels for them.
-    pub(super) fn blocks(&self, numbers: Numbers, (rows, cols): (usize, usize)) -> Option<&Blocks> {
+    pub(super) fn blocks(&self, numbers: Numbers, (rows, cols): (usize, usize)) -> Option<&SparseFigures> {
         let int8 = match numbers {
             Numbers::Floats => false,
             Numbers::Bytes => true,

@@ -17,13 +17,13 @@ mod portable;
 mod times;
 mod wasm32_simd128;
 
-pub use figures::{Blocks, Figures, SPARSE};
+pub use figures::{Figures, SPARSE, SparseFigures};
 use optc_kernel::target::Isa;
 pub use times::Profile;
 
 /// The figures of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ProfileRow {
     /// The row of the target table.
     pub isa: &'static str,
     /// The core that they were measured on; none where they are estimates.
@@ -33,7 +33,7 @@ pub struct Row {
 }
 
 /// The rows that there are figures of.
-pub const ROWS: [Row; 9] = [
+pub const ROWS: [ProfileRow; 9] = [
     amx::ROW,
     avx512_bf16::ROW,
     avx512_vnni::ROW,
@@ -47,11 +47,11 @@ pub const ROWS: [Row; 9] = [
 
 /// The figures that optc comes with for an instruction set. A row without a file of its own has, as estimates, those of
 /// the widest row whose vectors are no wider.
-pub fn of(isa: &Isa) -> Row {
+pub fn of(isa: &Isa) -> ProfileRow {
     let known = ROWS.iter().find(|row| row.isa == isa.name).copied();
     known.unwrap_or_else(|| {
-        let lanes = |row: &Row| Isa::by_name(row.isa).map_or(0, Isa::lanes);
+        let lanes = |row: &ProfileRow| Isa::by_name(row.isa).map_or(0, Isa::lanes);
         let near = ROWS.into_iter().filter(|row| lanes(row) <= isa.lanes()).max_by_key(lanes);
-        Row { isa: isa.name, measured_on: None, ..near.unwrap_or(portable::ROW) }
+        ProfileRow { isa: isa.name, measured_on: None, ..near.unwrap_or(portable::ROW) }
     })
 }

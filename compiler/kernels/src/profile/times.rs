@@ -3,7 +3,7 @@
 use optc_kernel::target::Isa;
 use optc_types::{Change, Form, Machine, Numbers, Product, Reason, ReasonCode};
 
-use super::{Blocks, Figures};
+use super::{Figures, SparseFigures};
 use crate::winograd::{F2, F4};
 use crate::{spmm, window, winograd};
 
@@ -68,7 +68,7 @@ impl Profile {
 
     /// The products, with their weights from memory, and the transforms, which are bound by the values that they write
     /// and read, whole vectors of channels.
-    fn filtered(&self, p: &Product, form: &winograd::Form) -> f64 {
+    fn filtered(&self, p: &Product, form: &winograd::WinogradMatrices) -> f64 {
         let Some([images, rows, columns]) = p.three_by_three else { return f64::INFINITY };
         let (channels, lanes) = (p.depth / 9, self.isa.lanes());
         let tiles = images * rows.div_ceil(form.outputs) * columns.div_ceil(form.outputs);
@@ -80,9 +80,9 @@ impl Profile {
     }
 
     /// Calls for tiles of pixels and rows of blocks, with the blocks in them; or the stream of blocks from memory.
-    fn sparse(&self, p: &Product, figures: &Blocks, blocks: usize) -> f64 {
+    fn sparse(&self, p: &Product, figures: &SparseFigures, blocks: usize) -> f64 {
         let (rows, cols) = (usize::from(figures.rows), usize::from(figures.cols));
-        let form = if figures.int8 { spmm::Form::of_bytes(cols, false) } else { spmm::Form::Float };
+        let form = if figures.int8 { spmm::SparseForm::of_bytes(cols, false) } else { spmm::SparseForm::Float };
         let (vectors, lanes) = (spmm::vectors_of(rows), self.isa.lanes());
         // The last tile of pixels takes the time of its vectors, a call at least.
         let tiles = p.rows.div_ceil(vectors * lanes) as f64;
@@ -95,7 +95,7 @@ impl Profile {
 }
 
 /// The form of tiles with so many rows and columns.
-fn form_of(outputs: usize) -> Option<&'static winograd::Form> {
+fn form_of(outputs: usize) -> Option<&'static winograd::WinogradMatrices> {
     [&F2, &F4].into_iter().find(|form| form.outputs == outputs)
 }
 

@@ -2,7 +2,7 @@
 
 use optc_kernel::expr::Expr;
 
-use super::{Phase, Place};
+use super::{Phase, SequencePlace};
 
 fn apply(activation: &Expr, x: Expr) -> Expr {
     activation.with_operand(0, &x)
@@ -16,21 +16,21 @@ fn of(i: usize) -> Expr {
 pub fn rnn(f: &Expr) -> Vec<Phase> {
     vec![Phase {
         gates: vec![0],
-        starts: vec![Place::Input(0)],
-        from: Place::Before,
+        starts: vec![SequencePlace::Input(0)],
+        from: SequencePlace::Before,
         quantized: false,
         operands: vec![],
-        outputs: vec![(f.clone(), Place::After)],
+        outputs: vec![(f.clone(), SequencePlace::After)],
     }]
 }
 
-/// Gates i, o, f, c; the activations are those of the gates, of the candidate and of the cell. With peepholes, rows 0 to
-/// 2 of the constants are those of i, o and f.
+/// Gates i, o, f, c; the activations are those of the gates, of the candidate and of the cell. With peepholes, rows 0
+/// to 2 of the constants are those of i, o and f.
 pub fn lstm([gate, candidate, output]: &[Expr; 3], peephole: bool, input_forget: bool) -> Vec<Phase> {
-    let mut operands = vec![Place::Cell];
+    let mut operands = vec![SequencePlace::Cell];
     let peep = |i: usize, gate: Expr, cell: Expr| if peephole { gate.plus(of(5 + i).times(cell)) } else { gate };
     if peephole {
-        operands.extend((0..3).map(Place::Constant));
+        operands.extend((0..3).map(SequencePlace::Constant));
     }
     let cell = of(4);
     let input = apply(gate, peep(0, of(0), cell.clone()));
@@ -42,16 +42,16 @@ pub fn lstm([gate, candidate, output]: &[Expr; 3], peephole: bool, input_forget:
     let hidden = apply(gate, peep(1, of(1), next.clone())).times(apply(output, next.clone()));
     vec![Phase {
         gates: (0..4).collect(),
-        starts: (0..4).map(Place::Input).collect(),
-        from: Place::Before,
+        starts: (0..4).map(SequencePlace::Input).collect(),
+        from: SequencePlace::Before,
         quantized: false,
         operands,
-        outputs: vec![(next, Place::Cell), (hidden, Place::After)],
+        outputs: vec![(next, SequencePlace::Cell), (hidden, SequencePlace::After)],
     }]
 }
 
-/// Gates z, r, h; the activations are those of the gates and of the candidate. With the reset after the product, row 0 of
-/// the constants is the candidate's recurrent bias.
+/// Gates z, r, h; the activations are those of the gates and of the candidate. With the reset after the product, row 0
+/// of the constants is the candidate's recurrent bias.
 pub fn gru([gate, candidate]: &[Expr; 2], linear_before_reset: bool) -> Vec<Phase> {
     let blend = |z: Expr, new: Expr, before: Expr| Expr::Const(1.0).minus(z.clone()).times(new).plus(z.times(before));
     if linear_before_reset {
@@ -59,34 +59,37 @@ pub fn gru([gate, candidate]: &[Expr; 2], linear_before_reset: bool) -> Vec<Phas
         let new = apply(candidate, of(3).plus(r.times(of(2))));
         return vec![Phase {
             gates: vec![0, 1, 2],
-            starts: vec![Place::Input(0), Place::Input(1), Place::Constant(0)],
-            from: Place::Before,
+            starts: vec![SequencePlace::Input(0), SequencePlace::Input(1), SequencePlace::Constant(0)],
+            from: SequencePlace::Before,
             quantized: false,
-            operands: vec![Place::Input(2), Place::Before],
-            outputs: vec![(blend(z, new, of(4)), Place::After)],
+            operands: vec![SequencePlace::Input(2), SequencePlace::Before],
+            outputs: vec![(blend(z, new, of(4)), SequencePlace::After)],
         }];
     }
     let reset = Phase {
         gates: vec![0, 1],
-        starts: vec![Place::Input(0), Place::Input(1)],
-        from: Place::Before,
+        starts: vec![SequencePlace::Input(0), SequencePlace::Input(1)],
+        from: SequencePlace::Before,
         quantized: false,
-        operands: vec![Place::Before],
-        outputs: vec![(apply(gate, of(0)), Place::Scratch(0)), (apply(gate, of(1)).times(of(2)), Place::Scratch(1))],
+        operands: vec![SequencePlace::Before],
+        outputs: vec![
+            (apply(gate, of(0)), SequencePlace::Scratch(0)),
+            (apply(gate, of(1)).times(of(2)), SequencePlace::Scratch(1)),
+        ],
     };
     let update = Phase {
         gates: vec![2],
-        starts: vec![Place::Input(2)],
-        from: Place::Scratch(1),
+        starts: vec![SequencePlace::Input(2)],
+        from: SequencePlace::Scratch(1),
         quantized: false,
-        operands: vec![Place::Scratch(0), Place::Before],
-        outputs: vec![(blend(of(1), apply(candidate, of(0)), of(2)), Place::After)],
+        operands: vec![SequencePlace::Scratch(0), SequencePlace::Before],
+        outputs: vec![(blend(of(1), apply(candidate, of(0)), of(2)), SequencePlace::After)],
     };
     vec![reset, update]
 }
 
-/// Phases whose states are quantized before they are multiplied, by weights that are integers with a scale for each column: rows of
-/// the constants from `scales` on, one for each gate.
+/// Phases whose states are quantized before they are multiplied, by weights that are integers with a scale for each
+/// column: rows of the constants from `scales` on, one for each gate.
 pub fn dynamic(phases: Vec<Phase>, scales: usize) -> Vec<Phase> {
     phases.into_iter().map(|phase| dynamic_phase(phase, scales)).collect()
 }
@@ -98,10 +101,10 @@ fn dynamic_phase(phase: Phase, scales: usize) -> Phase {
         i if i < gates => of(starts + i).plus(of(i).times(of(scale).times(of(columns + i)))),
         i => of(i),
     };
-    let rows = (0..gates).map(|i| Place::Constant(scales + i));
-    let operands = phase.operands.into_iter().chain(phase.starts).chain(rows).chain([Place::Scale]);
+    let rows = (0..gates).map(|i| SequencePlace::Constant(scales + i));
+    let operands = phase.operands.into_iter().chain(phase.starts).chain(rows).chain([SequencePlace::Scale]);
     Phase {
-        starts: vec![Place::Zero; gates],
+        starts: vec![SequencePlace::Zero; gates],
         quantized: true,
         operands: operands.collect(),
         outputs: phase.outputs.into_iter().map(|(expr, to)| (expr.with_operands(&new), to)).collect(),

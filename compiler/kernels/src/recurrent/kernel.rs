@@ -2,20 +2,20 @@
 
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, for_step, let_};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Count, Mem, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Tile, TileBuilder};
 
-use super::tile::{Spec, build};
-use super::{Direction, Phase, Place, Recurrent};
+use super::tile::{RecurrentTile, build};
+use super::{Direction, Phase, RecurrentNest, SequencePlace};
 use crate::dynamic::quantize_tile;
 
 /// Blocks of sequences, over all directions, that balance a few threads.
 const TASKS: usize = 8;
 
-/// Builds the kernel. Buffers: the products of the operands `[steps, batch, directions, gates * hidden]` with all biases
-/// that are added before the gates, the packed recurrent weights, the constants `[directions, rows, hidden]` if there are
-/// any, the first hidden state and, of an LSTM, the first cell state `[directions, batch, hidden]`, then the results: all
-/// states `[steps, directions, batch, hidden]`, the last one, and of an LSTM the last cell state.
-pub fn recurrent(r: &Recurrent, isa: &Isa) -> Kernel {
+/// Builds the kernel. Buffers: the products of the operands `[steps, batch, directions, gates * hidden]` with all
+/// biases that are added before the gates, the packed recurrent weights, the constants `[directions, rows, hidden]` if
+/// there are any, the first hidden state and, of an LSTM, the first cell state `[directions, batch, hidden]`, then the
+/// results: all states `[steps, directions, batch, hidden]`, the last one, and of an LSTM the last cell state.
+pub fn recurrent(r: &RecurrentNest, isa: &Isa) -> Kernel {
     let most = r.directions.iter().flat_map(|d| &d.phases).map(|p| p.gates.len()).max().unwrap_or(1);
     let mr = (8 / most).clamp(1, 4);
     let count = r.directions.len();
@@ -79,7 +79,7 @@ struct Bases {
 }
 
 struct Nest<'a> {
-    r: &'a Recurrent,
+    r: &'a RecurrentNest,
     lanes: usize,
     /// Sequences of a tile, and of a task.
     mr: usize,
@@ -133,7 +133,7 @@ impl Nest<'_> {
         for phase in &direction.phases {
             if phase.quantized {
                 let tile = kernel.tile(quantize_tile(self.r.batch * self.r.hidden, self.lanes));
-                let places = [phase.from, Place::Integers, Place::Scale];
+                let places = [phase.from, SequencePlace::Integers, SequencePlace::Scale];
                 stmts.push(call(tile, places.map(|p| self.place(p, step, &0.into(), &0.into()))));
             }
             let unit = kernel.var();
@@ -188,9 +188,9 @@ impl Nest<'_> {
         row: Ix,
         rows: usize,
     ) -> Stmt {
-        let stride = |p: &Place| self.row_stride(*p);
-        let from = if phase.quantized { Place::Integers } else { phase.from };
-        let spec = Spec {
+        let stride = |p: &SequencePlace| self.row_stride(*p);
+        let from = if phase.quantized { SequencePlace::Integers } else { phase.from };
+        let spec = RecurrentTile {
             phase,
             hidden: self.r.hidden,
             rows,
@@ -210,37 +210,41 @@ impl Nest<'_> {
         call(tile, ptrs)
     }
 
-    fn row_stride(&self, place: Place) -> i64 {
+    fn row_stride(&self, place: SequencePlace) -> i64 {
         let row = 4 * self.r.hidden as i64;
         match place {
-            Place::Input(_) => row * (self.r.gates * self.r.directions.len()) as i64,
-            Place::Constant(_) | Place::Scale | Place::Zero => 0,
-            Place::Before | Place::After | Place::Cell | Place::Scratch(_) | Place::Integers => row,
+            SequencePlace::Input(_) => row * (self.r.gates * self.r.directions.len()) as i64,
+            SequencePlace::Constant(_) | SequencePlace::Scale | SequencePlace::Zero => 0,
+            SequencePlace::Before
+            | SequencePlace::After
+            | SequencePlace::Cell
+            | SequencePlace::Scratch(_)
+            | SequencePlace::Integers => row,
         }
     }
 
     /// Where unit `unit` of sequence `row` of the task is.
-    fn place(&self, place: Place, step: &Step, row: &Ix, unit: &Ix) -> Addr {
+    fn place(&self, place: SequencePlace, step: &Step, row: &Ix, unit: &Ix) -> Addr {
         let (r, b) = (self.r, &self.bases);
         let row_bytes = 4 * r.hidden as i64;
         let sequence = Ix::var(self.b0) + row.clone();
         let unit = unit.clone() * 4;
         match place {
-            Place::Input(gate) => {
+            SequencePlace::Input(gate) => {
                 let cell = (step.time.clone() * r.batch as i64 + sequence) * r.directions.len() as i64 + step.direction;
                 b.input.at(cell * (row_bytes * r.gates as i64) + unit + gate as i64 * row_bytes)
             }
-            Place::Constant(i) => b.constants.at(unit + (step.direction * r.constants + i) as i64 * row_bytes),
-            Place::Before => match &step.before {
+            SequencePlace::Constant(i) => b.constants.at(unit + (step.direction * r.constants + i) as i64 * row_bytes),
+            SequencePlace::Before => match &step.before {
                 None => b.h0.at(self.state(step.direction, sequence) + unit),
                 Some(before) => b.y.at(self.states(before, step.direction, sequence) + unit),
             },
-            Place::After => b.y.at(self.states(&step.time, step.direction, sequence) + unit),
-            Place::Cell => b.c.at(self.state(step.direction, sequence) + unit),
-            Place::Integers => Base::Scratch.at(row.clone() * row_bytes + b.integers),
+            SequencePlace::After => b.y.at(self.states(&step.time, step.direction, sequence) + unit),
+            SequencePlace::Cell => b.c.at(self.state(step.direction, sequence) + unit),
+            SequencePlace::Integers => Base::Scratch.at(row.clone() * row_bytes + b.integers),
             // Nothing is read for zeros.
-            Place::Scale | Place::Zero => Base::Scratch.at(b.scale),
-            Place::Scratch(i) => {
+            SequencePlace::Scale | SequencePlace::Zero => Base::Scratch.at(b.scale),
+            SequencePlace::Scratch(i) => {
                 Base::Scratch.at(row.clone() * row_bytes + unit + (b.scratch + i * self.rows * 4 * r.hidden))
             }
         }
@@ -271,13 +275,13 @@ fn copy(n: usize, lanes: usize) -> Tile {
     let (src, dst) = (b.ptr(), b.ptr());
     let step = 4 * lanes as i64;
     let (ptrs, _) = b.for_each_ptrs(Count::Static((n / lanes) as u32), &[(src, step), (dst, step)], &[], |b, p, _| {
-        let x = b.load(Mem::F32, p[0], 0);
-        b.store(Mem::F32, p[1], 0, x);
+        let x = b.load(MemType::F32, p[0], 0);
+        b.store(MemType::F32, p[1], 0, x);
         vec![]
     });
     if !n.is_multiple_of(lanes) {
-        let x = b.load_n(Mem::F32, ptrs[0], 0, n % lanes);
-        b.store_n(Mem::F32, ptrs[1], 0, n % lanes, x);
+        let x = b.load_n(MemType::F32, ptrs[0], 0, n % lanes);
+        b.store_n(MemType::F32, ptrs[1], 0, n % lanes, x);
     }
     b.finish()
 }

@@ -1,16 +1,17 @@
 //! Recurrent layers: the steps of an LSTM, a GRU or a simple layer, with the gates fused.
 //!
-//! The products of all steps' operands with their weights are one contraction before this kernel. A step is then one or two
-//! [`Phase`]s: for each vector of units, the sums of all gates over the state stay in registers, the gates are applied to
-//! them, and the new state is stored.
+//! The products of all steps' operands with their weights are one contraction before this kernel. A step is then one or
+//! two [`Phase`]s: for each vector of units, the sums of all gates over the state stay in registers, the gates are
+//! applied to them, and the new state is stored.
 //!
 //! ```text
 //! task = (direction, block of sequences)
 //! for step { for phase { for vector of units { for tile of sequences { sums over the state; gates; store } } } }
 //! ```
 //!
-//! A step reads the state before it where the step before has stored it: in the result. The recurrent weights are packed
-//! `[direction][phase][vector of units][unit of the state][gate of the phase][lane]`, zeros behind the last unit.
+//! A step reads the state before it where the step before has stored it: in the result. The recurrent weights are
+//! packed `[direction][phase][vector of units][unit of the state][gate of the phase][lane]`, zeros behind the last
+//! unit.
 
 mod cells;
 mod kernel;
@@ -22,7 +23,7 @@ use optc_kernel::expr::Expr;
 
 /// Where the units of one sequence are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SequencePlace {
     /// A gate's share of the operand of the step.
     Input(usize),
     /// A row of constants, the same for all sequences.
@@ -49,15 +50,15 @@ pub struct Phase {
     /// The gates of the recurrent weights that are summed.
     pub gates: Vec<usize>,
     /// What each sum starts from.
-    pub starts: Vec<Place>,
+    pub starts: Vec<SequencePlace>,
     /// What is multiplied by the weights.
-    pub from: Place,
+    pub from: SequencePlace,
     /// Whether that is quantized before, over all sequences at once, and the integers are multiplied.
     pub quantized: bool,
     /// What the expressions read, behind the sums.
-    pub operands: Vec<Place>,
+    pub operands: Vec<SequencePlace>,
     /// What is stored. All is read before anything is written.
-    pub outputs: Vec<(Expr, Place)>,
+    pub outputs: Vec<(Expr, SequencePlace)>,
 }
 
 /// One direction of a layer.
@@ -71,7 +72,7 @@ pub struct Direction {
 
 /// A layer over `[steps, batch, …]`. All directions have the same places.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recurrent {
+pub struct RecurrentNest {
     /// Time steps.
     pub steps: usize,
     /// Sequences.
@@ -86,7 +87,7 @@ pub struct Recurrent {
     pub directions: Vec<Direction>,
 }
 
-impl Recurrent {
+impl RecurrentNest {
     /// Packs the recurrent weights `[directions, gates * hidden, hidden]`.
     pub fn pack(&self, weights: &[f32], lanes: usize) -> Vec<f32> {
         let (h, mut packed) = (self.hidden, Vec::with_capacity(self.packed_len(lanes)));
@@ -111,13 +112,13 @@ impl Recurrent {
         gates * self.hidden.next_multiple_of(lanes) * self.hidden
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> + '_ {
+    fn places(&self) -> impl Iterator<Item = SequencePlace> + '_ {
         let phases = self.directions.iter().flat_map(|d| &d.phases);
         phases.flat_map(|p| p.starts.iter().chain(&p.operands).copied().chain(p.outputs.iter().map(|o| o.1)))
     }
 
     fn has_cell(&self) -> bool {
-        self.places().any(|p| p == Place::Cell)
+        self.places().any(|p| p == SequencePlace::Cell)
     }
 
     fn is_quantized(&self) -> bool {
@@ -125,6 +126,6 @@ impl Recurrent {
     }
 
     fn scratch_vectors(&self) -> usize {
-        self.places().map(|p| if let Place::Scratch(i) = p { i + 1 } else { 0 }).max().unwrap_or(0)
+        self.places().map(|p| if let SequencePlace::Scratch(i) = p { i + 1 } else { 0 }).max().unwrap_or(0)
     }
 }

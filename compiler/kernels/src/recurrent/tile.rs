@@ -1,9 +1,9 @@
 //! The tile: the sums of a phase's gates for one vector of units of a few sequences, and its expressions.
 
-use optc_kernel::expr::Scope;
-use optc_kernel::tile::{Count, Mem, Reg, Tile, TileBuilder};
+use optc_kernel::expr::RegisterScope;
+use optc_kernel::tile::{Count, MemType, Reg, Tile, TileBuilder};
 
-use super::{Phase, Place};
+use super::{Phase, SequencePlace};
 
 /// Units of the state in one turn of the loop.
 const UNROLL: usize = 4;
@@ -11,7 +11,7 @@ const UNROLL: usize = 4;
 const CHAINS: usize = 8;
 
 /// What a tile does.
-pub(super) struct Spec<'a> {
+pub(super) struct RecurrentTile<'a> {
     pub phase: &'a Phase,
     pub hidden: usize,
     /// Sequences.
@@ -25,9 +25,9 @@ pub(super) struct Spec<'a> {
     pub outputs: Vec<i64>,
 }
 
-/// Builds the tile. Pointers: the weights of the vector of units, what they are multiplied by (its first unit), then the
-/// starts, the operands and the outputs.
-pub(super) fn build(s: &Spec, lanes: usize) -> Tile {
+/// Builds the tile. Pointers: the weights of the vector of units, what they are multiplied by (its first unit), then
+/// the starts, the operands and the outputs.
+pub(super) fn build(s: &RecurrentTile, lanes: usize) -> Tile {
     let phase = s.phase;
     let mut b = TileBuilder::new(format!("recurrent_{}x{}", s.rows, phase.gates.len()), lanes);
     let (weights, from) = (b.ptr(), b.ptr());
@@ -41,16 +41,16 @@ pub(super) fn build(s: &Spec, lanes: usize) -> Tile {
     let mut acc = vec![zero; sums * chains];
     for row in 0..s.rows {
         for gate in 0..gates {
-            if phase.starts[gate] != Place::Zero {
-                acc[row * gates + gate] = b.load_n(Mem::F32, starts[gate], row as i64 * s.starts[gate], s.units);
+            if phase.starts[gate] != SequencePlace::Zero {
+                acc[row * gates + gate] = b.load_n(MemType::F32, starts[gate], row as i64 * s.starts[gate], s.units);
             }
         }
     }
     let step = |b: &mut TileBuilder, weights, from, u: usize, acc: &mut [Reg]| {
         let at = |gate: usize| (4 * (u * gates + gate) * lanes) as i64;
-        let columns: Vec<_> = (0..gates).map(|gate| b.load(Mem::F32, weights, at(gate))).collect();
+        let columns: Vec<_> = (0..gates).map(|gate| b.load(MemType::F32, weights, at(gate))).collect();
         for row in 0..s.rows {
-            let x = b.broadcast(Mem::F32, from, row as i64 * s.from + 4 * u as i64);
+            let x = b.broadcast(MemType::F32, from, row as i64 * s.from + 4 * u as i64);
             for (gate, &column) in columns.iter().enumerate() {
                 let sum = &mut acc[u % chains * sums + row * gates + gate];
                 *sum = b.fma(x, column, *sum);
@@ -70,14 +70,14 @@ pub(super) fn build(s: &Spec, lanes: usize) -> Tile {
         }
     }
     for row in 0..s.rows {
-        let mut scope = Scope::default();
+        let mut scope = RegisterScope::default();
         let mut leaf = |b: &mut TileBuilder, i: usize| match i.checked_sub(gates) {
             None => acc[row * gates + i],
-            Some(i) => b.load_n(Mem::F32, operands[i], row as i64 * s.operands[i], s.units),
+            Some(i) => b.load_n(MemType::F32, operands[i], row as i64 * s.operands[i], s.units),
         };
         let values: Vec<_> = phase.outputs.iter().map(|(expr, _)| scope.emit(expr, &mut b, &mut leaf)).collect();
         for (i, value) in values.into_iter().enumerate() {
-            b.store_n(Mem::F32, outputs[i], row as i64 * s.outputs[i], s.units, value);
+            b.store_n(MemType::F32, outputs[i], row as i64 * s.outputs[i], s.units, value);
         }
     }
     b.finish()

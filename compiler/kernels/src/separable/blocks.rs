@@ -1,4 +1,5 @@
-//! How the rows of a picture pass through the scratch: blocks of rows of the result, and for each the rows of the source that it needs.
+//! How the rows of a picture pass through the scratch: blocks of rows of the result, and for each the rows of the
+//! source that it needs.
 
 use std::ops::Range;
 
@@ -6,16 +7,16 @@ use crate::window::Axis;
 
 /// Equal blocks one below the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct BlockRun {
     /// The first of them.
-    pub first: Block,
+    pub first: RowBlock,
     /// How many they are; each begins as many rows further as it has.
     pub blocks: usize,
 }
 
 /// Some rows of the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct RowBlock {
     /// Which ones.
     pub out: Range<usize>,
     /// The rows of the source under their windows, from the start of the scratch on.
@@ -26,7 +27,7 @@ pub(super) struct Block {
     pub was_at: usize,
 }
 
-impl Block {
+impl RowBlock {
     /// The axis as the block sees it.
     pub(super) fn axis(&self, whole: &Axis) -> Axis {
         let (size, out) = (self.rows.len(), self.out.len());
@@ -54,18 +55,18 @@ fn rows(axis: &Axis, out: &Range<usize>) -> Range<usize> {
 }
 
 /// Cuts rows `band` of the result into blocks of `high` rows; nothing is there before the first.
-pub(super) fn runs(axis: &Axis, band: Range<usize>, high: usize) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
+pub(super) fn runs(axis: &Axis, band: Range<usize>, high: usize) -> Vec<BlockRun> {
+    let mut runs: Vec<BlockRun> = Vec::new();
     let mut before = 0..0;
     for start in band.clone().step_by(high) {
         let out = start..band.end.min(start + high);
         let rows = rows(axis, &out);
         let new = rows.start.max(before.end.min(rows.end));
-        let block = Block { out, new, was_at: rows.start.saturating_sub(before.start), rows: rows.clone() };
+        let block = RowBlock { out, new, was_at: rows.start.saturating_sub(before.start), rows: rows.clone() };
         before = rows;
         match runs.last_mut() {
             Some(run) if run.first.shape(axis) == block.shape(axis) => run.blocks += 1,
-            _ => runs.push(Run { first: block, blocks: 1 }),
+            _ => runs.push(BlockRun { first: block, blocks: 1 }),
         }
     }
     runs

@@ -1,4 +1,5 @@
-//! A pointwise convolution and the depthwise one that reads it, in one kernel: what is between them never leaves the caches.
+//! A pointwise convolution and the depthwise one that reads it, in one kernel: what is between them never leaves the
+//! caches.
 //!
 //! ```text
 //! task = (image, band of rows, group of channels)
@@ -8,19 +9,19 @@
 //! }
 //! ```
 //!
-//! Both are the kernels that stand by themselves elsewhere, inlined. A depthwise convolution needs no channel but its own: a group is
-//! a few panels of the packed weights, whose pixels lie side by side in the scratch. Blocks go down the picture, and rows under two
-//! blocks are moved instead of being computed again.
+//! Both are the kernels that stand by themselves elsewhere, inlined. A depthwise convolution needs no channel but its
+//! own: a group is a few panels of the packed weights, whose pixels lie side by side in the scratch. Blocks go down the
+//! picture, and rows under two blocks are moved instead of being computed again.
 
 mod blocks;
 
-use blocks::{Block, Run};
+use blocks::{BlockRun, RowBlock};
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop, let_};
 use optc_kernel::target::{Caches, Isa};
-use optc_kernel::tile::{Count, Mem, TileBuilder};
+use optc_kernel::tile::{Count, MemType, TileBuilder};
 
-use crate::contract::{Contract, ContractError, Operand, Rows, Schedule, contract};
-use crate::window::{self, Axis, Reduce, View, Window, window};
+use crate::contract::{Contract, ContractError, ContractRows, ContractSchedule, Operand, contract};
+use crate::window::{self, Axis, ImageView, WindowNest, WindowReduce, window};
 
 /// Both convolutions.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +29,14 @@ pub struct Separable {
     /// The pointwise one over all images; where its result would be does not matter.
     pub dense: Contract,
     /// The depthwise one; the source is the pointwise one's result.
-    pub window: Window,
+    pub window: WindowNest,
     /// Rows and columns of the pointwise one's tiles; its weights are packed for these columns.
     pub tile: (usize, usize),
 }
 
 /// How it is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct SeparableSchedule {
     /// Panels of a group of channels.
     pub panels: usize,
     /// Bands of rows, each with all blocks of a task.
@@ -59,10 +60,11 @@ impl Separable {
     pub fn declines(&self) -> Option<&'static str> {
         let (c, w) = (&self.dense, &self.window);
         let [depth, high, wide] = w.axes;
-        if !matches!(c.rows, Rows::Stride(_)) || c.batch != 1 || c.taps != 1 {
+        if !matches!(c.rows, ContractRows::Stride(_)) || c.batch != 1 || c.taps != 1 {
             return Some("the first convolution is not pointwise");
         }
-        if w.reduce != Reduce::Dot || w.src.mem != Mem::F32 || c.c_mem != Mem::F32 || depth != Axis::NONE {
+        if w.reduce != WindowReduce::Dot || w.src.mem != MemType::F32 || c.c_mem != MemType::F32 || depth != Axis::NONE
+        {
             return Some("the second one is not depthwise over rows and columns of floats");
         }
         if c.n != w.channels || c.m != w.batch * high.size * wide.size {
@@ -78,7 +80,7 @@ impl Separable {
     }
 
     /// Chooses for a target and a machine: rows of a block in an eighth of L2, and enough tasks for a few threads.
-    pub fn cut(&self, caches: &Caches) -> Cut {
+    pub fn cut(&self, caches: &Caches) -> SeparableSchedule {
         let (mr, nr) = self.tile;
         let all = self.dense.n / nr;
         let tasks = |panels: usize| self.window.batch * (all / panels);
@@ -96,12 +98,12 @@ impl Separable {
         let even = |&rows: &usize| (rows * high.stride * wide.size).is_multiple_of(mr);
         let rows = if most == band { most } else { (most / 2 + 1..=most).rev().find(even).unwrap_or(most) };
         let mc = (caches.l2 / 4 / (4 * self.dense.k)).max(1).next_multiple_of(mr);
-        Cut { panels, bands: high.out.div_ceil(band), rows, mc }
+        SeparableSchedule { panels, bands: high.out.div_ceil(band), rows, mc }
     }
 
-    /// Whether it is faster than both kernels: each group reads the source again, which costs more than the pictures between the
-    /// convolutions where it comes from behind L2 and is long.
-    pub fn pays(&self, cut: Cut, caches: &Caches) -> bool {
+    /// Whether it is faster than both kernels: each group reads the source again, which costs more than the pictures
+    /// between the convolutions where it comes from behind L2 and is long.
+    pub fn pays(&self, cut: SeparableSchedule, caches: &Caches) -> bool {
         let (c, w) = (&self.dense, &self.window);
         let source = 4 * c.k * w.axes[1].size * w.axes[2].size;
         let group = cut.panels * self.tile.1;
@@ -119,8 +121,8 @@ impl Separable {
 /// More taps than this in a row are laid out in another way.
 const LONG: usize = 16;
 
-/// The weights `[channels, 1, rows, columns]` of the depthwise convolution as the kernel wants them: groups of `panels * nr` channels one
-/// after the other.
+/// The weights `[channels, 1, rows, columns]` of the depthwise convolution as the kernel wants them: groups of `panels
+/// * nr` channels one after the other.
 pub fn filters(weights: &[f32], channels: usize, of_group: usize) -> Vec<f32> {
     let group = weights.len() / channels.max(1) * of_group;
     weights.chunks(group.max(1)).flat_map(|w| window::filters(w, of_group)).collect()
@@ -131,7 +133,7 @@ pub fn filters(weights: &[f32], channels: usize, of_group: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// As [`contract`].
-pub fn separable(s: &Separable, isa: &Isa, cut: Cut) -> Result<Kernel, ContractError> {
+pub fn separable(s: &Separable, isa: &Isa, cut: SeparableSchedule) -> Result<Kernel, ContractError> {
     let (c, w) = (&s.dense, &s.window);
     let channels = cut.panels * s.tile.1;
     let groups = c.n / channels;
@@ -171,7 +173,7 @@ pub fn separable(s: &Separable, isa: &Isa, cut: Cut) -> Result<Kernel, ContractE
 struct Nest<'a> {
     s: &'a Separable,
     isa: &'a Isa,
-    cut: Cut,
+    cut: SeparableSchedule,
     /// Channels of a group, and the bytes of a pixel of them.
     channels: usize,
     pixel: usize,
@@ -189,14 +191,14 @@ struct Nest<'a> {
 
 impl Nest<'_> {
     /// The blocks of a run, one after the other.
-    fn run(&self, kernel: &mut Kernel, run: &Run) -> Result<Vec<Stmt>, ContractError> {
+    fn run(&self, kernel: &mut Kernel, run: &BlockRun) -> Result<Vec<Stmt>, ContractError> {
         let of = kernel.var();
         let body = self.block(kernel, &run.first, Ix::var(of) * run.first.out.len() as i64)?;
         Ok(vec![for_loop(of, 0, run.blocks, body)])
     }
 
     /// One block, `down` rows of the result below where it says.
-    fn block(&self, kernel: &mut Kernel, block: &Block, down: Ix) -> Result<Vec<Stmt>, ContractError> {
+    fn block(&self, kernel: &mut Kernel, block: &RowBlock, down: Ix) -> Result<Vec<Stmt>, ContractError> {
         let high = self.s.window.axes[1];
         let row = self.s.window.axes[2].size * self.pixel;
         let at = |slot: usize| Base::Scratch.at(self.scratch + slot * row);
@@ -221,8 +223,8 @@ impl Nest<'_> {
         let (pixels, bytes) = ((rows * self.s.window.axes[2].size) as u32, self.pixel as i64);
         b.for_each(Count::Static(pixels), &[(src, bytes), (dst, bytes)], &[], |b, p, _| {
             for v in (0..self.pixel).step_by(4 * lanes) {
-                let x = b.load(Mem::F32, p[0], v as i64);
-                b.store(Mem::F32, p[1], v as i64, x);
+                let x = b.load(MemType::F32, p[0], v as i64);
+                b.store(MemType::F32, p[1], v as i64, x);
             }
             vec![]
         });
@@ -233,7 +235,7 @@ impl Nest<'_> {
     fn dense(&self, kernel: &mut Kernel, rows: usize, from: Ix, to: Addr) -> Result<Vec<Stmt>, ContractError> {
         let c = &self.s.dense;
         let [_, high, wide] = self.s.window.axes;
-        let Rows::Stride(stride) = c.rows else { return Ok(vec![]) };
+        let ContractRows::Stride(stride) = c.rows else { return Ok(vec![]) };
         let pixel = (Ix::var(self.image) * high.size as i64 + from) * wide.size as i64;
         let (mr, nr) = self.s.tile;
         let part = Contract {
@@ -249,7 +251,7 @@ impl Nest<'_> {
             ..c.clone()
         };
         let mc = part.m.min(self.cut.mc).next_multiple_of(mr);
-        let schedule = Schedule { mr, nr, mc, panels: self.cut.panels };
+        let schedule = ContractSchedule { mr, nr, mc, panels: self.cut.panels };
         let channel = |stride: i64| Ix::var(self.group) * (self.channels as i64 * stride);
         let mut at = vec![self.a.at(pixel.clone() * stride + c.a_offset), self.b.at(channel(4 * c.k as i64))];
         for (base, o) in self.first.iter().zip(&c.operands) {
@@ -260,21 +262,26 @@ impl Nest<'_> {
     }
 
     /// The depthwise result of a block that begins with row `line`.
-    fn depthwise(&self, kernel: &mut Kernel, block: &Block, line: Ix, from: Addr) -> Vec<Stmt> {
+    fn depthwise(&self, kernel: &mut Kernel, block: &RowBlock, line: Ix, from: Addr) -> Vec<Stmt> {
         let w = &self.s.window;
         let [_, high, wide] = w.axes;
         let (pixel, row) = (self.pixel as i64, (wide.size * self.pixel) as i64);
-        let here = |view: &View| View { offset: 0, ..*view };
-        let part = Window {
+        let here = |view: &ImageView| ImageView { offset: 0, ..*view };
+        let part = WindowNest {
             batch: 1,
             channels: self.channels,
             axes: [Axis::NONE, block.axis(&high), wide],
-            src: View { bytes: block.rows.len() * row as usize, offset: 0, strides: [0, 0, row, pixel, 4], ..w.src },
+            src: ImageView {
+                bytes: block.rows.len() * row as usize,
+                offset: 0,
+                strides: [0, 0, row, pixel, 4],
+                ..w.src
+            },
             dst: here(&w.dst),
             operands: w.operands.iter().map(here).collect(),
             ..w.clone()
         };
-        let place = |base: Base, view: &View| {
+        let place = |base: Base, view: &ImageView| {
             let [n, _, h, _, c] = view.strides;
             let channel = Ix::var(self.group) * (self.channels as i64 * c);
             base.at(Ix::var(self.image) * n + line.clone() * h + channel + view.offset)

@@ -1,9 +1,9 @@
 //! Block compressed sparse rows, and the streams that kernels walk.
 
-use super::form::Form;
+use super::form::SparseForm;
 
-/// A matrix as blocks that are not all zero, row of blocks after row of blocks. Blocks are of `block` rows by `width` columns;
-/// column `c` of blocks has the columns from `c * width` on.
+/// A matrix as blocks that are not all zero, row of blocks after row of blocks. Blocks are of `block` rows by `width`
+/// columns; column `c` of blocks has the columns from `c * width` on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bcsr<T = f32> {
     /// Rows of the matrix.
@@ -63,12 +63,12 @@ impl<T: Copy + Default + PartialEq> Bcsr<T> {
         self.starts.len() - 1
     }
 
-    /// The stream of a form: for each row of blocks where it begins and how many turns and single steps it has (`i64`), then the rows of
-    /// blocks. Each is its starting sums, if the form has them, and its steps. `offset` is where a column of blocks lies. `None` where
-    /// that does not fit.
+    /// The stream of a form: for each row of blocks where it begins and how many turns and single steps it has (`i64`),
+    /// then the rows of blocks. Each is its starting sums, if the form has them, and its steps. `offset` is where a
+    /// column of blocks lies. `None` where that does not fit.
     pub(super) fn stream(
         &self,
-        form: Form,
+        form: SparseForm,
         offsets: &[i64],
         start: impl Fn(usize) -> i32,
         step: impl Fn(&mut Vec<u8>, &[&[T]]),
@@ -100,10 +100,10 @@ impl<T: Copy + Default + PartialEq> Bcsr<T> {
 }
 
 impl Bcsr<f32> {
-    /// The stream of [`Form::Float`].
+    /// The stream of [`SparseForm::Float`].
     pub fn floats(&self, offsets: &[i64]) -> Option<Vec<u8>> {
         self.stream(
-            Form::Float,
+            SparseForm::Float,
             offsets,
             |_| 0,
             |bytes, of| {
@@ -115,7 +115,7 @@ impl Bcsr<f32> {
 
 impl Bcsr<i16> {
     /// The stream of a form of integers, whose pixels have `zero` added as the kernel reads them.
-    pub fn integers(&self, form: Form, zero: i32, offsets: &[i64]) -> Option<Vec<u8>> {
+    pub fn integers(&self, form: SparseForm, zero: i32, offsets: &[i64]) -> Option<Vec<u8>> {
         let mut sums = vec![0i32; self.block_rows() * self.block];
         for (row, pair) in self.starts.windows(2).enumerate() {
             for (i, &v) in
@@ -192,12 +192,12 @@ mod tests {
     #[test]
     fn two_columns_are_a_step_and_rows_begin_with_their_sums() {
         let sparse = Bcsr::of(&[3i16, 0, -1, 5], 1, 4, 1);
-        let stream = sparse.integers(Form::Columns { signed: false }, 10, &[0, 1, 2, 3]).unwrap();
+        let stream = sparse.integers(SparseForm::Columns { signed: false }, 10, &[0, 1, 2, 3]).unwrap();
         let words: Vec<i32> = stream[ENTRY..].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
         // The third block has no partner: a weight of zero for the same pixels.
         assert_eq!(words, [-70, 0, 2, 3 | (-1 << 16), 3, 3, 5]);
         let quads = Bcsr::with_blocks(&[1i16, 2, 3, 4, 5], (1, 5), (1, 4));
-        let stream = quads.integers(Form::Quads { signed: false }, 1, &[0, 8]).unwrap();
+        let stream = quads.integers(SparseForm::Quads { signed: false }, 1, &[0, 8]).unwrap();
         let words: Vec<i32> = stream[ENTRY..].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
         assert_eq!(words, [-15, 0, 1 | 3 << 16, 2 | 4 << 16, 8, 5, 0]);
     }

@@ -1,19 +1,20 @@
 //! Convolutions as products: what the columns of the weights are, and where their pixels lie.
 //!
-//! A 1x1 convolution of stride 1 reads the channels as they are. For any other, the taps of a row of the window are laid out
-//! first: a copy of each channel for every column of the window, cut to the width of the result and with its padding, so that
-//! the pixels under one tap are consecutive. With a stride along the rows there is a copy for each row of the window as well.
+//! A 1x1 convolution of stride 1 reads the channels as they are. For any other, the taps of a row of the window are
+//! laid out first: a copy of each channel for every column of the window, cut to the width of the result and with its
+//! padding, so that the pixels under one tap are consecutive. With a stride along the rows there is a copy for each row
+//! of the window as well.
 //!
 //! ```text
 //! staged[channel][row of the window, if strided][column of the window][rows that are read][columns of the result]
 //! ```
 
-use crate::movement::{Movement, Piece, Place, Source};
-use crate::window::{Axis, View};
+use crate::movement::{Movement, Piece, PiecePlace, Source};
+use crate::window::{Axis, ImageView};
 
 /// A convolution over rows and columns without groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Conv {
+pub struct SparseConv {
     /// Images.
     pub batch: usize,
     /// Input channels.
@@ -39,7 +40,7 @@ pub struct Staged {
     pub movement: Movement,
 }
 
-impl Conv {
+impl SparseConv {
     /// Whether the channels can be read as they are.
     pub fn is_direct(&self) -> bool {
         self.planes && self.axes.iter().all(|a| a.kernel == 1 && a.stride == 1 && a.pads == [0, 0] && a.out == a.size)
@@ -58,8 +59,8 @@ impl Conv {
         if self.is_direct() { 0 } else { all }
     }
 
-    /// Where the pixels of each column `(channel, row, column)` of the weights begin, in bytes; `channel_stride` is that of
-    /// the image where the channels are read as they are.
+    /// Where the pixels of each column `(channel, row, column)` of the weights begin, in bytes; `channel_stride` is
+    /// that of the image where the channels are read as they are.
     pub fn x_rows(&self, channel_stride: i64) -> Vec<i64> {
         let [h, w] = self.axes;
         if self.is_direct() {
@@ -75,7 +76,7 @@ impl Conv {
     }
 
     /// The copying for images in `src`, which are alone in their buffer.
-    pub fn stage(&self, src: &View) -> Staged {
+    pub fn stage(&self, src: &ImageView) -> Staged {
         let [h, w] = self.axes;
         let (copies, rows) = self.row_copies();
         let (image_bytes, element) = (self.staged_bytes(), self.width as i64);
@@ -91,7 +92,7 @@ impl Conv {
                 let outer = |y: usize, x: usize, height: usize, width: usize| Piece {
                     shape: vec![self.batch, self.channels, height, width],
                     source: Source::Fill(self.fill),
-                    dst: Place {
+                    dst: PiecePlace {
                         offset: plane + element * (y * w.out + x) as i64,
                         strides: vec![image_bytes as i64, channel, element * w.out as i64, element],
                     },
@@ -102,7 +103,7 @@ impl Conv {
                 let copied = Piece {
                     source: Source::Copy(
                         0,
-                        Place {
+                        PiecePlace {
                             offset: src.offset
                                 + from(ys.0, tap_row, &h) * row
                                 + from(xs.0, kw * w.dilation, &w) * column,

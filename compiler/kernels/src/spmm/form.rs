@@ -1,12 +1,12 @@
 //! What is multiplied, and how: the steps of a stream and the registers they work on.
 
-use optc_kernel::tile::{Binary, Mem, Ptr, Reg, Shift, TileBuilder, Unary};
+use optc_kernel::tile::{Binary, MemType, Ptr, Reg, Shift, TileBuilder, Unary};
 
 use super::bcsr::ENTRY;
 
 /// What the activations are, and what one step of a tile multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum SparseForm {
     /// `f32`: a column.
     Float,
     /// Bytes, planes of pixels: any two columns, joined to pairs of 16-bit integers.
@@ -21,33 +21,33 @@ pub enum Form {
     },
 }
 
-impl Form {
+impl SparseForm {
     /// The form that reads blocks of `width` columns of bytes.
-    pub fn of_bytes(width: usize, signed: bool) -> Form {
-        if width == 1 { Form::Columns { signed } } else { Form::Quads { signed } }
+    pub fn of_bytes(width: usize, signed: bool) -> SparseForm {
+        if width == 1 { SparseForm::Columns { signed } } else { SparseForm::Quads { signed } }
     }
 
     /// Bytes from one pixel to the next.
     pub fn pixel(self) -> usize {
         match self {
-            Form::Float | Form::Quads { .. } => 4,
-            Form::Columns { .. } => 1,
+            SparseForm::Float | SparseForm::Quads { .. } => 4,
+            SparseForm::Columns { .. } => 1,
         }
     }
 
     /// Columns of blocks in a step.
     pub(super) fn columns(self) -> usize {
-        if let Form::Columns { .. } = self { 2 } else { 1 }
+        if let SparseForm::Columns { .. } = self { 2 } else { 1 }
     }
 
     /// Whether a row of blocks begins with the values its sums start from.
     pub(super) fn starts(self) -> bool {
-        self != Form::Float
+        self != SparseForm::Float
     }
 
     /// Words of weights of a row in a step.
     fn words(self) -> usize {
-        if let Form::Quads { .. } = self { 2 } else { 1 }
+        if let SparseForm::Quads { .. } = self { 2 } else { 1 }
     }
 
     /// Bytes of a step for blocks of `block` rows.
@@ -61,15 +61,16 @@ impl Form {
         rows * (ENTRY + starts) + blocks.div_ceil(self.columns()) * self.step_bytes(block)
     }
 
-    /// Independent sums that hide the latency of a multiply-add: floats wait for four cycles, integers only for their addition.
+    /// Independent sums that hide the latency of a multiply-add: floats wait for four cycles, integers only for their
+    /// addition.
     pub(super) fn chains(self) -> usize {
-        if self == Form::Float { 8 } else { 1 }
+        if self == SparseForm::Float { 8 } else { 1 }
     }
 
     /// What is added to each byte as it is read.
     pub fn bias(self) -> i32 {
         match self {
-            Form::Columns { signed: true } | Form::Quads { signed: true } => 128,
+            SparseForm::Columns { signed: true } | SparseForm::Quads { signed: true } => 128,
             _ => 0,
         }
     }
@@ -80,11 +81,12 @@ impl Form {
             let zero = b.f32(0.0);
             return (vec![zero; rows], stream);
         }
-        let sums = (0..rows).map(|row| b.broadcast(Mem::I32, stream, 4 * row as i64)).collect();
+        let sums = (0..rows).map(|row| b.broadcast(MemType::I32, stream, 4 * row as i64)).collect();
         (sums, b.offset(stream, 4 * block as i64))
     }
 
-    /// The pixels of the step at `stream + disp` for each vector (the first pixel, and how many): a register for each word of weights.
+    /// The pixels of the step at `stream + disp` for each vector (the first pixel, and how many): a register for each
+    /// word of weights.
     pub(super) fn pixels(
         self,
         b: &mut TileBuilder,
@@ -97,27 +99,27 @@ impl Form {
         let load = |b: &mut TileBuilder, &(first, n): &(usize, usize)| {
             let disp = (self.pixel() * first) as i64;
             match self {
-                Form::Float => vec![b.load_n(Mem::F32, at[0], disp, n)],
-                Form::Columns { signed } => vec![joined(b, [at[0], at[1]], disp, n, signed)],
-                Form::Quads { signed } => split(b, at[0], disp, n, signed),
+                SparseForm::Float => vec![b.load_n(MemType::F32, at[0], disp, n)],
+                SparseForm::Columns { signed } => vec![joined(b, [at[0], at[1]], disp, n, signed)],
+                SparseForm::Quads { signed } => split(b, at[0], disp, n, signed),
             }
         };
         vectors.iter().map(|v| load(b, v)).collect()
     }
 
     /// Adds a row of the step to the sums of each vector.
-    pub(super) fn add(self, b: &mut TileBuilder, row: &Row, pixels: &[Vec<Reg>], sums: &mut [Reg]) {
+    pub(super) fn add(self, b: &mut TileBuilder, row: &StepRow, pixels: &[Vec<Reg>], sums: &mut [Reg]) {
         for word in 0..self.words() {
             let at = 4 * (self.columns() + row.number * self.words() + word) as i64;
             // Broadcasts of floats fold into one load; the bits are not looked at.
-            let loaded = b.broadcast(Mem::F32, row.stream, row.disp + at);
-            let weight = if self == Form::Float { loaded } else { b.unary(Unary::AsInt, loaded) };
+            let loaded = b.broadcast(MemType::F32, row.stream, row.disp + at);
+            let weight = if self == SparseForm::Float { loaded } else { b.unary(Unary::AsInt, loaded) };
             for (sum, pixel) in sums.iter_mut().zip(pixels) {
                 *sum = match self {
                     // The first factor's register is overwritten: best one that is not needed again.
-                    Form::Float if row.is_last => b.fma(pixel[word], weight, *sum),
-                    Form::Float => b.fma(weight, pixel[word], *sum),
-                    Form::Columns { .. } | Form::Quads { .. } => b.dot2(pixel[word], weight, *sum),
+                    SparseForm::Float if row.is_last => b.fma(pixel[word], weight, *sum),
+                    SparseForm::Float => b.fma(weight, pixel[word], *sum),
+                    SparseForm::Columns { .. } | SparseForm::Quads { .. } => b.dot2(pixel[word], weight, *sum),
                 };
             }
         }
@@ -125,7 +127,7 @@ impl Form {
 }
 
 /// A row of the step at `stream + disp`.
-pub(super) struct Row {
+pub(super) struct StepRow {
     pub stream: Ptr,
     pub disp: i64,
     pub number: usize,
@@ -135,7 +137,7 @@ pub(super) struct Row {
 
 /// The bytes of `n` pixels of two columns as pairs. Signed bytes have their sign bit turned, which adds 128.
 fn joined(b: &mut TileBuilder, at: [Ptr; 2], disp: i64, n: usize, signed: bool) -> Reg {
-    let [low, high] = at.map(|p| b.load_n(Mem::U8, p, disp, n));
+    let [low, high] = at.map(|p| b.load_n(MemType::U8, p, disp, n));
     let high = b.shift(Shift::Left, high, 16);
     let pair = b.binary(Binary::Or, low, high);
     if signed { flipped(b, pair, 0x0080_0080) } else { pair }
@@ -143,7 +145,7 @@ fn joined(b: &mut TileBuilder, at: [Ptr; 2], disp: i64, n: usize, signed: bool) 
 
 /// The four bytes of each of `n` pixels as pairs of the even and of the odd ones.
 fn split(b: &mut TileBuilder, at: Ptr, disp: i64, n: usize, signed: bool) -> Vec<Reg> {
-    let word = b.load_n(Mem::I32, at, disp, n);
+    let word = b.load_n(MemType::I32, at, disp, n);
     let word = if signed { flipped(b, word, 0x8080_8080u32 as i32) } else { word };
     let mask = b.i32(0x00ff_00ff);
     let even = b.binary(Binary::And, word, mask);

@@ -4,9 +4,9 @@ use optc_kernel::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TAS
 use optc_kernel::target::Isa;
 
 use super::bcsr::ENTRY;
-use super::tile::{Shape, build};
+use super::tile::{SparseTileShape, build};
 use super::weights::{Extents, Weights};
-use super::{Place, Spmm};
+use super::{MatrixPlace, Spmm};
 
 /// Sums of a tile: with the pixels, a weight and a copy of it they fit sixteen registers.
 const SUMS: usize = 8;
@@ -28,7 +28,7 @@ pub enum SpmmError {
 
 /// A kernel and the constant buffer that it needs.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub struct BuiltSparse {
     /// The kernel. Buffers: the stream, the activations, the operands of the epilogue, the result.
     pub kernel: Kernel,
     /// The contents of the stream's buffer.
@@ -40,7 +40,7 @@ pub struct Built {
 /// # Errors
 ///
 /// Activations so large that the offset of a row does not fit the stream.
-pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<Built, SpmmError> {
+pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<BuiltSparse, SpmmError> {
     let stream = weights.stream(p).ok_or(SpmmError::Reach)?;
     let weights = weights.extents();
     let lanes = isa.lanes();
@@ -82,7 +82,7 @@ pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<Built, SpmmError> 
         body.push(Stmt::If { a, rel: Rel::Ge, b: (tiles + 1).into(), then: last, otherwise: vec![] });
     }
     kernel.body = body;
-    Ok(Built { kernel, stream })
+    Ok(BuiltSparse { kernel, stream })
 }
 
 /// What a call of a tile needs to know.
@@ -123,7 +123,7 @@ impl Nest<'_> {
 
     /// The call of a tile.
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, first: &Ix) -> Vec<Stmt> {
-        let shape = Shape { block: self.weights.block, rows, cols };
+        let shape = SparseTileShape { block: self.weights.block, rows, cols };
         let tile = kernel.tile(build(self.p, self.lanes, shape));
         let fields = [(); 3].map(|()| kernel.var());
         let [at, turns, rest] = fields;
@@ -140,7 +140,7 @@ impl Nest<'_> {
     /// The pointers of a call.
     fn ptrs(&self, blocks: Var, row: &Ix, first: &Ix) -> Vec<Addr> {
         let image = || Ix::var(self.image);
-        let place = |p: &Place| image() * p.batch_stride + p.offset;
+        let place = |p: &MatrixPlace| image() * p.batch_stride + p.offset;
         let element = |row_stride: i64, col_stride: i64| {
             row.clone() * (self.weights.block as i64 * row_stride) + first.clone() * col_stride
         };

@@ -1,14 +1,14 @@
 //! The micro-kernel: one row of blocks over a few vectors of pixels.
 
-use optc_kernel::tile::{Binary, Mem, Ptr, Reg, Shift, Tile, TileBuilder};
+use optc_kernel::tile::{Binary, MemType, Ptr, Reg, Shift, Tile, TileBuilder};
 
 use super::Spmm;
 use super::bcsr::UNROLL;
-use super::form::{Form, Row};
+use super::form::{SparseForm, StepRow};
 
 /// What a tile covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct SparseTileShape {
     /// Rows of a block.
     pub block: usize,
     /// Rows of the result: fewer than a block has in the last one.
@@ -17,10 +17,10 @@ pub(super) struct Shape {
     pub cols: usize,
 }
 
-/// Builds the tile. Pointers: the blocks of the row, the first pixel of the activations, the operands of the epilogue, the
-/// result. Counts: turns of [`UNROLL`] steps, then single ones.
-pub(super) fn build(p: &Spmm, lanes: usize, shape: Shape) -> Tile {
-    let Shape { block, rows, cols } = shape;
+/// Builds the tile. Pointers: the blocks of the row, the first pixel of the activations, the operands of the epilogue,
+/// the result. Counts: turns of [`UNROLL`] steps, then single ones.
+pub(super) fn build(p: &Spmm, lanes: usize, shape: SparseTileShape) -> Tile {
+    let SparseTileShape { block, rows, cols } = shape;
     let mut b = TileBuilder::new(format!("{}_{rows}x{cols}", p.name()), lanes);
     let (stream, x) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
@@ -51,15 +51,15 @@ pub(super) fn build(p: &Spmm, lanes: usize, shape: Shape) -> Tile {
     b.finish()
 }
 
-/// The pixels of each vector: the first, and how many. A last vector that is not full begins earlier instead, over pixels
-/// of the one before, where there are enough.
+/// The pixels of each vector: the first, and how many. A last vector that is not full begins earlier instead, over
+/// pixels of the one before, where there are enough.
 fn vectors(lanes: usize, cols: usize) -> Vec<(usize, usize)> {
     let last = |first: usize| if cols >= lanes { first.min(cols - lanes) } else { first };
     (0..cols).step_by(lanes).map(|first| (last(first), lanes.min(cols))).collect()
 }
 
 struct Step<'a> {
-    form: Form,
+    form: SparseForm,
     rows: usize,
     vectors: &'a [(usize, usize)],
     x: Ptr,
@@ -70,7 +70,7 @@ impl Step<'_> {
     fn add(&self, b: &mut TileBuilder, stream: Ptr, disp: i64, acc: &mut [Reg]) {
         let pixels = self.form.pixels(b, stream, disp, self.x, self.vectors);
         for (number, sums) in acc.chunks_mut(pixels.len()).enumerate() {
-            let row = Row { stream, disp, number, is_last: number + 1 == self.rows };
+            let row = StepRow { stream, disp, number, is_last: number + 1 == self.rows };
             self.form.add(b, &row, &pixels, sums);
         }
     }
@@ -116,11 +116,12 @@ fn store_words(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, us
             word = Some(word.map_or(byte, |word| b.binary(Binary::Or, word, byte)));
         }
         let disp = vector.0 as i64 * p.c_col_stride;
-        b.store_strided(Mem::I32, dst, disp, vector.1, p.c_col_stride, word.expect("there are four rows"));
+        b.store_strided(MemType::I32, dst, disp, vector.1, p.c_col_stride, word.expect("there are four rows"));
     }
 }
 
-/// The epilogue of a row's sums for one vector of pixels; `known` are the operands of the row that all its pixels share.
+/// The epilogue of a row's sums for one vector of pixels; `known` are the operands of the row that all its pixels
+/// share.
 fn result(
     b: &mut TileBuilder,
     p: &Spmm,

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! A tile holds the sums of several columns for one vector of channels, so that a weight is loaded once for all of them
-//! and a pixel once for all columns whose windows it is in. Padding costs no test in a tile: which taps of a column exist
-//! is known when the tile is built (the first and the last columns have tiles of their own), and rows of the window that
-//! lie outside of the image are left out of a tile's loop over rows.
+//! and a pixel once for all columns whose windows it is in. Padding costs no test in a tile: which taps of a column
+//! exist is known when the tile is built (the first and the last columns have tiles of their own), and rows of the
+//! window that lie outside of the image are left out of a tile's loop over rows.
 //!
 //! Everything is written for three spatial axes; images with fewer have leading axes of one. Memory is described by
-//! strides, so that any layout works; it is fast where channels are consecutive. A depthwise convolution whose pixels are
-//! consecutive instead has a nest and tiles of its own ([`planes`]).
+//! strides, so that any layout works; it is fast where channels are consecutive. A depthwise convolution whose pixels
+//! are consecutive instead has a nest and tiles of its own ([`planes`]).
 
 mod nest;
 mod planes;
@@ -24,7 +24,7 @@ use std::ops::Range;
 pub use nest::window;
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::Kernel;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 pub use planes::MOST_PLANE_TAPS;
 
 /// One spatial axis: how the window moves along it.
@@ -85,9 +85,9 @@ impl fmt::Display for Axis {
 
 /// Where the elements of a stack of images are; all numbers are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct ImageView {
     /// What an element is.
-    pub mem: Mem,
+    pub mem: MemType,
     /// The length of its buffer.
     pub bytes: usize,
     /// Where the first element is.
@@ -96,35 +96,35 @@ pub struct View {
     pub strides: [i64; 5],
 }
 
-impl View {
+impl ImageView {
     /// Channels last: `[batch, planes, rows, columns, channels]`, nothing between.
-    pub fn channels_last(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> View {
+    pub fn channels_last(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> ImageView {
         let column = 4 * channels;
         let strides = [d * h * w * column, h * w * column, w * column, column, 4].map(|s| s as i64);
-        View { mem: Mem::F32, bytes: batch * d * h * w * column, offset: 0, strides }
+        ImageView { mem: MemType::F32, bytes: batch * d * h * w * column, offset: 0, strides }
     }
 
     /// Channels first: `[batch, channels, planes, rows, columns]`, nothing between.
-    pub fn channels_first(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> View {
+    pub fn channels_first(batch: usize, [d, h, w]: [usize; 3], channels: usize) -> ImageView {
         let area = 4 * d * h * w;
         let strides = [channels * area, 4 * h * w, 4 * w, 4, area].map(|s| s as i64);
-        View { mem: Mem::F32, bytes: batch * channels * area, offset: 0, strides }
+        ImageView { mem: MemType::F32, bytes: batch * channels * area, offset: 0, strides }
     }
 
     /// A value for each channel: a bias.
-    pub fn per_channel(channels: usize) -> View {
-        View { mem: Mem::F32, bytes: 4 * channels, offset: 0, strides: [0, 0, 0, 0, 4] }
+    pub fn per_channel(channels: usize) -> ImageView {
+        ImageView { mem: MemType::F32, bytes: 4 * channels, offset: 0, strides: [0, 0, 0, 0, 4] }
     }
 
-    fn rotated(self) -> View {
+    fn rotated(self) -> ImageView {
         let [n, d, h, w, c] = self.strides;
-        View { strides: [n, h, w, d, c], ..self }
+        ImageView { strides: [n, h, w, d, c], ..self }
     }
 }
 
 /// What becomes of the elements under the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reduce {
+pub enum WindowReduce {
     /// The sum of their products with the weights `[planes, rows, columns, channels]` of a filter ([`filters`]).
     Dot,
     /// The largest; NaN if there is one, minus infinity if there is nothing.
@@ -138,7 +138,7 @@ pub enum Reduce {
 
 /// A problem: a window over the three last axes, every channel by itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Window {
+pub struct WindowNest {
     /// Images.
     pub batch: usize,
     /// Channels.
@@ -146,30 +146,31 @@ pub struct Window {
     /// Planes, rows and columns.
     pub axes: [Axis; 3],
     /// What is computed.
-    pub reduce: Reduce,
-    /// The images: `f32`, or 8-bit integers whose sums are exact in `f32`. Maxima of integers are integers, all else is `f32`.
-    pub src: View,
+    pub reduce: WindowReduce,
+    /// The images: `f32`, or 8-bit integers whose sums are exact in `f32`. Maxima of integers are integers, all else is
+    /// `f32`.
+    pub src: ImageView,
     /// What is taken off each integer.
     pub src_zero: i32,
     /// The result.
-    pub dst: View,
+    pub dst: ImageView,
     /// Operands of the epilogue.
-    pub operands: Vec<View>,
+    pub operands: Vec<ImageView>,
     /// What is stored: operand 0 is what the window gives, operand `i + 1` is `operands[i]`.
     pub epilogue: Expr,
 }
 
-impl Window {
+impl WindowNest {
     /// A window over images that have their channels last, results too, without an epilogue.
-    pub fn channels_last(batch: usize, channels: usize, axes: [Axis; 3], reduce: Reduce) -> Window {
-        Window {
+    pub fn channels_last(batch: usize, channels: usize, axes: [Axis; 3], reduce: WindowReduce) -> WindowNest {
+        WindowNest {
             batch,
             channels,
             axes,
             reduce,
-            src: View::channels_last(batch, axes.map(|a| a.size), channels),
+            src: ImageView::channels_last(batch, axes.map(|a| a.size), channels),
             src_zero: 0,
-            dst: View::channels_last(batch, axes.map(|a| a.out), channels),
+            dst: ImageView::channels_last(batch, axes.map(|a| a.out), channels),
             operands: Vec::new(),
             epilogue: Expr::Operand(0),
         }
@@ -177,7 +178,7 @@ impl Window {
 
     /// The same problem with the axes in an order that suits the tiles: along the last axis taps are unrolled, so that
     /// a long window goes to an axis that has a loop.
-    fn arranged(&self) -> Window {
+    fn arranged(&self) -> WindowNest {
         let mut w = self.clone();
         while w.axes[2].kernel > LONG && w.axes[0] == Axis::NONE {
             w.axes.rotate_left(1);
@@ -194,9 +195,9 @@ const LONG: usize = 32;
 
 /// A kernel and the constant buffer that it needs.
 #[derive(Clone, Debug)]
-pub struct Built {
-    /// The kernel. Buffers: the images, the weights of [`Reduce::Dot`], the table if there is one, the operands of the
-    /// epilogue, the result.
+pub struct BuiltWindow {
+    /// The kernel. Buffers: the images, the weights of [`WindowReduce::Dot`], the table if there is one, the operands
+    /// of the epilogue, the result.
     pub kernel: Kernel,
     /// The contents of the table's buffer (number 1), if there is one: what a mean's sums are multiplied by.
     pub table: Option<Vec<u8>>,

@@ -2,10 +2,10 @@
 
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 
-use super::tile::{Column, Spec, build};
-use super::{Axis, Built, Reduce, Window, planes};
+use super::tile::{Column, WindowTile, build};
+use super::{Axis, BuiltWindow, WindowNest, WindowReduce, planes};
 
 /// Columns of a tile: so many sums, a row of weights, a pixel and a copy of it fit sixteen registers.
 const COLUMNS: usize = 8;
@@ -16,17 +16,17 @@ const TASKS: usize = 16;
 const TASK_TAPS: usize = 1 << 16;
 
 /// What the kernel and its tiles are called.
-pub(super) fn name(w: &Window) -> &'static str {
+pub(super) fn name(w: &WindowNest) -> &'static str {
     match (w.reduce, w.src.mem) {
-        (Reduce::Dot, Mem::F32) => "depthwise_f32",
-        (Reduce::Max, Mem::F32) => "max_pool_f32",
-        (Reduce::Mean { .. }, Mem::F32) => "mean_pool_f32",
-        (Reduce::Dot, Mem::Bf16) => "depthwise_bf16",
-        (Reduce::Max, Mem::Bf16) => "max_pool_bf16",
-        (Reduce::Mean { .. }, Mem::Bf16) => "mean_pool_bf16",
-        (Reduce::Dot, _) => "depthwise_i8",
-        (Reduce::Max, _) => "max_pool_i8",
-        (Reduce::Mean { .. }, _) => "mean_pool_i8",
+        (WindowReduce::Dot, MemType::F32) => "depthwise_f32",
+        (WindowReduce::Max, MemType::F32) => "max_pool_f32",
+        (WindowReduce::Mean { .. }, MemType::F32) => "mean_pool_f32",
+        (WindowReduce::Dot, MemType::Bf16) => "depthwise_bf16",
+        (WindowReduce::Max, MemType::Bf16) => "max_pool_bf16",
+        (WindowReduce::Mean { .. }, MemType::Bf16) => "mean_pool_bf16",
+        (WindowReduce::Dot, _) => "depthwise_i8",
+        (WindowReduce::Max, _) => "max_pool_i8",
+        (WindowReduce::Mean { .. }, _) => "mean_pool_i8",
     }
 }
 
@@ -39,7 +39,7 @@ struct Run {
 }
 
 /// Cuts the columns into tiles.
-fn runs(w: &Window) -> Vec<Run> {
+fn runs(w: &WindowNest) -> Vec<Run> {
     let axis = w.axes[2];
     let tiles = axis.out.div_ceil((4 * UNROLLED / axis.kernel).clamp(1, COLUMNS));
     let width = axis.out.div_ceil(tiles.max(1)).max(1);
@@ -56,13 +56,13 @@ fn runs(w: &Window) -> Vec<Run> {
     runs
 }
 
-impl Reduce {
+impl WindowReduce {
     /// What output `i` contributes to the divisor of a mean.
     fn count(self, axis: &Axis, i: usize) -> usize {
         match self {
-            Reduce::Dot | Reduce::Max => 1,
-            Reduce::Mean { count_padding: true } => axis.padded_taps(i),
-            Reduce::Mean { count_padding: false } => axis.taps(i).len(),
+            WindowReduce::Dot | WindowReduce::Max => 1,
+            WindowReduce::Mean { count_padding: true } => axis.padded_taps(i),
+            WindowReduce::Mean { count_padding: false } => axis.taps(i).len(),
         }
     }
 }
@@ -73,7 +73,7 @@ enum Counts {
     Rows(Vec<usize>),
 }
 
-fn row_counts(w: &Window) -> Counts {
+fn row_counts(w: &WindowNest) -> Counts {
     let of = |d: usize| (0..w.axes[d].out).map(|i| w.reduce.count(&w.axes[d], i)).collect::<Vec<_>>();
     let (planes, rows) = (of(0), of(1));
     let all: Vec<_> = planes.iter().flat_map(|p| rows.iter().map(move |r| p * r)).collect();
@@ -84,10 +84,10 @@ fn row_counts(w: &Window) -> Counts {
 }
 
 /// Builds the kernel.
-pub fn window(problem: &Window, isa: &Isa) -> Built {
+pub fn window(problem: &WindowNest, isa: &Isa) -> BuiltWindow {
     if planes::takes(problem) {
         let built = planes::build(problem, isa);
-        return Built { kernel: built.kernel.rounding_on(isa), ..built };
+        return BuiltWindow { kernel: built.kernel.rounding_on(isa), ..built };
     }
     let w = &problem.arranged();
     let lanes = isa.lanes();
@@ -96,7 +96,7 @@ pub fn window(problem: &Window, isa: &Isa) -> Built {
     let mut kernel = Kernel::new(name(w), (w.batch * blocks.row_blocks * blocks.channel_blocks) as u64);
     let src = kernel.buf("src", w.src.bytes, Access::Read);
     let taps = w.axes.iter().map(|a| a.kernel).product::<usize>();
-    let weights = (w.reduce == Reduce::Dot).then(|| kernel.buf("weights", 4 * taps * w.channels, Access::Read));
+    let weights = (w.reduce == WindowReduce::Dot).then(|| kernel.buf("weights", 4 * taps * w.channels, Access::Read));
     let (same, table) = match row_counts(w) {
         Counts::Same(count) => (Some(count), None),
         Counts::Rows(counts) => (None, Some(counts.iter().flat_map(|&c| (1.0 / c as f32).to_le_bytes()).collect())),
@@ -122,11 +122,11 @@ pub fn window(problem: &Window, isa: &Isa) -> Built {
         let_(c0, Ix::var(TASK) % channel_blocks * channels_of_task as i64),
         for_loop(row, r0, (Ix::var(r0) + rows_of_task).min(planes * rows), body),
     ];
-    Built { kernel: kernel.rounding_on(isa), table }
+    BuiltWindow { kernel: kernel.rounding_on(isa), table }
 }
 
 /// How many tasks the work of a window is worth.
-pub(super) fn workload(w: &Window) -> usize {
+pub(super) fn workload(w: &WindowNest) -> usize {
     let each = |of: fn(&Axis) -> usize| w.axes.iter().map(of).product::<usize>();
     let work = w.batch * w.channels * each(|a| a.out) * each(|a| a.kernel);
     (work / TASK_TAPS).clamp(1, TASKS)
@@ -142,7 +142,7 @@ struct Blocks {
 
 impl Blocks {
     /// Rows first, so that channels stay together; channels in pieces of several cache lines.
-    fn choose(w: &Window, lanes: usize) -> Blocks {
+    fn choose(w: &WindowNest, lanes: usize) -> Blocks {
         let rows = w.axes[0].out * w.axes[1].out;
         let tasks = workload(w).div_ceil(w.batch.max(1));
         let rows_of_task = rows.div_ceil(tasks).max(1);
@@ -155,7 +155,7 @@ impl Blocks {
 
 /// What a call of a tile needs to know.
 struct Nest<'a> {
-    w: &'a Window,
+    w: &'a WindowNest,
     lanes: usize,
     src: Base,
     weights: Option<Base>,
@@ -228,7 +228,7 @@ impl Nest<'_> {
         let (lanes, channels) = (self.lanes, self.w.channels);
         let (whole, tail) = (channels / lanes * lanes, channels % lanes);
         let mut place = |lanes: usize, vectors: usize, channel: Ix, turns: Option<Ix>| {
-            let spec = Spec { window: self.w, columns, lanes, unrolled, rows: self.same, vectors, tiles };
+            let spec = WindowTile { window: self.w, columns, lanes, unrolled, rows: self.same, vectors, tiles };
             let tile = kernel.tile(build(&spec, self.lanes));
             let mut counts: Vec<Ix> = turns.into_iter().collect();
             if !unrolled {

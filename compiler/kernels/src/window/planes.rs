@@ -5,19 +5,19 @@
 //! for block of rows { for channel { for vector of columns { all taps of all rows in registers; store } } }
 //! ```
 //!
-//! A tile has a few rows of the result, so that a vector of the source is used for all rows whose windows it is in. What the
-//! padding takes away is known when a tile is built: rows by their own tiles, columns by loads of fewer lanes and shifts at
-//! the edges. With a stride of two, two loads and a shuffle give the pixels under a tap.
+//! A tile has a few rows of the result, so that a vector of the source is used for all rows whose windows it is in.
+//! What the padding takes away is known when a tile is built: rows by their own tiles, columns by loads of fewer lanes
+//! and shifts at the edges. With a stride of two, two loads and a shuffle give the pixels under a tap.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use optc_kernel::nest::{Access, Base, Ix, Kernel, TASK, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{Count, Elem, MemType, Ptr, Reg, Tile, TileBuilder, Unary};
 
 use super::nest::{name, workload};
-use super::{Built, View, Window};
+use super::{BuiltWindow, ImageView, WindowNest};
 
 /// With more taps than this, which are unrolled, a tile is too long.
 pub const MOST_PLANE_TAPS: usize = 49;
@@ -30,12 +30,13 @@ const UNROLLED: usize = 4;
 /// Multiply-adds of a tile's turn that are unrolled at most.
 const MAX_UNROLLED: usize = 512;
 
-/// Whether this schedule takes a problem: pixels of source and result are consecutive, channels are not, and the taps are few.
-pub(super) fn takes(w: &Window) -> bool {
+/// Whether this schedule takes a problem: pixels of source and result are consecutive, channels are not, and the taps
+/// are few.
+pub(super) fn takes(w: &WindowNest) -> bool {
     let [d, h, x] = w.axes;
-    let pixels = |v: &View| v.strides[3] == v.mem.bytes() && v.strides[4] != v.mem.bytes();
+    let pixels = |v: &ImageView| v.strides[3] == v.mem.bytes() && v.strides[4] != v.mem.bytes();
     let taps = h.kernel * x.kernel;
-    w.reduce == super::Reduce::Dot
+    w.reduce == super::WindowReduce::Dot
         && d == super::Axis::NONE
         && pixels(&w.src)
         && pixels(&w.dst)
@@ -51,7 +52,7 @@ struct Run {
     rows: Vec<Range<usize>>,
 }
 
-fn runs(w: &Window) -> Vec<Run> {
+fn runs(w: &WindowNest) -> Vec<Run> {
     let axis = w.axes[1];
     let most = MAX_UNROLLED / (UNROLLED * axis.kernel * w.axes[2].kernel);
     let height = (ROWS / axis.stride.min(ROWS)).clamp(1, most.max(1));
@@ -67,7 +68,7 @@ fn runs(w: &Window) -> Vec<Run> {
 }
 
 /// Builds the kernel; its buffers are those of every window.
-pub(super) fn build(w: &Window, isa: &Isa) -> Built {
+pub(super) fn build(w: &WindowNest, isa: &Isa) -> BuiltWindow {
     let lanes = isa.lanes();
     let tasks = workload(w).div_ceil(w.batch.max(1)).min(w.channels).max(1);
     let channels = w.channels.div_ceil(tasks);
@@ -90,8 +91,9 @@ pub(super) fn build(w: &Window, isa: &Isa) -> Built {
         let tile = kernel.tile(tile(w, lanes, &run.rows));
         let block = kernel.var();
         let y = Ix::var(block) * run.rows.len() as i64 + run.first;
-        let at =
-            |v: &View, y: Ix| Ix::var(image) * v.strides[0] + y * v.strides[2] + Ix::var(c0) * v.strides[4] + v.offset;
+        let at = |v: &ImageView, y: Ix| {
+            Ix::var(image) * v.strides[0] + y * v.strides[2] + Ix::var(c0) * v.strides[4] + v.offset
+        };
         let first = y.clone() * w.axes[1].stride as i64 - w.axes[1].pads[0];
         let mut ptrs = vec![src.at(at(&w.src, first)), weights.at(Ix::var(c0) * 4)];
         ptrs.extend(operands.iter().zip(&w.operands).map(|(base, o)| base.at(at(o, y.clone()))));
@@ -100,15 +102,15 @@ pub(super) fn build(w: &Window, isa: &Isa) -> Built {
         body.push(for_loop(block, 0, run.blocks, vec![call]));
     }
     kernel.body = body;
-    Built { kernel, table: None }
+    BuiltWindow { kernel, table: None }
 }
 
-/// One tile: rows with these taps, all columns, for as many channels as its count says. Pointers: the first row under the
-/// first tap (be it in the padding) and the first column of the image, the weights, the operands, the result.
-fn tile(w: &Window, lanes: usize, rows: &[Range<usize>]) -> Tile {
+/// One tile: rows with these taps, all columns, for as many channels as its count says. Pointers: the first row under
+/// the first tap (be it in the padding) and the first column of the image, the weights, the operands, the result.
+fn tile(w: &WindowNest, lanes: usize, rows: &[Range<usize>]) -> Tile {
     let numbers = match w.src.mem {
-        Mem::F32 => "f32",
-        Mem::Bf16 => "bf16",
+        MemType::F32 => "f32",
+        MemType::Bf16 => "bf16",
         _ => "i8",
     };
     let mut b = TileBuilder::new(format!("depthwise_planes_{numbers}_{}", rows.len()), lanes);
@@ -137,7 +139,7 @@ struct Ptrs {
 
 /// One channel of a tile.
 struct Turn<'a> {
-    w: &'a Window,
+    w: &'a WindowNest,
     lanes: usize,
     rows: &'a [Range<usize>],
     weights: Ptr,
@@ -160,7 +162,7 @@ impl Turn<'_> {
     }
 
     fn weight(&self, b: &mut TileBuilder, tap: usize) -> Reg {
-        b.broadcast(Mem::F32, self.weights, 4 * (tap * self.w.channels) as i64)
+        b.broadcast(MemType::F32, self.weights, 4 * (tap * self.w.channels) as i64)
     }
 
     /// All vectors of the rows: those at the edges by themselves, a long middle as a loop.
@@ -237,7 +239,7 @@ impl Turn<'_> {
         let at = |s: &[i64; 5]| row as i64 * s[2] + (v.first - v.origin) as i64 * s[3];
         let result = self.w.epilogue.emit(b, &mut |b, i| {
             let Some(i) = i.checked_sub(1) else { return sum };
-            let View { mem, strides, .. } = &self.w.operands[i];
+            let ImageView { mem, strides, .. } = &self.w.operands[i];
             b.load_along(*mem, p.operands[i], at(strides), v.n, strides[3])
         });
         b.store_n(self.w.dst.mem, p.dst, at(&self.w.dst.strides), v.n, result);

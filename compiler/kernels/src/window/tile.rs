@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use optc_kernel::tile::{Binary, Count, Elem, Mem, Ptr, Reg, Tile, TileBuilder, Unary};
+use optc_kernel::tile::{Binary, Count, Elem, MemType, Ptr, Reg, Tile, TileBuilder, Unary};
 
-use super::{Reduce, View, Window};
+use super::{ImageView, WindowNest, WindowReduce};
 
 /// With more taps in a row than this, the weights of a row do not stay in registers beside the sums.
 const HELD_WEIGHTS: usize = 5;
@@ -19,8 +19,8 @@ pub(super) struct Column {
 }
 
 /// What a tile does.
-pub(super) struct Spec<'a> {
-    pub window: &'a Window,
+pub(super) struct WindowTile<'a> {
+    pub window: &'a WindowNest,
     pub columns: &'a [Column],
     /// Channels: a whole vector again and again, or the last few once.
     pub lanes: usize,
@@ -43,14 +43,14 @@ struct Ptrs {
     table: Option<Ptr>,
 }
 
-/// Builds the tile. Pointers: the first existing row of the window over the first column (where its first tap is, be it in
-/// the padding), the weights of that row, the table's entry, the operands, the result. Counts: turns of `vectors` vectors
-/// (whole ones only), then existing planes and rows of the window (if not unrolled).
-pub(super) fn build(spec: &Spec, full_lanes: usize) -> Tile {
+/// Builds the tile. Pointers: the first existing row of the window over the first column (where its first tap is, be it
+/// in the padding), the weights of that row, the table's entry, the operands, the result. Counts: turns of `vectors`
+/// vectors (whole ones only), then existing planes and rows of the window (if not unrolled).
+pub(super) fn build(spec: &WindowTile, full_lanes: usize) -> Tile {
     let w = spec.window;
     let mut b = TileBuilder::new(format!("{}_{}", super::nest::name(w), spec.columns.len()), full_lanes);
     let src = b.ptr();
-    let weights = (w.reduce == Reduce::Dot).then(|| b.ptr());
+    let weights = (w.reduce == WindowReduce::Dot).then(|| b.ptr());
     let table = spec.rows.is_none().then(|| b.ptr());
     let operands: Vec<Ptr> = w.operands.iter().map(|_| b.ptr()).collect();
     let dst = b.ptr();
@@ -80,9 +80,9 @@ struct Steps {
     dst: i64,
 }
 
-impl Spec<'_> {
+impl WindowTile<'_> {
     /// The steps of a loop: of the source, of the views of the result and the operands, and of the weights.
-    fn steps(&self, src: i64, of: impl Fn(&View) -> i64, weights: i64) -> Steps {
+    fn steps(&self, src: i64, of: impl Fn(&ImageView) -> i64, weights: i64) -> Steps {
         Steps { src, weights, operands: self.window.operands.iter().map(&of).collect(), dst: of(&self.window.dst) }
     }
 }
@@ -107,12 +107,12 @@ impl Ptrs {
 }
 
 /// One vector of channels (or several) of all columns.
-fn turn(b: &mut TileBuilder, spec: &Spec, p: &Ptrs, counts: Option<[Count; 2]>) {
+fn turn(b: &mut TileBuilder, spec: &WindowTile, p: &Ptrs, counts: Option<[Count; 2]>) {
     let w = spec.window;
     let start = match (w.reduce, w.src.mem) {
-        (Reduce::Max, Mem::F32 | Mem::Bf16) => b.f32(f32::NEG_INFINITY),
-        (Reduce::Max, Mem::I8) => b.i32(i32::from(i8::MIN)),
-        (Reduce::Max, _) => b.i32(0),
+        (WindowReduce::Max, MemType::F32 | MemType::Bf16) => b.f32(f32::NEG_INFINITY),
+        (WindowReduce::Max, MemType::I8) => b.i32(i32::from(i8::MIN)),
+        (WindowReduce::Max, _) => b.i32(0),
         _ => b.f32(0.0),
     };
     let mut acc = vec![start; spec.columns.len() * spec.vectors];
@@ -152,7 +152,7 @@ fn turn(b: &mut TileBuilder, spec: &Spec, p: &Ptrs, counts: Option<[Count; 2]>) 
     spec.finish(b, p, &acc);
 }
 
-impl Spec<'_> {
+impl WindowTile<'_> {
     /// Adds one row of the window to the sums of vector `v`.
     fn row(&self, b: &mut TileBuilder, src: (Ptr, i64), weights: Option<(Ptr, i64)>, v: usize, acc: &mut [Reg]) {
         let axis = self.window.axes[2];
@@ -186,7 +186,7 @@ impl Spec<'_> {
                                 let w = *held[tap].get_or_insert_with(|| self.weight(b, from, v, tap));
                                 b.fma(x, w, acc[p])
                             }
-                            None if self.window.reduce == Reduce::Max => max(b, acc[p], x),
+                            None if self.window.reduce == WindowReduce::Max => max(b, acc[p], x),
                             None => b.add(acc[p], x),
                         };
                     }
@@ -199,7 +199,7 @@ impl Spec<'_> {
         let [.., column_stride, stride] = self.window.src.strides;
         let disp = disp + column as i64 * column_stride + (v * self.lanes) as i64 * stride;
         let x = b.load_along(self.window.src.mem, ptr, disp, self.lanes, stride);
-        if self.window.src.mem.elem() == Elem::F32 || self.window.reduce == Reduce::Max {
+        if self.window.src.mem.elem() == Elem::F32 || self.window.reduce == WindowReduce::Max {
             return x;
         }
         let x = b.unary(Unary::ToFloat, x);
@@ -212,13 +212,13 @@ impl Spec<'_> {
 
     fn weight(&self, b: &mut TileBuilder, (ptr, disp): (Ptr, i64), v: usize, tap: usize) -> Reg {
         let disp = disp + (4 * (tap * self.window.channels + v * self.lanes)) as i64;
-        b.load_n(Mem::F32, ptr, disp, self.lanes)
+        b.load_n(MemType::F32, ptr, disp, self.lanes)
     }
 
     /// Scales the sums of a mean, applies the epilogue and stores.
     fn finish(&self, b: &mut TileBuilder, p: &Ptrs, acc: &[Reg]) {
         let w = self.window;
-        let row_scale = p.table.map(|table| b.broadcast(Mem::F32, table, 0));
+        let row_scale = p.table.map(|table| b.broadcast(MemType::F32, table, 0));
         for v in 0..self.vectors {
             let mut known = vec![None; w.operands.len()];
             for (i, column) in self.columns.iter().enumerate() {
@@ -243,7 +243,7 @@ impl Spec<'_> {
 
     /// A mean of its sum; a reciprocal is at most one rounding worse than a division.
     fn scaled(&self, b: &mut TileBuilder, sum: Reg, row_scale: Option<Reg>, count: usize) -> Reg {
-        if !matches!(self.window.reduce, Reduce::Mean { .. }) {
+        if !matches!(self.window.reduce, WindowReduce::Mean { .. }) {
             return sum;
         }
         let scale = b.f32(1.0 / (count * self.rows.unwrap_or(1)) as f32);

@@ -1,6 +1,8 @@
-//! Winograd's minimal filtering for 3x3 convolutions (Lavin and Gray 2016): fewer multiplications, by sums before and after.
+//! Winograd's minimal filtering for 3x3 convolutions (Lavin and Gray 2016): fewer multiplications, by sums before and
+//! after.
 //!
-//! A tile of `m` by `m` results needs `n` by `n` pixels, `n = m + 2`. With the matrices of a [`Form`], all tiles together are
+//! A tile of `m` by `m` results needs `n` by `n` pixels, `n = m + 2`. With the matrices of a [`WinogradMatrices`], all
+//! tiles together are
 //!
 //! ```text
 //! V[p, tile, c] = (Bᵀ pixels B)[p]                       a kernel, p counts the n² elements of a tile
@@ -8,21 +10,21 @@
 //! result        = epilogue(Aᵀ M[.., tile, f] A)           a kernel
 //! ```
 //!
-//! Each result takes `n² / m²` multiplications for each channel instead of 9: 2.25 with m = 4, 4 with m = 2. The sums before
-//! and after round too: relative to the largest result the error is below 2e-6 with m = 2, and 2e-5 with m = 4, as the tests
-//! check, where the direct sum has about 5e-7.
+//! Each result takes `n² / m²` multiplications for each channel instead of 9: 2.25 with m = 4, 4 with m = 2. The sums
+//! before and after round too: relative to the largest result the error is below 2e-6 with m = 2, and 2e-5 with m = 4,
+//! as the tests check, where the direct sum has about 5e-7.
 
 mod transform;
 mod weights;
 
-use optc_kernel::tile::Mem;
+use optc_kernel::tile::MemType;
 
-use crate::contract::{Contract, Conv};
+use crate::contract::{Contract, ConvNest};
 use crate::window::Axis;
 
 /// The matrices of one size of tile.
 #[derive(Debug, PartialEq)]
-pub struct Form {
+pub struct WinogradMatrices {
     /// Rows and columns of a tile of the result.
     pub outputs: usize,
     /// Bᵀ, of pixels: `[n][n]`.
@@ -35,7 +37,7 @@ pub struct Form {
     pub error: f64,
 }
 
-impl Form {
+impl WinogradMatrices {
     /// Rows and columns of the pixels of a tile.
     pub fn inputs(&self) -> usize {
         self.outputs + 2
@@ -48,7 +50,7 @@ impl Form {
 }
 
 /// F(2x2, 3x3), on the points 0, 1, -1.
-pub static F2: Form = Form {
+pub static F2: WinogradMatrices = WinogradMatrices {
     outputs: 2,
     input: &[&[1.0, 0.0, -1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], &[0.0, -1.0, 1.0, 0.0], &[0.0, 1.0, 0.0, -1.0]],
     filter: &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
@@ -57,7 +59,7 @@ pub static F2: Form = Form {
 };
 
 /// F(4x4, 3x3), on the points 0, 1, -1, 2, -2.
-pub static F4: Form = Form {
+pub static F4: WinogradMatrices = WinogradMatrices {
     outputs: 4,
     input: &[
         &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
@@ -87,24 +89,24 @@ pub static F4: Form = Form {
 /// A convolution cut into tiles of one form.
 #[derive(Clone, Copy, Debug)]
 pub struct Winograd<'a> {
-    conv: &'a Conv,
-    form: &'static Form,
+    conv: &'a ConvNest,
+    form: &'static WinogradMatrices,
 }
 
 impl<'a> Winograd<'a> {
     /// A convolution that can be computed so: 3x3 over two axes, without groups, strides and dilations, of `f32` with
     /// channels side by side in the source.
-    pub fn of(conv: &'a Conv, form: &'static Form) -> Option<Winograd<'a>> {
+    pub fn of(conv: &'a ConvNest, form: &'static WinogradMatrices) -> Option<Winograd<'a>> {
         let fits = conv.groups == 1
             && conv.axes[0] == Axis::NONE
             && conv.axes[1..].iter().all(|a| a.is_simple(3) && a.out > 0)
-            && (conv.src.mem, conv.src.strides[4]) == (Mem::F32, 4)
+            && (conv.src.mem, conv.src.strides[4]) == (MemType::F32, 4)
             && i32::try_from(conv.src.bytes).is_ok();
         fits.then_some(Winograd { conv, form })
     }
 
     /// The convolution.
-    pub fn conv(&self) -> &'a Conv {
+    pub fn conv(&self) -> &'a ConvNest {
         self.conv
     }
 

@@ -1,17 +1,17 @@
-//! The kernels before and after the products. Both work on a tile at a time, columns first and rows then, with what is between
-//! in the scratch: `n` by `n` vectors do not fit the registers.
+//! The kernels before and after the products. Both work on a tile at a time, columns first and rows then, with what is
+//! between in the scratch: `n` by `n` vectors do not fit the registers.
 
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::{Count, Mem, Ptr, Reg, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Ptr, Reg, Tile, TileBuilder};
 
 use super::Winograd;
-use crate::contract::Built;
+use crate::contract::BuiltContract;
 
 impl Winograd<'_> {
-    /// The kernel that transforms the pixels, and its table: a row of zeros, then for each tile where its pixels are, column
-    /// by column. Buffers: the images, the table, the transformed pixels. A task is a row of tiles.
-    pub fn input(&self, isa: &Isa) -> Built {
+    /// The kernel that transforms the pixels, and its table: a row of zeros, then for each tile where its pixels are,
+    /// column by column. Buffers: the images, the table, the transformed pixels. A task is a row of tiles.
+    pub fn input(&self, isa: &Isa) -> BuiltContract {
         let (c, n) = (self.conv, self.form.inputs());
         let [down, across] = self.tiles_of();
         let table = self.table();
@@ -29,7 +29,7 @@ impl Winograd<'_> {
             call(rows, [scratch, dst.at(tile() * 4 * c.channels as i64)]),
         ];
         kernel.body = vec![for_loop(x, 0, across, body)];
-        Built { kernel, table: Some(table) }
+        BuiltContract { kernel, table: Some(table) }
     }
 
     /// Bytes of the zeros of the table.
@@ -65,9 +65,9 @@ impl Winograd<'_> {
         b.for_each(Count::Static(n as u32), &[(places, 4 * n as i64), (dst, bytes)], &[], |b, p, _| {
             let pixels: Vec<_> = (0..n as i64).map(|i| b.load_ptr(p[0], 4 * i, src, zeros)).collect();
             over_channels(b, channels, &each(&pixels, p[1]), |b, p, cols| {
-                let x: Vec<_> = p[..n].iter().map(|&at| b.load_n(Mem::F32, at, 0, cols)).collect();
+                let x: Vec<_> = p[..n].iter().map(|&at| b.load_n(MemType::F32, at, 0, cols)).collect();
                 for (i, y) in apply(b, self.form.input, &x).into_iter().enumerate() {
-                    b.store_n(Mem::F32, p[n], (i * n) as i64 * bytes, cols, y);
+                    b.store_n(MemType::F32, p[n], (i * n) as i64 * bytes, cols, y);
                 }
             });
             vec![]
@@ -83,9 +83,9 @@ impl Winograd<'_> {
         let (src, dst) = (b.ptr(), b.ptr());
         b.for_each(Count::Static(n as u32), &[(src, n as i64 * from), (dst, n as i64 * to)], &[], |b, p, _| {
             over_channels(b, channels, &each(&p[..1], p[1]), |b, p, cols| {
-                let x: Vec<_> = (0..n as i64).map(|j| b.load_n(Mem::F32, p[0], j * from, cols)).collect();
+                let x: Vec<_> = (0..n as i64).map(|j| b.load_n(MemType::F32, p[0], j * from, cols)).collect();
                 for (j, y) in apply(b, self.form.input, &x).into_iter().enumerate() {
-                    b.store_n(Mem::F32, p[1], j as i64 * to, cols, y);
+                    b.store_n(MemType::F32, p[1], j as i64 * to, cols, y);
                 }
             });
             vec![]
@@ -93,8 +93,8 @@ impl Winograd<'_> {
         b.finish()
     }
 
-    /// The kernel that makes results of the products. Buffers: the products, the operands of the epilogue, the result. A task
-    /// is a row of tiles.
+    /// The kernel that makes results of the products. Buffers: the products, the operands of the epilogue, the result.
+    /// A task is a row of tiles.
     pub fn output(&self, isa: &Isa) -> Kernel {
         let (c, n, m) = (self.conv, self.form.inputs(), self.form.outputs);
         let [down, across] = self.tiles_of();
@@ -142,7 +142,7 @@ impl Winograd<'_> {
     ) -> Stmt {
         let (c, n, m) = (self.conv, self.form.inputs(), self.form.outputs);
         let y = || Ix::var(y) + row;
-        let at = |base: Base, view: &crate::window::View| {
+        let at = |base: Base, view: &crate::window::ImageView| {
             let s = view.strides;
             base.at(Ix::var(image) * s[0] + y() * s[2] + x.clone() * (m as i64 * s[3]) + view.offset)
         };
@@ -160,9 +160,9 @@ impl Winograd<'_> {
         let (src, dst) = (b.ptr(), b.ptr());
         b.for_each(Count::Static(n as u32), &[(src, from), (dst, to)], &[], |b, p, _| {
             over_channels(b, filters, &each(&p[..1], p[1]), |b, p, cols| {
-                let x: Vec<_> = (0..n).map(|i| b.load_n(Mem::F32, p[0], (i * n) as i64 * from, cols)).collect();
+                let x: Vec<_> = (0..n).map(|i| b.load_n(MemType::F32, p[0], (i * n) as i64 * from, cols)).collect();
                 for (i, y) in apply(b, self.form.output, &x).into_iter().enumerate() {
-                    b.store_n(Mem::F32, p[1], (i * n) as i64 * to, cols, y);
+                    b.store_n(MemType::F32, p[1], (i * n) as i64 * to, cols, y);
                 }
             });
             vec![]
@@ -170,8 +170,8 @@ impl Winograd<'_> {
         b.finish()
     }
 
-    /// `A` by a row of a tile, and the epilogue of its first `pixels` results. Pointers: the row in the scratch, the operands,
-    /// the result.
+    /// `A` by a row of a tile, and the epilogue of its first `pixels` results. Pointers: the row in the scratch, the
+    /// operands, the result.
     fn output_row(&self, lanes: usize, pixels: usize) -> Tile {
         let (c, n) = (self.conv, self.form.inputs());
         let mut b = TileBuilder::new(format!("winograd_output_row_{pixels}"), lanes);
@@ -179,7 +179,7 @@ impl Winograd<'_> {
         ptrs.extend(c.operands.iter().map(|o| (b.ptr(), o.strides[4])));
         ptrs.push((b.ptr(), c.dst.strides[4]));
         over_channels(&mut b, c.filters, &ptrs, |b, p, cols| {
-            let x: Vec<_> = (0..n).map(|j| b.load_n(Mem::F32, p[0], 4 * (j * c.filters) as i64, cols)).collect();
+            let x: Vec<_> = (0..n).map(|j| b.load_n(MemType::F32, p[0], 4 * (j * c.filters) as i64, cols)).collect();
             let mut shared = vec![None; c.operands.len()];
             let sums = apply(b, self.form.output, &x);
             for (pixel, &sum) in sums[..pixels].iter().enumerate() {
@@ -206,8 +206,8 @@ fn each(ptrs: &[Ptr], last: Ptr) -> Vec<(Ptr, i64)> {
     ptrs.iter().chain([&last]).map(|&p| (p, 4)).collect()
 }
 
-/// Calls `body` for each vector of `channels` channels with the pointers there and the number of channels; the pointers come
-/// with the bytes from a channel to the next.
+/// Calls `body` for each vector of `channels` channels with the pointers there and the number of channels; the pointers
+/// come with the bytes from a channel to the next.
 fn over_channels(
     b: &mut TileBuilder,
     channels: usize,

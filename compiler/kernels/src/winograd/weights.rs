@@ -15,8 +15,8 @@ impl Winograd<'_> {
         self.form.products() * packed_len(1, self.conv.channels, self.conv.filters, nr)
     }
 
-    /// Transforms and packs the filters, `[filters, channels, 3, 3]` as in ONNX, for panels of `nr` columns (a multiple of 4)
-    /// into `packed`, which holds [`Winograd::packed_len`] zeros, on up to `threads` threads.
+    /// Transforms and packs the filters, `[filters, channels, 3, 3]` as in ONNX, for panels of `nr` columns (a multiple
+    /// of 4) into `packed`, which holds [`Winograd::packed_len`] zeros, on up to `threads` threads.
     pub fn pack_weights(&self, weights: &[f32], nr: usize, threads: usize, packed: &mut [f32]) {
         let n = self.form.inputs();
         let mut rows: Vec<_> = packed.chunks_exact_mut((packed.len() / n).max(1)).enumerate().collect();

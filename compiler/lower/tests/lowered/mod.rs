@@ -4,14 +4,14 @@ use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Output, TensorType, Type, Val, Value, Verified, infer_node, run};
 use optc_kernel::program::Decision;
 use optc_kernel::target::Isa;
-use optc_lower::{Options, lower};
-use optc_runtime::Pool;
+use optc_lower::{LowerOptions, lower};
+use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Tensor};
 use optc_testing::{GuardedError, isas, loaded, random_floats, run_guarded};
 
 /// An operand of the op under test.
 #[derive(Clone, Debug)]
-pub enum Arg {
+pub enum TestOperand {
     Input(Tensor),
     Constant(Tensor),
     Absent,
@@ -23,26 +23,26 @@ pub fn random(shape: &[usize], seed: u64) -> Tensor {
 }
 
 /// A random operand that is an input of the graph.
-pub fn input(shape: &[usize]) -> Arg {
-    Arg::Input(random(shape, 1))
+pub fn input(shape: &[usize]) -> TestOperand {
+    TestOperand::Input(random(shape, 1))
 }
 
 /// A random operand that is constant.
-pub fn constant(shape: &[usize], seed: u64) -> Arg {
-    Arg::Constant(random(shape, seed))
+pub fn constant(shape: &[usize], seed: u64) -> TestOperand {
+    TestOperand::Constant(random(shape, seed))
 }
 
 /// A graph of one op whose results have their channels last where `nhwc`.
-fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
+fn graph_of(op: &Op, args: &[TestOperand], nhwc: bool) -> (Graph, Vec<Val>) {
     let (mut graph, mut inputs, mut operands) = (Graph::new("test"), Vec::new(), Vec::new());
     for (i, arg) in args.iter().enumerate() {
         operands.push(match arg {
-            Arg::Absent => None,
-            Arg::Input(t) => {
+            TestOperand::Absent => None,
+            TestOperand::Input(t) => {
                 inputs.push(Val::Tensor(t.clone()));
                 Some(graph.add_input(&format!("x{i}"), TensorType::fixed(t.dtype(), t.shape()).into()))
             }
-            Arg::Constant(t) => {
+            TestOperand::Constant(t) => {
                 let ty = TensorType::fixed(t.dtype(), t.shape()).into();
                 let node = graph.add(Constant { value: Const(t.clone()), zeros: 0 }, &[], vec![ty]);
                 Some(Value { node, result: 0 })
@@ -62,19 +62,19 @@ fn graph_of(op: &Op, args: &[Arg], nhwc: bool) -> (Graph, Vec<Val>) {
 }
 
 /// What the kernels of the op give, which it must have, on an instruction set.
-pub fn outcome(isa: &'static Isa, op: &Op, args: &[Arg], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
+pub fn outcome(isa: &'static Isa, op: &Op, args: &[TestOperand], nhwc: bool) -> Result<Vec<Val>, GuardedError> {
     let (graph, inputs) = graph_of(op, args, nhwc);
     let target = optc_emit::host::target().with_isa(isa);
-    let compiled = lower(Verified::new(graph).unwrap(), &target, Options::default()).unwrap();
+    let compiled = lower(Verified::new(graph).unwrap(), &target, LowerOptions::default()).unwrap();
     for report in &compiled.report {
         assert!(!matches!(report.decision, Decision::Host { .. }), "{op:?}: {report:?}");
     }
     let name = format!("{op:?} of {args:?} on {}", isa.name);
-    run_guarded(&loaded(&compiled).unwrap(), &inputs, &Pool::new(2).unwrap(), &name)
+    run_guarded(&loaded(&compiled).unwrap(), &inputs, &ThreadPool::new(2).unwrap(), &name)
 }
 
 /// Runs the op through the kernels of every instruction set and the interpreter.
-pub fn check(op: impl Into<Op>, args: &[Arg], nhwc: bool) {
+pub fn check(op: impl Into<Op>, args: &[TestOperand], nhwc: bool) {
     let op = op.into();
     let (graph, inputs) = graph_of(&op, args, nhwc);
     let want = run(&graph, &inputs).unwrap();

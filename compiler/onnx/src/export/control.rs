@@ -9,8 +9,8 @@ use crate::Diagnostic;
 use crate::proto::GraphProto;
 
 impl Exporter {
-    /// Region `i` as a subgraph whose first `own` parameters are inputs and whose others are called as the operands from
-    /// `captures` on.
+    /// Region `i` as a subgraph whose first `own` parameters are inputs and whose others are called as the operands
+    /// from `captures` on.
     fn subgraph(&mut self, site: &Site, i: usize, own: usize, captures: usize) -> Result<GraphProto, Diagnostic> {
         let missing = || Diagnostic::new("export", "a region is missing");
         let mut region: Graph = site.node.regions.get(i).ok_or_else(missing)?.clone();

@@ -3,7 +3,7 @@
 use optc_ir::Real;
 use optc_ir::ops::nn;
 
-use super::spelling::{Spelling, spell};
+use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
 
@@ -53,7 +53,7 @@ impl Exporter {
     }
 }
 
-pub(super) fn resize(op: &nn::Resize) -> Result<Spelling, Diagnostic> {
+pub(super) fn resize(op: &nn::Resize) -> Result<OnnxSpelling, Diagnostic> {
     if op.nearest == "simple" {
         return Err(Diagnostic::unsupported("export", "the rounding of the oldest Resize cannot be written"));
     }
@@ -69,7 +69,7 @@ pub(super) fn resize(op: &nn::Resize) -> Result<Spelling, Diagnostic> {
         .string("nearest_mode", &op.nearest))
 }
 
-pub(super) fn pool(op: &nn::Pool) -> Result<Spelling, Diagnostic> {
+pub(super) fn pool(op: &nn::Pool) -> Result<OnnxSpelling, Diagnostic> {
     let spelling = match op.kind.as_str() {
         "max" => spell("MaxPool"),
         "mean" => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
@@ -83,7 +83,7 @@ pub(super) fn pool(op: &nn::Pool) -> Result<Spelling, Diagnostic> {
         .ints("strides", &op.strides))
 }
 
-pub(super) fn roi_align(op: &nn::RoiAlign) -> Spelling {
+pub(super) fn roi_align(op: &nn::RoiAlign) -> OnnxSpelling {
     let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
     spell("RoiAlign")
         .string("coordinate_transformation_mode", mode)
@@ -94,7 +94,7 @@ pub(super) fn roi_align(op: &nn::RoiAlign) -> Spelling {
         .float("spatial_scale", op.spatial_scale)
 }
 
-pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<Spelling, Diagnostic> {
+pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<OnnxSpelling, Diagnostic> {
     let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", &op.reduction);
     match op.ignore[..] {
         [] => Ok(spelling),
@@ -104,7 +104,7 @@ pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<Spelling, Diagnostic> {
 }
 
 /// What the recurrent ops have in common.
-pub(super) struct Recurrent<'a> {
+pub(super) struct RecurrentNode<'a> {
     pub(super) activations: &'a [String],
     pub(super) alpha: &'a [Real],
     pub(super) beta: &'a [Real],
@@ -112,8 +112,8 @@ pub(super) struct Recurrent<'a> {
     pub(super) direction: &'a str,
 }
 
-impl Recurrent<'_> {
-    pub(super) fn spell(&self, op: &'static str, site: &Site) -> Spelling {
+impl RecurrentNode<'_> {
+    pub(super) fn spell(&self, op: &'static str, site: &Site) -> OnnxSpelling {
         // ONNX Runtime asks for the extent of the state, which the recurrent weights have.
         let hidden = site.tensor(2).and_then(|r| {
             // The rows of a quantized matrix are its inputs, those of others the gates.

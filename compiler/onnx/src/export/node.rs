@@ -4,9 +4,9 @@ use optc_ir::ops::{math, ml, seq, tensor, text};
 use optc_ir::{Op, Real};
 use optc_tensor::{DType, Tensor};
 
-use super::nn::{Recurrent, nll_loss, pool, resize, roi_align};
+use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
 use super::quant::{dequantize, quantize};
-use super::spelling::{Spelling, spell};
+use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
 
@@ -217,7 +217,7 @@ impl Exporter {
             Op::Softmax(op) => spell(if op.log { "LogSoftmax" } else { "Softmax" }).int("axis", op.axis),
             Op::Hardmax(op) => spell("Hardmax").int("axis", op.axis),
             Op::NllLoss(op) => nll_loss(op)?,
-            Op::Rnn(op) => Recurrent {
+            Op::Rnn(op) => RecurrentNode {
                 activations: &op.activations,
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
@@ -225,7 +225,7 @@ impl Exporter {
                 direction: &op.direction,
             }
             .spell("RNN", site),
-            Op::Gru(op) => Recurrent {
+            Op::Gru(op) => RecurrentNode {
                 activations: &op.activations,
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
@@ -234,7 +234,7 @@ impl Exporter {
             }
             .spell("GRU", site)
             .flag("linear_before_reset", op.linear_before_reset),
-            Op::Lstm(op) => Recurrent {
+            Op::Lstm(op) => RecurrentNode {
                 activations: &op.activations,
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
@@ -275,7 +275,7 @@ impl Exporter {
             Op::FakeQuant(op) => return self.fake_quant(op, site),
             Op::QuantSum(op) => return self.quant_sum(op, site),
             Op::QuantConv(op) => return self.quant_conv(op, site),
-            Op::DynamicLstm(op) => Recurrent {
+            Op::DynamicLstm(op) => RecurrentNode {
                 activations: &op.activations,
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
@@ -368,13 +368,13 @@ impl Exporter {
     }
 }
 
-fn seq_empty(op: &seq::SeqEmpty) -> Result<Spelling, Diagnostic> {
+fn seq_empty(op: &seq::SeqEmpty) -> Result<OnnxSpelling, Diagnostic> {
     let of =
         op.of.as_tensor().ok_or_else(|| unsupported(format!("an empty sequence of {} cannot be written", op.of)))?;
     Ok(spell("SequenceEmpty").dtype("dtype", of.dtype))
 }
 
-fn split_string(op: &text::StrSplit) -> Spelling {
+fn split_string(op: &text::StrSplit) -> OnnxSpelling {
     let mut spelling = spell("StringSplit");
     if !op.delimiter.is_empty() {
         spelling = spelling.string("delimiter", &op.delimiter);
@@ -385,11 +385,11 @@ fn split_string(op: &text::StrSplit) -> Spelling {
     spelling
 }
 
-fn lookup(op: &ml::Lookup) -> Result<Spelling, Diagnostic> {
+fn lookup(op: &ml::Lookup) -> Result<OnnxSpelling, Diagnostic> {
     let bad = |e: optc_tensor::TensorError| Diagnostic::new("export", e.to_string());
     let floats = |t: &Tensor| t.to_f64_vec().iter().map(|&v| Real(v as f32)).collect::<Vec<_>>();
     let (keys, values, default) = (&op.keys.0, &op.values.0, &op.default.0);
-    let list = |spelling: Spelling, names: [&str; 4], t: &Tensor| {
+    let list = |spelling: OnnxSpelling, names: [&str; 4], t: &Tensor| {
         Ok(match t.dtype() {
             DType::Str => spelling.strings(names[0], t.strings().map_err(bad)?),
             DType::I64 => spelling.ints(names[1], &t.to_i64_vec()),

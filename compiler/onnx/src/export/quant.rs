@@ -3,7 +3,7 @@
 use optc_ir::ops::quant;
 use optc_tensor::{DType, Tensor};
 
-use super::spelling::{Spelling, spell};
+use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
 
@@ -11,7 +11,7 @@ fn dtype_of(site: &Site, slot: usize) -> Option<DType> {
     site.tensor(slot).map(|t| t.dtype)
 }
 
-pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> Spelling {
+pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> OnnxSpelling {
     let mut spelling = spell("QuantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
     if site.operand(2).is_empty() {
         spelling = spelling.dtype("output_dtype", op.to);
@@ -22,7 +22,7 @@ pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> Spelling {
     spelling
 }
 
-pub(super) fn dequantize(op: &quant::Dequantize, site: &Site) -> Spelling {
+pub(super) fn dequantize(op: &quant::Dequantize, site: &Site) -> OnnxSpelling {
     let spelling = spell("DequantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
     if dtype_of(site, 1) == Some(op.to) { spelling } else { spelling.since(23).dtype("output_dtype", op.to) }
 }

@@ -12,7 +12,7 @@ use crate::{code_of_dtype, write_tensor, write_type};
 pub(super) const BASE_OPSET: i64 = 21;
 
 /// A node's op and attributes. Attributes that have their defaults are left out by the one who builds it.
-pub(super) struct Spelling {
+pub(super) struct OnnxSpelling {
     pub(super) domain: &'static str,
     pub(super) op: &'static str,
     /// The version of the operator set that has the op in this form.
@@ -21,48 +21,48 @@ pub(super) struct Spelling {
 }
 
 /// An op of the standard domain.
-pub(super) fn spell(op: &'static str) -> Spelling {
-    Spelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
+pub(super) fn spell(op: &'static str) -> OnnxSpelling {
+    OnnxSpelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
 }
 
-impl Spelling {
+impl OnnxSpelling {
     /// The op in another domain, of the given version.
-    pub(super) fn of(mut self, domain: &'static str, version: i64) -> Spelling {
+    pub(super) fn of(mut self, domain: &'static str, version: i64) -> OnnxSpelling {
         (self.domain, self.since) = (domain, version);
         self
     }
 
     /// The version that has the op.
-    pub(super) fn since(mut self, version: i64) -> Spelling {
+    pub(super) fn since(mut self, version: i64) -> OnnxSpelling {
         self.since = self.since.max(version);
         self
     }
 
-    fn with(mut self, name: &str, kind: AttributeType, value: AttributeProto) -> Spelling {
+    fn with(mut self, name: &str, kind: AttributeType, value: AttributeProto) -> OnnxSpelling {
         self.attributes.push(AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..value });
         self
     }
 
-    pub(super) fn int(self, name: &str, i: i64) -> Spelling {
+    pub(super) fn int(self, name: &str, i: i64) -> OnnxSpelling {
         self.with(name, AttributeType::Int, AttributeProto { i: Some(i), ..AttributeProto::default() })
     }
 
     /// An integer that is left out where it has its default.
-    pub(super) fn int_or(self, name: &str, i: i64, default: i64) -> Spelling {
+    pub(super) fn int_or(self, name: &str, i: i64, default: i64) -> OnnxSpelling {
         if i == default { self } else { self.int(name, i) }
     }
 
     /// A truth value that is left out where it is false.
-    pub(super) fn flag(self, name: &str, flag: bool) -> Spelling {
+    pub(super) fn flag(self, name: &str, flag: bool) -> OnnxSpelling {
         self.int_or(name, i64::from(flag), 0)
     }
 
-    pub(super) fn float(self, name: &str, f: Real) -> Spelling {
+    pub(super) fn float(self, name: &str, f: Real) -> OnnxSpelling {
         self.with(name, AttributeType::Float, AttributeProto { f: Some(f.0), ..AttributeProto::default() })
     }
 
     /// A list of integers; an empty one is left out.
-    pub(super) fn ints(self, name: &str, ints: &[i64]) -> Spelling {
+    pub(super) fn ints(self, name: &str, ints: &[i64]) -> OnnxSpelling {
         if ints.is_empty() {
             return self;
         }
@@ -70,7 +70,7 @@ impl Spelling {
     }
 
     /// A list of floats; an empty one is left out.
-    pub(super) fn floats(self, name: &str, floats: &[Real]) -> Spelling {
+    pub(super) fn floats(self, name: &str, floats: &[Real]) -> OnnxSpelling {
         if floats.is_empty() {
             return self;
         }
@@ -78,13 +78,13 @@ impl Spelling {
         self.with(name, AttributeType::Floats, AttributeProto { floats, ..AttributeProto::default() })
     }
 
-    pub(super) fn string(self, name: &str, s: &str) -> Spelling {
+    pub(super) fn string(self, name: &str, s: &str) -> OnnxSpelling {
         let s = Some(Bytes::copy_from_slice(s.as_bytes()));
         self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
     }
 
     /// A list of strings; an empty one is left out.
-    pub(super) fn strings(self, name: &str, strings: &[String]) -> Spelling {
+    pub(super) fn strings(self, name: &str, strings: &[String]) -> OnnxSpelling {
         if strings.is_empty() {
             return self;
         }
@@ -92,21 +92,21 @@ impl Spelling {
         self.with(name, AttributeType::Strings, AttributeProto { strings, ..AttributeProto::default() })
     }
 
-    pub(super) fn dtype(self, name: &str, dtype: DType) -> Spelling {
+    pub(super) fn dtype(self, name: &str, dtype: DType) -> OnnxSpelling {
         self.int(name, i64::from(code_of_dtype(dtype)))
     }
 
-    pub(super) fn tensor(self, name: &str, tensor: &Tensor) -> Spelling {
+    pub(super) fn tensor(self, name: &str, tensor: &Tensor) -> OnnxSpelling {
         let t = Some(write_tensor("", tensor));
         self.with(name, AttributeType::Tensor, AttributeProto { t, ..AttributeProto::default() })
     }
 
-    pub(super) fn ty(self, name: &str, ty: &Type) -> Spelling {
+    pub(super) fn ty(self, name: &str, ty: &Type) -> OnnxSpelling {
         let tp = Some(write_type(ty));
         self.with(name, AttributeType::TypeProto, AttributeProto { tp, ..AttributeProto::default() })
     }
 
-    pub(super) fn graph(self, name: &str, graph: GraphProto) -> Spelling {
+    pub(super) fn graph(self, name: &str, graph: GraphProto) -> OnnxSpelling {
         self.with(name, AttributeType::Graph, AttributeProto { g: Some(graph), ..AttributeProto::default() })
     }
 }

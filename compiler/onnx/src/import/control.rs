@@ -10,7 +10,7 @@ use optc_ir::ops::cf;
 use optc_ir::{Graph, InferCx, Op, Output, Type, Value, widen_carried};
 use optc_tensor::Tensor;
 
-use super::walk::{Importer, Scope};
+use super::walk::{Importer, NameScope};
 use super::{MapError, add_constant};
 use crate::Diagnostic;
 use crate::attributes::Attributes;
@@ -52,7 +52,7 @@ fn bad(reason: impl Into<String>) -> Diagnostic {
 
 impl<'a> Importer<'a> {
     /// Imports a node that has subgraphs.
-    pub(super) fn control(&mut self, node: &NodeProto, scope: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    pub(super) fn control(&mut self, node: &NodeProto, scope: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let attrs = Attributes::of(node, scope.bindings).map_err(|e| bad(e.to_string()))?;
         let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
         let opset = opset.ok_or_else(|| bad("the standard operator set is not imported by the model"))?;
@@ -71,7 +71,7 @@ impl<'a> Importer<'a> {
         Ok(results)
     }
 
-    fn branch(&mut self, node: &NodeProto, attrs: &Attributes, scope: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    fn branch(&mut self, node: &NodeProto, attrs: &Attributes, scope: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let body = |name: &str| attrs.graph(name).map_err(|e| bad(e.to_string()));
         let (yes, no) = (body("then_branch")?, body("else_branch")?);
         let captures = self.captures(&[yes, no], scope)?;
@@ -83,7 +83,7 @@ impl<'a> Importer<'a> {
         self.add(node, cf::If {}, &operands, regions)
     }
 
-    fn repeat(&mut self, node: &NodeProto, attrs: &Attributes, scope: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    fn repeat(&mut self, node: &NodeProto, attrs: &Attributes, scope: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let body = attrs.graph("body").map_err(|e| bad(e.to_string()))?;
         let captures = self.captures(&[body], scope)?;
         let given = |i: usize| node.input.get(i).and_then(|name| scope.get(name));
@@ -97,7 +97,7 @@ impl<'a> Importer<'a> {
         self.looped(node, body, op.into(), &operands, carried + 2, &captures, scope)
     }
 
-    fn scan(&mut self, node: &NodeProto, attrs: &Attributes, scope: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    fn scan(&mut self, node: &NodeProto, attrs: &Attributes, scope: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let body = attrs.graph("body").map_err(|e| bad(e.to_string()))?;
         let list = |name: &str| Ok(attrs.ints(name).map_err(|e| bad(e.to_string()))?.unwrap_or_default());
         let captures = self.captures(&[body], scope)?;
@@ -116,7 +116,12 @@ impl<'a> Importer<'a> {
     }
 
     /// `Scan` of operator set 8, whose values have a batch axis: a scan over the batch whose region is the scan proper.
-    fn batched_scan(&mut self, node: &NodeProto, attrs: &Attributes, scope: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    fn batched_scan(
+        &mut self,
+        node: &NodeProto,
+        attrs: &Attributes,
+        scope: &NameScope,
+    ) -> Result<Vec<Value>, Diagnostic> {
         if node.input.first().is_some_and(|name| scope.get(name).is_some()) {
             return Err(Diagnostic::unsupported("import", "Scan with `sequence_lens` is not supported"));
         }
@@ -160,7 +165,7 @@ impl<'a> Importer<'a> {
         &self,
         node: &NodeProto,
         attrs: &Attributes,
-        scope: &Scope,
+        scope: &NameScope,
         start: usize,
     ) -> Result<(Vec<Option<Value>>, usize), Diagnostic> {
         let scanned = attrs.int("num_scan_inputs").map_err(|e| bad(e.to_string()))?;
@@ -183,7 +188,7 @@ impl<'a> Importer<'a> {
         operands: &[Option<Value>],
         own: usize,
         captures: &Captures,
-        scope: &Scope,
+        scope: &NameScope,
     ) -> Result<Vec<Value>, Diagnostic> {
         let carried = op.carried();
         let mut params = self.params(&op, operands);
@@ -205,7 +210,7 @@ impl<'a> Importer<'a> {
     }
 
     /// What `bodies` use of the outside.
-    fn captures(&self, bodies: &[&GraphProto], scope: &Scope) -> Result<Captures, Diagnostic> {
+    fn captures(&self, bodies: &[&GraphProto], scope: &NameScope) -> Result<Captures, Diagnostic> {
         let mut names = BTreeSet::new();
         for body in bodies {
             names.extend(self.names.captures(body)?.iter().cloned());
@@ -234,7 +239,7 @@ impl<'a> Importer<'a> {
         name: &str,
         params: &[Type],
         captures: &Captures,
-        scope: &Scope,
+        scope: &NameScope,
     ) -> Result<Graph, Diagnostic> {
         if body.input.len() != params.len() {
             return Err(bad(format!("the subgraph has {} inputs, expected {}", body.input.len(), params.len())));
@@ -260,7 +265,7 @@ impl<'a> Importer<'a> {
 
     /// Adds the captures' parameters and constants to the region that is being built, and the names that are its `own`
     /// to its scope: another branch may capture what this one defines itself.
-    fn add_captures(&mut self, captures: &Captures, own: &BTreeSet<String>, inner: &mut Scope) {
+    fn add_captures(&mut self, captures: &Captures, own: &BTreeSet<String>, inner: &mut NameScope) {
         let mut params = vec![];
         for (i, ty) in captures.types.iter().enumerate() {
             let named = captures.names.iter().find(|(_, c)| matches!(c, Captured::Operand(k) if *k == i));

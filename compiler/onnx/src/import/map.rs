@@ -2,7 +2,7 @@
 
 use optc_ir::{Type, Value};
 
-use super::walk::{Importer, Scope};
+use super::walk::{Importer, NameScope};
 use crate::Diagnostic;
 use crate::attributes::Attributes;
 use crate::proto::attribute_proto::AttributeType;
@@ -32,7 +32,7 @@ impl Importer<'_> {
         &mut self,
         call: &NodeProto,
         attrs: &Attributes,
-        scope: &Scope,
+        scope: &NameScope,
     ) -> Result<Vec<Value>, Diagnostic> {
         let body = attrs.graph("body").map_err(|e| Diagnostic::new("import", e.to_string()))?;
         if body.input.len() != call.input.len() || call.input.is_empty() {

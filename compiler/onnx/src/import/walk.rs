@@ -13,7 +13,7 @@ use crate::attributes::{Attributes, Bindings};
 use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::types::read_type;
-use crate::{Diagnostic, Names, TensorError, evaluation_order, ops, read_sparse, read_tensor};
+use crate::{Diagnostic, Names, StoredTensorError, evaluation_order, ops, read_sparse, read_tensor};
 
 /// The deepest nesting of function calls and subgraphs.
 const MAX_DEPTH: usize = 48;
@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 48;
 const MAX_NODES: usize = 1 << 20;
 
 /// The names in sight of one graph or function body.
-pub(super) struct Scope<'a> {
+pub(super) struct NameScope<'a> {
     /// What each name stands for; `None` for an input of a function that the call leaves out.
     pub(super) values: HashMap<String, Option<Value>>,
     pub(super) opsets: &'a Opsets,
@@ -29,17 +29,17 @@ pub(super) struct Scope<'a> {
     pub(super) depth: usize,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> NameScope<'a> {
     /// An empty scope one level deeper.
     ///
     /// # Errors
     /// The nesting is too deep.
-    pub(super) fn inner(&self) -> Result<Scope<'a>, Diagnostic> {
+    pub(super) fn inner(&self) -> Result<NameScope<'a>, Diagnostic> {
         if self.depth >= MAX_DEPTH {
             let reason = format!("function calls and subgraphs are nested deeper than {MAX_DEPTH}");
             return Err(Diagnostic::new("import", reason).hint("a function must not call itself"));
         }
-        Ok(Scope { values: HashMap::new(), depth: self.depth + 1, ..*self })
+        Ok(NameScope { values: HashMap::new(), depth: self.depth + 1, ..*self })
     }
 
     /// Defines a name; `kind` says what it is of.
@@ -72,7 +72,7 @@ pub(super) struct Importer<'a> {
     pub(super) names: Names,
 }
 
-fn tensor_error(name: &str, e: &TensorError) -> Diagnostic {
+fn tensor_error(name: &str, e: &StoredTensorError) -> Diagnostic {
     let reason = format!("`{name}`: {e}");
     if e.is_unsupported() { Diagnostic::unsupported("import", reason) } else { Diagnostic::new("import", reason) }
 }
@@ -95,7 +95,7 @@ impl<'a> Importer<'a> {
     pub(super) fn main_graph(mut self) -> Result<Graph, Diagnostic> {
         let (file, bindings) = (self.file, Bindings::new());
         let graph = file.graph();
-        let mut scope = Scope { values: HashMap::new(), opsets: &file.opsets, bindings: &bindings, depth: 0 };
+        let mut scope = NameScope { values: HashMap::new(), opsets: &file.opsets, bindings: &bindings, depth: 0 };
         self.initializers(graph, &mut scope)?;
         let mut listed = HashSet::new();
         for input in &graph.input {
@@ -129,8 +129,8 @@ impl<'a> Importer<'a> {
         Ok(self.graph)
     }
 
-    /// A value as an optional, or what an optional holds, where the output is declared to be that. One stands for the other inside of
-    /// graphs, but users are told what the model declares.
+    /// A value as an optional, or what an optional holds, where the output is declared to be that. One stands for the
+    /// other inside of graphs, but users are told what the model declares.
     fn as_declared(&mut self, output: &ValueInfoProto, value: Value) -> Value {
         let Some(Ok(declared)) = output.r#type.as_ref().map(read_type) else { return value };
         let (op, ty): (Op, Type) = match (declared, self.graph.ty(value).clone()) {
@@ -144,7 +144,7 @@ impl<'a> Importer<'a> {
         Value { node, result: 0 }
     }
 
-    pub(super) fn initializers(&mut self, graph: &GraphProto, scope: &mut Scope) -> Result<(), Diagnostic> {
+    pub(super) fn initializers(&mut self, graph: &GraphProto, scope: &mut NameScope) -> Result<(), Diagnostic> {
         let file = self.file;
         let dense = graph.initializer.iter().map(|t| (t.name(), read_tensor(t, &file.files)));
         let sparse = graph
@@ -159,7 +159,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    pub(super) fn walk(&mut self, nodes: &[NodeProto], scope: &mut Scope) -> Result<(), Diagnostic> {
+    pub(super) fn walk(&mut self, nodes: &[NodeProto], scope: &mut NameScope) -> Result<(), Diagnostic> {
         self.nodes += nodes.len();
         if self.nodes > MAX_NODES {
             return Err(Diagnostic::unsupported("import", format!("the model has more than {MAX_NODES} nodes")));
@@ -185,7 +185,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Maps a node; `beside` are those that could read its results.
-    fn map(&mut self, node: &NodeProto, beside: &[NodeProto], scope: &Scope) -> Result<Vec<Value>, MapError> {
+    fn map(&mut self, node: &NodeProto, beside: &[NodeProto], scope: &NameScope) -> Result<Vec<Value>, MapError> {
         let domain = canonical_domain(node.domain());
         let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
         let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
@@ -207,7 +207,7 @@ impl<'a> Importer<'a> {
         Ok(results)
     }
 
-    fn call(&mut self, node: &NodeProto, body: &FunctionProto, outer: &Scope) -> Result<Vec<Value>, Diagnostic> {
+    fn call(&mut self, node: &NodeProto, body: &FunctionProto, outer: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let inner = outer.inner()?;
         if node.input.len() > body.input.len() || node.output.len() > body.output.len() {
             return Err(Diagnostic::new("import", "the call has more inputs or outputs than the function"));
@@ -227,7 +227,7 @@ impl<'a> Importer<'a> {
         }
         let given = |i: usize| node.input.get(i).and_then(|name| outer.get(name));
         let values = body.input.iter().enumerate().map(|(i, name)| (name.clone(), given(i))).collect();
-        let mut scope = Scope { values, opsets, bindings: &bindings, depth: inner.depth };
+        let mut scope = NameScope { values, opsets, bindings: &bindings, depth: inner.depth };
         self.walk(&body.node, &mut scope)?;
         let result = |name: &String| scope.get(name);
         let missing = |name| Diagnostic::new("import", format!("the function does not define its output `{name}`"));

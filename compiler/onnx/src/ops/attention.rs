@@ -36,8 +36,8 @@ fn join_heads(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
     cx.emit1(tensor::Reshape { allow_zero: false }, &[moved, shape])
 }
 
-/// The dtype of the softmax is ignored: all steps are at least as wide. Keys and values of the past come before those of
-/// the node, and are results together with them.
+/// The dtype of the softmax is ignored: all steps are at least as wide. Keys and values of the past come before those
+/// of the node, and are results together with them.
 fn attention(cx: &mut NodeCx) -> Mapped {
     cx.attrs.ignore(&["softmax_precision", "q_num_heads", "kv_num_heads"]);
     let mode = cx.attrs.int_or("qk_matmul_output_mode", 0)?;
@@ -105,7 +105,8 @@ fn rotary_embedding(cx: &mut NodeCx) -> Mapped {
     Ok(vec![if flat { join_heads(cx, y)? } else { y }])
 }
 
-/// A depthwise convolution that sees the state, or zeros, before the operand; the last `k − 1` positions are the next state.
+/// A depthwise convolution that sees the state, or zeros, before the operand; the last `k − 1` positions are the next
+/// state.
 fn causal_conv(cx: &mut NodeCx) -> Mapped {
     let activation = cx.attrs.string_or("activation", "none")?;
     let (x, w) = (cx.input(0)?, cx.input(1)?);

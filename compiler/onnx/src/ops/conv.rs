@@ -3,7 +3,7 @@
 use optc_ir::ops::nn;
 use optc_ir::{Dim, Value};
 
-use super::window::{Window, halves, list, weights_kernel, window};
+use super::window::{WindowAttrs, halves, list, weights_kernel, window};
 use super::{Mapped, Table};
 use crate::import::{MapError, NodeCx};
 
@@ -13,7 +13,7 @@ pub(crate) const TABLE: Table =
 /// The attributes of a convolution of `x` with `w`.
 pub(super) fn conv_attrs(cx: &NodeCx, x: Value, w: Value) -> Result<nn::Conv, MapError> {
     let kernel = weights_kernel(cx, w)?;
-    let Window { strides, dilations, pads, .. } = window(cx, x, &kernel)?;
+    let WindowAttrs { strides, dilations, pads, .. } = window(cx, x, &kernel)?;
     let groups = cx.attrs.int_or("group", 1)?;
     Ok(nn::Conv { dilations, groups, pads, strides, ..nn::Conv::default() })
 }
@@ -87,7 +87,7 @@ fn spatial(cx: &NodeCx, x: Value, n: usize) -> Result<Vec<i64>, MapError> {
 fn deform_conv(cx: &mut NodeCx) -> Mapped {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let kernel = weights_kernel(cx, w)?;
-    let Window { strides, dilations, pads, .. } = window(cx, x, &kernel)?;
+    let WindowAttrs { strides, dilations, pads, .. } = window(cx, x, &kernel)?;
     let (groups, offset_groups) = (cx.attrs.int_or("group", 1)?, cx.attrs.int_or("offset_group", 1)?);
     let operands = [Some(x), Some(w), Some(cx.input(2)?), cx.optional(3), cx.optional(4)];
     cx.emit(nn::DeformConv { dilations, groups, offset_groups, pads, strides }, &operands)

@@ -4,7 +4,7 @@ use optc_ir::ops::{math, nn};
 use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
-use super::window::{Window, kernel_shape, list, window};
+use super::window::{WindowAttrs, kernel_shape, list, window};
 use super::{Mapped, Table, rank_of};
 use crate::import::{MapError, NodeCx};
 
@@ -22,7 +22,7 @@ pub(crate) const TABLE: Table = &[
 
 /// What all poolings take: operand, kernel, window and rounding. With `auto_pad` the extents divide, so that nothing is
 /// rounded.
-fn pooling(cx: &NodeCx) -> Result<(Value, Vec<i64>, Window, bool), MapError> {
+fn pooling(cx: &NodeCx) -> Result<(Value, Vec<i64>, WindowAttrs, bool), MapError> {
     let x = cx.input(0)?;
     let kernel = kernel_shape(cx)?;
     let window = window(cx, x, &kernel)?;
@@ -31,7 +31,7 @@ fn pooling(cx: &NodeCx) -> Result<(Value, Vec<i64>, Window, bool), MapError> {
 }
 
 fn max_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, Window { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
+    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
     let column_major = cx.attrs.flag("storage_order", false)?;
     if cx.node.output.get(1).is_some_and(|name| !name.is_empty()) {
         let op = nn::MaxPoolIndices { ceil_mode, column_major, dilations, kernel, pads, strides };
@@ -42,14 +42,14 @@ fn max_pool(cx: &mut NodeCx) -> Mapped {
 }
 
 fn average_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, Window { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
+    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
     let count_include_pad = cx.attrs.flag("count_include_pad", false)?;
     let kind = "mean".to_owned();
     Ok(vec![cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])?])
 }
 
 fn lp_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, Window { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
+    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
     let p = cx.attrs.int_or("p", 2)?;
     Ok(vec![cx.emit1(nn::LpPool { ceil_mode, dilations, kernel, p, pads, strides }, &[x])?])
 }

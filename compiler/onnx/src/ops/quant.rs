@@ -124,7 +124,8 @@ fn inputs<const N: usize>(cx: &NodeCx) -> Result<[Value; N], MapError> {
     list.try_into().map_err(|_| MapError::Input(N))
 }
 
-/// One scale or zero point as a scalar, so that it does not raise the rank of what it broadcasts to; others as they are.
+/// One scale or zero point as a scalar, so that it does not raise the rank of what it broadcasts to; others as they
+/// are.
 fn scalar(cx: &mut NodeCx, v: Value) -> Result<Value, MapError> {
     let one =
         cx.ty(v).as_tensor().and_then(|t| t.static_shape()).is_some_and(|s| !s.is_empty() && s.iter().all(|&n| n == 1));

@@ -5,7 +5,7 @@ use optc_ir::{Dim, Value};
 use crate::import::{MapError, NodeCx};
 
 /// Strides, dilations and resolved pads of a sliding window.
-pub(super) struct Window {
+pub(super) struct WindowAttrs {
     pub strides: Vec<i64>,
     pub dilations: Vec<i64>,
     pub pads: Vec<i64>,
@@ -43,7 +43,7 @@ pub(super) fn weights_kernel(cx: &NodeCx, w: Value) -> Result<Vec<i64>, MapError
 }
 
 /// Reads the attributes of a window of extents `kernel` over `x`.
-pub(super) fn window(cx: &NodeCx, x: Value, kernel: &[i64]) -> Result<Window, MapError> {
+pub(super) fn window(cx: &NodeCx, x: Value, kernel: &[i64]) -> Result<WindowAttrs, MapError> {
     let n = kernel.len();
     let (strides, dilations) = (list(cx, "strides", n, 1)?, list(cx, "dilations", n, 1)?);
     let auto = cx.attrs.string_or("auto_pad", "NOTSET")?;
@@ -58,7 +58,7 @@ pub(super) fn window(cx: &NodeCx, x: Value, kernel: &[i64]) -> Result<Window, Ma
         "SAME_UPPER" | "SAME_LOWER" => same_pads(cx, x, kernel, &strides, &dilations, auto == "SAME_LOWER")?,
         other => return Err(MapError::Invalid(format!("`auto_pad` is \"{other}\""))),
     };
-    Ok(Window { strides, dilations, pads, auto: !matches!(auto.as_str(), "NOTSET" | "") })
+    Ok(WindowAttrs { strides, dilations, pads, auto: !matches!(auto.as_str(), "NOTSET" | "") })
 }
 
 /// Pads that make each result extent `ceil(extent / stride)`; the odd one goes to the end, or to the begin for `lower`.

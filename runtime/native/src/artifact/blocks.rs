@@ -1,8 +1,8 @@
 //! Constants with many zeros, as they are stored: the blocks that are not all zero, and a bit for each block.
 //!
-//! A constant of rank 2 or more is a matrix with a row for each index of axis 0, cut into blocks of 1, 2 or 4 rows by one
-//! column: block compressed sparse rows whose column numbers are bits. What is stored is the bits, row of blocks after row of blocks, the lowest
-//! bit of a byte first, then the elements of each block that is there.
+//! A constant of rank 2 or more is a matrix with a row for each index of axis 0, cut into blocks of 1, 2 or 4 rows by
+//! one column: block compressed sparse rows whose column numbers are bits. What is stored is the bits, row of blocks
+//! after row of blocks, the lowest bit of a byte first, then the elements of each block that is there.
 
 use optc_tensor::{Buffer, DType, Tensor};
 
@@ -11,7 +11,7 @@ const BLOCKS: [usize; 3] = [1, 2, 4];
 
 /// How a constant is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Packed {
+pub(super) struct ConstantCoding {
     /// Rows of a block.
     pub block: usize,
     /// The bits and the elements.
@@ -42,7 +42,7 @@ fn present(bytes: &[u8], (rows, cols, width): (usize, usize, usize), block: usiz
 }
 
 /// The smallest form of a constant, where one is smaller than its elements.
-pub(super) fn pack(t: &Tensor) -> Option<Packed> {
+pub(super) fn pack(t: &Tensor) -> Option<ConstantCoding> {
     let of = matrix(t.dtype(), t.shape())?;
     let (rows, cols, width) = of;
     let bytes = t.bytes();
@@ -64,7 +64,7 @@ pub(super) fn pack(t: &Tensor) -> Option<Packed> {
             }
         }
     }
-    Some(Packed { block, bytes: packed })
+    Some(ConstantCoding { block, bytes: packed })
 }
 
 /// The constant that `bytes` are the stored form of; `None` when they are not one.

@@ -66,7 +66,7 @@ impl<R: Read + Seek> Npz<R> {
     ///
     /// # Errors
     /// There is none, it is not an array of a supported dtype, or archive and header do not agree on its size.
-    pub fn array(&mut self, name: &str) -> Result<Packed<'_>, NpyError> {
+    pub fn array(&mut self, name: &str) -> Result<PackedArray<'_>, NpyError> {
         let wrong = |reason: String| NpyError::Array { name: name.to_owned(), reason };
         let at = self.names.iter().find(|(n, _)| n == name).map(|&(_, at)| at);
         let entry = self.archive.by_index(at.ok_or_else(|| wrong("it is not there".to_owned()))?)?;
@@ -83,14 +83,14 @@ impl<R: Read + Seek> Npz<R> {
             let reason = format!("its header asks for {} bytes, the archive declares {declared}", array.size());
             return Err(array.wrong(reason));
         }
-        Ok(Packed(array))
+        Ok(PackedArray(array))
     }
 }
 
 /// An array of an archive that is still to be unpacked.
-pub struct Packed<'a>(ArrayReader<ZipFile<'a>>);
+pub struct PackedArray<'a>(ArrayReader<ZipFile<'a>>);
 
-impl<'a> std::ops::Deref for Packed<'a> {
+impl<'a> std::ops::Deref for PackedArray<'a> {
     type Target = ArrayReader<ZipFile<'a>>;
 
     fn deref(&self) -> &Self::Target {
@@ -98,7 +98,7 @@ impl<'a> std::ops::Deref for Packed<'a> {
     }
 }
 
-impl Packed<'_> {
+impl PackedArray<'_> {
     /// The array with its elements.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Reading one array: first its header, which says what it is and how large, then its elements into a tensor of that size.
+//! Reading one array: first its header, which says what it is and how large, then its elements into a tensor of that
+//! size.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -11,8 +12,8 @@ use crate::{DType, Tensor, TensorError, element_count, for_each_index, strides_o
 /// The longest header that is read; real ones take about a hundred bytes.
 const MAX_HEADER: usize = 16 << 10;
 
-/// An array whose header was read, and whose elements are still to be. The header is not trusted: a tensor is only made for
-/// elements that can be there.
+/// An array whose header was read, and whose elements are still to be. The header is not trusted: a tensor is only made
+/// for elements that can be there.
 pub struct ArrayReader<R> {
     name: String,
     dtype: DType,

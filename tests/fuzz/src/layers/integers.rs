@@ -22,7 +22,8 @@ fn zero(net: &mut Net, dtype: DType, shape: &[usize]) -> Result<Option<Value>> {
     Ok(Some(if net.chance(1, 6)? { net.input(t) } else { net.constant(t) }))
 }
 
-/// What follows a sum: nothing, its steps as reals, or integers again; with a scale for all, or for each index of axis `channels`.
+/// What follows a sum: nothing, its steps as reals, or integers again; with a scale for all, or for each index of axis
+/// `channels`.
 fn behind(net: &mut Net, sum: Option<Value>, channels: usize) -> Result<Option<NodeId>> {
     let Some((sum, shape)) = sum.and_then(|s| Some((s, net.shape(s)?))) else { return Ok(None) };
     let mut of = vec![1; shape.len()];

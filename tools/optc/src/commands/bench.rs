@@ -9,7 +9,7 @@ use optc_ir::{Type, Val};
 use serde::Serialize;
 
 use crate::execute;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::InputArgs;
 use crate::options::{ModelArgs, seconds};
 use crate::report::{Format, Report, emit, table, units};
@@ -18,7 +18,7 @@ use crate::tune::{TuneArgs, TuneReport, load_tuned};
 
 /// Measure a model's latency and throughput
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -67,7 +67,7 @@ struct BenchReport {
 ///
 /// # Errors
 /// The model or an input cannot be used, or a run fails.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &BenchArgs, format: Format) -> Outcome {
     let options = args.model.how.options(1)?;
     let isa = options.target()?.isa.name;
     let (loaded, autotune) = load_tuned(&args.model, &args.tune, &args.input, options)?;
@@ -77,7 +77,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let start = Instant::now();
     // Checks the inputs before plans are made of them, and makes the plan of a model with open dims.
     execute::check(&session, &values)?;
-    let compiled = loaded.model.plan_for(&types).map_err(Failure::from)?;
+    let compiled = loaded.model.plan_for(&types).map_err(CommandError::from)?;
     let planning = start.elapsed();
     let start = Instant::now();
     execute::once(&mut session, &values)?;
@@ -111,7 +111,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn warm_up(session: &mut Session, values: &[Val], args: &Args) -> Outcome<()> {
+fn warm_up(session: &mut Session, values: &[Val], args: &BenchArgs) -> Outcome<()> {
     let start = Instant::now();
     for _ in 0..args.warm_up {
         if start.elapsed().as_secs_f64() > args.seconds / 10.0 {

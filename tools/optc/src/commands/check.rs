@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-use optc::Access;
+use optc::FileAccess;
 use optc_onnx::{ModelFile, is_supported};
 use serde::Serialize;
 
 use super::explain::NodeLine;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::closed_types;
-use crate::load::{Kind, kind, load};
+use crate::load::{FileKind, kind, load};
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table};
 
 /// List every unsupported op and every step that runs on the host
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CheckArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Exit with 1 when a step runs on the host
@@ -47,17 +47,18 @@ struct Unsupported {
 ///
 /// # Errors
 /// The model cannot be read, or fails to compile for another reason than unsupported ops.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &CheckArgs, format: Format) -> Outcome {
     let path = &args.model.model;
     let compiler = args.model.how.compiler()?;
-    let unsupported = if kind(path)? == Kind::Onnx { unsupported(path, compiler.options().access())? } else { vec![] };
+    let unsupported =
+        if kind(path)? == FileKind::Onnx { unsupported(path, compiler.options().access())? } else { vec![] };
     if !unsupported.is_empty() {
         emit(&CheckReport { unsupported, host_steps: None, kernel_steps: None }, format)?;
         return Ok(Exit::Unsupported);
     }
     let compiling = Spinner::new("compiling");
     let model = load(path, &compiler)?.model;
-    let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(Failure::from)?;
+    let compiled = model.plan_for(&closed_types(model.inputs())?).map_err(CommandError::from)?;
     drop(compiling);
     let lines = compiled.report.iter().map(NodeLine::from);
     let host: Vec<NodeLine> = lines.filter(|line| line.decision == "host").collect();
@@ -68,7 +69,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 /// Every op that the importer lacks, the most frequent first.
-fn unsupported(path: &Path, access: Access) -> Outcome<Vec<Unsupported>> {
+fn unsupported(path: &Path, access: FileAccess) -> Outcome<Vec<Unsupported>> {
     let histogram = ModelFile::open_as(path, access)?.op_histogram();
     let missing = histogram.into_iter().filter(|((domain, op), _)| !is_supported(domain, op));
     let mut missing: Vec<Unsupported> =

@@ -8,8 +8,8 @@ use optc_tensor::{DType, Difference, Tolerance};
 use serde::Serialize;
 
 use crate::execute;
-use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{self, InputArgs, Role};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::inputs::{self, InputArgs, InputRole};
 use crate::load::{self, load};
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
@@ -18,7 +18,7 @@ use crate::report::{Format, Report, emit, note, table, units};
 /// Compare a model's outputs with expected ones, or with another pipeline, instruction set or model
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("reference").required(true).multiple(true))]
-pub struct Args {
+pub struct CompareArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -56,14 +56,16 @@ struct Against {
     against_interpreter: bool,
 }
 
-/// What is still equal. What is given holds for all outputs; without any of these each is held to the [`Tolerance`] of its dtype.
+/// What is still equal. What is given holds for all outputs; without any of these each is held to the [`Tolerance`] of
+/// its dtype.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Limits {
-    /// Largest error of an element relative to the expected one. Without any limit: 1e-3 for f64, f32 and f16, 2^-6 for bf16, 0 for
-    /// integers
+    /// Largest error of an element relative to the expected one. Without any limit: 1e-3 for f64, f32 and f16, 2^-6 for
+    /// bf16, 0 for integers
     #[arg(long, value_name = "R")]
     rtol: Option<f64>,
-    /// Largest absolute error of an element, added to what `--rtol` allows. Without any limit: 1e-5 for floats, 0 for integers
+    /// Largest absolute error of an element, added to what `--rtol` allows. Without any limit: 1e-5 for floats, 0 for
+    /// integers
     #[arg(long, value_name = "A")]
     atol: Option<f64>,
     /// Smallest cosine between found and expected output
@@ -109,7 +111,7 @@ struct Figures {
 ///
 /// # Errors
 /// A model or an input cannot be used, or a run fails.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &CompareArgs, format: Format) -> Outcome {
     let compiling = Spinner::new("compiling");
     let compiler = args.model.how.compiler()?;
     let model = load(&args.model.model, &compiler)?.model;
@@ -124,7 +126,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let names = model.outputs().iter().map(|o| o.name.clone());
     let found: Vec<(String, Val)> = names.zip(found).collect();
     let (reference, expected) = match args.expect.as_ref().or(args.data.as_ref()) {
-        Some(path) => (path.display().to_string(), inputs::read(path, model.outputs(), Role::Output)?),
+        Some(path) => (path.display().to_string(), inputs::read(path, model.outputs(), InputRole::Output)?),
         None => computed(args, &compiler, &model, &values)?,
     };
     let outputs = compare(&found, &expected, args.limits)?;
@@ -134,13 +136,18 @@ pub fn run(args: &Args, format: Format) -> Outcome {
 }
 
 /// The outputs of the other way to run the model, and what it is called.
-fn computed(args: &Args, compiler: &Compiler, model: &Model, values: &[Val]) -> Outcome<(String, Vec<(String, Val)>)> {
+fn computed(
+    args: &CompareArgs,
+    compiler: &Compiler,
+    model: &Model,
+    values: &[Val],
+) -> Outcome<(String, Vec<(String, Val)>)> {
     let how = &args.against;
     let path: &Path = how.against.as_ref().unwrap_or(&args.model.model);
     let batch = args.batch.map(|n| n as usize);
     if how.against_interpreter {
         let graph = load::inferred(load::graph(path, compiler.options().access())?)?;
-        let outputs = optc_ir::run(&graph, values).map_err(|e| Failure::new(Exit::Run, e.to_string()))?;
+        let outputs = optc_ir::run(&graph, values).map_err(|e| CommandError::new(Exit::Run, e.to_string()))?;
         let names = graph.outputs.iter().map(|o| o.name.clone());
         return Ok(("the interpreter".to_owned(), names.zip(outputs).collect()));
     }
@@ -175,7 +182,7 @@ fn compare(found: &[(String, Val)], expected: &[(String, Val)], limits: Limits) 
     if let Some((name, _)) = expected.iter().find(|(name, _)| !found.iter().any(|(n, _)| n == name)) {
         let known = found.iter().map(|(n, _)| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         let message = format!("the reference has `{name}`, but the model has no such output; it has {known}");
-        return Err(Failure::new(Exit::Run, message));
+        return Err(CommandError::new(Exit::Run, message));
     }
     let mut reports = vec![];
     for (name, value) in found {
@@ -185,7 +192,7 @@ fn compare(found: &[(String, Val)], expected: &[(String, Val)], limits: Limits) 
         }
     }
     if reports.is_empty() {
-        return Err(Failure::new(Exit::Run, "the reference has no outputs"));
+        return Err(CommandError::new(Exit::Run, "the reference has no outputs"));
     }
     Ok(reports)
 }

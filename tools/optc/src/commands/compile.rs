@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use optc::{Compiler, NativeCode, Options, ProgramText, Saved};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::InputArgs;
-use crate::load::{self, Kind};
+use crate::load::{self, FileKind};
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table, units};
 use crate::stats::{ms, peak_rss_bytes};
@@ -28,7 +28,7 @@ enum Emit {
 
 /// Write a model as a `.optc` artifact, or its program as text
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CompileArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -97,17 +97,20 @@ struct CompileReport {
 ///
 /// # Errors
 /// The model cannot be used or compiled, or the artifact cannot be written.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &CompileArgs, format: Format) -> Outcome {
     match args.emit {
         Emit::Artifact => artifact(args, format),
         Emit::Program | Emit::Draft => program(args, format),
     }
 }
 
-fn program(args: &Args, format: Format) -> Outcome {
+fn program(args: &CompileArgs, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
     if args.tune.autotune.is_some() {
-        return Err(Failure::new(Exit::Usage, "`--autotune` measures what this machine runs: give `--tuning-cache`"));
+        return Err(CommandError::new(
+            Exit::Usage,
+            "`--autotune` measures what this machine runs: give `--tuning-cache`",
+        ));
     }
     let beside = text_form::constants_beside(output);
     args.model.files().writes(Some(output)).writes(beside.as_deref()).check()?;
@@ -115,8 +118,8 @@ fn program(args: &Args, format: Format) -> Outcome {
     let access = options.access();
     let compiler = Compiler::new(options);
     let program = match load::kind(model)? {
-        Kind::Text => compiler.program(load::graph(model, access)?)?,
-        Kind::Onnx | Kind::Artifact => compiler.program_of_file(model)?,
+        FileKind::Text => compiler.program(load::graph(model, access)?)?,
+        FileKind::Onnx | FileKind::Artifact => compiler.program_of_file(model)?,
     };
     let ProgramText { text, constants } = program.print();
     text_form::write_with(output, &text, &constants)?;
@@ -133,7 +136,7 @@ fn program(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn artifact(args: &Args, format: Format) -> Outcome {
+fn artifact(args: &CompileArgs, format: Format) -> Outcome {
     let (model, output) = (&args.model.model, &args.output);
     args.model.files().reads(args.input.as_deref()).writes(Some(output)).check()?;
     let compiling = args.tune.compiling();
@@ -147,7 +150,7 @@ fn artifact(args: &Args, format: Format) -> Outcome {
         code_bytes,
         constant_bytes,
     };
-    let meta = std::fs::metadata(model).map_err(|e| Failure::io(model, &e))?;
+    let meta = std::fs::metadata(model).map_err(|e| CommandError::io(model, &e))?;
     let report = CompileReport {
         output: output.clone(),
         import_ms: ms(loaded.import),
@@ -163,13 +166,13 @@ fn artifact(args: &Args, format: Format) -> Outcome {
 }
 
 /// The programs that `--native` asks for, and their machine code.
-fn natives(args: &Args) -> Outcome<Vec<NativeCode>> {
+fn natives(args: &CompileArgs) -> Outcome<Vec<NativeCode>> {
     let (Some(targets), model) = (&args.native, &args.model.model) else { return Ok(vec![]) };
     let options = args.model.how.options(0)?;
     // Read once for all targets; an artifact brings passes of its own.
     let graph = match load::kind(model)? {
-        Kind::Text | Kind::Onnx => Some(load::graph(model, options.access())?),
-        Kind::Artifact => None,
+        FileKind::Text | FileKind::Onnx => Some(load::graph(model, options.access())?),
+        FileKind::Artifact => None,
     };
     let native = |target: &String| {
         let mut options = options.clone();

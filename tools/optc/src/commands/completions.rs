@@ -9,7 +9,7 @@ use crate::report::print;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     shell: Shell,
@@ -19,7 +19,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Stdout cannot be written to.
-pub fn run(args: &Args) -> Outcome {
+pub fn run(args: &CompletionsArgs) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "optc", &mut script);
     print(&String::from_utf8_lossy(&script))?;

@@ -6,7 +6,7 @@ use optc::{Choice, Decision, Filtered, NodeReport, Val};
 use serde::Serialize;
 
 use super::roofline::{self, KernelLine};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::{InputArgs, closed_types};
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit, table};
@@ -14,14 +14,14 @@ use crate::tune::{TuneArgs, load_tuned};
 
 /// Show which kernel runs each node, what it was fused with, its layout, or why it runs on the host
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ExplainArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Show only nodes whose op, kernel or ONNX node contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Run the model, and show for each kernel its schedule, the time that is predicted for it and the time that it took, and how near
-    /// it comes to what the machine can do
+    /// Run the model, and show for each kernel its schedule, the time that is predicted for it and the time that it
+    /// took, and how near it comes to what the machine can do
     #[arg(long)]
     measure: bool,
     #[command(flatten)]
@@ -178,7 +178,7 @@ impl From<&NodeReport> for NodeLine {
 ///
 /// # Errors
 /// The model cannot be used or compiled.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
     let compiling = args.tune.compiling();
     // One thread where kernels are timed: what the machine can do is known of one.
     let options = args.model.how.options(usize::from(args.measure))?;
@@ -188,7 +188,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         Some(values) => values.iter().map(Val::ty).collect(),
         None => closed_types(model.inputs())?,
     };
-    let compiled = model.plan_for(&types).map_err(Failure::from)?;
+    let compiled = model.plan_for(&types).map_err(CommandError::from)?;
     drop(compiling);
     let mut measured = match &values {
         Some(values) => roofline::kernels(&model, &compiled, values, &args.model.how.options(1)?)?,

@@ -10,13 +10,13 @@ use optc_kernel::target::{Caches, ISAS, Isa};
 use optc_kernels::profile::Figures;
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::report::{Format, Report, emit, table, units};
 use crate::stats::median;
 
 /// Measure this machine: peak and matrix product for each instruction set, bandwidth of each level of cache
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct HwbenchArgs {
     /// Rounds, each of which times the peak and then the product; medians are reported
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -130,7 +130,7 @@ struct BandwidthLine {
 ///
 /// # Errors
 /// This machine cannot be compiled for.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &HwbenchArgs, format: Format) -> Outcome {
     if let Some(path) = &args.write_profile {
         let profile = MachineProfile::measure()?;
         profile.write(path)?;
@@ -139,7 +139,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         return Ok(Exit::Ok);
     }
     let machine = optc_emit::host::caches();
-    let failed = |e: EmitError| Failure::new(Exit::Compile, e.to_string());
+    let failed = |e: EmitError| CommandError::new(Exit::Compile, e.to_string());
     let isas = ISAS.iter().map(|isa| isa_line(isa, &machine, args)).collect::<Result<_, _>>().map_err(failed)?;
     let levels = if args.no_bandwidth { vec![] } else { bandwidth(&machine).map_err(failed)? };
     let report = HwbenchReport {
@@ -158,14 +158,14 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn isa_line(isa: &'static Isa, machine: &Caches, args: &Args) -> Result<IsaLine, EmitError> {
+fn isa_line(isa: &'static Isa, machine: &Caches, args: &HwbenchArgs) -> Result<IsaLine, EmitError> {
     let available = optc_emit::host::has(isa);
     let measured = if available { Some(measure(isa, machine, args)?) } else { None };
     Ok(IsaLine { name: isa.name, vector_bits: isa.vector_bits, available, measured })
 }
 
 /// Peak and product in turn, so that a change in the machine's speed hits both.
-fn measure(isa: &Isa, machine: &Caches, args: &Args) -> Result<Measured, EmitError> {
+fn measure(isa: &Isa, machine: &Caches, args: &HwbenchArgs) -> Result<Measured, EmitError> {
     let peak = Peak::of(isa, Work::Fma)?;
     let mut gemm = GemmPeak::new(args.size as usize, isa, machine)?;
     gemm.measure(); // touches the memory

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use optc::{Access, Model, ValueInfo};
+use optc::{FileAccess, Model, ValueInfo};
 use optc_ir::{Graph, Op, Type};
 use optc_onnx::{ModelFile, import_model};
 use optc_tensor::DType;
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
-use crate::load::{self, Kind};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::load::{self, FileKind};
 use crate::macs;
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
@@ -19,7 +19,7 @@ use crate::stats::peak_rss_bytes;
 
 /// Show a model's inputs, outputs, ops, parameters, multiply-adds and sizes
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InspectArgs {
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -81,15 +81,15 @@ struct PlanFacts {
 ///
 /// # Errors
 /// The model cannot be used or compiled.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &InspectArgs, format: Format) -> Outcome {
     let path = &args.model.model;
     let compiling = Spinner::new("compiling");
     let compiler = args.model.how.keeping_compiler()?;
     let (kind, access) = (load::kind(path)?, compiler.options().access());
     let (onnx, graph) = match kind {
-        Kind::Onnx => onnx(path, access).map(|(facts, graph)| (Some(facts), Some(graph)))?,
-        Kind::Text => (None, Some(load::graph(path, access)?)),
-        Kind::Artifact => (None, None),
+        FileKind::Onnx => onnx(path, access).map(|(facts, graph)| (Some(facts), Some(graph)))?,
+        FileKind::Text => (None, Some(load::graph(path, access)?)),
+        FileKind::Artifact => (None, None),
     };
     let before = graph.as_ref().map(constants);
     let model = match graph {
@@ -104,9 +104,9 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     let report = InspectReport {
         file: path.clone(),
         kind: match kind {
-            Kind::Onnx => "onnx",
-            Kind::Text => "text",
-            Kind::Artifact => "artifact",
+            FileKind::Onnx => "onnx",
+            FileKind::Text => "text",
+            FileKind::Artifact => "artifact",
         },
         file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
         onnx,
@@ -125,7 +125,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn onnx(path: &Path, access: Access) -> Outcome<(OnnxFacts, Graph)> {
+fn onnx(path: &Path, access: FileAccess) -> Outcome<(OnnxFacts, Graph)> {
     let file = ModelFile::open_as(path, access)?;
     let name = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
     let qualified = |domain: &str, op: &str| if domain.is_empty() { op.to_owned() } else { format!("{domain}.{op}") };
@@ -182,7 +182,7 @@ fn is_open(info: &ValueInfo) -> bool {
 
 fn plan(model: &Model) -> Outcome<PlanFacts> {
     let types: Vec<Type> = model.inputs().iter().map(|i| i.ty.clone()).collect();
-    let compiled = model.plan_for(&types).map_err(Failure::from)?;
+    let compiled = model.plan_for(&types).map_err(CommandError::from)?;
     let plan = &compiled.plan;
     let mut kernels: Vec<usize> = plan.kernel_steps().map(|k| k.kernel).collect();
     kernels.sort_unstable();

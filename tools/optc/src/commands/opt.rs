@@ -6,20 +6,20 @@
 
 use std::path::{Path, PathBuf};
 
-use optc::{Access, Options};
+use optc::{FileAccess, Options};
 use optc_ir::{Graph, print, verify};
 use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, VerifyEach};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
-use crate::options::{Shape, TargetArgs};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::options::{ShapeArg, TargetArgs};
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
 use crate::{load, text_form};
 
 /// Run a pipeline on a graph, from text or ONNX to text or ONNX
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct OptArgs {
     /// An ONNX file, a graph as text, or `-` for text on stdin
     input: PathBuf,
     /// The pipeline: `O0` to `O3`, or a list of passes (see `optc passes`)
@@ -27,7 +27,7 @@ pub struct Args {
     passes: String,
     /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
     #[arg(long = "shape", value_name = "NAME:DIMS")]
-    shapes: Vec<Shape>,
+    shapes: Vec<ShapeArg>,
     #[command(flatten)]
     target: TargetArgs,
     /// Where to write: `.onnx` for a model, `.mlir` for text with its larger constants beside it as `.npz`; stdout
@@ -76,13 +76,13 @@ struct PassLine {
 ///
 /// # Errors
 /// The graph cannot be read or written, or a pass fails.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &OptArgs, format: Format) -> Outcome {
     let how = args.target.options()?;
     let pipeline = how.registry.parse(&how.pipeline(&args.passes)?)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
     let constants = target.as_ref().and_then(Target::constants);
     args.target.files(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
-    let access = if args.copy { Access::Copy } else { Access::Map };
+    let access = if args.copy { FileAccess::Copy } else { FileAccess::Map };
     let mut graph = load::graph(&args.input, access)?;
     pin(&mut graph, &args.shapes)?;
     let reports = run_passes(args, &how, &pipeline, &mut graph)?;
@@ -114,7 +114,7 @@ impl Target<'_> {
             Some("onnx") => Ok(Target::Onnx(path)),
             _ => {
                 let message = format!("`{}`: expected a name that ends in .mlir or .onnx", path.display());
-                Err(Failure::new(Exit::Usage, message))
+                Err(CommandError::new(Exit::Usage, message))
             }
         }
     }
@@ -136,18 +136,18 @@ impl Target<'_> {
 }
 
 /// Gives inputs the shapes that were asked for.
-fn pin(graph: &mut Graph, shapes: &[Shape]) -> Outcome<()> {
+fn pin(graph: &mut Graph, shapes: &[ShapeArg]) -> Outcome<()> {
     if shapes.is_empty() {
         return Ok(());
     }
-    let dims = |s: &Shape| s.dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+    let dims = |s: &ShapeArg| s.dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     let shapes: Vec<String> = shapes.iter().map(|s| format!("{}={}", s.name, dims(s))).collect();
     let pipeline = Pipeline::parse(&format!("specialize-shapes{{{}}}", shapes.join(";")))?;
-    PassManager::default().run(&pipeline, graph).map_err(|e| Failure::new(Exit::Usage, e.to_string()))?;
+    PassManager::default().run(&pipeline, graph).map_err(|e| CommandError::new(Exit::Usage, e.to_string()))?;
     Ok(())
 }
 
-fn run_passes(args: &Args, how: &Options, pipeline: &Pipeline, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
+fn run_passes(args: &OptArgs, how: &Options, pipeline: &Pipeline, graph: &mut Graph) -> Outcome<Vec<PassReport>> {
     let options = PassOptions {
         verify_each: args.verify_each,
         print_after: args.print_after.clone(),
@@ -165,7 +165,7 @@ fn run_passes(args: &Args, how: &Options, pipeline: &Pipeline, graph: &mut Graph
     }
     match failed {
         None => Ok(report.passes),
-        Some((error @ PassError::Input { .. }, ..)) => Err(Failure::new(Exit::Usage, error.to_string())),
+        Some((error @ PassError::Input { .. }, ..)) => Err(CommandError::new(Exit::Usage, error.to_string())),
         Some((error, pass, Some(before))) => Err(reproduce(error.into(), &pass, &before)),
         Some((error, ..)) => Err(error.into()),
     }
@@ -177,13 +177,13 @@ fn check(graph: &Graph) -> Outcome<()> {
         None => Ok(()),
         Some(f) => {
             let message = format!("a pass broke the graph: {}: {}", f.rule, f.message);
-            Err(Failure::new(Exit::Compile, message).hint("`--verify-each` says which pass"))
+            Err(CommandError::new(Exit::Compile, message).hint("`--verify-each` says which pass"))
         }
     }
 }
 
 /// Writes the graph before the failing pass, and says where.
-fn reproduce(failure: Failure, pass: &str, before: &Graph) -> Failure {
+fn reproduce(failure: CommandError, pass: &str, before: &Graph) -> CommandError {
     let name: String = pass.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let path = std::env::temp_dir().join(format!("optc-{name}-{}.mlir", std::process::id()));
     match text_form::write(&path, before, &format!("// passes: {pass}\n")) {

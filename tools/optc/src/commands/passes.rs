@@ -9,7 +9,7 @@ use crate::report::{Format, Report, emit, table};
 
 /// List all passes and pipelines, or show what a pipeline runs
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PassesArgs {
     /// List all passes and pipelines; what happens without options
     #[arg(long)]
     list: bool,
@@ -48,7 +48,7 @@ struct ShowReport {
 ///
 /// # Errors
 /// The pipeline does not parse.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &PassesArgs, format: Format) -> Outcome {
     match &args.show {
         Some(text) => {
             let passes = registry().parse(text)?.passes().map(str::to_owned).collect();

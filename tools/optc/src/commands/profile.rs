@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc::{NodeReport, Timings, Val};
-use optc_runtime::plan::{Info, Step};
+use optc_runtime::plan::{Step, StepInfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::{execute, steps};
 
 /// Show the time, GFLOP/s and share of each kernel, and the ONNX nodes in it
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ProfileArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -78,7 +78,7 @@ struct SummaryLine {
 ///
 /// # Errors
 /// The model or an input cannot be used, a run fails, or the trace cannot be written.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &ProfileArgs, format: Format) -> Outcome {
     args.model.files().reads(args.input.input.as_deref()).writes(args.trace.as_deref()).check()?;
     let model = load_tuned(&args.model, &args.tune, &args.input, args.model.how.options(1)?)?.0.model;
     let values = args.input.values(&model)?;
@@ -139,21 +139,21 @@ fn name_results(lines: &mut [StepLine], steps: &[Step], report: &[NodeReport]) {
     }
 }
 
-fn describe(step: &Step) -> (&'static str, Info) {
+fn describe(step: &Step) -> (&'static str, StepInfo) {
     match step {
         Step::Kernel(kernel) => ("kernel", kernel.info.clone()),
         Step::Host(host) => ("host", host.info.clone()),
         Step::Copy { bytes, .. } => {
-            ("copy", Info { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..Info::default() })
+            ("copy", StepInfo { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..StepInfo::default() })
         }
         Step::Arrange(arrange) => ("copy", arrange.info.clone()),
         Step::Check { indices, loc, .. } => {
             let bytes = indices.bytes() as f64;
-            ("check", Info { name: "check indices".into(), loc: vec![loc.clone()], bytes, ..Info::default() })
+            ("check", StepInfo { name: "check indices".into(), loc: vec![loc.clone()], bytes, ..StepInfo::default() })
         }
         Step::Load { to, loc, .. } => {
             let bytes = 2.0 * to.bytes() as f64;
-            ("load", Info { name: "load".into(), loc: vec![loc.clone()], bytes, ..Info::default() })
+            ("load", StepInfo { name: "load".into(), loc: vec![loc.clone()], bytes, ..StepInfo::default() })
         }
     }
 }

@@ -4,22 +4,23 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use optc::{
-    Block, Budget, Choice, LayerReport, Model, NodeReport, PruneOptions, Saliency, Spare, Tensor, ValueInfo, Verdict,
+    BlockShape, Budget, Choice, LayerReport, Model, NodeReport, PruneOptions, Saliency, Spare, Tensor, ValueInfo,
+    Verdict,
 };
 use optc_ir::{Graph, Op};
 use serde::Serialize;
 
 use super::explain::ChoiceLine;
-use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{Role, closed_types, read};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::inputs::{InputRole, closed_types, read};
 use crate::load;
-use crate::options::CompileArgs;
+use crate::options::CompilerArgs;
 use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table, units};
 
 /// Set the weights that matter least to zero, and correct the rest from unlabelled samples
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PruneArgs {
     /// The model: an ONNX file, or the text form of a graph
     model: PathBuf,
     /// The share of the weights that goes, 0 or more and below 1
@@ -27,7 +28,7 @@ pub struct Args {
     sparsity: f64,
     /// Output channels by inputs that go together; kernels are fastest with 4x1
     #[arg(long, value_name = "RxC", default_value = "1x1")]
-    block: Block,
+    block: BlockShape,
     /// How the share is spread over the layers: `uniform` or `global`
     #[arg(long, value_name = "BUDGET", default_value = "uniform")]
     budget: Budget,
@@ -47,7 +48,7 @@ pub struct Args {
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    how: CompileArgs,
+    how: CompilerArgs,
 }
 
 /// A layer and its share.
@@ -106,10 +107,10 @@ struct LayerLine {
 ///
 /// # Errors
 /// Options are out of range, the model or the samples cannot be used, or the result cannot be written.
-pub fn run(args: &Args, format: Format) -> Outcome {
-    let usage = |e: optc::Error| Failure::from(e);
+pub fn run(args: &PruneArgs, format: Format) -> Outcome {
+    let usage = |e: optc::Error| CommandError::from(e);
     let mut options =
-        PruneOptions::new(args.sparsity, args.block).map_err(|e| Failure::new(Exit::Usage, e.to_string()))?;
+        PruneOptions::new(args.sparsity, args.block).map_err(|e| CommandError::new(Exit::Usage, e.to_string()))?;
     (options.budget, options.saliency, options.spare) = (args.budget, args.saliency, args.spare);
     options.layers = args.layers.iter().map(|l| (l.0.clone(), l.1)).collect();
     if let Some(path) = &args.output {
@@ -140,7 +141,7 @@ fn extension(path: &Path) -> Outcome<&str> {
         Some(known @ ("optc" | "onnx")) => Ok(known),
         _ => {
             let message = format!("`{}`: expected a name that ends in .optc or .onnx", path.display());
-            Err(Failure::new(Exit::Usage, message))
+            Err(CommandError::new(Exit::Usage, message))
         }
     }
 }
@@ -149,9 +150,9 @@ fn extension(path: &Path) -> Outcome<&str> {
 fn samples(path: &Path, graph: &Graph) -> Outcome<Vec<(String, Tensor)>> {
     let info = |v| ValueInfo { name: graph.input_name(v).unwrap_or_default().to_owned(), ty: graph.ty(v).clone() };
     let infos: Vec<ValueInfo> = graph.inputs().map(info).collect();
-    let values = read(path, &infos, Role::Input)?;
+    let values = read(path, &infos, InputRole::Input)?;
     if values.is_empty() {
-        return Err(Failure::new(Exit::Run, format!("`{}` holds no arrays", path.display())));
+        return Err(CommandError::new(Exit::Run, format!("`{}` holds no arrays", path.display())));
     }
     let tensors = values.into_iter().filter_map(|(name, v)| Some((name, v.as_tensor()?.clone())));
     Ok(tensors.collect())

@@ -8,17 +8,18 @@ use optc::{Compiler, Method, Options, QuantizedLayer, Quantizer, Ranges, Val};
 use optc_ir::{Dim, Type};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
-use crate::inputs::{Role, in_order, read, rows};
+use crate::exit::{CommandError, Exit, Outcome};
+use crate::inputs::{InputRole, in_order, read, rows};
 use crate::load;
 use crate::options::ModelArgs;
 use crate::progress::Spinner;
 use crate::report::{Format, Report, emit, table, units};
 use crate::text_form::write_text;
 
-/// Calibrate a model on samples and write it with 8-bit integers, as a `.optc` artifact or an ONNX model with Q/DQ pairs
+/// Calibrate a model on samples and write it with 8-bit integers, as a `.optc` artifact or an ONNX model with Q/DQ
+/// pairs
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct QuantizeArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Samples: an `.npz` keyed by input name, an `.npy` for a model of one input, or a `test_data_set_N` folder
@@ -121,7 +122,7 @@ impl From<QuantizedLayer> for LayerLine {
 ///
 /// # Errors
 /// The model cannot be used, the samples do not fit or are not finite, or a file cannot be written.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &QuantizeArgs, format: Format) -> Outcome {
     let path = &args.model.model;
     let mut options = args.model.how.options(0)?;
     options.integers = match args.integers {
@@ -148,7 +149,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
         }
         (None, Some(ranges)) => quantizer.with_ranges(read_ranges(ranges)?)?,
         (None, None) => {
-            return Err(Failure::new(Exit::Usage, "give samples with `--calib`, or ranges with `--ranges`"));
+            return Err(CommandError::new(Exit::Usage, "give samples with `--calib`, or ranges with `--ranges`"));
         }
     };
     drop(working);
@@ -157,7 +158,7 @@ pub fn run(args: &Args, format: Format) -> Outcome {
     }
     let graph = quantized.graph;
     let output_bytes = args.output.as_deref().map(|output| write(output, graph, &options)).transpose()?;
-    let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
+    let meta = std::fs::metadata(path).map_err(|e| CommandError::io(path, &e))?;
     let layers: Vec<LayerLine> = quantized.layers.into_iter().map(LayerLine::from).collect();
     let report = QuantizeReport {
         int8: layers.iter().filter(|l| l.precision == "int8").count(),
@@ -179,7 +180,7 @@ fn check_name(output: &Path) -> Outcome<()> {
     if is_onnx(output) || output.extension().is_some_and(|e| e == "optc") {
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("`{}` is neither `.optc` nor `.onnx`", output.display())))
+    Err(CommandError::new(Exit::Usage, format!("`{}` is neither `.optc` nor `.onnx`", output.display())))
 }
 
 /// Writes the model; returns its bytes.
@@ -195,9 +196,9 @@ fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64
 /// The samples, some rows at a time where the inputs have rows.
 fn batches(path: &Path, quantizer: &Quantizer, batch: usize) -> Outcome<Vec<Vec<Val>>> {
     let infos = quantizer.session().model().inputs();
-    let values = in_order(read(path, infos, Role::Input)?, infos, path)?;
+    let values = in_order(read(path, infos, InputRole::Input)?, infos, path)?;
     if values.iter().filter_map(Val::as_tensor).any(|t| t.is_empty()) {
-        return Err(Failure::new(Exit::Run, format!("`{}` has no samples: an array is empty", path.display())));
+        return Err(CommandError::new(Exit::Run, format!("`{}` has no samples: an array is empty", path.display())));
     }
     let leading = |ty: &Type| match ty {
         Type::Tensor(t) => t.shape.as_ref().and_then(|s| s.first().cloned()),
@@ -208,20 +209,20 @@ fn batches(path: &Path, quantizer: &Quantizer, batch: usize) -> Outcome<Vec<Vec<
     let step = fixed.unwrap_or(batch);
     if step == 0 || !all.is_multiple_of(step) && fixed.is_some() {
         let message = format!("`{}` has {all} samples, which are not whole batches of {step}", path.display());
-        return Err(Failure::new(Exit::Run, message));
+        return Err(CommandError::new(Exit::Run, message));
     }
     let part = |from: usize| values.iter().map(|v| rows::slice(v, from, from + step)).collect();
     (0..all).step_by(step).map(part).collect()
 }
 
 fn read_ranges(path: &Path) -> Outcome<Ranges> {
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| CommandError::io(path, &e))?;
     serde_json::from_str(&text)
-        .map_err(|e| Failure::new(Exit::Run, format!("`{}` holds no ranges: {e}", path.display())))
+        .map_err(|e| CommandError::new(Exit::Run, format!("`{}` holds no ranges: {e}", path.display())))
 }
 
 fn write_ranges(path: &Path, ranges: &Ranges) -> Outcome<()> {
-    let text = serde_json::to_string_pretty(ranges).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+    let text = serde_json::to_string_pretty(ranges).map_err(|e| CommandError::new(Exit::Io, e.to_string()))?;
     write_text(path, &(text + "\n"))
 }
 

@@ -1,9 +1,10 @@
 //! Kernels beside what the machine can do: `optc explain --measure`.
 //!
-//! A kernel takes at least its operations over the peak of the instruction set, and at least its bytes over the bandwidth of the level of
-//! cache that holds them; the larger of both bounds it. Peaks are those of the best instruction for the factors, on registers; where there is
-//! none for 8-bit integers, the rate of a product that stays in the caches. Peak, bandwidths and times are of the same minute, and of one thread unless more are asked for.
-//! More than all of a bandwidth means that part of the bytes still lay in a nearer level.
+//! A kernel takes at least its operations over the peak of the instruction set, and at least its bytes over the
+//! bandwidth of the level of cache that holds them; the larger of both bounds it. Peaks are those of the best
+//! instruction for the factors, on registers; where there is none for 8-bit integers, the rate of a product that stays
+//! in the caches. Peak, bandwidths and times are of the same minute, and of one thread unless more are asked for. More
+//! than all of a bandwidth means that part of the bytes still lay in a nearer level.
 
 use optc::{CompiledPlan, Model, Options, Timings, Val};
 use optc_emit::EmitError;
@@ -13,7 +14,7 @@ use optc_kernels::profile;
 use optc_runtime::plan::{KernelStep, Step};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::report::table;
 use crate::{execute, steps};
 
@@ -102,7 +103,8 @@ impl Roofs {
         Ok(Roofs { f32, bf16, int8, levels })
     }
 
-    /// Least seconds of a kernel on so many threads, and what they are due to. Bytes that fit the level that was measured come from it.
+    /// Least seconds of a kernel on so many threads, and what they are due to. Bytes that fit the level that was
+    /// measured come from it.
     fn bound(&self, kernel: &KernelStep, threads: usize) -> (f64, &'static str) {
         let name = &kernel.info.name;
         let narrow = if name.starts_with("contract_bf16") { self.bf16 } else { self.f32 };
@@ -127,7 +129,7 @@ fn is_int8(kernel: &str) -> bool {
 /// The machine cannot be compiled for, or a run fails.
 pub fn kernels(model: &Model, compiled: &CompiledPlan, values: &[Val], options: &Options) -> Outcome<Vec<KernelLine>> {
     let isa = options.target()?.isa;
-    let roofs = Roofs::measure(isa).map_err(|e| Failure::new(Exit::Compile, e.to_string()))?;
+    let roofs = Roofs::measure(isa).map_err(|e| CommandError::new(Exit::Compile, e.to_string()))?;
     let mut session = model.session();
     execute::once(&mut session, values)?; // warms up
     let mut timings = Timings::default();

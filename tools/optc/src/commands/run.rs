@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use optc::Model;
 use optc_ir::Val;
-use optc_tensor::npy::{Npz, Packed, read_npy, write_npz};
+use optc_tensor::npy::{Npz, PackedArray, read_npy, write_npz};
 use optc_tensor::{DType, Tensor};
 use serde::Serialize;
 
 use crate::execute;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::inputs::{InputArgs, rows};
 use crate::options::ModelArgs;
 use crate::report::{Format, Report, emit};
@@ -19,7 +19,7 @@ use crate::tune::{TuneArgs, load_tuned};
 
 /// Run a model and show its outputs
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -83,7 +83,7 @@ struct Accuracy {
 ///
 /// # Errors
 /// The model or an input cannot be used, the run fails, or the outputs cannot be written.
-pub fn run(args: &Args, format: Format) -> Outcome {
+pub fn run(args: &RunArgs, format: Format) -> Outcome {
     let files = args.model.files().reads(args.input.input.as_deref()).reads(args.labels.as_deref());
     files.writes(args.output.as_deref()).check()?;
     let compiling = args.tune.compiling();
@@ -111,15 +111,15 @@ fn write(path: &Path, model: &Model, outputs: &[Val]) -> Outcome<()> {
             Val::Tensor(t) if t.dtype() != DType::Str => arrays.push((info.name.as_str(), t)),
             other => {
                 let message = format!("output `{}` is {}, which an .npz cannot hold", info.name, other.ty());
-                return Err(Failure::new(Exit::Unsupported, message));
+                return Err(CommandError::new(Exit::Unsupported, message));
             }
         }
     }
-    write_npz(path, arrays).map_err(|e| Failure::array(path, &e))
+    write_npz(path, arrays).map_err(|e| CommandError::array(path, &e))
 }
 
 fn read_labels(path: &Path) -> Outcome<Vec<i64>> {
-    let array = |e| Failure::array(path, &e);
+    let array = |e| CommandError::array(path, &e);
     if path.extension().is_some_and(|e| e == "npy") {
         return Ok(read_npy(path).map_err(array)?.to_i64_vec());
     }
@@ -129,19 +129,19 @@ fn read_labels(path: &Path) -> Outcome<Vec<i64>> {
         [only] => Some(only),
         many => many.iter().find(|name| *name == "labels"),
     };
-    let missing = || Failure::new(Exit::Run, format!("`{}` has no array `labels`", path.display()));
-    let labels = npz.array(name.ok_or_else(missing)?).and_then(Packed::read).map_err(array)?;
+    let missing = || CommandError::new(Exit::Run, format!("`{}` has no array `labels`", path.display()));
+    let labels = npz.array(name.ok_or_else(missing)?).and_then(PackedArray::read).map_err(array)?;
     Ok(labels.to_i64_vec())
 }
 
 /// The share of rows of the first output whose largest score is at the label; the first of equal ones counts.
 fn accuracy(outputs: &[Val], labels: &[i64]) -> Outcome<Accuracy> {
     let scores = outputs.first().and_then(Val::as_tensor).filter(|t| t.rank() == 2 && t.shape()[1] > 0);
-    let scores = scores.ok_or_else(|| Failure::new(Exit::Run, "the first output is not a matrix of scores"))?;
+    let scores = scores.ok_or_else(|| CommandError::new(Exit::Run, "the first output is not a matrix of scores"))?;
     let (rows, classes) = (scores.shape()[0], scores.shape()[1]);
     if rows != labels.len() || rows == 0 {
         let message = format!("there are {} labels for {rows} rows of scores", labels.len());
-        return Err(Failure::new(Exit::Run, message));
+        return Err(CommandError::new(Exit::Run, message));
     }
     let scores = scores.to_f64_vec();
     let best = |row: &[f64]| ranked(row).first().map(|c| c.index as i64);

@@ -9,7 +9,7 @@ use crate::report::{Format, Report, emit, table, units};
 
 /// List the instruction sets that models are compiled for, and what is known of each
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct TargetsArgs {}
 
 #[derive(Debug, Serialize)]
 struct TargetsReport {
@@ -60,7 +60,7 @@ impl TargetLine {
 ///
 /// # Errors
 /// The report cannot be printed.
-pub fn run(_: &Args, format: Format) -> Outcome {
+pub fn run(_: &TargetsArgs, format: Format) -> Outcome {
     let report =
         TargetsReport { host: optc_emit::host::isa().name, targets: ISAS.iter().map(TargetLine::of).collect() };
     emit(&report, format)?;

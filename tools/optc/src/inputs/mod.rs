@@ -10,14 +10,15 @@ use optc_ir::{Dim, TensorType, Type, Val};
 use optc_tensor::npy::{Npz, open_npy};
 use optc_tensor::{DType, Tensor};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 use crate::report::note;
 use crate::text_form::{convert, is_foreign_to_numpy};
 
 /// Where inputs come from.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct InputArgs {
-    /// An `.npz` keyed by input name, an `.npy` for a model of one input, or a `test_data_set_N` folder; random without it
+    /// An `.npz` keyed by input name, an `.npy` for a model of one input, or a `test_data_set_N` folder; random without
+    /// it
     #[arg(long, value_name = "IN")]
     pub input: Option<PathBuf>,
     /// The seed of random inputs: floats are normal, integers 0 or 1, unknown dims 1
@@ -35,7 +36,7 @@ impl InputArgs {
     /// A file cannot be read or lacks an input, or no value can be made up for one.
     pub fn values(&self, model: &Model) -> Outcome<Vec<Val>> {
         let values = match &self.input {
-            Some(path) => in_order(read(path, model.inputs(), Role::Input)?, model.inputs(), path)?,
+            Some(path) => in_order(read(path, model.inputs(), InputRole::Input)?, model.inputs(), path)?,
             None => random::values(model.inputs(), self.seed)?,
         };
         match self.rows {
@@ -55,33 +56,33 @@ pub fn closed_types(infos: &[ValueInfo]) -> Outcome<Vec<Type>> {
 
 /// What values are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum InputRole {
     /// To be fed: they have the declared types, but for the leading dim, of which a run may take a part.
     Input,
     /// To be compared with: where they differ, a comparison says how.
     Output,
 }
 
-impl Role {
+impl InputRole {
     fn name(self) -> &'static str {
         match self {
-            Role::Input => "input",
-            Role::Output => "output",
+            InputRole::Input => "input",
+            InputRole::Output => "output",
         }
     }
 }
 
-/// Reads named values for what `infos` declares. Of an archive only the arrays that are asked for are unpacked, each once its
-/// header says that it fits.
+/// Reads named values for what `infos` declares. Of an archive only the arrays that are asked for are unpacked, each
+/// once its header says that it fits.
 ///
 /// # Errors
 /// The files cannot be read, or hold something else.
-pub fn read(path: &Path, infos: &[ValueInfo], role: Role) -> Outcome<Vec<(String, Val)>> {
+pub fn read(path: &Path, infos: &[ValueInfo], role: InputRole) -> Outcome<Vec<(String, Val)>> {
     if path.is_dir() {
         let named: Vec<_> = infos.iter().map(|i| (i.name.as_str(), &i.ty)).collect();
         return Ok(optc_onnx::read_values(path, role.name(), &named)?);
     }
-    let array = |e| Failure::array(path, &e);
+    let array = |e| CommandError::array(path, &e);
     if path.extension().is_some_and(|e| e == "npy") {
         let [info] = infos else {
             let message = format!(
@@ -90,7 +91,7 @@ pub fn read(path: &Path, infos: &[ValueInfo], role: Role) -> Outcome<Vec<(String
                 infos.len(),
                 role.name()
             );
-            return Err(Failure::new(Exit::Run, message));
+            return Err(CommandError::new(Exit::Run, message));
         };
         let packed = open_npy(path).map_err(array)?;
         check_type(packed.dtype(), packed.shape(), info, role)?;
@@ -109,7 +110,7 @@ pub fn read(path: &Path, infos: &[ValueInfo], role: Role) -> Outcome<Vec<(String
 }
 
 /// Refuses an archive with arrays that the model does not know.
-fn check_names(names: &[&str], infos: &[ValueInfo], role: Role, path: &Path) -> Outcome<()> {
+fn check_names(names: &[&str], infos: &[ValueInfo], role: InputRole, path: &Path) -> Outcome<()> {
     let Some(unknown) = names.iter().find(|&&name| infos.iter().all(|i| i.name != name)) else { return Ok(()) };
     let (path, role) = (path.display(), role.name());
     let message = match infos.iter().find(|info| !names.contains(&&*info.name)) {
@@ -121,16 +122,16 @@ fn check_names(names: &[&str], infos: &[ValueInfo], role: Role, path: &Path) -> 
             format!("`{path}` has an array `{unknown}`, but the model has no such {role}; it has {known}")
         }
     };
-    Err(Failure::new(Exit::Run, message))
+    Err(CommandError::new(Exit::Run, message))
 }
 
 /// Refuses an input whose type cannot be made the declared one by taking some of its rows.
-fn check_type(dtype: DType, shape: &[usize], info: &ValueInfo, role: Role) -> Outcome<()> {
+fn check_type(dtype: DType, shape: &[usize], info: &ValueInfo, role: InputRole) -> Outcome<()> {
     let fits = |t: &TensorType| {
         let rows = |dims: &[Dim]| dims.len() == shape.len() && dims.iter().zip(shape).skip(1).all(fits_dim);
         (dtype == t.dtype || is_foreign_to_numpy(t.dtype)) && t.shape.as_deref().is_none_or(rows)
     };
-    if role == Role::Output || info.ty.as_tensor().is_some_and(fits) {
+    if role == InputRole::Output || info.ty.as_tensor().is_some_and(fits) {
         return Ok(());
     }
     let found = TensorType::fixed(dtype, shape).into();
@@ -154,7 +155,7 @@ fn adapt(t: Tensor, info: &ValueInfo) -> Outcome<Val> {
 /// # Errors
 /// One is missing.
 pub fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path) -> Outcome<Vec<Val>> {
-    let wrong = |what: String| Failure::new(Exit::Run, format!("`{}` {what}", path.display()));
+    let wrong = |what: String| CommandError::new(Exit::Run, format!("`{}` {what}", path.display()));
     let values = infos.iter().map(|info| {
         let at = named.iter().position(|(name, _)| *name == info.name);
         let at = at.ok_or_else(|| wrong(format!("has no array for input `{}`, which is {}", info.name, info.ty)))?;
@@ -164,7 +165,7 @@ pub fn in_order(mut named: Vec<(String, Val)>, infos: &[ValueInfo], path: &Path)
 }
 
 /// Advice for values that do not fit because of their leading axis.
-pub fn explain_rows(failure: Failure, model: &Model, values: &[Val]) -> Failure {
+pub fn explain_rows(failure: CommandError, model: &Model, values: &[Val]) -> CommandError {
     let misfit = model.inputs().iter().zip(values).any(|(info, value)| only_rows_differ(info, value));
     if failure.exit == Exit::Run && misfit {
         return failure

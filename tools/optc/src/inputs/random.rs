@@ -4,7 +4,7 @@ use optc::ValueInfo;
 use optc_ir::{Dim, TensorType, Type, Val};
 use optc_tensor::{DType, Memory, Random, Tensor, element_count};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 
 /// One value for each input.
 ///
@@ -52,8 +52,8 @@ fn value(info: &ValueInfo, random: &mut Random) -> Outcome<Tensor> {
     }
 }
 
-fn cannot(info: &ValueInfo, why: &str) -> Failure {
-    Failure::new(Exit::Run, format!("input `{}` is {}: {why}", info.name, info.ty))
+fn cannot(info: &ValueInfo, why: &str) -> CommandError {
+    CommandError::new(Exit::Run, format!("input `{}` is {}: {why}", info.name, info.ty))
 }
 
 #[cfg(test)]

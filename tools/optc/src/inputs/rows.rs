@@ -3,7 +3,7 @@
 use optc_ir::Val;
 use optc_tensor::{DType, Tensor};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 
 /// How many rows all of these have; `None` where they differ or have none.
 pub fn count(values: &[Val]) -> Option<usize> {
@@ -17,7 +17,7 @@ pub fn count(values: &[Val]) -> Option<usize> {
 /// # Errors
 /// The value has no rows, or is no tensor.
 pub fn slice(value: &Val, from: usize, to: usize) -> Outcome<Val> {
-    let no_rows = || Failure::new(Exit::Run, format!("{} has no rows to take", value.ty()));
+    let no_rows = || CommandError::new(Exit::Run, format!("{} has no rows to take", value.ty()));
     let t = value.as_tensor().filter(|t| t.rank() > 0).ok_or_else(no_rows)?;
     let row: usize = t.shape()[1..].iter().product();
     let to = to.min(t.shape()[0]);
@@ -43,7 +43,7 @@ pub fn slice(value: &Val, from: usize, to: usize) -> Outcome<Val> {
 pub fn concat(name: &str, parts: &[Val], rows: &[usize]) -> Outcome<Val> {
     let refuse = |found: &Val, rows: usize| {
         let message = format!("output `{name}` is {} for {rows} rows of input: it cannot be run in parts", found.ty());
-        Failure::new(Exit::Run, message)
+        CommandError::new(Exit::Run, message)
     };
     let mut tensors: Vec<&Tensor> = vec![];
     for (part, &n) in parts.iter().zip(rows) {
@@ -54,7 +54,7 @@ pub fn concat(name: &str, parts: &[Val], rows: &[usize]) -> Outcome<Val> {
         }
         tensors.push(t);
     }
-    let first = tensors.first().ok_or_else(|| Failure::new(Exit::Run, "there are no rows to run".to_owned()))?;
+    let first = tensors.first().ok_or_else(|| CommandError::new(Exit::Run, "there are no rows to run".to_owned()))?;
     let mut shape = first.shape().to_vec();
     shape[0] = rows.iter().sum();
     let bytes: Vec<&[u8]> = tensors.iter().map(|t| t.bytes()).collect();

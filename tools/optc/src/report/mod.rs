@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{CommandError, Exit, Outcome};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn emit(report: &impl Report, format: Format) -> Outcome<()> {
     match format {
         Format::Text => print(&report.text()),
         Format::Json => {
-            let line = serde_json::to_string(report).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+            let line = serde_json::to_string(report).map_err(|e| CommandError::new(Exit::Io, e.to_string()))?;
             print(&format!("{line}\n"))
         }
     }
@@ -46,7 +46,7 @@ pub fn emit(report: &impl Report, format: Format) -> Outcome<()> {
 pub fn print(text: &str) -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::io(Path::new("stdout"), &e)),
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(CommandError::io(Path::new("stdout"), &e)),
         _ => Ok(()),
     }
 }

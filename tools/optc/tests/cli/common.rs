@@ -8,8 +8,8 @@ pub fn testdata(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")).join(name)
 }
 
-/// Splits a line at blanks and runs `optc` with it; `{name}` stands for a path in `testdata`, `@name` for one in `folder`,
-/// which is also where temporary files go.
+/// Splits a line at blanks and runs `optc` with it; `{name}` stands for a path in `testdata`, `@name` for one in
+/// `folder`, which is also where temporary files go.
 pub fn line(folder: &Path, line: &str) -> Output {
     command(folder, line).output().expect("the command is built with its tests")
 }

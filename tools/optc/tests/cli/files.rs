@@ -1,4 +1,5 @@
-//! Files that are written and read: devices, fifos, links, permissions, inputs that are not to be overwritten, writers that are killed.
+//! Files that are written and read: devices, fifos, links, permissions, inputs that are not to be overwritten, writers
+//! that are killed.
 
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,5 @@
-//! What does not fit into memory or time ends in an error that names it, with an exit code, and not in an allocation that fails.
+//! What does not fit into memory or time ends in an error that names it, with an exit code, and not in an allocation
+//! that fails.
 
 use std::path::Path;
 

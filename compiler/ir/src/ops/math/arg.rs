@@ -73,8 +73,8 @@ impl Semantics for ArgReduce {
 }
 
 op! {
-    /// The `k` largest or smallest elements along `axis` from the most extreme one on, and their indices; of equal ones the
-    /// first come first.
+    /// The `k` largest or smallest elements along `axis` from the most extreme one on, and their indices; of equal ones
+    /// the first come first.
     ///
     /// - (C1) `k` has one element, from 0 to the extent.
     "math.top_k" = TopK(x, k) {

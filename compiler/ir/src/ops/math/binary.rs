@@ -173,8 +173,8 @@ impl IntPow for i64 {
 }
 
 op! {
-    /// The remainder of `a / b`. It has the sign of `b` (as in Python), with `truncate` that of `a` (as in C). The integer
-    /// remainder by 0 is 0.
+    /// The remainder of `a / b`. It has the sign of `b` (as in Python), with `truncate` that of `a` (as in C). The
+    /// integer remainder by 0 is 0.
     "math.mod" = Mod(a, b) {
         /// Whether the quotient is truncated rather than floored.
         truncate: bool = false,

@@ -5,8 +5,8 @@ use optc_tensor::{DType, Tensor};
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to `bool` by
-    /// comparison with zero, to and from `str` in decimal notation.
+    /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to
+    /// `bool` by comparison with zero, to and from `str` in decimal notation.
     ///
     /// - (C1) A string that becomes a number is one in decimal notation, or `inf` or `nan` in any case.
     "math.cast" = Cast(x) {

@@ -8,12 +8,13 @@ use crate::ops::number::{Number, by_number, checked_len};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The sum over all labels that the result does not have of the products of the operands' elements: `ij,jk->ik` is the matrix
-    /// product. A label that an operand has twice takes its diagonal, `...` stands for further axes, which broadcast. Without
-    /// `->` the result has the axes of `...`, then the labels that occur once, in alphabetical order.
+    /// The sum over all labels that the result does not have of the products of the operands' elements: `ij,jk->ik` is
+    /// the matrix product. A label that an operand has twice takes its diagonal, `...` stands for further axes, which
+    /// broadcast. Without `->` the result has the axes of `...`, then the labels that occur once, in alphabetical
+    /// order.
     ///
-    /// - (C1) The equation has a term for each operand, with a label for each axis; labels are letters. Those of the result
-    ///   occur in a term, and do not repeat.
+    /// - (C1) The equation has a term for each operand, with a label for each axis; labels are letters. Those of the
+    ///   result occur in a term, and do not repeat.
     /// - (C2) Axes of one label have one extent, or 1 in some operands, which repeats them; in one operand they are
     ///   equal.
     /// - (C3) The operands have one numeric dtype.

@@ -129,13 +129,15 @@ fn count_of(t: &Tensor, what: &str) -> Result<usize, OpError> {
 }
 
 op! {
-    /// The discrete Fourier transform along the axis that `axis` names (−2 without it), cut or filled with zeros to `length`.
+    /// The discrete Fourier transform along the axis that `axis` names (−2 without it), cut or filled with zeros to
+    /// `length`.
     ///
     /// - (C1) `x` is a real or complex float tensor, and the axis is not the last.
     /// - (C2) `length` has one element, from 1 to 2²⁴.
     ///
-    /// With `onesided` only the first `length / 2 + 1` results are given. The inverse is scaled by `1 / length`, and with
-    /// `onesided` it takes those first results to a real tensor of `length` (twice the last index without it) elements.
+    /// With `onesided` only the first `length / 2 + 1` results are given. The inverse is scaled by `1 / length`, and
+    /// with `onesided` it takes those first results to a real tensor of `length` (twice the last index without it)
+    /// elements.
     "math.dft" = Dft(x, length: optional, axis: optional) {
         /// Whether this is the inverse.
         inverse: bool = false,
@@ -238,12 +240,12 @@ impl Semantics for Dft {
 }
 
 op! {
-    /// The Fourier transforms of frames of a signal `x` (`[batch, samples]` or `[batch, samples, 1 or 2]`): a frame of `length`
-    /// samples, multiplied by `window`, every `step` samples.
+    /// The Fourier transforms of frames of a signal `x` (`[batch, samples]` or `[batch, samples, 1 or 2]`): a frame of
+    /// `length` samples, multiplied by `window`, every `step` samples.
     ///
     /// - (C1) `x` is a float tensor of two or three dims, `window` has `length` elements of its dtype.
-    /// - (C2) `step` and `length` have one element, from 1 to 2²⁴; one of `window` and `length` is there; a frame is not longer
-    ///   than the signal.
+    /// - (C2) `step` and `length` have one element, from 1 to 2²⁴; one of `window` and `length` is there; a frame is
+    ///   not longer than the signal.
     "math.stft" = Stft(x, step, window: optional, length: optional) {
         /// Whether the half that follows from the other one is left out, for a real signal.
         onesided: bool = true,

@@ -8,16 +8,17 @@ use crate::ops::number::{Number, by_number, checked_len};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand `by`, where
-    /// it means none unless `all_if_empty`.
+    /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand
+    /// `by`, where it means none unless `all_if_empty`.
     ///
     /// - (C1) `kind` is one of `sum`, `mean`, `max`, `min`, `prod`, `sum_square`, `l1`, `l2`, `log_sum`, `log_sum_exp`.
     /// - (C2) The axes lie within the rank.
     /// - (C3) A reduced extent stays as 1 with `keep_dims`, else it goes.
     /// - (C4) The attribute is empty where the operand is there.
     ///
-    /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Of nothing, the
-    /// sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for integers).
+    /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Of
+    /// nothing, the sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for
+    /// integers).
     "math.reduce" = Reduce(x, by: optional) {
         /// Whether an empty operand `by` means all axes.
         all_if_empty: bool = false,

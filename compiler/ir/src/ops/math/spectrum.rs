@@ -61,8 +61,8 @@ impl Semantics for Window {
 }
 
 op! {
-    /// The matrix `[length / 2 + 1, bins]` that takes a spectrum of `length` samples to `bins` overlapping triangles, equally
-    /// spaced on the mel scale between two frequencies.
+    /// The matrix `[length / 2 + 1, bins]` that takes a spectrum of `length` samples to `bins` overlapping triangles,
+    /// equally spaced on the mel scale between two frequencies.
     ///
     /// - (C1) The operands are scalars; `bins` and `length` are not negative, `rate` is positive.
     /// - (C2) The frequencies lie within the spectrum, the lower one first.

@@ -8,12 +8,12 @@ use crate::ops::message::shown;
 use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `softmax(cap(scale · q·kᵀ) + mask) · v` for `q: [B, Hq, Sq, E]`, `k: [B, Hk, Sk, E]`, `v: [B, Hk, Sk, F]`; result
-    /// `[B, Hq, Sq, F]`, and with `scores` a second one, `[B, Hq, Sq, Sk]`. `Hq / Hk` heads of `q` share one of `k`. `mask` is
-    /// added, or where it is boolean says which keys a query sees; its last extent may be short, further keys are not seen.
-    /// `lengths: [B]` says how many keys count. Query `i` stands at `p = i + offset`, or at `i + lengths − Sq` without an
-    /// `offset`; it sees keys from `p − left` to `p + right`, and none behind `p` with `causal`. A query that sees no key
-    /// gives zeros.
+    /// `softmax(cap(scale · q·kᵀ) + mask) · v` for `q: [B, Hq, Sq, E]`, `k: [B, Hk, Sk, E]`, `v: [B, Hk, Sk, F]`;
+    /// result `[B, Hq, Sq, F]`, and with `scores` a second one, `[B, Hq, Sq, Sk]`. `Hq / Hk` heads of `q` share one of
+    /// `k`. `mask` is added, or where it is boolean says which keys a query sees; its last extent may be short, further
+    /// keys are not seen. `lengths: [B]` says how many keys count. Query `i` stands at `p = i + offset`, or at `i +
+    /// lengths − Sq` without an `offset`; it sees keys from `p − left` to `p + right`, and none behind `p` with
+    /// `causal`. A query that sees no key gives zeros.
     ///
     /// - (C1) `q`, `k` and `v` have rank 4, one float dtype and the shapes above.
     /// - (C2) `mask` broadcasts to `[B, Hq, Sq, Sk]` and is boolean or a float.

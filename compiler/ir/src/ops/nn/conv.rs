@@ -4,7 +4,7 @@ use std::ops::{AddAssign, Mul};
 
 use optc_tensor::{DType, Tensor, for_each_index};
 
-use super::window::Window;
+use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{agree, factors, fits};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -40,8 +40,8 @@ impl Default for Conv {
 
 impl Conv {
     /// The window over weights of extents `kernel`.
-    pub(crate) fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
+    pub(crate) fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
     }
 
     /// The dims of the result: what floats and quantized integers have in common.

@@ -3,7 +3,7 @@
 use optc_tensor::{Tensor, for_each_index};
 
 use super::conv::{bias_planes, check_bias, check_groups};
-use super::window::Window;
+use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -31,11 +31,11 @@ op! {
 }
 
 impl ConvTranspose {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
+    fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
     }
 
-    fn extent(&self, window: &Window, d: usize, n: usize) -> Result<usize, OpError> {
+    fn extent(&self, window: &WindowAxes, d: usize, n: usize) -> Result<usize, OpError> {
         let (stride, _, begin, end) = window.axis(d);
         let extra = self.output_padding.get(d).map_or(0, |&p| p as usize);
         let reach = (n.max(1) - 1).saturating_mul(stride).saturating_add(window.span(d)).saturating_add(extra);

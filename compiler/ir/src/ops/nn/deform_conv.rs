@@ -3,14 +3,14 @@
 use optc_tensor::{Tensor, for_each_index};
 
 use super::conv::{bias_planes, check_groups};
-use super::window::Window;
+use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// A 2-d convolution of `x: [N, C, H, W]` with `w: [M, C/groups, KH, KW]` whose window elements are moved by `offset:
-    /// [N, offset_groups · KH · KW · 2, OH, OW]` (down, then right) and weighted by `mask: [N, offset_groups · KH · KW, OH,
-    /// OW]`. Values between pixels are interpolated linearly; pixels outside of `x` are zero.
+    /// A 2-d convolution of `x: [N, C, H, W]` with `w: [M, C/groups, KH, KW]` whose window elements are moved by
+    /// `offset: [N, offset_groups · KH · KW · 2, OH, OW]` (down, then right) and weighted by `mask: [N, offset_groups ·
+    /// KH · KW, OH, OW]`. Values between pixels are interpolated linearly; pixels outside of `x` are zero.
     ///
     /// - (C1) `x` and `w` have rank 4 and one float dtype.
     /// - (C2) `C = groups · w[1]`, `groups` divides `M`, and `offset_groups` divides `C`.
@@ -30,8 +30,8 @@ op! {
 }
 
 impl DeformConv {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
+    fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: false }
     }
 }
 

@@ -6,8 +6,8 @@ use crate::ops::math::{agree, broadcast_indices, factors, fits, product};
 use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0 the elements of
-    /// `c` are not read: what is not a number there, does not come through.
+    /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0
+    /// the elements of `c` are not read: what is not a number there, does not come through.
     ///
     /// - (C1) `a` and `b` are matrices with equal inner extents.
     /// - (C2) One float dtype.

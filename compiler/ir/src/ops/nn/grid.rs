@@ -6,8 +6,8 @@ use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// Samples `x: [N, C, D…]` at the points of `grid: [N, E…, r]`, whose coordinates, innermost axis first, go from −1 to 1
-    /// over an axis; result `[N, C, E…]`.
+    /// Samples `x: [N, C, D…]` at the points of `grid: [N, E…, r]`, whose coordinates, innermost axis first, go from −1
+    /// to 1 over an axis; result `[N, C, E…]`.
     ///
     /// - (C1) `mode` is `nearest`, `linear` or `cubic`; `padding` is `zeros`, `border` or `reflection`.
     /// - (C2) `x` has `r ≥ 1` spatial axes, and both operands one rank and batch.
@@ -137,8 +137,8 @@ impl Semantics for GridSample {
 }
 
 op! {
-    /// The points that the affine maps `theta: [N, r, r + 1]` take a regular grid to, for `nn.grid_sample`: `size` is the shape
-    /// `[N, C, E…]` of what is sampled there; result `[N, E…, r]`.
+    /// The points that the affine maps `theta: [N, r, r + 1]` take a regular grid to, for `nn.grid_sample`: `size` is
+    /// the shape `[N, C, E…]` of what is sampled there; result `[N, E…, r]`.
     ///
     /// - (C1) `theta` is a float, `r` is 2 or 3, and `size` has `r + 2` elements, the first of which is `N`.
     "nn.affine_grid" = AffineGrid(theta, size) {

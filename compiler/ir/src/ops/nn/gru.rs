@@ -2,13 +2,15 @@
 
 use optc_tensor::Tensor;
 
-use super::recurrent::{Activation, Activations, Layer, Product, directions, product_with, result_types};
+use super::recurrent::{
+    Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
+};
 use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// `x: [T, B, I]`, `w: [D, 3H, I]`, `r: [D, 3H, H]`, `bias: [D, 6H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y: [T, D, B,
-    /// H]` and `h: [D, B, H]`. Gates come in the order z, r, h. A step is `h = (1 − z)·g(…) + z·h` where the candidate takes
-    /// `r·(R·h + bias)` with `linear_before_reset`, else `R·(r·h) + bias`.
+    /// `x: [T, B, I]`, `w: [D, 3H, I]`, `r: [D, 3H, H]`, `bias: [D, 6H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y:
+    /// [T, D, B, H]` and `h: [D, B, H]`. Gates come in the order z, r, h. A step is `h = (1 − z)·g(…) + z·h` where the
+    /// candidate takes `r·(R·h + bias)` with `linear_before_reset`, else `R·(r·h) + bias`.
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.
     /// - (C2) The shapes are those above.
@@ -46,7 +48,7 @@ impl Semantics for Gru {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = Layer::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, 3 * h, inputs])?;
         let r = layer.operand(Some(r), &[d, 3 * h, h])?;
@@ -83,7 +85,7 @@ struct Unit<'a> {
     bias: &'a [f64],
     activations: [Activation; 2],
     /// The product of the candidate, where it is taken after the reset.
-    candidate: Option<&'a Product<'a>>,
+    candidate: Option<&'a RowsProduct<'a>>,
 }
 
 impl Unit<'_> {

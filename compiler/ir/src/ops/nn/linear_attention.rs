@@ -1,4 +1,5 @@
-//! Linear attention: a recurrence over a matrix state (Katharopoulos et al. 2020; gated and delta rules, Yang et al. 2024).
+//! Linear attention: a recurrence over a matrix state (Katharopoulos et al. 2020; gated and delta rules, Yang et al.
+//! 2024).
 
 use optc_tensor::Tensor;
 
@@ -6,10 +7,10 @@ use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// For each step and head: `S ← exp(decay)·S`, `S ← S + k ⊗ u`, `y = scale · qᵀ S`, where `u` is `v`, or `beta · (v −
-    /// Sᵀ k)` for the delta rules. `q: [B, T, Hq·E]`, `k: [B, T, Hk·E]`, `v: [B, T, Hk·F]`, `state: [B, Hk, E, F]` (zeros
-    /// where it is absent), `decay: [B, T, Hk·E]` or `[B, T, Hk]`, `beta: [B, T, Hk]` or `[B, T, 1]`; results `y: [B, T,
-    /// Hq·F]` and the last state. `Hq / Hk` heads of `q` share a state.
+    /// For each step and head: `S ← exp(decay)·S`, `S ← S + k ⊗ u`, `y = scale · qᵀ S`, where `u` is `v`, or `beta · (v
+    /// − Sᵀ k)` for the delta rules. `q: [B, T, Hq·E]`, `k: [B, T, Hk·E]`, `v: [B, T, Hk·F]`, `state: [B, Hk, E, F]`
+    /// (zeros where it is absent), `decay: [B, T, Hk·E]` or `[B, T, Hk]`, `beta: [B, T, Hk]` or `[B, T, 1]`; results
+    /// `y: [B, T, Hq·F]` and the last state. `Hq / Hk` heads of `q` share a state.
     ///
     /// - (C1) `rule` is `linear`, `gated`, `delta` or `gated_delta`; gated rules have a `decay`, delta rules a `beta`.
     /// - (C2) The shapes are those above and the dtypes floats.

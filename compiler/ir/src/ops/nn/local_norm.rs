@@ -7,8 +7,8 @@ use crate::ops::axis_of;
 use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// Local response normalisation (Krizhevsky et al. 2012) across the channels of `x: [N, C, D…]`: `x / (bias + alpha /
-    /// size · Σ x²)^beta`, summed over the `size` channels around each, `(size − 1) / 2` of them before it.
+    /// Local response normalisation (Krizhevsky et al. 2012) across the channels of `x: [N, C, D…]`: `x / (bias + alpha
+    /// / size · Σ x²)^beta`, summed over the `size` channels around each, `(size − 1) / 2` of them before it.
     ///
     /// - (C1) `x` is a float of rank 2 or more.
     /// - (C2) `size` is positive.

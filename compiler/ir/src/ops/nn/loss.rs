@@ -6,8 +6,8 @@ use crate::ops::eval::bounded;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The negative log likelihood of the classes `target: [N, D…]` under the log-probabilities `x: [N, C, D…]`: `−weight[t]
-    /// · x[n, t, d]`, summed or averaged (by the sum of the weights) on request.
+    /// The negative log likelihood of the classes `target: [N, D…]` under the log-probabilities `x: [N, C, D…]`:
+    /// `−weight[t] · x[n, t, d]`, summed or averaged (by the sum of the weights) on request.
     ///
     /// - (C1) `reduction` is `none`, `sum` or `mean`.
     /// - (C2) The shapes are those above; `weight` has `C` elements; `x` is a float.

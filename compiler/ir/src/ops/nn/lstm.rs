@@ -2,12 +2,15 @@
 
 use optc_tensor::{DType, Tensor};
 
-use super::recurrent::{Activation, Activations, Layer, Product, directions, product_with, result_types};
+use super::recurrent::{
+    Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
+};
 use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, 4H, I]`, `r: [D, 4H, H]`, `bias: [D, 8H]`, `lengths: [B]`, `h0` and `c0`: `[D, B, H]`,
-    /// `peephole: [D, 3H]`; results `y: [T, D, B, H]`, `h: [D, B, H]`, `c: [D, B, H]`. Gates come in the order i, o, f, c.
+    /// `peephole: [D, 3H]`; results `y: [T, D, B, H]`, `h: [D, B, H]`, `c: [D, B, H]`. Gates come in the order i, o, f,
+    /// c.
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.
     /// - (C2) The shapes are those above.
@@ -45,7 +48,7 @@ impl Semantics for Lstm {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = Layer::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, 4 * h, inputs])?;
         let r = layer.operand(Some(r), &[d, 4 * h, h])?;
@@ -76,7 +79,7 @@ impl States {
     ///
     /// # Errors
     /// An operand has another shape than the layer asks for.
-    pub fn new(op: &Lstm, layer: &Layer, args: &Args) -> Result<States, OpError> {
+    pub fn new(op: &Lstm, layer: &RecurrentExtents, args: &Args) -> Result<States, OpError> {
         let (d, h) = (layer.directions.len(), layer.hidden);
         Ok(States {
             bias: layer.operand(args.optional(3), &[d, 8 * h])?,
@@ -90,7 +93,7 @@ impl States {
     }
 
     /// Runs direction `dir`: `gates` are the products of all steps' operands, `recur` the product with a step's states.
-    pub fn run(&mut self, layer: &Layer, dir: usize, gates: &[f64], recur: &Product) {
+    pub fn run(&mut self, layer: &RecurrentExtents, dir: usize, gates: &[f64], recur: &RowsProduct) {
         let (d, h, batch) = (layer.directions.len(), layer.hidden, layer.batch);
         let unit = Unit {
             bias: &self.bias[dir * 8 * h..][..8 * h],
@@ -116,7 +119,7 @@ impl States {
     ///
     /// # Errors
     /// A tensor cannot be made.
-    pub fn results(self, layer: &Layer, dtype: DType) -> Result<Vec<Val>, OpError> {
+    pub fn results(self, layer: &RecurrentExtents, dtype: DType) -> Result<Vec<Val>, OpError> {
         let tensor = |shape: &[usize], v: &[f64]| Tensor::from_f64(dtype, shape, v).map(Val::Tensor);
         let last = layer.last();
         Ok(vec![tensor(&layer.states(), &self.y)?, tensor(&last, &self.hidden)?, tensor(&last, &self.cell)?])

@@ -5,9 +5,10 @@ use optc_tensor::{DType, Tensor};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The indices (batch, class, box) of the boxes that stay when, for each batch and class in the order of their scores,
-    /// boxes that overlap with a chosen one by more than `iou` are dropped. `boxes: [B, N, 4]`, `scores: [B, C, N]`;
-    /// scalars: at most `limit` boxes for each class (none where it is absent), only those whose score is above `score`.
+    /// The indices (batch, class, box) of the boxes that stay when, for each batch and class in the order of their
+    /// scores, boxes that overlap with a chosen one by more than `iou` are dropped. `boxes: [B, N, 4]`, `scores: [B, C,
+    /// N]`; scalars: at most `limit` boxes for each class (none where it is absent), only those whose score is above
+    /// `score`.
     ///
     /// - (C1) The shapes are those above, and `boxes` and `scores` are floats.
     "nn.non_max_suppression" = NonMaxSuppression(boxes, scores, limit: optional, iou: optional, score: optional) {

@@ -49,8 +49,8 @@ impl Semantics for BatchNorm {
 }
 
 op! {
-    /// Layer normalisation over the axes from `axis` on: zero mean and unit variance, then times `scale` and plus `bias`,
-    /// which broadcast to `x`.
+    /// Layer normalisation over the axes from `axis` on: zero mean and unit variance, then times `scale` and plus
+    /// `bias`, which broadcast to `x`.
     ///
     /// - (C1) `scale` and `bias` broadcast to `x`.
     /// - (C2) All operands are floats.
@@ -77,8 +77,8 @@ op! {
 }
 
 op! {
-    /// Group normalisation (Wu and He 2018) of `x: [N, C, D…]`: for each of `groups` groups of channels zero mean and unit
-    /// variance, then `scale` and `bias` per channel. With one group a channel it is instance normalisation.
+    /// Group normalisation (Wu and He 2018) of `x: [N, C, D…]`: for each of `groups` groups of channels zero mean and
+    /// unit variance, then `scale` and `bias` per channel. With one group a channel it is instance normalisation.
     ///
     /// - (C1) `scale` and `bias` have one element a channel.
     /// - (C2) All operands are floats, `x` of rank 2 or more.

@@ -2,7 +2,7 @@
 
 use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
-use super::window::{Run, Window};
+use super::window::{WindowAxes, WindowRun};
 use crate::ops::eval::result_shapes;
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
@@ -32,8 +32,8 @@ op! {
 }
 
 op! {
-    /// The maximum of `x: [N, C, D…]` under a sliding window, and the flat index in `x` where it lies (the first one, where
-    /// several are equal).
+    /// The maximum of `x: [N, C, D…]` under a sliding window, and the flat index in `x` where it lies (the first one,
+    /// where several are equal).
     ///
     /// - (C2) The rank is two more than the kernel's.
     /// - (C3) The window fits the padded extents.
@@ -84,7 +84,7 @@ pub(super) fn kernel_of(kernel: &[i64]) -> Result<Vec<usize>, OpError> {
 }
 
 /// The pooled type of `x`.
-fn pooled(x: &TensorType, window: &Window) -> Result<TensorType, OpError> {
+fn pooled(x: &TensorType, window: &WindowAxes) -> Result<TensorType, OpError> {
     window.check()?;
     let Some(shape) = &x.shape else { return Ok(x.clone()) };
     ensure!(shape.len() == window.kernel.len() + 2, "C2", "`x` is {x}, the kernel {:?}", window.kernel);
@@ -93,7 +93,7 @@ fn pooled(x: &TensorType, window: &Window) -> Result<TensorType, OpError> {
 }
 
 /// Calls `f` for every channel plane and every run of each window element: the plane's number, its elements, the run.
-fn scan(x: &Tensor, window: &Window, to: &[usize], mut f: impl FnMut(usize, &[f64], &Run)) {
+fn scan(x: &Tensor, window: &WindowAxes, to: &[usize], mut f: impl FnMut(usize, &[f64], &WindowRun)) {
     let from = &x.shape()[2..];
     let values = x.to_f64_vec();
     for_each_index(window.kernel, |tap| {
@@ -105,7 +105,7 @@ fn scan(x: &Tensor, window: &Window, to: &[usize], mut f: impl FnMut(usize, &[f6
 }
 
 /// The reduction of `x` under the window: `f` takes an element into its result, which begins as `start`.
-fn fold(x: &Tensor, window: &Window, to: &[usize], start: f64, f: impl Fn(&mut f64, f64)) -> Vec<f64> {
+fn fold(x: &Tensor, window: &WindowAxes, to: &[usize], start: f64, f: impl Fn(&mut f64, f64)) -> Vec<f64> {
     let mut y = vec![start; to.iter().product()];
     let plane: usize = to[2..].iter().product();
     scan(x, window, to, |p, values, run| {
@@ -120,12 +120,18 @@ fn lowest(dtype: DType) -> f64 {
 }
 
 impl Pool {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: self.ceil_mode }
+    fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes {
+            kernel,
+            strides: &self.strides,
+            dilations: &self.dilations,
+            pads: &self.pads,
+            ceil: self.ceil_mode,
+        }
     }
 
     /// How many elements each window position of one plane averages.
-    fn counts(&self, window: &Window, from: &[usize], to: &[usize]) -> Vec<usize> {
+    fn counts(&self, window: &WindowAxes, from: &[usize], to: &[usize]) -> Vec<usize> {
         let mut counts = vec![];
         for_each_index(to, |i| {
             let axis = |d: usize| {
@@ -174,8 +180,14 @@ impl Semantics for Pool {
 }
 
 impl MaxPoolIndices {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: self.ceil_mode }
+    fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes {
+            kernel,
+            strides: &self.strides,
+            dilations: &self.dilations,
+            pads: &self.pads,
+            ceil: self.ceil_mode,
+        }
     }
 
     /// A channel's row-major offset in the order that is asked for.
@@ -227,8 +239,14 @@ impl Semantics for MaxPoolIndices {
 }
 
 impl LpPool {
-    fn window<'a>(&'a self, kernel: &'a [usize]) -> Window<'a> {
-        Window { kernel, strides: &self.strides, dilations: &self.dilations, pads: &self.pads, ceil: self.ceil_mode }
+    fn window<'a>(&'a self, kernel: &'a [usize]) -> WindowAxes<'a> {
+        WindowAxes {
+            kernel,
+            strides: &self.strides,
+            dilations: &self.dilations,
+            pads: &self.pads,
+            ceil: self.ceil_mode,
+        }
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) fn directions(direction: &str) -> Result<&'static [bool], OpError> {
     }
 }
 
-/// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. The hidden extent is dim `at` of
-/// the recurrent weights.
+/// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. The hidden extent is dim `at`
+/// of the recurrent weights.
 pub(crate) fn result_types(cx: &InferCx, direction: &str, last: usize) -> Result<Vec<Type>, OpError> {
     let (x, r) = (cx.tensor(0)?, cx.tensor(2)?);
     let d = Dim::Known(directions(direction)?.len());
@@ -36,7 +36,7 @@ pub(crate) fn result_types(cx: &InferCx, direction: &str, last: usize) -> Result
 }
 
 /// The extents of a layer and the lengths of its sequences.
-pub(crate) struct Layer {
+pub(crate) struct RecurrentExtents {
     pub steps: usize,
     pub batch: usize,
     pub inputs: usize,
@@ -46,12 +46,17 @@ pub(crate) struct Layer {
     lengths: Vec<usize>,
 }
 
-impl Layer {
+impl RecurrentExtents {
     /// The layer over `x: [T, B, I]` with `hidden` states.
     ///
     /// # Errors
     /// `x` or `lengths` do not fit.
-    pub fn new(x: &Tensor, lengths: Option<&Tensor>, direction: &str, hidden: usize) -> Result<Layer, OpError> {
+    pub fn new(
+        x: &Tensor,
+        lengths: Option<&Tensor>,
+        direction: &str,
+        hidden: usize,
+    ) -> Result<RecurrentExtents, OpError> {
         let directions = directions(direction)?;
         ensure!(x.rank() == 3 && x.dtype().is_float(), "C2", "`x` is {}, expected three dims of floats", type_of(x));
         let (steps, batch, inputs) = (x.shape()[0], x.shape()[1], x.shape()[2]);
@@ -59,7 +64,7 @@ impl Layer {
         let fits = lengths.len() == batch && lengths.iter().all(|&l| (0..=steps as i64).contains(&l));
         ensure!(fits, "C2", "`lengths` are {lengths:?} for {batch} sequences of {steps} steps");
         let lengths = lengths.into_iter().map(|l| l as usize).collect();
-        let layer = Layer { steps, batch, inputs, hidden, directions, lengths };
+        let layer = RecurrentExtents { steps, batch, inputs, hidden, directions, lengths };
         bounded(&layer.states())?;
         Ok(layer)
     }
@@ -95,7 +100,7 @@ impl Layer {
 }
 
 /// A product with a matrix: rows in, rows out.
-pub(crate) type Product<'a> = dyn Fn(&[f64]) -> Vec<f64> + 'a;
+pub(crate) type RowsProduct<'a> = dyn Fn(&[f64]) -> Vec<f64> + 'a;
 
 /// The product with the transpose of `w: [rows, inner]`, which is kept transposed.
 pub(crate) fn product_with(w: &[f64], rows: usize, inner: usize) -> impl Fn(&[f64]) -> Vec<f64> {

@@ -2,12 +2,13 @@
 
 use optc_tensor::Tensor;
 
-use super::recurrent::{Activations, Layer, directions, product_with, result_types};
+use super::recurrent::{Activations, RecurrentExtents, directions, product_with, result_types};
 use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// `x: [T, B, I]`, `w: [D, H, I]`, `r: [D, H, H]`, `bias: [D, 2H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y: [T, D, B,
-    /// H]` and `h: [D, B, H]`. A step is `h = f(w·x + r·h + bias)`; states behind a sequence's end are zero in `y`.
+    /// `x: [T, B, I]`, `w: [D, H, I]`, `r: [D, H, H]`, `bias: [D, 2H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y:
+    /// [T, D, B, H]` and `h: [D, B, H]`. A step is `h = f(w·x + r·h + bias)`; states behind a sequence's end are zero
+    /// in `y`.
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.
     /// - (C2) The shapes are those above.
@@ -42,7 +43,7 @@ impl Semantics for Rnn {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = Layer::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, h, inputs])?;
         let r = layer.operand(Some(r), &[d, h, h])?;

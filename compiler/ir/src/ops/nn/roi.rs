@@ -9,8 +9,8 @@ use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val,
 const MAX_GRID: f64 = 4096.0;
 
 op! {
-    /// For each row of `rois: [R, 4]` (left, top, right, bottom) the image of `x: [N, C, H, W]` that `batch: [R]` names,
-    /// pooled to `output_height × output_width` bins of interpolated sampling points (He et al. 2017).
+    /// For each row of `rois: [R, 4]` (left, top, right, bottom) the image of `x: [N, C, H, W]` that `batch: [R]`
+    /// names, pooled to `output_height × output_width` bins of interpolated sampling points (He et al. 2017).
     ///
     /// - (C1) `mode` is `avg` or `max` (of the points' weighted corners).
     /// - (C2) The shapes are those above, the dtype is a float, and indices lie in `0..N`.
@@ -123,8 +123,8 @@ impl RoiAlign {
 }
 
 op! {
-    /// For each row of `rois: [R, 5]` (image, left, top, right, bottom; pixels, both ends included) the maximum of `x: [N, C,
-    /// H, W]` in `pooled_shape` bins, zero where a bin has no pixel (Girshick 2015).
+    /// For each row of `rois: [R, 5]` (image, left, top, right, bottom; pixels, both ends included) the maximum of `x:
+    /// [N, C, H, W]` in `pooled_shape` bins, zero where a bin has no pixel (Girshick 2015).
     ///
     /// - (C2) The shapes are those above, the dtype is a float, and the images lie in `0..N`.
     /// - (C3) `pooled_shape` has two positive extents.

@@ -5,8 +5,8 @@ use optc_tensor::{Tensor, for_each_index};
 use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// Rotates pairs of elements of each row of `x: [B, H, S, E]` by the angles whose cosines and sines are given: `[B, S,
-    /// R/2]`, or `[P, R/2]` from which `positions: [B, S]` pick. Only the first `R` elements are rotated; pairs are
+    /// Rotates pairs of elements of each row of `x: [B, H, S, E]` by the angles whose cosines and sines are given: `[B,
+    /// S, R/2]`, or `[P, R/2]` from which `positions: [B, S]` pick. Only the first `R` elements are rotated; pairs are
     /// neighbours with `interleaved`, else the halves of the `R`.
     ///
     /// - (C1) `x` is a float of rank 4, `dims` is even and at most `E`; 0 stands for `E`.

@@ -7,8 +7,8 @@ use crate::ops::number::round_to;
 use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the function that
-    /// the standard defines it by does.
+    /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the
+    /// function that the standard defines it by does.
     ///
     /// - (C1) `x` is a float.
     "nn.softmax" = Softmax(x) {

@@ -3,13 +3,14 @@
 use optc_tensor::{Tensor, strides_of};
 
 use super::pool::kernel_of;
-use super::window::Window;
+use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Puts the elements of `x: [N, C, D…]` where `indices` say, in a tensor of zeros. The indices are flat ones in the
-    /// tensor that was pooled, whose extents are `stride · (D − 1) + kernel − pads`; `extents`, a shape, gives larger ones.
+    /// tensor that was pooled, whose extents are `stride · (D − 1) + kernel − pads`; `extents`, a shape, gives larger
+    /// ones.
     ///
     /// - (C1) The rank is two more than the kernel's, and `indices` have the shape of `x`.
     /// - (C2) The indices lie in the pooled tensor.
@@ -29,7 +30,8 @@ impl MaxUnpool {
     fn pooled(&self, shape: &[Dim]) -> Result<Vec<Dim>, OpError> {
         let kernel = kernel_of(&self.kernel)?;
         ensure!(shape.len() == kernel.len() + 2, "C1", "rank {}, kernel {kernel:?}", shape.len());
-        let window = Window { kernel: &kernel, strides: &self.strides, dilations: &[], pads: &self.pads, ceil: false };
+        let window =
+            WindowAxes { kernel: &kernel, strides: &self.strides, dilations: &[], pads: &self.pads, ceil: false };
         window.check()?;
         let extent = |(d, n): (usize, &Dim)| {
             let Some(n) = n.known() else { return Ok(Dim::Unknown) };

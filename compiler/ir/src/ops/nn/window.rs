@@ -9,7 +9,7 @@ const MAX_AREA: usize = 1 << 24;
 
 /// Window, strides, dilations and pads over the spatial axes.
 #[derive(Clone, Copy)]
-pub(crate) struct Window<'a> {
+pub(crate) struct WindowAxes<'a> {
     pub kernel: &'a [usize],
     pub strides: &'a [i64],
     pub dilations: &'a [i64],
@@ -19,14 +19,14 @@ pub(crate) struct Window<'a> {
 
 /// Result positions in a row that see one window element: `len` of them from `to`, whose operand positions begin at
 /// `from` and are `stride` apart.
-pub(crate) struct Run {
+pub(crate) struct WindowRun {
     pub to: usize,
     pub from: usize,
     pub len: usize,
     pub stride: usize,
 }
 
-impl Run {
+impl WindowRun {
     /// Calls `f` with each element of `to` in the run and the element of `from` that it sees. Neighbours are taken as
     /// slices, which the compiler turns into vector code.
     pub fn gather<T: Copy>(&self, to: &mut [T], from: &[T], f: impl Fn(&mut T, T)) {
@@ -51,7 +51,7 @@ impl Run {
     }
 }
 
-impl Window<'_> {
+impl WindowAxes<'_> {
     /// Checks the lists' lengths and ranges.
     pub fn check(&self) -> Result<(), OpError> {
         let n = self.kernel.len();
@@ -95,7 +95,7 @@ impl Window<'_> {
         Ok(steps + 1 - late as usize)
     }
 
-    /// [`Window::extent`] on dims that may be unknown.
+    /// [`WindowAxes::extent`] on dims that may be unknown.
     pub fn dims(&self, spatial: &[Dim]) -> Result<Vec<Dim>, OpError> {
         ensure!(
             spatial.len() == self.kernel.len(),
@@ -113,11 +113,11 @@ impl Window<'_> {
 
     /// The result positions that see window element `tap`, for operand extents `from` and result extents `to`, in
     /// row-major order. Positions where the element lies in the padding are left out.
-    pub fn runs(&self, tap: &[usize], from: &[usize], to: &[usize]) -> Vec<Run> {
+    pub fn runs(&self, tap: &[usize], from: &[usize], to: &[usize]) -> Vec<WindowRun> {
         let last = to.len() - 1;
         let ranges: Vec<(usize, usize)> = (0..to.len()).map(|d| self.inside(d, tap[d], from[d], to[d])).collect();
         let (low, high) = ranges[last];
-        let mut runs: Vec<Run> = vec![];
+        let mut runs: Vec<WindowRun> = vec![];
         if ranges.iter().any(|(low, high)| low >= high) {
             return runs;
         }
@@ -133,8 +133,12 @@ impl Window<'_> {
                 (row, at) = (row * to[d] + i, at * from[d] + source(d, i));
             }
             let stride = self.axis(last).0;
-            let run =
-                Run { to: row * to[last] + low, from: at * from[last] + source(last, low), len: high - low, stride };
+            let run = WindowRun {
+                to: row * to[last] + low,
+                from: at * from[last] + source(last, low),
+                len: high - low,
+                stride,
+            };
             match runs.last_mut() {
                 Some(r) if r.stride == 1 && stride == 1 && r.to + r.len == run.to && r.from + r.len == run.from => {
                     r.len += run.len;

@@ -3,13 +3,13 @@
 use optc_tensor::{DType, Tensor};
 
 use super::quantize::{quantize_u8, range_of};
-use crate::ops::nn::{Layer, Lstm, States};
+use crate::ops::nn::{Lstm, RecurrentExtents, States};
 use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `nn.lstm` with the products of quantized integers: `w: [D, I, 4H]` and `r: [D, H, 4H]` are 8-bit integers with scales
-    /// and zero points for each direction, or each of its columns; operands and states of a step are quantized over the
-    /// whole batch as by `quant.dynamic_quantize`. The operands of all steps are quantized at once.
+    /// `nn.lstm` with the products of quantized integers: `w: [D, I, 4H]` and `r: [D, H, 4H]` are 8-bit integers with
+    /// scales and zero points for each direction, or each of its columns; operands and states of a step are quantized
+    /// over the whole batch as by `quant.dynamic_quantize`. The operands of all steps are quantized at once.
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.
     /// - (C2) The shapes are those above and those of `nn.lstm`.
@@ -65,7 +65,7 @@ impl Semantics for DynamicLstm {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, w, r) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
         ensure!(r.rank() == 3 && x.dtype() == DType::F32, "C2", "`r` has shape {:?}", r.shape());
-        let layer = Layer::new(x, args.optional(4), &self.direction, r.shape()[1])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[1])?;
         let (d, h) = (layer.directions.len(), layer.hidden);
         let fits = w.shape() == [d, layer.inputs, 4 * h] && r.shape() == [d, h, 4 * h];
         ensure!(fits, "C2", "`w` has shape {:?}, `r` {:?}", w.shape(), r.shape());

@@ -6,8 +6,8 @@ use super::quantize::{Dequantize, Quantize};
 use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
-    /// `x` as it would come back from integers of dtype `to`: quantized and dequantized with the scale and zero point that the
-    /// range asks for ([`FakeQuant::parameters`]). Without a range, not being calibrated yet, `x` itself.
+    /// `x` as it would come back from integers of dtype `to`: quantized and dequantized with the scale and zero point
+    /// that the range asks for ([`FakeQuant::parameters`]). Without a range, not being calibrated yet, `x` itself.
     ///
     /// - (C1) `x` is `f32`, `to` is `u8` or `i8`.
     /// - (C2) `low` and `high` are as many: none, one, or one for each index of `axis`; finite, and `low <= high`.
@@ -27,8 +27,8 @@ op! {
     }
 }
 
-/// The scale and zero point of a range in `u8`, or symmetric in `i8`. The range is stretched to contain zero, which is exact in both;
-/// one of nothing but zero gets the scale 1.
+/// The scale and zero point of a range in `u8`, or symmetric in `i8`. The range is stretched to contain zero, which is
+/// exact in both; one of nothing but zero gets the scale 1.
 pub fn scale_and_zero(low: f32, high: f32, to: DType) -> (f32, i64) {
     let (low, high) = (low.min(0.0), high.max(0.0));
     let scale = if to == DType::I8 { (-low).max(high) / 127.0 } else { high / 255.0 - low / 255.0 };

@@ -10,8 +10,8 @@ use crate::ops::nn::{Conv, bias_planes};
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `(a − a_zero) · (b − b_zero)` as NumPy's `matmul`, summed in `i32`, which wraps. A zero point is a scalar, a vector (one
-    /// for each row of `a`, or column of `b`), or broadcasts to its operand.
+    /// `(a − a_zero) · (b − b_zero)` as NumPy's `matmul`, summed in `i32`, which wraps. A zero point is a scalar, a
+    /// vector (one for each row of `a`, or column of `b`), or broadcasts to its operand.
     ///
     /// - (C1) The inner extents are equal.
     /// - (C2) `a` and `b` are 8-bit integers, and each zero point has the dtype of its operand.
@@ -20,7 +20,8 @@ op! {
 }
 
 op! {
-    /// The convolution of `x − x_zero` with `w − w_zero`, summed in `i32`, which wraps; see `nn.conv`. Padding is `x_zero`.
+    /// The convolution of `x − x_zero` with `w − w_zero`, summed in `i32`, which wraps; see `nn.conv`. Padding is
+    /// `x_zero`.
     ///
     /// - (C1) to (C3) as `nn.conv`.
     /// - (C4) `x` and `w` are 8-bit integers, each zero point has the dtype of its operand, `bias` is `i32`.

@@ -14,8 +14,8 @@ op! {
     /// quotient is rounded to `precision` first. NaN becomes the least value of `to`.
     ///
     /// - (C1) `x` is a float or `i32`, `scale` a float, `to` an integer dtype, `precision` a float dtype.
-    /// - (C2) `scale` and `zero_point` have one element; or one for each index of `axis`; or, with `block`, the shape of `x`
-    ///   but for `axis`, where each stands for `block` indices.
+    /// - (C2) `scale` and `zero_point` have one element; or one for each index of `axis`; or, with `block`, the shape
+    ///   of `x` but for `axis`, where each stands for `block` indices.
     /// - (C3) `zero_point` has the shape of `scale` and the dtype `to`.
     "quant.quantize" = Quantize(x, scale, zero_point: optional) {
         /// The axis along which scales differ; negative from the end.
@@ -30,8 +30,8 @@ op! {
 }
 
 op! {
-    /// `(x − zero_point) · scale`. In `f32` the difference is rounded before it is multiplied, else the product is rounded
-    /// once.
+    /// `(x − zero_point) · scale`. In `f32` the difference is rounded before it is multiplied, else the product is
+    /// rounded once.
     ///
     /// - (C1) `x` is an integer, `scale` and `to` are floats.
     /// - (C2) `scale` and `zero_point` as for `quant.quantize`.
@@ -47,16 +47,16 @@ op! {
 }
 
 op! {
-    /// Quantizes `x` to `u8` with the scale and zero point that its range, stretched to contain zero, asks for; results `y`,
-    /// `scale`, `zero_point`. The scale of zeros is 1. All steps are in `f32`.
+    /// Quantizes `x` to `u8` with the scale and zero point that its range, stretched to contain zero, asks for; results
+    /// `y`, `scale`, `zero_point`. The scale of zeros is 1. All steps are in `f32`.
     ///
     /// - (C1) `x` is `f32`.
     "quant.dynamic_quantize" = DynamicQuantize(x) {}
 }
 
 op! {
-    /// `clamp(round(f32(x) · scale) + zero_point)`: one `f32` product, rounded to nearest, ties to even, and clamped to the
-    /// range of the zero point's dtype, which is the result's.
+    /// `clamp(round(f32(x) · scale) + zero_point)`: one `f32` product, rounded to nearest, ties to even, and clamped to
+    /// the range of the zero point's dtype, which is the result's.
     ///
     /// - (C1) `x` is `i32`, `scale` is `f32`, `zero_point` is an integer.
     /// - (C2) `scale` and `zero_point` broadcast to `x`.

@@ -6,7 +6,8 @@ use crate::ops::math::{Reduce, Sub};
 use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The sum of `x − zero` over axes (all where the list is empty), in `i32`, which wraps: what a mean of integers begins with.
+    /// The sum of `x − zero` over axes (all where the list is empty), in `i32`, which wraps: what a mean of integers
+    /// begins with.
     ///
     /// - (C1) `x` is an 8-bit integer, and `zero`, which has one element, of its dtype.
     /// - (C2) The axes lie within the rank; a reduced extent stays as 1 with `keep_dims`, else it goes.

@@ -9,7 +9,8 @@ use crate::ops::eval::room;
 use crate::ops::tensor::{Concat, Split, Squeeze};
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
-/// Bytes of a small tensor in a list: its places there and in the list that it is cut from, its shapes, and a line for its elements.
+/// Bytes of a small tensor in a list: its places there and in the list that it is cut from, its shapes, and a line for
+/// its elements.
 const PART: usize = 384;
 
 op! {

@@ -1,4 +1,5 @@
-//! What all data movement is made of: a result that is filled with runs of elements of other tensors, whatever their dtype.
+//! What all data movement is made of: a result that is filled with runs of elements of other tensors, whatever their
+//! dtype.
 
 use optc_tensor::{Buffer, DType, Tensor, TensorError};
 

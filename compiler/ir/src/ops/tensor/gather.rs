@@ -114,8 +114,8 @@ impl Semantics for GatherElements {
 }
 
 op! {
-    /// The last dim of `indices` holds places in the dims of `x` behind the `batch_dims` that both share; the result has a block
-    /// of the dims that are left for each.
+    /// The last dim of `indices` holds places in the dims of `x` behind the `batch_dims` that both share; the result
+    /// has a block of the dims that are left for each.
     ///
     /// - (C1) The shared dims are equal, and places have at least one index and no more than `x` has dims.
     /// - (C2) Indices are `i32` or `i64` and lie in `-n..n`.
@@ -126,13 +126,13 @@ op! {
 }
 
 /// Where blocks lie: the first element of each, and the number of elements of one.
-pub(super) struct Blocks {
+pub(super) struct GatherBlocks {
     pub starts: Vec<usize>,
     pub len: usize,
 }
 
 /// The blocks of a tensor of shape `shape` that `indices` name.
-pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<Blocks, OpError> {
+pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<GatherBlocks, OpError> {
     let at = indices.shape();
     let depth = *at.last().unwrap_or(&0);
     let fits = batch < at.len().max(1) && depth >= 1 && batch.checked_add(depth).is_some_and(|d| d <= shape.len());
@@ -151,7 +151,7 @@ pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<
             .try_fold(base, |sum, (d, &i)| Ok(sum + index_of(i, shape[batch + d])? * strides[batch + d]))
     };
     let starts = rows.chunks_exact(depth).enumerate().map(start).collect::<Result<_, OpError>>()?;
-    Ok(Blocks { starts, len })
+    Ok(GatherBlocks { starts, len })
 }
 
 impl Semantics for GatherNd {

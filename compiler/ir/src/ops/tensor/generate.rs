@@ -104,7 +104,8 @@ impl Semantics for Eye {
 }
 
 op! {
-    /// `x` with zeros below (or above) the `k`-th diagonal of each matrix in its last two dims; without `k` the main one.
+    /// `x` with zeros below (or above) the `k`-th diagonal of each matrix in its last two dims; without `k` the main
+    /// one.
     ///
     /// - (C1) `x` has at least two dims, and `k` one element.
     "tensor.triangle" = Triangle(x, k: optional) {
@@ -141,8 +142,8 @@ impl Semantics for Triangle {
 }
 
 op! {
-    /// For each index a vector of `depth` elements along a new axis: `values[1]` at the index (negative ones from the end), else
-    /// `values[0]`; an index out of range has none.
+    /// For each index a vector of `depth` elements along a new axis: `values[1]` at the index (negative ones from the
+    /// end), else `values[0]`; an index out of range has none.
     ///
     /// - (C1) `depth` is a scalar that is not negative, and `values` has two elements.
     /// - (C2) `axis` lies within the result's rank.

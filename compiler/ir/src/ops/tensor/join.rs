@@ -67,8 +67,8 @@ impl Semantics for Concat {
 }
 
 op! {
-    /// `x` cut along `axis`: into the parts that the attribute `sizes` names, or the operand `by`, or into `parts` of equal
-    /// extent but for the last, which may be smaller.
+    /// `x` cut along `axis`: into the parts that the attribute `sizes` names, or the operand `by`, or into `parts` of
+    /// equal extent but for the last, which may be smaller.
     ///
     /// - (C1) The sizes are not negative and add up to the extent.
     /// - (C2) One of the three is given; with the operand `parts` is their number.

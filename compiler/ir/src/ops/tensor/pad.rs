@@ -8,8 +8,8 @@ use crate::ops::message::type_of;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// `x` with elements around it; negative pads crop. The pads are those of the attribute (for all axes), or of the operand
-    /// `by` (for the axes in the operand `axes`, or all).
+    /// `x` with elements around it; negative pads crop. The pads are those of the attribute (for all axes), or of the
+    /// operand `by` (for the axes in the operand `axes`, or all).
     ///
     /// - (C1) There are a begin for each axis, then as many ends; they do not crop more than there is.
     /// - (C2) `mode` is `constant`, `edge`, `reflect` or `wrap`.
@@ -17,7 +17,8 @@ op! {
     /// - (C4) The attribute is empty where `by` is there.
     /// - (C5) An extent of 0 grows in `constant` mode alone.
     "tensor.pad" = Pad(x, value: optional, by: optional, axes: optional) {
-        /// What the new elements are: `value`, the nearest element, or the tensor reflected at its border elements or repeated.
+        /// What the new elements are: `value`, the nearest element, or the tensor reflected at its border elements or
+        /// repeated.
         mode: String = "constant".to_owned(),
         /// Begins, then ends.
         pads: Vec<i64> = vec![],
@@ -57,7 +58,8 @@ impl Pad {
         Ok(sum as usize)
     }
 
-    /// For each axis of the result, the index in `x`, of shape `from`, of each of its elements; `None` for those that are new.
+    /// For each axis of the result, the index in `x`, of shape `from`, of each of its elements; `None` for those that
+    /// are new.
     ///
     /// # Errors
     /// The pads do not fit the shape.

@@ -11,7 +11,8 @@ use crate::ops::number::order_keys;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The places of the elements that are not zero, in row-major order: a column of indices each. A scalar counts as a vector.
+    /// The places of the elements that are not zero, in row-major order: a column of indices each. A scalar counts as a
+    /// vector.
     ///
     /// - (C1) `x` holds numbers or booleans.
     "tensor.non_zero" = NonZero(x) {}
@@ -93,8 +94,9 @@ fn slices(x: &Tensor, axis: usize, picks: &[usize]) -> Result<Tensor, OpError> {
 }
 
 op! {
-    /// The different slices of `x` along `axis`, sorted or in the order of their first occurrence. The other results say where
-    /// each occurs first, which one each slice of `x` is, and how often each occurs. NaN equals NaN and is the largest.
+    /// The different slices of `x` along `axis`, sorted or in the order of their first occurrence. The other results
+    /// say where each occurs first, which one each slice of `x` is, and how often each occurs. NaN equals NaN and is
+    /// the largest.
     "tensor.unique" = Unique(x) {
         /// The axis; negative from the end.
         axis: i64 = 0,

@@ -144,11 +144,11 @@ impl Semantics for CenterCropPad {
 }
 
 op! {
-    /// Sums the columns of `x` (`[N, C · ∏ block, L]`), each a block of an image, into images `[N, C, image…]`: the opposite of
-    /// cutting an image into the windows of a convolution.
+    /// Sums the columns of `x` (`[N, C · ∏ block, L]`), each a block of an image, into images `[N, C, image…]`: the
+    /// opposite of cutting an image into the windows of a convolution.
     ///
-    /// - (C1) `image` and `block` have one length, and so have the attributes (twice it for `pads`); absent ones are 1s, `pads`
-    ///   0s. Extents, strides and dilations are positive, pads are not negative.
+    /// - (C1) `image` and `block` have one length, and so have the attributes (twice it for `pads`); absent ones are
+    ///   1s, `pads` 0s. Extents, strides and dilations are positive, pads are not negative.
     /// - (C2) `C · ∏ block` and `L` are as blocks and windows say.
     "tensor.col2im" = Col2Im(x, image, block) {
         /// Steps within a block.

@@ -10,8 +10,8 @@ use crate::ops::number::checked_len;
 use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
-    /// The elements of `x` under the shape that `shape` names: `-1` is what is left over (at most one), `0` copies `x`'s extent at that place
-    /// unless `allow_zero`.
+    /// The elements of `x` under the shape that `shape` names: `-1` is what is left over (at most one), `0` copies
+    /// `x`'s extent at that place unless `allow_zero`.
     ///
     /// - (C1) The element counts are equal.
     "tensor.reshape" = Reshape(x, shape) {

@@ -59,8 +59,8 @@ fn accumulate<N: Number>(
 }
 
 op! {
-    /// A copy of `x` with each element of `updates` put at its own place but for `axis`, where the index says it. Of several
-    /// updates of one element the last one stays, or all are reduced into it.
+    /// A copy of `x` with each element of `updates` put at its own place but for `axis`, where the index says it. Of
+    /// several updates of one element the last one stays, or all are reduced into it.
     ///
     /// - (C1) `indices` and `updates` have one shape, of `x`'s rank and but for `axis` of no larger extents.
     /// - (C2) Indices are `i32` or `i64` and lie in `-n..n`.
@@ -127,8 +127,8 @@ impl Semantics for ScatterNd {
 }
 
 op! {
-    /// A copy of the cache `x` (batch first) with the rows of `updates` written along `axis` from row `starts[batch]` on, or from
-    /// row 0; a circular cache wraps around.
+    /// A copy of the cache `x` (batch first) with the rows of `updates` written along `axis` from row `starts[batch]`
+    /// on, or from row 0; a circular cache wraps around.
     ///
     /// - (C1) `x` and `updates` have one rank, one dtype, and but for `axis`, which is not the batch, the same extents.
     /// - (C2) Each batch has a start, and all rows lie within the cache, unless it is circular.

@@ -1,8 +1,10 @@
-//! Which bytes of the arena are taken, and when: a segment tree over the steps, with sets of intervals of bytes at its nodes.
+//! Which bytes of the arena are taken, and when: a segment tree over the steps, with sets of intervals of bytes at its
+//! nodes.
 //!
-//! A span of steps is the disjoint union of about `2 log n` nodes of the tree, its *cover*. What a buffer takes is noted at the nodes of its
-//! life's cover, for all spans within those, and at the nodes above, for spans around them. So the bytes that are taken at some step of
-//! a span are in few sets, each a list of disjoint intervals however many buffers lie side by side.
+//! A span of steps is the disjoint union of about `2 log n` nodes of the tree, its *cover*. What a buffer takes is
+//! noted at the nodes of its life's cover, for all spans within those, and at the nodes above, for spans around them.
+//! So the bytes that are taken at some step of a span are in few sets, each a list of disjoint intervals however many
+//! buffers lie side by side.
 
 use std::collections::BTreeMap;
 
