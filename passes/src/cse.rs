@@ -20,9 +20,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 
-use optc_ir::{Graph, NodeId, Op, Value};
+use optc_ir::{Effects, Graph, NodeId, Op, Value};
 
-use crate::matching::is_deterministic;
 use crate::rewrite::{add_locations, for_each_region};
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
@@ -46,7 +45,7 @@ impl Pass for Cse {
         let hasher = RandomState::new();
         for id in graph.topological_order().unwrap_or_default() {
             let node = graph.node(id);
-            if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() || !is_deterministic(&node.op) {
+            if matches!(node.op, Op::Param(_)) || !node.regions.is_empty() || node.op.facts().effects != Effects::Pure {
                 continue;
             }
             let hash = hasher.hash_one((&node.op, &node.operands));

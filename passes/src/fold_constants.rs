@@ -30,12 +30,12 @@ use std::collections::VecDeque;
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{
-    Args, Const, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions,
+    Args, Const, Effects, Graph, NodeId, Op, ResultInfo, TensorType, Type, Val, Value, infer_node, infer_regions,
     regions_settled,
 };
 use optc_tensor::{Tensor, element_count};
 
-use crate::matching::{is_deterministic, kept_zeros, pruned};
+use crate::matching::{kept_zeros, pruned};
 use crate::rewrite::remove_unused;
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
@@ -112,7 +112,7 @@ impl FoldConstants {
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
         let kept = self.keep_quantized && matches!(node.op, Op::Dequantize(_) | Op::FakeQuant(_));
-        if kept || !is_deterministic(&node.op) || !node.regions.is_empty() {
+        if kept || node.op.facts().effects != Effects::Pure || !node.regions.is_empty() {
             return None;
         }
         let constant = |v: &Option<Value>| match v {

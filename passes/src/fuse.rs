@@ -23,8 +23,8 @@
 //! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those
 //! whose results have its result's shape and encoding, as long as nothing but the region reads what lies in between; an
 //! anchor of integers also takes the dequantizations of what these ops read. Then each elementwise op that is left
-//! takes the elementwise ops before it on the same terms. What is elementwise is said in one place,
-//! [`elementwise::class`]: lowering must be able to put it in an expression.
+//! takes the elementwise ops before it on the same terms. What is elementwise is a fact of each op, with
+//! its expression.
 //!
 //! Constants of one element go into the region; other values that it reads are its parameters. Declines where a value
 //! in between has another user or is an output, where the extents are not known to be equal, and regions of one op.
@@ -47,11 +47,11 @@ pub struct Fuse;
 fn one_dequantize_a_use(graph: &mut Graph, cx: &mut PassCx) {
     for id in graph.ids().collect::<Vec<_>>() {
         let value = Value { node: id, result: 0 };
-        if !matches!(graph.node(id).op, Op::Dequantize(_)) || elementwise::class_of(graph, id).is_none() {
+        if !matches!(graph.node(id).op, Op::Dequantize(_)) || elementwise::role_of(graph, id).is_none() {
             continue;
         }
         for (user, slot) in graph.uses(value).into_iter().skip(1) {
-            if elementwise::class_of(graph, user).is_none() || !cx.permit("own-dequantize") {
+            if elementwise::role_of(graph, user).is_none() || !cx.permit("own-dequantize") {
                 continue;
             }
             let node = graph.node(id).clone();

@@ -119,11 +119,6 @@ pub(crate) fn shape_tensor(shape: &[usize]) -> Option<Tensor> {
     Tensor::from_slice(&[dims.len()], &dims).ok()
 }
 
-/// Whether the op gives the same results each time.
-pub(crate) fn is_deterministic(op: &Op) -> bool {
-    !op.name().starts_with("random.")
-}
-
 /// Whether a pool is a maximum, of one element of its operand at least.
 pub(crate) fn picks_elements(pool: &Pool) -> bool {
     let padding = pool.pads.iter().max().copied().unwrap_or(0);

@@ -20,7 +20,10 @@ pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
 pub use host::HostCall;
 pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
 pub use interp::run;
-pub use ops::{Args, Carried, Decl, InferCx, Op, OperandSpec, RegionRunner, Semantics};
+pub use ops::{
+    Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, LayoutRule, NoExpression, Op,
+    OpFacts, OperandSpec, RegionRunner, Scalar, Scalars, Semantics,
+};
 pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, ParseError, TensorType, Type, Val};
 pub use parse::{parse, parse_with};
 pub use print::{Printed, print};

@@ -1,7 +1,7 @@
 //! Quantization whose scales are found while running: `quant.dynamic_quantize` and `quant.dynamic_lstm`.
 
 use optc_ir::Encoding;
-use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
+use optc_ir::ops::quant::{self, DynamicLstm, DynamicQuantize};
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::MemType;
 use optc_kernels::dynamic::range_kernel;
@@ -15,7 +15,7 @@ use super::moves::{plain_copy, view_in};
 use super::operands::{floats, only_f32};
 use super::product::{EXACT, MatrixStack, PackedRight, add_packed, matrix_product, narrow_nr};
 use super::recurrent::{Attrs, RecurrentLayer, layer, recurrent, weights};
-use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, quantize, strides_in};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, strides_in};
 
 /// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a
 /// direction.
@@ -62,7 +62,7 @@ fn quantized(cx: &mut Cx, x: TensorView, y: &TensorView, [scale, zero]: [&Tensor
     cx.kernel(kernel, vec![x.at, scale.at, zero.at], None, info);
     let wide = |v: &TensorView| v.broadcast(&y.shape).ok_or_else(|| Declined::new("a scale is one value"));
     let operands = [x, wide(scale)?, wide(zero)?];
-    let expr = quantize::quantized([0, 1, 2].map(Expr::Operand), DType::U8)?;
+    let expr = quant::quantized([0, 1, 2].map(Expr::Operand), DType::U8).map_err(|e| Declined::new(e.to_string()))?;
     elementwise::elementwise(cx, &expr, &operands, y, loc)
 }
 

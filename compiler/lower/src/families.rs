@@ -1,6 +1,9 @@
-//! The kernel families: the one place that knows which op is lowered where, and why an op has no kernel.
+//! The kernel families: which function lowers an op that has kernels of its own.
+//!
+//! What computes an op is a fact of its declaration. Ops that say [`ComputedBy::Family`] have a row here: one that is
+//! missing, and one too many, does not compile.
 
-use optc_ir::Op;
+use optc_ir::{ComputedBy, Op, Semantics};
 
 use super::attention::attention;
 use super::conv::conv;
@@ -14,166 +17,96 @@ use super::quant_conv::quant_conv;
 use super::recurrent::{gru, lstm, rnn};
 use super::{Declined, Lowered, Site, elementwise, fold, gather, mapped, movement};
 
-/// Lowers an op that is no view of its operand. There is no wildcard: a new op does not compile before it is decided.
+/// Makes the dispatch, and the list of the ops that it knows: `Op(binding) => lowering` each.
+macro_rules! families {
+    ($cx:ident, $op:ident, $site:ident: $($Op:ident($bound:pat) => $lowered:expr,)*) => {
+        /// Lowers an op of a family.
+        fn family($cx: &mut Cx, $op: &Op, $site: &Site) -> Lowered {
+            match $op {
+                $(Op::$Op($bound) => $lowered,)*
+                other => unreachable!("`{}` is of no family", other.name()),
+            }
+        }
+
+        /// The ops that have a row.
+        const ROWS: &[&str] = &[$(stringify!($Op)),*];
+    };
+}
+
+families! { cx, op, site:
+    MatMul(op) => matmul(cx, op, site),
+    Gemm(op) => gemm(cx, op, site),
+    Conv(op) => conv(cx, op, site),
+    QuantConv(op) => quant_conv(cx, op, site),
+    QuantMatMul(op) => quant_matmul(cx, op, site),
+    DynamicQuantize(op) => dynamic_quantize(cx, op, site),
+    DynamicLstm(op) => dynamic_lstm(cx, op, site),
+    QuantSum(op) => quant_sum(cx, op, site),
+    ConvTranspose(op) => conv_transpose(cx, op, site),
+    Attention(op) => attention(cx, op, site),
+    ArgReduce(op) => fold::arg_reduce(cx, op, site),
+    Pool(op) => pool(cx, op, site),
+    BatchNorm(op) => elementwise::batch_norm(cx, op, site),
+    Lstm(op) => lstm(cx, op, site),
+    Gru(op) => gru(cx, op, site),
+    Rnn(op) => rnn(cx, op, site),
+    Reduce(_) => fold::op(cx, op, site),
+    Softmax(_) => fold::op(cx, op, site),
+    LpNorm(_) => fold::op(cx, op, site),
+    LayerNorm(_) => fold::op(cx, op, site),
+    RmsNorm(_) => fold::op(cx, op, site),
+    GroupNorm(_) => fold::op(cx, op, site),
+    ConvertLayout(_) => movement::op(cx, op, site),
+    Concat(_) => movement::op(cx, op, site),
+    Pad(_) => movement::op(cx, op, site),
+    Transpose(_) => movement::op(cx, op, site),
+    Expand(_) => movement::op(cx, op, site),
+    Slice(_) => movement::op(cx, op, site),
+    Split(_) => movement::op(cx, op, site),
+    Gather(op) => gather::op(cx, op, site),
+    Tile(_) => mapped::op(cx, op, site),
+    Resize(_) => mapped::op(cx, op, site),
+    ScatterNd(_) => mapped::op(cx, op, site),
+}
+
+/// Lowers an op that is no view of its operand.
 pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
-    match op {
-        Op::MatMul(op) => matmul(cx, op, site),
-        Op::Gemm(op) => gemm(cx, op, site),
-        Op::Conv(op) => conv(cx, op, site),
-        Op::QuantConv(op) => quant_conv(cx, op, site),
-        Op::QuantMatMul(op) => quant_matmul(cx, op, site),
-        Op::DynamicQuantize(op) => dynamic_quantize(cx, op, site),
-        Op::DynamicLstm(op) => dynamic_lstm(cx, op, site),
-        Op::QuantSum(op) => quant_sum(cx, op, site),
-        Op::ConvTranspose(op) => conv_transpose(cx, op, site),
-        Op::Attention(op) => attention(cx, op, site),
-        Op::ArgReduce(op) => fold::arg_reduce(cx, op, site),
-        Op::Pool(op) => pool(cx, op, site),
-        Op::BatchNorm(op) => elementwise::batch_norm(cx, op, site),
-        Op::Lstm(op) => lstm(cx, op, site),
-        Op::Gru(op) => gru(cx, op, site),
-        Op::Rnn(op) => rnn(cx, op, site),
-        Op::Reduce(_) | Op::Softmax(_) | Op::LpNorm(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) => {
-            fold::op(cx, op, site)
-        }
-        Op::ConvertLayout(_)
-        | Op::Concat(_)
-        | Op::Pad(_)
-        | Op::Transpose(_)
-        | Op::Expand(_)
-        | Op::Slice(_)
-        | Op::Split(_) => movement::op(cx, op, site),
-        Op::Gather(op) => gather::op(cx, op, site),
-        Op::Tile(_) | Op::Resize(_) | Op::ScatterNd(_) => mapped::op(cx, op, site),
-        Op::Quantize(_)
-        | Op::Dequantize(_)
-        | Op::Requantize(_)
-        | Op::FakeQuant(_)
-        | Op::Abs(_)
-        | Op::Neg(_)
-        | Op::Sign(_)
-        | Op::Exp(_)
-        | Op::Log(_)
-        | Op::Sqrt(_)
-        | Op::Reciprocal(_)
-        | Op::Erf(_)
-        | Op::Floor(_)
-        | Op::Ceil(_)
-        | Op::Round(_)
-        | Op::Sin(_)
-        | Op::Cos(_)
-        | Op::Tan(_)
-        | Op::Asin(_)
-        | Op::Acos(_)
-        | Op::Atan(_)
-        | Op::Sinh(_)
-        | Op::Cosh(_)
-        | Op::Tanh(_)
-        | Op::Asinh(_)
-        | Op::Acosh(_)
-        | Op::Atanh(_)
-        | Op::IsNan(_)
-        | Op::IsInf(_)
-        | Op::Not(_)
-        | Op::Sigmoid(_)
-        | Op::Relu(_)
-        | Op::Softplus(_)
-        | Op::Softsign(_)
-        | Op::HardSwish(_)
-        | Op::Mish(_)
-        | Op::Swish(_)
-        | Op::LeakyRelu(_)
-        | Op::ThresholdedRelu(_)
-        | Op::Elu(_)
-        | Op::Celu(_)
-        | Op::Selu(_)
-        | Op::HardSigmoid(_)
-        | Op::Gelu(_)
-        | Op::Shrink(_)
-        | Op::PRelu(_)
-        | Op::Add(_)
-        | Op::Sub(_)
-        | Op::Mul(_)
-        | Op::Div(_)
-        | Op::Mod(_)
-        | Op::Pow(_)
-        | Op::Min(_)
-        | Op::Max(_)
-        | Op::And(_)
-        | Op::Or(_)
-        | Op::Xor(_)
-        | Op::Equal(_)
-        | Op::Less(_)
-        | Op::Greater(_)
-        | Op::LessEqual(_)
-        | Op::GreaterEqual(_)
-        | Op::BitAnd(_)
-        | Op::BitOr(_)
-        | Op::BitXor(_)
-        | Op::BitNot(_)
-        | Op::ShiftLeft(_)
-        | Op::ShiftRight(_)
-        | Op::Where(_)
-        | Op::Clip(_)
-        | Op::Cast(_) => elementwise::op(cx, op, site),
-        Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) | Op::Flatten(_) | Op::BitCast(_) => {
-            host("its operand is no view of a buffer")
-        }
-        Op::If(_) | Op::Loop(_) | Op::Scan(_) => host("control flow: its regions run as plans of their own"),
-        Op::SeqConstruct(_)
-        | Op::SeqEmpty(_)
-        | Op::SeqInsert(_)
-        | Op::SeqErase(_)
-        | Op::SeqAt(_)
-        | Op::SeqLength(_)
-        | Op::SeqSplit(_)
-        | Op::SeqConcat(_)
-        | Op::OptSome(_)
-        | Op::OptNone(_)
-        | Op::OptHas(_)
-        | Op::OptGet(_) => host("sequences and optionals are values of the host"),
-        Op::StrConcat(_) | Op::StrSplit(_) | Op::StrMatch(_) | Op::StrNormalize(_) | Op::Lookup(_) => {
-            host("strings are values of the host")
-        }
-        Op::NonZero(_) | Op::Compress(_) | Op::Unique(_) | Op::NonMaxSuppression(_) => {
-            host("how much it finds depends on data")
-        }
-        Op::Param(_)
-        | Op::Constant(_)
-        | Op::ShapeOf(_)
-        | Op::Fill(_)
-        | Op::Range(_)
-        | Op::Eye(_)
-        | Op::Window(_)
-        | Op::MelWeights(_)
-        | Op::AffineGrid(_) => host("it computes a constant unless shapes depend on data"),
-        Op::Fused(_) => host("a fused region is lowered as a whole"),
-        Op::GatherElements(_) | Op::GatherNd(_) => host("there is no kernel that gathers single elements"),
-        Op::ScatterElements(_) | Op::UpdateCache(_) | Op::MaxUnpool(_) => host("there is no kernel that scatters"),
-        Op::Triangle(_) | Op::OneHot(_) | Op::ReverseSequence(_) | Op::CenterCropPad(_) | Op::Col2Im(_) => {
-            host("there is no kernel that moves elements so")
-        }
-        Op::TopK(_) | Op::Hardmax(_) | Op::MaxPoolIndices(_) => {
-            host("there is no kernel that finds places of extremes")
-        }
-        Op::Cumulate(_)
-        | Op::Einsum(_)
-        | Op::Det(_)
-        | Op::Dft(_)
-        | Op::Stft(_)
-        | Op::DeformConv(_)
-        | Op::LpPool(_)
-        | Op::RoiAlign(_)
-        | Op::MaxRoiPool(_)
-        | Op::Lrn(_)
-        | Op::NllLoss(_)
-        | Op::LinearAttention(_)
-        | Op::RotaryEmbedding(_)
-        | Op::GridSample(_) => host("there is no kernel for it"),
+    match op.facts().computed_by {
+        ComputedBy::Expression => elementwise::op(cx, op, site),
+        ComputedBy::Family => family(cx, op, site),
+        ComputedBy::View => Err(Declined::new("its operand is no view of a buffer")),
+        ComputedBy::Host(reason) => Err(Declined::new(reason)),
     }
 }
 
-/// Leaves an op to the host.
-fn host(reason: &str) -> Lowered {
-    Err(Declined::new(reason))
+/// Whether two names are equal, for the compiler.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
+
+const fn has_row(op: &str) -> bool {
+    let mut i = 0;
+    while i < ROWS.len() && !same(ROWS[i], op) {
+        i += 1;
+    }
+    i < ROWS.len()
+}
+
+/// Refuses to compile where the rows are not those of the ops that say that they have a family.
+macro_rules! rows_are_complete {
+    ($($Op:ident in $module:ident,)*) => {
+        const _: () = {
+            $(assert!(
+                matches!(<optc_ir::ops::$module::$Op>::FACTS.op.computed_by, ComputedBy::Family) == has_row(stringify!($Op)),
+                concat!("`", stringify!($Op), "` says that it has kernels of its own and has no row in `families!`, ",
+                    "or has a row and does not say so")
+            );)*
+        };
+    };
+}
+optc_ir::for_each_op!(rows_are_complete);

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use optc_ir::{Graph, Node, NodeId, Op, TensorType, Value};
+use optc_ir::{ComputedBy, Graph, Node, NodeId, Op, Scalar, TensorType, Value};
 use optc_kernel::expr::Expr;
 use optc_tensor::DType;
 
-use super::arg::Arg;
 use super::cx::Cx;
 use super::families::op;
 use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise};
@@ -73,7 +72,7 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
     let anchor = find_anchor(region, &order)?;
     let first = usize::from(anchor.is_some());
     let mut operands: Vec<usize> = Vec::new();
-    let mut known: HashMap<Value, Arg> = HashMap::new();
+    let mut known: HashMap<Value, Scalar> = HashMap::new();
     for id in order {
         let node = region.node(id);
         let value = Value { node: id, result: 0 };
@@ -81,11 +80,11 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
             Op::Param(_) => {}
             Op::Constant(c) => {
                 let scalar =
-                    Arg::scalar(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
+                    Scalar::constant(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
                 known.insert(value, scalar);
             }
             _ if Some(id) == anchor => {
-                known.insert(value, Arg::operand(0, dtype(region, value)?));
+                known.insert(value, Scalar::operand(0, dtype(region, value)?));
             }
             op => {
                 if matches!(op, Op::Quantize(_) | Op::Dequantize(_)) {
@@ -103,7 +102,7 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                             operands.extend(vec![param; if dtype == DType::I64 { 2 } else { 1 }]);
                             operands.iter().position(|&p| p == param).unwrap_or_default()
                         });
-                        args.push(Some(Arg::operand(first + at, dtype)));
+                        args.push(Some(Scalar::operand(first + at, dtype)));
                     } else {
                         args.push(known.get(operand).cloned());
                     }
@@ -113,7 +112,7 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                 if expr.size() > MAX_EXPR {
                     return Err(Declined::new("the fused expression is too large"));
                 }
-                known.insert(value, Arg::new(expr, dtype));
+                known.insert(value, Scalar::new(expr, dtype));
             }
         }
     }
@@ -137,7 +136,7 @@ fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Decli
     let mut anchor = None;
     for &id in order {
         let op = &region.node(id).op;
-        let free = matches!(op, Op::Param(_) | Op::Constant(_)) || elementwise::is_elementwise(op);
+        let free = matches!(op, Op::Param(_) | Op::Constant(_)) || op.facts().computed_by == ComputedBy::Expression;
         if !free && anchor.replace(id).is_some() {
             return Err(Declined::new("the region has two ops that are not elementwise"));
         }

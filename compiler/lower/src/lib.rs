@@ -10,7 +10,6 @@
 //! takes are split before (`split.rs`).
 #![forbid(unsafe_code)]
 
-mod arg;
 mod arrange;
 mod attention;
 mod bf16;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use optc_ir::{Graph, NodeId, Op, Value};
+use optc_ir::{FusionRole, Graph, NodeId, Op, Value};
 use optc_tensor::DType;
 
-use super::elementwise::{Class, class_of};
+use super::elementwise::role_of;
 use crate::matching::{dtype, result, same_shape, tensor_type};
 
 /// How many ops a region may have: the registers of a kernel are few.
@@ -74,7 +74,7 @@ fn with_dequantizations(g: &Graph, group: Vec<NodeId>, order: &Order) -> Vec<Nod
         return group;
     }
     let fits = |id: &NodeId| {
-        let dequantize = matches!(g.node(*id).op, Op::Dequantize(_)) && class_of(g, *id).is_some();
+        let dequantize = matches!(g.node(*id).op, Op::Dequantize(_)) && role_of(g, *id).is_some();
         let alone = !g.is_output(result(*id)) && g.each_use(result(*id)).all(|(user, _)| epilogue.contains(&user));
         dequantize && alone && !group.contains(id) && !order.is_taken(*id) && same_place(g, anchor, *id)
     };
@@ -96,14 +96,14 @@ fn extended(g: &Graph, group: &[NodeId], order: &Order) -> Option<Vec<NodeId>> {
         }
         waiting.extend(g.uses(result(newest)).into_iter().map(|(user, _)| (order.place(user), user)));
         let (_, next) = waiting.pop_first()?;
-        let class = class_of(g, next)?;
+        let role = role_of(g, next)?;
         let free = !order.is_taken(next);
-        let mask_inside = class != Class::Select || g.operand(next, 0).is_some_and(|v| longer.contains(&v.node));
+        let mask_inside = role != FusionRole::Select || g.operand(next, 0).is_some_and(|v| longer.contains(&v.node));
         if !free || !mask_inside || !same_place(g, anchor, next) {
             return None;
         }
         longer.push(next);
-        if waiting.is_empty() && class != Class::Compare {
+        if waiting.is_empty() && role != FusionRole::Compare {
             return Some(longer);
         }
         newest = next;
@@ -126,13 +126,13 @@ pub(super) fn elementwise(g: &Graph, root: NodeId, order: &Order) -> Vec<NodeId>
     }
     let mut banned = BTreeSet::new();
     loop {
-        if banned.contains(&root) || class_of(g, root).is_none_or(|c| c == Class::Compare) {
+        if banned.contains(&root) || role_of(g, root).is_none_or(|c| c == FusionRole::Compare) {
             return vec![];
         }
         let group = absorbed(g, root, &|id| order.is_taken(id) || banned.contains(&id));
         let lacks_mask = |id: &&NodeId| {
             let mask = g.operand(**id, 0).map(|v| v.node);
-            class_of(g, **id) == Some(Class::Select) && mask.is_none_or(|m| !group.contains(&m))
+            role_of(g, **id) == Some(FusionRole::Select) && mask.is_none_or(|m| !group.contains(&m))
         };
         match group.iter().find(lacks_mask) {
             Some(&select) => banned.insert(select),
@@ -156,7 +156,7 @@ fn absorbed(g: &Graph, root: NodeId, banned: &dyn Fn(NodeId) -> bool) -> BTreeSe
                 let with: Vec<NodeId> = group.iter().copied().chain([*id]).collect();
                 with.len() <= MAX_OPS && operands(g, &with).len() <= MAX_OPERANDS
             };
-            free && alone && class_of(g, *id).is_some() && same_place(g, root, *id) && small()
+            free && alone && role_of(g, *id).is_some() && same_place(g, root, *id) && small()
         };
         let producers: BTreeSet<NodeId> =
             group.iter().flat_map(|&id| &g.node(id).operands).flatten().map(|v| v.node).collect();

@@ -23,7 +23,7 @@ pub(super) type AlgebraGraph = EGraph<Term, Heads>;
 
 /// Ops that compute each element of the result from one element of each operand.
 pub(super) fn is_elementwise(op: &Op) -> bool {
-    crate::fuse::elementwise::class(op).is_some()
+    op.facts().fusion.is_some()
 }
 
 /// The spellings that one rule each shows to be equal to `term`.

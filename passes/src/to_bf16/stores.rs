@@ -39,7 +39,7 @@ fn readers(g: &Graph, value: Value) -> Vec<NodeId> {
 /// Whether to store a value rounded for these readers; see the module.
 fn pays(g: &Graph, value: Value, readers: &[NodeId]) -> bool {
     let points = readers.iter().filter(|&&reader| reads_points(g, reader)).count();
-    let computed = elementwise::is_anchor(g, value.node) || elementwise::class_of(g, value.node).is_some();
+    let computed = elementwise::is_anchor(g, value.node) || elementwise::role_of(g, value.node).is_some();
     let alone = readers.len() == g.uses(value).len() && !g.is_output(value);
     points > 0 || computed && alone && !readers.is_empty()
 }
@@ -76,7 +76,7 @@ fn before_maximum(g: &Graph, value: Value) -> Option<Value> {
     let Op::Pool(pool) = &g.node(value.node).op else { return None };
     let of = g.operand(value.node, 0)?;
     let all_round = g.uses(value).into_iter().all(|(user, slot)| slot == 0 && rounds(g, user)) && !g.is_output(value);
-    let computed = elementwise::is_anchor(g, of.node) || elementwise::class_of(g, of.node).is_some();
+    let computed = elementwise::is_anchor(g, of.node) || elementwise::role_of(g, of.node).is_some();
     (picks_elements(pool) && all_round && computed && has_one_use(g, of)).then_some(of)
 }
 

@@ -1,6 +1,6 @@
 //! `kernel`: regions that become one kernel, and changes of layout. Passes make these ops; no model has them.
 
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, op};
 
 op! {
     /// Computes its region in one kernel: a producer with its epilogue, or a chain of elementwise ops.
@@ -13,6 +13,7 @@ op! {
 }
 
 impl Semantics for Fused {
+    const FACTS: Facts<Fused> = Facts::host("a fused region is lowered as a whole").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -52,6 +53,7 @@ op! {
 }
 
 impl Semantics for ConvertLayout {
+    const FACTS: Facts<ConvertLayout> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

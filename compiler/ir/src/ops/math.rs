@@ -9,6 +9,7 @@ mod cast;
 mod choose;
 mod cumulate;
 mod einsum;
+mod expression;
 mod fourier;
 mod linalg;
 mod matmul;

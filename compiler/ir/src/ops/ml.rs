@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor};
 
 use crate::ops::message::type_of;
 use crate::ops::tensor::{Concat, gather_elements};
-use crate::{Args, Const, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Const, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// For each element of `x` the element of `values` at the place where `keys` has it, or `default`.
@@ -45,6 +45,8 @@ fn comparable(t: &Tensor) -> Result<Vec<String>, OpError> {
 }
 
 impl Semantics for Lookup {
+    const FACTS: Facts<Lookup> = Facts::host("strings are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         self.check(x.dtype)?;

@@ -5,6 +5,7 @@
 
 pub mod cf;
 pub(crate) mod eval;
+pub mod facts;
 pub mod kernel;
 pub mod math;
 mod message;
@@ -12,11 +13,16 @@ pub mod ml;
 pub mod nn;
 mod number;
 pub mod quant;
+pub mod scalar;
 pub mod seq;
 pub mod tensor;
 pub mod text;
 
+use optc_kernel::expr::Expr;
 use optc_tensor::{DType, Tensor};
+
+pub use facts::{Anchor, ComputedBy, Effects, Facts, FusionRole, LayoutRule, OpFacts};
+pub use scalar::{NoExpression, Scalar, Scalars};
 
 use crate::{Attr, Graph, OpError, TensorType, Type, Val};
 
@@ -62,6 +68,8 @@ pub trait Semantics: Decl {
     fn carried(&self) -> Carried {
         Carried::default()
     }
+    /// What other layers ask of the op.
+    const FACTS: Facts<Self>;
     /// Whether an evaluation only moves elements from its operands to its results.
     const ONLY_MOVES: bool = false;
     /// Bytes that an evaluation works with beside its operands and results, which have so many elements. Ops that
@@ -321,6 +329,17 @@ macro_rules! op_enum {
                 match self { $(Op::$Op(op) => op.region_params(cx, region)),* }
             }
 
+            /// What other layers ask of it. See [`Semantics::FACTS`].
+            pub fn facts(&self) -> OpFacts { match self { $(Op::$Op(_) => $module::$Op::FACTS.op),* } }
+
+            /// The expression that computes an element of its result from one of each operand.
+            ///
+            /// # Errors
+            /// It has none, or none for these dtypes.
+            pub fn expression(&self, scalars: &Scalars) -> Result<Expr, NoExpression> {
+                match self { $(Op::$Op(op) => $module::$Op::FACTS.expression_of(op, scalars)),* }
+            }
+
             /// What its region feeds back. See [`Semantics::carried`].
             pub fn carried(&self) -> Carried { match self { $(Op::$Op(op) => op.carried()),* } }
 
@@ -357,12 +376,11 @@ fn bounded_type(ty: &Type) -> Result<(), OpError> {
 impl Op {
     /// Refuses strings where an op computes with numbers, once for all of these ops.
     fn refuse_strings(&self, mut dtypes: impl Iterator<Item = DType>) -> Result<(), OpError> {
-        let numeric = match self.name().split_once('.') {
-            Some(("nn" | "quant", _)) => true,
-            Some(("math", op)) => !matches!(op, "cast" | "equal" | "where"),
-            _ => false,
-        };
-        if numeric && dtypes.any(|dtype| dtype == DType::Str) { bad_dtype(self.name(), DType::Str) } else { Ok(()) }
+        if !self.facts().strings && dtypes.any(|dtype| dtype == DType::Str) {
+            bad_dtype(self.name(), DType::Str)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_arity(&self, present: Vec<bool>) -> Result<(), OpError> {

@@ -5,7 +5,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::math::broadcast_types;
 use crate::ops::number::checked_len;
 use crate::ops::tensor::Expand;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// The tensor type of operand `slot`, whose elements must be strings.
 fn strings<'a>(cx: &InferCx<'a>, slot: usize) -> Result<&'a TensorType, OpError> {
@@ -22,6 +22,8 @@ op! {
 }
 
 impl Semantics for StrConcat {
+    const FACTS: Facts<StrConcat> = Facts::host("strings are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let shape = broadcast_types(strings(cx, 0)?, strings(cx, 1)?)?;
         Ok(vec![TensorType::of(DType::Str, shape).into()])
@@ -81,6 +83,8 @@ impl StrSplit {
 }
 
 impl Semantics for StrSplit {
+    const FACTS: Facts<StrSplit> = Facts::host("strings are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = strings(cx, 0)?;
         let parts = x.shape.clone().map(|mut shape| {
@@ -131,6 +135,8 @@ impl StrMatch {
 }
 
 impl Semantics for StrMatch {
+    const FACTS: Facts<StrMatch> = Facts::host("strings are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.regex()?;
         Ok(vec![TensorType::of(DType::Bool, strings(cx, 0)?.shape.clone()).into()])
@@ -159,6 +165,8 @@ op! {
 }
 
 impl Semantics for StrNormalize {
+    const FACTS: Facts<StrNormalize> = Facts::host("strings are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = strings(cx, 0)?;
         ensure!(matches!(self.case.as_str(), "none" | "lower" | "upper"), "C2", "`case` is \"{}\"", self.case);

@@ -3,7 +3,7 @@
 use optc_tensor::DType;
 
 use super::{check_scalar, only, output_type, params_take_operands, present, region, types_from};
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
     /// The outputs of the first region where `cond` is true, of the second where it is false.
@@ -17,6 +17,7 @@ op! {
 }
 
 impl Semantics for If {
+    const FACTS: Facts<If> = Facts::host("control flow: its regions run as plans of their own").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::stack::{Stacks, stacked_type};
 use super::{check_scalar, only, output_type, params_take_operands, present, region, short_region, types_from};
-use crate::{Args, Carried, Dim, Graph, InferCx, Op, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Carried, Dim, Facts, Graph, InferCx, Op, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// The most trips that a loop makes.
 const MAX_TRIPS: i64 = 1 << 24;
@@ -63,6 +63,7 @@ fn check_trips(trips: i64) -> Result<(), OpError> {
 }
 
 impl Semantics for Loop {
+    const FACTS: Facts<Loop> = Facts::host("control flow: its regions run as plans of their own").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -3,7 +3,7 @@
 use super::stack::{Stacks, element, stacked_type};
 use super::{output_type, params_take_operands, present, region, types_from};
 use crate::ops::axis_of;
-use crate::{Args, Carried, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Carried, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Runs its region once for each element of the scanned operands.
@@ -62,6 +62,7 @@ impl Scan {
 }
 
 impl Semantics for Scan {
+    const FACTS: Facts<Scan> = Facts::host("control flow: its regions run as plans of their own").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

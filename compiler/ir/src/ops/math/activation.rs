@@ -1,38 +1,53 @@
 //! Activations: elementwise functions of one float operand, with parameters. The result has the operand's type.
 
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::Cmp;
+
 use super::unary::{map_float, same_type, unary};
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, op};
+use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, op};
 
 unary! {
     /// `1 / (1 + e⁻ˣ)`.
-    "math.sigmoid" = Sigmoid {} |s, x| sigmoid(x);
+    "math.sigmoid" = Sigmoid {} |s, x| sigmoid(x),
+        Facts::float(|_, x| x.func(Func::Sigmoid));
     /// `ln(1 + eˣ)`, without overflow.
-    "math.softplus" = Softplus {} |s, x| softplus(x);
+    "math.softplus" = Softplus {} |s, x| softplus(x),
+        Facts::float(|_, x| x.softplus());
     /// `x / (1 + |x|)`.
-    "math.softsign" = Softsign {} |s, x| x / (1.0 + x.abs());
+    "math.softsign" = Softsign {} |s, x| x / (1.0 + x.abs()),
+        Facts::float(|_, x| x.softsign());
     /// `x · max(0, min(1, x/6 + 1/2))`.
-    "math.hard_swish" = HardSwish {} |s, x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0);
+    "math.hard_swish" = HardSwish {} |s, x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Facts::float(|_, x| x.hard_swish());
     /// `x · tanh(softplus(x))`.
-    "math.mish" = Mish {} |s, x| x * softplus(x).tanh();
+    "math.mish" = Mish {} |s, x| x * softplus(x).tanh(),
+        Facts::float(|_, x| x.mish());
     /// `x · sigmoid(alpha · x)`.
-    "math.swish" = Swish { alpha = 1.0 } |s, x| x * sigmoid(s.alpha.0 as f64 * x);
+    "math.swish" = Swish { alpha = 1.0 } |s, x| x * sigmoid(s.alpha.0 as f64 * x),
+        Facts::float(swish_expression);
     /// `x` where it is not negative, else `alpha · x`.
-    "math.leaky_relu" = LeakyRelu { alpha = 0.01 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x } else { x };
+    "math.leaky_relu" = LeakyRelu { alpha = 0.01 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x } else { x },
+        Facts::float(|op, x| x.leaky_relu(op.alpha.0));
     /// `x` where it is above `alpha`, else 0.
-    "math.thresholded_relu" = ThresholdedRelu { alpha = 1.0 } |s, x| if x <= s.alpha.0 as f64 { 0.0 } else { x };
+    "math.thresholded_relu" = ThresholdedRelu { alpha = 1.0 } |s, x| if x <= s.alpha.0 as f64 { 0.0 } else { x },
+        Facts::float(|op, x| x.clone().cmp(Cmp::Le, Expr::Const(op.alpha.0)).select(Expr::Const(0.0), x));
     /// `x` where it is not negative, else `alpha · (eˣ − 1)`.
-    "math.elu" = Elu { alpha = 1.0 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x.exp_m1() } else { x };
+    "math.elu" = Elu { alpha = 1.0 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x.exp_m1() } else { x },
+        Facts::float(|op, x| x.elu(op.alpha.0));
     /// `max(0, x) + min(0, alpha · (e^(x / alpha) − 1))`.
     "math.celu" = Celu { alpha = 1.0 } |s, x| {
         let alpha = s.alpha.0 as f64;
         relu(x) + (alpha * (x / alpha).exp_m1()).min(0.0)
-    };
+    },
+        Facts::float(|op, x| x.celu(op.alpha.0));
     /// `gamma · x` where it is positive, else `gamma · alpha · (eˣ − 1)`.
     "math.selu" = Selu { alpha = 1.673_263_2, gamma = 1.050_701 } |s, x| {
         s.gamma.0 as f64 * if x > 0.0 { x } else { s.alpha.0 as f64 * x.exp_m1() }
-    };
+    },
+        Facts::float(|op, x| x.selu(op.alpha.0, op.gamma.0));
     /// `max(0, min(1, alpha · x + beta))`.
-    "math.hard_sigmoid" = HardSigmoid { alpha = 0.2, beta = 0.5 } |s, x| (s.alpha.0 as f64 * x + s.beta.0 as f64).clamp(0.0, 1.0);
+    "math.hard_sigmoid" = HardSigmoid { alpha = 0.2, beta = 0.5 } |s, x| (s.alpha.0 as f64 * x + s.beta.0 as f64).clamp(0.0, 1.0),
+        Facts::float(|op, x| x.hard_sigmoid(op.alpha.0, op.beta.0));
 }
 
 op! {
@@ -44,6 +59,8 @@ op! {
 }
 
 impl Semantics for Gelu {
+    const FACTS: Facts<Gelu> = Facts::float(|op, x| if op.approximate { x.gelu_tanh() } else { x.gelu() });
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_type(cx)
     }
@@ -73,6 +90,8 @@ op! {
 }
 
 impl Semantics for Shrink {
+    const FACTS: Facts<Shrink> = Facts::no_expression();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_type(cx)
     }
@@ -87,6 +106,12 @@ impl Semantics for Shrink {
         let (int, uint) = (|x| shrink(x as f64) as i64, |x| shrink(x as f64) as u64);
         super::unary::map_number("math.shrink", args.tensor(0)?, shrink, int, uint)
     }
+}
+
+/// `x · sigmoid(alpha · x)`.
+fn swish_expression(op: &Swish, x: Expr) -> Expr {
+    let scaled = if op.alpha.0 == 1.0 { x.clone() } else { x.clone().times(Expr::Const(op.alpha.0)) };
+    x.times(scaled.func(Func::Sigmoid))
 }
 
 fn relu(x: f64) -> f64 {

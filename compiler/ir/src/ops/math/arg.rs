@@ -8,7 +8,7 @@ use crate::ops::axis_of;
 use crate::ops::message::shown;
 use crate::ops::number::order_keys;
 use crate::ops::tensor::Canvas;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The index of the largest or smallest element along `axis`; of equal ones the first or the last.
@@ -43,6 +43,8 @@ impl ArgReduce {
 }
 
 impl Semantics for ArgReduce {
+    const FACTS: Facts<ArgReduce> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(matches!(self.kind.as_str(), "max" | "min"), "C1", "there is no extreme `{}`", self.kind);
@@ -92,6 +94,8 @@ fn count_of(k: &Tensor) -> Result<usize, OpError> {
 }
 
 impl Semantics for TopK {
+    const FACTS: Facts<TopK> = Facts::host("there is no kernel that finds places of extremes");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(mut dims) = x.shape.clone() else {

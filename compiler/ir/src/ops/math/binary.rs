@@ -8,12 +8,15 @@
 
 use std::cmp::Ordering;
 
+use optc_kernel::expr::Expr;
+use optc_kernel::tile::{Binary, Cmp};
 use optc_tensor::{DType, Tensor};
 
 use super::broadcast::{broadcast_types, common_shape, for_each_broadcast};
+use super::expression;
 use crate::ops::bad_dtype;
 use crate::ops::number::{Number, by_number};
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// On which dtypes an op is defined.
 #[derive(Clone, Copy, PartialEq)]
@@ -108,11 +111,12 @@ fn compare(
     Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
 }
 
-/// Declares an arithmetic op: what it is on floats, and on integers (one expression, for `i64` and for `u64`).
+/// Declares an arithmetic op: what it is on floats, on integers (one expression, for `i64` and for `u64`), and its facts.
 macro_rules! arithmetic {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $float:expr, $int:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $float:expr, $int:expr, $facts:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = $facts;
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Numbers, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 arithmetic($name, args, Domain::Numbers,
@@ -124,21 +128,29 @@ macro_rules! arithmetic {
 
 arithmetic! {
     /// `a + b`; integers wrap.
-    "math.add" = Add |a, b| a + b, a.wrapping_add(b);
+    "math.add" = Add |a, b| a + b, a.wrapping_add(b),
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(Expr::plus), Some(Expr::plus), None]));
     /// `a − b`; integers wrap.
-    "math.sub" = Sub |a, b| a - b, a.wrapping_sub(b);
+    "math.sub" = Sub |a, b| a - b, a.wrapping_sub(b),
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(Expr::minus), Some(Expr::minus), None]));
     /// `a · b`; integers wrap.
-    "math.mul" = Mul |a, b| a * b, a.wrapping_mul(b);
+    "math.mul" = Mul |a, b| a * b, a.wrapping_mul(b),
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(Expr::times), Some(Expr::times), None]));
     /// `a / b`; integers truncate, and `a / 0` is 0 for them.
-    "math.div" = Div |a, b| a / b, if b == 0 { 0 } else { a.wrapping_div(b) };
+    "math.div" = Div |a, b| a / b, if b == 0 { 0 } else { a.wrapping_div(b) },
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(Expr::over), None, None]));
     /// `aᵇ`; integers wrap, and a negative exponent gives 0 but for ±1.
-    "math.pow" = Pow |a, b| a.powf(b), IntPow::int_pow(a, b);
+    "math.pow" = Pow |a, b| a.powf(b), IntPow::int_pow(a, b),
+        Facts::expression(None, |_, s| expression::power(s));
     /// The smaller one; NaN where either is.
-    "math.min" = Min |a, b| a.least(b), a.min(b);
+    "math.min" = Min |a, b| a.least(b), a.min(b),
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair(expression::LEAST));
     /// The larger one; NaN where either is.
-    "math.max" = Max |a, b| a.greatest(b), a.max(b);
+    "math.max" = Max |a, b| a.greatest(b), a.max(b),
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair(expression::GREATEST));
     /// `x` where it is not negative, else `slope · x`.
-    "math.prelu" = PRelu |x, slope| if x < 0.0 { slope * x } else { x }, if x.lt(&0) { slope.wrapping_mul(x) } else { x };
+    "math.prelu" = PRelu |x, slope| if x < 0.0 { slope * x } else { x }, if x.lt(&0) { slope.wrapping_mul(x) } else { x },
+        Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(expression::sloped), None, None]));
 }
 
 /// Integer powers by squaring.
@@ -182,6 +194,8 @@ op! {
 }
 
 impl Semantics for Mod {
+    const FACTS: Facts<Mod> = Facts::no_expression();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer("math.mod", cx, Domain::Numbers, None)
     }
@@ -214,9 +228,11 @@ fn floored_remainder(a: f64, b: f64) -> f64 {
 }
 
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident on $domain:ident: [$test:pat];)*) => {$(
+    ($($(#[$doc:meta])* $name:literal = $Op:ident on $domain:ident: [$test:pat], $facts:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = $facts;
+
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
                 infer($name, cx, Domain::$domain, Some(DType::Bool))
             }
@@ -229,21 +245,28 @@ macro_rules! comparisons {
 
 comparisons! {
     /// `a = b`, on any dtype.
-    "math.equal" = Equal on Any: [Ordering::Equal];
+    "math.equal" = Equal on Any: [Ordering::Equal],
+        Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Eq)).with_strings();
     /// `a < b`.
-    "math.less" = Less on Numbers: [Ordering::Less];
+    "math.less" = Less on Numbers: [Ordering::Less],
+        Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Lt));
     /// `a > b`.
-    "math.greater" = Greater on Numbers: [Ordering::Greater];
+    "math.greater" = Greater on Numbers: [Ordering::Greater],
+        Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Gt));
     /// `a ≤ b`.
-    "math.less_equal" = LessEqual on Numbers: [Ordering::Less | Ordering::Equal];
+    "math.less_equal" = LessEqual on Numbers: [Ordering::Less | Ordering::Equal],
+        Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Le));
     /// `a ≥ b`.
-    "math.greater_equal" = GreaterEqual on Numbers: [Ordering::Greater | Ordering::Equal];
+    "math.greater_equal" = GreaterEqual on Numbers: [Ordering::Greater | Ordering::Equal],
+        Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Ge));
 }
 
 macro_rules! logic {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $f:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $f:expr, $lanes:ident;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = Facts::expression(None, |_, s| expression::masks(s, Binary::$lanes));
+
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Bools, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 let (a, b, shape) = operands($name, args, Domain::Bools)?;
@@ -259,11 +282,11 @@ macro_rules! logic {
 
 logic! {
     /// Logical and.
-    "math.and" = And |a, b| a && b;
+    "math.and" = And |a, b| a && b, And;
     /// Logical or.
-    "math.or" = Or |a, b| a || b;
+    "math.or" = Or |a, b| a || b, Or;
     /// Logical exclusive or.
-    "math.xor" = Xor |a, b| a != b;
+    "math.xor" = Xor |a, b| a != b, Xor;
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 use optc_tensor::{DType, Tensor};
 
 use super::binary::{Domain, arithmetic, infer};
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Declares an op on two integer operands: one expression for `i64` and one for `u64`.
 macro_rules! bitwise {
     ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $int:expr, $uint:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = Facts::no_expression();
+
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Integers, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 // `Domain::Integers` keeps floats out, so that the first function is never called.
@@ -39,6 +41,8 @@ op! {
 }
 
 impl Semantics for BitNot {
+    const FACTS: Facts<BitNot> = Facts::no_expression();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         super::unary::same_type(cx)
     }
@@ -72,6 +76,7 @@ impl BitCast {
 }
 
 impl Semantics for BitCast {
+    const FACTS: Facts<BitCast> = Facts::view();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

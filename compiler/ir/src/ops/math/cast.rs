@@ -2,7 +2,8 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use super::expression;
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to
@@ -16,6 +17,10 @@ op! {
 }
 
 impl Semantics for Cast {
+    const FACTS: Facts<Cast> =
+        Facts::expression(Some(FusionRole::Convert), |op: &Cast, s| expression::cast(s.given(0)?, op.to))
+            .with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(vec![TensorType::of(self.to, cx.tensor(0)?.shape.clone()).into()])
     }

@@ -3,9 +3,10 @@
 use optc_tensor::{DType, Tensor};
 
 use super::broadcast::{broadcast_types, common_shape, for_each_broadcast};
+use super::expression;
 use crate::ops::number::{Number, by_number};
 use crate::ops::tensor::Canvas;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `a` where `cond` holds, else `b`.
@@ -17,6 +18,8 @@ op! {
 }
 
 impl Semantics for Where {
+    const FACTS: Facts<Where> =
+        Facts::expression(Some(FusionRole::Select), |_, s| expression::choice(s)).with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -59,6 +62,8 @@ fn clip<N: Number>(x: &Tensor, low: Option<&Tensor>, high: Option<&Tensor>) -> R
 }
 
 impl Semantics for Clip {
+    const FACTS: Facts<Clip> = Facts::expression(Some(FusionRole::Float), |_, s| expression::clip(s));
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         for slot in (1..3).filter(|&s| cx.has(s)) {

@@ -4,7 +4,7 @@ use optc_tensor::Tensor;
 
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number};
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Along the axis that `axis` names, for each element the sum or product of those up to it.
@@ -47,6 +47,8 @@ impl Cumulate {
 }
 
 impl Semantics for Cumulate {
+    const FACTS: Facts<Cumulate> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.check_kind()?;
         Ok(vec![cx.tensor(0)?.clone().into()])

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The sum over all labels that the result does not have of the products of the operands' elements: `ij,jk->ik` is
@@ -156,6 +156,8 @@ fn contract<N: Number>(terms: &Terms, xs: &[&Tensor], extents: &BTreeMap<Label, 
 }
 
 impl Semantics for Einsum {
+    const FACTS: Facts<Einsum> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let xs = (0..cx.types.len()).map(|slot| cx.tensor(slot)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = xs.first() else { return Err(OpError::Operand { slot: 0 }) };

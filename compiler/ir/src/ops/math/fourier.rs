@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor};
 use crate::ops::axis_of;
 use crate::ops::message::{shown, type_of};
 use crate::ops::number::checked_len;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 type Complex = (f64, f64);
 
@@ -188,6 +188,8 @@ fn check_parts(dtype: DType, last: Option<usize>) -> Result<(), OpError> {
 }
 
 impl Semantics for Dft {
+    const FACTS: Facts<Dft> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(mut dims) = x.shape.clone() else { return Ok(vec![x.clone().into()]) };
@@ -272,6 +274,8 @@ impl Stft {
 }
 
 impl Semantics for Stft {
+    const FACTS: Facts<Stft> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float() && x.rank().is_none_or(|r| r == 2 || r == 3), "C1", "`x` is {x}");

@@ -3,7 +3,7 @@
 use optc_tensor::Tensor;
 
 use crate::ops::message::type_of;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The determinants of the matrices in the last two dims.
@@ -13,6 +13,8 @@ op! {
 }
 
 impl Semantics for Det {
+    const FACTS: Facts<Det> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float() && x.rank().is_none_or(|r| r >= 2), "C1", "`x` is {x}");

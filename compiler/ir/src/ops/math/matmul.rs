@@ -6,7 +6,7 @@ use std::ops::{AddAssign, Mul};
 use optc_tensor::{DType, Tensor, bf16, broadcast_shapes};
 
 use super::broadcast::{broadcast_indices, broadcast_types};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// NumPy's `matmul`: matrices in the last two dims, batches broadcast; a rank-1 operand is a row or a column.
@@ -28,6 +28,8 @@ impl Default for MatMul {
 }
 
 impl Semantics for MatMul {
+    const FACTS: Facts<MatMul> = Facts::anchor(Anchor::Product);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
         let one = agree(self.precision, a.dtype, b.dtype);

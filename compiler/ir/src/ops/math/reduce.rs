@@ -5,7 +5,7 @@ use optc_tensor::{DType, Tensor};
 use super::broadcast::for_each_broadcast;
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand
@@ -72,6 +72,8 @@ impl Reduce {
 }
 
 impl Semantics for Reduce {
+    const FACTS: Facts<Reduce> = Facts::anchor(Anchor::Float).following();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         self.check_kind()?;

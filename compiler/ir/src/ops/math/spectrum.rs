@@ -6,7 +6,7 @@ use optc_tensor::{DType, Tensor};
 
 use crate::ops::message::shown;
 use crate::ops::number::checked_len;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// A window function of `size` elements.
@@ -42,6 +42,8 @@ fn size_of(size: &Tensor) -> Result<usize, OpError> {
 }
 
 impl Semantics for Window {
+    const FACTS: Facts<Window> = Facts::host("it computes a constant unless shapes depend on data");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.weights()?;
         let size = cx.constant(0).map(size_of).transpose()?;
@@ -89,6 +91,8 @@ fn hertz(mel: f64) -> f64 {
 }
 
 impl Semantics for MelWeights {
+    const FACTS: Facts<MelWeights> = Facts::host("it computes a constant unless shapes depend on data");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let dims = match (cx.constant(0), cx.constant(1)) {
             (Some(bins), Some(length)) => mel_shape(bins, length)?.map(Dim::Known).to_vec(),

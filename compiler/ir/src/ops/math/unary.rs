@@ -2,9 +2,12 @@
 //!
 //! Floats are computed in `f64` and rounded once; integers stay integers where the function is defined on them.
 
+use optc_kernel::expr::{Expr, Func};
+use optc_kernel::tile::{Binary, Cmp};
 use optc_tensor::{DType, Tensor};
 
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, op};
+use super::expression;
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, op};
 
 /// `f` over the elements of a float tensor, in its own dtype.
 pub(super) fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) -> Result<Vec<Val>, OpError> {
@@ -36,11 +39,15 @@ pub(super) fn same_type(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     Ok(vec![cx.tensor(0)?.clone().into()])
 }
 
-/// Declares ops of one operand: name, documentation, attributes and the function on floats.
+/// Declares ops of one operand: name, documentation, attributes, the function on floats, and the facts.
 macro_rules! unary {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident { $($attr:ident = $default:literal),* } |$s:ident, $x:ident| $f:expr;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:literal = $Op:ident { $($attr:ident = $default:literal),* } |$s:ident, $x:ident| $f:expr, $facts:expr;
+    )*) => {$(
         op! { $(#[$doc])* $name = $Op(x) { $(#[doc = "See the op."] $attr: $crate::Real = $crate::Real($default)),* } }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = $facts;
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { same_type(cx) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
                 let $s = self;
@@ -55,52 +62,53 @@ pub(super) use unary;
 
 unary! {
     /// `eˣ`.
-    "math.exp" = Exp {} |s, x| x.exp();
+    "math.exp" = Exp {} |s, x| x.exp(), Facts::float(|_, x| x.exp());
     /// Natural logarithm.
-    "math.log" = Log {} |s, x| x.ln();
+    "math.log" = Log {} |s, x| x.ln(), Facts::float(|_, x| x.log());
     /// Square root.
-    "math.sqrt" = Sqrt {} |s, x| x.sqrt();
+    "math.sqrt" = Sqrt {} |s, x| x.sqrt(), Facts::float(|_, x| x.sqrt());
     /// `1 / x`.
-    "math.reciprocal" = Reciprocal {} |s, x| 1.0 / x;
+    "math.reciprocal" = Reciprocal {} |s, x| 1.0 / x, Facts::float(|_, x| x.reciprocal());
     /// The error function.
-    "math.erf" = Erf {} |s, x| erf(x);
+    "math.erf" = Erf {} |s, x| erf(x), Facts::float(|_, x| x.func(Func::Erf));
     /// The largest integer not above `x`.
-    "math.floor" = Floor {} |s, x| x.floor();
+    "math.floor" = Floor {} |s, x| x.floor(), Facts::float(|_, x| x.floor());
     /// The smallest integer not below `x`.
-    "math.ceil" = Ceil {} |s, x| x.ceil();
+    "math.ceil" = Ceil {} |s, x| x.ceil(), Facts::float(|_, x| x.ceil());
     /// The nearest integer, ties to even.
-    "math.round" = Round {} |s, x| x.round_ties_even();
+    "math.round" = Round {} |s, x| x.round_ties_even(), Facts::float(|_, x| x.round());
     /// Sine.
-    "math.sin" = Sin {} |s, x| x.sin();
+    "math.sin" = Sin {} |s, x| x.sin(), Facts::float(|_, x| x.func(Func::Sin));
     /// Cosine.
-    "math.cos" = Cos {} |s, x| x.cos();
+    "math.cos" = Cos {} |s, x| x.cos(), Facts::float(|_, x| x.func(Func::Cos));
     /// Tangent.
-    "math.tan" = Tan {} |s, x| x.tan();
+    "math.tan" = Tan {} |s, x| x.tan(), Facts::float(|_, x| x.clone().func(Func::Sin).over(x.func(Func::Cos)));
     /// Inverse sine.
-    "math.asin" = Asin {} |s, x| x.asin();
+    "math.asin" = Asin {} |s, x| x.asin(), Facts::no_expression();
     /// Inverse cosine.
-    "math.acos" = Acos {} |s, x| x.acos();
+    "math.acos" = Acos {} |s, x| x.acos(), Facts::no_expression();
     /// Inverse tangent.
-    "math.atan" = Atan {} |s, x| x.atan();
+    "math.atan" = Atan {} |s, x| x.atan(), Facts::no_expression();
     /// Hyperbolic sine.
-    "math.sinh" = Sinh {} |s, x| x.sinh();
+    "math.sinh" = Sinh {} |s, x| x.sinh(), Facts::no_expression();
     /// Hyperbolic cosine.
-    "math.cosh" = Cosh {} |s, x| x.cosh();
+    "math.cosh" = Cosh {} |s, x| x.cosh(), Facts::no_expression();
     /// Hyperbolic tangent.
-    "math.tanh" = Tanh {} |s, x| x.tanh();
+    "math.tanh" = Tanh {} |s, x| x.tanh(), Facts::float(|_, x| x.func(Func::Tanh));
     /// Inverse hyperbolic sine.
-    "math.asinh" = Asinh {} |s, x| x.asinh();
+    "math.asinh" = Asinh {} |s, x| x.asinh(), Facts::no_expression();
     /// Inverse hyperbolic cosine.
-    "math.acosh" = Acosh {} |s, x| x.acosh();
+    "math.acosh" = Acosh {} |s, x| x.acosh(), Facts::no_expression();
     /// Inverse hyperbolic tangent.
-    "math.atanh" = Atanh {} |s, x| x.atanh();
+    "math.atanh" = Atanh {} |s, x| x.atanh(), Facts::no_expression();
 }
 
-/// Declares ops of one operand that are defined on integers as well: on floats, on `i64`, on `u64`.
+/// Declares ops of one operand that are defined on integers as well: on floats, on `i64`, on `u64`; and their facts.
 macro_rules! unary_number {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident $f:expr, $g:expr, $h:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:literal = $Op:ident $f:expr, $g:expr, $h:expr, $facts:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(x) {} }
         impl Semantics for $Op {
+            const FACTS: Facts<$Op> = $facts;
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { same_type(cx) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> { map_number($name, args.tensor(0)?, $f, $g, $h) }
         }
@@ -109,13 +117,15 @@ macro_rules! unary_number {
 
 unary_number! {
     /// Absolute value; integers wrap.
-    "math.abs" = Abs f64::abs, i64::wrapping_abs, |x| x;
+    "math.abs" = Abs f64::abs, i64::wrapping_abs, |x| x, Facts::expression(Some(FusionRole::Float), |_, s| expression::number(s, Expr::abs));
     /// `-x`; integers wrap.
-    "math.neg" = Neg |x| -x, i64::wrapping_neg, u64::wrapping_neg;
+    "math.neg" = Neg |x| -x, i64::wrapping_neg, u64::wrapping_neg,
+        Facts::expression(Some(FusionRole::Float), |_, s| expression::number(s, Expr::negated));
     /// `max(x, 0)`; NaN stays NaN.
-    "math.relu" = Relu |x| if x < 0.0 { 0.0 } else { x }, |x| x.max(0), |x| x;
+    "math.relu" = Relu |x| if x < 0.0 { 0.0 } else { x }, |x| x.max(0), |x| x, Facts::float(|_, x| x.relu());
     /// −1, 0 or 1.
-    "math.sign" = Sign |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }, i64::signum, |x| x.min(1);
+    "math.sign" = Sign |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }, i64::signum, |x| x.min(1),
+        Facts::float(|_, x| x.sign());
 }
 
 op! {
@@ -124,6 +134,9 @@ op! {
 }
 
 impl Semantics for Not {
+    const FACTS: Facts<Not> =
+        Facts::expression(None, |_, s| Ok(s.given(0)?.expr.clone().binary(Binary::Xor, Expr::Int(-1))));
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_type(cx)
     }
@@ -144,6 +157,8 @@ op! {
 }
 
 impl Semantics for IsNan {
+    const FACTS: Facts<IsNan> = Facts::expression(None, |_, s| s.float().map(|x| x.clone().cmp(Cmp::Ne, x)));
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer_test("math.is_nan", cx)
     }
@@ -164,6 +179,8 @@ op! {
 }
 
 impl Semantics for IsInf {
+    const FACTS: Facts<IsInf> = Facts::no_expression();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer_test("math.is_inf", cx)
     }

@@ -5,7 +5,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{broadcast_indices, product};
 use crate::ops::message::shown;
-use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `softmax(cap(scale · q·kᵀ) + mask) · v` for `q: [B, Hq, Sq, E]`, `k: [B, Hk, Sk, E]`, `v: [B, Hk, Sk, F]`;
@@ -36,6 +36,8 @@ op! {
 }
 
 impl Semantics for Attention {
+    const FACTS: Facts<Attention> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (q, k, v) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let one = q.dtype.is_float() && k.dtype == q.dtype && v.dtype.is_float();

@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor, for_each_index};
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{agree, factors, fits};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Cross-correlation of `x: [N, C, D…]` with `w: [M, C/groups, K…]`, plus `bias: [M]`; result `[N, M, E…]`.
@@ -135,6 +135,8 @@ pub(crate) fn bias_planes<T: Copy>(bias: Option<Vec<T>>, zero: T, shape: &[usize
 }
 
 impl Semantics for Conv {
+    const FACTS: Facts<Conv> = Facts::anchor(Anchor::Product);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
         let floats = agree(self.precision, x.dtype, w.dtype) && w.dtype.is_float();

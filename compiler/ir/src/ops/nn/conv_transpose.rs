@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, for_each_index};
 use super::conv::{bias_planes, check_bias, check_groups};
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The gradient of a convolution with respect to its operand, as a layer: each element of `x: [N, C, D…]` adds the
@@ -45,6 +45,8 @@ impl ConvTranspose {
 }
 
 impl Semantics for ConvTranspose {
+    const FACTS: Facts<ConvTranspose> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C4", "`x` is {}, `w` is {}", x.dtype, w.dtype);

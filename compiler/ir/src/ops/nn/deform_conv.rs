@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, for_each_index};
 use super::conv::{bias_planes, check_groups};
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// A 2-d convolution of `x: [N, C, H, W]` with `w: [M, C/groups, KH, KW]` whose window elements are moved by
@@ -36,6 +36,8 @@ impl DeformConv {
 }
 
 impl Semantics for DeformConv {
+    const FACTS: Facts<DeformConv> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype == w.dtype && x.dtype.is_float(), "C1", "`x` is {}, `w` is {}", x.dtype, w.dtype);

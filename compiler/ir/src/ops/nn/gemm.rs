@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::math::{agree, broadcast_indices, factors, fits, product};
-use crate::{Args, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0
@@ -35,6 +35,8 @@ impl Gemm {
 }
 
 impl Semantics for Gemm {
+    const FACTS: Facts<Gemm> = Facts::anchor(Anchor::Product);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
         let floats = agree(self.precision, a.dtype, b.dtype) && b.dtype.is_float();

@@ -3,7 +3,7 @@
 use optc_tensor::{Tensor, for_each_index, strides_of};
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Samples `x: [N, C, D…]` at the points of `grid: [N, E…, r]`, whose coordinates, innermost axis first, go from −1
@@ -93,6 +93,8 @@ impl GridSample {
 }
 
 impl Semantics for GridSample {
+    const FACTS: Facts<GridSample> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, grid) = (cx.tensor(0)?, cx.tensor(1)?);
         let known = matches!(self.mode.as_str(), "nearest" | "linear" | "cubic")
@@ -148,6 +150,8 @@ op! {
 }
 
 impl Semantics for AffineGrid {
+    const FACTS: Facts<AffineGrid> = Facts::host("it computes a constant unless shapes depend on data");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let theta = cx.tensor(0)?;
         ensure!(theta.dtype.is_float() && theta.rank().is_none_or(|r| r == 3), "C1", "`theta` is {theta}");

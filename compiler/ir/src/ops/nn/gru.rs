@@ -5,7 +5,7 @@ use optc_tensor::Tensor;
 use super::recurrent::{
     Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
 };
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, 3H, I]`, `r: [D, 3H, H]`, `bias: [D, 6H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y:
@@ -40,6 +40,8 @@ impl Gru {
 }
 
 impl Semantics for Gru {
+    const FACTS: Facts<Gru> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
         result_types(cx, &self.direction, 1)

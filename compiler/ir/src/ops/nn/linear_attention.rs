@@ -4,7 +4,7 @@
 use optc_tensor::Tensor;
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// For each step and head: `S ← exp(decay)·S`, `S ← S + k ⊗ u`, `y = scale · qᵀ S`, where `u` is `v`, or `beta · (v
@@ -35,6 +35,8 @@ impl LinearAttention {
 }
 
 impl Semantics for LinearAttention {
+    const FACTS: Facts<LinearAttention> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (q, k, v) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let fits = [q, k, v].iter().all(|t| t.dtype.is_float() && t.rank().is_none_or(|r| r == 3));

@@ -4,7 +4,7 @@ use optc_tensor::Tensor;
 
 use super::softmax::map_lines;
 use crate::ops::axis_of;
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Local response normalisation (Krizhevsky et al. 2012) across the channels of `x: [N, C, D…]`: `x / (bias + alpha
@@ -25,6 +25,8 @@ op! {
 }
 
 impl Semantics for Lrn {
+    const FACTS: Facts<Lrn> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float() && x.rank().is_none_or(|r| r >= 2), "C1", "`x` is {x}");
@@ -67,6 +69,8 @@ op! {
 }
 
 impl Semantics for LpNorm {
+    const FACTS: Facts<LpNorm> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float(), "C1", "`x` is {}, expected a float", x.dtype);

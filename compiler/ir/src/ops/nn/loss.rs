@@ -3,7 +3,7 @@
 use optc_tensor::Tensor;
 
 use crate::ops::eval::bounded;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The negative log likelihood of the classes `target: [N, D…]` under the log-probabilities `x: [N, C, D…]`:
@@ -21,6 +21,8 @@ op! {
 }
 
 impl Semantics for NllLoss {
+    const FACTS: Facts<NllLoss> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, target) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype.is_float() && target.dtype.is_int(), "C2", "`x` is {x}, `target` is {target}");

@@ -5,7 +5,7 @@ use optc_tensor::{DType, Tensor};
 use super::recurrent::{
     Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
 };
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, 4H, I]`, `r: [D, 4H, H]`, `bias: [D, 8H]`, `lengths: [B]`, `h0` and `c0`: `[D, B, H]`,
@@ -40,6 +40,8 @@ impl Lstm {
 }
 
 impl Semantics for Lstm {
+    const FACTS: Facts<Lstm> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
         result_types(cx, &self.direction, 2)

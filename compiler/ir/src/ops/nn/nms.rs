@@ -2,7 +2,7 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The indices (batch, class, box) of the boxes that stay when, for each batch and class in the order of their
@@ -41,6 +41,8 @@ fn overlap(a: &Corners, b: &Corners) -> f32 {
 }
 
 impl Semantics for NonMaxSuppression {
+    const FACTS: Facts<NonMaxSuppression> = Facts::host("how much it finds depends on data");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (boxes, scores) = (cx.tensor(0)?, cx.tensor(1)?);
         let fits = |t: &TensorType| t.dtype.is_float() && t.rank().is_none_or(|r| r == 3);

@@ -4,7 +4,7 @@ use optc_tensor::{Tensor, broadcast_shapes};
 
 use crate::ops::axis_of;
 use crate::ops::math::broadcast_indices;
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Batch normalisation with given statistics: `scale · (x − mean) / √(var + epsilon) + bias` per channel (axis 1).
@@ -28,6 +28,8 @@ fn same_float(cx: &InferCx) -> Result<Vec<Type>, OpError> {
 }
 
 impl Semantics for BatchNorm {
+    const FACTS: Facts<BatchNorm> = Facts::anchor(Anchor::Float).following();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_float(cx)
     }
@@ -111,6 +113,8 @@ fn standardize(v: &mut [f64], inner: usize, epsilon: f64) {
 }
 
 impl Semantics for LayerNorm {
+    const FACTS: Facts<LayerNorm> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         cx.tensor(0)?.rank().map_or(Ok(0), |rank| axis_of(self.axis, rank))?;
         same_float(cx)
@@ -129,6 +133,8 @@ impl Semantics for LayerNorm {
 }
 
 impl Semantics for RmsNorm {
+    const FACTS: Facts<RmsNorm> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         cx.tensor(0)?.rank().map_or(Ok(0), |rank| axis_of(self.axis, rank))?;
         same_float(cx)
@@ -159,6 +165,8 @@ impl GroupNorm {
 }
 
 impl Semantics for GroupNorm {
+    const FACTS: Facts<GroupNorm> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         if let Some(shape) = &x.shape {

@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use super::window::{WindowAxes, WindowRun};
 use crate::ops::eval::result_shapes;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The maximum or the mean of `x: [N, C, D…]` under a sliding window.
@@ -150,6 +150,8 @@ impl Pool {
 }
 
 impl Semantics for Pool {
+    const FACTS: Facts<Pool> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let kernel = kernel_of(&self.kernel)?;
@@ -201,6 +203,8 @@ impl MaxPoolIndices {
 }
 
 impl Semantics for MaxPoolIndices {
+    const FACTS: Facts<MaxPoolIndices> = Facts::host("there is no kernel that finds places of extremes");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let kernel = kernel_of(&self.kernel)?;
@@ -251,6 +255,8 @@ impl LpPool {
 }
 
 impl Semantics for LpPool {
+    const FACTS: Facts<LpPool> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let kernel = kernel_of(&self.kernel)?;

@@ -6,7 +6,7 @@ use super::grid::cubic_weights;
 use crate::ops::axis_of;
 use crate::ops::eval::{result_shapes, room};
 use crate::ops::tensor::gather_elements;
-use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Resamples `x` along `axes`, by the factors `scales` or to the extents `sizes`. Each axis is interpolated by
@@ -230,6 +230,8 @@ impl Resize {
 }
 
 impl Semantics for Resize {
+    const FACTS: Facts<Resize> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         self.check()?;

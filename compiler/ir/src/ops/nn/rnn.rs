@@ -3,7 +3,7 @@
 use optc_tensor::Tensor;
 
 use super::recurrent::{Activations, RecurrentExtents, directions, product_with, result_types};
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, H, I]`, `r: [D, H, H]`, `bias: [D, 2H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y:
@@ -35,6 +35,8 @@ impl Rnn {
 }
 
 impl Semantics for Rnn {
+    const FACTS: Facts<Rnn> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
         result_types(cx, &self.direction, 1)

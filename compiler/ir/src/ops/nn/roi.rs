@@ -3,7 +3,7 @@
 use optc_tensor::{Tensor, for_each_index};
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 /// The most sampling points along one axis of a bin.
 const MAX_GRID: f64 = 4096.0;
@@ -80,6 +80,8 @@ fn corners(at: f64, extent: usize) -> [(usize, f64); 2] {
 }
 
 impl Semantics for RoiAlign {
+    const FACTS: Facts<RoiAlign> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         ensure!(matches!(self.mode.as_str(), "avg" | "max"), "C1", "there is no mode `{}`", self.mode);
         ensure!(self.sampling_ratio >= 0, "C3", "`sampling_ratio` is {}", self.sampling_ratio);
@@ -149,6 +151,8 @@ impl MaxRoiPool {
 }
 
 impl Semantics for MaxRoiPool {
+    const FACTS: Facts<MaxRoiPool> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let size: Result<[i64; 2], _> = self.pooled_shape.as_slice().try_into();
         ensure!(size.is_ok(), "C3", "`pooled_shape` is {:?}", self.pooled_shape);

@@ -2,7 +2,7 @@
 
 use optc_tensor::{Tensor, for_each_index};
 
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Rotates pairs of elements of each row of `x: [B, H, S, E]` by the angles whose cosines and sines are given: `[B,
@@ -28,6 +28,8 @@ impl RotaryEmbedding {
 }
 
 impl Semantics for RotaryEmbedding {
+    const FACTS: Facts<RotaryEmbedding> = Facts::host("there is no kernel for it");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float() && x.rank().is_none_or(|r| r == 4), "C1", "`x` is {x}");

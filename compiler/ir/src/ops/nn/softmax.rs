@@ -4,7 +4,7 @@ use optc_tensor::Tensor;
 
 use crate::ops::axis_of;
 use crate::ops::number::round_to;
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the
@@ -46,6 +46,8 @@ pub(super) fn map_lines(x: &Tensor, axis: i64, f: impl Fn(&mut [f64])) -> Result
 }
 
 impl Semantics for Softmax {
+    const FACTS: Facts<Softmax> = Facts::anchor(Anchor::Float);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_along(cx, self.axis)
     }
@@ -74,6 +76,8 @@ op! {
 }
 
 impl Semantics for Hardmax {
+    const FACTS: Facts<Hardmax> = Facts::host("there is no kernel that finds places of extremes");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_along(cx, self.axis)
     }

@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, strides_of};
 use super::pool::kernel_of;
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Puts the elements of `x: [N, C, D…]` where `indices` say, in a tensor of zeros. The indices are flat ones in the
@@ -46,6 +46,8 @@ impl MaxUnpool {
 }
 
 impl Semantics for MaxUnpool {
+    const FACTS: Facts<MaxUnpool> = Facts::host("there is no kernel that scatters");
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype.is_float(), "C1", "`x` is {}, expected a float", x.dtype);

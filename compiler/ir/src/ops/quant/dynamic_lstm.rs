@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::quantize::{quantize_u8, range_of};
 use crate::ops::nn::{Lstm, RecurrentExtents, States};
-use crate::{Args, Dim, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `nn.lstm` with the products of quantized integers: `w: [D, I, 4H]` and `r: [D, H, 4H]` are 8-bit integers with
@@ -50,6 +50,8 @@ impl DynamicLstm {
 }
 
 impl Semantics for DynamicLstm {
+    const FACTS: Facts<DynamicLstm> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, w, r) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let narrow = |t: &TensorType| matches!(t.dtype, DType::I8 | DType::U8);

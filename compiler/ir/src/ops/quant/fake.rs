@@ -2,8 +2,9 @@
 
 use optc_tensor::{DType, Tensor};
 
+use super::expression;
 use super::quantize::{Dequantize, Quantize};
-use crate::{Args, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x` as it would come back from integers of dtype `to`: quantized and dequantized with the scale and zero point
@@ -66,6 +67,8 @@ impl FakeQuant {
 }
 
 impl Semantics for FakeQuant {
+    const FACTS: Facts<FakeQuant> = Facts::expression(Some(FusionRole::Quantized), expression::fake_quant);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(

@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::eval::{bounded, result_shapes};
 use crate::ops::math::{MatMul, broadcast_indices, product};
 use crate::ops::nn::{Conv, bias_planes};
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `(a − a_zero) · (b − b_zero)` as NumPy's `matmul`, summed in `i32`, which wraps. A zero point is a scalar, a
@@ -67,6 +67,8 @@ fn integers(shape: &[usize], v: &[Wrapping<i32>]) -> Result<Vec<Val>, OpError> {
 }
 
 impl Semantics for QuantMatMul {
+    const FACTS: Facts<QuantMatMul> = Facts::anchor(Anchor::Integers);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         check_dtype(cx, 0, 2)?;
         check_dtype(cx, 1, 3)?;
@@ -109,6 +111,8 @@ impl QuantConv {
 }
 
 impl Semantics for QuantConv {
+    const FACTS: Facts<QuantConv> = Facts::anchor(Anchor::Integers);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         check_dtype(cx, 0, 2)?;
         check_dtype(cx, 1, 3)?;

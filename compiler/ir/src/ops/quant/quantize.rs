@@ -2,12 +2,13 @@
 
 use optc_tensor::{DType, Tensor, broadcast_shapes};
 
+use super::expression;
 use crate::ops::axis_of;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::broadcast_indices;
 use crate::ops::message::type_of;
 use crate::ops::number::round_to;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `clamp(round(x / scale) + zero_point)`: rounded to nearest, ties to even, and clamped to the range of `to`. The
@@ -150,6 +151,8 @@ fn saturate(v: f64, zero: i64, (low, high): (f64, f64)) -> i64 {
 }
 
 impl Semantics for Quantize {
+    const FACTS: Facts<Quantize> = Facts::expression(Some(FusionRole::Quantized), expression::quantize);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
         let floats = (x.dtype.is_float() || x.dtype == DType::I32) && scale.dtype.is_float();
@@ -178,6 +181,8 @@ impl Semantics for Quantize {
 }
 
 impl Semantics for Dequantize {
+    const FACTS: Facts<Dequantize> = Facts::expression(Some(FusionRole::Quantized), expression::dequantize);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype.is_int() && scale.dtype.is_float(), "C1", "`x` is {x}, `scale` is {scale}");
@@ -221,6 +226,8 @@ pub(crate) fn quantize_u8(x: &[f32], scale: f32, zero: u8) -> Vec<u8> {
 }
 
 impl Semantics for DynamicQuantize {
+    const FACTS: Facts<DynamicQuantize> = Facts::family();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype == DType::F32, "C1", "`x` is {}, expected f32", x.dtype);
@@ -238,6 +245,8 @@ impl Semantics for DynamicQuantize {
 }
 
 impl Semantics for Requantize {
+    const FACTS: Facts<Requantize> = Facts::expression(Some(FusionRole::Quantized), expression::requantize);
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, scale, zero) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let fits = x.dtype == DType::I32 && scale.dtype == DType::F32 && zero.dtype.is_int();

@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::math::{Reduce, Sub};
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The sum of `x − zero` over axes (all where the list is empty), in `i32`, which wraps: what a mean of integers
@@ -26,6 +26,8 @@ impl QuantSum {
 }
 
 impl Semantics for QuantSum {
+    const FACTS: Facts<QuantSum> = Facts::anchor(Anchor::Integers).following();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(matches!(x.dtype, DType::I8 | DType::U8), "C1", "`x` is {x}, expected i8 or u8");

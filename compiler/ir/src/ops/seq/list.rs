@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::{element_type, sequence, type_of, value};
 use crate::ops::message::shown;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 fn sequence_of(of: Type) -> Vec<Type> {
     vec![Type::Sequence(Box::new(of))]
@@ -24,6 +24,8 @@ op! {
 }
 
 impl Semantics for SeqConstruct {
+    const FACTS: Facts<SeqConstruct> = Facts::host("sequences and optionals are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let mut of = type_of(cx, 0)?.clone();
         for slot in 1..cx.types.len() {
@@ -51,6 +53,8 @@ op! {
 }
 
 impl Semantics for SeqEmpty {
+    const FACTS: Facts<SeqEmpty> = Facts::host("sequences and optionals are values of the host").with_strings();
+
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(sequence_of(self.of.clone()))
     }
@@ -85,6 +89,8 @@ op! {
 }
 
 impl Semantics for SeqInsert {
+    const FACTS: Facts<SeqInsert> = Facts::host("sequences and optionals are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(sequence_of(join(element_type(cx, 0)?, type_of(cx, 1)?)?))
     }
@@ -108,6 +114,8 @@ op! {
 }
 
 impl Semantics for SeqErase {
+    const FACTS: Facts<SeqErase> = Facts::host("sequences and optionals are values of the host").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         Ok(sequence_of(element_type(cx, 0)?.clone()))
     }
@@ -131,6 +139,7 @@ op! {
 }
 
 impl Semantics for SeqAt {
+    const FACTS: Facts<SeqAt> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -152,6 +161,7 @@ op! {
 }
 
 impl Semantics for SeqLength {
+    const FACTS: Facts<SeqLength> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use super::{type_of, value};
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The optional that holds `x`.
@@ -11,6 +11,7 @@ op! {
 }
 
 impl Semantics for OptSome {
+    const FACTS: Facts<OptSome> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -32,6 +33,7 @@ op! {
 }
 
 impl Semantics for OptNone {
+    const FACTS: Facts<OptNone> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -49,6 +51,7 @@ op! {
 }
 
 impl Semantics for OptHas {
+    const FACTS: Facts<OptHas> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -69,6 +72,7 @@ op! {
 }
 
 impl Semantics for OptGet {
+    const FACTS: Facts<OptGet> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -7,7 +7,7 @@ use crate::ops::axis_of;
 use crate::ops::cf::stack;
 use crate::ops::eval::room;
 use crate::ops::tensor::{Concat, Split, Squeeze};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Bytes of a small tensor in a list: its places there and in the list that it is cut from, its shapes, and a line for
 /// its elements.
@@ -26,6 +26,7 @@ op! {
 }
 
 impl Semantics for SeqSplit {
+    const FACTS: Facts<SeqSplit> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -85,6 +86,7 @@ op! {
 }
 
 impl Semantics for SeqConcat {
+    const FACTS: Facts<SeqConcat> = Facts::host("sequences and optionals are values of the host").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -3,7 +3,7 @@
 use optc_tensor::Tensor;
 
 use super::Canvas;
-use crate::{Args, Const, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Const, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// A graph input. It never stands in the text as an op; its type is declared with the function.
@@ -14,6 +14,7 @@ op! {
 }
 
 impl Semantics for Param {
+    const FACTS: Facts<Param> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -46,6 +47,7 @@ impl Constant {
 }
 
 impl Semantics for Constant {
+    const FACTS: Facts<Constant> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, _: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -98,6 +100,7 @@ op! {
 }
 
 impl Semantics for Fill {
+    const FACTS: Facts<Fill> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use super::Canvas;
 use crate::ops::axis_of;
-use crate::{Args, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Resolves an index into an axis of extent `n`, negative ones from the end.
 ///
@@ -34,6 +34,7 @@ op! {
 }
 
 impl Semantics for Gather {
+    const FACTS: Facts<Gather> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -92,6 +93,7 @@ pub(super) fn element_positions(shape: &[usize], indices: &Tensor, axis: usize) 
 }
 
 impl Semantics for GatherElements {
+    const FACTS: Facts<GatherElements> = Facts::host("there is no kernel that gathers single elements").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -155,6 +157,7 @@ pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<
 }
 
 impl Semantics for GatherNd {
+    const FACTS: Facts<GatherNd> = Facts::host("there is no kernel that gathers single elements").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

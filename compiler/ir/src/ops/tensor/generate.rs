@@ -6,7 +6,7 @@ use super::Canvas;
 use crate::ops::message::{shown, type_of};
 use crate::ops::number::{Number, by_number, countable};
 use crate::ops::{axis_of, bad_dtype};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `start`, `start + delta`, … up to but without `limit`.
@@ -49,6 +49,8 @@ fn ramp<N: Number>(start: &Tensor, delta: &Tensor, len: usize) -> Result<Vec<Val
 }
 
 impl Semantics for Range {
+    const FACTS: Facts<Range> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let dtype = cx.tensor(0)?.dtype;
         let len = match (cx.constant(0), cx.constant(1), cx.constant(2)) {
@@ -78,6 +80,7 @@ op! {
 }
 
 impl Semantics for Eye {
+    const FACTS: Facts<Eye> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -115,6 +118,7 @@ op! {
 }
 
 impl Semantics for Triangle {
+    const FACTS: Facts<Triangle> = Facts::host("there is no kernel that moves elements so").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -160,6 +164,7 @@ fn depth_of(depth: &Tensor) -> Result<usize, OpError> {
 }
 
 impl Semantics for OneHot {
+    const FACTS: Facts<OneHot> = Facts::host("there is no kernel that moves elements so").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{Tensor, strides_of};
 
 use super::{Canvas, copy_view};
 use crate::ops::axis_of;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The operands one after the other along `axis`.
@@ -17,6 +17,7 @@ op! {
 }
 
 impl Semantics for Concat {
+    const FACTS: Facts<Concat> = Facts::family().following().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -124,6 +125,7 @@ impl Split {
 }
 
 impl Semantics for Split {
+    const FACTS: Facts<Split> = Facts::family().following().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, for_each_index, strides_of};
 use super::Canvas;
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `x` with elements around it; negative pads crop. The pads are those of the attribute (for all axes), or of the
@@ -96,6 +96,7 @@ impl Pad {
 }
 
 impl Semantics for Pad {
+    const FACTS: Facts<Pad> = Facts::family().following().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -8,7 +8,7 @@ use super::Canvas;
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
 use crate::ops::number::order_keys;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The places of the elements that are not zero, in row-major order: a column of indices each. A scalar counts as a
@@ -19,6 +19,8 @@ op! {
 }
 
 impl Semantics for NonZero {
+    const FACTS: Facts<NonZero> = Facts::host("how much it finds depends on data").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         ensure!(x.dtype != DType::Str, "C1", "`x` holds strings");
@@ -59,6 +61,7 @@ op! {
 }
 
 impl Semantics for Compress {
+    const FACTS: Facts<Compress> = Facts::host("how much it finds depends on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -106,6 +109,8 @@ op! {
 }
 
 impl Semantics for Unique {
+    const FACTS: Facts<Unique> = Facts::host("how much it finds depends on data").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let list = |n| Type::from(TensorType::new(DType::I64, vec![n]));

@@ -6,7 +6,7 @@ use super::constant::{dims_of, shape_arg};
 use super::{Canvas, Pad, copy_view};
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `x` repeated `repeats[d]` times along each axis.
@@ -16,6 +16,7 @@ op! {
 }
 
 impl Semantics for Tile {
+    const FACTS: Facts<Tile> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -63,6 +64,7 @@ op! {
 }
 
 impl Semantics for ReverseSequence {
+    const FACTS: Facts<ReverseSequence> = Facts::host("there is no kernel that moves elements so").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -113,6 +115,7 @@ impl CenterCropPad {
 }
 
 impl Semantics for CenterCropPad {
+    const FACTS: Facts<CenterCropPad> = Facts::host("there is no kernel that moves elements so").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -226,6 +229,8 @@ fn fold<N: Number>(x: &Tensor, folds: &[Fold], shape: &[usize]) -> Result<Vec<Va
 }
 
 impl Semantics for Col2Im {
+    const FACTS: Facts<Col2Im> = Facts::host("there is no kernel that moves elements so").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(image) = dims_of(cx, 1)? else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };

@@ -7,7 +7,7 @@ use super::copy_view;
 use crate::ops::axis_of;
 use crate::ops::math::{broadcast_strides, broadcast_types};
 use crate::ops::number::checked_len;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The elements of `x` under the shape that `shape` names: `-1` is what is left over (at most one), `0` copies
@@ -51,6 +51,7 @@ impl Reshape {
 }
 
 impl Semantics for Reshape {
+    const FACTS: Facts<Reshape> = Facts::view().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -97,6 +98,7 @@ impl Flatten {
 }
 
 impl Semantics for Flatten {
+    const FACTS: Facts<Flatten> = Facts::view().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -125,6 +127,7 @@ op! {
 }
 
 impl Semantics for Squeeze {
+    const FACTS: Facts<Squeeze> = Facts::view().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -177,6 +180,7 @@ fn unsqueezed<T: Clone>(shape: &[T], axes: &[i64], one: T) -> Result<Vec<T>, OpE
 }
 
 impl Semantics for Unsqueeze {
+    const FACTS: Facts<Unsqueeze> = Facts::view().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -211,6 +215,7 @@ impl ShapeOf {
 }
 
 impl Semantics for ShapeOf {
+    const FACTS: Facts<ShapeOf> = Facts::host("it computes a constant unless shapes depend on data").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -233,6 +238,7 @@ op! {
 }
 
 impl Semantics for Expand {
+    const FACTS: Facts<Expand> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

@@ -7,7 +7,7 @@ use super::gather::{blocks, check_indices, element_positions};
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
 use crate::ops::number::{Number, by_number};
-use crate::{Args, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
 
 /// Checks what holds for all scatters: dtypes and the name of the reduction.
 fn infer(cx: &InferCx, reduction: &str) -> Result<Vec<Type>, OpError> {
@@ -75,6 +75,8 @@ op! {
 }
 
 impl Semantics for ScatterElements {
+    const FACTS: Facts<ScatterElements> = Facts::host("there is no kernel that scatters").with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer(cx, &self.reduction)
     }
@@ -112,6 +114,8 @@ impl ScatterNd {
 }
 
 impl Semantics for ScatterNd {
+    const FACTS: Facts<ScatterNd> = Facts::family().with_strings();
+
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer(cx, &self.reduction)
     }
@@ -141,6 +145,7 @@ op! {
 }
 
 impl Semantics for UpdateCache {
+    const FACTS: Facts<UpdateCache> = Facts::host("there is no kernel that scatters").with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {

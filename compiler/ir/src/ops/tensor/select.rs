@@ -4,7 +4,7 @@ use optc_tensor::strides_of;
 
 use super::copy_view;
 use crate::ops::axis_of;
-use crate::{Args, Dim, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Permutes the axes of `x`: `y[i] = x[j]` where `j[perm[d]] = i[d]`.
@@ -28,6 +28,7 @@ impl Transpose {
 }
 
 impl Semantics for Transpose {
+    const FACTS: Facts<Transpose> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -93,6 +94,7 @@ fn slice_plan(lists: [Option<Vec<i64>>; 4], rank: usize) -> Result<Vec<(usize, i
 }
 
 impl Semantics for Slice {
+    const FACTS: Facts<Slice> = Facts::family().following().with_strings();
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
