@@ -14,6 +14,7 @@ use optc_kernel::tile::MemType;
 use optc_kernels::attention::{self, HeadMatrices};
 use optc_kernels::contract::Operand;
 use optc_tensor::{DType, Tensor};
+use optc_types::ReasonCode;
 use optc_types::steps::StepInfo;
 
 use super::contract::nr;
@@ -47,10 +48,10 @@ fn matrices(view: &TensorView, of: &Strides) -> HeadMatrices {
 pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     site.without_epilogue()?;
     if !op.scores.is_empty() {
-        return Err(Declined::new("its kernels do not give the scores"));
+        return Err(Declined::new(ReasonCode::Attribute, "its kernels do not give the scores"));
     }
     if site.optional(4).or(site.optional(5)).is_some() {
-        return Err(Declined::new("lengths and offsets depend on data"));
+        return Err(Declined::new(ReasonCode::OpenShape, "lengths and offsets depend on data"));
     }
     let [q, k, v] = [0, 1, 2].map(|slot| site.operand(slot).and_then(|value| cx.view(value)));
     let (q, k, v, dst) = (q?, k?, v?, site.result()?.clone());
@@ -58,14 +59,16 @@ pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     let sizes =
         Sizes { batch: q.shape[0], heads: q.shape[1], shared: k.shape[1], queries: q.shape[2], keys: k.shape[2] };
     if [&q, &k, &v].into_iter().any(TensorView::is_empty) || !dst.is(Encoding::Plain) {
-        return Err(Declined::new("it is empty, or the result is not laid out plainly"));
+        return Err(Declined::new(ReasonCode::Empty, "it is empty, or the result is not laid out plainly"));
     }
     let loc = &site.loc;
     let scale = if op.scale.0 == 0.0 { 1.0 / (q.shape[3] as f32).sqrt() } else { op.scale.0 };
     let epilogue = score(cx, op, scale, &sizes, site)?;
     let size = q.shape[3];
     let a = grouped(cx, q, &sizes, size, loc)?;
-    let dst = dst.reshaped(&sizes.matrices(v.shape[3])).ok_or_else(|| Declined::new("the heads are not regular"))?;
+    let dst = dst
+        .reshaped(&sizes.matrices(v.shape[3]))
+        .ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))?;
     attend(cx, &sizes, [a, k, v, dst], epilogue, loc)
 }
 
@@ -75,7 +78,7 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [TensorView; 4], score: Ep
     let (size, width) = (q.shape[3], v.shape[3]);
     let q = if q.strides[3] == 1 { q } else { plain_copy(cx, &q, loc)? };
     let (q, of_q) = regular(cx, q, 2, loc)?;
-    let of_dst = strides(&dst, 2).ok_or_else(|| Declined::new("the heads are not regular"))?;
+    let of_dst = strides(&dst, 2).ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))?;
     let nr = nr(cx);
     let keys = packed(cx, Right::View(turned(k)), &lead, nr, loc)?;
     let values = packed(cx, Right::View(v), &lead, nr, loc)?;
@@ -106,7 +109,7 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [TensorView; 4], score: Ep
     }
     args.push(dst.at);
     let kernel = attention::attention(&problem, cx.target.isa, &cx.target.caches);
-    let kernel = kernel.map_err(|e| Declined::new(e.to_string()))?;
+    let kernel = kernel.map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     let info = StepInfo { loc: loc.to_vec(), flops: problem.flops(), bytes, ..StepInfo::default() };
     cx.kernel(kernel, args, None, info);
@@ -129,7 +132,7 @@ fn grouped(
         return Ok(view);
     }
     let copy = plain_copy(cx, &view, loc)?;
-    copy.reshaped(&shape).ok_or_else(|| Declined::new("the heads are not regular"))
+    copy.reshaped(&shape).ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))
 }
 
 /// What becomes of a product of `q` and `k`.
@@ -151,7 +154,7 @@ fn score(cx: &mut Cx, op: &Attention, scale: f32, sizes: &Sizes, site: &Site) ->
     for bias in biases {
         only_f32(&bias)?;
         let wide = bias.broadcast(&[sizes.batch, sizes.heads, sizes.queries, sizes.keys]);
-        let wide = wide.ok_or_else(|| Declined::new("the mask is shorter than the keys"))?;
+        let wide = wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "the mask is shorter than the keys"))?;
         operands.push(grouped(cx, wide, sizes, sizes.keys, &site.loc)?);
         expr = expr.plus(Expr::Operand(operands.len()));
     }

@@ -6,6 +6,7 @@ use optc_kernel::expr::Expr;
 use optc_kernels::int8::{Int8Form, Pack, pack};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor, bf16};
+use optc_types::ReasonCode;
 
 use super::cx::Cx;
 use super::elementwise::elementwise;
@@ -21,13 +22,13 @@ fn rounded(weight: f32) -> i16 {
 }
 
 fn floats(t: &Tensor) -> Result<&[f32], Declined> {
-    t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))
+    t.as_slice::<f32>().map_err(Declined::from)
 }
 
 /// Floats rounded to bfloat16, as floats.
 pub(super) fn rounded_floats(t: &Tensor) -> Result<Tensor, Declined> {
     let all: Vec<f32> = floats(t)?.iter().map(|&w| bf16::from_f32(w).to_f32()).collect();
-    Tensor::from_slice(t.shape(), &all).map_err(|e| Declined::new(e.to_string()))
+    Tensor::from_slice(t.shape(), &all).map_err(Declined::from)
 }
 
 /// Refuses factors that a product of this precision does not read.
@@ -39,7 +40,9 @@ pub(super) fn only_factors(view: &TensorView, precision: DType) -> Result<(), De
 pub(super) fn only_f32_precision(precision: DType) -> Result<(), Declined> {
     match precision {
         DType::F32 => Ok(()),
-        other => Err(Declined::new(format!("no kernel of this kind rounds its operands to {other}"))),
+        other => {
+            Err(Declined::new(ReasonCode::Numbers, format!("no kernel of this kind rounds its operands to {other}")))
+        }
     }
 }
 
@@ -57,12 +60,12 @@ pub(super) fn rounded_copy(cx: &mut Cx, view: TensorView, loc: &[String]) -> Res
 /// A dense convolution with constant weights `[filters, channels, 1, rows, columns]` over two axes, as in ONNX.
 pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &TensorView, axes: [Axis; 3]) -> Lowered {
     let weights = cx.constant(site.operand(1)?).cloned();
-    let weights = weights.ok_or_else(|| Declined::new("in bfloat16, weights are constant"))?;
+    let weights = weights.ok_or_else(|| Declined::new(ReasonCode::NotConstant, "in bfloat16, weights are constant"))?;
     if axes[0] != Axis::NONE {
-        return Err(Declined::new("convolutions in bfloat16 have at most two spatial axes"));
+        return Err(Declined::new(ReasonCode::Shape, "convolutions in bfloat16 have at most two spatial axes"));
     }
     let (shape, w) = (weights.shape(), floats(&weights)?);
-    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new(ReasonCode::Attribute, "no groups"))?;
     let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
     let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
     narrow_conv(cx, conv, |i| rounded(w[i]), |p| Int8Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
@@ -72,7 +75,7 @@ pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &TensorView, axe
 pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let MatrixProduct { a, b, dst, epilogue, loc, .. } = p;
     let Right::Constant { tensor, batches: 1, pack: of } = b else {
-        return Err(Declined::new("in bfloat16, the right operand is one constant matrix"));
+        return Err(Declined::new(ReasonCode::NotConstant, "in bfloat16, the right operand is one constant matrix"));
     };
     let w = floats(&tensor)?;
     let rank = dst.shape.len();
@@ -82,6 +85,6 @@ pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
     let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { plain_copy(cx, &a, loc)? } else { a };
     let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
-    let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let a = a.ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
     matrix_product(cx, MatrixStack { a, right, dst, epilogue, src_zero: 0 }, loc)
 }

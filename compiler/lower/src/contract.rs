@@ -4,7 +4,7 @@ use optc_kernel::expr::Expr;
 use optc_kernels::contract::{self as kernels, Contract, ContractSchedule, PackB, pack_b, packed_len};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Numbers, Product};
+use optc_types::{Numbers, Product, ReasonCode};
 
 use super::builder::Held;
 use super::cx::Cx;
@@ -30,7 +30,8 @@ pub(super) fn contraction(cx: &mut Cx, call: ContractCall) -> Lowered {
     let places: Vec<BufRef> = operands.iter().map(|p| p.at).collect();
     c.operands = operands.into_iter().map(|p| p.operand).collect();
     c.epilogue = epilogue;
-    let built = kernels::contract(&c, cx.target.isa, schedule).map_err(|e| Declined::new(e.to_string()))?;
+    let built =
+        kernels::contract(&c, cx.target.isa, schedule).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let mut args = vec![a, b];
     if let Some(table) = built.table {
         args.push(cx.add_constant("offsets of taps", Tensor::from_bytes(DType::U8, &[table.len()], &table)?));

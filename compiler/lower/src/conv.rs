@@ -8,7 +8,7 @@ use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_kernels::winograd::Winograd;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Numbers, Product};
+use optc_types::{Numbers, Product, ReasonCode};
 
 use super::bf16::{bf16_conv, only_f32_precision, only_factors, rounded_copy, rounded_floats};
 use super::contract::{ContractCall, contraction};
@@ -28,7 +28,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     }
     let dst = site.result()?.clone();
     if dst.is_empty() {
-        return Err(Declined::new("an empty convolution"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty convolution"));
     }
     let weights = filters(cx, site.operand(1)?)?;
     let shape = weights.shape().to_vec();
@@ -39,7 +39,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     only_factors(&x, op.precision)?;
     let kernel = &shape[2..];
     let axes = axes(&x.shape[2..], &dst.shape[2..], kernel, &op.strides, &op.dilations, &op.pads)?;
-    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new(ReasonCode::Attribute, "no groups"))?;
     if !depthwise && op.precision == DType::BF16 {
         return bf16_conv(cx, op, site, &x, axes);
     }
@@ -61,7 +61,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
             epilogue: fused.expr,
         };
         if let DenseFilters::Constant(t) = &weights {
-            let (weights, value) = (t.as_slice().map_err(|e| Declined::new(e.to_string()))?, site.operand(0)?);
+            let (weights, value) = (t.as_slice()?, site.operand(0)?);
             let (window, places, loc) = (&problem, &fused.places[..], &site.loc[..]);
             if separable(cx, &Depthwise { value, src: &x, window, weights, places, dst: dst.at, loc }) {
                 return Ok(());
@@ -84,15 +84,16 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     if let (1, [Axis::NONE, h, x_axis], DenseFilters::Constant(t)) = (groups, axes, &weights) {
         let staged_bytes = sparse::staged_bytes(&x, [h, x_axis]);
         let (m, k) = (shape[0], t.len() / shape[0]);
-        let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+        let w = t.as_slice::<f32>()?;
         let three_by_three = three_by_three(&problem);
         weigh(cx, w, Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) });
     }
     let way = if matches!(weights, DenseFilters::Constant(_)) { way_of(cx, &problem) } else { None };
     match (&weights, way) {
         (DenseFilters::Constant(t), Some((Way(Some(form)), _))) => {
-            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
-            let winograd = Winograd::of(&problem, form).ok_or_else(|| Declined::new("no 3x3 convolution"))?;
+            let w = t.as_slice::<f32>()?;
+            let winograd = Winograd::of(&problem, form)
+                .ok_or_else(|| Declined::new(ReasonCode::NotFiltered, "no 3x3 convolution"))?;
             filtered(cx, &winograd, w, x.at, &fused.places, dst.at, &site.loc)?;
         }
         _ => convolution(cx, &problem, x.at, &weights, &fused.places, dst.at, &site.loc)?,
@@ -105,9 +106,9 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
 
 fn conv_in_blocks(cx: &mut Cx, op: &Conv, site: &Site, block: BlockSize) -> Lowered {
     let DenseFilters::Constant(t) = filters(cx, site.operand(1)?)? else {
-        return Err(Declined::new("the weights are not constant"));
+        return Err(Declined::new(ReasonCode::NotConstant, "the weights are not constant"));
     };
-    let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?.to_vec();
+    let floats = t.as_slice::<f32>()?.to_vec();
     let filters = sparse::SparseFilters { matrix: Matrix::Floats(floats), shape: t.shape().to_vec(), block };
     let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
     sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 2)
@@ -115,7 +116,7 @@ fn conv_in_blocks(cx: &mut Cx, op: &Conv, site: &Site, block: BlockSize) -> Lowe
 
 fn filters(cx: &mut Cx, value: Value) -> Result<DenseFilters, Declined> {
     if let Some(tensor) = cx.constant(value).cloned() {
-        tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+        tensor.as_slice::<f32>()?;
         return Ok(DenseFilters::Constant(tensor));
     }
     let view = cx.view(value)?;
@@ -127,7 +128,7 @@ fn filters(cx: &mut Cx, value: Value) -> Result<DenseFilters, Declined> {
 fn depthwise_filters(cx: &mut Cx, w: &DenseFilters, channels: usize, loc: &[String]) -> Result<BufRef, Declined> {
     match w {
         DenseFilters::Constant(t) => {
-            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            let w = t.as_slice::<f32>()?;
             Ok(cx.add_constant("operand 1, channels last", floats(&window::filters(w, channels))?))
         }
         DenseFilters::Computed(view) => {
@@ -148,7 +149,7 @@ fn packed_filters(
 ) -> Result<BufRef, Declined> {
     match w {
         DenseFilters::Constant(t) => {
-            let w = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            let w = t.as_slice::<f32>()?;
             let threads = cx.threads;
             let recipe = format!("operand 1, {} groups in panels of {nr}", c.groups);
             cx.constant_floats(recipe, c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
@@ -222,7 +223,7 @@ pub(super) fn window(
 fn rounded_filters(w: DenseFilters) -> Result<DenseFilters, Declined> {
     match w {
         DenseFilters::Constant(t) => Ok(DenseFilters::Constant(rounded_floats(&t)?)),
-        DenseFilters::Computed(_) => Err(Declined::new("in bfloat16, weights are constant")),
+        DenseFilters::Computed(_) => Err(Declined::new(ReasonCode::NotConstant, "in bfloat16, weights are constant")),
     }
 }
 

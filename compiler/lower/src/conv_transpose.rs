@@ -11,6 +11,7 @@ use optc_kernel::space;
 use optc_kernels::contract;
 use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
+use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::conv::{DenseFilters, convolution, window};
@@ -77,12 +78,12 @@ pub(super) fn conv_transpose(cx: &mut Cx, op: &ConvTranspose, site: &Site) -> Lo
     only_f32(&dst)?;
     let x = view_in(cx, site.operand(0)?, Encoding::Nhwc)?;
     let weights = cx.constant(site.operand(1)?).cloned();
-    let weights = weights.ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let weights = weights.ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
     let spatial = x.shape.len().saturating_sub(2);
     if dst.is_empty() || x.is_empty() || weights.is_empty() || !(1..=3).contains(&spatial) {
-        return Err(Declined::new("it is empty, or has more than three spatial axes"));
+        return Err(Declined::new(ReasonCode::Empty, "it is empty, or has more than three spatial axes"));
     }
-    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new(ReasonCode::Attribute, "no groups"))?;
     let shape = weights.shape();
     let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&x| x as usize);
     let (mut kernel, mut strides) = ([1; 3], [1; 3]);
@@ -95,7 +96,7 @@ pub(super) fn conv_transpose(cx: &mut Cx, op: &ConvTranspose, site: &Site) -> Lo
     }
     let fused = epilogue(cx, site, 2, &dst)?;
     let t = Transposed {
-        weights: weights.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?,
+        weights: weights.as_slice::<f32>()?,
         kernel,
         strides,
         channels: shape[0] / groups.max(1),

@@ -10,7 +10,7 @@ use optc_kernel::target::Target;
 use optc_kernels::contract::{Contract, ContractSchedule};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, ProgramConstant, Step, StepInfo};
-use optc_types::{Machine, Product};
+use optc_types::{Machine, Product, ReasonCode};
 
 use super::builder::{KernelCall, Mark, ProgramBuilder};
 use super::places::{Loc, Places, buffered, stored};
@@ -71,7 +71,7 @@ impl Cx<'_> {
     /// The shape is not static.
     pub fn ty(&self, value: Value) -> Result<TensorType, Declined> {
         let ty = self.graph.ty(value).as_tensor().filter(|t| t.static_shape().is_some()).cloned();
-        ty.ok_or_else(|| Declined::new("the shape of an operand depends on data"))
+        ty.ok_or_else(|| Declined::new(ReasonCode::OpenShape, "the shape of an operand depends on data"))
     }
 
     /// A value as a view of a buffer, in whatever layout it has.
@@ -87,22 +87,24 @@ impl Cx<'_> {
             Some(Loc::View(view)) => Ok(view),
             Some(Loc::Constant(t)) => {
                 let ty = TensorType::fixed(t.dtype(), t.shape());
-                buffered(&ty.clone().into()).ok_or_else(|| Declined::new(format!("{} operand", t.dtype())))?;
+                buffered(&ty.clone().into())
+                    .ok_or_else(|| Declined::new(ReasonCode::Numbers, format!("{} operand", t.dtype())))?;
                 let at = self.add_constant(AS_IT_IS, t);
-                let view = TensorView::dense(at, &ty).ok_or_else(|| Declined::new("the constant has no layout"))?;
+                let view = TensorView::dense(at, &ty)
+                    .ok_or_else(|| Declined::new(ReasonCode::Layout, "the constant has no layout"))?;
                 self.places.set_copy(value, Encoding::Plain, view.clone());
                 Ok(view)
             }
             Some(Loc::Slot(slot)) => {
                 let ty = buffered(self.graph.ty(value))
-                    .ok_or_else(|| Declined::new("the shape of an operand depends on data"))?;
+                    .ok_or_else(|| Declined::new(ReasonCode::OpenShape, "the shape of an operand depends on data"))?;
                 let view = self.dense(&ty.with_encoding(Encoding::Plain))?;
                 let loc = self.graph.node(value.node).loc.join(", ");
                 self.out.step(Step::Load { value: slot, to: stored(&view), loc });
                 self.places.set_copy(value, Encoding::Plain, view.clone());
                 Ok(view)
             }
-            None => Err(Declined::new("an operand is not defined")),
+            None => Err(Declined::new(ReasonCode::OpenShape, "an operand is not defined")),
         }
     }
 
@@ -111,7 +113,7 @@ impl Cx<'_> {
     /// # Errors
     /// It is too large.
     pub fn dense(&mut self, ty: &TensorType) -> Result<TensorView, Declined> {
-        self.out.dense(ty, None).map_err(|e| Declined::new(e.to_string()))
+        self.out.dense(ty, None).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))
     }
 
     /// A buffer with constant bytes of the node at hand, and how they are made: which operand, in which form.

@@ -8,6 +8,7 @@ use optc_kernels::dynamic::range_kernel;
 use optc_kernels::int8::{Int8Form, Pack, pack};
 use optc_kernels::recurrent;
 use optc_tensor::{DType, Tensor};
+use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::cx::Cx;
@@ -44,7 +45,9 @@ impl Weights {
 pub(super) fn dynamic_quantize(cx: &mut Cx, _: &DynamicQuantize, site: &Site) -> Lowered {
     site.without_epilogue()?;
     let x = cx.view(site.operand(0)?)?;
-    let [y, scale, zero] = &site.results[..] else { return Err(Declined::new("it has three results")) };
+    let [y, scale, zero] = &site.results[..] else {
+        return Err(Declined::new(ReasonCode::Attribute, "it has three results"));
+    };
     let (y, scale, zero) = (y.clone(), scale.clone(), zero.clone());
     quantized(cx, x, &y, [&scale, &zero], &site.loc)
 }
@@ -53,16 +56,17 @@ pub(super) fn dynamic_quantize(cx: &mut Cx, _: &DynamicQuantize, site: &Site) ->
 fn quantized(cx: &mut Cx, x: TensorView, y: &TensorView, [scale, zero]: [&TensorView; 2], loc: &[String]) -> Lowered {
     only_f32(&x)?;
     if x.is_empty() {
-        return Err(Declined::new("an empty value has no range"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty value has no range"));
     }
     let dense = x.is(Encoding::Plain) || x.is(Encoding::Nhwc);
     let x = if dense { x } else { plain_copy(cx, &x, loc)? };
     let info = StepInfo { loc: loc.to_vec(), bytes: 4.0 * x.len() as f64, ..StepInfo::default() };
     let kernel = range_kernel(x.len(), cx.target.isa);
     cx.kernel(kernel, vec![x.at, scale.at, zero.at], None, info);
-    let wide = |v: &TensorView| v.broadcast(&y.shape).ok_or_else(|| Declined::new("a scale is one value"));
+    let wide =
+        |v: &TensorView| v.broadcast(&y.shape).ok_or_else(|| Declined::new(ReasonCode::Shape, "a scale is one value"));
     let operands = [x, wide(scale)?, wide(zero)?];
-    let expr = quant::quantized([0, 1, 2].map(Expr::Operand), DType::U8).map_err(|e| Declined::new(e.to_string()))?;
+    let expr = quant::quantized([0, 1, 2].map(Expr::Operand), DType::U8)?;
     elementwise::elementwise(cx, &expr, &operands, y, loc)
 }
 
@@ -78,7 +82,7 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     let (w, r) = (narrow_weights(cx, site, 1, [8, 9])?, narrow_weights(cx, site, 2, [10, 11])?);
     // The sums over a state are those of integers, in `f32`.
     if r.sums(|v| 255 * i64::from(v).abs()).into_iter().any(|s| s >= EXACT) {
-        return Err(Declined::new("the sums over the state are not exact in f32"));
+        return Err(Declined::new(ReasonCode::Numbers, "the sums over the state are not exact in f32"));
     }
     let peepholes = weights(cx, site, 7)?.unwrap_or_default();
     let rows = if peepholes.is_empty() { 0 } else { 3 };
@@ -103,12 +107,14 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
 fn narrow_weights(cx: &Cx, site: &Site, slot: usize, [scale, zero]: [usize; 2]) -> Result<Weights, Declined> {
     let constant = |slot: usize| -> Result<Option<&Tensor>, Declined> {
         let Some(value) = site.optional(slot) else { return Ok(None) };
-        cx.constant(value).map(Some).ok_or_else(|| Declined::new("the weights are not constant"))
+        cx.constant(value)
+            .map(Some)
+            .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))
     };
-    let absent = || Declined::new("the weights or their scales are absent");
+    let absent = || Declined::new(ReasonCode::Absent, "the weights or their scales are absent");
     let (w, scale) = (constant(slot)?.ok_or_else(absent)?, constant(scale)?.ok_or_else(absent)?);
     let &[directions, inner, columns] = w.shape() else {
-        return Err(Declined::new("weights of another rank than 3"));
+        return Err(Declined::new(ReasonCode::Shape, "weights of another rank than 3"));
     };
     let all = directions * columns;
     let spread = |v: Vec<f64>| -> Result<Vec<f64>, Declined> {
@@ -128,11 +134,11 @@ fn narrow_weights(cx: &Cx, site: &Site, slot: usize, [scale, zero]: [usize; 2]) 
 fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<BufRef, Declined> {
     let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
     let &[steps, batch, k] = &x.shape[..] else {
-        return Err(Declined::new("an operand that is not of rank 3"));
+        return Err(Declined::new(ReasonCode::Shape, "an operand that is not of rank 3"));
     };
     let (m, n, loc) = (steps * batch, w.directions * w.columns, &site.loc);
     if w.inner != k || w.columns != 4 * h {
-        return Err(Declined::new("weights that do not fit the operand"));
+        return Err(Declined::new(ReasonCode::Shape, "weights that do not fit the operand"));
     }
     let (a, scale, zero) =
         (temp_view(cx, DType::U8, &x.shape), temp_view(cx, DType::F32, &[]), temp_view(cx, DType::U8, &[]));
@@ -155,7 +161,7 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
         expr = expr.plus(of(5));
     }
     let wide = operands.iter().map(|v| v.broadcast(&dst.shape)).collect::<Option<Vec<_>>>();
-    let operands = wide.ok_or_else(|| Declined::new("an operand does not broadcast"))?;
+    let operands = wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "an operand does not broadcast"))?;
     let a = TensorView { shape: vec![m, k], strides: strides_in(&[m, k], Encoding::Plain), ..a };
     let at = dst.at;
     matrix_product(cx, MatrixStack { a, right, dst, epilogue: Epilogue { expr, operands }, src_zero: 0 }, loc)?;
@@ -164,7 +170,7 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
 
 /// A constant row of `n` values.
 fn row(cx: &mut Cx, values: Result<Tensor, optc_tensor::TensorError>, n: usize) -> Result<TensorView, Declined> {
-    let values = values.map_err(|e| Declined::new(e.to_string()))?;
+    let values = values.map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let dtype = values.dtype();
     Ok(TensorView { at: cx.add_constant("a row of values", values), dtype, shape: vec![n], strides: vec![1] })
 }

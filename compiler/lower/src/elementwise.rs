@@ -5,6 +5,7 @@ use optc_ir::{NoExpression, Op, Scalar, Scalars};
 use optc_kernel::expr::Expr;
 use optc_kernels::elementwise::{self as kernels, Elementwise};
 use optc_tensor::DType;
+use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::cx::Cx;
@@ -30,8 +31,10 @@ pub(super) fn halves(view: TensorView) -> Vec<TensorView> {
 /// The op has no expression for these dtypes.
 pub(super) fn expr_of(op: &Op, args: &[Option<Scalar>], result: DType) -> Result<Expr, Declined> {
     op.expression(&Scalars { args, result }).map_err(|e| match e {
-        NoExpression::DTypes => Declined::new(format!("`{}` has no elementwise kernel for these dtypes", op.name())),
-        other => Declined::new(other.to_string()),
+        NoExpression::DTypes => {
+            Declined::new(ReasonCode::Numbers, format!("`{}` has no elementwise kernel for these dtypes", op.name()))
+        }
+        other => other.into(),
     })
 }
 
@@ -52,7 +55,9 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
         let view = quantize::along_axis(op, slot, cx.view(value)?, result.shape.len());
         let wide = view.broadcast(&result.shape);
         args.push(Some(Scalar::operand(views.len(), view.dtype)));
-        views.extend(halves(wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?));
+        views.extend(halves(
+            wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "an operand does not broadcast to the result"))?,
+        ));
     }
     let expr = expr_of(op, &args, result.dtype)?;
     elementwise(cx, &Scalar::new(expr, result.dtype).stored(), &views, &result, &site.loc)
@@ -68,12 +73,12 @@ pub(super) fn batch_norm(cx: &mut Cx, op: &BatchNorm, site: &Site) -> Lowered {
         let mut strides = vec![0; result.shape.len()];
         match (&vector.shape[..], result.shape.get(1)) {
             ([n], Some(channels)) if n == channels => strides[1] = vector.strides[0],
-            _ => return Err(Declined::new("the statistics are not one for each channel")),
+            _ => return Err(Declined::new(ReasonCode::Shape, "the statistics are not one for each channel")),
         }
         views.push(TensorView { strides, shape: result.shape.clone(), ..vector });
     }
     if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
-        return Err(Declined::new("kernels normalise f32 only"));
+        return Err(Declined::new(ReasonCode::Numbers, "kernels normalise f32 only"));
     }
     let [x, scale, bias, mean, var] = [0, 1, 2, 3, 4].map(Expr::Operand);
     let factor = scale.over(var.plus(Expr::Const(op.epsilon.0)).sqrt());

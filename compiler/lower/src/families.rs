@@ -4,6 +4,7 @@
 //! missing, and one too many, does not compile.
 
 use optc_ir::{ComputedBy, Op, Semantics};
+use optc_types::ReasonCode;
 
 use super::attention::attention;
 use super::conv::conv;
@@ -74,8 +75,8 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     match op.facts().computed_by {
         ComputedBy::Expression => elementwise::op(cx, op, site),
         ComputedBy::Family => family(cx, op, site),
-        ComputedBy::View => Err(Declined::new("its operand is no view of a buffer")),
-        ComputedBy::Host(reason) => Err(Declined::new(reason)),
+        ComputedBy::View => Err(Declined::new(ReasonCode::Layout, "its operand is no view of a buffer")),
+        ComputedBy::Host(reason) => Err(Declined::new(ReasonCode::NoKernel, reason)),
     }
 }
 

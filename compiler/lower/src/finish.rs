@@ -57,8 +57,8 @@ impl Lowering {
             buffer.place = ArenaPlace::Output(i);
             return Ok(stored(view));
         }
-        let plain =
-            view_in(&mut self.cx(""), value, Encoding::Plain).map_err(|Declined(why)| LowerError::Graph(why))?;
+        let plain = view_in(&mut self.cx(""), value, Encoding::Plain)
+            .map_err(|Declined(why)| LowerError::Graph(why.sentence))?;
         let dst = self.out.buffer(plain.span_bytes(), ArenaPlace::Output(i));
         self.out.step(Step::Copy { src: plain.at, dst, bytes: plain.span_bytes() });
         Ok(PlainTensor { at: dst, dtype: plain.dtype, shape: plain.shape })

@@ -8,6 +8,7 @@ use optc_kernels::fold::{
     Fold, FoldOp, Folding, Reduction, folding, log_softmax, normalised, place_of_extreme, root_mean_square, softmax,
 };
 use optc_tensor::{DType, Tensor};
+use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::cx::Cx;
@@ -18,10 +19,10 @@ use super::{Declined, Lowered, Site, TensorView};
 pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     let x = cx.view(site.operand(0)?)?;
     if x.dtype != DType::F32 {
-        return Err(Declined::new(format!("kernels do not fold {}", x.dtype)));
+        return Err(Declined::new(ReasonCode::Attribute, format!("kernels do not fold {}", x.dtype)));
     }
     if x.is_empty() {
-        return Err(Declined::new("there is nothing to fold"));
+        return Err(Declined::new(ReasonCode::Empty, "there is nothing to fold"));
     }
     match op {
         Op::Reduce(op) => reduce(cx, op, site, x),
@@ -30,13 +31,16 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
         Op::LayerNorm(op) => layer_norm(cx, op, site, x),
         Op::RmsNorm(op) => rms_norm(cx, op, site, x),
         Op::GroupNorm(op) => group_norm(cx, op, site, x),
-        _ => Err(Declined::new(format!("`{}` is not a fold", op.name()))),
+        _ => Err(Declined::new(ReasonCode::Attribute, format!("`{}` is not a fold", op.name()))),
     }
 }
 
 fn axis(axis: i64, rank: usize) -> Result<usize, Declined> {
     let axis = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(axis).ok().filter(|&d| d < rank).ok_or_else(|| Declined::new("there is no such axis"))
+    usize::try_from(axis)
+        .ok()
+        .filter(|&d| d < rank)
+        .ok_or_else(|| Declined::new(ReasonCode::Attribute, "there is no such axis"))
 }
 
 /// What is folded, and where. All views have a stride for each dim of `x`.
@@ -68,7 +72,7 @@ impl Problem {
             Some(i) => Expr::Operand(own + i),
         });
         if self.result.dtype != DType::F32 && folds.iter().any(|fold| fold.keep) {
-            return Err(Declined::new("a result that is not f32 cannot hold what is folded"));
+            return Err(Declined::new(ReasonCode::Numbers, "a result that is not f32 cannot hold what is folded"));
         }
         let cost = folds.iter().map(|fold| fold.element.cost() + 1).sum::<usize>() + store.cost();
         let problem = Folding {
@@ -81,7 +85,7 @@ impl Problem {
             store,
         };
         let kernel = folding(&problem, cx.target.isa);
-        let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
+        let kernel = kernel.ok_or_else(|| Declined::new(ReasonCode::Shape, "too many separate dims are folded"))?;
         // Elements may be kept in the result before the last expression reads the other operands.
         let alone = operands[1..].iter().all(|view| view.at.buf != operands[0].at.buf);
         let in_place = (self.every && alone && problem.operands[0] == problem.result).then_some(0);
@@ -96,10 +100,11 @@ impl Problem {
 
 fn reduce(cx: &mut Cx, op: &math::Reduce, site: &Site, x: TensorView) -> Lowered {
     let kind = Reduction::by_name(&op.kind);
-    let kind = kind.ok_or_else(|| Declined::new(format!("kernels do not reduce by `{}`", op.kind)))?;
+    let kind =
+        kind.ok_or_else(|| Declined::new(ReasonCode::Attribute, format!("kernels do not reduce by `{}`", op.kind)))?;
     // In the operand an empty list means no axes, in the attribute all of them.
     if site.operands.iter().skip(1).any(Option::is_some) {
-        return Err(Declined::new("the axes are an operand"));
+        return Err(Declined::new(ReasonCode::OpenShape, "the axes are an operand"));
     }
     over_axes(cx, &op.axes, op.keep_dims, site, x, |n, first| kind.folds(n, first))
 }
@@ -160,7 +165,10 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
     let n = x.shape[along];
     // Indices are folded as floats.
     if x.dtype != DType::F32 || x.is_empty() || n > 1 << 24 {
-        return Err(Declined::new(format!("kernels do not find places in {} elements of {}", n, x.dtype)));
+        return Err(Declined::new(
+            ReasonCode::Numbers,
+            format!("kernels do not find places in {} elements of {}", n, x.dtype),
+        ));
     }
     if !op.keep_dims {
         result.shape.insert(along, 1);
@@ -182,7 +190,7 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
         store: Expr::Operand(3).to_int(),
     };
     let kernel = folding(&problem, cx.target.isa);
-    let kernel = kernel.ok_or_else(|| Declined::new("too many separate dims are folded"))?;
+    let kernel = kernel.ok_or_else(|| Declined::new(ReasonCode::Shape, "too many separate dims are folded"))?;
     let bytes = kernel.bufs.iter().map(|b| b.bytes as f64).sum();
     let info = StepInfo { loc: site.loc.clone(), flops: 4.0 * x.len() as f64, bytes, ..StepInfo::default() };
     cx.kernel(kernel, vec![x.at, at, result.at], None, info);
@@ -218,7 +226,7 @@ fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: TensorView) -> Result
     for slot in 1..site.operands.len() {
         if let Some(value) = site.optional(slot) {
             let wide = real(cx.view(value)?)?.broadcast(&operands[0].shape);
-            operands.push(wide.ok_or_else(|| Declined::new("scale or bias does not broadcast"))?);
+            operands.push(wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "scale or bias does not broadcast"))?);
         }
     }
     Ok((every(site, operands, reduced)?, n))
@@ -226,7 +234,11 @@ fn normalised_axes(cx: &mut Cx, from: i64, site: &Site, x: TensorView) -> Result
 
 /// A scale or a bias, which kernels read as `f32`.
 fn real(view: TensorView) -> Result<TensorView, Declined> {
-    if view.dtype == DType::F32 { Ok(view) } else { Err(Declined::new(format!("scale or bias is {}", view.dtype))) }
+    if view.dtype == DType::F32 {
+        Ok(view)
+    } else {
+        Err(Declined::new(ReasonCode::Numbers, format!("scale or bias is {}", view.dtype)))
+    }
 }
 
 fn layer_norm(cx: &mut Cx, op: &nn::LayerNorm, site: &Site, x: TensorView) -> Lowered {
@@ -249,7 +261,7 @@ fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: TensorView) -> Lo
     let channels = x.shape.get(1).copied().unwrap_or(0);
     let groups = if op.groups == 0 { channels } else { usize::try_from(op.groups).unwrap_or(0) };
     if groups == 0 || !channels.is_multiple_of(groups) {
-        return Err(Declined::new("the groups do not divide the channels"));
+        return Err(Declined::new(ReasonCode::Attribute, "the groups do not divide the channels"));
     }
     let size = channels / groups;
     let cut = |view: &TensorView| {
@@ -263,7 +275,7 @@ fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: TensorView) -> Lo
     for slot in 1..3 {
         let vector = real(cx.view(site.operand(slot)?)?)?;
         let (true, Some(&stride)) = (vector.shape == [channels], vector.strides.first()) else {
-            return Err(Declined::new("scale or bias is not one for each channel"));
+            return Err(Declined::new(ReasonCode::Shape, "scale or bias is not one for each channel"));
         };
         let mut strides = vec![0; x.shape.len()];
         strides[1] = stride;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use optc_ir::{ComputedBy, Graph, Node, NodeId, Op, Scalar, TensorType, Value};
 use optc_kernel::expr::Expr;
 use optc_tensor::DType;
+use optc_types::ReasonCode;
 
 use super::cx::Cx;
 use super::families::op;
@@ -31,7 +32,8 @@ pub(super) fn fused(cx: &mut Cx, region: &Graph, site: Site) -> Lowered {
     for param in params {
         let value = site.operand(param)?;
         let wide = cx.view(value)?.broadcast(&result.shape);
-        let wide = wide.ok_or_else(|| Declined::new("an operand does not broadcast to the result"))?;
+        let wide =
+            wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "an operand does not broadcast to the result"))?;
         views.extend(elementwise::halves(wide));
     }
     let Some(anchor) = fusion.anchor else {
@@ -52,11 +54,11 @@ pub(super) fn anchor_params(region: &Graph, anchor: NodeId, shape: &[usize]) -> 
     let node = region.node(anchor);
     let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(TensorType::static_shape);
     if between.as_deref() != Some(shape) || node.results.len() != 1 {
-        return Err(Declined::new("the expression behind an op has another shape"));
+        return Err(Declined::new(ReasonCode::Region, "the expression behind an op has another shape"));
     }
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
     let param = |value: &Value| params.get(value).copied();
-    let inside = || Declined::new("the anchor reads a constant inside");
+    let inside = || Declined::new(ReasonCode::Region, "the anchor reads a constant inside");
     let params = node.operands.iter().map(|o| o.as_ref().map(|v| param(v).ok_or_else(inside)).transpose());
     params.collect()
 }
@@ -66,9 +68,12 @@ pub(super) fn anchor_params(region: &Graph, anchor: NodeId, shape: &[usize]) -> 
 /// # Errors
 /// No kernel computes it.
 pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
-    let [output] = &region.outputs[..] else { return Err(Declined::new("the region has several results")) };
+    let [output] = &region.outputs[..] else {
+        return Err(Declined::new(ReasonCode::Region, "the region has several results"));
+    };
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
-    let order = region.topological_order().ok_or_else(|| Declined::new("the region has a cycle"))?;
+    let order =
+        region.topological_order().ok_or_else(|| Declined::new(ReasonCode::Region, "the region has a cycle"))?;
     let anchor = find_anchor(region, &order)?;
     let first = usize::from(anchor.is_some());
     let mut operands: Vec<usize> = Vec::new();
@@ -79,8 +84,8 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
         match &node.op {
             Op::Param(_) => {}
             Op::Constant(c) => {
-                let scalar =
-                    Scalar::constant(&c.value.0).ok_or_else(|| Declined::new("a constant inside is not a scalar"))?;
+                let scalar = Scalar::constant(&c.value.0)
+                    .ok_or_else(|| Declined::new(ReasonCode::Region, "a constant inside is not a scalar"))?;
                 known.insert(value, scalar);
             }
             _ if Some(id) == anchor => {
@@ -110,13 +115,15 @@ pub(super) fn analyse(region: &Graph) -> Result<Fusion, Declined> {
                 let dtype = dtype(region, value)?;
                 let expr = elementwise::expr_of(op, &args, dtype)?;
                 if expr.size() > MAX_EXPR {
-                    return Err(Declined::new("the fused expression is too large"));
+                    return Err(Declined::new(ReasonCode::Region, "the fused expression is too large"));
                 }
                 known.insert(value, Scalar::new(expr, dtype));
             }
         }
     }
-    let expr = known.remove(&output.value).ok_or_else(|| Declined::new("the region gives one of its operands"))?;
+    let expr = known
+        .remove(&output.value)
+        .ok_or_else(|| Declined::new(ReasonCode::Region, "the region gives one of its operands"))?;
     Ok(Fusion { anchor, expr: expr.stored(), operands })
 }
 
@@ -127,7 +134,7 @@ fn one_scale(region: &Graph, node: &Node) -> Result<(), Declined> {
         shape.is_none_or(|s| s.iter().product::<usize>() != 1)
     };
     match node.operands.iter().skip(1).flatten().any(several) {
-        true => Err(Declined::new("scales along an axis in a region")),
+        true => Err(Declined::new(ReasonCode::Region, "scales along an axis in a region")),
         false => Ok(()),
     }
 }
@@ -138,12 +145,16 @@ fn find_anchor(region: &Graph, order: &[NodeId]) -> Result<Option<NodeId>, Decli
         let op = &region.node(id).op;
         let free = matches!(op, Op::Param(_) | Op::Constant(_)) || op.facts().computed_by == ComputedBy::Expression;
         if !free && anchor.replace(id).is_some() {
-            return Err(Declined::new("the region has two ops that are not elementwise"));
+            return Err(Declined::new(ReasonCode::Region, "the region has two ops that are not elementwise"));
         }
     }
     Ok(anchor)
 }
 
 fn dtype(region: &Graph, value: Value) -> Result<DType, Declined> {
-    region.ty(value).as_tensor().map(|t| t.dtype).ok_or_else(|| Declined::new("a value inside is not a tensor"))
+    region
+        .ty(value)
+        .as_tensor()
+        .map(|t| t.dtype)
+        .ok_or_else(|| Declined::new(ReasonCode::Absent, "a value inside is not a tensor"))
 }

@@ -6,6 +6,7 @@ use optc_ir::{Encoding, Op};
 use optc_kernel::nest::IndexMem;
 use optc_kernels::gather::{self as kernels, gather};
 use optc_tensor::DType;
+use optc_types::ReasonCode;
 use optc_types::steps::{Step, StepInfo};
 
 use super::cx::Cx;
@@ -25,19 +26,21 @@ pub(super) fn op(cx: &mut Cx, op: &Gather, site: &Site) -> Lowered {
     let index = match indices.dtype {
         DType::I32 => IndexMem::I32,
         DType::I64 => IndexMem::I64,
-        other => return Err(Declined::new(format!("indices are {other}"))),
+        other => return Err(Declined::new(ReasonCode::Numbers, format!("indices are {other}"))),
     };
     let rank = x.shape.len() as i64;
     let axis = usize::try_from(if op.axis < 0 { op.axis + rank } else { op.axis }).ok();
-    let axis = axis.filter(|&d| d < x.shape.len()).ok_or_else(|| Declined::new("there is no such axis"))?;
+    let axis = axis
+        .filter(|&d| d < x.shape.len())
+        .ok_or_else(|| Declined::new(ReasonCode::Attribute, "there is no such axis"))?;
     if !dst.is(Encoding::Plain) || x.is_empty() {
-        return Err(Declined::new("it is empty, or the result is not laid out plainly"));
+        return Err(Declined::new(ReasonCode::Empty, "it is empty, or the result is not laid out plainly"));
     }
     let outer = x.shape[..axis].iter().product();
     let row = x.shape[axis + 1..].iter().product::<usize>() * x.width();
     let problem = kernels::GatherNest { outer, extent: x.shape[axis], count: indices.len(), row, index };
     if problem.outer * problem.count * row != dst.span_bytes() {
-        return Err(Declined::new("the result has another shape than its operands say"));
+        return Err(Declined::new(ReasonCode::Shape, "the result has another shape than its operands say"));
     }
     cx.out.step(Step::Check { indices: stored(&indices), extent: x.shape[axis], loc: site.loc.join(", ") });
     let kernel = gather(&problem, cx.target.isa);

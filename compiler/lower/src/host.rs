@@ -52,7 +52,7 @@ impl Lowering {
             Some(Loc::Slot(v)) => Ok(Slot::Value(*v)),
             Some(Loc::View(_)) => {
                 let view = view_in(&mut self.cx(""), value, Encoding::Plain)
-                    .map_err(|Declined(why)| LowerError::Graph(why))?;
+                    .map_err(|Declined(why)| LowerError::Graph(why.sentence))?;
                 Ok(Slot::Buffer(stored(&view)))
             }
             None => Err(LowerError::Graph("an operand is not defined".to_owned())),

@@ -56,13 +56,13 @@ use std::sync::Arc;
 
 use builder::ProgramBuilder;
 use cx::{Cx, Notes};
-use optc_ir::{Encoding, Graph, NodeId, Value, Verified};
+use optc_ir::{Encoding, Graph, NoExpression, NodeId, Value, Verified};
 use optc_kernel::program::{NodeReport, Program};
 use optc_kernel::target::Target;
 use optc_kernels::profile::Profile;
 use optc_tensor::{Claim, Memory, TensorError};
-use optc_types::Machine;
 use optc_types::steps::{ArenaPlace, Port, Slot};
+use optc_types::{Machine, Reason, ReasonCode};
 use places::{Loc, Places, buffered, stored};
 use site::{Epilogue, Site};
 pub use tune::Tuning;
@@ -91,18 +91,34 @@ pub enum LowerError {
 
 /// Why a kernel family does not take an op.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declined(pub String);
+pub struct Declined(pub Reason);
 
 impl Declined {
     /// A reason.
-    pub fn new(reason: impl Into<String>) -> Declined {
-        Declined(reason.into())
+    pub fn new(code: ReasonCode, sentence: impl Into<String>) -> Declined {
+        Declined(Reason::new(code, sentence))
     }
 }
 
 impl From<TensorError> for Declined {
     fn from(error: TensorError) -> Declined {
-        Declined(error.to_string())
+        let code = match error {
+            TensorError::Work(_) => ReasonCode::Memory,
+            _ => ReasonCode::Numbers,
+        };
+        Declined::new(code, error.to_string())
+    }
+}
+
+impl From<NoExpression> for Declined {
+    fn from(error: NoExpression) -> Declined {
+        let code = match error {
+            NoExpression::DTypes | NoExpression::Conversion(_) => ReasonCode::Numbers,
+            NoExpression::Absent => ReasonCode::Absent,
+            NoExpression::Constant(_) => ReasonCode::NotConstant,
+            NoExpression::Attributes(_) => ReasonCode::Attribute,
+        };
+        Declined::new(code, error.to_string())
     }
 }
 
@@ -111,7 +127,7 @@ impl From<TensorError> for Declined {
 /// # Errors
 /// There is none.
 fn room(bytes: usize) -> Result<Claim, Declined> {
-    Memory::current().claim(bytes).map_err(|e| Declined(e.to_string()))
+    Memory::current().claim(bytes).map_err(|e| Declined::new(ReasonCode::Memory, e.to_string()))
 }
 
 /// What a kernel family returns.

@@ -8,6 +8,7 @@ use optc_ir::ops::{nn, tensor};
 use optc_ir::{Encoding, Op};
 use optc_kernels::movement::{Piece, PiecePlace, Source};
 use optc_tensor::Tensor;
+use optc_types::ReasonCode;
 
 use super::cx::Cx;
 use super::moves::{copy, emit, place};
@@ -65,7 +66,10 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
         return scatter(cx, op, site, &dst);
     }
     if let Some(n) = dst.shape.iter().find(|&&n| n > MAX_AXIS) {
-        return Err(Declined::new(format!("an axis of {n} elements is not mapped, expected at most {MAX_AXIS}")));
+        return Err(Declined::new(
+            ReasonCode::Shape,
+            format!("an axis of {n} elements is not mapped, expected at most {MAX_AXIS}"),
+        ));
     }
     let x = cx.view(site.operand(0)?)?;
     let maps: Vec<Map> = match op {
@@ -73,7 +77,9 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
             let (axis, map) = gather(cx, op, site, &x)?;
             let mut shape = x.shape.clone();
             shape[axis] = map.len();
-            dst = dst.reshaped(&shape).ok_or_else(|| Declined::new("the result's layout is not plain"))?;
+            dst = dst
+                .reshaped(&shape)
+                .ok_or_else(|| Declined::new(ReasonCode::Layout, "the result's layout is not plain"))?;
             let whole = |n: usize| (0..n).map(Some).collect();
             shape.iter().enumerate().map(|(d, &n)| if d == axis { map.clone() } else { whole(n) }).collect()
         }
@@ -83,7 +89,7 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
         }
         Op::Resize(op) => resize(cx, op, site, &x)?,
         Op::Pad(op) => pad(cx, op, site, &x)?,
-        other => return Err(Declined::new(format!("`{}` does not map elements", other.name()))),
+        other => return Err(Declined::new(ReasonCode::Attribute, format!("`{}` does not map elements", other.name()))),
     };
     mapped(cx, &x, &dst, &maps, site)
 }
@@ -91,7 +97,7 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
 /// `dst[i] = src[maps(i)]`, or zero.
 fn mapped(cx: &mut Cx, src: &TensorView, dst: &TensorView, maps: &[Map], site: &Site) -> Lowered {
     if !maps.iter().map(Vec::len).eq(dst.shape.iter().copied()) {
-        return Err(Declined::new("the result has another shape than its operands say"));
+        return Err(Declined::new(ReasonCode::Shape, "the result has another shape than its operands say"));
     }
     let (from, to) = (src.byte_strides(), dst.byte_strides());
     let nothing = Piece {
@@ -103,7 +109,7 @@ fn mapped(cx: &mut Cx, src: &TensorView, dst: &TensorView, maps: &[Map], site: &
     for (d, map) in maps.iter().enumerate() {
         let runs = runs(map);
         if runs.len() * pieces.len() > MAX_PIECES {
-            return Err(Declined::new("its elements come from too many places"));
+            return Err(Declined::new(ReasonCode::Shape, "its elements come from too many places"));
         }
         let with = |piece: &Piece, run: &Run| {
             let mut piece = piece.clone();
@@ -128,20 +134,22 @@ fn mapped(cx: &mut Cx, src: &TensorView, dst: &TensorView, maps: &[Map], site: &
 fn constant(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Tensor>, Declined> {
     let Some(value) = site.optional(slot) else { return Ok(None) };
     let found = cx.constant(value).cloned();
-    found.map(Some).ok_or_else(|| Declined::new(format!("operand {slot} is not constant")))
+    found.map(Some).ok_or_else(|| Declined::new(ReasonCode::NotConstant, format!("operand {slot} is not constant")))
 }
 
 /// The axis of a gather at constant indices, and its map.
 fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &TensorView) -> Result<(usize, Map), Declined> {
-    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
+    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new(ReasonCode::Empty, "there are no indices"))?;
     let rank = x.shape.len() as i64;
     let axis = usize::try_from(if op.axis < 0 { op.axis + rank } else { op.axis }).ok();
-    let axis = axis.filter(|&d| d < x.shape.len()).ok_or_else(|| Declined::new("there is no such axis"))?;
+    let axis = axis
+        .filter(|&d| d < x.shape.len())
+        .ok_or_else(|| Declined::new(ReasonCode::Attribute, "there is no such axis"))?;
     let n = x.shape[axis] as i64;
     let wrapped = |i: i64| usize::try_from(if i < 0 { i + n } else { i }).ok().filter(|&i| i < n as usize);
     let map: Map = indices.to_i64_vec().into_iter().map(wrapped).collect();
     if map.iter().any(Option::is_none) {
-        return Err(Declined::new("an index is out of range"));
+        return Err(Declined::new(ReasonCode::Shape, "an index is out of range"));
     }
     Ok((axis, map))
 }
@@ -149,37 +157,39 @@ fn gather(cx: &Cx, op: &tensor::Gather, site: &Site, x: &TensorView) -> Result<(
 fn resize(cx: &Cx, op: &nn::Resize, site: &Site, x: &TensorView) -> Result<Vec<Map>, Declined> {
     let lists = [constant(cx, site, 1)?, constant(cx, site, 2)?, constant(cx, site, 3)?];
     let lists = lists.each_ref().map(Option::as_ref);
-    let maps = op.picks(&x.shape, lists).map_err(|e| Declined::new(e.to_string()))?;
-    let maps = maps.ok_or_else(|| Declined::new(format!("kernels do not resample by `{}`", op.mode)))?;
+    let maps = op.picks(&x.shape, lists).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
+    let maps =
+        maps.ok_or_else(|| Declined::new(ReasonCode::Attribute, format!("kernels do not resample by `{}`", op.mode)))?;
     Ok(maps.into_iter().map(|map| map.into_iter().map(Some).collect()).collect())
 }
 
 fn pad(cx: &Cx, op: &tensor::Pad, site: &Site, x: &TensorView) -> Result<Vec<Map>, Declined> {
     let (by, axes) = (constant(cx, site, 2)?, constant(cx, site, 3)?);
-    op.sources(&x.shape, by.as_ref(), axes.as_ref()).map_err(|e| Declined::new(e.to_string()))
+    op.sources(&x.shape, by.as_ref(), axes.as_ref()).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))
 }
 
 /// The operand copied, and the updates copied over it: their places must be even in the dims of the indices.
 fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &TensorView) -> Lowered {
     if op.reduction != "none" {
-        return Err(Declined::new(format!("kernels do not scatter by `{}`", op.reduction)));
+        return Err(Declined::new(ReasonCode::Attribute, format!("kernels do not scatter by `{}`", op.reduction)));
     }
-    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new("there are no indices"))?;
+    let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new(ReasonCode::Empty, "there are no indices"))?;
     let (x, updates) = (cx.view(site.operand(0)?)?, cx.view(site.operand(2)?)?);
     if !dst.is(Encoding::Plain) {
-        return Err(Declined::new("the result's layout is not plain"));
+        return Err(Declined::new(ReasonCode::Layout, "the result's layout is not plain"));
     }
-    let starts = op.starts(&x.shape, &indices).map_err(|e| Declined::new(e.to_string()))?;
+    let starts = op.starts(&x.shape, &indices).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let depth = indices.shape().last().copied().unwrap_or(0);
     let lead = &indices.shape()[..indices.rank().saturating_sub(1)];
     if updates.shape != [lead, &x.shape[depth..]].concat() {
-        return Err(Declined::new("the updates do not fit the indices"));
+        return Err(Declined::new(ReasonCode::Shape, "the updates do not fit the indices"));
     }
     copy(cx, &x, dst, &site.loc)?;
     if updates.is_empty() {
         return Ok(());
     }
-    let strides = even(&starts, lead).ok_or_else(|| Declined::new("kernels scatter only at even places"))?;
+    let strides =
+        even(&starts, lead).ok_or_else(|| Declined::new(ReasonCode::Layout, "kernels scatter only at even places"))?;
     let width = dst.width() as i64;
     let mut to = PiecePlace { offset: starts[0] as i64 * width, strides: strides.iter().map(|s| s * width).collect() };
     to.strides.extend(&dst.byte_strides()[depth..]);

@@ -7,7 +7,7 @@ use optc_kernel::expr::Expr;
 use optc_kernels::contract::{Contract, ContractRows, Operand, PackB, pack_b_kernel, packed_len};
 use optc_tensor::DType;
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Numbers, Product};
+use optc_types::{Numbers, Product, ReasonCode};
 
 use super::bf16::{bf16_product, only_f32_precision, only_factors};
 use super::contract::{ContractCall, contraction, pack_constant};
@@ -68,7 +68,7 @@ pub(super) fn gemm(cx: &mut Cx, op: &Gemm, site: &Site) -> Lowered {
         let view = cx.view(c)?;
         only_f32(&view)?;
         let wide = view.broadcast(&site.result()?.shape);
-        epilogue.operands.push(wide.ok_or_else(|| Declined::new("`c` does not broadcast"))?);
+        epilogue.operands.push(wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "`c` does not broadcast"))?);
         let c = Expr::Operand(epilogue.operands.len());
         sum = sum.plus(if op.beta.0 == 1.0 { c } else { c.times(Expr::Const(op.beta.0)) });
     }
@@ -94,12 +94,15 @@ fn in_blocks(
 ) -> Lowered {
     only_f32(a)?;
     if !site.result()?.is(Encoding::Plain) {
-        return Err(Declined::new("the result of a product is not laid out plainly"));
+        return Err(Declined::new(ReasonCode::Layout, "the result of a product is not laid out plainly"));
     }
-    let t = cx.constant(b.0).cloned().ok_or_else(|| Declined::new("the weights are not constant"))?;
-    let floats = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+    let t = cx
+        .constant(b.0)
+        .cloned()
+        .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
+    let floats = t.as_slice::<f32>()?;
     let &[first, second] = t.shape() else {
-        return Err(Declined::new("sparse weights of another rank than 2"));
+        return Err(Declined::new(ReasonCode::Shape, "sparse weights of another rank than 2"));
     };
     let filters = match b.1 {
         true => SparseFilters { matrix: Matrix::Floats(floats.to_vec()), shape: vec![first, second], block },
@@ -133,7 +136,7 @@ fn right(cx: &mut Cx, b: Value, transposed: bool) -> Result<Right, Declined> {
     let (k, n, lead) = match t.shape() {
         [lead @ .., k, n] => (*k, *n, lead),
         [k] => (*k, 1, &[][..]),
-        [] => return Err(Declined::new("an operand is a scalar")),
+        [] => return Err(Declined::new(ReasonCode::Shape, "an operand is a scalar")),
     };
     let batches = lead.iter().product();
     let straight = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
@@ -149,21 +152,21 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let width = |v: &TensorView| v.width() as i64;
     let rank = dst.shape.len();
     if !dst.is(Encoding::Plain) || a.shape.len() < 2 || rank < 2 {
-        return Err(Declined::new("the result of a product is not laid out plainly"));
+        return Err(Declined::new(ReasonCode::Layout, "the result of a product is not laid out plainly"));
     }
     let (k, _) = b.extents();
     let (m, n) = (dst.shape[rank - 2], dst.shape[rank - 1]);
     let lead = dst.shape[..rank - 2].to_vec();
     let batch: usize = lead.iter().product();
     if batch * m * n * k == 0 {
-        return Err(Declined::new("an empty product"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty product"));
     }
     if bf16 {
         return bf16_product(cx, MatrixProduct { a, b, dst, epilogue, precision: DType::BF16, loc });
     }
     let a = if a.strides[a.shape.len() - 1] != 1 && k != 1 { plain_copy(cx, &a, loc)? } else { a };
     let a = a.broadcast(&[&lead[..], &[m, k]].concat());
-    let a = a.ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let a = a.ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
     weigh_right(cx, &b, batch * m);
     let own_b = b.is_own();
     // With one B for all batches, the batches are more rows.
@@ -232,9 +235,12 @@ pub(super) fn packed(
     let batch: usize = lead.iter().product();
     match b {
         Right::Constant { tensor, batches, pack } => {
-            let src = tensor.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+            let src = tensor.as_slice::<f32>()?;
             if batches != 1 && batches != batch {
-                return Err(Declined::new("a constant operand broadcasts some of its batches"));
+                return Err(Declined::new(
+                    ReasonCode::NotConstant,
+                    "a constant operand broadcasts some of its batches",
+                ));
             }
             let at = pack_constant(cx, src, batches, pack.k * pack.n, &pack, nr)?;
             Ok(PackedPlace { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
@@ -257,13 +263,13 @@ fn packed_view(
         TensorView { shape: view.shape[matrix..].to_vec(), strides: view.strides[matrix..].to_vec(), ..view }
     } else {
         let wide = [lead, &view.shape[matrix..]].concat();
-        view.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?
+        view.broadcast(&wide).ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?
     };
     let matrix = from.shape.len() - 2;
     let batch: usize = from.shape[..matrix].iter().product();
     let stride_of = |from: &TensorView| collapse(&dims(from, 0..matrix));
     let from = if stride_of(&from).is_some() { from } else { plain_copy(cx, &from, loc)? };
-    let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new("a negative stride"));
+    let positive = |s: i64| usize::try_from(s).map_err(|_| Declined::new(ReasonCode::Attribute, "a negative stride"));
     let stride = positive(stride_of(&from).ok_or_else(irregular)?)?;
     let (k, n) = (from.shape[matrix], from.shape[matrix + 1]);
     let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
@@ -292,7 +298,7 @@ pub(super) fn packing(
 }
 
 fn irregular() -> Declined {
-    Declined::new("an operand's batches are not regular")
+    Declined::new(ReasonCode::Layout, "an operand's batches are not regular")
 }
 
 /// Batch and row strides of a view whose dims before and behind `split` are one dim each.

@@ -5,6 +5,7 @@
 use optc_ir::Op;
 use optc_ir::ops::tensor;
 use optc_kernels::movement::{Piece, PiecePlace, Source};
+use optc_types::ReasonCode;
 use optc_types::steps::BufRef;
 
 use super::cx::Cx;
@@ -25,7 +26,7 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
         Op::Concat(op) => concat(cx, op, site),
         Op::Pad(op) if op.mode == "constant" => pad(cx, op, site),
         Op::Pad(_) => mapped::op(cx, op, site),
-        _ => Err(Declined::new(format!("`{}` is no view of its operand here", op.name()))),
+        _ => Err(Declined::new(ReasonCode::Layout, format!("`{}` is no view of its operand here", op.name()))),
     }
 }
 
@@ -71,16 +72,21 @@ fn emit_part(cx: &mut Cx, sources: &[TensorView], mut pieces: Vec<Piece>, dst: &
 fn pad(cx: &mut Cx, op: &tensor::Pad, site: &Site) -> Lowered {
     let mut value = [0; 8];
     if let Some(operand) = site.optional(1) {
-        let constant = cx.constant(operand).ok_or_else(|| Declined::new("kernels pad by constants alone"))?;
+        let constant = cx
+            .constant(operand)
+            .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "kernels pad by constants alone"))?;
         value.iter_mut().zip(constant.bytes()).for_each(|(to, from)| *to = *from);
     }
     let (src, dst) = (cx.view(site.operand(0)?)?, site.result()?.clone());
     let (from, to) = (src.byte_strides(), dst.byte_strides());
     let list = |slot: usize| match site.optional(slot) {
         None => Ok(None),
-        Some(value) => cx.constant(value).map(Some).ok_or_else(|| Declined::new("the pads depend on data")),
+        Some(value) => {
+            cx.constant(value).map(Some).ok_or_else(|| Declined::new(ReasonCode::OpenShape, "the pads depend on data"))
+        }
     };
-    let pairs = op.pairs(list(2)?, list(3)?, dst.shape.len()).map_err(|e| Declined::new(e.to_string()))?;
+    let pairs =
+        op.pairs(list(2)?, list(3)?, dst.shape.len()).map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let (mut shape, mut offset, mut start) = (dst.shape.clone(), 0, 0);
     let mut pieces = Vec::new();
     let fill = |shape: &[usize], offset: i64| Piece {

@@ -2,6 +2,7 @@
 
 use optc_ir::{Encoding, TensorType, Value};
 use optc_kernels::movement::{Movement, Piece, PiecePlace, movement, name};
+use optc_types::ReasonCode;
 use optc_types::steps::{Arrange, BufRef, Step, StepInfo};
 
 use super::cx::Cx;
@@ -90,5 +91,7 @@ pub(super) fn emit_bytes(
 /// Refuses elements of a width that kernels do not move.
 fn movable(width: usize) -> Result<(), Declined> {
     let known = [1, 2, 4, 8].contains(&width);
-    known.then_some(()).ok_or_else(|| Declined::new(format!("kernels do not move elements of {width} bytes")))
+    known
+        .then_some(())
+        .ok_or_else(|| Declined::new(ReasonCode::Layout, format!("kernels do not move elements of {width} bytes")))
 }

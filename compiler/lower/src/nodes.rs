@@ -2,6 +2,7 @@
 
 use optc_ir::{Node, NodeId, Op, Value};
 use optc_kernel::program::{Decision, NodeReport};
+use optc_types::ReasonCode;
 
 use super::cx::Notes;
 use super::fused::fused;
@@ -45,14 +46,17 @@ impl Lowering {
     /// Lowers a node to views and kernels.
     fn try_node(&mut self, id: NodeId, node: &Node) -> Result<Result<(Decision, Notes), Declined>, LowerError> {
         if self.unproven.contains(&id) {
-            return Ok(Err(Declined::new("the shape of a result is declared, but depends on data")));
+            return Ok(Err(Declined::new(
+                ReasonCode::OpenShape,
+                "the shape of a result is declared, but depends on data",
+            )));
         }
         let mut cx = self.cx(node.loc.first().map_or("", String::as_str));
         if let Some(decision) = try_view(&mut cx, id, node) {
             return Ok(Ok((decision, cx.notes)));
         }
         let Some(types) = node.results.iter().map(|r| buffered(&r.ty)).collect::<Option<Vec<_>>>() else {
-            return Ok(Err(Declined::new("the shape of a result depends on data")));
+            return Ok(Err(Declined::new(ReasonCode::OpenShape, "the shape of a result depends on data")));
         };
         let before = cx.before();
         let mut results = Vec::new();

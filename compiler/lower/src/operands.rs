@@ -6,6 +6,7 @@ use optc_kernel::tile::MemType;
 use optc_kernels::contract::Operand;
 use optc_kernels::window::{self, Axis};
 use optc_tensor::{DType, Tensor, TensorError};
+use optc_types::ReasonCode;
 use optc_types::steps::BufRef;
 
 use super::cx::Cx;
@@ -41,7 +42,7 @@ pub(super) struct Placed {
 pub(super) fn only_f32(view: &TensorView) -> Result<(), Declined> {
     match view.dtype {
         DType::F32 => Ok(()),
-        other => Err(Declined::new(format!("{other} has no contraction kernel"))),
+        other => Err(Declined::new(ReasonCode::Numbers, format!("{other} has no contraction kernel"))),
     }
 }
 
@@ -53,7 +54,9 @@ pub(super) fn biased(cx: &mut Cx, site: &Site, slot: usize, dst: &TensorView) ->
         let mut shape = vec![1; dst.shape.len()];
         shape[1] = dst.shape[1];
         let wide = bias.reshaped(&shape).and_then(|v| v.broadcast(&dst.shape));
-        epilogue.operands.push(wide.ok_or_else(|| Declined::new("a bias that is not one value a channel"))?);
+        epilogue
+            .operands
+            .push(wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "a bias that is not one value a channel"))?);
         let sum = Expr::Operand(0).plus(Expr::Operand(epilogue.operands.len()));
         epilogue.expr = epilogue.expr.with_operand(0, &sum);
     }
@@ -116,7 +119,7 @@ pub(super) fn axes(
 ) -> Result<[Axis; 3], Declined> {
     let n = kernel.len();
     if n == 0 || n > 3 {
-        return Err(Declined::new(format!("{n} spatial axes")));
+        return Err(Declined::new(ReasonCode::Shape, format!("{n} spatial axes")));
     }
     let at = |v: &[i64], i: usize, default: usize| v.get(i).map_or(default, |&x| x as usize);
     let mut axes = [Axis::NONE; 3];
@@ -145,7 +148,7 @@ pub(super) fn mem_of(dtype: DType) -> Result<MemType, Declined> {
         DType::I64 => MemType::I64,
         DType::U8 | DType::Bool => MemType::U8,
         DType::I8 => MemType::I8,
-        other => return Err(Declined::new(format!("kernels do not compute with {other}"))),
+        other => return Err(Declined::new(ReasonCode::Numbers, format!("kernels do not compute with {other}"))),
     })
 }
 

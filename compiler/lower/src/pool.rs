@@ -3,6 +3,7 @@
 use optc_ir::ops::nn::Pool;
 use optc_kernels::window::{WindowNest, WindowReduce};
 use optc_tensor::DType;
+use optc_types::ReasonCode;
 
 use super::conv::window;
 use super::cx::Cx;
@@ -17,12 +18,14 @@ pub(super) fn pool(cx: &mut Cx, op: &Pool, site: &Site) -> Lowered {
         only_f32(&x)?;
     }
     if dst.is_empty() || x.is_empty() {
-        return Err(Declined::new("an empty pooling"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty pooling"));
     }
     let reduce = match op.kind.as_str() {
         "max" => WindowReduce::Max,
         "mean" => WindowReduce::Mean { count_padding: op.count_include_pad },
-        other => return Err(Declined::new(format!("there is no kernel for pooling by `{other}`"))),
+        other => {
+            return Err(Declined::new(ReasonCode::Attribute, format!("there is no kernel for pooling by `{other}`")));
+        }
     };
     let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
     let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;

@@ -9,7 +9,7 @@ use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, Pack, pack, pack
 use optc_kernels::window::{self, Axis};
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Numbers, Product};
+use optc_types::{Numbers, Product, ReasonCode};
 
 use super::cx::Cx;
 use super::moves::plain_copy;
@@ -25,7 +25,7 @@ pub(super) fn zero_point(cx: &Cx, value: Option<Value>) -> Result<i32, Declined>
     let Some(value) = value else { return Ok(0) };
     match cx.constant(value) {
         Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
-        _ => Err(Declined::new("a zero point that is not one constant")),
+        _ => Err(Declined::new(ReasonCode::NotConstant, "a zero point that is not one constant")),
     }
 }
 
@@ -36,12 +36,14 @@ pub(super) fn centred(
     zero: Option<Value>,
     row_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<i16>, Declined> {
-    let weights = cx.constant(w).ok_or_else(|| Declined::new("the weights are not constant"))?;
+    let weights =
+        cx.constant(w).ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
     let zeros = match zero {
         None => vec![0],
-        Some(zero) => {
-            cx.constant(zero).ok_or_else(|| Declined::new("the weights' zero points are not constant"))?.to_i64_vec()
-        }
+        Some(zero) => cx
+            .constant(zero)
+            .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights' zero points are not constant"))?
+            .to_i64_vec(),
     };
     let zero = |i: usize| if zeros.len() == 1 { zeros[0] } else { zeros.get(row_of(i)).copied().unwrap_or(0) };
     Ok(weights.to_i64_vec().into_iter().enumerate().map(|(i, v)| (v - zero(i)) as i16).collect())
@@ -70,10 +72,12 @@ pub(super) fn without_zero(
     shape: &[usize],
 ) -> Result<Epilogue, Declined> {
     if zero.len() != 1 {
-        return Err(Declined::new("a computed zero point of several values"));
+        return Err(Declined::new(ReasonCode::NotConstant, "a computed zero point of several values"));
     }
     let one = TensorView { shape: vec![], strides: vec![], ..zero.clone() };
-    let wide = |v: &TensorView| v.broadcast(shape).ok_or_else(|| Declined::new("sums of weights do not broadcast"));
+    let wide = |v: &TensorView| {
+        v.broadcast(shape).ok_or_else(|| Declined::new(ReasonCode::Shape, "sums of weights do not broadcast"))
+    };
     epilogue.operands.extend([wide(&one)?, wide(sums)?]);
     let last = epilogue.operands.len();
     let correction = Expr::Operand(last - 1).times(Expr::Operand(last));
@@ -158,14 +162,14 @@ pub(super) fn narrow_conv(
 pub(super) fn quant_sum(cx: &mut Cx, op: &QuantSum, site: &Site) -> Lowered {
     let x = cx.view(site.operand(0)?)?;
     if x.is_empty() {
-        return Err(Declined::new("there is nothing to fold"));
+        return Err(Declined::new(ReasonCode::Empty, "there is nothing to fold"));
     }
     let zero = zero_point(cx, site.optional(1))?;
     let rank = x.shape.len() as i64;
     let reduced = |d: usize| op.axes.is_empty() || op.axes.iter().any(|&a| (a + rank) % rank == d as i64);
     let n: usize = (0..x.shape.len()).filter(|&d| reduced(d)).map(|d| x.shape[d]).product();
     if n as i64 * 255 >= EXACT {
-        return Err(Declined::new("the sum is not exact in f32"));
+        return Err(Declined::new(ReasonCode::Numbers, "the sum is not exact in f32"));
     }
     let mut epilogue = site.epilogue.clone();
     epilogue.expr = of_float(&epilogue.expr);
@@ -181,7 +185,10 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
     let b_shape = cx.ty(b)?.static_shape().unwrap_or_default();
     let rank = dst.shape.len();
     if a.shape.len() < 2 || b_shape.len() < 2 || !dst.is(Encoding::Plain) {
-        return Err(Declined::new("an operand of rank 1, or a result that is not laid out plainly"));
+        return Err(Declined::new(
+            ReasonCode::Layout,
+            "an operand of rank 1, or a result that is not laid out plainly",
+        ));
     }
     if a.strides[a.shape.len() - 1] != 1 && a.shape[a.shape.len() - 1] != 1 {
         a = plain_copy(cx, &a, &site.loc)?;
@@ -189,11 +196,11 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
     let (k, m, n) = (a.shape[a.shape.len() - 1], dst.shape[rank - 2], dst.shape[rank - 1]);
     let batch: usize = dst.shape[..rank - 2].iter().product();
     if batch * m * n * k == 0 {
-        return Err(Declined::new("an empty product"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty product"));
     }
     let mut lead = dst.shape[..rank - 2].to_vec();
     lead.extend([m, k]);
-    let a = a.broadcast(&lead).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let a = a.broadcast(&lead).ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
     let (src_zero, epilogue) = a_zero(cx, site, b, k, n)?;
     if b_shape.len() == 2 && cx.constant(b).is_some() {
         let w = centred(cx, b, site.optional(3), |i| i % n)?;
@@ -223,7 +230,7 @@ pub(super) fn matrix_product(cx: &mut Cx, p: MatrixStack, loc: &[String]) -> Low
     let fits = |v: &TensorView| collapse(&dims(v, 0..split)).is_some() && collapse(&dims(v, split..rank - 1)).is_some();
     let place = |v: &TensorView| -> Result<window::ImageView, Declined> {
         let width = v.width() as i64;
-        let irregular = || Declined::new("an operand's batches are not regular");
+        let irregular = || Declined::new(ReasonCode::Layout, "an operand's batches are not regular");
         let batch = collapse(&dims(v, 0..split)).ok_or_else(irregular)?;
         let row = collapse(&dims(v, split..rank - 1)).ok_or_else(irregular)?;
         let column = if v.shape[rank - 1] == 1 { 0 } else { v.strides[rank - 1] };
@@ -267,7 +274,7 @@ fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32
     let zero = cx.view(zero)?;
     let w = centred(cx, b, site.optional(3), |i| i % n)?;
     if w.len() != k * n {
-        return Err(Declined::new("a computed zero point with weights of several batches"));
+        return Err(Declined::new(ReasonCode::NotConstant, "a computed zero point with weights of several batches"));
     }
     let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
     let sums = Tensor::from_slice(&[n], &sums)?;
@@ -297,7 +304,7 @@ fn packed_right(
     let packing = Pack { form: Int8Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
     if cx.constant(b).is_some() {
         if own != 1 && own != batch {
-            return Err(Declined::new("a constant operand broadcasts some of its batches"));
+            return Err(Declined::new(ReasonCode::NotConstant, "a constant operand broadcasts some of its batches"));
         }
         let w = centred(cx, b, zero, |i| i % n)?;
         let matrices = w.chunks((k * n).max(1));
@@ -314,7 +321,7 @@ fn packed_right(
     wide.extend([k, n]);
     let flat = TensorView { shape: shape[r - 2..].to_vec(), strides: view.strides[r - 2..].to_vec(), ..view.clone() };
     let from = if own == 1 { flat } else { view };
-    let from = from.broadcast(&wide).ok_or_else(|| Declined::new("batches do not broadcast"))?;
+    let from = from.broadcast(&wide).ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
     let r = from.shape.len();
     let from = if collapse(&dims(&from, 0..r - 2)).is_some() { from } else { plain_copy(cx, &from, loc)? };
     let stride = collapse(&dims(&from, 0..r - 2)).unwrap_or(0);

@@ -11,6 +11,7 @@ use optc_kernel::tile::Unary;
 use optc_kernels::int8::Int8Form;
 use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_tensor::{DType, Tensor};
+use optc_types::ReasonCode;
 use optc_types::steps::BufRef;
 
 use super::conv::window;
@@ -39,10 +40,10 @@ pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
     let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
     let x = view_in(cx, site.operand(0)?, if plain { Encoding::Plain } else { Encoding::Nhwc })?;
     if dst.is_empty() || x.is_empty() {
-        return Err(Declined::new("an empty convolution"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty convolution"));
     }
     let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], &op.strides, &op.dilations, &op.pads)?;
-    let groups = usize::try_from(op.groups).map_err(|_| Declined::new("no groups"))?;
+    let groups = usize::try_from(op.groups).map_err(|_| Declined::new(ReasonCode::Attribute, "no groups"))?;
     if let Some(zero) = computed {
         let without = without_computed_zero(cx, site, zero, &w, filter)?;
         let (x, axes) = padded_with(cx, x, zero, axes, &site.loc)?;
@@ -58,7 +59,7 @@ fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filte
     let sums: Vec<i32> = w.chunks(filter.max(1)).map(|of| of.iter().map(|&v| i32::from(v)).sum()).collect();
     let mut channels = vec![1; shape.len()];
     channels[1] = sums.len();
-    let sums = Tensor::from_slice(&channels, &sums).map_err(|e| Declined::new(e.to_string()))?;
+    let sums = Tensor::from_slice(&channels, &sums)?;
     let strides = strides_in(&channels, Encoding::Plain);
     let sums = TensorView {
         at: cx.add_constant("operand 1, sums of filters", sums),
@@ -93,7 +94,9 @@ fn padded_with(
     let at = cx.temp(shape.iter().product::<usize>() * x.width());
     let padded = TensorView { at, dtype: x.dtype, strides: strides_in(&shape, encoding), shape };
     let value = TensorView { shape: vec![], strides: vec![], ..cx.view(value)? };
-    let value = value.broadcast(&padded.shape).ok_or_else(|| Declined::new("padding of several values"))?;
+    let value = value
+        .broadcast(&padded.shape)
+        .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "padding of several values"))?;
     elementwise::elementwise(cx, &Expr::Operand(0), &[value], &padded, loc)?;
     let offset: i64 = first.iter().zip(&padded.strides).map(|(&i, s)| i as i64 * s).sum();
     let at = BufRef { offset: at.offset + offset as usize * x.width(), ..at };
@@ -119,7 +122,7 @@ fn integer_conv(
         return quant_depthwise(cx, site, x, src_zero, w, axes, groups);
     }
     if axes[0] != Axis::NONE {
-        return Err(Declined::new("integer convolutions have at most two spatial axes"));
+        return Err(Declined::new(ReasonCode::Shape, "integer convolutions have at most two spatial axes"));
     }
     if groups == 1 {
         let (staged_bytes, m) = (sparse::staged_bytes(x, [axes[1], axes[2]]), shape[0]);
@@ -163,7 +166,7 @@ fn quant_depthwise(
         epilogue: expr,
     };
     if largest >= EXACT {
-        return Err(Declined::new("the window's sums are not exact in f32"));
+        return Err(Declined::new(ReasonCode::Numbers, "the window's sums are not exact in f32"));
     }
     let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
     let filters = cx.add_constant("operand 1, channels last", floats(&window::filters(&w, channels))?);

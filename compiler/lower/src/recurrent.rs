@@ -7,6 +7,7 @@ use optc_kernel::tile::Cmp;
 use optc_kernels::contract::{Contract, Operand, PackB};
 use optc_kernels::recurrent::{self, Direction, RecurrentNest};
 use optc_tensor::DType;
+use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::contract::{ContractCall, contraction, pack_constant};
@@ -65,11 +66,16 @@ impl<'a> Attrs<'a> {
                 "elu" => x.elu(alpha(1.0)),
                 "softsign" => x.softsign(),
                 "softplus" => x.softplus(),
-                other => return Err(Declined::new(format!("there is no kernel for the activation `{other}`"))),
+                other => {
+                    return Err(Declined::new(
+                        ReasonCode::Attribute,
+                        format!("there is no kernel for the activation `{other}`"),
+                    ));
+                }
             });
         }
         let all: Result<[Expr; N], _> = all.try_into();
-        all.map_err(|_| Declined::new("not as many activations as gates"))
+        all.map_err(|_| Declined::new(ReasonCode::Attribute, "not as many activations as gates"))
     }
 }
 
@@ -119,15 +125,15 @@ pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
 /// The values of a constant operand; an error if it is there and not constant.
 pub(super) fn weights(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
     let Some(value) = site.optional(slot) else { return Ok(None) };
-    let t = cx.constant(value).ok_or_else(|| Declined::new("the weights are not constant"))?;
-    let values = t.as_slice::<f32>().map_err(|e| Declined::new(e.to_string()))?;
+    let t = cx.constant(value).ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
+    let values = t.as_slice::<f32>()?;
     Ok(Some(values.to_vec()))
 }
 
 /// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
 fn hidden(cx: &Cx, site: &Site) -> Result<usize, Declined> {
     let r = cx.ty(site.operand(2)?)?.static_shape().unwrap_or_default();
-    r.last().copied().ok_or_else(|| Declined::new("the weights are a scalar"))
+    r.last().copied().ok_or_else(|| Declined::new(ReasonCode::Shape, "the weights are a scalar"))
 }
 
 pub(super) fn layer(
@@ -141,18 +147,18 @@ pub(super) fn layer(
 ) -> Result<RecurrentNest, Declined> {
     let shape = cx.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
     let &[steps, batch, inputs] = &shape[..] else {
-        return Err(Declined::new("an operand that is not of rank 3"));
+        return Err(Declined::new(ReasonCode::Shape, "an operand that is not of rank 3"));
     };
     if steps * batch * inputs * hidden == 0 {
-        return Err(Declined::new("an empty layer"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty layer"));
     }
     if site.epilogue != Default::default() {
-        return Err(Declined::new("a recurrent layer has no epilogue"));
+        return Err(Declined::new(ReasonCode::Region, "a recurrent layer has no epilogue"));
     }
     if let Some(lengths) = site.optional(4) {
         let lengths = cx.constant(lengths).map(|t| t.to_i64_vec());
         if !lengths.is_some_and(|l| l.iter().all(|&l| l == steps as i64)) {
-            return Err(Declined::new("sequences of different lengths"));
+            return Err(Declined::new(ReasonCode::Shape, "sequences of different lengths"));
         }
     }
     let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
@@ -162,7 +168,7 @@ pub(super) fn layer(
 
 /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
 fn float_recurrent(cx: &mut Cx, site: &Site, layer: RecurrentLayer, c0: Option<usize>) -> Lowered {
-    let weights = weights(cx, site, 2)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+    let weights = weights(cx, site, 2)?.ok_or_else(|| Declined::new(ReasonCode::Absent, "the weights are absent"))?;
     let input = products(cx, site, &layer.problem, &layer.merged)?;
     recurrent(cx, site, layer, c0, &weights, input)
 }
@@ -196,7 +202,7 @@ pub(super) fn recurrent(
     for result in &site.results {
         only_f32(result)?;
         if !result.is(Encoding::Plain) {
-            return Err(Declined::new("the result of a recurrent layer is not laid out plainly"));
+            return Err(Declined::new(ReasonCode::Layout, "the result of a recurrent layer is not laid out plainly"));
         }
         args.push(result.at);
     }
@@ -212,11 +218,11 @@ pub(super) fn recurrent(
 fn products(cx: &mut Cx, site: &Site, r: &RecurrentNest, merged: &[bool]) -> Result<BufRef, Declined> {
     let x = view_in(cx, site.operand(0)?, Encoding::Plain)?;
     only_f32(&x)?;
-    let w = weights(cx, site, 1)?.ok_or_else(|| Declined::new("the weights are absent"))?;
+    let w = weights(cx, site, 1)?.ok_or_else(|| Declined::new(ReasonCode::Absent, "the weights are absent"))?;
     let (h, gates) = (r.hidden, r.gates);
     let (m, n, k) = (r.steps * r.batch, r.directions.len() * gates * h, x.shape[2]);
     if x.dtype != DType::F32 || w.len() != n * k {
-        return Err(Declined::new("weights that do not fit the operand"));
+        return Err(Declined::new(ReasonCode::Shape, "weights that do not fit the operand"));
     }
     let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
     let contract = Contract::matmul(1, m, n, k);

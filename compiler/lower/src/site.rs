@@ -2,6 +2,7 @@
 
 use optc_ir::Value;
 use optc_kernel::expr::Expr;
+use optc_types::ReasonCode;
 
 use super::{Declined, Lowered, TensorView};
 
@@ -41,7 +42,7 @@ impl Site {
     pub fn result(&self) -> Result<&TensorView, Declined> {
         match &self.results[..] {
             [one] => Ok(one),
-            many => Err(Declined::new(format!("a kernel gives one result, not {}", many.len()))),
+            many => Err(Declined::new(ReasonCode::Attribute, format!("a kernel gives one result, not {}", many.len()))),
         }
     }
 
@@ -51,7 +52,11 @@ impl Site {
     /// There is one.
     pub fn without_epilogue(&self) -> Lowered {
         let none = self.epilogue.operands.is_empty() && self.epilogue.expr == Expr::Operand(0);
-        if none { Ok(()) } else { Err(Declined::new("its kernel applies no expression to the result")) }
+        if none {
+            Ok(())
+        } else {
+            Err(Declined::new(ReasonCode::Region, "its kernel applies no expression to the result"))
+        }
     }
 
     /// The value of operand `slot`.
@@ -59,7 +64,7 @@ impl Site {
     /// # Errors
     /// It is absent.
     pub fn operand(&self, slot: usize) -> Result<Value, Declined> {
-        self.optional(slot).ok_or_else(|| Declined::new(format!("operand {slot} is absent")))
+        self.optional(slot).ok_or_else(|| Declined::new(ReasonCode::Absent, format!("operand {slot} is absent")))
     }
 
     /// The value of operand `slot`, if there is one.

@@ -8,7 +8,7 @@ use optc_kernels::spmm::{self, Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Wei
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Form, Numbers, Product};
+use optc_types::{Form, Numbers, Product, ReasonCode};
 
 use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
@@ -75,7 +75,7 @@ impl SparseFilters {
         match (&self.matrix, dtype, self.block.1) {
             (Matrix::Floats(_), DType::F32, 1) => Ok(SparseForm::Float),
             (Matrix::Integers(..), DType::U8 | DType::I8, width) => Ok(SparseForm::of_bytes(width, dtype == DType::I8)),
-            _ => Err(Declined::new("no sparse kernel for these blocks and activations")),
+            _ => Err(Declined::new(ReasonCode::Block, "no sparse kernel for these blocks and activations")),
         }
     }
 
@@ -113,7 +113,7 @@ pub(super) fn block_of(cx: &Cx, weights: Value) -> Option<BlockSize> {
 pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &SparseFilters, bias: usize) -> Lowered {
     let dst = site.result()?.clone();
     if dst.is_empty() || op.groups != 1 {
-        return Err(Declined::new("an empty or grouped sparse convolution"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty or grouped sparse convolution"));
     }
     let quads = filters.block.1 > 1;
     let x = view_in(cx, site.operand(0)?, if quads { Encoding::Nhwc } else { Encoding::Plain })?;
@@ -121,7 +121,7 @@ pub(super) fn sparse_conv(cx: &mut Cx, op: &Geometry, site: &Site, filters: &Spa
     let shape = &filters.shape;
     let axes = axes(&x.shape[2..], &dst.shape[2..], &shape[2..], op.strides, op.dilations, op.pads)?;
     let [Axis::NONE, h, w] = axes else {
-        return Err(Declined::new("a sparse convolution over three axes"));
+        return Err(Declined::new(ReasonCode::Shape, "a sparse convolution over three axes"));
     };
     let conv = sparse_conv_of(&x, filters, [h, w], form)?;
     let epilogue = biased(cx, site, bias, &dst)?;
@@ -184,7 +184,7 @@ pub(super) fn sparse_matmul(
     let form = filters.form(a.dtype)?;
     let (rows, k) = (filters.rows(), filters.cols());
     if a.is_empty() || dst.is_empty() {
-        return Err(Declined::new("an empty product"));
+        return Err(Declined::new(ReasonCode::Empty, "an empty product"));
     }
     let rank = a.shape.len();
     let pixels: usize = a.shape[..rank - 1].iter().product();
@@ -192,7 +192,8 @@ pub(super) fn sparse_matmul(
     let staged_bytes = if pixels > 1 { pixels * k * a.width() } else { 0 };
     let product = Product { staged_bytes, ..Product::new(pixels, k, rows, filters.numbers()) };
     weigh_filters(cx, filters, product);
-    let flat = a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new("rows that are not regular"))?;
+    let flat =
+        a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new(ReasonCode::Layout, "rows that are not regular"))?;
     let flat = if quads { words(cx, &flat, &site.loc)? } else { flat };
     let swapped =
         TensorView { shape: vec![flat.shape[1], pixels], strides: vec![flat.strides[1], flat.strides[0]], ..flat };
@@ -219,7 +220,7 @@ pub(super) fn sparse_matmul(
 /// A matrix of bytes as one of words of four bytes of a row.
 fn words(cx: &mut Cx, v: &TensorView, loc: &[String]) -> Result<TensorView, Declined> {
     if !v.shape[1].is_multiple_of(4) {
-        return Err(Declined::new("rows that are no multiple of four bytes"));
+        return Err(Declined::new(ReasonCode::Layout, "rows that are no multiple of four bytes"));
     }
     let v = if v.strides[1] == 1 && v.strides[0] % 4 == 0 { v.clone() } else { plain_copy(cx, v, loc)? };
     let (shape, strides) = (vec![v.shape[0], v.shape[1] / 4], vec![v.strides[0] / 4, 1]);
@@ -228,7 +229,7 @@ fn words(cx: &mut Cx, v: &TensorView, loc: &[String]) -> Result<TensorView, Decl
 
 /// Emits the kernel; `strides` says how images, rows (channels) and pixels of a view of the result's shape lie.
 fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &TensorView, strides: &Strides) -> Lowered {
-    let irregular = || Declined::new("pixels that are not regular");
+    let irregular = || Declined::new(ReasonCode::Layout, "pixels that are not regular");
     let (c_batch, c_row, c_col) = strides(dst).ok_or_else(irregular)?;
     let batch = if c_batch == 0 { 1 } else { dst.shape[0] };
     let (mut operands, mut places) = (Vec::new(), Vec::new());
@@ -253,7 +254,8 @@ fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &TensorView, strides: &Strid
         operands,
         epilogue: sparse.epilogue.expr,
     };
-    let built = spmm::spmm(&problem, &sparse.weights, cx.target.isa).map_err(|e| Declined::new(e.to_string()))?;
+    let built = spmm::spmm(&problem, &sparse.weights, cx.target.isa)
+        .map_err(|e| Declined::new(ReasonCode::Shape, e.to_string()))?;
     let recipe = format!("operand 1, {:?} blocks of {} x {}", sparse.form, extents.block, extents.width);
     let stream = Tensor::from_bytes(DType::U8, &[built.stream.len()], &built.stream);
     let stream = cx.add_constant(recipe, stream.expect("a stream of bytes fits its length"));
@@ -288,7 +290,7 @@ fn sparse_conv_of(
         return Ok(spmm::SparseConv { batch, channels, axes, width: form.pixel(), planes: true, fill });
     }
     if !channels.is_multiple_of(4) {
-        return Err(Declined::new("channels that are no multiple of four"));
+        return Err(Declined::new(ReasonCode::Layout, "channels that are no multiple of four"));
     }
     Ok(spmm::SparseConv { batch, channels: channels / 4, axes, width: form.pixel(), planes: channels == 4, fill })
 }

@@ -37,7 +37,7 @@ fn refusal(graph: &Graph, node: &Node) -> Option<String> {
     };
     let fusion = match analyse(region) {
         Ok(fusion) => fusion,
-        Err(declined) => return Some(declined.0),
+        Err(declined) => return Some(declined.0.sentence),
     };
     let shape = |value: Value| graph.ty(value).as_tensor().and_then(TensorType::static_shape);
     let fits = |param: &usize| {
@@ -50,7 +50,7 @@ fn refusal(graph: &Graph, node: &Node) -> Option<String> {
     let anchor = fusion.anchor?;
     let params = match anchor_params(region, anchor, &result) {
         Ok(params) => params,
-        Err(declined) => return Some(declined.0),
+        Err(declined) => return Some(declined.0.sentence),
     };
     let operand = |slot: usize| node.operands.get((*params.get(slot)?)?).copied().flatten();
     let empty = |value: Value| shape(value).is_none_or(|shape| shape.contains(&0));

@@ -9,6 +9,7 @@ use optc_lower::{LowerOptions, lower};
 use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Tensor};
 use optc_testing::{isas, loaded, random_floats, run_guarded};
+use optc_types::ReasonCode;
 
 fn input(dtype: DType, shape: &[usize], seed: u64) -> Val {
     let n = shape.iter().product();
@@ -378,5 +379,30 @@ fn axes_of_many_elements_are_not_looked_through() {
         lower(Verified::new(parse(&text).unwrap()).unwrap(), &optc_emit::host::target(), LowerOptions::default())
             .unwrap();
     let Decision::Host { reason } = &compiled.report[0].decision else { panic!("{:?}", compiled.report) };
-    assert_eq!(reason, "an axis of 100000010 elements is not mapped, expected at most 4194304");
+    assert_eq!(reason.code, ReasonCode::Shape);
+    assert_eq!(reason.sentence, "an axis of 100000010 elements is not mapped, expected at most 4194304");
+}
+
+/// Why the one op of a graph has no kernel.
+fn declined(params: &str, op: &str) -> ReasonCode {
+    let graph = parse(&format!("func @f({params}) {{ {op} return %0 as \"y\" }}")).unwrap();
+    let program = lower(Verified::new(graph).unwrap(), &optc_emit::host::target(), LowerOptions::default()).unwrap();
+    let Some(Decision::Host { reason }) = program.report.last().map(|r| &r.decision) else {
+        panic!("{op}: {:?}", program.report)
+    };
+    reason.code
+}
+
+#[test]
+fn what_runs_on_the_host_says_why() {
+    let x = "%x: tensor<4xf32>";
+    assert_eq!(declined(x, "%0 = math.asin %x : tensor<4xf32>"), ReasonCode::NoKernel);
+    assert_eq!(declined("%x: tensor<4xf64>", "%0 = math.exp %x : tensor<4xf64>"), ReasonCode::Numbers);
+    assert_eq!(declined("%x: tensor<4xi64>", "%0 = math.add %x, %x : tensor<4xi64>"), ReasonCode::Numbers);
+    assert_eq!(declined(x, "%0 = math.pow %x, %x : tensor<4xf32>"), ReasonCode::NotConstant);
+    assert_eq!(declined("%x: tensor<4xbool>", "%0 = tensor.non_zero %x : tensor<1x?xi64>"), ReasonCode::OpenShape);
+    let range = "%0 = quant.fake_quant %x {axis = 0, high = [1.0, 1.0, 1.0, 1.0], low = [0.0, 0.0, 0.0, 0.0], to = u8} \
+        : tensor<4xf32>";
+    assert_eq!(declined(x, range), ReasonCode::Attribute);
+    assert_eq!(declined("%x: tensor<0x4xf32>", "%0 = nn.softmax %x {axis = 1} : tensor<0x4xf32>"), ReasonCode::Empty);
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::{Numbers, Product};
+use crate::{Numbers, Product, Reason};
 
 /// How a product is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,43 +27,6 @@ pub enum Form {
         /// Blocks that are not all zero.
         blocks: usize,
     },
-}
-
-/// Why there is no kernel of a form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReasonCode {
-    /// No kernel knows blocks of these rows and columns.
-    Block,
-    /// No kernel of this form knows these numbers.
-    Numbers,
-    /// The window has more taps than a kernel of planes has room for.
-    Taps,
-    /// The product is no convolution of each channel by itself.
-    NotDepthwise,
-    /// The product is no plain 3x3 convolution, or the tile is not one of those known.
-    NotFiltered,
-}
-
-/// Why there is no kernel of a form: a code for programs, a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// Which of the reasons it is.
-    pub code: ReasonCode,
-    /// What is wrong, for people.
-    pub sentence: String,
-}
-
-impl Reason {
-    /// A reason.
-    pub fn new(code: ReasonCode, sentence: impl Into<String>) -> Reason {
-        Reason { code, sentence: sentence.into() }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
-    }
 }
 
 /// A change of how a layer is computed: one is made where the new form takes less than the [margin](Machine::margin) of

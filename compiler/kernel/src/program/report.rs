@@ -1,6 +1,6 @@
 //! What became of each node: the contents of `optc explain`.
 
-use optc_types::{Product, Type};
+use optc_types::{Product, Reason, Type};
 
 /// What became of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Decision {
     /// It is evaluated on the host.
     Host {
         /// Why no kernel takes it.
-        reason: String,
+        reason: Reason,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug, Display};
 
-use optc_types::{Numbers, Product};
+use optc_types::{Numbers, Product, Reason, ReasonCode};
 
 use super::parse::{Parser, Result_};
 use super::{Choice, Decision, Filtered, NodeReport};
@@ -21,7 +21,7 @@ impl Display for Line<'_> {
         match &node.decision {
             Decision::View => write!(f, "view")?,
             Decision::Kernel { names } => write!(f, "kernels {}", list(names))?,
-            Decision::Host { reason } => write!(f, "host {reason:?}")?,
+            Decision::Host { reason } => write!(f, "host {} {:?}", reason.code, reason.sentence)?,
         }
         if let Some(Choice { zeros, block: (r, c), sparse, dense_ns, sparse_ns }) = node.choice {
             let form = if sparse { "sparse" } else { "dense" };
@@ -70,7 +70,7 @@ impl Parser<'_> {
         let decision = match self.cursor.word("what became of it")? {
             "view" => Decision::View,
             "kernels" => Decision::Kernel { names: self.list(|p| p.cursor.string())? },
-            "host" => Decision::Host { reason: self.cursor.string()? },
+            "host" => Decision::Host { reason: Reason::new(self.code()?, self.cursor.string()?) },
             word => return Err(self.cursor.error(format!("there is no decision `{word}`"))),
         };
         let choice = match () {
@@ -85,6 +85,12 @@ impl Parser<'_> {
         self.cursor.expect("loc")?;
         let loc = self.list(|p| p.cursor.string())?;
         Ok(NodeReport { ops, loc, results, decision, choice, filtered, product, apart, split })
+    }
+
+    fn code(&mut self) -> Result_<ReasonCode> {
+        let word = self.cursor.word("the code of a reason")?;
+        let known = ReasonCode::ALL.iter().find(|code| code.as_str() == word);
+        known.copied().ok_or_else(|| self.cursor.error(format!("there is no reason `{word}`")))
     }
 
     fn choice(&mut self, sparse: bool) -> Result_<Choice> {

@@ -122,7 +122,10 @@ pub struct NodeLine {
     /// The kernels, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernels: Vec<String>,
-    /// Why no kernel takes it.
+    /// Why no kernel takes it, as one of a few codes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// The same as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why a depthwise convolution is not one kernel with the product before it.
@@ -154,14 +157,15 @@ impl From<&NodeReport> for NodeLine {
         let (decision, kernels, reason) = match &node.decision {
             Decision::View => ("view", vec![], None),
             Decision::Kernel { names } => ("kernel", names.clone(), None),
-            Decision::Host { reason } => ("host", vec![], Some(reason.clone())),
+            Decision::Host { reason } => ("host", vec![], Some(reason)),
         };
         let results = node.results.iter().map(ToString::to_string).collect();
         NodeLine {
             ops: node.ops.clone(),
             decision,
             kernels,
-            reason,
+            code: reason.map(|reason| reason.code.as_str()),
+            reason: reason.map(|reason| reason.sentence.clone()),
             apart: node.apart.clone(),
             split: node.split.clone(),
             results,
