@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use driver::{Compiler, Options, Tensor};
 
@@ -31,29 +32,55 @@ fn libraries() -> PathBuf {
     profile.to_owned()
 }
 
-/// Builds `source` with the system's C compiler and runs it.
+/// The libraries as `tools/install-capi.sh` installs them, once.
+fn installed() -> &'static Path {
+    static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| {
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
+        let script = here().join("../../tools/install-capi.sh");
+        let output = Command::new("sh").arg(script).arg(&prefix).arg(libraries()).output().unwrap();
+        stdout_of(&output);
+        prefix
+    });
+    &PREFIX
+}
+
+/// Builds `source` with the system's C compiler, as `pkg-config` says, and runs it.
 fn build_and_run(source: &str, args: &[PathBuf]) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = folder.path().join("program");
+    let flags = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "optc"])
+        .env("PKG_CONFIG_PATH", installed().join("lib/pkgconfig"))
+        .output()
+        .expect("there is pkg-config");
+    let flags = stdout_of(&flags);
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let built = Command::new(compiler)
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
-        .arg("-I")
-        .arg(here().join("include"))
         .arg(here().join(source))
-        .arg("-L")
-        .arg(libraries())
-        .args(["-loptc", "-o"])
+        .args(flags.split_whitespace())
+        .arg("-o")
         .arg(&program)
         .output()
         .expect("there is a C compiler");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Command::new(&program).args(args).env("LD_LIBRARY_PATH", libraries()).output().unwrap()
+    Command::new(&program).args(args).env("LD_LIBRARY_PATH", installed().join("lib")).output().unwrap()
 }
 
 fn stdout_of(output: &Output) -> String {
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A program needs the library by the name of its ABI, not by that of its file.
+#[test]
+fn the_shared_library_has_a_soname() {
+    let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    let soname = format!("liboptc.so.{}", if major == "0" { format!("0.{minor}") } else { major.to_owned() });
+    let lib = installed().join("lib");
+    let file = format!("liboptc.so.{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(std::fs::read_link(lib.join("liboptc.so")).unwrap(), Path::new(&soname));
+    assert_eq!(std::fs::read_link(lib.join(&soname)).unwrap(), Path::new(&file));
 }
 
 #[test]
