@@ -56,6 +56,17 @@ pub enum OpError {
     },
 }
 
+impl OpError {
+    /// The same error under the number that another op's documentation gives the constraint: for rules that several ops
+    /// share, and for ops that are made of others. What is no constraint stays as it is.
+    pub fn numbered(self, constraint: &'static str) -> OpError {
+        match self {
+            OpError::Constraint { reason, .. } => OpError::Constraint { constraint, reason },
+            other => other,
+        }
+    }
+}
+
 /// An [`OpError`] and the place where it arose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{op}` at {loc}: {error}")]

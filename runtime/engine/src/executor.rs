@@ -297,7 +297,7 @@ impl Executor {
             };
             if !(-n..n).contains(&index) {
                 let reason = format!("index {index} is outside of {}..{n}", -n);
-                let error = Box::new(OpError::Constraint { constraint: "index", reason });
+                let error = Box::new(OpError::Constraint { constraint: "C1", reason });
                 return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
             }
         }

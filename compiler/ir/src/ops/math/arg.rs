@@ -89,7 +89,7 @@ op! {
 
 fn count_of(k: &Tensor) -> Result<usize, OpError> {
     let n = k.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`k` is {}, expected one number", shown(k));
+    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`k` is {}, expected one number that is not negative", shown(k));
     Ok(n[0] as usize)
 }
 

@@ -69,6 +69,8 @@ impl Semantics for Clip {
         for slot in (1..3).filter(|&s| cx.has(s)) {
             let bound = cx.tensor(slot)?;
             ensure!(bound.dtype == x.dtype, "C1", "the bound is {}, expected {}", bound.dtype, x.dtype);
+            let one = bound.static_shape().is_none_or(|s| optc_tensor::element_count(&s) == Some(1));
+            ensure!(one, "C1", "the bound is {bound}, expected one element");
         }
         Ok(vec![x.clone().into()])
     }

@@ -66,6 +66,14 @@ fn labels(term: &str, rest: usize) -> Result<Vec<Label>, OpError> {
     Ok([letters(before)?, middle, letters(behind)?].concat())
 }
 
+/// Checks that the operands have one numeric dtype.
+fn check_dtypes(mut dtypes: impl Iterator<Item = DType>) -> Result<(), OpError> {
+    let Some(first) = dtypes.next() else { return Err(OpError::Operand { slot: 0 }) };
+    ensure!(dtypes.all(|dtype| dtype == first), "C3", "the operands have several dtypes");
+    ensure!(first.is_float() || first.is_int(), "C3", "the operands are {first}, expected numbers");
+    Ok(())
+}
+
 impl Einsum {
     fn terms(&self, ranks: &[usize]) -> Result<Terms, OpError> {
         let equation: String = self.equation.chars().filter(|c| !c.is_whitespace()).collect();
@@ -161,7 +169,7 @@ impl Semantics for Einsum {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let xs = (0..cx.types.len()).map(|slot| cx.tensor(slot)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = xs.first() else { return Err(OpError::Operand { slot: 0 }) };
-        ensure!(xs.iter().all(|x| x.dtype == first.dtype), "C3", "the operands have several dtypes");
+        check_dtypes(xs.iter().map(|x| x.dtype))?;
         let Some(ranks) = xs.iter().map(|x| x.rank()).collect::<Option<Vec<_>>>() else {
             return Ok(vec![TensorType::unranked(first.dtype).into()]);
         };
@@ -181,7 +189,7 @@ impl Semantics for Einsum {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let xs = (0..args.values.len()).map(|slot| args.tensor(slot)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = xs.first() else { return Err(OpError::Operand { slot: 0 }) };
-        ensure!(xs.iter().all(|x| x.dtype() == first.dtype()), "C3", "the operands have several dtypes");
+        check_dtypes(xs.iter().map(|x| x.dtype()))?;
         let terms = self.terms(&xs.iter().map(|x| x.rank()).collect::<Vec<_>>())?;
         let extents = extents(&terms, &xs.iter().map(|x| x.shape()).collect::<Vec<_>>())?;
         // The list of offsets must fit as well as the result does.

@@ -263,6 +263,11 @@ impl Stft {
         Ok(length.or(window))
     }
 
+    fn check_window(found: DType, expected: DType) -> Result<(), OpError> {
+        ensure!(found == expected, "C1", "`window` is {found}, `x` is {expected}");
+        Ok(())
+    }
+
     fn frames(samples: usize, frame: usize, step: usize) -> Result<usize, OpError> {
         ensure!((1..=samples).contains(&frame), "C2", "frames of {frame} of {samples} samples");
         Ok((samples - frame) / step + 1)
@@ -280,6 +285,9 @@ impl Semantics for Stft {
         let x = cx.tensor(0)?;
         ensure!(x.dtype.is_float() && x.rank().is_none_or(|r| r == 2 || r == 3), "C1", "`x` is {x}");
         let dim = |d: usize| x.shape.as_ref().map_or(Dim::Unknown, |s| s[d].clone());
+        if cx.has(2) {
+            Stft::check_window(cx.tensor(2)?.dtype, x.dtype)?;
+        }
         let window = if cx.has(2) { cx.tensor(2)?.static_shape().and_then(|s| s.first().copied()) } else { None };
         let known = cx.constant(3).is_some() || !cx.has(3);
         let frame = Stft::frame(window, cx.constant(3))?.filter(|_| known);
@@ -300,6 +308,7 @@ impl Semantics for Stft {
             _ => return Err(OpError::Constraint { constraint: "C1", reason: format!("`x` is {}", type_of(x)) }),
         };
         check_parts(x.dtype(), Some(of))?;
+        window.map_or(Ok(()), |t| Stft::check_window(t.dtype(), x.dtype()))?;
         let step = count_of(args.tensor(1)?, "step")?;
         let Some(frame) = Stft::frame(window.map(Tensor::len), args.optional(3))? else {
             return Err(OpError::Constraint {

@@ -45,7 +45,7 @@ impl Reduce {
         let axes = by.map_or_else(|| self.axes.clone(), |t| t.to_i64_vec());
         let mut reduced = vec![(by.is_none() || self.all_if_empty) && axes.is_empty(); rank];
         for a in axes {
-            reduced[axis_of(a, rank)?] = true;
+            reduced[axis_of(a, rank).map_err(|e| e.numbered("C2"))?] = true;
         }
         Ok(reduced)
     }

@@ -37,7 +37,7 @@ impl Window {
 
 fn size_of(size: &Tensor) -> Result<usize, OpError> {
     let n = size.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C2", "`size` is {}, expected one number", shown(size));
+    ensure!(n.len() == 1 && n[0] >= 0, "C2", "`size` is {}, expected one number that is not negative", shown(size));
     Ok(n[0] as usize)
 }
 
@@ -109,7 +109,8 @@ impl Semantics for MelWeights {
             Ok(t.to_f64_vec()[0])
         };
         let (length, rate, low, high) = (scalar(1)?, scalar(2)?, scalar(3)?, scalar(4)?);
-        ensure!(rate > 0.0 && low >= 0.0 && low <= high && high.is_finite(), "C2", "{low} to {high} Hz of {rate}");
+        ensure!(rate > 0.0, "C1", "the rate is {rate}");
+        ensure!(low >= 0.0 && low <= high && high.is_finite(), "C2", "{low} to {high} Hz of {rate}");
         let mut y = vec![0.0; checked_len(DType::F64, &shape)?];
         let step = (mel(high) - mel(low)) / (bins + 2) as f64;
         let edge = |i: usize| ((length + 1.0) * hertz(mel(low) + i as f64 * step) / rate).floor() as usize;

@@ -15,7 +15,7 @@ op! {
     /// lengths − Sq` without an `offset`; it sees keys from `p − left` to `p + right`, and none behind `p` with
     /// `causal`. A query that sees no key gives zeros.
     ///
-    /// - (C1) `q`, `k` and `v` have rank 4, one float dtype and the shapes above.
+    /// - (C1) `q`, `k` and `v` have rank 4 and the shapes above; `q` and `k` have one float dtype, `v` has any.
     /// - (C2) `mask` broadcasts to `[B, Hq, Sq, Sk]` and is boolean or a float.
     /// - (C3) `scores` is empty, `raw`, `capped`, `masked` or `probabilities`.
     /// - (C4) `lengths` and `offset` are integers; `offset` has one element.

@@ -54,8 +54,8 @@ impl Conv {
         match kernel {
             Some(kernel) => {
                 let window = self.window(&kernel);
-                window.check()?;
-                shape.extend(window.dims(&xs[2..])?);
+                let spatial = window.check().and_then(|()| window.dims(&xs[2..]));
+                shape.extend(spatial.map_err(|e| e.numbered("C3"))?);
             }
             None => shape.extend(xs[2..].iter().map(|_| Dim::Unknown)),
         }

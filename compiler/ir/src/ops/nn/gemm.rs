@@ -42,6 +42,10 @@ impl Semantics for Gemm {
         let floats = agree(self.precision, a.dtype, b.dtype) && b.dtype.is_float();
         ensure!(floats, "C2", "operands are {} and {}", a.dtype, b.dtype);
         ensure!(fits(self.precision, b.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, b.dtype);
+        if cx.has(2) {
+            let c = cx.tensor(2)?.dtype;
+            ensure!(c == b.dtype, "C2", "`c` is {c}, expected {}", b.dtype);
+        }
         let (Some(x), Some(y)) = (&a.shape, &b.shape) else { return Ok(vec![TensorType::unranked(b.dtype).into()]) };
         ensure!(x.len() == 2 && y.len() == 2, "C1", "operands are {a} and {b}, expected matrices");
         let (ta, tb) = (self.trans_a as usize, self.trans_b as usize);

@@ -41,6 +41,10 @@ impl Semantics for LinearAttention {
         let (q, k, v) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let fits = [q, k, v].iter().all(|t| t.dtype.is_float() && t.rank().is_none_or(|r| r == 3));
         ensure!(fits, "C2", "`q` is {q}, `k` is {k}, `v` is {v}");
+        for slot in (3..6).filter(|&slot| cx.has(slot)) {
+            let t = cx.tensor(slot)?;
+            ensure!(t.dtype.is_float(), "C2", "operand {slot} is {t}, expected floats");
+        }
         let (gated, delta) = match self.rule.as_str() {
             "linear" => (false, false),
             "gated" => (true, false),

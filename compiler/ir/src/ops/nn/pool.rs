@@ -85,10 +85,11 @@ pub(super) fn kernel_of(kernel: &[i64]) -> Result<Vec<usize>, OpError> {
 
 /// The pooled type of `x`.
 fn pooled(x: &TensorType, window: &WindowAxes) -> Result<TensorType, OpError> {
-    window.check()?;
+    window.check().map_err(|e| e.numbered("C3"))?;
     let Some(shape) = &x.shape else { return Ok(x.clone()) };
     ensure!(shape.len() == window.kernel.len() + 2, "C2", "`x` is {x}, the kernel {:?}", window.kernel);
-    let dims = [&shape[..2], &window.dims(&shape[2..])?].concat();
+    let spatial = window.dims(&shape[2..]).map_err(|e| e.numbered("C3"))?;
+    let dims = [&shape[..2], &spatial].concat();
     Ok(TensorType::new(x.dtype, dims))
 }
 

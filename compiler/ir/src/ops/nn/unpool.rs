@@ -28,7 +28,7 @@ op! {
 impl MaxUnpool {
     /// The shape of the tensor that was pooled.
     fn pooled(&self, shape: &[Dim]) -> Result<Vec<Dim>, OpError> {
-        let kernel = kernel_of(&self.kernel)?;
+        let kernel = kernel_of(&self.kernel).map_err(|e| e.numbered("C1"))?;
         ensure!(shape.len() == kernel.len() + 2, "C1", "rank {}, kernel {kernel:?}", shape.len());
         let window =
             WindowAxes { kernel: &kernel, strides: &self.strides, dilations: &[], pads: &self.pads, ceil: false };

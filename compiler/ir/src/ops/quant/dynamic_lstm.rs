@@ -56,6 +56,11 @@ impl Semantics for DynamicLstm {
         let (x, w, r) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let narrow = |t: &TensorType| matches!(t.dtype, DType::I8 | DType::U8);
         ensure!(x.dtype == DType::F32 && narrow(w) && narrow(r), "C4", "`x` is {x}, `w` is {w}, `r` is {r}");
+        for (slot, scale) in [(8, true), (9, false), (10, true), (11, false)].into_iter().filter(|s| cx.has(s.0)) {
+            let t = cx.tensor(slot)?;
+            let fits = if scale { t.dtype == DType::F32 } else { narrow(t) };
+            ensure!(fits, "C4", "operand {slot} is {t}, expected {}", if scale { "f32" } else { "i8 or u8" });
+        }
         // The recurrent weights are the other way round, with the hidden extent in the middle.
         let hidden = r.shape.as_ref().and_then(|s| s.get(1)).cloned().unwrap_or(Dim::Unknown);
         let r: Type = TensorType::new(DType::F32, vec![Dim::Unknown, Dim::Unknown, hidden]).into();

@@ -23,7 +23,9 @@ op! {
     /// The convolution of `x − x_zero` with `w − w_zero`, summed in `i32`, which wraps; see `nn.conv`. Padding is
     /// `x_zero`.
     ///
-    /// - (C1) to (C3) as `nn.conv`.
+    /// - (C1) `x` and `w` have one rank of 3 or more.
+    /// - (C2) `C = groups · w[1]`, and `groups` divides `M`.
+    /// - (C3) The window fits the padded extents.
     /// - (C4) `x` and `w` are 8-bit integers, each zero point has the dtype of its operand, `bias` is `i32`.
     /// - (C5) `x_zero` has one element, `w_zero` one or one for each row of `w`.
     "quant.conv" = QuantConv(x, w, x_zero: optional, w_zero: optional, bias: optional) {
@@ -77,7 +79,8 @@ impl Semantics for QuantMatMul {
             [0, 1].map(|slot| cx.tensor(slot).map(|t| Type::Tensor(TensorType::of(DType::I32, t.shape.clone()))));
         let [a, b] = types;
         let (a, b) = (a?, b?);
-        MatMul::default().infer(&InferCx { types: &[Some(&a), Some(&b)], consts: &[], regions: &[] })
+        let product = InferCx { types: &[Some(&a), Some(&b)], consts: &[], regions: &[] };
+        MatMul::default().infer(&product).map_err(|e| e.numbered("C1"))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -114,8 +117,9 @@ impl Semantics for QuantConv {
     const FACTS: Facts<QuantConv> = Facts::anchor(Anchor::Integers);
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        check_dtype(cx, 0, 2)?;
-        check_dtype(cx, 1, 3)?;
+        for slot in [0, 1] {
+            check_dtype(cx, slot, slot + 2).map_err(|e| e.numbered("C4"))?;
+        }
         if cx.has(4) {
             ensure!(cx.tensor(4)?.dtype == DType::I32, "C4", "`bias` is {}, expected i32", cx.tensor(4)?);
         }
@@ -129,7 +133,8 @@ impl Semantics for QuantConv {
         ensure!(x_zero.is_none_or(|t| t.len() == 1), "C5", "`x_zero` has more than one element");
         let mut rows = vec![1; w.rank()];
         rows[0] = w_zero.map_or(1, Tensor::len);
-        let (xv, wv) = (centred(x, x_zero, &[])?, centred(w, w_zero, &rows)?);
+        let wv = centred(w, w_zero, &rows).map_err(|e| e.numbered("C5"))?;
+        let xv = centred(x, x_zero, &[])?;
         let bias = args.optional(4).map(|t| t.to_i64_vec().into_iter().map(|v| Wrapping(v as i32)).collect());
         let start = bias_planes(bias, Wrapping(0), shape)?;
         integers(shape, &self.conv().correlate((&xv, x.shape()), (&wv, w.shape()), shape, start))

@@ -67,6 +67,7 @@ impl Semantics for SeqEmpty {
 /// The index that a position names in a sequence of `n` elements; a negative one counts from the end.
 fn index(position: Option<&Tensor>, n: usize, limit: usize) -> Result<Option<usize>, OpError> {
     let Some(t) = position else { return Ok(None) };
+    ensure!(t.dtype().is_int(), "C3", "the position is {}, expected an integer", shown(t));
     let found = t.to_i64_vec();
     let [at] = found[..] else {
         return Err(OpError::Constraint {

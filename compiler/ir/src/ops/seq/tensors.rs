@@ -48,6 +48,9 @@ impl Semantics for SeqSplit {
         let axis = axis_of(self.axis, x.rank())?;
         let extent = x.shape()[axis] as i64;
         let split = args.optional(1);
+        if let Some(t) = split {
+            ensure!(t.dtype().is_int(), "C1", "`split` is {}, expected integers", t.dtype());
+        }
         let sizes = match split.map(|t| (t.rank(), t.to_i64_vec())) {
             None => vec![1; extent as usize],
             Some((0, one)) => {
@@ -109,7 +112,7 @@ impl Semantics for SeqConcat {
         ensure!(!items.is_empty(), "C1", "the sequence is empty");
         if !self.new_axis {
             let values: Vec<_> = items.iter().cloned().map(Some).collect();
-            return Concat { axis: self.axis }.eval(&Args::plain(&values));
+            return Concat { axis: self.axis }.eval(&Args::plain(&values)).map_err(|e| e.numbered("C2"));
         }
         let tensors: Vec<Tensor> = items.iter().filter_map(|v| v.as_tensor().cloned()).collect();
         let first = tensors.first().filter(|_| tensors.len() == items.len()).ok_or(OpError::Operand { slot: 0 })?;

@@ -9,16 +9,16 @@ use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ens
 /// Resolves an index into an axis of extent `n`, negative ones from the end.
 ///
 /// # Errors
-/// It lies outside of `-n..n`.
+/// It lies outside of `-n..n`: what most ops that have indices call their second constraint.
 pub(crate) fn index_of(i: i64, n: usize) -> Result<usize, OpError> {
     let extent = n as i64;
-    ensure!(i >= -extent && i < extent, "index", "index {i} is outside of {}..{n}", -extent);
+    ensure!(i >= -extent && i < extent, "C2", "index {i} is outside of {}..{n}", -extent);
     Ok(if i < 0 { i + extent } else { i } as usize)
 }
 
 /// Checks that indices are of a dtype that indices may have.
 pub(super) fn check_indices(dtype: DType) -> Result<(), OpError> {
-    ensure!(matches!(dtype, DType::I32 | DType::I64), "index", "indices are {dtype}, expected i32 or i64");
+    ensure!(matches!(dtype, DType::I32 | DType::I64), "C2", "indices are {dtype}, expected i32 or i64");
     Ok(())
 }
 
@@ -53,7 +53,8 @@ impl Semantics for Gather {
         check_indices(indices.dtype())?;
         let axis = axis_of(self.axis, x.rank())?;
         let n = x.shape()[axis];
-        let rows = indices.to_i64_vec().into_iter().map(|i| index_of(i, n)).collect::<Result<Vec<_>, _>>()?;
+        let rows = indices.to_i64_vec().into_iter().map(|i| index_of(i, n)).collect::<Result<Vec<_>, _>>();
+        let rows = rows.map_err(|e| e.numbered("C1"))?;
         let outer: usize = x.shape()[..axis].iter().product();
         let inner: usize = x.shape()[axis + 1..].iter().product();
         let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();

@@ -159,8 +159,15 @@ op! {
 
 fn depth_of(depth: &Tensor) -> Result<usize, OpError> {
     let n = depth.to_i64_vec();
-    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`depth` is {}, expected one number", shown(depth));
+    ensure!(n.len() == 1 && n[0] >= 0, "C1", "`depth` is {}, expected one number that is not negative", shown(depth));
     Ok(n[0] as usize)
+}
+
+impl OneHot {
+    /// Where the new axis stands in the result for indices of this rank.
+    fn place(&self, rank: usize) -> Result<usize, OpError> {
+        axis_of(self.axis, rank + 1).map_err(|e| e.numbered("C2"))
+    }
 }
 
 impl Semantics for OneHot {
@@ -170,7 +177,7 @@ impl Semantics for OneHot {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (indices, values) = (cx.tensor(0)?, cx.tensor(2)?);
         let Some(mut dims) = indices.shape.clone() else { return Ok(vec![TensorType::unranked(values.dtype).into()]) };
-        let axis = axis_of(self.axis, dims.len() + 1)?;
+        let axis = self.place(dims.len())?;
         let depth = cx.constant(1).map(depth_of).transpose()?;
         dims.insert(axis, depth.map_or(Dim::Unknown, Dim::Known));
         Ok(vec![TensorType::new(values.dtype, dims).into()])
@@ -180,7 +187,7 @@ impl Semantics for OneHot {
         let (indices, values) = (args.tensor(0)?, args.tensor(2)?);
         let depth = depth_of(args.tensor(1)?)?;
         ensure!(values.len() == 2, "C1", "there are {} values, expected 2", values.len());
-        let axis = axis_of(self.axis, indices.rank() + 1)?;
+        let axis = self.place(indices.rank())?;
         let mut shape = indices.shape().to_vec();
         shape.insert(axis, depth);
         let mut y = Canvas::filled(values, &shape)?;

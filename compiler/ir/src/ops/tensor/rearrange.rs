@@ -15,6 +15,13 @@ op! {
     "tensor.tile" = Tile(x, repeats) {}
 }
 
+/// How often each axis is repeated.
+fn repeats_of(t: &Tensor) -> Result<Vec<usize>, OpError> {
+    let repeats = t.to_i64_vec();
+    ensure!(repeats.iter().all(|&n| n >= 0), "C1", "repeats {repeats:?} have a negative one");
+    Ok(repeats.into_iter().map(|n| n as usize).collect())
+}
+
 impl Semantics for Tile {
     const FACTS: Facts<Tile> = Facts::family().with_strings();
     const ONLY_MOVES: bool = true;
@@ -22,7 +29,7 @@ impl Semantics for Tile {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
-        let repeats = cx.constant(1).map(shape_arg).transpose()?;
+        let repeats = cx.constant(1).map(repeats_of).transpose()?;
         if let Some(repeats) = &repeats {
             ensure!(repeats.len() == dims.len(), "C1", "repeats {repeats:?} for {x}");
         }
@@ -36,7 +43,7 @@ impl Semantics for Tile {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        let repeats = shape_arg(args.tensor(1)?)?;
+        let repeats = repeats_of(args.tensor(1)?)?;
         ensure!(repeats.len() == x.rank(), "C1", "there are {} repeats for rank {}", repeats.len(), x.rank());
         let shape: Vec<usize> = x.shape().iter().zip(&repeats).map(|(n, r)| n.saturating_mul(*r)).collect();
         checked_len(x.dtype(), &shape)?;
@@ -246,7 +253,8 @@ impl Semantics for Col2Im {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        let (image, block) = (shape_arg(args.tensor(1)?)?, shape_arg(args.tensor(2)?)?);
+        let extents = |slot: usize| shape_arg(args.tensor(slot)?).map_err(|e| e.numbered("C1"));
+        let (image, block) = (extents(1)?, extents(2)?);
         let folds = self.folds(&image, &block)?;
         let product = |of: fn(&Fold) -> usize| folds.iter().try_fold(1usize, |n, f| n.checked_mul(of(f)));
         let &[n, rows, columns] = x.shape() else {
@@ -254,7 +262,8 @@ impl Semantics for Col2Im {
         };
         let (taps, windows) = (product(|f| f.block).unwrap_or(0), product(|f| f.windows));
         let fits = taps > 0 && rows.is_multiple_of(taps) && windows == Some(columns);
-        ensure!(fits, "C2", "`x` of shape {:?} does not hold {windows:?} blocks of {taps}", x.shape());
+        let blocks = windows.map_or("too many".to_owned(), |n| n.to_string());
+        ensure!(fits, "C2", "`x` of shape {:?} does not hold {blocks} blocks of {taps}", x.shape());
         let shape = [vec![n, rows / taps], image].concat();
         by_number!("tensor.col2im", x.dtype(), fold(x, &folds, &shape))
     }

@@ -170,7 +170,8 @@ op! {
 
 fn unsqueezed<T: Clone>(shape: &[T], axes: &[i64], one: T) -> Result<Vec<T>, OpError> {
     let rank = shape.len() + axes.len();
-    let mut at = axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    let places = axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>();
+    let mut at = places.map_err(|e| e.numbered("C1"))?;
     at.sort_unstable();
     let n = at.len();
     at.dedup();
