@@ -1,4 +1,4 @@
-//! Calls as filetests spell them: `@f([1, -2], 3) == [1, 0], 2x1[4, 5] ~ 1e-5`.
+//! Calls as filetests spell them: `@f([1, -2], 3) == [1, 0], 2x1[4, 5] ~ 1e-5`, or `@f([3]) fails: MESSAGE (C2)`.
 
 use optc_ir::{Graph, TensorType, Type, Val};
 use optc_tensor::{DType, Difference, Tensor, element_count};
@@ -7,11 +7,20 @@ use optc_tensor::{DType, Difference, Tensor, element_count};
 pub struct ExpectedCall {
     /// One value an input.
     pub inputs: Vec<Val>,
-    /// One value an output, with its shape where the text names one.
-    expected: Vec<Literal>,
-    /// The tolerance, absolute and relative; 0 for equality.
-    tolerance: f64,
+    expected: Expected,
 }
+
+/// What a call must give.
+enum Expected {
+    /// One value an output, with its shape where the text names one, and the tolerance, absolute and relative; 0 for
+    /// equality.
+    Values(Vec<Literal>, f64),
+    /// An error that says this.
+    Failure(String),
+}
+
+/// What stands between a call and the message of its failure.
+pub const FAILS: &str = " fails: ";
 
 struct Literal {
     shape: Option<Vec<usize>>,
@@ -32,12 +41,16 @@ pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, Stri
         None => (text, 0.0),
     };
     let (call, results) = text.split_once("==").ok_or("expected `==`")?;
+    Ok(Parts { arguments: arguments_of(call, expected)?, results, tolerance })
+}
+
+/// What stands between the parentheses of `@NAME(ARGUMENTS)`.
+fn arguments_of<'a>(call: &'a str, expected: &str) -> Result<&'a str, String> {
     let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
     if name != format!("@{expected}") {
         return Err(format!("`{name}` is called, but it is @{expected}"));
     }
-    let arguments = arguments.strip_suffix(')').ok_or("expected `)` before `==`")?;
-    Ok(Parts { arguments, results, tolerance })
+    Ok(arguments.strip_suffix(')').ok_or("expected `)` at the end of the call")?)
 }
 
 /// Parses the text behind `// run: `.
@@ -45,35 +58,66 @@ pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, Stri
 /// # Errors
 /// The text is malformed, or the values do not fit the graph's inputs.
 pub fn parse_call(text: &str, graph: &Graph) -> Result<ExpectedCall, String> {
-    let Parts { arguments, results, tolerance } = parts(text, &graph.name)?;
+    let (arguments, expected) = match text.split_once(FAILS) {
+        Some((call, message)) => (arguments_of(call, &graph.name)?, Expected::Failure(message.trim().to_owned())),
+        None => {
+            let Parts { arguments, results, tolerance } = parts(text, &graph.name)?;
+            (arguments, Expected::Values(literals(results)?, tolerance))
+        }
+    };
     let arguments = literals(arguments)?;
     if arguments.len() != graph.inputs().len() {
         return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()));
     }
     let inputs = graph.inputs().zip(&arguments).map(|(v, l)| value(l, graph.ty(v))).collect::<Result<_, _>>()?;
-    Ok(ExpectedCall { inputs, expected: literals(results)?, tolerance })
+    Ok(ExpectedCall { inputs, expected })
 }
 
 impl ExpectedCall {
-    /// Compares what the call gave with what it must give.
+    /// Compares what the interpreter gave with what the call must give.
     ///
     /// # Errors
     /// Says the difference.
-    pub fn check(&self, results: &[Val]) -> Result<(), String> {
-        if results.len() != self.expected.len() {
-            return Err(format!("{} results, expected {}", results.len(), self.expected.len()));
+    pub fn check(&self, outcome: Result<Vec<Val>, String>) -> Result<(), String> {
+        match (&self.expected, outcome) {
+            (Expected::Values(expected, tolerance), results) => compare(&results?, expected, *tolerance),
+            (Expected::Failure(message), Err(error)) if error.contains(message) => Ok(()),
+            (Expected::Failure(message), Err(error)) => Err(format!("it says `{error}`, expected `{message}`")),
+            (Expected::Failure(message), Ok(_)) => Err(format!("it gives a result, expected `{message}`")),
         }
-        for (i, (found, expected)) in results.iter().zip(&self.expected).enumerate() {
-            let found = found.as_tensor().ok_or("a result is no tensor")?;
-            let shape = expected.shape.clone().unwrap_or_else(|| found.shape().to_vec());
-            let wanted = tensor(found.dtype(), &shape, &expected.values)?;
-            let near = Difference::between(found, &wanted, self.tolerance, self.tolerance);
-            if !near.is_some_and(|d| d.within_tolerance()) {
-                return Err(format!("result {i} is {found:?}, expected {wanted:?}"));
-            }
-        }
-        Ok(())
     }
+
+    /// Compares what the compiled model gave with what the call must give: a failure, which a kernel may say in its own
+    /// words, with the same constraint.
+    ///
+    /// # Errors
+    /// Says the difference.
+    pub fn check_compiled(&self, outcome: Result<Vec<Val>, String>) -> Result<(), String> {
+        let constraint = |message: &str| message.rfind('(').map(|at| message[at..].to_owned());
+        match (&self.expected, &outcome) {
+            (Expected::Failure(message), Err(error)) if constraint(message).is_some_and(|c| error.contains(&c)) => {
+                Ok(())
+            }
+            _ => self.check(outcome),
+        }
+    }
+}
+
+/// Compares results with what they must be.
+fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), String> {
+    if results.len() != expected.len() {
+        return Err(format!("{} results, expected {}", results.len(), expected.len()));
+    }
+    for (i, (found, expected)) in results.iter().zip(expected).enumerate() {
+        let found = found.as_tensor().ok_or("a result is no tensor")?;
+        let shape = expected.shape.clone().unwrap_or_else(|| found.shape().to_vec());
+        let wanted = tensor(found.dtype(), &shape, &expected.values)?;
+        let near = Difference::between(found, &wanted, tolerance, tolerance);
+        if !near.is_some_and(|d| d.within_tolerance()) {
+            return Err(format!("result {i} is {found:?}, expected {wanted:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// The lines behind `// run: `.
