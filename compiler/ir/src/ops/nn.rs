@@ -37,7 +37,7 @@ pub use lstm::*;
 pub use nms::*;
 pub use norm::*;
 pub use pool::*;
-pub(crate) use recurrent::RecurrentExtents;
+pub(crate) use recurrent::{RecurrentExtents, check_operand, directions};
 pub use resize::*;
 pub use rnn::*;
 pub use roi::*;

@@ -109,7 +109,8 @@ impl Semantics for MelWeights {
             Ok(t.to_f64_vec()[0])
         };
         let (length, rate, low, high) = (scalar(1)?, scalar(2)?, scalar(3)?, scalar(4)?);
-        ensure!(rate > 0.0, "C1", "the rate is {rate}");
+        let positive = rate > 0.0;
+        ensure!(positive, "C1", "the rate is {rate}");
         ensure!(low >= 0.0 && low <= high && high.is_finite(), "C2", "{low} to {high} Hz of {rate}");
         let mut y = vec![0.0; checked_len(DType::F64, &shape)?];
         let step = (mel(high) - mel(low)) / (bins + 2) as f64;

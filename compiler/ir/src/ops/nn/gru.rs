@@ -44,7 +44,7 @@ impl Semantics for Gru {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
-        result_types(cx, &self.direction, 1)
+        result_types(cx, &self.direction, 3, 1)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -3,9 +3,9 @@
 use optc_tensor::{DType, Tensor};
 
 use super::recurrent::{
-    Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
+    Activation, Activations, RecurrentExtents, RowsProduct, check_operand, directions, product_with, result_types,
 };
-use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `x: [T, B, I]`, `w: [D, 4H, I]`, `r: [D, 4H, H]`, `bias: [D, 8H]`, `lengths: [B]`, `h0` and `c0`: `[D, B, H]`,
@@ -44,7 +44,15 @@ impl Semantics for Lstm {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
-        result_types(cx, &self.direction, 2)
+        let types = result_types(cx, &self.direction, 4, 2)?;
+        // The last states have the directions and the units that the peephole has.
+        let (d, h) = match types.last().and_then(Type::as_tensor).and_then(|t| t.shape.as_deref()) {
+            Some([d, _, h]) => (d.clone(), h.known()),
+            _ => (Dim::Unknown, None),
+        };
+        let weights = h.and_then(|h| h.checked_mul(3)).map_or(Dim::Unknown, Dim::Known);
+        check_operand(cx, 7, vec![d, weights])?;
+        Ok(types)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

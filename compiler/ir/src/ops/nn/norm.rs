@@ -1,10 +1,10 @@
 //! Normalisations with scale and bias.
 
-use optc_tensor::{Tensor, broadcast_shapes};
+use optc_tensor::{Tensor, broadcast_shapes, element_count};
 
 use crate::ops::axis_of;
 use crate::ops::math::broadcast_indices;
-use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Batch normalisation with given statistics: `scale · (x − mean) / √(var + epsilon) + bias` per channel (axis 1).
@@ -31,6 +31,13 @@ impl Semantics for BatchNorm {
     const FACTS: Facts<BatchNorm> = Facts::anchor(Anchor::Float).following();
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        let channels = cx.tensor(0)?.shape.as_ref().and_then(|s| s.get(1).map_or(Some(1), Dim::known));
+        for slot in 1..5 {
+            let vector = cx.tensor(slot)?;
+            let length = vector.static_shape().and_then(|s| element_count(&s));
+            let fits = length.zip(channels).is_none_or(|(n, channels)| n == channels);
+            ensure!(fits, "C1", "operand {slot} is {vector}, expected one element a channel of {}", cx.tensor(0)?);
+        }
         same_float(cx)
     }
 

@@ -20,19 +20,36 @@ pub(crate) fn directions(direction: &str) -> Result<&'static [bool], OpError> {
     }
 }
 
-/// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. The hidden extent is dim `at`
-/// of the recurrent weights.
-pub(crate) fn result_types(cx: &InferCx, direction: &str, last: usize) -> Result<Vec<Type>, OpError> {
+/// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. There are `gates` gates.
+pub(crate) fn result_types(cx: &InferCx, direction: &str, gates: usize, last: usize) -> Result<Vec<Type>, OpError> {
     let (x, r) = (cx.tensor(0)?, cx.tensor(2)?);
     let d = Dim::Known(directions(direction)?.len());
     ensure!(x.dtype.is_float(), "C2", "`x` is {}, expected a float", x.dtype);
     ensure!(x.rank().is_none_or(|r| r == 3) && r.rank().is_none_or(|r| r == 3), "C2", "`x` is {x}, `r` is {r}");
     let at = |t: &TensorType, i: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[i].clone());
     let (t, b, h) = (at(x, 0), at(x, 1), at(r, 2));
-    let state: Type = TensorType::new(x.dtype, vec![d.clone(), b.clone(), h.clone()]).into();
+    let times = |n: usize| h.known().and_then(|h| h.checked_mul(n)).map_or(Dim::Unknown, Dim::Known);
+    let last_state = vec![d.clone(), b.clone(), h.clone()];
+    check_operand(cx, 1, vec![d.clone(), times(gates), at(x, 2)])?;
+    check_operand(cx, 2, vec![d.clone(), times(gates), h.clone()])?;
+    check_operand(cx, 3, vec![d.clone(), times(2 * gates)])?;
+    check_operand(cx, 4, vec![b.clone()])?;
+    (5..5 + last).try_for_each(|slot| check_operand(cx, slot, last_state.clone()))?;
+    let state: Type = TensorType::new(x.dtype, last_state).into();
     let mut types = vec![TensorType::new(x.dtype, vec![t, d, b, h]).into()];
     types.extend(std::iter::repeat_n(state, last));
     Ok(types)
+}
+
+/// Checks that operand `slot`, where there is one, has these dims as far as they are known.
+pub(crate) fn check_operand(cx: &InferCx, slot: usize, dims: Vec<Dim>) -> Result<(), OpError> {
+    if !cx.has(slot) {
+        return Ok(());
+    }
+    let t = cx.tensor(slot)?;
+    let expected: Type = TensorType::new(t.dtype, dims).into();
+    ensure!(expected.admits(&t.clone().into()), "C2", "operand {slot} is {t}, expected {expected}");
+    Ok(())
 }
 
 /// The extents of a layer and the lengths of its sequences.

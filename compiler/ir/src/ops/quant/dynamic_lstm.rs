@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use super::quantize::{quantize_u8, range_of};
-use crate::ops::nn::{Lstm, RecurrentExtents, States};
+use crate::ops::nn::{Lstm, RecurrentExtents, States, check_operand, directions};
 use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -42,11 +42,33 @@ impl From<Lstm> for DynamicLstm {
 }
 
 impl DynamicLstm {
+    /// Checks the shapes of the weights, as far as they are known.
+    fn check_weights(&self, cx: &InferCx) -> Result<(), OpError> {
+        let dim = |slot: usize, d: usize| -> Result<Dim, OpError> {
+            let shape = cx.tensor(slot)?.shape.as_ref();
+            Ok(shape.and_then(|s| s.get(d)).cloned().unwrap_or(Dim::Unknown))
+        };
+        let directions = Dim::Known(directions(&self.direction)?.len());
+        let hidden = dim(2, 1)?;
+        let columns = hidden.known().and_then(|h| h.checked_mul(4)).map_or(Dim::Unknown, Dim::Known);
+        check_operand(cx, 1, vec![directions.clone(), dim(0, 2)?, columns.clone()])?;
+        check_operand(cx, 2, vec![directions, hidden, columns])
+    }
+
     fn lstm(&self) -> Lstm {
         let DynamicLstm { activation_alpha, activation_beta, activations, clip, direction, input_forget } =
             self.clone();
         Lstm { activation_alpha, activation_beta, activations, clip, direction, input_forget }
     }
+}
+
+/// The type of weights as `nn.lstm` has them, with their columns in the middle.
+fn turned(weights: &TensorType) -> Type {
+    let mut weights = weights.clone();
+    if let Some([_, rows, columns]) = weights.shape.as_deref_mut() {
+        std::mem::swap(rows, columns);
+    }
+    weights.into()
 }
 
 impl Semantics for DynamicLstm {
@@ -61,11 +83,10 @@ impl Semantics for DynamicLstm {
             let fits = if scale { t.dtype == DType::F32 } else { narrow(t) };
             ensure!(fits, "C4", "operand {slot} is {t}, expected {}", if scale { "f32" } else { "i8 or u8" });
         }
-        // The recurrent weights are the other way round, with the hidden extent in the middle.
-        let hidden = r.shape.as_ref().and_then(|s| s.get(1)).cloned().unwrap_or(Dim::Unknown);
-        let r: Type = TensorType::new(DType::F32, vec![Dim::Unknown, Dim::Unknown, hidden]).into();
+        self.check_weights(cx)?;
+        let (w, r) = (turned(w), turned(r));
         let mut types = cx.types.to_vec();
-        types[2] = Some(&r);
+        (types[1], types[2]) = (Some(&w), Some(&r));
         self.lstm().infer(&InferCx { types: &types, consts: &[], regions: &[] })
     }
 

@@ -2,7 +2,7 @@
 
 use std::num::Wrapping;
 
-use optc_tensor::{DType, Tensor, broadcast_shapes};
+use optc_tensor::{DType, Tensor, broadcast_shapes, element_count};
 
 use crate::ops::eval::{bounded, result_shapes};
 use crate::ops::math::{MatMul, broadcast_indices, product};
@@ -51,12 +51,31 @@ fn check_dtype(cx: &InferCx, slot: usize, zero: usize) -> Result<(), OpError> {
     Ok(())
 }
 
+/// Whether a zero point of shape `zero` broadcasts to an operand of shape `shape`.
+fn shares(zero: &[usize], shape: &[usize]) -> bool {
+    broadcast_shapes(zero, shape).is_some_and(|s| s == shape)
+}
+
+/// The shape that a zero point of shape `zero` has beside operand `slot` of a product, which has this rank. One of `a` is a
+/// column; but where `a` is one row, a vector of zero points has no meaning but one for each element.
+fn beside(slot: usize, zero: &[usize], rank: usize) -> Vec<usize> {
+    match zero {
+        &[n] if slot == 0 && rank > 1 && n > 1 => vec![n, 1],
+        zero => zero.to_vec(),
+    }
+}
+
 /// The elements of `t` without their zero points, which broadcast.
 fn centred(t: &Tensor, zero: Option<&Tensor>, zero_shape: &[usize]) -> Result<Vec<Wrapping<i32>>, OpError> {
     let v = t.to_i64_vec();
     let Some(zero) = zero else { return Ok(v.into_iter().map(|v| Wrapping(v as i32)).collect()) };
-    let fits = broadcast_shapes(zero_shape, t.shape()).is_some_and(|s| s == t.shape());
-    ensure!(fits, "C3", "a zero point of shape {:?} does not fit {:?}", zero.shape(), t.shape());
+    ensure!(
+        shares(zero_shape, t.shape()),
+        "C3",
+        "a zero point of shape {:?} does not fit {:?}",
+        zero.shape(),
+        t.shape()
+    );
     let zeros = zero.to_i64_vec();
     let places = broadcast_indices(zero_shape, t.shape());
     Ok(v.into_iter().zip(places).map(|(v, i)| Wrapping((v - zeros[i]) as i32)).collect())
@@ -72,8 +91,14 @@ impl Semantics for QuantMatMul {
     const FACTS: Facts<QuantMatMul> = Facts::anchor(Anchor::Integers);
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        check_dtype(cx, 0, 2)?;
-        check_dtype(cx, 1, 3)?;
+        for slot in [0, 1] {
+            check_dtype(cx, slot, slot + 2)?;
+            let zero = if cx.has(slot + 2) { cx.tensor(slot + 2)?.static_shape() } else { None };
+            if let (Some(shape), Some(zero)) = (cx.tensor(slot)?.static_shape(), zero) {
+                let fits = shares(&beside(slot, &zero, shape.len()), &shape);
+                ensure!(fits, "C3", "a zero point of shape {zero:?} does not fit {shape:?}");
+            }
+        }
         // The shapes are those of a product of one dtype.
         let types =
             [0, 1].map(|slot| cx.tensor(slot).map(|t| Type::Tensor(TensorType::of(DType::I32, t.shape.clone()))));
@@ -86,13 +111,12 @@ impl Semantics for QuantMatMul {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         let shape = &result_shapes(self, args)?[0];
-        let rows = |t: &Tensor| if t.rank() == 1 && t.len() > 1 { vec![t.len(), 1] } else { t.shape().to_vec() };
-        let a_zero = args.optional(2);
-        // A rank-1 operand is one row, for which a vector of zero points has no meaning but one for each element.
-        let a_shape = a_zero.map(|t| if a.rank() > 1 { rows(t) } else { t.shape().to_vec() }).unwrap_or_default();
-        let b_zero = args.optional(3);
-        let b_shape = b_zero.map(|t| t.shape().to_vec()).unwrap_or_default();
-        let (av, bv) = (centred(a, a_zero, &a_shape)?, centred(b, b_zero, &b_shape)?);
+        let factor = |slot: usize, t: &Tensor| {
+            let zero = args.optional(slot + 2);
+            let shape = zero.map(|z| beside(slot, z.shape(), t.rank())).unwrap_or_default();
+            centred(t, zero, &shape)
+        };
+        let (av, bv) = (factor(0, a)?, factor(1, b)?);
         let (x, y) = (a.shape(), b.shape());
         let (m, k) = (if x.len() > 1 { x[x.len() - 2] } else { 1 }, x[x.len() - 1]);
         let n = if y.len() > 1 { y[y.len() - 1] } else { 1 };
@@ -123,6 +147,12 @@ impl Semantics for QuantConv {
         if cx.has(4) {
             ensure!(cx.tensor(4)?.dtype == DType::I32, "C4", "`bias` is {}, expected i32", cx.tensor(4)?);
         }
+        let elements = |slot: usize| cx.tensor(slot).ok()?.static_shape().and_then(|s| element_count(&s));
+        let rows = cx.tensor(1)?.shape.as_ref().and_then(|s| s.first()?.known());
+        let (x_zero, w_zero) = (elements(2).unwrap_or(1), elements(3).unwrap_or(1));
+        ensure!(x_zero == 1, "C5", "`x_zero` has {x_zero} elements, expected one");
+        let fits = w_zero == 1 || rows.is_none_or(|rows| w_zero == rows);
+        ensure!(fits, "C5", "`w_zero` has {w_zero} elements, expected one, or one for each row of {}", cx.tensor(1)?);
         Ok(vec![TensorType::of(DType::I32, self.conv().dims(cx.tensor(0)?, cx.tensor(1)?)?).into()])
     }
 

@@ -1,6 +1,6 @@
 //! Elements around a tensor.
 
-use optc_tensor::{Tensor, for_each_index, strides_of};
+use optc_tensor::{Tensor, element_count, for_each_index, strides_of};
 
 use super::Canvas;
 use crate::ops::axis_of;
@@ -105,6 +105,8 @@ impl Semantics for Pad {
         if cx.has(1) {
             let value = cx.tensor(1)?;
             ensure!(value.dtype == x.dtype, "C3", "`value` is {}, expected {}", value.dtype, x.dtype);
+            let one = value.static_shape().is_none_or(|s| element_count(&s) == Some(1));
+            ensure!(one, "C3", "`value` is {value}, expected one element");
         }
         let Some(shape) = &x.shape else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
         if [2, 3].into_iter().any(|slot| cx.has(slot) && cx.constant(slot).is_none()) {
