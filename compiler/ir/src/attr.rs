@@ -61,7 +61,7 @@ pub enum Attr {
     DType(DType),
     /// A type: `tensor<2xf32>`.
     Type(Type),
-    /// A constant: `dense<[1, 2]>` or `@symbol`.
+    /// A constant: `dense<[1, 2]>`, `dense<0>` of equal elements, or `@symbol`.
     Const(Const),
 }
 

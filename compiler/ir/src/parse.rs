@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
+use optc_kernel::program::Program;
 use optc_tensor::{DType, Tensor, element_count};
 use optc_types::Cursor;
 
+use crate::print::MAX_SPLAT;
 use crate::{Attr, Const, Graph, Op, Output, ParseError, Real, TensorType, Value};
 
 /// How deep regions may nest.
@@ -181,9 +183,12 @@ impl<'a> Parser<'a> {
                 self.expect("@")?;
                 let name = self.symbol("a constant's symbol")?;
                 let t = self.constants.get(&name).cloned();
-                Ok(Attr::Const(Const(t.ok_or_else(|| self.error(format!("there is no constant `@{name}`")))?)))
+                let t = t.ok_or_else(|| self.error(format!("there is no constant `@{name}`")))?;
+                self.content(&name, &t)?;
+                Ok(Attr::Const(Const(t)))
             }
             Some('d') if self.eat("dense<[") => self.dense(),
+            Some('d') if self.eat("dense<") => self.splat(),
             Some('t' | 's' | 'o') if ["tensor<", "seq<", "opt<"].iter().any(|t| self.rest().starts_with(t)) => {
                 Ok(Attr::Type(self.ty()?))
             }
@@ -240,17 +245,40 @@ impl<'a> Parser<'a> {
         Ok(items)
     }
 
+    /// The hash behind a constant's symbol, if there is one: that of the data which was given for it.
+    fn content(&mut self, name: &str, t: &Tensor) -> Result_<()> {
+        if !self.eat("#") {
+            return Ok(());
+        }
+        let word = self.word("the hash of a constant")?;
+        let found = format!("{:08x}", Program::checksum(t));
+        if word == found {
+            return Ok(());
+        }
+        Err(self.error(format!("the data of `@{name}` has the hash {found}, the text says {word}")))
+    }
+
+    /// The rest of a constant of equal elements.
+    fn splat(&mut self) -> Result_<Attr> {
+        let item = self.digits()?;
+        self.expect(">")?;
+        self.constant(|n| if n <= MAX_SPLAT { Some(vec![item; n]) } else { None })
+    }
+
     fn dense(&mut self) -> Result_<Attr> {
         let items = self.numbers("]>")?;
+        self.constant(|n| (n == items.len()).then_some(items))
+    }
+
+    /// A constant after its elements, which `items` gives for their number.
+    fn constant(&mut self, items: impl FnOnce(usize) -> Option<Vec<&'a str>>) -> Result_<Attr> {
         self.expect(":")?;
         let ty = self.ty()?;
         let bad = |s: &Self| s.error("the constant's values do not fit its type");
         let (Some(shape), Some(t)) = (ty.as_tensor().and_then(TensorType::static_shape), ty.as_tensor()) else {
             return Err(self.error("a constant has a concrete tensor type"));
         };
-        if element_count(&shape) != Some(items.len()) {
-            return Err(bad(self));
-        }
+        let items = element_count(&shape).and_then(items).ok_or_else(|| bad(self))?;
         let tensor = if t.dtype == DType::F32 {
             let v: Option<Vec<f32>> = items.iter().map(|s| s.parse().ok()).collect();
             Tensor::from_slice(&shape, &v.ok_or_else(|| bad(self))?)

@@ -2,25 +2,30 @@
 //!
 //! ```text
 //! func @main(%image: tensor<1x1x28x28xf32>) {
-//!   %0 = tensor.const {value = @c0} : tensor<8x1x5x5xf32>
+//!   %0 = tensor.const {value = @c0 #5d1a9f03} : tensor<8x1x5x5xf32>
 //!   %1 = nn.conv %image, %0 {pads = [2, 2, 2, 2]} : tensor<1x8x28x28xf32> loc("conv1")
 //!   return %1 as "y"
 //! }
 //! ```
 //!
 //! One op a line, in topological order; values are numbered in that order; attributes sorted by name, defaults left
-//! out; absent operands are `_`. Constants of more than [`INLINE`] elements, and those with NaN, print as symbols, and
-//! their data comes beside the text.
+//! out; absent operands are `_`. A constant whose elements are all equal prints one of them, `dense<0.5>`. Other constants
+//! of more than [`INLINE`] elements, and those with NaN, print as symbols with a hash of their contents, and their data
+//! comes beside the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
+use optc_kernel::program::Program;
 use optc_tensor::{DType, Tensor};
 
 use crate::{Attr, Graph, NodeId, Op, Value};
 
 /// Constants up to this many elements are printed in the text.
 const INLINE: usize = 16;
+
+/// Constants of equal elements are printed as one element up to this many: a line of text makes no larger tensor.
+pub(crate) const MAX_SPLAT: usize = 1 << 16;
 
 /// A graph's text and the constants that it names, in the order of their symbols.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,16 +149,36 @@ fn print_attr(attr: &Attr, constants: &mut Vec<(String, Tensor)>) -> String {
 }
 
 fn print_constant(t: &Tensor, constants: &mut Vec<(String, Tensor)>) -> String {
+    let ty = crate::TensorType::fixed(t.dtype(), t.shape());
+    if let Some(one) = splat(t) {
+        return format!("dense<{}> : {ty}", elements(&one).join(", "));
+    }
     let finite = || t.to_f64_vec().iter().all(|v| v.is_finite());
     if t.len() > INLINE || t.dtype() == DType::Str || !finite() {
         let symbol = format!("c{}", constants.len());
         constants.push((symbol.clone(), t.clone()));
-        return format!("@{symbol}");
+        return format!("@{symbol} #{:08x}", Program::checksum(t));
     }
-    let items: Vec<String> = match t.dtype() {
+    format!("dense<[{}]> : {ty}", elements(t).join(", "))
+}
+
+/// The one element of a constant of several equal ones, all of the same bits and finite.
+fn splat(t: &Tensor) -> Option<Tensor> {
+    if t.len() < 2 || t.len() > MAX_SPLAT || t.dtype() == DType::Str {
+        return None;
+    }
+    let width = t.bytes().len() / t.len();
+    let first =
+        t.bytes().get(..width).filter(|first| width > 0 && t.bytes().chunks_exact(width).all(|e| e == *first))?;
+    let one = Tensor::from_bytes(t.dtype(), &[1], first).ok()?;
+    one.to_f64_vec().iter().all(|v| v.is_finite()).then_some(one)
+}
+
+/// The elements as numbers that read as the same values.
+fn elements(t: &Tensor) -> Vec<String> {
+    match t.dtype() {
         DType::F32 => t.to_f64_vec().iter().map(|&v| format!("{:?}", v as f32)).collect(),
         d if d.is_float() => t.to_f64_vec().iter().map(|v| format!("{v:?}")).collect(),
         _ => t.to_i64_vec().iter().map(|v| v.to_string()).collect(),
-    };
-    format!("dense<[{}]> : {}", items.join(", "), crate::TensorType::fixed(t.dtype(), t.shape()))
+    }
 }

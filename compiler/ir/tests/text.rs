@@ -49,19 +49,51 @@ fn extents_fit_signed_positions() {
     optc_ir::infer_types(&mut concat(most / 2).unwrap()).unwrap();
 }
 
+/// A graph that returns a constant: `VALUE : TYPE`, where a symbol's type stands behind the op alone.
+fn constant(typed: &str) -> String {
+    let (value, ty) = typed.split_once(" : ").unwrap_or_default();
+    let value = if value.starts_with('@') { value } else { typed };
+    format!("func @f() {{ %0 = tensor.const {{value = {value}}} : {ty} return %0 as \"y\" }}")
+}
+
 #[test]
 fn large_constants_stand_beside_the_text() {
-    let graph = parse(
-        "func @f() { %0 = tensor.const {value = @big} : tensor<20xf32> return %0 as \"y\" }"
-            .replace("@big", &format!("dense<{:?}> : tensor<20xf32>", vec![1.5; 20]))
-            .as_str(),
-    )
-    .unwrap();
+    let values: Vec<f32> = (0..20).map(|i| i as f32).collect();
+    let graph = parse(&constant(&format!("dense<{values:?}> : tensor<20xf32>"))).unwrap();
     let printed = print(&graph);
-    assert!(printed.text.contains("@c0") && !printed.text.contains("dense"));
+    assert!(printed.text.contains("@c0 #") && !printed.text.contains("dense"));
     assert!(parse(&printed.text).unwrap_err().message.contains("no constant `@c0`"));
     let again = parse_with(&printed.text, &printed.constants.iter().cloned().collect()).unwrap();
     assert_eq!(print(&again), printed);
+}
+
+#[test]
+fn a_symbol_names_its_contents() {
+    let text = constant("@c0 #a505df1b : tensor<1xu8>");
+    let beside = |value: u8| [("c0".to_owned(), Tensor::from_slice(&[1], &[value]).unwrap())].into();
+    assert!(parse_with(&text, &beside(1)).is_ok());
+    let error = parse_with(&text, &beside(2)).unwrap_err().message;
+    assert_eq!(error, "the data of `@c0` has the hash 3c0c8ea1, the text says a505df1b");
+    assert!(parse_with(&text.replace("#a505df1b", ""), &beside(2)).is_ok(), "a text may leave the hash out");
+}
+
+#[test]
+fn constants_of_equal_elements_print_one() {
+    for (long, short) in [
+        ("dense<[0.5, 0.5]> : tensor<2xf32>", "dense<0.5> : tensor<2xf32>"),
+        ("dense<[-7, -7, -7]> : tensor<3xi64>", "dense<-7> : tensor<3xi64>"),
+        ("dense<1> : tensor<256x256xi8>", "dense<1> : tensor<256x256xi8>"),
+    ] {
+        assert!(print(&parse(&constant(long)).unwrap()).text.contains(short), "{long}");
+    }
+    for apart in ["dense<[0.0, -0.0]> : tensor<2xf32>", "dense<[1]> : tensor<1xi32>", "dense<[]> : tensor<0xf32>"] {
+        assert!(print(&parse(&constant(apart)).unwrap()).text.contains(apart), "{apart}");
+    }
+    // A short text makes no tensor of any size, and what it cannot say is said beside it.
+    assert!(parse(&constant("dense<0.0> : tensor<65537xf32>")).is_err());
+    let large = Tensor::from_slice(&[65537], &[0f32; 65537]).unwrap();
+    let beside = [("c".to_owned(), large)].into();
+    assert_eq!(print(&parse_with(&constant("@c : tensor<65537xf32>"), &beside).unwrap()).constants.len(), 1);
 }
 
 #[test]
