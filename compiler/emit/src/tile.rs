@@ -79,33 +79,35 @@ impl Emit<'_> {
 
     fn inst(&mut self, inst: &Inst) {
         let (dst, value) = match inst {
-            Inst::ConstF(dst, bits) => (dst, self.constant(types::F32X4, *bits)),
-            Inst::ConstI(dst, value) => (dst, self.constant(types::I32X4, *value as u32)),
-            Inst::Unary(dst, op, x) => (dst, self.unary(*op, self.elem(*x), self.regs[x])),
-            Inst::Binary(dst, op, x, y) => (dst, self.binary(*op, self.elem(*x), self.regs[x], self.regs[y])),
-            Inst::Fma(dst, x, y, z) => (dst, self.fma(self.regs[x], self.regs[y], self.regs[z])),
-            Inst::Dot2(dst, x, y, z) => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
-            Inst::Dot4(dst, x, y, z) => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
-            Inst::DotBf16(dst, x, y, z) => (dst, self.dot_bf16(self.regs[x], self.regs[y], self.regs[z])),
-            Inst::Cmp(dst, op, x, y) => (dst, self.compare(*op, self.elem(*x), self.regs[x], self.regs[y])),
-            Inst::Select(dst, mask, x, y) => {
+            Inst::ConstF { dst, bits } => (dst, self.constant(types::F32X4, *bits)),
+            Inst::ConstI { dst, value } => (dst, self.constant(types::I32X4, *value as u32)),
+            Inst::Unary { dst, op, x } => (dst, self.unary(*op, self.elem(*x), self.regs[x])),
+            Inst::Binary { dst, op, x, y } => (dst, self.binary(*op, self.elem(*x), self.regs[x], self.regs[y])),
+            Inst::Fma { dst, x, y, z } => (dst, self.fma(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Dot2 { dst, x, y, z } => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Dot4 { dst, x, y, z } => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::DotBf16 { dst, x, y, z } => (dst, self.dot_bf16(self.regs[x], self.regs[y], self.regs[z])),
+            Inst::Cmp { dst, op, x, y } => (dst, self.compare(*op, self.elem(*x), self.regs[x], self.regs[y])),
+            Inst::Select { dst, mask, x, y } => {
                 let (mask, x, y) = (self.regs[mask], self.regs[x], self.regs[y]);
                 let mask = self.cast(self.b.func.dfg.value_type(x), mask);
                 (dst, self.b.ins().bitselect(mask, x, y))
             }
-            Inst::Shift(dst, shift, x, by) => {
+            Inst::Shift { dst, op, x, by } => {
                 let (x, by) = (self.regs[x], self.b.ins().iconst(types::I32, i64::from(*by)));
-                let value = match shift {
+                let value = match op {
                     Shift::Left => self.b.ins().ishl(x, by),
                     Shift::Logical => self.b.ins().ushr(x, by),
                     Shift::Arithmetic => self.b.ins().sshr(x, by),
                 };
                 (dst, value)
             }
-            Inst::Reduce(dst, op, x) => (dst, self.reduce(*op, self.elem(*x), self.regs[x])),
+            Inst::Reduce { dst, op, x } => (dst, self.reduce(*op, self.elem(*x), self.regs[x])),
             Inst::Permute { dst, x, y, lanes } => (dst, self.shuffle(self.regs[x], self.regs[y], lanes)),
-            Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatLoad { .. } => no_such_level(),
-            Inst::MatStore { .. } | Inst::MatDot(..) | Inst::PackBf16(..) => no_such_level(),
+            Inst::MatConfigure {} | Inst::MatRelease {} | Inst::MatZero { .. } | Inst::MatLoad { .. } => {
+                no_such_level()
+            }
+            Inst::MatStore { .. } | Inst::MatDot { .. } | Inst::PackBf16 { .. } => no_such_level(),
             Inst::Load { dst, mem, ptr, disp, load } => (dst, self.load(*mem, self.ptrs[ptr], *disp, *load)),
             Inst::Store { mem, ptr, disp, n, stride, src } => {
                 return self.store(*mem, self.ptrs[ptr], *disp, *n, *stride, self.regs[src]);

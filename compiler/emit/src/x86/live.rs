@@ -4,7 +4,8 @@
 //! A value that is defined outside of a loop and used in it is used at the loop's end as well: the next turn needs it.
 //! The same numbering is made again by the emitter as it walks along.
 
-use optc_kernel::tile::{Binary, Count, Inst, Load, MemType, Ptr, Reg, Tile, TileLoop};
+use super::rules::{grows_from, takes_memory};
+use optc_kernel::tile::{Count, Inst, Load, MemType, Ptr, Reg, Tile, TileLoop};
 use optc_types::Features;
 use std::collections::HashMap;
 
@@ -32,59 +33,6 @@ pub(super) struct Live {
     /// How many pointers there are.
     ptrs: usize,
     counts: usize,
-}
-
-/// The operands of an instruction that are vector registers.
-pub(super) fn operands(inst: &Inst) -> Vec<Reg> {
-    match inst {
-        Inst::ConstF(..) | Inst::ConstI(..) | Inst::Load { .. } | Inst::Offset { .. } | Inst::LoadPtr { .. } => vec![],
-        Inst::Unary(_, _, x) | Inst::Shift(_, _, x, _) | Inst::Reduce(_, _, x) => vec![*x],
-        Inst::Binary(_, _, x, y) | Inst::Cmp(_, _, x, y) | Inst::PackBf16(_, x, y) => vec![*x, *y],
-        Inst::Permute { x, y, .. } => vec![*x, *y],
-        Inst::Fma(_, x, y, z) | Inst::Select(_, x, y, z) => vec![*x, *y, *z],
-        Inst::Dot2(_, x, y, z) | Inst::Dot4(_, x, y, z) | Inst::DotBf16(_, x, y, z) => vec![*x, *y, *z],
-        Inst::Store { src, .. } => vec![*src],
-        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => vec![],
-        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } | Inst::Loop(_) => vec![],
-    }
-}
-
-/// What an instruction defines, if it is a vector register.
-fn defined(inst: &Inst) -> Option<Reg> {
-    match inst {
-        Inst::ConstF(d, _) | Inst::ConstI(d, _) | Inst::Unary(d, ..) | Inst::Binary(d, ..) => Some(*d),
-        Inst::Fma(d, ..) | Inst::Dot2(d, ..) | Inst::Dot4(d, ..) | Inst::DotBf16(d, ..) | Inst::PackBf16(d, ..) => {
-            Some(*d)
-        }
-        Inst::Cmp(d, ..) | Inst::Select(d, ..) | Inst::Shift(d, ..) | Inst::Reduce(d, ..) => Some(*d),
-        Inst::Permute { dst, .. } | Inst::Load { dst, .. } => Some(*dst),
-        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => None,
-        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } => None,
-        Inst::Store { .. } | Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => None,
-    }
-}
-
-/// Whether an instruction can take its operand `reg` from memory.
-fn takes_memory(inst: &Inst, reg: Reg, features: Features) -> bool {
-    match inst {
-        Inst::Binary(_, op, x, y) => {
-            let commutes = matches!(op, Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor);
-            x != y && (*y == reg || commutes)
-        }
-        Inst::Fma(_, x, y, z) => [x, y, z].into_iter().filter(|&&r| r == reg).count() == 1,
-        Inst::Dot2(_, x, y, z) => x != y && *y == reg && *z != reg,
-        // Without an instruction of its own, both factors are taken apart in registers.
-        Inst::Dot4(_, x, y, z) => features.sums_bytes() && x != y && *y == reg && *z != reg,
-        // The emulator that stands in for such a machine sums otherwise with an operand in memory: that form has not
-        // been seen to work.
-        Inst::DotBf16(..) | Inst::PackBf16(..) => false,
-        Inst::Cmp(_, _, x, y) => x != y && *y == reg,
-        Inst::ConstF(..) | Inst::ConstI(..) | Inst::Unary(..) | Inst::Select(..) | Inst::Shift(..) => false,
-        Inst::Reduce(..) | Inst::Permute { .. } | Inst::Load { .. } | Inst::Store { .. } => false,
-        Inst::MatConfigure | Inst::MatRelease | Inst::MatZero(_) | Inst::MatDot(..) => false,
-        Inst::MatLoad { .. } | Inst::MatStore { .. } | Inst::Prefetch { .. } => false,
-        Inst::Offset { .. } | Inst::LoadPtr { .. } | Inst::Loop(_) => false,
-    }
 }
 
 impl Live {
@@ -155,20 +103,15 @@ fn sizes(body: &[Inst]) -> Sizes {
     for inst in body {
         let reg = |s: &mut Sizes, r: Reg| s.regs = s.regs.max(r.0 as usize + 1);
         let ptr = |s: &mut Sizes, p: Ptr| s.ptrs = s.ptrs.max(p.0 as usize + 1);
-        if let Some(dst) = defined(inst) {
-            reg(&mut s, dst);
-        }
-        match inst {
-            Inst::Offset { dst, .. } | Inst::LoadPtr { dst, .. } => ptr(&mut s, *dst),
-            Inst::Loop(l) => {
-                l.carries.iter().for_each(|c| reg(&mut s, c.phi));
-                l.inducts.iter().for_each(|i| ptr(&mut s, i.ptr));
-                let inner = sizes(&l.body);
-                s.regs = s.regs.max(inner.regs);
-                s.ptrs = s.ptrs.max(inner.ptrs);
-                s.loops += inner.loops + 1;
-            }
-            _ => {}
+        inst.defines().into_iter().for_each(|dst| reg(&mut s, dst));
+        inst.defines_ptr().into_iter().for_each(|dst| ptr(&mut s, dst));
+        if let Inst::Loop(l) = inst {
+            l.carries.iter().for_each(|c| reg(&mut s, c.phi));
+            l.inducts.iter().for_each(|i| ptr(&mut s, i.ptr));
+            let inner = sizes(&l.body);
+            s.regs = s.regs.max(inner.regs);
+            s.ptrs = s.ptrs.max(inner.ptrs);
+            s.loops += inner.loops + 1;
         }
     }
     s
@@ -176,7 +119,7 @@ fn sizes(body: &[Inst]) -> Sizes {
 
 fn count_uses(body: &[Inst], uses: &mut [usize]) {
     for inst in body {
-        operands(inst).into_iter().for_each(|r| uses[r.0 as usize] += 1);
+        inst.uses().into_iter().for_each(|r| uses[r.0 as usize] += 1);
         if let Inst::Loop(l) = inst {
             l.carries.iter().for_each(|c| {
                 uses[c.init.0 as usize] += 1;
@@ -233,24 +176,23 @@ impl Walk {
         self.fold(body);
         for inst in body {
             self.at += 1;
-            operands(inst).into_iter().for_each(|r| self.use_reg(r));
-            if let Some(dst) = defined(inst) {
+            inst.uses().into_iter().for_each(|r| self.use_reg(r));
+            if let Some(dst) = inst.defines() {
                 self.reg_depth.insert(dst, self.loops.len());
             }
             match inst {
-                Inst::Load { dst, ptr, .. } if !self.live.folded.contains_key(dst) => self.use_ptr(*ptr),
-                Inst::Store { ptr, .. } | Inst::MatLoad { ptr, .. } | Inst::MatStore { ptr, .. } => self.use_ptr(*ptr),
-                Inst::Prefetch { ptr, .. } => self.use_ptr(*ptr),
+                Inst::Load { dst, .. } if self.live.folded.contains_key(dst) => {}
                 Inst::Offset { dst, ptr, disp } => {
                     let root = self.live.resolve(*ptr, *disp);
                     self.live.offsets.insert(*dst, root);
                 }
-                Inst::LoadPtr { dst, table, base, other, .. } => {
-                    [table, base].into_iter().chain(other).for_each(|p| self.use_ptr(*p));
-                    self.ptr_depth.insert(*dst, self.loops.len());
-                }
                 Inst::Loop(l) => self.turns(l),
-                _ => {}
+                _ => {
+                    inst.uses_ptrs().into_iter().for_each(|p| self.use_ptr(p));
+                    if let Some(dst) = inst.defines_ptr() {
+                        self.ptr_depth.insert(dst, self.loops.len());
+                    }
+                }
             }
         }
         self.want(body);
@@ -295,14 +237,7 @@ impl Walk {
     /// What becomes a carried register at the end best is in its place all along.
     fn want(&mut self, body: &[Inst]) {
         for inst in body.iter().rev() {
-            let chain = match inst {
-                Inst::Fma(d, _, _, z) | Inst::Dot2(d, _, _, z) | Inst::Dot4(d, _, _, z) | Inst::DotBf16(d, _, _, z) => {
-                    Some((*d, *z))
-                }
-                Inst::Binary(d, _, x, _) | Inst::Unary(d, _, x) => Some((*d, *x)),
-                _ => None,
-            };
-            if let Some((d, x)) = chain
+            if let Some((d, x)) = inst.defines().zip(grows_from(inst))
                 && let Some(phi) = self.live.wants[d.0 as usize]
                 && phi != x
             {
@@ -325,7 +260,7 @@ impl Walk {
                 Inst::Store { .. } | Inst::MatStore { .. } | Inst::Loop(_) => open.clear(),
                 _ => {
                     let mut one = false;
-                    for r in operands(inst) {
+                    for r in inst.uses() {
                         if let Some(folded) = open.remove(&r)
                             && !one
                             && takes_memory(inst, r, self.features)

@@ -9,9 +9,9 @@
 //! no control-flow graph, and what a register holds is known at each place. The walk is repeated until what it learnt
 //! about the frame (which registers must be saved, what has to live on the stack across a loop) is what it began with.
 //!
-//! To add a tile instruction: its operands in [`live`] (and whether one may be memory), its lines in [`rules`] (lanes),
-//! [`memory`] or [`permute`]. No match here has a wildcard arm over instructions that compute, so that a new one does
-//! not compile until the emitter knows it; `tests/tiles.rs` compares each with the interpreter.
+//! To add a tile instruction: its rule in [`rules`], which also says whether an operand may be memory. The match there
+//! has no wildcard arm, so that a new one does not compile until the emitter knows it; `tests/tiles.rs` compares each
+//! with the interpreter.
 //!
 //! Calling convention: System V; pointers, then counts, as 64-bit integers.
 

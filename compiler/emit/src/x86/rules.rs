@@ -5,7 +5,32 @@ use super::bank::{At, Full};
 use super::matrix::matrix;
 use super::{Walk, general, lanes_of, vector};
 use iced_x86::{Code, Register};
-use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Reg, Shift, Unary};
+use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Law, Reg, Shift, Unary};
+use optc_types::Features;
+
+/// Whether an instruction can take its operand `reg` from memory, where its rule says so.
+pub(super) fn takes_memory(inst: &Inst, reg: Reg, features: Features) -> bool {
+    match inst {
+        Inst::Binary { op, x, y, .. } => x != y && (*y == reg || op.has(Law::Commutes)),
+        Inst::Fma { x, y, z, .. } => [x, y, z].into_iter().filter(|&&r| r == reg).count() == 1,
+        Inst::Dot2 { x, y, z, .. } => x != y && *y == reg && *z != reg,
+        // Without an instruction of its own, both factors are taken apart in registers.
+        Inst::Dot4 { x, y, z, .. } => features.sums_bytes() && x != y && *y == reg && *z != reg,
+        Inst::Cmp { x, y, .. } => x != y && *y == reg,
+        // Among them products of bfloat16: the emulator that stands in for such a machine sums otherwise with an
+        // operand in memory, and that form has not been seen to work.
+        _ => false,
+    }
+}
+
+/// The operand whose register the result takes over best, where there is one: the sum that products are added to.
+pub(super) fn grows_from(inst: &Inst) -> Option<Reg> {
+    match inst {
+        Inst::Fma { z, .. } | Inst::Dot2 { z, .. } | Inst::Dot4 { z, .. } | Inst::DotBf16 { z, .. } => Some(*z),
+        Inst::Binary { x, .. } | Inst::Unary { x, .. } => Some(*x),
+        _ => None,
+    }
+}
 
 /// Conditions of `vcmpps`: quiet but for the equalities, which have always been.
 pub(super) fn condition(op: Cmp) -> u8 {
@@ -43,15 +68,15 @@ pub(super) fn binary(op: Binary, elem: Elem) -> Code {
 impl Walk<'_> {
     pub(super) fn inst(&mut self, inst: &Inst) -> Result<(), Full> {
         match inst {
-            Inst::ConstF(dst, bits) => self.constant(*dst, *bits),
-            Inst::ConstI(dst, value) => self.constant(*dst, *value as u32),
-            Inst::Unary(dst, op, x) => self.unary(*dst, *op, *x)?,
-            Inst::Binary(dst, op, x, y) => self.binary(*dst, *op, *x, *y)?,
-            Inst::Fma(dst, x, y, z) => self.fma(*dst, *x, *y, *z)?,
-            Inst::Dot2(dst, x, y, z) => self.dot2(*dst, *x, *y, *z)?,
-            Inst::Dot4(dst, x, y, z) => self.dot4(*dst, *x, *y, *z)?,
-            Inst::DotBf16(dst, x, y, z) => self.dot_bf16(*dst, *x, *y, *z)?,
-            Inst::PackBf16(dst, x, y) => {
+            Inst::ConstF { dst, bits } => self.constant(*dst, *bits),
+            Inst::ConstI { dst, value } => self.constant(*dst, *value as u32),
+            Inst::Unary { dst, op, x } => self.unary(*dst, *op, *x)?,
+            Inst::Binary { dst, op, x, y } => self.binary(*dst, *op, *x, *y)?,
+            Inst::Fma { dst, x, y, z } => self.fma(*dst, *x, *y, *z)?,
+            Inst::Dot2 { dst, x, y, z } => self.dot2(*dst, *x, *y, *z)?,
+            Inst::Dot4 { dst, x, y, z } => self.dot4(*dst, *x, *y, *z)?,
+            Inst::DotBf16 { dst, x, y, z } => self.dot_bf16(*dst, *x, *y, *z)?,
+            Inst::PackBf16 { dst, x, y } => {
                 let (a, b) = (self.reg(*x)?, self.reg(*y)?);
                 let d = self.define(*dst, &[*x, *y])?;
                 self.ins(
@@ -59,8 +84,8 @@ impl Walk<'_> {
                     &[AsmOperand::R(d), AsmOperand::R(b), AsmOperand::R(a)],
                 );
             }
-            Inst::Cmp(dst, op, x, y) if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
-            Inst::Cmp(dst, op, x, y) => match self.elems[x] {
+            Inst::Cmp { dst, op, x, y } if self.wide => self.compare_wide(*dst, *op, *x, *y)?,
+            Inst::Cmp { dst, op, x, y } => match self.elems[x] {
                 Elem::F32 => {
                     let (a, b) = (self.reg(*x)?, self.rm(*y)?);
                     let d = self.define(*dst, &[*x, *y])?;
@@ -71,8 +96,8 @@ impl Walk<'_> {
                 }
                 Elem::I32 => self.compare_ints(*dst, *op, *x, *y)?,
             },
-            Inst::Select(dst, mask, x, y) if self.wide => self.select_wide(*dst, *mask, *x, *y)?,
-            Inst::Select(dst, mask, x, y) => {
+            Inst::Select { dst, mask, x, y } if self.wide => self.select_wide(*dst, *mask, *x, *y)?,
+            Inst::Select { dst, mask, x, y } => {
                 let (m, a, b) = (self.reg(*mask)?, self.rm(*x)?, self.reg(*y)?);
                 let d = self.define(*dst, &[*mask, *x, *y])?;
                 self.ins(
@@ -80,8 +105,8 @@ impl Walk<'_> {
                     &[AsmOperand::R(d), AsmOperand::R(b), a, AsmOperand::R(m)],
                 );
             }
-            Inst::Shift(dst, shift, x, by) => {
-                let code = match shift {
+            Inst::Shift { dst, op, x, by } => {
+                let code = match op {
                     Shift::Left => Code::VEX_Vpslld_ymm_ymm_imm8,
                     Shift::Logical => Code::VEX_Vpsrld_ymm_ymm_imm8,
                     Shift::Arithmetic => Code::VEX_Vpsrad_ymm_ymm_imm8,
@@ -90,8 +115,8 @@ impl Walk<'_> {
                 let d = self.define(*dst, &[*x])?;
                 self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), AsmOperand::I(*by)]);
             }
-            Inst::Reduce(dst, op, x) if self.wide => self.reduce_wide(*dst, *op, *x)?,
-            Inst::Reduce(dst, op, x) => self.reduce(*dst, *op, *x)?,
+            Inst::Reduce { dst, op, x } if self.wide => self.reduce_wide(*dst, *op, *x)?,
+            Inst::Reduce { dst, op, x } => self.reduce(*dst, *op, *x)?,
             Inst::Permute { dst, x, y, lanes } => self.permute(*dst, *x, *y, lanes)?,
             Inst::Load { dst, mem, ptr, disp, load } => {
                 if !self.live.folded.contains_key(dst) {
@@ -99,12 +124,12 @@ impl Walk<'_> {
                 }
             }
             Inst::Store { mem, ptr, disp, n, stride, src } => self.store(*mem, *ptr, *disp, *n, *stride, *src)?,
-            Inst::MatConfigure => self.mat_configure(),
-            Inst::MatRelease => self.ins(Code::VEX_Tilerelease, &[]),
-            Inst::MatZero(m) => self.ins(Code::VEX_Tilezero_tmm, &[matrix(*m)]),
-            Inst::MatLoad { dst, ptr, disp, stride } => self.mat_load(*dst, *ptr, *disp, *stride)?,
+            Inst::MatConfigure {} => self.mat_configure(),
+            Inst::MatRelease {} => self.ins(Code::VEX_Tilerelease, &[]),
+            Inst::MatZero { mat } => self.ins(Code::VEX_Tilezero_tmm, &[matrix(*mat)]),
+            Inst::MatLoad { mat, ptr, disp, stride } => self.mat_load(*mat, *ptr, *disp, *stride)?,
             Inst::MatStore { ptr, disp, stride, src } => self.mat_store(*ptr, *disp, *stride, *src)?,
-            Inst::MatDot(m, of, x, y) => self.mat_dot(*m, *of, *x, *y),
+            Inst::MatDot { sum, of, x, y } => self.mat_dot(*sum, *of, *x, *y),
             Inst::Prefetch { ptr, disp } => {
                 let at = self.address(*ptr, *disp)?;
                 self.ins(Code::Prefetcht1_m8, &[AsmOperand::M(at)]);
@@ -208,11 +233,7 @@ impl Walk<'_> {
     }
 
     fn binary(&mut self, dst: Reg, op: Binary, x: Reg, y: Reg) -> Result<(), Full> {
-        let commutes = match op {
-            Binary::Add | Binary::Mul | Binary::And | Binary::Or | Binary::Xor => true,
-            Binary::Sub | Binary::Div | Binary::Min | Binary::Max | Binary::SubPairs => false,
-        };
-        let (x, y) = if commutes && !self.in_register(x) { (y, x) } else { (x, y) };
+        let (x, y) = if op.has(Law::Commutes) && !self.in_register(x) { (y, x) } else { (x, y) };
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let d = self.define(dst, &[x, y])?;
         self.ins(binary(op, self.elems[&x]), &[AsmOperand::R(d), AsmOperand::R(a), b]);

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::linear::gcd;
-use crate::tile::{Count, Inst, Load, MATRIX_BYTES, MATRIX_ROWS, Ptr, Tile, TileLoop};
+use crate::tile::{Count, Inst, Load, MATRIX_BYTES, MATRIX_ROWS, Ptr, Tile, TileLoop, computes};
 use std::collections::HashMap;
 
 /// A constant and multiples of the tile's trip counts. Numbers of a tile are 64 bits wide, and turns 32: sums of their
@@ -145,26 +145,10 @@ impl Walk {
                 self.define(*dst, span);
             }
             Inst::Loop(l) => self.turns(l),
+            computes!() => {}
             // No memory, or, for a prefetch, none that counts.
-            Inst::ConstF(..)
-            | Inst::ConstI(..)
-            | Inst::Unary(..)
-            | Inst::Binary(..)
-            | Inst::Fma(..)
-            | Inst::Dot2(..)
-            | Inst::Dot4(..)
-            | Inst::DotBf16(..)
-            | Inst::PackBf16(..)
-            | Inst::Cmp(..)
-            | Inst::Select(..)
-            | Inst::Shift(..)
-            | Inst::Reduce(..)
-            | Inst::Permute { .. }
-            | Inst::MatConfigure
-            | Inst::MatRelease
-            | Inst::MatZero(..)
-            | Inst::MatDot(..)
-            | Inst::Prefetch { .. } => {}
+            Inst::MatConfigure {} | Inst::MatRelease {} | Inst::MatZero { .. } | Inst::MatDot { .. } => {}
+            Inst::Prefetch { .. } => {}
         }
     }
 

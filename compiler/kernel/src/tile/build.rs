@@ -101,20 +101,25 @@ impl TileBuilder {
         self.bodies.last_mut().expect("the tile's own body stays open until `finish`").push(inst);
     }
 
-    fn def(&mut self, elem: Elem, inst: impl FnOnce(Reg) -> Inst) -> Reg {
-        let dst = self.fresh(elem);
-        self.push(inst(dst));
-        dst
+    /// The instruction that defines a fresh register; what that holds follows from the instruction.
+    ///
+    /// # Panics
+    /// If the instruction defines no register.
+    pub fn define(&mut self, inst: impl FnOnce(Reg) -> Inst) -> Reg {
+        let inst = inst(Reg(self.elems.len() as u32));
+        let elem = inst.gives(|reg| self.elem(reg)).expect("the instruction defines a register");
+        self.push(inst);
+        self.fresh(elem)
     }
 
     /// A constant in every lane.
     pub fn f32(&mut self, value: f32) -> Reg {
-        self.constant(Elem::F32, value.to_bits(), |dst| Inst::ConstF(dst, value.to_bits()))
+        self.constant(Elem::F32, value.to_bits(), |dst| Inst::ConstF { dst, bits: value.to_bits() })
     }
 
     /// A constant in every lane.
     pub fn i32(&mut self, value: i32) -> Reg {
-        self.constant(Elem::I32, value as u32, |dst| Inst::ConstI(dst, value))
+        self.constant(Elem::I32, value as u32, |dst| Inst::ConstI { dst, value })
     }
 
     /// The register of a constant that this body has already, or a fresh one: unrolled code shares its constants.
@@ -122,7 +127,7 @@ impl TileBuilder {
         if let Some(&known) = self.constants.last().and_then(|known| known.get(&(elem, bits))) {
             return known;
         }
-        let reg = self.def(elem, inst);
+        let reg = self.define(inst);
         if let Some(known) = self.constants.last_mut() {
             known.insert((elem, bits), reg);
         }
@@ -131,18 +136,12 @@ impl TileBuilder {
 
     /// `op x`.
     pub fn unary(&mut self, op: Unary, x: Reg) -> Reg {
-        let elem = match op {
-            Unary::ToInt | Unary::AsInt => Elem::I32,
-            Unary::ToFloat | Unary::AsFloat => Elem::F32,
-            Unary::Neg | Unary::Abs | Unary::Not => self.elem(x),
-            Unary::Sqrt | Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Nearest => Elem::F32,
-        };
-        self.def(elem, |dst| Inst::Unary(dst, op, x))
+        self.define(|dst| Inst::Unary { dst, op, x })
     }
 
     /// `x op y`.
     pub fn binary(&mut self, op: Binary, x: Reg, y: Reg) -> Reg {
-        self.def(self.elem(x), |dst| Inst::Binary(dst, op, x, y))
+        self.define(|dst| Inst::Binary { dst, op, x, y })
     }
 
     /// `x + y`.
@@ -177,52 +176,52 @@ impl TileBuilder {
 
     /// `x * y + z`, rounded once.
     pub fn fma(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
-        self.def(Elem::F32, |dst| Inst::Fma(dst, x, y, z))
+        self.define(|dst| Inst::Fma { dst, x, y, z })
     }
 
     /// `z` plus the two products of signed halves; see [`Inst::Dot2`].
     pub fn dot2(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
-        self.def(Elem::I32, |dst| Inst::Dot2(dst, x, y, z))
+        self.define(|dst| Inst::Dot2 { dst, x, y, z })
     }
 
     /// `z` plus the four products of unsigned and signed bytes; see [`Inst::Dot4`].
     pub fn dot4(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
-        self.def(Elem::I32, |dst| Inst::Dot4(dst, x, y, z))
+        self.define(|dst| Inst::Dot4 { dst, x, y, z })
     }
 
     /// `z` plus the two products of bfloat16 halves; see [`Inst::DotBf16`].
     pub fn dot_bf16(&mut self, x: Reg, y: Reg, z: Reg) -> Reg {
-        self.def(Elem::F32, |dst| Inst::DotBf16(dst, x, y, z))
+        self.define(|dst| Inst::DotBf16 { dst, x, y, z })
     }
 
     /// All lanes of `x` and of `y` as bfloat16; see [`Inst::PackBf16`].
     pub fn pack_bf16(&mut self, x: Reg, y: Reg) -> Reg {
-        self.def(Elem::I32, |dst| Inst::PackBf16(dst, x, y))
+        self.define(|dst| Inst::PackBf16 { dst, x, y })
     }
 
-    /// The mask of `x cmp y`.
-    pub fn cmp(&mut self, cmp: Cmp, x: Reg, y: Reg) -> Reg {
-        self.def(Elem::I32, |dst| Inst::Cmp(dst, cmp, x, y))
+    /// The mask of `x op y`.
+    pub fn cmp(&mut self, op: Cmp, x: Reg, y: Reg) -> Reg {
+        self.define(|dst| Inst::Cmp { dst, op, x, y })
     }
 
     /// `mask ? x : y`.
     pub fn select(&mut self, mask: Reg, x: Reg, y: Reg) -> Reg {
-        self.def(self.elem(x), |dst| Inst::Select(dst, mask, x, y))
+        self.define(|dst| Inst::Select { dst, mask, x, y })
     }
 
     /// `x` shifted by a constant.
-    pub fn shift(&mut self, shift: Shift, x: Reg, by: u8) -> Reg {
-        self.def(Elem::I32, |dst| Inst::Shift(dst, shift, x, by))
+    pub fn shift(&mut self, op: Shift, x: Reg, by: u8) -> Reg {
+        self.define(|dst| Inst::Shift { dst, op, x, by })
     }
 
     /// All lanes of `x` combined, the result in every lane.
     pub fn reduce(&mut self, op: Binary, x: Reg) -> Reg {
-        self.def(self.elem(x), |dst| Inst::Reduce(dst, op, x))
+        self.define(|dst| Inst::Reduce { dst, op, x })
     }
 
     /// Lane `i` is lane `lanes[i]` of `x` followed by `y`.
     pub fn permute(&mut self, x: Reg, y: Reg, lanes: &[u8]) -> Reg {
-        self.def(self.elem(x), |dst| Inst::Permute { dst, x, y, lanes: lanes.to_vec() })
+        self.define(|dst| Inst::Permute { dst, x, y, lanes: lanes.to_vec() })
     }
 
     /// A full vector of consecutive elements.
@@ -232,17 +231,17 @@ impl TileBuilder {
 
     /// `n` consecutive elements, zeros in the other lanes.
     pub fn load_n(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize) -> Reg {
-        self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Contiguous(n as u8) })
+        self.define(|dst| Inst::Load { dst, mem, ptr, disp, load: Load::Contiguous(n as u8) })
     }
 
     /// `n` elements `stride` bytes apart, zeros in the other lanes.
     pub fn load_strided(&mut self, mem: MemType, ptr: Ptr, disp: i64, n: usize, stride: i64) -> Reg {
-        self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Strided(n as u8, stride) })
+        self.define(|dst| Inst::Load { dst, mem, ptr, disp, load: Load::Strided(n as u8, stride) })
     }
 
     /// One element in every lane.
     pub fn broadcast(&mut self, mem: MemType, ptr: Ptr, disp: i64) -> Reg {
-        self.def(mem.elem(), |dst| Inst::Load { dst, mem, ptr, disp, load: Load::Broadcast })
+        self.define(|dst| Inst::Load { dst, mem, ptr, disp, load: Load::Broadcast })
     }
 
     /// `n` elements `stride` bytes apart by the best load for it: one in every lane when the stride is 0.
@@ -271,22 +270,22 @@ impl TileBuilder {
 
     /// Makes the matrix registers ready on this thread.
     pub fn mat_configure(&mut self) {
-        self.push(Inst::MatConfigure);
+        self.push(Inst::MatConfigure {});
     }
 
     /// Ends the use of the matrix registers on this thread.
     pub fn mat_release(&mut self) {
-        self.push(Inst::MatRelease);
+        self.push(Inst::MatRelease {});
     }
 
     /// Zeros in a matrix register.
-    pub fn mat_zero(&mut self, dst: Mat) {
-        self.push(Inst::MatZero(dst));
+    pub fn mat_zero(&mut self, mat: Mat) {
+        self.push(Inst::MatZero { mat });
     }
 
     /// Reads a matrix register from rows `stride` bytes apart.
-    pub fn mat_load(&mut self, dst: Mat, ptr: Ptr, disp: i64, stride: i64) {
-        self.push(Inst::MatLoad { dst, ptr, disp, stride });
+    pub fn mat_load(&mut self, mat: Mat, ptr: Ptr, disp: i64, stride: i64) {
+        self.push(Inst::MatLoad { mat, ptr, disp, stride });
     }
 
     /// Writes a matrix register to rows `stride` bytes apart.
@@ -296,7 +295,7 @@ impl TileBuilder {
 
     /// `sum += x · y`; see [`Inst::MatDot`].
     pub fn mat_dot(&mut self, sum: Mat, of: TileProduct, x: Mat, y: Mat) {
-        self.push(Inst::MatDot(sum, of, x, y));
+        self.push(Inst::MatDot { sum, of, x, y });
     }
 
     /// Brings the cache line at `ptr + disp` into L2; it need not be in a buffer.

@@ -1,10 +1,11 @@
-//! Interprets tiles over byte buffers: the meaning of every instruction, and the oracle of the emitters.
+//! Interprets tiles over byte buffers: the meaning of every instruction (of operators, what [`super::operators`] says),
+//! and the oracle of the emitters.
 //!
 //! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
 
 use super::{
-    Binary, Carry, Cmp, Count, Elem, Inst, Load, MATRICES, MATRIX_BYTES, MATRIX_ROWS, MemType, Ptr, Reg, Shift, Tile,
-    TileLoop, TileProduct, Unary, verify,
+    Carry, Count, Elem, Inst, Load, MATRICES, MATRIX_BYTES, MATRIX_ROWS, MemType, Ptr, Reg, Tile, TileLoop,
+    TileProduct, verify,
 };
 use std::collections::HashMap;
 
@@ -85,58 +86,54 @@ impl State<'_> {
 
     fn inst(&mut self, inst: &Inst) -> Result<(), InterpError> {
         match inst {
-            Inst::ConstF(dst, bits) => self.map(*dst, |_| *bits),
-            Inst::ConstI(dst, value) => self.map(*dst, |_| *value as u32),
-            Inst::Unary(dst, op, x) => {
+            Inst::ConstF { dst, bits } => self.map(*dst, |_| *bits),
+            Inst::ConstI { dst, value } => self.map(*dst, |_| *value as u32),
+            Inst::Unary { dst, op, x } => {
                 let (elem, x) = (self.elems[x], self.regs[x].clone());
-                self.map(*dst, |i| unary(*op, elem, x[i]));
+                self.map(*dst, |i| op.of_lane(elem, x[i]));
             }
-            Inst::Binary(dst, op, x, y) => {
+            Inst::Binary { dst, op, x, y } => {
                 let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
-                self.map(*dst, |i| binary(*op, elem, x[i], y[i]));
+                self.map(*dst, |i| op.of_lanes(elem, x[i], y[i]));
             }
-            Inst::Fma(dst, x, y, z) => {
+            Inst::Fma { dst, x, y, z } => {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 let f = f32::from_bits;
                 self.map(*dst, |i| f(x[i]).mul_add(f(y[i]), f(z[i])).to_bits());
             }
-            Inst::Dot2(dst, x, y, z) => {
+            Inst::Dot2 { dst, x, y, z } => {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| dot2(x[i], y[i], z[i]));
             }
-            Inst::Dot4(dst, x, y, z) => {
+            Inst::Dot4 { dst, x, y, z } => {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| dot4(x[i], y[i], z[i]));
             }
-            Inst::DotBf16(dst, x, y, z) => {
+            Inst::DotBf16 { dst, x, y, z } => {
                 let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| dot_bf16(x[i], y[i], z[i]));
             }
-            Inst::PackBf16(dst, x, y) => {
+            Inst::PackBf16 { dst, x, y } => {
                 let both = [self.regs[x].as_slice(), &self.regs[y]].concat();
                 self.map(*dst, |i| normal_bf16(both[2 * i]) | normal_bf16(both[2 * i + 1]) << 16);
             }
-            Inst::Cmp(dst, op, x, y) => {
+            Inst::Cmp { dst, op, x, y } => {
                 let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
-                self.map(*dst, |i| if compare(*op, elem, x[i], y[i]) { u32::MAX } else { 0 });
+                self.map(*dst, |i| if op.holds(elem, x[i], y[i]) { u32::MAX } else { 0 });
             }
-            Inst::Select(dst, mask, x, y) => {
+            Inst::Select { dst, mask, x, y } => {
                 let [mask, x, y] = [mask, x, y].map(|r| self.regs[r].clone());
                 self.map(*dst, |i| (mask[i] & x[i]) | (!mask[i] & y[i]));
             }
-            Inst::Shift(dst, shift, x, by) => {
+            Inst::Shift { dst, op, x, by } => {
                 let x = self.regs[x].clone();
-                self.map(*dst, |i| match shift {
-                    Shift::Left => x[i] << by,
-                    Shift::Logical => x[i] >> by,
-                    Shift::Arithmetic => ((x[i] as i32) >> by) as u32,
-                });
+                self.map(*dst, |i| op.of_lane(x[i], *by));
             }
-            Inst::Reduce(dst, op, x) => {
+            Inst::Reduce { dst, op, x } => {
                 let (elem, mut x) = (self.elems[x], self.regs[x].clone());
                 let mut half = self.lanes / 2;
                 while half > 0 {
-                    x = (0..self.lanes).map(|i| binary(*op, elem, x[i], x[i ^ half])).collect();
+                    x = (0..self.lanes).map(|i| op.of_lanes(elem, x[i], x[i ^ half])).collect();
                     half /= 2;
                 }
                 self.regs.insert(*dst, x);
@@ -145,13 +142,13 @@ impl State<'_> {
                 let both: Vec<u32> = self.regs[x].iter().chain(&self.regs[y]).copied().collect();
                 self.map(*dst, |i| both[lanes[i] as usize]);
             }
-            Inst::MatConfigure | Inst::MatRelease => {}
-            Inst::MatZero(m) => self.mats[m.0 as usize] = [0; MATRIX_ROWS * LANES],
-            Inst::MatLoad { dst, ptr, disp, stride } => {
+            Inst::MatConfigure {} | Inst::MatRelease {} => {}
+            Inst::MatZero { mat } => self.mats[mat.0 as usize] = [0; MATRIX_ROWS * LANES],
+            Inst::MatLoad { mat, ptr, disp, stride } => {
                 let base = self.ptrs[ptr];
                 for i in 0..MATRIX_ROWS * LANES {
                     let at = disp + stride * (i / LANES) as i64 + 4 * (i % LANES) as i64;
-                    self.mats[dst.0 as usize][i] = self.read(MemType::I32, base, at)?;
+                    self.mats[mat.0 as usize][i] = self.read(MemType::I32, base, at)?;
                 }
             }
             Inst::MatStore { ptr, disp, stride, src } => {
@@ -161,9 +158,9 @@ impl State<'_> {
                     self.write(MemType::I32, base, at, bits)?;
                 }
             }
-            Inst::MatDot(m, of, x, y) => {
-                let [sum, x, y] = [m, x, y].map(|m| self.mats[m.0 as usize]);
-                self.mats[m.0 as usize] = product(*of, sum, x, y);
+            Inst::MatDot { sum, of, x, y } => {
+                let [before, x, y] = [sum, x, y].map(|m| self.mats[m.0 as usize]);
+                self.mats[sum.0 as usize] = product(*of, before, x, y);
             }
             Inst::Load { dst, mem, ptr, disp, load } => self.load(*dst, *mem, self.ptrs[ptr], *disp, *load)?,
             Inst::Store { mem, ptr, disp, n, stride, src } => {
@@ -277,47 +274,6 @@ fn round_bf16(bits: u32) -> u16 {
     }
 }
 
-fn unary(op: Unary, elem: Elem, x: u32) -> u32 {
-    let f = f32::from_bits(x);
-    match (op, elem) {
-        (Unary::Neg, Elem::F32) => x ^ (1 << 31),
-        (Unary::Neg, Elem::I32) => x.wrapping_neg(),
-        (Unary::Abs, Elem::F32) => x & !(1 << 31),
-        (Unary::Abs, Elem::I32) => (x as i32).wrapping_abs() as u32,
-        (Unary::Sqrt, _) => f.sqrt().to_bits(),
-        (Unary::Floor, _) => f.floor().to_bits(),
-        (Unary::Ceil, _) => f.ceil().to_bits(),
-        (Unary::Trunc, _) => f.trunc().to_bits(),
-        (Unary::Nearest, _) => f.round_ties_even().to_bits(),
-        (Unary::Not, _) => !x,
-        (Unary::ToInt, _) => f as i32 as u32,
-        (Unary::ToFloat, _) => (x as i32 as f32).to_bits(),
-        (Unary::AsInt | Unary::AsFloat, _) => x,
-    }
-}
-
-fn binary(op: Binary, elem: Elem, x: u32, y: u32) -> u32 {
-    let (f, g) = (f32::from_bits(x), f32::from_bits(y));
-    match (op, elem) {
-        (Binary::Add, Elem::F32) => (f + g).to_bits(),
-        (Binary::Add, Elem::I32) => x.wrapping_add(y),
-        (Binary::Sub, Elem::F32) => (f - g).to_bits(),
-        (Binary::Sub, Elem::I32) => x.wrapping_sub(y),
-        (Binary::Mul, Elem::F32) => (f * g).to_bits(),
-        (Binary::Mul, Elem::I32) => x.wrapping_mul(y),
-        (Binary::Div, _) => (f / g).to_bits(),
-        (Binary::Min, _) => pick(compare(Cmp::Lt, elem, x, y), x, y),
-        (Binary::Max, _) => pick(compare(Cmp::Gt, elem, x, y), x, y),
-        (Binary::And, _) => x & y,
-        (Binary::Or, _) => x | y,
-        (Binary::Xor, _) => x ^ y,
-        (Binary::SubPairs, _) => {
-            let low = (x as u16).wrapping_sub(y as u16) as u32;
-            low | (((x >> 16) as u16).wrapping_sub((y >> 16) as u16) as u32) << 16
-        }
-    }
-}
-
 /// Lanes of 32 bits in a row of a matrix.
 const LANES: usize = MATRIX_BYTES / 4;
 
@@ -363,24 +319,4 @@ fn dot_bf16(x: u32, y: u32, z: u32) -> u32 {
 /// The nearest bfloat16; zero for what is not normal.
 fn normal_bf16(bits: u32) -> u32 {
     if f32::from_bits(bits).is_subnormal() { bits >> 16 & 0x8000 } else { round_bf16(bits).into() }
-}
-
-fn pick(first: bool, x: u32, y: u32) -> u32 {
-    if first { x } else { y }
-}
-
-fn compare(op: Cmp, elem: Elem, x: u32, y: u32) -> bool {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    let order = match elem {
-        Elem::F32 => f32::from_bits(x).partial_cmp(&f32::from_bits(y)),
-        Elem::I32 => Some((x as i32).cmp(&(y as i32))),
-    };
-    match op {
-        Cmp::Eq => order == Some(Equal),
-        Cmp::Ne => order != Some(Equal),
-        Cmp::Lt => order == Some(Less),
-        Cmp::Le => matches!(order, Some(Less | Equal)),
-        Cmp::Gt => order == Some(Greater),
-        Cmp::Ge => matches!(order, Some(Greater | Equal)),
-    }
 }

@@ -11,19 +11,27 @@
 //! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`). Bfloat16 in
 //! memory is `f32` in registers; stores round it.
 //!
-//! Write tiles with [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well
-//! formed.
+//! The instructions are rows of a table in `inst.rs`, their operators in `operators.rs`. Write tiles with
+//! [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
 
 use optc_types::Features;
 
 pub mod build;
+mod error;
+mod field;
+mod inst;
 pub mod interp;
 mod math;
+mod operators;
 mod parse;
 mod print;
 pub mod verify;
+mod words;
 
 pub use build::TileBuilder;
+pub use inst::Inst;
+pub(crate) use inst::computes;
+pub use operators::{Binary, Cmp, Law, Shift, Unary};
 pub use parse::parse_tile;
 pub use verify::verify;
 
@@ -130,88 +138,6 @@ pub enum Load {
     Broadcast,
 }
 
-/// Operations on one register, lane by lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unary {
-    /// `-x`.
-    Neg,
-    /// `|x|`.
-    Abs,
-    /// Square root (`f32`).
-    Sqrt,
-    /// Rounds towards minus infinity (`f32`).
-    Floor,
-    /// Rounds towards plus infinity (`f32`).
-    Ceil,
-    /// Rounds towards zero (`f32`).
-    Trunc,
-    /// Rounds to the nearest integer, ties to even (`f32`).
-    Nearest,
-    /// All bits inverted (`i32`).
-    Not,
-    /// `f32` to `i32`, towards zero, saturating, NaN becomes 0.
-    ToInt,
-    /// `i32` to `f32`, to nearest even.
-    ToFloat,
-    /// The bits of an `f32` as `i32`.
-    AsInt,
-    /// The bits of an `i32` as `f32`.
-    AsFloat,
-}
-
-/// Operations on two registers of the same element type, lane by lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Binary {
-    /// `x + y`, wrapping for integers.
-    Add,
-    /// `x - y`, wrapping for integers.
-    Sub,
-    /// `x * y`, wrapping for integers.
-    Mul,
-    /// `x / y` (`f32`).
-    Div,
-    /// `x < y ? x : y`: gives `y` when either is NaN.
-    Min,
-    /// `x > y ? x : y`: gives `y` when either is NaN.
-    Max,
-    /// Bits and (`i32`).
-    And,
-    /// Bits or (`i32`).
-    Or,
-    /// Bits exclusive or (`i32`).
-    Xor,
-    /// `x - y` of each half of a lane, wrapping at 16 bits (`i32`).
-    SubPairs,
-}
-
-/// Comparisons; on `f32` all are false with a NaN but `Ne`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cmp {
-    /// `x == y`.
-    Eq,
-    /// `x != y`.
-    Ne,
-    /// `x < y`.
-    Lt,
-    /// `x <= y`.
-    Le,
-    /// `x > y`.
-    Gt,
-    /// `x >= y`.
-    Ge,
-}
-
-/// Shifts by a constant (`i32`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shift {
-    /// To the left.
-    Left,
-    /// To the right, filling with zeros.
-    Logical,
-    /// To the right, filling with the sign.
-    Arithmetic,
-}
-
 /// How a loop knows its trip count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {
@@ -256,69 +182,6 @@ pub struct TileLoop {
     pub carries: Vec<Carry>,
     /// What a turn does.
     pub body: Vec<Inst>,
-}
-
-/// One instruction. The first field of a defining instruction is what it defines.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the fields are explained by each variant's sentence")]
-pub enum Inst {
-    /// Every lane is the `f32` with these bits.
-    ConstF(Reg, u32),
-    /// Every lane is this integer.
-    ConstI(Reg, i32),
-    /// `op x`.
-    Unary(Reg, Unary, Reg),
-    /// `x op y`.
-    Binary(Reg, Binary, Reg, Reg),
-    /// `x * y + z` rounded once (`f32`).
-    Fma(Reg, Reg, Reg, Reg),
-    /// `z + x.low * y.low + x.high * y.high`, where halves of a lane are signed 16-bit integers (`i32`, wrapping).
-    Dot2(Reg, Reg, Reg, Reg),
-    /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (`i32`, wrapping).
-    Dot4(Reg, Reg, Reg, Reg),
-    /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` (`i32`) are bfloat16
-    /// (`f32`). Numbers that are not normal may count as zeros.
-    DotBf16(Reg, Reg, Reg, Reg),
-    /// The lanes of `x`, then those of `y` (`f32`), rounded to the nearest bfloat16 (ties to even), two in each lane
-    /// from the lower half on (`i32`). Numbers that are not normal become zeros. Only in tiles of level `bf16` and
-    /// above.
-    PackBf16(Reg, Reg, Reg),
-    /// All ones where `x cmp y`, else all zeros.
-    Cmp(Reg, Cmp, Reg, Reg),
-    /// `mask ? x : y` where the mask is all ones or all zeros in each lane.
-    Select(Reg, Reg, Reg, Reg),
-    /// `x` shifted by a constant below 32.
-    Shift(Reg, Shift, Reg, u8),
-    /// Combines all lanes of `x` with `Add`, `Mul`, `Min` or `Max`, as a tree of halves; the result is in every lane.
-    Reduce(Reg, Binary, Reg),
-    /// Lane `i` is lane `lanes[i]` of `x` followed by `y`.
-    Permute { dst: Reg, x: Reg, y: Reg, lanes: Vec<u8> },
-    /// Makes the matrix registers ready for use on this thread, all zeros.
-    MatConfigure,
-    /// The matrix registers are no longer used on this thread.
-    MatRelease,
-    /// All zeros.
-    MatZero(Mat),
-    /// Reads rows `stride` bytes apart from `ptr + disp` on.
-    MatLoad { dst: Mat, ptr: Ptr, disp: i64, stride: i64 },
-    /// Writes rows `stride` bytes apart from `ptr + disp` on.
-    MatStore { ptr: Ptr, disp: i64, stride: i64, src: Mat },
-    /// Adds the matrix product of `x` and `y`, whose elements are groups of 32 bits that are multiplied and added, to
-    /// the first.
-    MatDot(Mat, TileProduct, Mat, Mat),
-    /// Reads elements at `ptr + disp`.
-    Load { dst: Reg, mem: MemType, ptr: Ptr, disp: i64, load: Load },
-    /// Writes lanes `0..n` to elements `stride` bytes apart from `ptr + disp` on.
-    Store { mem: MemType, ptr: Ptr, disp: i64, n: u8, stride: i64, src: Reg },
-    /// Brings the cache line at `ptr + disp` near, into L2, for loads to come; any address will do.
-    Prefetch { ptr: Ptr, disp: i64 },
-    /// `dst = ptr + disp`.
-    Offset { dst: Ptr, ptr: Ptr, disp: i64 },
-    /// Reads an `i32` offset at `table + disp`: `dst = base + offset`, or `other`, if there is one, when the offset is
-    /// negative.
-    LoadPtr { dst: Ptr, table: Ptr, disp: i64, base: Ptr, other: Option<Ptr> },
-    /// A counted loop.
-    Loop(TileLoop),
 }
 
 /// A tile: a vector program as a function of pointers and trip counts.

@@ -8,36 +8,11 @@
 //!   around it;
 //! - count parameters exist; loops nest at most [`MAX_DEPTH`] deep.
 
-use super::{Binary, Count, Elem, Inst, Load, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, TileLoop, Unary};
+pub use super::error::TileError;
+use super::field::{Holds, InstPart};
+use super::inst::InstTypes;
+use super::{Count, Elem, Inst, Law, Load, MATRICES, MAX_DEPTH, Mat, Ptr, Reg, Tile, TileLoop};
 use std::collections::HashMap;
-
-/// Why a tile is not well formed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TileError {
-    /// A register is used where it is not defined.
-    #[error("register v{0} is used before its definition")]
-    UndefinedReg(u32),
-    /// A pointer is used where it is not defined.
-    #[error("pointer p{0} is used before its definition")]
-    UndefinedPtr(u32),
-    /// Something is defined twice.
-    #[error("`{0}` is defined twice")]
-    Redefined(String),
-    /// An operand has the wrong element type.
-    #[error("register v{0} has the wrong element type for its use")]
-    Elem(u32),
-    /// A number is out of its range.
-    #[error("{0} is out of range")]
-    Range(&'static str),
-    /// The text does not parse.
-    #[error("line {line}: expected {expected}")]
-    Syntax {
-        /// The line, from 1.
-        line: usize,
-        /// What should be there.
-        expected: &'static str,
-    },
-}
 
 /// The most pointers that a tile takes, and trip counts.
 const MAX_ARGUMENTS: usize = 1 << 10;
@@ -153,115 +128,68 @@ impl Check<'_> {
     }
 
     fn inst(&mut self, inst: &Inst, depth: usize) -> Result<(), TileError> {
-        match inst {
-            Inst::ConstF(dst, _) => self.def(*dst, Elem::F32),
-            Inst::ConstI(dst, _) => self.def(*dst, Elem::I32),
-            Inst::Unary(dst, op, x) => {
-                let elem = self.unary(*op, *x)?;
-                self.def(*dst, elem)
-            }
-            Inst::Binary(dst, op, x, y) => {
-                let elem = self.binary(*op, *x)?;
-                self.want(*y, elem)?;
-                self.def(*dst, elem)
-            }
-            Inst::Fma(dst, x, y, z) => {
-                [x, y, z].into_iter().try_for_each(|r| self.want(*r, Elem::F32))?;
-                self.def(*dst, Elem::F32)
-            }
-            Inst::Dot2(dst, x, y, z) | Inst::Dot4(dst, x, y, z) => {
-                [x, y, z].into_iter().try_for_each(|r| self.want(*r, Elem::I32))?;
-                self.def(*dst, Elem::I32)
-            }
-            Inst::DotBf16(dst, x, y, z) => {
-                [x, y].into_iter().try_for_each(|r| self.want(*r, Elem::I32))?;
-                self.want(*z, Elem::F32)?;
-                self.def(*dst, Elem::F32)
-            }
-            Inst::PackBf16(dst, x, y) => {
-                if !self.tile.features.sums_halves() {
-                    return Err(TileError::Range("the features of a tile that packs bfloat16"));
-                }
-                [x, y].into_iter().try_for_each(|r| self.want(*r, Elem::F32))?;
-                self.def(*dst, Elem::I32)
-            }
-            Inst::Cmp(dst, _, x, y) => {
-                self.want(*y, self.elem(*x)?)?;
-                self.def(*dst, Elem::I32)
-            }
-            Inst::Select(dst, mask, x, y) => {
-                self.want(*mask, Elem::I32)?;
-                let elem = self.elem(*x)?;
-                self.want(*y, elem)?;
-                self.def(*dst, elem)
-            }
-            Inst::Shift(dst, _, x, by) => {
-                self.want(*x, Elem::I32)?;
-                if *by >= 32 {
-                    return Err(TileError::Range("a shift"));
-                }
-                self.def(*dst, Elem::I32)
-            }
-            Inst::Reduce(dst, op, x) => {
-                if !matches!(op, Binary::Add | Binary::Mul | Binary::Min | Binary::Max) {
-                    return Err(TileError::Range("the operation of a reduction"));
-                }
-                let elem = self.binary(*op, *x)?;
-                self.def(*dst, elem)
-            }
-            Inst::Permute { dst, x, y, lanes } => {
-                let elem = self.elem(*x)?;
-                self.want(*y, elem)?;
-                if lanes.len() != self.tile.lanes || lanes.iter().any(|&l| l as usize >= 2 * self.tile.lanes) {
-                    return Err(TileError::Range("a permuted lane"));
-                }
-                self.def(*dst, elem)
-            }
-            Inst::MatConfigure | Inst::MatRelease => self.matrices(),
-            Inst::MatZero(m) => self.def_mat(*m),
-            Inst::MatLoad { dst, ptr, .. } => {
-                self.ptr(*ptr)?;
-                self.def_mat(*dst)
-            }
-            Inst::MatStore { ptr, src, .. } => {
-                self.ptr(*ptr)?;
-                self.mat(*src)
-            }
-            Inst::MatDot(m, _, x, y) => {
-                if m == x || m == y || x == y {
-                    return Err(TileError::Range("a matrix"));
-                }
-                [m, x, y].into_iter().try_for_each(|m| self.mat(*m))
-            }
-            Inst::Load { dst, mem, ptr, load, .. } => {
-                self.ptr(*ptr)?;
-                if let Load::Contiguous(n) | Load::Strided(n, _) = load {
-                    self.count(*n)?;
-                }
-                if mem.is_pair() && !matches!(load, Load::Contiguous(_)) {
-                    return Err(TileError::Range("a load of pairs"));
-                }
-                self.def(*dst, mem.elem())
-            }
-            Inst::Store { mem, ptr, n, src, .. } => {
-                self.ptr(*ptr)?;
-                self.count(*n)?;
-                if mem.is_pair() {
-                    return Err(TileError::Range("a store of pairs"));
-                }
-                self.want(*src, mem.elem())
-            }
-            Inst::Prefetch { ptr, .. } => self.ptr(*ptr),
-            Inst::Offset { dst, ptr, .. } => {
-                self.ptr(*ptr)?;
-                self.def_ptr(*dst)
-            }
-            Inst::LoadPtr { dst, table, base, other, .. } => {
-                [table, base].into_iter().chain(other).try_for_each(|p| self.ptr(*p))?;
-                self.def_ptr(*dst)
-            }
-            Inst::Loop(l) => self.turn(l, depth),
+        if let Inst::Loop(l) = inst {
+            return self.turn(l, depth);
         }
+        self.beyond_types(inst)?;
+        let (parts, mut types) = (inst.parts(), InstTypes::default());
+        parts.iter().try_for_each(|part| self.part(part, &mut types))?;
+        for part in &parts {
+            if let InstPart::NewMat(mat) = part {
+                self.def_mat(*mat)?;
+            }
+        }
+        match inst.result() {
+            Some(InstPart::Reg(dst, holds)) => {
+                let elem = types.result(holds).ok_or(TileError::Elem(dst.0))?;
+                self.def(dst, elem)
+            }
+            Some(InstPart::Ptr(dst)) => self.def_ptr(dst),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is used is defined and of the right type, and numbers are in their ranges.
+    fn part(&self, part: &InstPart<'_>, types: &mut InstTypes) -> Result<(), TileError> {
+        types.learn(part);
+        match part {
+            InstPart::Reg(reg, Holds::Elem(elem)) => self.want(*reg, *elem),
+            InstPart::Reg(reg, Holds::Same) => {
+                let elem = self.elem(*reg)?;
+                self.want(*reg, *types.operands.get_or_insert(elem))
+            }
+            InstPart::Ptr(ptr) => self.ptr(*ptr),
+            InstPart::Mat(mat) => self.mat(*mat),
+            InstPart::LaneCount(n) | InstPart::Load(Load::Contiguous(n) | Load::Strided(n, _)) => self.count(*n),
+            InstPart::ShiftBy(by) if *by >= 32 => Err(TileError::Range("a shift")),
+            InstPart::Picks(lanes) => self.picks(lanes),
+            InstPart::NewMat(_) | InstPart::Operator { .. } | InstPart::Mem(_) | InstPart::Load(Load::Broadcast) => {
+                Ok(())
+            }
+            InstPart::Word(_) | InstPart::Bits(_) | InstPart::Number(_) | InstPart::ShiftBy(_) => Ok(()),
+        }
+    }
+
+    fn picks(&self, lanes: &[u8]) -> Result<(), TileError> {
+        let all = self.tile.lanes;
+        match lanes.len() == all && lanes.iter().all(|&lane| usize::from(lane) < 2 * all) {
+            true => Ok(()),
+            false => Err(TileError::Range("a permuted lane")),
+        }
+    }
+
+    /// What some instructions demand that their rows do not say.
+    fn beyond_types(&self, inst: &Inst) -> Result<(), TileError> {
+        let refused = match inst {
+            Inst::PackBf16 { .. } if !self.tile.features.sums_halves() => "the features of a tile that packs bfloat16",
+            Inst::Reduce { op, .. } if !op.has(Law::Reduces) => "the operation of a reduction",
+            Inst::MatDot { sum, x, y, .. } if sum == x || sum == y || x == y => "a matrix",
+            Inst::MatConfigure {} | Inst::MatRelease {} => return self.matrices(),
+            Inst::Load { mem, load, .. } if mem.is_pair() && !matches!(load, Load::Contiguous(_)) => "a load of pairs",
+            Inst::Store { mem, .. } if mem.is_pair() => "a store of pairs",
+            _ => return Ok(()),
+        };
+        Err(TileError::Range(refused))
     }
 
     fn turn(&mut self, l: &TileLoop, depth: usize) -> Result<(), TileError> {
@@ -293,25 +221,5 @@ impl Check<'_> {
         self.regs.iter_mut().for_each(|(reg, visible)| *visible &= regs.contains_key(reg));
         self.ptrs.iter_mut().for_each(|(ptr, visible)| *visible &= ptrs.contains_key(ptr));
         Ok(())
-    }
-
-    fn unary(&self, op: Unary, x: Reg) -> Result<Elem, TileError> {
-        let (want, gives) = match op {
-            Unary::Neg | Unary::Abs => return self.elem(x),
-            Unary::Sqrt | Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Nearest => (Elem::F32, Elem::F32),
-            Unary::ToInt | Unary::AsInt => (Elem::F32, Elem::I32),
-            Unary::Not => (Elem::I32, Elem::I32),
-            Unary::ToFloat | Unary::AsFloat => (Elem::I32, Elem::F32),
-        };
-        self.want(x, want)?;
-        Ok(gives)
-    }
-
-    fn binary(&self, op: Binary, x: Reg) -> Result<Elem, TileError> {
-        match op {
-            Binary::Add | Binary::Sub | Binary::Mul | Binary::Min | Binary::Max => self.elem(x),
-            Binary::Div => self.want(x, Elem::F32).map(|()| Elem::F32),
-            Binary::And | Binary::Or | Binary::Xor | Binary::SubPairs => self.want(x, Elem::I32).map(|()| Elem::I32),
-        }
     }
 }
