@@ -1,40 +1,9 @@
-//! Bytes of one function: instructions, jumps and the pool of constants behind the code.
+//! Bytes of one function: instructions, jumps and the pool of constants after the code.
 
-use super::avx512::widened;
+use super::encoding::widened;
+use super::operand::{AsmOperand, MemOperand, Pooled};
 use iced_x86::{Code, Encoder, IcedError, Instruction, OpKind, Register};
 use indexmap::IndexMap;
-
-/// A constant of the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Pooled(pub usize);
-
-/// A place in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MemOperand {
-    /// A displacement from a register.
-    At(Register, i32),
-    /// A displacement from the sum of two registers.
-    Indexed(Register, Register, i32),
-    /// A constant.
-    Pool(Pooled),
-}
-
-/// An operand.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum AsmOperand {
-    /// A register.
-    R(Register),
-    /// The low 256 bits of a register, where it has 512.
-    Half(Register),
-    /// Memory.
-    M(MemOperand),
-    /// An immediate of eight bits.
-    I(u8),
-    /// An immediate of 32 bits, sign-extended to 64.
-    L(i32),
-    /// An immediate of eight bits, sign-extended to 64.
-    S(i8),
-}
 
 /// A jump whose target comes later: where its displacement ends.
 #[must_use = "a jump needs its target"]

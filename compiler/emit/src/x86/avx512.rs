@@ -1,76 +1,21 @@
 //! What AVX-512 does otherwise: registers of 512 bits by the same rules, masks for parts of vectors and for conditions.
 //!
-//! The rules name the instructions of AVX2; [`widened`] gives those that are the same on wider registers. The rest is
-//! here. The mask register `k1` is set right before each instruction that needs one.
+//! The rules name the instructions of AVX2; [`encoding::widened`] gives those that are the same on wider registers. The
+//! rest is here. The mask register `k1` is set right before each instruction that needs one.
 
-use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
 use super::memory::Elements;
-use super::{Walk, general, lanes_of, low};
+use super::operand::{AsmOperand, MemOperand};
+use super::{Walk, encoding, general, lanes_of, low};
 use iced_x86::{Code, Register};
 use optc_kernel::tile::{Binary, Cmp, Elem, MemType, Reg};
 
 pub(super) const LANES: usize = 16;
 
-/// The instruction on 512 bits that does what this one does on 256.
-pub(super) fn widened(code: Code) -> Code {
-    match code {
-        Code::VEX_Vmovups_ymm_ymmm256 => Code::EVEX_Vmovups_zmm_k1z_zmmm512,
-        Code::VEX_Vmovups_ymmm256_ymm => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
-        Code::VEX_Vmovaps_ymm_ymmm256 => Code::EVEX_Vmovaps_zmm_k1z_zmmm512,
-        Code::VEX_Vaddps_ymm_ymm_ymmm256 => Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vsubps_ymm_ymm_ymmm256 => Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vmulps_ymm_ymm_ymmm256 => Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vdivps_ymm_ymm_ymmm256 => Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vminps_ymm_ymm_ymmm256 => Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
-        Code::VEX_Vmaxps_ymm_ymm_ymmm256 => Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
-        Code::VEX_Vpaddd_ymm_ymm_ymmm256 => Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpsubd_ymm_ymm_ymmm256 => Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpsubw_ymm_ymm_ymmm256 => Code::EVEX_Vpsubw_zmm_k1z_zmm_zmmm512,
-        Code::VEX_Vpmulld_ymm_ymm_ymmm256 => Code::EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpminsd_ymm_ymm_ymmm256 => Code::EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpmaxsd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpmaddwd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
-        Code::VEX_Vpdpbusd_ymm_ymm_ymmm256 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpand_ymm_ymm_ymmm256 => Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpor_ymm_ymm_ymmm256 => Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpxor_ymm_ymm_ymmm256 => Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vxorps_ymm_ymm_ymmm256 => Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vxorps_xmm_xmm_xmmm128 => Code::EVEX_Vxorps_xmm_k1z_xmm_xmmm128b32,
-        Code::VEX_Vandps_ymm_ymm_ymmm256 => Code::EVEX_Vandps_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpabsd_ymm_ymmm256 => Code::EVEX_Vpabsd_zmm_k1z_zmmm512b32,
-        Code::VEX_Vsqrtps_ymm_ymmm256 => Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
-        Code::VEX_Vcvtdq2ps_ymm_ymmm256 => Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er,
-        Code::VEX_Vroundps_ymm_ymmm256_imm8 => Code::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae,
-        Code::VEX_Vpslld_ymm_ymm_imm8 => Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
-        Code::VEX_Vpsrld_ymm_ymm_imm8 => Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8,
-        Code::VEX_Vpsrad_ymm_ymm_imm8 => Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8,
-        Code::VEX_Vpsllw_ymm_ymm_imm8 => Code::EVEX_Vpsllw_zmm_k1z_zmmm512_imm8,
-        Code::VEX_Vpsrlw_ymm_ymm_imm8 => Code::EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8,
-        Code::VEX_Vpsraw_ymm_ymm_imm8 => Code::EVEX_Vpsraw_zmm_k1z_zmmm512_imm8,
-        Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vbroadcastss_ymm_m32 => Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
-        Code::VEX_Vpbroadcastw_ymm_xmmm16 => Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
-        Code::VEX_Vpbroadcastb_ymm_xmmm8 => Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
-        Code::VEX_Vpmovzxbd_ymm_xmmm64 => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
-        Code::VEX_Vpmovsxbd_ymm_xmmm64 => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
-        Code::VEX_Vpmovzxbw_ymm_xmmm128 => Code::EVEX_Vpmovzxbw_zmm_k1z_ymmm256,
-        Code::VEX_Vpmovsxbw_ymm_xmmm128 => Code::EVEX_Vpmovsxbw_zmm_k1z_ymmm256,
-        Code::VEX_Vpermilps_ymm_ymmm256_imm8 => Code::EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8,
-        Code::VEX_Vpermps_ymm_ymm_ymmm256 => Code::EVEX_Vpermps_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8 => Code::EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8,
-        Code::VEX_Vunpcklps_ymm_ymm_ymmm256 => Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vunpckhps_ymm_ymm_ymmm256 => Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32,
-        other => other,
-    }
-}
-
 /// The immediate of `vpcmpd`, or of `vcmpps` for floats.
 fn condition(op: Cmp, elem: Elem) -> (Code, u8) {
     if elem == Elem::F32 {
-        return (Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, super::rules::condition(op));
+        return (Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, encoding::condition(op));
     }
     let imm = match op {
         Cmp::Eq => 0,
@@ -132,7 +77,7 @@ impl Walk<'_> {
         let (a, limit, largest) = (self.reg(x)?, self.lanes(2_147_483_648f32.to_bits()), self.lanes(i32::MAX as u32));
         let int = self.temporary()?;
         self.ins(Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, &[AsmOperand::R(int), AsmOperand::R(a)]);
-        self.ins(compare, &[K1, AsmOperand::R(a), limit, AsmOperand::I(super::rules::condition(Cmp::Ge))]);
+        self.ins(compare, &[K1, AsmOperand::R(a), limit, AsmOperand::I(encoding::condition(Cmp::Ge))]);
         self.masked(Code::EVEX_Vmovups_zmm_k1z_zmmm512, false, &[AsmOperand::R(int), largest]);
         self.ins(compare, &[K1, AsmOperand::R(a), AsmOperand::R(a), AsmOperand::I(7)]);
         let d = self.define(dst, &[x])?;
@@ -141,7 +86,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn reduce_wide(&mut self, dst: Reg, op: Binary, x: Reg) -> Result<(), Full> {
-        let code = super::rules::binary(op, self.elems[&x]);
+        let code = encoding::binary(op, self.elems[&x]);
         let mut a = self.reg(x)?;
         let (sum, other) = (self.temporary()?, self.temporary()?);
         for imm in [0x4e, 0xb1] {

@@ -3,9 +3,9 @@
 //! Where there is an instruction that rounds, it is used for stores of neighbours; it takes numbers that are not normal
 //! for zeros. Elsewhere integers do it: half of the last place is added, and less one bit where the last place is even.
 
-use super::asm::AsmOperand;
 use super::bank::Full;
 use super::memory::Elements;
+use super::operand::AsmOperand;
 use super::{LANES, Walk, low};
 use iced_x86::{Code, Register};
 use optc_kernel::tile::Reg;

@@ -1,7 +1,7 @@
 //! Matrix registers (AMX): all are configured alike, 16 rows of 64 bytes.
 
-use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
+use super::operand::{AsmOperand, MemOperand};
 use super::{Walk, general};
 use iced_x86::{Code, Register};
 use optc_kernel::tile::{MATRICES, MATRIX_BYTES, MATRIX_ROWS, Mat, Ptr, TileProduct};

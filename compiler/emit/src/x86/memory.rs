@@ -1,8 +1,8 @@
 //! Loads and stores: whole vectors at once, parts of vectors in pieces that stay within the elements, strided ones lane
 //! by lane.
 
-use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
+use super::operand::{AsmOperand, MemOperand};
 use super::{LANES, Walk, lanes_of, low};
 use iced_x86::{Code, Register};
 use optc_kernel::tile::{Elem, Load, MemType, Ptr, Reg};

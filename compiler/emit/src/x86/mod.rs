@@ -9,28 +9,34 @@
 //! no control-flow graph, and what a register holds is known at each place. The walk is repeated until what it learnt
 //! about the frame (which registers must be saved, what has to live on the stack across a loop) is what it began with.
 //!
-//! To add a tile instruction: its rule in [`rules`], which also says whether an operand may be memory. The match there
-//! has no wildcard arm, so that a new one does not compile until the emitter knows it; `tests/tiles.rs` compares each
-//! with the interpreter.
+//! To add a tile instruction: its rule in [`rules`], which also says whether an operand may be memory; for an operator,
+//! its line in [`encoding`]. The match over instructions has no wildcard arm, so that a new one does not compile until
+//! the emitter knows it; `tests/tiles.rs` compares each with the interpreter.
 //!
 //! Calling convention: System V; pointers, then counts, as 64-bit integers.
 
 mod asm;
 mod avx512;
 mod bank;
+mod encoding;
 mod halves;
 mod live;
 mod matrix;
 mod memory;
+mod moves;
+mod operand;
 mod permute;
+mod products;
 mod rules;
 mod turns;
 
 use super::EmitError;
-use asm::{Asm, AsmOperand, MemOperand};
-use bank::{At, Bank, Full, Move, MoveStep};
+use asm::Asm;
+use bank::{Bank, Full};
 use iced_x86::{Code, Register};
 use live::Live;
+use moves::{At, Move, MoveStep};
+use operand::{AsmOperand, MemOperand};
 use optc_kernel::tile::{Elem, Inst, Ptr, Reg, Tile};
 use std::collections::{BTreeSet, HashMap};
 
@@ -69,8 +75,6 @@ struct Frame {
     /// For each loop, what is on the stack while it runs: vector registers and general values.
     aside: Vec<(BTreeSet<usize>, BTreeSet<usize>)>,
 }
-
-impl Frame {}
 
 /// Walks until the frame is stable; the sets of a frame only grow.
 const WALKS: usize = 8;

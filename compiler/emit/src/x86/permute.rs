@@ -1,7 +1,7 @@
 //! Permutations: one instruction where one does it, else the lanes of both operands and a blend.
 
-use super::asm::{AsmOperand, MemOperand};
 use super::bank::Full;
+use super::operand::{AsmOperand, MemOperand};
 use super::{Walk, lanes_of};
 use iced_x86::Code;
 use optc_kernel::tile::Reg;

@@ -1,11 +1,13 @@
 //! Which instructions compute each tile instruction, lane by lane.
 
-use super::asm::AsmOperand;
-use super::bank::{At, Full};
+use super::bank::Full;
+use super::encoding::{binary, condition, shift};
 use super::matrix::matrix;
+use super::moves::At;
+use super::operand::{AsmOperand, MemOperand};
 use super::{Walk, general, lanes_of, vector};
 use iced_x86::{Code, Register};
-use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Law, Reg, Shift, Unary};
+use optc_kernel::tile::{Binary, Cmp, Elem, Inst, Law, Reg, Unary};
 use optc_types::Features;
 
 /// Whether an instruction can take its operand `reg` from memory, where its rule says so.
@@ -29,39 +31,6 @@ pub(super) fn grows_from(inst: &Inst) -> Option<Reg> {
         Inst::Fma { z, .. } | Inst::Dot2 { z, .. } | Inst::Dot4 { z, .. } | Inst::DotBf16 { z, .. } => Some(*z),
         Inst::Binary { x, .. } | Inst::Unary { x, .. } => Some(*x),
         _ => None,
-    }
-}
-
-/// Conditions of `vcmpps`: quiet but for the equalities, which have always been.
-pub(super) fn condition(op: Cmp) -> u8 {
-    match op {
-        Cmp::Eq => 0x00,
-        Cmp::Ne => 0x04,
-        Cmp::Lt => 0x11,
-        Cmp::Le => 0x12,
-        Cmp::Ge => 0x1d,
-        Cmp::Gt => 0x1e,
-    }
-}
-
-/// The instruction of `x op y`.
-pub(super) fn binary(op: Binary, elem: Elem) -> Code {
-    match (op, elem) {
-        (Binary::Add, Elem::F32) => Code::VEX_Vaddps_ymm_ymm_ymmm256,
-        (Binary::Add, Elem::I32) => Code::VEX_Vpaddd_ymm_ymm_ymmm256,
-        (Binary::Sub, Elem::F32) => Code::VEX_Vsubps_ymm_ymm_ymmm256,
-        (Binary::Sub, Elem::I32) => Code::VEX_Vpsubd_ymm_ymm_ymmm256,
-        (Binary::Mul, Elem::F32) => Code::VEX_Vmulps_ymm_ymm_ymmm256,
-        (Binary::Mul, Elem::I32) => Code::VEX_Vpmulld_ymm_ymm_ymmm256,
-        (Binary::Div, _) => Code::VEX_Vdivps_ymm_ymm_ymmm256,
-        (Binary::Min, Elem::F32) => Code::VEX_Vminps_ymm_ymm_ymmm256,
-        (Binary::Min, Elem::I32) => Code::VEX_Vpminsd_ymm_ymm_ymmm256,
-        (Binary::Max, Elem::F32) => Code::VEX_Vmaxps_ymm_ymm_ymmm256,
-        (Binary::Max, Elem::I32) => Code::VEX_Vpmaxsd_ymm_ymm_ymmm256,
-        (Binary::And, _) => Code::VEX_Vpand_ymm_ymm_ymmm256,
-        (Binary::Or, _) => Code::VEX_Vpor_ymm_ymm_ymmm256,
-        (Binary::Xor, _) => Code::VEX_Vpxor_ymm_ymm_ymmm256,
-        (Binary::SubPairs, _) => Code::VEX_Vpsubw_ymm_ymm_ymmm256,
     }
 }
 
@@ -106,14 +75,9 @@ impl Walk<'_> {
                 );
             }
             Inst::Shift { dst, op, x, by } => {
-                let code = match op {
-                    Shift::Left => Code::VEX_Vpslld_ymm_ymm_imm8,
-                    Shift::Logical => Code::VEX_Vpsrld_ymm_ymm_imm8,
-                    Shift::Arithmetic => Code::VEX_Vpsrad_ymm_ymm_imm8,
-                };
                 let a = self.reg(*x)?;
                 let d = self.define(*dst, &[*x])?;
-                self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), AsmOperand::I(*by)]);
+                self.ins(shift(*op), &[AsmOperand::R(d), AsmOperand::R(a), AsmOperand::I(*by)]);
             }
             Inst::Reduce { dst, op, x } if self.wide => self.reduce_wide(*dst, *op, *x)?,
             Inst::Reduce { dst, op, x } => self.reduce(*dst, *op, *x)?,
@@ -201,12 +165,12 @@ impl Walk<'_> {
         }
     }
 
-    fn in_register(&self, reg: Reg) -> bool {
+    pub(super) fn in_register(&self, reg: Reg) -> bool {
         !self.live.folded.contains_key(&reg) && self.vectors.reg_of(reg.0 as usize).is_some()
     }
 
     /// Whether this is an operand's last use, so that its register may be overwritten.
-    fn dies(&self, reg: Reg) -> bool {
+    pub(super) fn dies(&self, reg: Reg) -> bool {
         self.in_register(reg) && !self.vectors.is_live(reg.0 as usize, self.at)
     }
 
@@ -221,13 +185,13 @@ impl Walk<'_> {
         self.define_in(dst, operands, want)
     }
 
-    fn define_in(&mut self, dst: Reg, operands: &[Reg], want: Option<u8>) -> Result<Register, Full> {
+    pub(super) fn define_in(&mut self, dst: Reg, operands: &[Reg], want: Option<u8>) -> Result<Register, Full> {
         operands.iter().for_each(|r| self.vectors.release(r.0 as usize, self.at));
         Ok(vector(self.vectors.define(dst.0 as usize, want, self.at)?))
     }
 
     /// The register of a result that replaces a dying operand.
-    fn replace(&mut self, dst: Reg, old: Reg, operands: &[Reg]) -> Result<Register, Full> {
+    pub(super) fn replace(&mut self, dst: Reg, old: Reg, operands: &[Reg]) -> Result<Register, Full> {
         let reg = self.vectors.reg_of(old.0 as usize);
         self.define_in(dst, operands, reg)
     }
@@ -237,116 +201,6 @@ impl Walk<'_> {
         let (a, b) = (self.reg(x)?, self.rm(y)?);
         let d = self.define(dst, &[x, y])?;
         self.ins(binary(op, self.elems[&x]), &[AsmOperand::R(d), AsmOperand::R(a), b]);
-        Ok(())
-    }
-
-    /// `d = x * y + z`: in the register of `z` if it dies (accumulators do), else in that of a factor that dies.
-    fn fma(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        // A factor that is in memory comes last.
-        let (x, y) = if self.in_register(x) || !self.in_register(y) { (x, y) } else { (y, x) };
-        let all = [x, y, z];
-        let factor = if self.dies(z) {
-            None
-        } else if self.dies(x) && x != z {
-            Some((x, y))
-        } else if self.dies(y) && y != z {
-            Some((y, x))
-        } else {
-            None
-        };
-        if let Some((old, other)) = factor {
-            // One of the two others may be memory.
-            let (o, c) = (self.reg(old)?, (other, z));
-            if self.in_register(c.0) || c.0 == old {
-                let (m, z) = (self.reg(c.0)?, self.rm(z)?);
-                let d = self.replace(dst, old, &all)?;
-                debug_assert_eq!(d, o);
-                self.ins(Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(m), z]);
-            } else {
-                let (z, m) = (self.reg(z)?, self.rm(c.0)?);
-                let d = self.replace(dst, old, &all)?;
-                debug_assert_eq!(d, o);
-                self.ins(Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(z), m]);
-            }
-            return Ok(());
-        }
-        self.accumulate(Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, dst, [x, y, z])
-    }
-
-    /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if
-    /// `z` dies.
-    fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
-        let a = self.reg(x)?;
-        if self.dies(z) {
-            let (c, b) = (self.reg(z)?, self.rm(y)?);
-            let d = self.replace(dst, z, &[x, y, z])?;
-            debug_assert_eq!(d, c);
-            self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), b]);
-            return Ok(());
-        }
-        // Nothing may be overwritten: the sum is a copy, in a register that is not a factor's.
-        let (c, b) = (self.rm(z)?, self.rm(y)?);
-        let want = self.live.wants[dst.0 as usize].and_then(|phi| self.heads.get(&phi).copied());
-        let d = self.define_in(dst, &[], want)?;
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(d), c]);
-        self.ins(code, &[AsmOperand::R(d), AsmOperand::R(a), b]);
-        Ok(())
-    }
-
-    /// The products of pairs, added to the sum.
-    fn dot2(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        let (a, b, products) = (self.reg(x)?, self.rm(y)?, self.temporary()?);
-        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[AsmOperand::R(products), AsmOperand::R(a), b]);
-        let c = self.rm(z)?;
-        let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(products), c]);
-        Ok(())
-    }
-
-    /// One instruction where there is one. Else the even bytes as pairs of 16 bits, then the odd ones: exact, as the
-    /// saturating product of bytes is not.
-    fn dot4(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        if self.tile.features.sums_bytes() {
-            return self.accumulate(Code::VEX_Vpdpbusd_ymm_ymm_ymmm256, dst, [x, y, z]);
-        }
-        let (a, b, bytes) = (self.reg(x)?, self.reg(y)?, self.lanes(0x00ff_00ff));
-        let (even, odd, signed) = (self.temporary()?, self.temporary()?, self.temporary()?);
-        self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[AsmOperand::R(even), AsmOperand::R(a), bytes]);
-        self.ins(Code::VEX_Vpsllw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(b), AsmOperand::I(8)]);
-        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(signed), AsmOperand::I(8)]);
-        self.ins(
-            Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
-            &[AsmOperand::R(even), AsmOperand::R(even), AsmOperand::R(signed)],
-        );
-        self.ins(Code::VEX_Vpsrlw_ymm_ymm_imm8, &[AsmOperand::R(odd), AsmOperand::R(a), AsmOperand::I(8)]);
-        self.ins(Code::VEX_Vpsraw_ymm_ymm_imm8, &[AsmOperand::R(signed), AsmOperand::R(b), AsmOperand::I(8)]);
-        self.ins(Code::VEX_Vpmaddwd_ymm_ymm_ymmm256, &[AsmOperand::R(odd), AsmOperand::R(odd), AsmOperand::R(signed)]);
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(even), AsmOperand::R(even), AsmOperand::R(odd)]);
-        let c = self.rm(z)?;
-        let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(even), c]);
-        Ok(())
-    }
-
-    /// One instruction where there is one. Else the halves as `f32`, and two FMAs.
-    fn dot_bf16(&mut self, dst: Reg, x: Reg, y: Reg, z: Reg) -> Result<(), Full> {
-        if self.tile.features.sums_halves() {
-            return self.accumulate(Code::EVEX_Vdpbf16ps_zmm_k1z_zmm_zmmm512b32, dst, [x, y, z]);
-        }
-        let (a, b, high) = (self.reg(x)?, self.reg(y)?, self.lanes(0xffff_0000));
-        let (c, sum, f, g) = (self.rm(z)?, self.temporary()?, self.temporary()?, self.temporary()?);
-        let fma = Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256;
-        self.ins(Code::VEX_Vmovups_ymm_ymmm256, &[AsmOperand::R(sum), c]);
-        for (half, from) in [(f, a), (g, b)] {
-            self.ins(Code::VEX_Vpand_ymm_ymm_ymmm256, &[AsmOperand::R(half), AsmOperand::R(from), high]);
-        }
-        self.ins(fma, &[AsmOperand::R(sum), AsmOperand::R(f), AsmOperand::R(g)]);
-        for (half, from) in [(f, a), (g, b)] {
-            self.ins(Code::VEX_Vpslld_ymm_ymm_imm8, &[AsmOperand::R(half), AsmOperand::R(from), AsmOperand::I(16)]);
-        }
-        self.ins(fma, &[AsmOperand::R(sum), AsmOperand::R(f), AsmOperand::R(g)]);
-        let d = self.define(dst, &[x, y, z])?;
-        self.ins(Code::VEX_Vmovaps_ymm_ymmm256, &[AsmOperand::R(d), AsmOperand::R(sum)]);
         Ok(())
     }
 
@@ -403,7 +257,7 @@ impl Walk<'_> {
 
     /// A constant of the pool with these bits in every lane.
     pub(super) fn lanes(&mut self, bits: u32) -> AsmOperand {
-        AsmOperand::M(super::asm::MemOperand::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
+        AsmOperand::M(MemOperand::Pool(self.asm.constant(lanes_of(self.tile.lanes, |_| bits))))
     }
 
     /// The same bits: the same register if that may be.

@@ -1,9 +1,10 @@
 //! Loops: carried values stay in their registers, the counter counts down, the test is at the bottom.
 
 use super::Walk;
-use super::asm::AsmOperand;
-use super::bank::{At, Full, Snapshot, in_order};
+use super::bank::{Full, Snapshot};
 use super::general;
+use super::moves::{At, in_order};
+use super::operand::AsmOperand;
 use iced_x86::Code;
 use optc_kernel::tile::{Count, Inst, TileLoop};
 
