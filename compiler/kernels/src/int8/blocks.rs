@@ -10,8 +10,17 @@
 
 use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, MemType, Ptr, Reg, TileBuilder, TileProduct};
 
-use super::tile::Pointers;
 use super::{Int8Form, NarrowProduct};
+
+/// The parameters of a tile of matrix registers.
+pub(super) struct Pointers {
+    pub a: Ptr,
+    pub panel: Ptr,
+    pub operands: Vec<Ptr>,
+    pub dst: Ptr,
+    /// Where the sums pass.
+    pub sums: Ptr,
+}
 
 /// Bytes of a row of the sums for `nr` columns.
 fn sum_row(nr: usize) -> i64 {

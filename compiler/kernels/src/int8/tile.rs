@@ -24,16 +24,6 @@ pub(super) fn matrices(isa: &Isa, ready: bool) -> Tile {
     b.finish()
 }
 
-/// The parameters of a tile of matrix registers.
-pub(super) struct Pointers {
-    pub a: Ptr,
-    pub panel: Ptr,
-    pub operands: Vec<Ptr>,
-    pub dst: Ptr,
-    /// Where the sums pass.
-    pub sums: Ptr,
-}
-
 /// Builds the tile. Pointers: the first staged pixel, the panel, the operands of the epilogue, the result, and, for
 /// matrix registers, the place of the sums.
 pub(super) fn build(p: &NarrowProduct, isa: &Isa, row_bytes: usize, nr: usize, pixels: usize, cols: usize) -> Tile {
@@ -44,7 +34,7 @@ pub(super) fn build(p: &NarrowProduct, isa: &Isa, row_bytes: usize, nr: usize, p
     let dst = b.ptr();
     if p.form.is_blocked() {
         let sums = b.ptr();
-        blocks::build(&mut b, p, (pixels, cols), (row_bytes, nr), &Pointers { a, panel, operands, dst, sums });
+        blocks::build(&mut b, p, (pixels, cols), (row_bytes, nr), &blocks::Pointers { a, panel, operands, dst, sums });
         return b.finish();
     }
     let (rows, taps, k) = p.taps();

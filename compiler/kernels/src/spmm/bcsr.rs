@@ -1,6 +1,6 @@
 //! Block compressed sparse rows, and the streams that kernels walk.
 
-use super::form::SparseForm;
+use super::form::{ENTRY, SparseForm, UNROLL};
 
 /// A matrix as blocks that are not all zero, row of blocks after row of blocks. Blocks are of `block` rows by `width`
 /// columns; column `c` of blocks has the columns from `c * width` on.
@@ -21,11 +21,6 @@ pub struct Bcsr<T = f32> {
     /// The elements of each block, row after row; zeros below the last row and behind the last column.
     pub values: Vec<T>,
 }
-
-/// Bytes of a row's entry in the index at the head of a stream: where its blocks begin, and the two counts of steps.
-pub(super) const ENTRY: usize = 24;
-/// Steps that a turn of a tile's loop takes.
-pub(super) const UNROLL: usize = 4;
 
 impl<T: Copy + Default + PartialEq> Bcsr<T> {
     /// The blocks of `block` rows by one column of a row-major matrix of `rows` by `cols`.

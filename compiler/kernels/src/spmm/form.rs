@@ -2,7 +2,10 @@
 
 use optc_kernel::tile::{Binary, MemType, Ptr, Reg, Shift, TileBuilder, Unary};
 
-use super::bcsr::ENTRY;
+/// Bytes of a row's entry in the index at the head of a stream: where its blocks begin, and the two counts of steps.
+pub(super) const ENTRY: usize = 24;
+/// Steps that a turn of a tile's loop takes.
+pub(super) const UNROLL: usize = 4;
 
 /// What the activations are, and what one step of a tile multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use optc_kernel::nest::{Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
 
-use super::bcsr::ENTRY;
+use super::form::ENTRY;
 use super::tile::{SparseTileShape, build};
 use super::weights::{Extents, Weights};
 use super::{MatrixPlace, Spmm};

@@ -3,8 +3,7 @@
 use optc_kernel::tile::{Binary, MemType, Ptr, Reg, Shift, Tile, TileBuilder};
 
 use super::Spmm;
-use super::bcsr::UNROLL;
-use super::form::{SparseForm, StepRow};
+use super::form::{SparseForm, StepRow, UNROLL};
 
 /// What a tile covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

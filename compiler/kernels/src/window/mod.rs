@@ -188,7 +188,33 @@ impl WindowNest {
         }
         w
     }
+
+    /// What the kernel and its tiles are called.
+    fn name(&self) -> &'static str {
+        match (self.reduce, self.src.mem) {
+            (WindowReduce::Dot, MemType::F32) => "depthwise_f32",
+            (WindowReduce::Max, MemType::F32) => "max_pool_f32",
+            (WindowReduce::Mean { .. }, MemType::F32) => "mean_pool_f32",
+            (WindowReduce::Dot, MemType::Bf16) => "depthwise_bf16",
+            (WindowReduce::Max, MemType::Bf16) => "max_pool_bf16",
+            (WindowReduce::Mean { .. }, MemType::Bf16) => "mean_pool_bf16",
+            (WindowReduce::Dot, _) => "depthwise_i8",
+            (WindowReduce::Max, _) => "max_pool_i8",
+            (WindowReduce::Mean { .. }, _) => "mean_pool_i8",
+        }
+    }
+
+    /// How many tasks the work is worth.
+    fn tasks(&self) -> usize {
+        let each = |of: fn(&Axis) -> usize| self.axes.iter().map(of).product::<usize>();
+        let work = self.batch * self.channels * each(|a| a.out) * each(|a| a.kernel);
+        (work / TASK_TAPS).clamp(1, TASKS)
+    }
 }
+
+/// Tasks that balance a few threads, and the least work of one, in taps.
+const TASKS: usize = 16;
+const TASK_TAPS: usize = 1 << 16;
 
 /// More taps than this along the columns are not unrolled if another axis can have them.
 const LONG: usize = 32;

@@ -2,7 +2,6 @@
 
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, let_};
 use optc_kernel::target::Isa;
-use optc_kernel::tile::MemType;
 
 use super::tile::{Column, WindowTile, build};
 use super::{Axis, BuiltWindow, WindowNest, WindowReduce, planes};
@@ -11,24 +10,6 @@ use super::{Axis, BuiltWindow, WindowNest, WindowReduce, planes};
 const COLUMNS: usize = 8;
 /// FMAs that a tile may have unrolled in its rows, beyond which it has loops.
 const UNROLLED: usize = 160;
-/// Tasks that balance a few threads, and the least work of one, in taps.
-const TASKS: usize = 16;
-const TASK_TAPS: usize = 1 << 16;
-
-/// What the kernel and its tiles are called.
-pub(super) fn name(w: &WindowNest) -> &'static str {
-    match (w.reduce, w.src.mem) {
-        (WindowReduce::Dot, MemType::F32) => "depthwise_f32",
-        (WindowReduce::Max, MemType::F32) => "max_pool_f32",
-        (WindowReduce::Mean { .. }, MemType::F32) => "mean_pool_f32",
-        (WindowReduce::Dot, MemType::Bf16) => "depthwise_bf16",
-        (WindowReduce::Max, MemType::Bf16) => "max_pool_bf16",
-        (WindowReduce::Mean { .. }, MemType::Bf16) => "mean_pool_bf16",
-        (WindowReduce::Dot, _) => "depthwise_i8",
-        (WindowReduce::Max, _) => "max_pool_i8",
-        (WindowReduce::Mean { .. }, _) => "mean_pool_i8",
-    }
-}
 
 /// Equal tiles beside each other.
 struct Run {
@@ -93,7 +74,7 @@ pub fn window(problem: &WindowNest, isa: &Isa) -> BuiltWindow {
     let lanes = isa.lanes();
     let [planes, rows] = [w.axes[0].out, w.axes[1].out];
     let blocks = Blocks::choose(w, lanes);
-    let mut kernel = Kernel::new(name(w), (w.batch * blocks.row_blocks * blocks.channel_blocks) as u64);
+    let mut kernel = Kernel::new(w.name(), (w.batch * blocks.row_blocks * blocks.channel_blocks) as u64);
     let src = kernel.buf("src", w.src.bytes, Access::Read);
     let taps = w.axes.iter().map(|a| a.kernel).product::<usize>();
     let weights = (w.reduce == WindowReduce::Dot).then(|| kernel.buf("weights", 4 * taps * w.channels, Access::Read));
@@ -125,13 +106,6 @@ pub fn window(problem: &WindowNest, isa: &Isa) -> BuiltWindow {
     BuiltWindow { kernel: kernel.rounding_on(isa), table }
 }
 
-/// How many tasks the work of a window is worth.
-pub(super) fn workload(w: &WindowNest) -> usize {
-    let each = |of: fn(&Axis) -> usize| w.axes.iter().map(of).product::<usize>();
-    let work = w.batch * w.channels * each(|a| a.out) * each(|a| a.kernel);
-    (work / TASK_TAPS).clamp(1, TASKS)
-}
-
 /// How the work is cut into tasks.
 struct Blocks {
     rows: usize,
@@ -144,7 +118,7 @@ impl Blocks {
     /// Rows first, so that channels stay together; channels in pieces of several cache lines.
     fn choose(w: &WindowNest, lanes: usize) -> Blocks {
         let rows = w.axes[0].out * w.axes[1].out;
-        let tasks = workload(w).div_ceil(w.batch.max(1));
+        let tasks = w.tasks().div_ceil(w.batch.max(1));
         let rows_of_task = rows.div_ceil(tasks).max(1);
         let row_blocks = rows.div_ceil(rows_of_task);
         let wanted = tasks.div_ceil(row_blocks.max(1)).min(w.channels / (16 * lanes)).max(1);

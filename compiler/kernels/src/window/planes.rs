@@ -16,7 +16,6 @@ use optc_kernel::nest::{Access, Base, Ix, Kernel, TASK, call_counts, for_loop, l
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, Elem, MemType, Ptr, Reg, Tile, TileBuilder, Unary};
 
-use super::nest::{name, workload};
 use super::{BuiltWindow, ImageView, WindowNest};
 
 /// With more taps than this, which are unrolled, a tile is too long.
@@ -70,10 +69,10 @@ fn runs(w: &WindowNest) -> Vec<Run> {
 /// Builds the kernel; its buffers are those of every window.
 pub(super) fn build(w: &WindowNest, isa: &Isa) -> BuiltWindow {
     let lanes = isa.lanes();
-    let tasks = workload(w).div_ceil(w.batch.max(1)).min(w.channels).max(1);
+    let tasks = w.tasks().div_ceil(w.batch.max(1)).min(w.channels).max(1);
     let channels = w.channels.div_ceil(tasks);
     let channel_blocks = w.channels.div_ceil(channels);
-    let mut kernel = Kernel::new(name(w), (w.batch * channel_blocks) as u64);
+    let mut kernel = Kernel::new(w.name(), (w.batch * channel_blocks) as u64);
     let taps = w.axes[1].kernel * w.axes[2].kernel;
     let src = kernel.buf("src", w.src.bytes, Access::Read);
     let weights = kernel.buf("weights", 4 * taps * w.channels, Access::Read);

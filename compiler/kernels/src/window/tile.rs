@@ -48,7 +48,7 @@ struct Ptrs {
 /// vectors (whole ones only), then existing planes and rows of the window (if not unrolled).
 pub(super) fn build(spec: &WindowTile, full_lanes: usize) -> Tile {
     let w = spec.window;
-    let mut b = TileBuilder::new(format!("{}_{}", super::nest::name(w), spec.columns.len()), full_lanes);
+    let mut b = TileBuilder::new(format!("{}_{}", w.name(), spec.columns.len()), full_lanes);
     let src = b.ptr();
     let weights = (w.reduce == WindowReduce::Dot).then(|| b.ptr());
     let table = spec.rows.is_none().then(|| b.ptr());
