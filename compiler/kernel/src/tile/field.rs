@@ -2,6 +2,7 @@
 //! (printer, verifier, register allocators) see.
 
 use super::error::TileError;
+use super::lane::TypedLane;
 use super::words::Words;
 use super::{Binary, Cmp, Elem, Load, Mat, MemType, Ptr, Reg, Shift, TileProduct, Unary};
 use smallvec::SmallVec;
@@ -64,6 +65,15 @@ pub(super) trait FieldKind {
     fn same(held: Self::Held) -> Self::Held {
         held
     }
+}
+
+/// A kind of field of lane-wise instructions.
+pub(super) trait LaneKind: FieldKind {
+    /// What one lane sees of it.
+    type Lane;
+
+    /// The field for one lane; of a register it is the next of `uses`.
+    fn lane(held: &Self::Held, uses: &mut dyn Iterator<Item = TypedLane>) -> Self::Lane;
 }
 
 /// What a kind of field holds, as a type.
@@ -156,3 +166,38 @@ operator_kinds! {
     Cmp: "a comparison";
     Shift: "a shift";
 }
+
+/// A register is one of its lanes.
+macro_rules! register_lanes {
+    ($($Kind:ident: $Lane:ty = |$lane:ident| $as:expr;)*) => {$(
+        impl LaneKind for $Kind {
+            type Lane = $Lane;
+
+            fn lane(_: &Reg, uses: &mut dyn Iterator<Item = TypedLane>) -> $Lane {
+                let $lane = uses.next().expect("there is a lane of each register that is used");
+                $as
+            }
+        }
+    )*};
+}
+
+register_lanes! {
+    F32: f32 = |lane| f32::from_bits(lane.bits);
+    I32: u32 = |lane| lane.bits;
+    Same: TypedLane = |lane| lane;
+}
+
+/// All else is the same for each lane.
+macro_rules! constant_lanes {
+    ($($Kind:ident)*) => {$(
+        impl LaneKind for $Kind {
+            type Lane = held!($Kind);
+
+            fn lane(held: &Self::Held, _: &mut dyn Iterator<Item = TypedLane>) -> Self::Lane {
+                *held
+            }
+        }
+    )*};
+}
+
+constant_lanes! { Unary Binary Cmp Shift ShiftBy Bits Int }

@@ -9,32 +9,66 @@
 //!   but a pointer after the arrow is defined, and so is a [`NewMat`];
 //! - a word before a field's name stands before it in the text, too.
 //!
-//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands; those of `across_lanes`
-//! also depend on registers alone, and do nothing else. Only `effects` may touch memory, pointers or matrices. A loop,
-//! which holds other instructions, is the one that has no row.
+//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands: how, stands after the
+//! `=>`, where a field is a lane of its register, an `f32`, the bits of an `i32`, or for `Same` a [`TypedLane`]. Those of
+//! `across_lanes` also depend on registers alone, and do nothing else. Only `effects` may touch memory, pointers or
+//! matrices. A loop, which holds other instructions, is the one that has no row.
 //!
-//! Beyond its row an instruction needs a meaning (here for operators, in [`super::interp`]), a rule in each emitter,
+//! Beyond its row an instruction needs a rule in each emitter; where it is not lane-wise a meaning in [`super::interp`];
 //! and a line in the verifier only where it demands more than types.
 
 use super::error::TileError;
 use super::field::*;
+use super::lane::{self, LaneBits, TypedLane};
 use super::words::Words;
 use super::{Binary, Cmp, Elem, Load, Mat, MemType, Ptr, Reg, Shift, TileLoop, TileProduct, Unary};
 use smallvec::SmallVec;
 
-/// Makes [`Inst`] from its rows, and the pattern [`computes!`].
+/// Makes [`Inst`] from its rows, what they mean, and the patterns `lane_wise!` and `computes!`.
 macro_rules! instructions {
     (lane_wise { $($lane_wise:tt)* } across_lanes { $($across:tt)* } effects { $($effects:tt)* }) => {
         rows! { $($lane_wise)* $($across)* $($effects)* }
+        meanings! { $($lane_wise)* }
         pattern! { $($lane_wise)* $($across)* }
     };
 }
 
 /// Makes the pattern of instructions that depend on registers alone and define one.
 macro_rules! pattern {
-    ($($(#[$doc:meta])* $([$($op:tt)*])? $($word:literal)? = $Name:ident { $($fields:tt)* } -> $Dst:ident;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $([$($op:tt)*])? $($word:literal)? = $Name:ident { $($fields:tt)* } -> $Dst:ident $(=> $meaning:expr)?;
+    )*) => {
         /// The pattern of all instructions that do nothing but compute a register from registers.
         macro_rules! computes {
+            () => { $($crate::tile::Inst::$Name { .. })|* };
+        }
+    };
+}
+
+/// Makes what the lane-wise rows mean, and their pattern.
+macro_rules! meanings {
+    ($(
+        $(#[$doc:meta])*
+        $([$op:ident: $Op:ident])? $($word:literal)? = $Name:ident { $($field:ident: $Kind:ident),* } -> $Dst:ident
+            => $meaning:expr;
+    )*) => {
+        impl Inst {
+            /// The bits of a lane of the result of a lane-wise instruction, from that lane of each register it uses.
+            pub(super) fn of_lane(&self, uses: &mut dyn Iterator<Item = TypedLane>) -> Option<u32> {
+                match self {
+                    $(Inst::$Name { $($op,)? $($field,)* .. } => {
+                        $(let $op = <$Op as LaneKind>::lane($op, uses);)?
+                        $(let $field = <$Kind as LaneKind>::lane($field, uses);)*
+                        Some(LaneBits::bits($meaning))
+                    })*
+                    _ => None,
+                }
+            }
+        }
+
+        /// The pattern of all instructions that compute each lane by itself.
+        macro_rules! lane_wise {
             () => { $($crate::tile::Inst::$Name { .. })|* };
         }
     };
@@ -45,7 +79,7 @@ macro_rules! rows {
         $(#[$doc:meta])*
         $([$op:ident: $Op:ident])? $($word:literal)? = $Name:ident {
             $($($before:literal)? $field:ident: $Kind:ident),*
-        } $(-> $Dst:ident)?;
+        } $(-> $Dst:ident)? $(=> $meaning:expr)?;
     )*) => {
         /// One instruction. A `dst` is what it defines.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,28 +144,29 @@ macro_rules! rows {
 instructions! {
     lane_wise {
         /// Every lane is the `f32` with these bits.
-        "const_f" = ConstF { bits: Bits } -> F32;
+        "const_f" = ConstF { bits: Bits } -> F32 => bits;
         /// Every lane is this integer.
-        "const_i" = ConstI { value: Int } -> I32;
+        "const_i" = ConstI { value: Int } -> I32 => value as u32;
         /// `op x`.
-        [op: Unary] = Unary { x: Same } -> Same;
+        [op: Unary] = Unary { x: Same } -> Same => op.of_lane(x.elem, x.bits);
         /// `x op y`.
-        [op: Binary] = Binary { x: Same, y: Same } -> Same;
+        [op: Binary] = Binary { x: Same, y: Same } -> Same => op.of_lanes(x.elem, x.bits, y.bits);
         /// `x` shifted by a constant below 32.
-        [op: Shift] = Shift { x: I32, by: ShiftBy } -> I32;
+        [op: Shift] = Shift { x: I32, by: ShiftBy } -> I32 => op.of_lane(x, by);
         /// All ones where `x op y`, else all zeros.
-        "cmp" = Cmp { op: Cmp, x: Same, y: Same } -> I32;
+        "cmp" = Cmp { op: Cmp, x: Same, y: Same } -> I32
+            => if op.holds(x.elem, x.bits, y.bits) { u32::MAX } else { 0 };
         /// `mask ? x : y` where the mask is all ones or all zeros in each lane.
-        "select" = Select { mask: I32, x: Same, y: Same } -> Same;
+        "select" = Select { mask: I32, x: Same, y: Same } -> Same => (mask & x.bits) | (!mask & y.bits);
         /// `x * y + z` rounded once.
-        "fma" = Fma { x: F32, y: F32, z: F32 } -> F32;
+        "fma" = Fma { x: F32, y: F32, z: F32 } -> F32 => x.mul_add(y, z);
         /// `z + x.low * y.low + x.high * y.high`, where halves of a lane are signed 16-bit integers (wrapping).
-        "dot2" = Dot2 { x: I32, y: I32, z: I32 } -> I32;
+        "dot2" = Dot2 { x: I32, y: I32, z: I32 } -> I32 => lane::dot2(x, y, z);
         /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (wrapping).
-        "dot4" = Dot4 { x: I32, y: I32, z: I32 } -> I32;
+        "dot4" = Dot4 { x: I32, y: I32, z: I32 } -> I32 => lane::dot4(x, y, z);
         /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` are bfloat16. Numbers
         /// that are not normal may count as zeros.
-        "dot_bf16" = DotBf16 { x: I32, y: I32, z: F32 } -> F32;
+        "dot_bf16" = DotBf16 { x: I32, y: I32, z: F32 } -> F32 => lane::dot_bf16(x, y, z);
     }
     across_lanes {
         /// The lanes of `x`, then those of `y`, rounded to the nearest bfloat16 (ties to even), two in each lane from
@@ -172,6 +207,7 @@ instructions! {
 }
 
 pub(crate) use computes;
+pub(super) use lane_wise;
 
 impl Inst {
     /// The vector register that it defines; a loop defines those that it carries.

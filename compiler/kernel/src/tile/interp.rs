@@ -1,8 +1,10 @@
-//! Interprets tiles over byte buffers: the meaning of every instruction (of operators, what [`super::operators`] says),
-//! and the oracle of the emitters.
+//! Interprets tiles over byte buffers: the meaning of every instruction, where its row does not say it, and the
+//! oracle of the emitters.
 //!
 //! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
 
+use super::inst::lane_wise;
+use super::lane::{TypedLane, dot4};
 use super::{
     Carry, Count, Elem, Inst, Load, MATRICES, MATRIX_BYTES, MATRIX_ROWS, MemType, Ptr, Reg, Tile, TileLoop,
     TileProduct, verify,
@@ -86,48 +88,10 @@ impl State<'_> {
 
     fn inst(&mut self, inst: &Inst) -> Result<(), InterpError> {
         match inst {
-            Inst::ConstF { dst, bits } => self.map(*dst, |_| *bits),
-            Inst::ConstI { dst, value } => self.map(*dst, |_| *value as u32),
-            Inst::Unary { dst, op, x } => {
-                let (elem, x) = (self.elems[x], self.regs[x].clone());
-                self.map(*dst, |i| op.of_lane(elem, x[i]));
-            }
-            Inst::Binary { dst, op, x, y } => {
-                let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
-                self.map(*dst, |i| op.of_lanes(elem, x[i], y[i]));
-            }
-            Inst::Fma { dst, x, y, z } => {
-                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
-                let f = f32::from_bits;
-                self.map(*dst, |i| f(x[i]).mul_add(f(y[i]), f(z[i])).to_bits());
-            }
-            Inst::Dot2 { dst, x, y, z } => {
-                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
-                self.map(*dst, |i| dot2(x[i], y[i], z[i]));
-            }
-            Inst::Dot4 { dst, x, y, z } => {
-                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
-                self.map(*dst, |i| dot4(x[i], y[i], z[i]));
-            }
-            Inst::DotBf16 { dst, x, y, z } => {
-                let [x, y, z] = [x, y, z].map(|r| self.regs[r].clone());
-                self.map(*dst, |i| dot_bf16(x[i], y[i], z[i]));
-            }
+            lane_wise!() => self.lane_wise(inst),
             Inst::PackBf16 { dst, x, y } => {
                 let both = [self.regs[x].as_slice(), &self.regs[y]].concat();
                 self.map(*dst, |i| normal_bf16(both[2 * i]) | normal_bf16(both[2 * i + 1]) << 16);
-            }
-            Inst::Cmp { dst, op, x, y } => {
-                let (elem, x, y) = (self.elems[x], self.regs[x].clone(), self.regs[y].clone());
-                self.map(*dst, |i| if op.holds(elem, x[i], y[i]) { u32::MAX } else { 0 });
-            }
-            Inst::Select { dst, mask, x, y } => {
-                let [mask, x, y] = [mask, x, y].map(|r| self.regs[r].clone());
-                self.map(*dst, |i| (mask[i] & x[i]) | (!mask[i] & y[i]));
-            }
-            Inst::Shift { dst, op, x, by } => {
-                let x = self.regs[x].clone();
-                self.map(*dst, |i| op.of_lane(x[i], *by));
             }
             Inst::Reduce { dst, op, x } => {
                 let (elem, mut x) = (self.elems[x], self.regs[x].clone());
@@ -186,6 +150,17 @@ impl State<'_> {
             Inst::Loop(l) => self.turns(l)?,
         }
         Ok(())
+    }
+
+    /// Each lane by itself, as the instruction's row says.
+    fn lane_wise(&mut self, inst: &Inst) {
+        let Some(dst) = inst.defines() else { return };
+        let uses: Vec<_> = inst.uses().iter().map(|reg| (self.elems[reg], self.regs[reg].clone())).collect();
+        let lane = |i: usize| {
+            let mut lanes = uses.iter().map(|(elem, bits)| TypedLane { elem: *elem, bits: bits[i] });
+            inst.of_lane(&mut lanes).unwrap_or_default()
+        };
+        self.map(dst, lane);
     }
 
     fn turns(&mut self, l: &TileLoop) -> Result<(), InterpError> {
@@ -296,24 +271,6 @@ fn product(of: TileProduct, sum: Matrix, x: Matrix, y: Matrix) -> Matrix {
             }
         }
     })
-}
-
-/// `z` plus the products of signed halves.
-fn dot2(x: u32, y: u32, z: u32) -> u32 {
-    let product = |shift: u32| i32::from((x >> shift) as i16).wrapping_mul(i32::from((y >> shift) as i16));
-    (z as i32).wrapping_add(product(0).wrapping_add(product(16))) as u32
-}
-
-/// `z` plus the products of the unsigned bytes of `x` and the signed ones of `y`.
-fn dot4(x: u32, y: u32, z: u32) -> u32 {
-    let product = |byte: usize| i32::from(x.to_le_bytes()[byte]) * i32::from(y.to_le_bytes()[byte] as i8);
-    (z as i32).wrapping_add((0..4).map(product).sum()) as u32
-}
-
-/// `z` plus the product of the upper bfloat16 halves, then that of the lower ones.
-fn dot_bf16(x: u32, y: u32, z: u32) -> u32 {
-    let (high, low) = (|v: u32| f32::from_bits(v & 0xffff_0000), |v: u32| f32::from_bits(v << 16));
-    low(x).mul_add(low(y), high(x).mul_add(high(y), f32::from_bits(z))).to_bits()
 }
 
 /// The nearest bfloat16; zero for what is not normal.

@@ -21,6 +21,7 @@ mod error;
 mod field;
 mod inst;
 pub mod interp;
+mod lane;
 mod math;
 mod operators;
 mod parse;
