@@ -156,7 +156,6 @@ enum Node {
     /// Something of which nothing but numbers is known.
     Number,
     Min(LinearForm, LinearForm),
-    Max(LinearForm, LinearForm),
     Div(LinearForm, i64),
     Rem(LinearForm, i64),
 }
@@ -230,17 +229,9 @@ impl Atoms {
         self.operation(Node::Min(a, b), low, high, deps)
     }
 
+    /// `max(a, b)` is `-min(-a, -b)`: one kind of atom serves both.
     pub fn max(&mut self, a: LinearForm, b: LinearForm) -> LinearForm {
-        let difference = a.plus(-1, &b);
-        if self.largest(&difference) <= 0 {
-            return b;
-        }
-        if self.smallest(&difference) >= 0 {
-            return a;
-        }
-        let low = self.smallest(&a).max(self.smallest(&b));
-        let (high, deps) = (self.largest(&a).max(self.largest(&b)), self.deps(&a) | self.deps(&b));
-        self.operation(Node::Max(a, b), low, high, deps)
+        self.min(a.times(-1), b.times(-1)).times(-1)
     }
 
     /// `a / k` for a form that is not negative, and a positive `k`.
@@ -329,8 +320,7 @@ impl Atoms {
                 if bound.known().is_some() { MUCH } else { with(fuel, bound, n) }
             }
             Node::Min(a, b) if n > 0 => with(fuel, a, n).min(with(fuel, b, n)),
-            Node::Max(a, b) if n < 0 => with(fuel, a, n).min(with(fuel, b, n)),
-            Node::Min(a, b) | Node::Max(a, b) => with(fuel, a, n).max(with(fuel, b, n)),
+            Node::Min(a, b) => with(fuel, a, n).max(with(fuel, b, n)),
             // k * (a / k) is at most a, and at least a - (k - 1).
             Node::Div(a, k) if n % k == 0 && n > 0 => with(fuel, a, n / k),
             Node::Div(a, k) if n % k == 0 => upper(with(fuel, a, n / k), times(k - 1, -n / k)),
