@@ -9,6 +9,7 @@ mod compact;
 mod interp;
 mod memory;
 mod parse;
+mod parse_steps;
 mod print;
 mod report;
 mod report_text;

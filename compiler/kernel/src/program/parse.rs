@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use optc_tensor::Tensor;
-use optc_types::steps::{
-    ArenaPlace, Arrange, BufRef, Flow, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, ProgramConstant, Slot,
-    Step, StepInfo,
-};
+use optc_types::steps::{ArenaPlace, Flow, KernelBuffer, Port, ProgramConstant};
 use optc_types::{Cursor, Feature, Features, HostText, ParseError, TensorType};
 
 use super::{Program, ProgramBody};
@@ -51,10 +48,10 @@ impl Program {
         }
         let mut programs = vec![];
         for (number, (line, text)) in sections.into_iter().enumerate() {
-            let behind = |e: ParseError| ParseError { line: e.line + line, ..e };
-            programs.push(section(text, number, constants, sums).map_err(behind)?);
+            let moved = |e: ParseError| ParseError { line: e.line + line, ..e };
+            programs.push(section(text, number, constants, sums).map_err(moved)?);
         }
-        // Those in a program come behind it.
+        // Those in a program come after it.
         while let Some((place, program)) = programs.pop() {
             let Some((of, host, region)) = place else {
                 let end = ParseError { line: 1, column: 1, message: String::new() };
@@ -99,7 +96,7 @@ fn section(text: &str, number: usize, constants: &HashMap<String, Tensor>, sums:
     Ok((at, program))
 }
 
-/// The kernels behind the program's own block.
+/// The kernels after the program's own block.
 fn kernels(text: &str, begin: usize) -> Result_<Vec<Kernel>> {
     let mut at = begin;
     let mut kernels = vec![];
@@ -116,7 +113,7 @@ fn kernels(text: &str, begin: usize) -> Result_<Vec<Kernel>> {
 pub(super) struct Parser<'a> {
     pub(super) cursor: Cursor<'a>,
     constants: &'a HashMap<String, Tensor>,
-    kernels: &'a [Kernel],
+    pub(super) kernels: &'a [Kernel],
     /// Whether constants are summed up and compared.
     sums: bool,
 }
@@ -218,11 +215,11 @@ impl Parser<'_> {
         }
     }
 
-    /// A letter and the number behind it.
-    fn numbered(&mut self, letter: &str) -> Result_<usize> {
+    /// A letter and the number after it.
+    pub(super) fn numbered(&mut self, letter: &str) -> Result_<usize> {
         self.cursor.expect(letter)?;
         let digits = self.cursor.take_while(|c| c.is_ascii_digit());
-        digits.parse().map_err(|_| self.cursor.error(format!("expected a number behind `{letter}`")))
+        digits.parse().map_err(|_| self.cursor.error(format!("expected a number after `{letter}`")))
     }
 
     /// The number that comes next in a list.
@@ -250,7 +247,7 @@ impl Parser<'_> {
     }
 
     /// A static tensor type, with its shape.
-    fn tensor_type(&mut self) -> Result_<(TensorType, Vec<usize>)> {
+    pub(super) fn tensor_type(&mut self) -> Result_<(TensorType, Vec<usize>)> {
         let ty = self.cursor.ty()?;
         let known = ty.as_tensor().and_then(|t| Some((t.clone(), t.static_shape()?)));
         let fits = |(t, shape): &(TensorType, Vec<usize>)| {
@@ -298,7 +295,7 @@ impl Parser<'_> {
         Ok(HostText { name, text, constants })
     }
 
-    fn named(&mut self, named: &HashMap<String, Tensor>) -> Result_<Tensor> {
+    pub(super) fn named(&mut self, named: &HashMap<String, Tensor>) -> Result_<Tensor> {
         let name = format!("c{}", self.numbered("c")?);
         named.get(&name).cloned().ok_or_else(|| self.cursor.error(format!("constant `{name}` is not declared")))
     }
@@ -317,61 +314,6 @@ impl Parser<'_> {
         }
     }
 
-    fn step(&mut self, word: &str, named: &HashMap<String, Tensor>) -> Result_<Step> {
-        match word {
-            "call" => self.call().map(Step::Kernel),
-            "run" => {
-                let host = self.numbered("h")?;
-                let operands = self.list(|p| p.optional(named))?;
-                self.cursor.expect("->")?;
-                let results = self.list(|p| p.optional(named))?;
-                Ok(Step::Host(HostStep { host, operands, results, info: self.info()? }))
-            }
-            "copy" => {
-                let bytes = self.cursor.number()?;
-                let src = self.at()?;
-                self.cursor.expect("->")?;
-                Ok(Step::Copy { src, dst: self.at()?, bytes })
-            }
-            "arrange" => {
-                let width = self.cursor.number()?;
-                let shape = self.list(|p| p.cursor.number())?;
-                let src = (self.at()?, self.list(|p| p.cursor.number())?);
-                self.cursor.expect("->")?;
-                let dst = (self.at()?, self.list(|p| p.cursor.number())?);
-                let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
-                Ok(Step::Arrange(Arrange { shape, width, src, dst, point, info: self.info()? }))
-            }
-            "load" => {
-                let value = self.numbered("v")?;
-                self.cursor.expect("->")?;
-                let to = self.stored()?;
-                self.cursor.expect("loc")?;
-                Ok(Step::Load { value, to, loc: self.cursor.string()? })
-            }
-            "check" => {
-                let indices = self.stored()?;
-                self.cursor.expect("below")?;
-                let extent = self.cursor.number()?;
-                self.cursor.expect("loc")?;
-                Ok(Step::Check { indices, extent, loc: self.cursor.string()? })
-            }
-            word => Err(self.cursor.error(format!("there is no step `{word}`"))),
-        }
-    }
-
-    fn call(&mut self) -> Result_<KernelStep> {
-        let number = self.numbered("k")?;
-        let kernel = self.kernels.get(number);
-        let kernel = kernel.ok_or_else(|| self.cursor.error(format!("there is no kernel k{number}")))?;
-        let args = self.list(Parser::at)?;
-        let in_place = if self.cursor.eat("in_place") { Some(self.cursor.number()?) } else { None };
-        let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
-        let parallel = self.cursor.eat("parallel ");
-        let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
-        Ok(KernelStep { kernel: number, args, tasks, scratch, in_place, parallel, point, info: self.info()? })
-    }
-
     /// Items between parentheses.
     pub(super) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result_<T>) -> Result_<Vec<T>> {
         self.cursor.expect("(")?;
@@ -385,50 +327,10 @@ impl Parser<'_> {
         Ok(items)
     }
 
-    fn at(&mut self) -> Result_<BufRef> {
-        let buf = self.numbered("b")?;
-        let offset = if self.cursor.eat("+") { self.cursor.number()? } else { 0 };
-        Ok(BufRef { buf, offset })
-    }
-
-    fn stored(&mut self) -> Result_<PlainTensor> {
-        let at = self.at()?;
-        self.cursor.expect(":")?;
-        let (ty, shape) = self.tensor_type()?;
-        Ok(PlainTensor { at, dtype: ty.dtype, shape })
-    }
-
-    fn optional(&mut self, named: &HashMap<String, Tensor>) -> Result_<Option<Slot>> {
-        if self.cursor.eat("_") { Ok(None) } else { self.slot(named).map(Some) }
-    }
-
-    fn slot(&mut self, named: &HashMap<String, Tensor>) -> Result_<Slot> {
-        self.cursor.skip();
-        match self.cursor.rest().chars().next() {
-            Some('b') => self.stored().map(Slot::Buffer),
-            Some('v') => self.numbered("v").map(Slot::Value),
-            Some('c') => self.named(named).map(Slot::Constant),
-            _ => Err(self.cursor.error("expected a buffer, a slot or a constant")),
-        }
-    }
-
     /// A number that is a count, or a time.
     pub(super) fn real(&mut self) -> Result_<f64> {
         let real: f64 = self.cursor.number()?;
         if real.is_nan() { Err(self.cursor.error("expected a number")) } else { Ok(real) }
-    }
-
-    fn info(&mut self) -> Result_<StepInfo> {
-        self.cursor.expect("flops")?;
-        let flops = self.real()?;
-        self.cursor.expect("bytes")?;
-        let bytes = self.real()?;
-        self.cursor.expect("name")?;
-        let name = self.cursor.string()?;
-        let schedule = if self.cursor.eat("schedule") { self.cursor.string()? } else { String::new() };
-        self.cursor.expect("loc")?;
-        let loc = self.list(|p| p.cursor.string())?;
-        Ok(StepInfo { name, loc, flops, bytes, schedule })
     }
 }
 
