@@ -226,7 +226,6 @@ impl Emit<'_> {
             (Binary::And, _) => self.b.ins().band(x, y),
             (Binary::Or, _) => self.b.ins().bor(x, y),
             (Binary::Xor, _) => self.b.ins().bxor(x, y),
-            (Binary::NotAnd, _) => self.b.ins().band_not(y, x),
             (Binary::SubPairs, _) => {
                 let (x, y) = (self.cast(types::I16X8, x), self.cast(types::I16X8, y));
                 let difference = self.b.ins().isub(x, y);

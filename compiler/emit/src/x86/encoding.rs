@@ -34,7 +34,6 @@ pub(super) fn binary(op: Binary, elem: Elem) -> Code {
         (Binary::And, _) => Code::VEX_Vpand_ymm_ymm_ymmm256,
         (Binary::Or, _) => Code::VEX_Vpor_ymm_ymm_ymmm256,
         (Binary::Xor, _) => Code::VEX_Vpxor_ymm_ymm_ymmm256,
-        (Binary::NotAnd, _) => Code::VEX_Vpandn_ymm_ymm_ymmm256,
         (Binary::SubPairs, _) => Code::VEX_Vpsubw_ymm_ymm_ymmm256,
     }
 }
@@ -69,7 +68,6 @@ pub(super) fn widened(code: Code) -> Code {
         Code::VEX_Vpmaddwd_ymm_ymm_ymmm256 => Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
         Code::VEX_Vpdpbusd_ymm_ymm_ymmm256 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpand_ymm_ymm_ymmm256 => Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32,
-        Code::VEX_Vpandn_ymm_ymm_ymmm256 => Code::EVEX_Vpandnd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpor_ymm_ymm_ymmm256 => Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vpxor_ymm_ymm_ymmm256 => Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vxorps_ymm_ymm_ymmm256 => Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,

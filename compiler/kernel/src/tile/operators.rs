@@ -116,8 +116,6 @@ operators! {
         "or" = Or(I32) -> I32 [Commutes];
         /// Bits exclusive or.
         "xor" = Xor(I32) -> I32 [Commutes];
-        /// The bits of `y` that are not in `x`.
-        "not_and" = NotAnd(I32) -> I32;
         /// `x - y` of each half of a lane, wrapping at 16 bits.
         "sub_pairs" = SubPairs(I32) -> I32;
     }
@@ -188,7 +186,6 @@ impl Binary {
             (Binary::And, _) => x & y,
             (Binary::Or, _) => x | y,
             (Binary::Xor, _) => x ^ y,
-            (Binary::NotAnd, _) => !x & y,
             (Binary::SubPairs, _) => {
                 let low = (x as u16).wrapping_sub(y as u16) as u32;
                 low | (((x >> 16) as u16).wrapping_sub((y >> 16) as u16) as u32) << 16
