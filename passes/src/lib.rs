@@ -9,6 +9,7 @@
 mod assign_layout;
 pub mod calibrate;
 mod canonicalize;
+mod choice;
 mod cse;
 mod dce;
 mod fold_batch_norm;
@@ -36,15 +37,16 @@ mod to_bcsr;
 mod to_bf16;
 mod weighted;
 
+pub use choice::UnknownChoice;
 pub use layer::Layer;
 pub use manager::{Failed, PassManager, PassOptions, PassReport, PipelineReport, VerifyEach};
 pub use pass::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 pub use pipeline::{NamedPipeline, PIPELINES, Pipeline};
 pub use prune::{
-    BlockShape, Budget, Calibration, LayerReport, PreparedGraph, PruneError, PruneOptions, Runner, Saliency, Spare,
-    Verdict, prune,
+    BlockShape, BlockShapeError, Budget, Calibration, CalibrationError, Evaluate, LayerError, LayerReport, PruneError,
+    PruneOptions, RowError, Saliency, SampleError, Spare, Verdict, prune, prune_on_samples,
 };
 pub use registry::{PassInfo, Registry};
 pub use rewrite::{Patch, Ref, Rule, rewrite_to_fixpoint};
-pub use specialize_shapes::{parse_shape, specialize};
+pub use specialize_shapes::{InputFault, parse_shape, specialize};
 pub use to_bf16::pipeline as bf16_pipeline;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use optc_ir::{Graph, print, verify};
 
+use crate::choice::{UnknownChoice, choose};
 use crate::machine::Machine;
 use crate::matching::pruned;
 use crate::pipeline::PassStep;
@@ -25,15 +26,11 @@ pub enum VerifyEach {
 }
 
 impl std::str::FromStr for VerifyEach {
-    type Err = String;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<VerifyEach, String> {
-        match text {
-            "no" => Ok(VerifyEach::No),
-            "structure" => Ok(VerifyEach::Structure),
-            "numerics" => Ok(VerifyEach::Numerics),
-            other => Err(format!("`{other}` is not `no`, `structure` or `numerics`")),
-        }
+    fn from_str(text: &str) -> Result<VerifyEach, UnknownChoice> {
+        use VerifyEach::{No, Numerics, Structure};
+        choose(text, &[("no", No), ("structure", Structure), ("numerics", Numerics)])
     }
 }
 

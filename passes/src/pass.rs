@@ -5,8 +5,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
 
-use crate::Layer;
 use crate::machine::{Change, Machine, Numbers, Reference};
+use crate::{InputFault, Layer};
 
 /// A rewrite of the whole graph.
 ///
@@ -96,7 +96,7 @@ pub struct OptionError {
 }
 
 /// Why a pipeline could not be read or run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PassError {
     /// A pipeline names a pass that does not exist.
     #[error("there is no pass or pipeline `{name}`; `optc passes --list` shows all")]
@@ -124,12 +124,12 @@ pub enum PassError {
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// The concrete types do not fit the graph's inputs.
-    #[error("input `{input}`: {reason}")]
+    #[error("input `{input}`: {fault}")]
     Input {
         /// The input's name.
         input: String,
-        /// What was found and what was expected.
-        reason: String,
+        /// What does not fit.
+        fault: InputFault,
     },
     /// A rule made an op that refuses its operands: a bug in the rule.
     #[error("rule `{rule}` made an op that is not valid: {error}")]

@@ -19,7 +19,7 @@
 //! which are output channels, by columns) and cut off by a *budget* (how many blocks of each layer go, [`budget`]). The
 //! first and the last layer and grouped convolutions, which have few weights, are spared.
 //!
-//! With calibration samples ([`prune`] as a function; a pipeline has none) each layer's remaining weights are then
+//! With calibration samples ([`prune_on_samples`]; a pipeline has none) each layer's remaining weights are then
 //! fitted to what the layer gave before, on the inputs that the pruned layers before it give ([`reconstruct`]), and
 //! biases and batch normalisations are corrected ([`correct`]): no labels are needed.
 //!
@@ -29,6 +29,8 @@
 
 mod budget;
 mod correct;
+mod error;
+mod evaluate;
 mod reconstruct;
 mod rows;
 mod saliency;
@@ -38,11 +40,15 @@ use std::str::FromStr;
 
 use optc_ir::{Const, Graph, NodeId, Op};
 
+use crate::choice::{UnknownChoice, choose};
 use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 pub use budget::Budget;
+pub use error::{CalibrationError, LayerError, PruneError, RowError, SampleError};
+pub use evaluate::Evaluate;
+use saliency::Evidence;
 pub use saliency::Saliency;
-pub use walk::{Calibration, PreparedGraph, Runner};
+pub use walk::Calibration;
 
 /// Rows and columns that are kept or dropped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +62,26 @@ pub struct BlockShape {
 /// The longest side of a block.
 const MAX_BLOCK: usize = 64;
 
-impl FromStr for BlockShape {
-    type Err = String;
+/// A text that is no block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockShapeError {
+    /// A side is out of range.
+    #[error("`{0}` is out of range: both sides of a block are 1 to {MAX_BLOCK}")]
+    Range(String),
+    /// It is not two numbers.
+    #[error("`{0}` is not a block like `4x1`")]
+    Text(String),
+}
 
-    fn from_str(text: &str) -> Result<BlockShape, String> {
+impl FromStr for BlockShape {
+    type Err = BlockShapeError;
+
+    fn from_str(text: &str) -> Result<BlockShape, BlockShapeError> {
         let sides = text.split_once('x').and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?)));
         match sides {
             Some((rows @ 1..=MAX_BLOCK, cols @ 1..=MAX_BLOCK)) => Ok(BlockShape { rows, cols }),
-            Some(_) => Err(format!("`{text}` is out of range: both sides of a block are 1 to {MAX_BLOCK}")),
-            None => Err(format!("`{text}` is not a block like `4x1`")),
+            Some(_) => Err(BlockShapeError::Range(text.to_owned())),
+            None => Err(BlockShapeError::Text(text.to_owned())),
         }
     }
 }
@@ -86,14 +103,10 @@ pub enum Spare {
 }
 
 impl FromStr for Spare {
-    type Err = String;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Spare, String> {
-        match text {
-            "ends" => Ok(Spare::Ends),
-            "none" => Ok(Spare::None),
-            other => Err(format!("`{other}` is not `ends` or `none`")),
-        }
+    fn from_str(text: &str) -> Result<Spare, UnknownChoice> {
+        choose(text, &[("ends", Spare::Ends), ("none", Spare::None)])
     }
 }
 
@@ -135,33 +148,10 @@ impl PruneOptions {
     fn check(&self) -> Result<(), PruneError> {
         let shares = std::iter::once(self.sparsity).chain(self.layers.iter().map(|l| l.1));
         match shares.into_iter().find(|share| !(0.0..1.0).contains(share)) {
-            Some(share) => Err(PruneError::Sparsity(share.to_string())),
+            Some(share) => Err(PruneError::Sparsity(share)),
             None => Ok(()),
         }
     }
-}
-
-/// Why a graph was not pruned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PruneError {
-    /// A share is out of range.
-    #[error("a sparsity of {0} is out of range: it is 0 or more, and below 1")]
-    Sparsity(String),
-    /// A share is given for what is not there.
-    #[error("there is no layer of `{0}` to be pruned; the layers are {1}")]
-    NoLayer(String, String),
-    /// A weight is not a number.
-    #[error("the weights of `{0}` hold a value that is not finite")]
-    NotFinite(String),
-    /// Two layers read the same weights.
-    #[error("`{0}` and `{1}` share their weights: spare one with `--layer NAME=0`, or give each its own")]
-    Shared(String, String),
-    /// Samples do not fit the model.
-    #[error("calibration: {0}")]
-    Calibration(String),
-    /// A layer could not be run.
-    #[error("running `{0}` on the calibration samples: {1}")]
-    Run(String, String),
 }
 
 /// What became of a layer.
@@ -188,32 +178,52 @@ pub struct LayerReport {
     pub verdict: Verdict,
 }
 
-/// Sets weights of a graph to zero, and corrects what is left where there are samples. Layers in regions are left
-/// alone.
+/// Sets weights of a graph to zero. Layers in regions are left alone.
 ///
 /// # Errors
-/// Options are out of range, weights are shared or not finite, or samples do not fit.
-pub fn prune(
+/// Options are out of range, or weights are shared or not finite.
+pub fn prune(g: &mut Graph, options: &PruneOptions) -> Result<Vec<LayerReport>, PruneError> {
+    let layers = plans(g, options)?;
+    for plan in layers.iter().filter(|l| l.verdict == Verdict::Pruned) {
+        let mut matrix = plan.layer.matrix(g);
+        let evidence = Evidence { weights: &matrix, cols: plan.layer.cols, energy: None };
+        let keep = budget::mask(&options.saliency.scores(&evidence), &plan.layer, options.block, plan.share);
+        clear(&mut matrix, &keep);
+        set_weights(g, &plan.layer, &matrix, &keep);
+    }
+    Ok(reports(g, layers))
+}
+
+/// The same, and fits what is left to what the graph gives on samples.
+///
+/// # Errors
+/// As [`prune`], or the samples do not fit, or a layer cannot be run on them.
+pub fn prune_on_samples<E: Evaluate>(
     g: &mut Graph,
     options: &PruneOptions,
-    samples: Option<&Calibration>,
-) -> Result<Vec<LayerReport>, PruneError> {
+    samples: &Calibration<E>,
+) -> Result<Vec<LayerReport>, CalibrationError<E::Error>> {
+    let layers = plans(g, options)?;
+    samples.check(g)?;
+    walk::walk(g, options, &layers, samples)?;
+    Ok(reports(g, layers))
+}
+
+/// What is to become of each layer.
+fn plans(g: &Graph, options: &PruneOptions) -> Result<Vec<LayerPlan>, PruneError> {
     options.check()?;
     let mut layers = layers(g, options)?;
     budget::spread(g, options, &mut layers);
-    match samples {
-        Some(samples) => walk::walk(g, options, &layers, samples)?,
-        None => {
-            for plan in layers.iter().filter(|l| l.verdict == Verdict::Pruned) {
-                let mut matrix = plan.layer.matrix(g);
-                let scores = saliency::scores(options.saliency, &matrix, plan.layer.cols, None);
-                let keep = budget::mask(&scores, &plan.layer, options.block, plan.share);
-                matrix.iter_mut().zip(&keep).filter(|(_, keep)| !**keep).for_each(|(w, _)| *w = 0.0);
-                set_weights(g, &plan.layer, &matrix, &keep);
-            }
-        }
-    }
-    Ok(layers.into_iter().map(|plan| plan.report(g)).collect())
+    Ok(layers)
+}
+
+fn reports(g: &Graph, layers: Vec<LayerPlan>) -> Vec<LayerReport> {
+    layers.into_iter().map(|plan| plan.report(g)).collect()
+}
+
+/// Sets the weights that are not kept to zero.
+fn clear(matrix: &mut [f32], keep: &[bool]) {
+    matrix.iter_mut().zip(keep).filter(|(_, keep)| !**keep).for_each(|(w, _)| *w = 0.0);
 }
 
 /// A layer and what is to become of it.
@@ -252,8 +262,8 @@ fn layers(g: &Graph, options: &PruneOptions) -> Result<Vec<LayerPlan>, PruneErro
     for (name, share) in &options.layers {
         let named = layers.iter_mut().find(|l| l.name == *name || g.node(l.layer.node).loc.contains(name));
         let Some(named) = named else {
-            let known = layers.iter().map(|l| format!("`{}`", l.name)).collect::<Vec<_>>().join(", ");
-            return Err(PruneError::NoLayer(name.clone(), known));
+            let known = layers.iter().map(|l| l.name.clone()).collect();
+            return Err(PruneError::NoLayer { name: name.clone(), known });
         };
         (named.share, named.verdict) = (*share, Verdict::Pruned);
     }
@@ -262,10 +272,10 @@ fn layers(g: &Graph, options: &PruneOptions) -> Result<Vec<LayerPlan>, PruneErro
     }
     for (i, plan) in layers.iter().enumerate().filter(|(_, l)| l.verdict == Verdict::Pruned) {
         if let Some(other) = layers.iter().enumerate().find(|(j, l)| *j != i && l.layer.weights == plan.layer.weights) {
-            return Err(PruneError::Shared(plan.name.clone(), other.1.name.clone()));
+            return Err(PruneError::Shared { layer: plan.name.clone(), other: other.1.name.clone() });
         }
         if plan.layer.matrix(g).iter().any(|w| !w.is_finite()) {
-            return Err(PruneError::NotFinite(plan.name.clone()));
+            return Err(PruneError::NotFinite { layer: plan.name.clone() });
         }
     }
     Ok(layers)
@@ -310,7 +320,7 @@ impl Pass for Prune {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         if cx.permit("prune") {
-            prune(graph, &self.0, None)?;
+            prune(graph, &self.0)?;
         }
         Ok(())
     }

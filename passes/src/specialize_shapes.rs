@@ -21,6 +21,41 @@ use optc_ir::{Dim, Graph, NodeId, TensorType, Type, infer_types};
 
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
+/// Why an input does not get a type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputFault {
+    /// There is no such input.
+    #[error("the graph has no such input")]
+    Missing,
+    /// It is a sequence or an optional.
+    #[error("it is not a tensor")]
+    NoTensor,
+    /// The type contradicts its own.
+    #[error("found {found}, expected {expected}")]
+    Type {
+        /// The type that it is to get.
+        found: Type,
+        /// Its own.
+        expected: Type,
+    },
+    /// An extent is out of range.
+    #[error("the extent {extent} is too large")]
+    TooLarge {
+        /// The extent.
+        extent: usize,
+    },
+    /// A named dim has two extents.
+    #[error("`{name}` is {here} here and {elsewhere} elsewhere")]
+    Contradiction {
+        /// The dim.
+        name: String,
+        /// Its extent in this input.
+        here: usize,
+        /// Its extent in another one.
+        elsewhere: usize,
+    },
+}
+
 /// See the module. One shape for each input that is named.
 pub struct SpecializeShapes {
     shapes: Vec<(String, Vec<usize>)>,
@@ -42,10 +77,10 @@ impl Pass for SpecializeShapes {
     fn run(&self, graph: &mut Graph, _: &mut PassCx) -> Result<(), PassError> {
         let mut types: Vec<Type> = graph.inputs().map(|v| graph.ty(v).clone()).collect();
         for (name, shape) in &self.shapes {
-            let error = |reason: &str| PassError::Input { input: name.clone(), reason: reason.to_owned() };
+            let error = |fault| PassError::Input { input: name.clone(), fault };
             let at = graph.inputs().position(|v| graph.input_name(v) == Some(name));
-            let at = at.ok_or_else(|| error("the graph has no such input"))?;
-            let Type::Tensor(t) = &types[at] else { return Err(error("it is not a tensor")) };
+            let at = at.ok_or_else(|| error(InputFault::Missing))?;
+            let Type::Tensor(t) = &types[at] else { return Err(error(InputFault::NoTensor)) };
             types[at] = TensorType::fixed(t.dtype, shape).with_encoding(t.encoding).into();
         }
         specialize(graph, &types)
@@ -69,15 +104,10 @@ pub fn specialize(graph: &mut Graph, types: &[Type]) -> Result<(), PassError> {
     let mut extents: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     let inputs: Vec<_> = graph.inputs().collect();
     for (&input, ty) in inputs.iter().zip(types) {
-        let name = graph.input_name(input).unwrap_or_default().to_owned();
-        let declared = graph.ty(input);
-        if !declared.admits(ty) {
-            return Err(PassError::Input { input: name, reason: format!("found {ty}, expected {declared}") });
-        }
-        if let Some(n) = ty.oversized() {
-            return Err(PassError::Input { input: name, reason: format!("the extent {n} is too large") });
-        }
-        bind(declared, ty, &mut extents).map_err(|reason| PassError::Input { input: name, reason })?;
+        bind(graph.ty(input), ty, &mut extents).map_err(|fault| {
+            let input = graph.input_name(input).unwrap_or_default().to_owned();
+            PassError::Input { input, fault }
+        })?;
     }
     for (&input, ty) in inputs.iter().zip(types) {
         let ty = crate::rewrite::refined(ty, graph.ty(input));
@@ -87,15 +117,21 @@ pub fn specialize(graph: &mut Graph, types: &[Type]) -> Result<(), PassError> {
     Ok(infer_types(graph)?)
 }
 
-/// Notes the extents of the names in `declared`.
-fn bind(declared: &Type, ty: &Type, extents: &mut BTreeMap<Arc<str>, usize>) -> Result<(), String> {
+/// Notes the extents of the names in `declared`, which is to become `ty`.
+fn bind(declared: &Type, ty: &Type, extents: &mut BTreeMap<Arc<str>, usize>) -> Result<(), InputFault> {
+    if !declared.admits(ty) {
+        return Err(InputFault::Type { found: ty.clone(), expected: declared.clone() });
+    }
+    if let Some(extent) = ty.oversized() {
+        return Err(InputFault::TooLarge { extent });
+    }
     let (Some(declared), Some(ty)) = (declared.as_tensor(), ty.as_tensor()) else { return Ok(()) };
     let (Some(names), Some(dims)) = (&declared.shape, &ty.shape) else { return Ok(()) };
     for (name, dim) in names.iter().zip(dims) {
         let (Dim::Named(name), Dim::Known(n)) = (name, dim) else { continue };
         let known = *extents.entry(name.clone()).or_insert(*n);
         if known != *n {
-            return Err(format!("`{name}` is {n} here and {known} elsewhere"));
+            return Err(InputFault::Contradiction { name: name.to_string(), here: *n, elsewhere: known });
         }
     }
     Ok(())

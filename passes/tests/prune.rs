@@ -5,18 +5,24 @@ use optc_ir::ops::nn::{BatchNorm, Conv, Gemm};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, Output, Real, TensorType, Val, Value, infer_types, verify};
 use optc_passes::{
-    BlockShape, Calibration, PassManager, PassOptions, Pipeline, PreparedGraph, PruneError, PruneOptions, Runner,
-    Spare, Verdict, VerifyEach, prune,
+    BlockShape, Calibration, Evaluate, PassManager, PassOptions, Pipeline, PruneError, PruneOptions, Spare, Verdict,
+    VerifyEach, prune, prune_on_samples,
 };
 use optc_tensor::{DType, Tensor};
 
 /// Runs graphs through the interpreter.
 struct Interpreter;
 
-impl Runner for Interpreter {
-    fn prepare(&self, graph: &Graph) -> Result<PreparedGraph<'_>, String> {
-        let graph = graph.clone();
-        Ok(Box::new(move |inputs| optc_ir::run(&graph, inputs).map_err(|e| e.to_string())))
+impl Evaluate for Interpreter {
+    type Error = optc_ir::GraphError;
+    type Prepared = Graph;
+
+    fn prepare(&self, graph: &Graph) -> Result<Graph, Self::Error> {
+        Ok(graph.clone())
+    }
+
+    fn run(&self, graph: &mut Graph, inputs: &[Val]) -> Result<Vec<Val>, Self::Error> {
+        optc_ir::run(graph, inputs)
     }
 }
 
@@ -111,9 +117,9 @@ fn samples_make_up_for_what_goes() {
     for g in [images(), products(false)] {
         let (mut plain, mut fitted) = (g.clone(), g.clone());
         let options = options(0.5, "1x1");
-        prune(&mut plain, &options, None).unwrap();
-        let samples = Calibration { batches: batches(&g, 20), runner: &Interpreter };
-        let report = prune(&mut fitted, &options, Some(&samples)).unwrap();
+        prune(&mut plain, &options).unwrap();
+        let samples = Calibration { batches: batches(&g, 20), evaluate: &Interpreter };
+        let report = prune_on_samples(&mut fitted, &options, &samples).unwrap();
         assert!(
             report.iter().all(|l| l.verdict == Verdict::Pruned && 2 * l.zeros >= l.rows * l.cols - 1),
             "{report:?}"
@@ -128,8 +134,8 @@ fn pruning_nothing_changes_nothing() {
     let g = images();
     let mut pruned = g.clone();
     let options = PruneOptions { layers: vec![("first".into(), 0.0), ("second".into(), 0.0)], ..options(0.5, "1x1") };
-    let samples = Calibration { batches: batches(&g, 2), runner: &Interpreter };
-    let report = prune(&mut pruned, &options, Some(&samples)).unwrap();
+    let samples = Calibration { batches: batches(&g, 2), evaluate: &Interpreter };
+    let report = prune_on_samples(&mut pruned, &options, &samples).unwrap();
     assert!(report.iter().all(|l| l.verdict == Verdict::Spared("by request")));
     assert_eq!(optc_ir::print(&g), optc_ir::print(&pruned));
 }
@@ -137,7 +143,7 @@ fn pruning_nothing_changes_nothing() {
 #[test]
 fn every_later_pass_keeps_the_zeros() {
     let mut g = images();
-    prune(&mut g, &options(0.7, "4x1"), None).unwrap();
+    prune(&mut g, &options(0.7, "4x1")).unwrap();
     let pipeline = Pipeline::parse("O2").unwrap();
     let manager = PassManager::new(PassOptions { verify_each: VerifyEach::Numerics, ..PassOptions::default() });
     manager.run(&pipeline, &mut g).unwrap();
@@ -160,7 +166,7 @@ fn blocks_and_shares_out_of_range_are_refused() {
 
 #[test]
 fn weights_that_cannot_be_pruned_are_refused() {
-    let refused = |mut g: Graph, options: &PruneOptions| prune(&mut g, options, None).unwrap_err().to_string();
+    let refused = |mut g: Graph, options: &PruneOptions| prune(&mut g, options).unwrap_err().to_string();
     let message = refused(products(true), &options(0.5, "1x1"));
     assert!(message.contains("`one` and `two` share their weights"), "{message}");
     let mut nan = products(false);
@@ -177,8 +183,8 @@ fn weights_that_cannot_be_pruned_are_refused() {
 fn samples_that_do_not_fit_are_refused() {
     let g = products(false);
     let refused = |batches: Vec<Vec<Val>>| {
-        let samples = Calibration { batches, runner: &Interpreter };
-        prune(&mut g.clone(), &options(0.5, "1x1"), Some(&samples)).unwrap_err().to_string()
+        let samples = Calibration { batches, evaluate: &Interpreter };
+        prune_on_samples(&mut g.clone(), &options(0.5, "1x1"), &samples).unwrap_err().to_string()
     };
     assert!(refused(vec![]).contains("there are no samples"));
     assert!(refused(vec![vec![random(&[16, 9], 1).into()]]).contains("tensor<16x9xf32>, expected tensor<16x8xf32>"));
@@ -191,7 +197,7 @@ fn samples_that_do_not_fit_are_refused() {
 #[test]
 fn quantization_keeps_the_zeros() {
     let mut g = images();
-    prune(&mut g, &options(0.7, "4x1"), None).unwrap();
+    prune(&mut g, &options(0.7, "4x1")).unwrap();
     let pruned = |g: &Graph| g.ids().filter_map(|id| g.op::<Constant>(id)).map(|c| c.zeros).sum::<i64>();
     let before = pruned(&g);
     let pipeline = Pipeline::parse("infer-types,fold-batch-norm,insert-fake-quant,fold-quant{to=pairs}").unwrap();

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use optc::{Compiler, FileAccess, Options, Program, Tensor, Val};
-use optc_emit::{Regions, load};
+use optc_emit::{HostError, Regions, load};
 use optc_ir::{Graph, HostCall, parse};
 use optc_native::Artifact;
 use optc_runtime::{Arena, Executor, Plan, PlanBody, ThreadPool};
@@ -72,9 +72,12 @@ impl Callable for Never {
 }
 
 /// Makes ops whose regions all have plans.
-fn compiled_only(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
+fn compiled_only(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, HostError> {
     let pool = Arc::new(ThreadPool::new(1).unwrap());
-    HostCall::resolve(host, &|number, _| Arc::new(PlanBody::new(plans[&number].clone(), pool.clone(), Arc::new(Never))))
+    let body = |number: usize, _| -> Arc<dyn Callable> {
+        Arc::new(PlanBody::new(plans[&number].clone(), pool.clone(), Arc::new(Never)))
+    };
+    Ok(Arc::new(HostCall::parse(host, &body)?))
 }
 
 fn run(plan: Plan, c: bool) -> Vec<Val> {

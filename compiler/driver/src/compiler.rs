@@ -236,7 +236,7 @@ impl Compiler {
             }
         }
         optc_passes::specialize(graph, &types).map_err(|e| match e {
-            PassError::Input { input, reason } => Error::Shape { input, reason },
+            PassError::Input { input, fault } => Error::Shape { input, reason: fault.to_string() },
             PassError::Graph(refused) => {
                 let inputs: Vec<&str> = self.options.shapes.iter().map(|(name, _)| name.as_str()).collect();
                 Error::Shape { input: inputs.join(", "), reason: refused.to_string() }

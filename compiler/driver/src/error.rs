@@ -6,10 +6,13 @@ use optc_emit::BackendError;
 use optc_ir::Unsound;
 use optc_lower::LowerError;
 use optc_onnx::Diagnostic;
-use optc_passes::PassError;
+use optc_passes::{CalibrationError, PassError};
 use optc_runtime::RunError;
 
 use crate::options::MAX_THREADS;
+use crate::profile::MachineProfileError;
+use crate::prune::BatchError;
+use crate::tuning::TuningCacheError;
 
 /// Why a model could not be read, compiled, run or written.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,12 @@ pub enum Error {
         /// The mark, or the range.
         name: String,
     },
+    /// Calibration samples do not fit the model that is to be pruned.
+    #[error("calibration: {0}")]
+    Samples(#[from] BatchError),
+    /// A model could not be pruned on calibration samples.
+    #[error(transparent)]
+    Prune(Box<CalibrationError<Error>>),
     /// The graph that was given is not sound.
     #[error(transparent)]
     Unsound(Unsound),
@@ -80,20 +89,20 @@ pub enum Error {
         reason: String,
     },
     /// A tuning cache is none, or of another version.
-    #[error("{path}: {reason}", path = .path.display())]
+    #[error("{path}: {error}", path = .path.display())]
     Tuning {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        error: TuningCacheError,
     },
     /// A machine profile is none, or of another version.
-    #[error("{path}: {reason}", path = .path.display())]
+    #[error("{path}: {error}", path = .path.display())]
     Profile {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        error: MachineProfileError,
     },
     /// A file operation failed.
     #[error("{path}: {error}", path = .path.display())]

@@ -47,9 +47,9 @@ pub use optc_passes::{BlockShape, Budget, LayerReport, PruneOptions, Registry, S
 pub use optc_runtime::{RunError, Timings};
 pub use optc_tensor::{DType, FileAccess, Memory, OutOfMemory, Tensor, TensorError, npy};
 pub use options::{Integers, MAX_THREADS, Options, Precision};
-pub use profile::MachineProfile;
-pub use prune::prune;
+pub use profile::{MachineProfile, MachineProfileError};
+pub use prune::{BatchError, prune};
 pub use quantize::{Quantized, QuantizedLayer, Quantizer};
 pub use session::Session;
 pub use status::Status;
-pub use tuning::TuningCache;
+pub use tuning::{TuningCache, TuningCacheError};

@@ -26,6 +26,31 @@ pub struct MachineProfile {
     targets: BTreeMap<String, Figures>,
 }
 
+/// Why a text is no machine profile.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineProfileError {
+    /// It is not JSON, or has other fields.
+    #[error("no machine profile: {0}")]
+    Text(#[from] serde_json::Error),
+    /// It is one of another version.
+    #[error("version {0}, expected {VERSION}: measure the machine again")]
+    Version(u32),
+    /// An instruction set does not exist.
+    #[error("there is no instruction set `{name}`")]
+    Isa {
+        /// The name.
+        name: String,
+    },
+    /// A figure cannot be.
+    #[error("`{figure}` of `{isa}` is zero, or not what there are kernels for")]
+    Figure {
+        /// Its name.
+        figure: &'static str,
+        /// The instruction set.
+        isa: String,
+    },
+}
+
 impl Default for MachineProfile {
     fn default() -> Self {
         MachineProfile { version: VERSION, machine: String::new(), targets: BTreeMap::new() }
@@ -52,7 +77,7 @@ impl MachineProfile {
     /// The file cannot be read, is no profile, or is one of another version.
     pub fn read(path: &Path) -> Result<MachineProfile, Error> {
         let text = std::fs::read(path).map_err(|error| Error::Io { path: path.to_owned(), error })?;
-        MachineProfile::parse(&text).map_err(|reason| Error::Profile { path: path.to_owned(), reason })
+        MachineProfile::parse(&text).map_err(|error| Error::Profile { path: path.to_owned(), error })
     }
 
     /// Reads the text of a file.
@@ -60,17 +85,17 @@ impl MachineProfile {
     /// # Errors
     /// What is wrong with it: it is no profile, is one of another version, names an instruction set that there is not,
     /// or has a figure that cannot be.
-    pub fn parse(text: &[u8]) -> Result<MachineProfile, String> {
-        let profile: MachineProfile = serde_json::from_slice(text).map_err(|e| format!("no machine profile: {e}"))?;
+    pub fn parse(text: &[u8]) -> Result<MachineProfile, MachineProfileError> {
+        let profile: MachineProfile = serde_json::from_slice(text)?;
         if profile.version != VERSION {
-            return Err(format!("version {}, expected {VERSION}: measure the machine again", profile.version));
+            return Err(MachineProfileError::Version(profile.version));
         }
         for (name, figures) in &profile.targets {
             if Isa::by_name(name).is_none() {
-                return Err(format!("there is no instruction set `{name}`"));
+                return Err(MachineProfileError::Isa { name: name.clone() });
             }
             if let Some(figure) = figures.fault() {
-                return Err(format!("`{figure}` of `{name}` is zero, or not what there are kernels for"));
+                return Err(MachineProfileError::Figure { figure, isa: name.clone() });
             }
         }
         Ok(profile)

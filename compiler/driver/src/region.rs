@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use optc_ir::{Graph, HostCall, OpError, Type, Val};
-use optc_native::Regions;
+use optc_native::{HostError, Regions};
 use optc_runtime::{PlanBody, RunError};
 use optc_types::{Callable, HostOp, HostText};
 
@@ -33,14 +33,19 @@ impl std::fmt::Debug for CompiledRegion {
 
 /// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and
 /// are compiled at their first call for others.
-pub(crate) fn resolve(host: &HostText, plans: &Regions, settings: &Arc<Settings>) -> Result<Arc<dyn HostOp>, String> {
-    HostCall::resolve(host, &|number, region| {
+pub(crate) fn resolve(
+    host: &HostText,
+    plans: &Regions,
+    settings: &Arc<Settings>,
+) -> Result<Arc<dyn HostOp>, HostError> {
+    let call = HostCall::parse(host, &|number, region| {
         let dynamic = CompiledRegion::shared(region, settings.clone());
         match plans.get(&number) {
             Some(plan) => Arc::new(PlanBody::new(plan.clone(), settings.pool.clone(), dynamic)),
             None => dynamic,
         }
-    })
+    })?;
+    Ok(Arc::new(call))
 }
 
 impl CompiledRegion {

@@ -1,7 +1,7 @@
 //! What kind of failure an error is: the exit codes of the command and the status codes of the C ABI.
 
 use optc_onnx::{Diagnostic, DiagnosticKind};
-use optc_passes::{PassError, PruneError};
+use optc_passes::{CalibrationError, PassError, PruneError};
 
 use crate::Error;
 
@@ -28,8 +28,9 @@ impl Error {
         match self {
             Error::Import(d) => of_diagnostic(d),
             Error::Pass(e) => of_pass(e),
+            Error::Prune(e) => of_calibration(e),
             Error::Broken(_) | Error::Lower(_) | Error::Load(_) | Error::NoGraph => Status::Compile,
-            Error::Run(_) | Error::Threads(_) | Error::Range { .. } => Status::Run,
+            Error::Run(_) | Error::Threads(_) | Error::Range { .. } | Error::Samples(_) => Status::Run,
             Error::Isa { .. }
             | Error::Target { .. }
             | Error::Shape { .. }
@@ -54,11 +55,23 @@ fn of_diagnostic(diagnostic: &Diagnostic) -> Status {
 fn of_pass(error: &PassError) -> Status {
     match error {
         PassError::UnknownPass { .. } | PassError::Syntax { .. } | PassError::Option { .. } => Status::Usage,
-        PassError::Prune(PruneError::Sparsity(_) | PruneError::NoLayer(..) | PruneError::Shared(..)) => Status::Usage,
-        PassError::Prune(PruneError::NotFinite(_)) => Status::BadModel,
-        PassError::Prune(PruneError::Calibration(_) | PruneError::Run(..)) => Status::Run,
+        PassError::Prune(e) => of_pruning(e),
         // Shapes that contradict each other show when a model is specialised to the inputs of a run.
         PassError::Input { .. } | PassError::Data { .. } => Status::Run,
         _ => Status::Compile,
+    }
+}
+
+fn of_pruning(error: &PruneError) -> Status {
+    match error {
+        PruneError::Sparsity(_) | PruneError::NoLayer { .. } | PruneError::Shared { .. } => Status::Usage,
+        PruneError::NotFinite { .. } => Status::BadModel,
+    }
+}
+
+fn of_calibration(error: &CalibrationError<Error>) -> Status {
+    match error {
+        CalibrationError::Prune(e) => of_pruning(e),
+        CalibrationError::Samples(_) | CalibrationError::Layer { .. } => Status::Run,
     }
 }

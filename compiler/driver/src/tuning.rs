@@ -27,6 +27,17 @@ pub struct TuningCache {
     machines: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+/// Why a text is no tuning cache.
+#[derive(Debug, thiserror::Error)]
+pub enum TuningCacheError {
+    /// It is not JSON, or has other fields.
+    #[error("no tuning cache: {0}")]
+    Text(#[from] serde_json::Error),
+    /// It is one of another version.
+    #[error("version {0}, expected {VERSION}: delete it and tune again")]
+    Version(u32),
+}
+
 impl Default for TuningCache {
     fn default() -> Self {
         TuningCache { version: VERSION, machines: BTreeMap::new() }
@@ -44,18 +55,18 @@ impl TuningCache {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(TuningCache::default()),
             Err(error) => return Err(Error::Io { path: path.to_owned(), error }),
         };
-        TuningCache::parse(&text).map_err(|reason| Error::Tuning { path: path.to_owned(), reason })
+        TuningCache::parse(&text).map_err(|error| Error::Tuning { path: path.to_owned(), error })
     }
 
     /// Reads the text of a file.
     ///
     /// # Errors
     /// What is wrong with it: it is not a tuning cache, or is one of another version.
-    pub fn parse(text: &[u8]) -> Result<TuningCache, String> {
-        let cache: TuningCache = serde_json::from_slice(text).map_err(|e| format!("no tuning cache: {e}"))?;
+    pub fn parse(text: &[u8]) -> Result<TuningCache, TuningCacheError> {
+        let cache: TuningCache = serde_json::from_slice(text)?;
         match cache.version {
             VERSION => Ok(cache),
-            other => Err(format!("version {other}, expected {VERSION}: delete it and tune again")),
+            other => Err(TuningCacheError::Version(other)),
         }
     }
 

@@ -16,7 +16,7 @@ mod tile;
 mod x86;
 
 pub use backend::{Backend, BackendError, Jit, Native, load};
-pub use optc_native::{Regions, Resolver, host};
+pub use optc_native::{HostError, Regions, Resolver, host};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, lookup_by_name};

@@ -56,18 +56,6 @@ impl HostCall {
         let regions = node.regions.into_iter().enumerate().map(|(i, region)| body(i, region));
         Ok(HostCall { op: node.op, types, regions: regions.collect() })
     }
-
-    /// [`HostCall::parse`] for whoever loads a program.
-    ///
-    /// # Errors
-    /// The text is not a graph of one op.
-    pub fn resolve(
-        host: &HostText,
-        body: &dyn Fn(usize, Graph) -> Arc<dyn Callable>,
-    ) -> Result<Arc<dyn HostOp>, String> {
-        let call = HostCall::parse(host, body).map_err(|e| e.to_string())?;
-        Ok(Arc::new(call))
-    }
 }
 
 impl HostOp for HostCall {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use optc_emit::{BackendError, Regions, load};
+use optc_emit::{BackendError, HostError, Regions, load};
 use optc_ir::{HostCall, Val};
 use optc_kernel::program::Program;
 use optc_runtime::plan::{ArenaPlace, Plan};
@@ -40,12 +40,13 @@ pub fn loaded(program: &Program) -> Result<Arc<Plan>, BackendError> {
 /// # Errors
 ///
 /// The text is no op.
-pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, String> {
-    let pool = Arc::new(ThreadPool::new(1).map_err(|e| e.to_string())?);
-    HostCall::resolve(host, &|number, region| match plans.get(&number) {
+pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, HostError> {
+    let pool = Arc::new(ThreadPool::new(1)?);
+    let call = HostCall::parse(host, &|number, region| match plans.get(&number) {
         Some(plan) => Arc::new(PlanBody::new(plan.clone(), pool.clone(), Arc::new(region))),
         None => Arc::new(region),
-    })
+    })?;
+    Ok(Arc::new(call))
 }
 
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers

@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use optc_ir::Graph;
 
-use super::{BlockShape, LayerPlan, PruneOptions, Verdict, saliency};
+use super::saliency::{Evidence, Saliency};
+use super::{BlockShape, LayerPlan, PruneOptions, Verdict};
+use crate::choice::{UnknownChoice, choose};
 use crate::weighted::Weighted;
 
 /// How the share that goes is spread over the layers.
@@ -19,14 +21,10 @@ pub enum Budget {
 }
 
 impl FromStr for Budget {
-    type Err = String;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Budget, String> {
-        match text {
-            "uniform" => Ok(Budget::Uniform),
-            "global" => Ok(Budget::Global),
-            other => Err(format!("`{other}` is not `uniform` or `global`")),
-        }
+    fn from_str(text: &str) -> Result<Budget, UnknownChoice> {
+        choose(text, &[("uniform", Budget::Uniform), ("global", Budget::Global)])
     }
 }
 
@@ -55,7 +53,8 @@ pub(super) fn spread(g: &Graph, options: &PruneOptions, layers: &mut [LayerPlan]
 
 /// The magnitudes of a layer's blocks relative to their mean.
 fn relative(g: &Graph, layer: &Weighted, options: &PruneOptions) -> Vec<f64> {
-    let scores = saliency::scores(saliency::Saliency::Magnitude, &layer.matrix(g), layer.cols, None);
+    let evidence = Evidence { weights: &layer.matrix(g), cols: layer.cols, energy: None };
+    let scores = Saliency::magnitude().scores(&evidence);
     let sums = block_scores(&scores, layer, options.block);
     let mean = sums.iter().sum::<f64>() / sums.len().max(1) as f64;
     sums.iter().map(|s| s / mean.max(f64::MIN_POSITIVE)).collect()

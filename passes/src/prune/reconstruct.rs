@@ -3,14 +3,14 @@
 //! With `X` the activations that reach the layer now and `Y` what it gave before pruning, the weights are the
 //! least-squares solution of `W X = Y` in which pruned weights are zero, slightly damped towards the old ones' scale.
 //! It is found for all rows at once by conjugate gradients on the normal equations, whose gradient is masked: rows have
-//! different masks, so that no factorisation serves two of them. Products of matrices are left to the [`Runner`].
+//! different masks, so that no factorisation serves two of them. Products of matrices are left to what runs graphs ([`Evaluate`]).
 
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Gemm;
-use optc_ir::{Graph, Op, Output, Real, TensorType, Val, Value, infer_node};
+use optc_ir::{Graph, Op, OpError, Output, Real, TensorType, Val, Value, infer_node};
 use optc_tensor::{DType, Tensor};
 
-use super::walk::{PreparedGraph, Runner};
+use super::{Evaluate, LayerError, RowError};
 
 /// Turns of the solver; each is a product of the weights with the Gram matrix.
 const TURNS: usize = 60;
@@ -20,34 +20,51 @@ const DAMPING: f64 = 0.003;
 const DONE: f64 = 1e-5;
 
 /// A graph of one product of two matrices.
-fn product(op: impl Into<Op>, a: [usize; 2], b: [usize; 2]) -> Result<Graph, String> {
+fn product(op: impl Into<Op>, a: [usize; 2], b: [usize; 2]) -> Result<Graph, OpError> {
     let mut g = Graph::new("product");
     let mut input = |name: &str, shape: [usize; 2]| g.add_input(name, TensorType::fixed(DType::F32, &shape).into());
     let operands = [Some(input("a", a)), Some(input("b", b))];
     let node = g.add(op, &operands, vec![TensorType::unranked(DType::F32).into()]);
-    let types = infer_node(&g, node).map_err(|e| e.to_string())?;
+    let types = infer_node(&g, node)?;
     g.node_mut(node).results[0].ty = types[0].clone();
     g.outputs.push(Output { name: "y".to_owned(), value: Value { node, result: 0 } });
     Ok(g)
 }
 
-fn multiply(run: &mut PreparedGraph, a: Tensor, b: Tensor) -> Result<Vec<f32>, String> {
-    let results = run(&[Val::Tensor(a), Val::Tensor(b)])?;
-    let y = results.first().and_then(Val::as_tensor).ok_or("a product gave no tensor")?;
-    Ok(y.as_slice::<f32>().map_err(|e| e.to_string())?.to_vec())
+/// A product that is ready to run.
+struct Multiplier<'a, E: Evaluate> {
+    evaluate: &'a E,
+    product: E::Prepared,
 }
 
-fn matrix(rows: usize, cols: usize, values: &[f32]) -> Result<Tensor, String> {
-    Tensor::from_slice(&[rows, cols], values).map_err(|e| e.to_string())
+impl<'a, E: Evaluate> Multiplier<'a, E> {
+    fn new(evaluate: &'a E, product: &Graph) -> Result<Self, LayerError<E::Error>> {
+        Ok(Multiplier { evaluate, product: evaluate.prepare(product).map_err(LayerError::Evaluate)? })
+    }
+
+    fn multiply(&mut self, a: Tensor, b: Tensor) -> Result<Vec<f32>, LayerError<E::Error>> {
+        let operands = [Val::Tensor(a), Val::Tensor(b)];
+        let results = self.evaluate.run(&mut self.product, &operands).map_err(LayerError::Evaluate)?;
+        let y = results.first().and_then(Val::as_tensor).ok_or(LayerError::NoProduct)?;
+        Ok(y.as_slice::<f32>().map_err(RowError::Tensor)?.to_vec())
+    }
+}
+
+fn matrix(rows: usize, cols: usize, values: &[f32]) -> Result<Tensor, RowError> {
+    Ok(Tensor::from_slice(&[rows, cols], values)?)
 }
 
 /// `aᵀ b / n` for `a` of `[n, p]` and `b` of `[n, q]`.
-pub(super) fn gram(runner: &dyn Runner, n: usize, a: &[f32], b: &[f32]) -> Result<Vec<f32>, String> {
+pub(super) fn gram<E: Evaluate>(
+    evaluate: &E,
+    n: usize,
+    a: &[f32],
+    b: &[f32],
+) -> Result<Vec<f32>, LayerError<E::Error>> {
     let (p, q) = (a.len() / n, b.len() / n);
     let op =
         Gemm { alpha: Real(1.0 / n as f32), beta: Real(1.0), trans_a: true, trans_b: false, precision: DType::F32 };
-    let mut run = runner.prepare(&product(op, [n, p], [n, q])?)?;
-    multiply(&mut run, matrix(n, p, a)?, matrix(n, q, b)?)
+    Multiplier::new(evaluate, &product(op, [n, p], [n, q])?)?.multiply(matrix(n, p, a)?, matrix(n, q, b)?)
 }
 
 /// The normal equations of a layer: `W H = G` for the weights that are kept.
@@ -60,7 +77,12 @@ pub(super) struct Normal {
 }
 
 /// Fits `weights`, which are zero where they are not kept.
-pub(super) fn fit(runner: &dyn Runner, n: Normal, weights: &mut [f32], keep: &[bool]) -> Result<(), String> {
+pub(super) fn fit<E: Evaluate>(
+    evaluate: &E,
+    n: Normal,
+    weights: &mut [f32],
+    keep: &[bool],
+) -> Result<(), LayerError<E::Error>> {
     let (cols, rows) = (n.cols, weights.len() / n.cols);
     let mut h = n.h;
     let mean = (0..cols).map(|i| f64::from(h[i * cols + i])).sum::<f64>() / cols as f64;
@@ -70,8 +92,8 @@ pub(super) fn fit(runner: &dyn Runner, n: Normal, weights: &mut [f32], keep: &[b
     let damping = (DAMPING * mean) as f32;
     (0..cols).for_each(|i| h[i * cols + i] += damping);
     let h = matrix(cols, cols, &h)?;
-    let mut run = runner.prepare(&product(MatMul::default(), [rows, cols], [cols, cols])?)?;
-    let mut times_h = |v: &[f32]| multiply(&mut run, matrix(rows, cols, v)?, h.clone());
+    let mut product = Multiplier::new(evaluate, &product(MatMul::default(), [rows, cols], [cols, cols])?)?;
+    let mut times_h = |v: &[f32]| product.multiply(matrix(rows, cols, v)?, h.clone());
     let masked = |v: f32, i: usize| if keep[i] { v } else { 0.0 };
     // The damping pulls towards the weights as they are.
     let start = times_h(weights)?;

@@ -5,6 +5,7 @@ use optc_ir::ops::nn::Conv;
 use optc_ir::{Graph, Op, Val};
 use optc_tensor::Tensor;
 
+use super::RowError;
 use crate::weighted::Weighted;
 
 /// Rows are sampled beyond so many for each column of the weights, and so many in all.
@@ -21,7 +22,7 @@ pub(super) struct SampledRows {
 }
 
 /// Samples a layer whose operand is `x` and which gave `y`, batch by batch.
-pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> Result<SampledRows, String> {
+pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> Result<SampledRows, RowError> {
     let places: usize = y.iter().map(|t| t.len() / layer.rows).sum();
     let wanted = (PER_COLUMN * layer.cols).max(LEAST);
     // An odd step, so that places in a row and rows of an image are all met.
@@ -44,7 +45,7 @@ pub(super) fn sample(g: &Graph, layer: &Weighted, x: &[Val], y: &[&Tensor]) -> R
     if let Some(bias) = bias {
         rows.y.chunks_mut(layer.rows).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y -= b));
     }
-    if rows.count == 0 { Err("there is nothing to be sampled".to_owned()) } else { Ok(rows) }
+    if rows.count == 0 { Err(RowError::Nothing) } else { Ok(rows) }
 }
 
 /// What the layer adds to each channel.
@@ -59,16 +60,11 @@ fn bias(g: &Graph, layer: &Weighted) -> Option<Vec<f32>> {
     (values.len() == layer.rows).then_some(values)
 }
 
-fn floats(t: &Tensor) -> Result<&[f32], String> {
-    t.as_slice::<f32>().map_err(|e| e.to_string())
-}
-
 /// Row `at` of a product.
-fn product(rows: &mut SampledRows, layer: &Weighted, x: &Tensor, y: &Tensor, at: usize) -> Result<(), String> {
+fn product(rows: &mut SampledRows, layer: &Weighted, x: &Tensor, y: &Tensor, at: usize) -> Result<(), RowError> {
     let row = |t: &[f32], n: usize| t.get(at * n..(at + 1) * n).map(<[f32]>::to_vec);
-    let outside = || "an operand has another shape".to_owned();
-    rows.x.extend(row(floats(x)?, layer.cols).ok_or_else(outside)?);
-    rows.y.extend(row(floats(y)?, layer.rows).ok_or_else(outside)?);
+    rows.x.extend(row(x.as_slice()?, layer.cols).ok_or(RowError::Shape)?);
+    rows.y.extend(row(y.as_slice()?, layer.rows).ok_or(RowError::Shape)?);
     Ok(())
 }
 
@@ -80,10 +76,10 @@ fn image(
     x: &Tensor,
     y: &Tensor,
     at: usize,
-) -> Result<(), String> {
-    let weights = g.constant(layer.weights).ok_or("its weights are not constant")?;
+) -> Result<(), RowError> {
+    let weights = g.constant(layer.weights).ok_or(RowError::Weights)?;
     let (window, from, to) = (&weights.shape()[2..], &x.shape()[2..], &y.shape()[2..]);
-    let (xs, ys) = (floats(x)?, floats(y)?);
+    let (xs, ys) = (x.as_slice::<f32>()?, y.as_slice::<f32>()?);
     let plane: usize = to.iter().product();
     let (image, place) = (at / plane, at % plane);
     let (channels, area) = (x.shape()[1], from.iter().product::<usize>());

@@ -11,53 +11,43 @@ use optc_tensor::Tensor;
 
 use super::correct::{self, Moments};
 use super::reconstruct::{Normal, fit, gram};
-use super::{LayerPlan, PruneError, PruneOptions, Verdict, budget, name_of, rows, saliency, set_weights};
+use super::saliency::Evidence;
+use super::{
+    CalibrationError, Evaluate, LayerError, LayerPlan, PruneOptions, SampleError, Verdict, budget, clear, name_of,
+    rows, set_weights,
+};
 use crate::weighted::Weighted;
 
-/// A graph that is ready to run.
-pub type PreparedGraph<'a> = Box<dyn FnMut(&[Val]) -> Result<Vec<Val>, String> + 'a>;
-
-/// Runs graphs: compiled, or through the interpreter.
-pub trait Runner {
-    /// Makes a graph ready. Its inputs' types are static.
-    ///
-    /// # Errors
-    /// It cannot be compiled.
-    fn prepare(&self, graph: &Graph) -> Result<PreparedGraph<'_>, String>;
-}
-
 /// Unlabelled samples, and what runs the graph on them.
-pub struct Calibration<'a> {
+pub struct Calibration<'a, E> {
     /// Batches: one value for each graph input.
     pub batches: Vec<Vec<Val>>,
     /// What runs graphs.
-    pub runner: &'a dyn Runner,
+    pub evaluate: &'a E,
 }
 
-impl Calibration<'_> {
+impl<E> Calibration<'_, E> {
     /// Checks that samples are there, fit the inputs and are finite.
-    fn check(&self, g: &Graph) -> Result<(), PruneError> {
-        let wrong = |reason: String| Err(PruneError::Calibration(reason));
+    pub(super) fn check(&self, g: &Graph) -> Result<(), SampleError> {
         if self.batches.is_empty() {
-            return wrong("there are no samples".to_owned());
+            return Err(SampleError::None);
         }
         for (value, batch) in self.batches.iter().flat_map(|b| g.inputs().zip(b)) {
-            let name = g.input_name(value).unwrap_or_default();
-            let found = batch.ty();
-            if !g.ty(value).admits(&found) {
-                return wrong(format!("a sample for `{name}` is {found}, expected {}", g.ty(value)));
+            let input = g.input_name(value).unwrap_or_default().to_owned();
+            let (found, expected) = (batch.ty(), g.ty(value));
+            if !expected.admits(&found) {
+                return Err(SampleError::Type { input, found, expected: expected.clone() });
             }
-            let Some(t) = batch.as_tensor() else { return wrong(format!("`{name}` is not a tensor")) };
+            let Some(t) = batch.as_tensor() else { return Err(SampleError::NoTensor { input }) };
             if t.is_empty() {
-                return wrong(format!("the samples for `{name}` are empty: {found}"));
+                return Err(SampleError::Empty { input, found });
             }
             if t.dtype().is_float() && t.to_f64_vec().iter().any(|v| !v.is_finite()) {
-                return wrong(format!("a sample for `{name}` holds a value that is not finite"));
+                return Err(SampleError::NotFinite { input });
             }
         }
-        let short = self.batches.iter().find(|b| b.len() != g.inputs().len());
-        match short {
-            Some(b) => wrong(format!("a sample has {} values, the model {} inputs", b.len(), g.inputs().len())),
+        match self.batches.iter().find(|b| b.len() != g.inputs().len()) {
+            Some(b) => Err(SampleError::Count { found: b.len(), expected: g.inputs().len() }),
             None => Ok(()),
         }
     }
@@ -73,13 +63,12 @@ struct Pair {
 }
 
 /// Prunes the layers of `plans` in the graph's order, each fitted on what the layers before it give now.
-pub(super) fn walk(
+pub(super) fn walk<E: Evaluate>(
     g: &mut Graph,
     options: &PruneOptions,
     plans: &[LayerPlan],
-    samples: &Calibration,
-) -> Result<(), PruneError> {
-    samples.check(g)?;
+    samples: &Calibration<E>,
+) -> Result<(), CalibrationError<E::Error>> {
     let order = g.topological_order().unwrap_or_default();
     let mut readers: HashMap<Value, usize> = HashMap::new();
     for value in order.iter().flat_map(|&id| g.node(id).operands.iter().flatten()) {
@@ -95,7 +84,7 @@ pub(super) fn walk(
             continue;
         }
         let plan = plans.iter().find(|p| p.layer.node == id && p.verdict == Verdict::Pruned);
-        walk.node(g, id, plan)?;
+        walk.node(g, id, plan).map_err(|error| CalibrationError::Layer { layer: name_of(g, id), error })?;
         for value in g.node(id).operands.iter().flatten() {
             if let Some(left) = readers.get_mut(value) {
                 *left -= 1;
@@ -108,29 +97,26 @@ pub(super) fn walk(
     Ok(())
 }
 
-struct Walk<'a> {
-    samples: &'a Calibration<'a>,
+struct Walk<'a, E> {
+    samples: &'a Calibration<'a, E>,
     options: &'a PruneOptions,
     values: HashMap<Value, Pair>,
 }
 
-impl Walk<'_> {
-    fn node(&mut self, g: &mut Graph, id: NodeId, plan: Option<&LayerPlan>) -> Result<(), PruneError> {
-        let name = name_of(g, id);
-        let failed = |e: String| PruneError::Run(name.clone(), e);
+impl<E: Evaluate> Walk<'_, E> {
+    fn node(&mut self, g: &mut Graph, id: NodeId, plan: Option<&LayerPlan>) -> Result<(), LayerError<E::Error>> {
         let operands: Vec<Value> = g.node(id).operands.iter().flatten().copied().collect();
         let same = operands.iter().all(|v| self.values.get(v).is_none_or(|p| p.same));
-        let before = self.run(g, id, |p| &p.before).map_err(failed)?;
+        let before = self.run(g, id, |p| &p.before)?;
         if let Op::BatchNorm(_) = g.node(id).op
             && !same
         {
             self.batch_norm(g, id);
         }
         if let Some(plan) = plan {
-            self.prune(g, plan, &before).map_err(failed)?;
+            self.prune(g, plan, &before)?;
         }
-        let mut now =
-            if same && plan.is_none() { before.clone() } else { self.run(g, id, |p| &p.now).map_err(failed)? };
+        let mut now = if same && plan.is_none() { before.clone() } else { self.run(g, id, |p| &p.now)? };
         if let Some(layer) = Weighted::of(g, id)
             && !(same && plan.is_none())
             && g.operand(id, 2).is_some()
@@ -138,7 +124,7 @@ impl Walk<'_> {
             let axis = if matches!(g.node(id).op, Op::Conv(_)) { 1 } else { rank(&now) - 1 };
             let moments = |values: &[Vec<Val>]| moments(values.iter().filter_map(|b| b.first()), axis);
             correct::bias(g, &layer, &moments(&before), &moments(&now));
-            now = self.run(g, id, |p| &p.now).map_err(failed)?;
+            now = self.run(g, id, |p| &p.now)?;
         }
         let same = same && plan.is_none();
         for result in 0..g.node(id).results.len() {
@@ -150,8 +136,14 @@ impl Walk<'_> {
     }
 
     /// The results of an op on every batch.
-    fn run(&self, g: &Graph, id: NodeId, side: impl Fn(&Pair) -> &Vec<Val>) -> Result<Vec<Vec<Val>>, String> {
-        let mut ready: Vec<(Vec<Type>, PreparedGraph)> = vec![];
+    fn run(
+        &self,
+        g: &Graph,
+        id: NodeId,
+        side: impl Fn(&Pair) -> &Vec<Val>,
+    ) -> Result<Vec<Vec<Val>>, LayerError<E::Error>> {
+        let evaluate = self.samples.evaluate;
+        let mut ready: Vec<(Vec<Type>, E::Prepared)> = vec![];
         let mut results = vec![];
         for batch in 0..self.samples.batches.len() {
             let (graph, inputs) = self.alone(g, id, batch, &side)?;
@@ -159,11 +151,11 @@ impl Walk<'_> {
             let at = match ready.iter().position(|(known, _)| *known == types) {
                 Some(at) => at,
                 None => {
-                    ready.push((types, self.samples.runner.prepare(&graph)?));
+                    ready.push((types, evaluate.prepare(&graph).map_err(LayerError::Evaluate)?));
                     ready.len() - 1
                 }
             };
-            results.push((ready[at].1)(&inputs)?);
+            results.push(evaluate.run(&mut ready[at].1, &inputs).map_err(LayerError::Evaluate)?);
         }
         Ok(results)
     }
@@ -175,7 +167,7 @@ impl Walk<'_> {
         id: NodeId,
         batch: usize,
         side: &impl Fn(&Pair) -> &Vec<Val>,
-    ) -> Result<(Graph, Vec<Val>), String> {
+    ) -> Result<(Graph, Vec<Val>), LayerError<E::Error>> {
         let node = g.node(id);
         let (mut alone, mut inputs, mut operands) = (Graph::new("op"), vec![], vec![]);
         for (slot, value) in node.operands.iter().enumerate() {
@@ -192,7 +184,7 @@ impl Walk<'_> {
                 }
                 None => {
                     let constant = &g.node(value.node);
-                    let Op::Constant(_) = constant.op else { return Err("an operand was not computed".to_owned()) };
+                    let Op::Constant(_) = constant.op else { return Err(LayerError::NotComputed) };
                     let node = alone.add(constant.op.clone(), &[], vec![g.ty(*value).clone()]);
                     Value { node, result: 0 }
                 }
@@ -201,7 +193,7 @@ impl Walk<'_> {
         let types = node.results.iter().map(|r| r.ty.widest()).collect();
         let new = alone.add(node.op.clone(), &operands, types);
         alone.node_mut(new).regions.clone_from(&node.regions);
-        let types = optc_ir::infer_node(&alone, new).map_err(|e| e.to_string())?;
+        let types = optc_ir::infer_node(&alone, new)?;
         alone.node_mut(new).results = types.into_iter().map(|ty| ResultInfo { ty }).collect();
         for result in 0..node.results.len() {
             let value = Value { node: new, result: result as u32 };
@@ -217,20 +209,21 @@ impl Walk<'_> {
     }
 
     /// Chooses and fits the weights of a layer, which gave `before`.
-    fn prune(&self, g: &mut Graph, plan: &LayerPlan, before: &[Vec<Val>]) -> Result<(), String> {
+    fn prune(&self, g: &mut Graph, plan: &LayerPlan, before: &[Vec<Val>]) -> Result<(), LayerError<E::Error>> {
         let layer = &plan.layer;
-        let x = g.operand(layer.node, 0).and_then(|v| self.values.get(&v)).ok_or("its operand is a constant")?;
+        let x = g.operand(layer.node, 0).and_then(|v| self.values.get(&v)).ok_or(LayerError::ConstantOperand)?;
         let outputs: Vec<&Tensor> = before.iter().filter_map(|b| b.first()?.as_tensor()).collect();
         let rows = rows::sample(g, layer, &x.now, &outputs)?;
-        let runner = self.samples.runner;
-        let h = gram(runner, rows.count, &rows.x, &rows.x)?;
+        let evaluate = self.samples.evaluate;
+        let h = gram(evaluate, rows.count, &rows.x, &rows.x)?;
         let energy: Vec<f64> = (0..layer.cols).map(|i| f64::from(h[i * layer.cols + i])).collect();
         let mut weights = layer.matrix(g);
-        let scores = saliency::scores(self.options.saliency, &weights, layer.cols, Some(&energy));
+        let evidence = Evidence { weights: &weights, cols: layer.cols, energy: Some(&energy) };
+        let scores = self.options.saliency.scores(&evidence);
         let keep = budget::mask(&scores, layer, self.options.block, plan.share);
-        weights.iter_mut().zip(&keep).filter(|(_, keep)| !**keep).for_each(|(w, _)| *w = 0.0);
-        let g_matrix = gram(runner, rows.count, &rows.y, &rows.x)?;
-        fit(runner, Normal { h, g: g_matrix, cols: layer.cols }, &mut weights, &keep)?;
+        clear(&mut weights, &keep);
+        let g_matrix = gram(evaluate, rows.count, &rows.y, &rows.x)?;
+        fit(evaluate, Normal { h, g: g_matrix, cols: layer.cols }, &mut weights, &keep)?;
         set_weights(g, layer, &weights, &keep);
         Ok(())
     }

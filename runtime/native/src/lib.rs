@@ -25,5 +25,5 @@ mod load;
 mod native;
 
 pub use artifact::{Artifact, ArtifactError, Contents, MAGIC, Saved, VERSION, is_artifact, save, stored_bytes};
-pub use load::{LoadError, Regions, Resolver, no_host_ops, plan};
+pub use load::{HostError, LoadError, Regions, Resolver, no_host_ops, plan};
 pub use native::{NativeCode, NativeProgram};

@@ -7,7 +7,7 @@ use optc_kernel::program::{Program, ProgramError};
 use optc_runtime::Plan;
 use optc_runtime::kernel::KernelFn;
 use optc_runtime::plan::KernelCode;
-use optc_types::{HostOp, HostText};
+use optc_types::{HostOp, HostText, ParseError};
 
 /// Why a program could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -16,21 +16,38 @@ pub enum LoadError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// Nothing was made of an op of the host.
-    #[error("`{op}` on the host: {reason}")]
+    #[error("`{op}` on the host: {error}")]
     Host {
         /// Its name.
         op: String,
-        /// What is wrong with its text.
-        reason: String,
+        /// Why not.
+        error: HostError,
     },
     /// The system gives no memory for code.
     #[error("no memory that code may run in: {0}")]
     Memory(#[from] std::io::Error),
 }
 
+/// Why nothing was made of an op of the host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There are no ops of the host here.
+    #[error("`{op}` was not linked")]
+    NotLinked {
+        /// Its name.
+        op: String,
+    },
+    /// Its text is not that of an op.
+    #[error(transparent)]
+    Text(#[from] ParseError),
+    /// Its regions have no threads to run on.
+    #[error(transparent)]
+    Threads(#[from] std::io::Error),
+}
+
 /// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some;
 /// or says what is wrong with the text.
-pub type Resolver<'a> = dyn Fn(&HostText, &Regions) -> Result<Arc<dyn HostOp>, String> + 'a;
+pub type Resolver<'a> = dyn Fn(&HostText, &Regions) -> Result<Arc<dyn HostOp>, HostError> + 'a;
 
 /// Plans of an op's regions, by their numbers.
 pub type Regions = HashMap<usize, Arc<Plan>>;
@@ -39,8 +56,8 @@ pub type Regions = HashMap<usize, Arc<Plan>>;
 ///
 /// # Errors
 /// Always.
-pub fn no_host_ops(host: &HostText, _: &Regions) -> Result<Arc<dyn HostOp>, String> {
-    Err(format!("`{}` was not linked", host.name))
+pub fn no_host_ops(host: &HostText, _: &Regions) -> Result<Arc<dyn HostOp>, HostError> {
+    Err(HostError::NotLinked { op: host.name.clone() })
 }
 
 /// The plan of a program, of which this is the code of [all kernels](Program::all_kernels); `resolve` makes its host
@@ -67,7 +84,7 @@ fn plan_at(
         bodies[body.host].insert(body.region, Arc::new(plan_at(&body.program, code, next, resolve)?));
     }
     let host = |(host, regions): (&HostText, &Regions)| {
-        resolve(host, regions).map_err(|reason| LoadError::Host { op: host.name.clone(), reason })
+        resolve(host, regions).map_err(|error| LoadError::Host { op: host.name.clone(), error })
     };
     let hosts = program.hosts.iter().zip(&bodies).map(host).collect::<Result<_, _>>()?;
     Ok(Plan { flow: program.flow.clone(), hosts, code: Arc::new(own) })

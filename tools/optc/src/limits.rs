@@ -43,19 +43,23 @@ pub fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A text that is not a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a size, such as `512MiB` or `2G`")]
+struct SizeError;
+
 /// A number of bytes: `4096`, `64KiB`, `1.5GB`; `K`, `M`, `G` and `T` alone are powers of 1024.
-fn bytes(text: &str) -> Result<usize, String> {
-    let wrong = || "expected a size, such as `512MiB` or `2G`".to_owned();
+fn bytes(text: &str) -> Result<usize, SizeError> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let number: f64 = number.parse().map_err(|_| SizeError)?;
     let unit = unit.trim().to_ascii_lowercase();
     let (prefix, base) = match (unit.strip_suffix("ib"), unit.strip_suffix('b')) {
         (Some(prefix), _) => (prefix, 1024f64),
         (None, Some(prefix)) => (prefix, 1000.0),
         (None, None) => (&unit[..], 1024.0),
     };
-    let power = ["", "k", "m", "g", "t"].iter().position(|p| *p == prefix).ok_or_else(wrong)?;
+    let power = ["", "k", "m", "g", "t"].iter().position(|p| *p == prefix).ok_or(SizeError)?;
     Ok((number * base.powi(power as i32)) as usize)
 }
 

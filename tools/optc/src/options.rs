@@ -118,15 +118,20 @@ pub struct ShapeArg {
     pub dims: Vec<usize>,
 }
 
-impl FromStr for ShapeArg {
-    type Err = String;
+/// A text that is not a name and extents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a name and dims, such as `x:1x3x224x224`")]
+pub struct ShapeArgError;
 
-    fn from_str(text: &str) -> Result<ShapeArg, String> {
+impl FromStr for ShapeArg {
+    type Err = ShapeArgError;
+
+    fn from_str(text: &str) -> Result<ShapeArg, ShapeArgError> {
         // Names may hold colons: the last one separates.
         let parsed = text.rsplit_once(':').and_then(|(name, dims)| Some((name, optc_passes::parse_shape(dims)?)));
         match parsed {
             Some((name, dims)) if !name.is_empty() => Ok(ShapeArg { name: name.to_owned(), dims }),
-            _ => Err("expected a name and dims, such as `x:1x3x224x224`".to_owned()),
+            _ => Err(ShapeArgError),
         }
     }
 }
@@ -179,13 +184,24 @@ impl CompilerArgs {
     }
 }
 
+/// A text that is not a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecondsError {
+    /// It is not a number.
+    #[error("expected a number of seconds")]
+    Number,
+    /// It is less than nothing, or more than a day.
+    #[error("expected 0 to 86400 seconds")]
+    Range,
+}
+
 /// A number of seconds, at most a day.
 ///
 /// # Errors
 /// The text is none.
-pub fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err("expected 0 to 86400 seconds".to_owned()) }
+pub fn seconds(text: &str) -> Result<f64, SecondsError> {
+    let value: f64 = text.parse().map_err(|_| SecondsError::Number)?;
+    if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err(SecondsError::Range) }
 }
 
 #[cfg(test)]

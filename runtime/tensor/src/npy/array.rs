@@ -34,9 +34,9 @@ impl<R: Read> ArrayReader<R> {
     /// There is none, or it is of an array that is not supported.
     pub(super) fn new(name: &str, mut from: R) -> Result<ArrayReader<R>, NpyError> {
         let fail = |reason: String| NpyError::Array { name: name.to_owned(), reason };
-        let bytes = header(&mut from).map_err(fail)?;
+        let bytes = header(&mut from).map_err(|e| fail(e.to_string()))?;
         let parsed = NpyHeader::from_reader(&bytes[..]).map_err(|e| fail(e.to_string()))?;
-        let (dtype, big_endian) = dtype_of(&parsed.dtype()).map_err(fail)?;
+        let (dtype, big_endian) = dtype_of(&parsed.dtype()).map_err(|e| fail(e.to_string()))?;
         let mut shape = Vec::new();
         for &d in parsed.shape() {
             shape.push(usize::try_from(d).map_err(|_| fail(format!("dim {d} is too large")))?);
@@ -140,35 +140,52 @@ pub fn open_npy(path: &Path) -> Result<ArrayReader<BufReader<std::fs::File>>, Np
     Ok(array)
 }
 
+/// Why a header is not that of an array that is read.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("not a .npy array")]
+    Magic,
+    #[error("the header is truncated")]
+    Truncated,
+    #[error("the header is too long")]
+    TooLong,
+    #[error("the header is nested too deeply")]
+    TooDeep,
+    #[error("structured arrays are not supported")]
+    Structured,
+    #[error("dtype `{0}` is not supported")]
+    DType(String),
+}
+
 /// Reads magic, version and header, of bounded length and nesting: the header's parser takes both on trust.
-fn header(from: &mut impl Read) -> Result<Vec<u8>, String> {
+fn header(from: &mut impl Read) -> Result<Vec<u8>, HeaderError> {
     let mut bytes = vec![0; 10];
-    from.read_exact(&mut bytes).map_err(|_| "not a .npy array")?;
+    from.read_exact(&mut bytes).map_err(|_| HeaderError::Magic)?;
     if !bytes.starts_with(b"\x93NUMPY") {
-        return Err("not a .npy array".to_owned());
+        return Err(HeaderError::Magic);
     }
     let wide = bytes[6] != 1; // four bytes for the length from version 2 on
     bytes.resize(if wide { 12 } else { 10 }, 0);
-    let truncated = |_| "the header is truncated".to_owned();
+    let truncated = |_| HeaderError::Truncated;
     from.read_exact(&mut bytes[10..]).map_err(truncated)?;
     let length = match wide {
         true => u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize,
         false => u16::from_le_bytes([bytes[8], bytes[9]]) as usize,
     };
     if length > MAX_HEADER {
-        return Err("the header is too long".to_owned());
+        return Err(HeaderError::TooLong);
     }
     let start = bytes.len();
     bytes.resize(start + length, 0);
     from.read_exact(&mut bytes[start..]).map_err(truncated)?;
     if bytes[start..].iter().filter(|b| b"([{".contains(b)).count() > 64 {
-        return Err("the header is nested too deeply".to_owned());
+        return Err(HeaderError::TooDeep);
     }
     Ok(bytes)
 }
 
-fn dtype_of(dtype: &NpyType) -> Result<(DType, bool), String> {
-    let NpyType::Plain(ty) = dtype else { return Err("structured arrays are not supported".to_owned()) };
+fn dtype_of(dtype: &NpyType) -> Result<(DType, bool), HeaderError> {
+    let NpyType::Plain(ty) = dtype else { return Err(HeaderError::Structured) };
     let found = match (ty.type_char(), ty.size_field()) {
         (TypeChar::Float, 2) => DType::F16,
         (TypeChar::Float, 4) => DType::F32,
@@ -182,7 +199,7 @@ fn dtype_of(dtype: &NpyType) -> Result<(DType, bool), String> {
         (TypeChar::Uint, 4) => DType::U32,
         (TypeChar::Uint, 8) => DType::U64,
         (TypeChar::Bool, 1) => DType::Bool,
-        _ => return Err(format!("dtype `{ty}` is not supported")),
+        _ => return Err(HeaderError::DType(ty.to_string())),
     };
     Ok((found, ty.endianness() == Endianness::Big))
 }

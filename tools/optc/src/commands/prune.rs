@@ -32,8 +32,7 @@ pub struct PruneArgs {
     /// How the share is spread over the layers: `uniform` or `global`
     #[arg(long, value_name = "BUDGET", default_value = "uniform")]
     budget: Budget,
-    /// What tells the weights that matter: `magnitude`, or `activation` for magnitude times activations
-    #[arg(long, value_name = "SALIENCY", default_value = "activation")]
+    #[arg(long, value_name = "SALIENCY", default_value = Saliency::default().name(), help = saliencies())]
     saliency: Saliency,
     /// Layers that stay: `ends` for the first and the last one, or `none`
     #[arg(long, value_name = "LAYERS", default_value = "ends")]
@@ -51,17 +50,28 @@ pub struct PruneArgs {
     how: CompilerArgs,
 }
 
+/// The help of `--saliency`.
+fn saliencies() -> String {
+    let known = Saliency::all().iter().map(|s| format!("`{}` for {}", s.name(), s.summary()));
+    format!("What tells the weights that matter: {}", known.collect::<Vec<_>>().join(", "))
+}
+
 /// A layer and its share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerShare(String, f64);
 
-impl FromStr for LayerShare {
-    type Err = String;
+/// A text that is not a layer and its share.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not `NAME=SHARE`")]
+pub struct LayerShareError(String);
 
-    fn from_str(text: &str) -> Result<LayerShare, String> {
+impl FromStr for LayerShare {
+    type Err = LayerShareError;
+
+    fn from_str(text: &str) -> Result<LayerShare, LayerShareError> {
         let parsed =
             text.rsplit_once('=').and_then(|(name, share)| Some(LayerShare(name.to_owned(), share.parse().ok()?)));
-        parsed.ok_or_else(|| format!("`{text}` is not `NAME=SHARE`"))
+        parsed.ok_or_else(|| LayerShareError(text.to_owned()))
     }
 }
 

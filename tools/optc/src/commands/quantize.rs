@@ -61,16 +61,21 @@ enum Integers {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct CalibrationMethod(Method);
 
-impl FromStr for CalibrationMethod {
-    type Err = String;
+/// A text that is not a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected `minmax`, or a percentage above 50")]
+struct CalibrationMethodError;
 
-    fn from_str(text: &str) -> Result<CalibrationMethod, String> {
+impl FromStr for CalibrationMethod {
+    type Err = CalibrationMethodError;
+
+    fn from_str(text: &str) -> Result<CalibrationMethod, CalibrationMethodError> {
         match (text, text.parse::<f64>()) {
             ("minmax", _) => Ok(CalibrationMethod(Method::MinMax)),
             (_, Ok(percent)) if percent > 50.0 && percent <= 100.0 => {
                 Ok(CalibrationMethod(Method::Percentile(percent)))
             }
-            _ => Err("expected `minmax`, or a percentage above 50".to_owned()),
+            _ => Err(CalibrationMethodError),
         }
     }
 }
