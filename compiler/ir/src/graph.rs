@@ -7,28 +7,18 @@
 
 mod outputs;
 mod uses;
+mod value;
 
 use std::collections::BinaryHeap;
 
 use optc_tensor::Tensor;
-use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::stable_graph::StableDiGraph;
 
 pub use self::outputs::{Output, Outputs};
 use self::uses::Uses;
+pub use self::value::{NodeId, Value};
 use crate::ops::tensor::Param;
 use crate::{Op, Type};
-
-/// A node's identity; stable while other nodes come and go.
-pub type NodeId = NodeIndex<u32>;
-
-/// One result of one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Value {
-    /// The node that defines it.
-    pub node: NodeId,
-    /// Which of the node's results it is.
-    pub result: u32,
-}
 
 /// What is known of one result.
 #[derive(Debug, Clone, PartialEq, Eq)]

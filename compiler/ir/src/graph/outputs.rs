@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use super::Value;
+use super::value::Value;
 
 /// A named result of the whole graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl IntoIterator for Outputs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NodeId;
+    use super::super::value::NodeId;
     use super::*;
 
     #[test]

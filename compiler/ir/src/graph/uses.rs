@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeId, Value};
+use super::value::{NodeId, Value};
 
 /// The place of a slot that is in no list: it is empty, or its value's node was removed.
 const NOWHERE: u32 = u32::MAX;
