@@ -10,10 +10,10 @@ use optc_ir::ops::cf;
 use optc_ir::{Graph, InferCx, Op, Output, Type, Value, widen_carried};
 use optc_tensor::Tensor;
 
-use super::walk::{Importer, NameScope};
-use super::{MapError, add_constant};
+use super::importer::{Importer, NameScope};
 use crate::Diagnostic;
 use crate::attributes::Attributes;
+use crate::mapping::{MapError, add_constant, constant_of};
 use crate::model::{canonical_domain, label};
 use crate::proto::{GraphProto, NodeProto};
 
@@ -291,7 +291,7 @@ impl<'a> Importer<'a> {
     ) -> Result<Vec<Value>, Diagnostic> {
         let op = op.into();
         let types: Vec<_> = operands.iter().map(|v| v.map(|v| self.graph.ty(v))).collect();
-        let consts: Vec<_> = operands.iter().map(|v| super::constant_of(&self.graph, (*v)?)).collect();
+        let consts: Vec<_> = operands.iter().map(|v| constant_of(&self.graph, (*v)?)).collect();
         let types = op.infer(&InferCx { types: &types, consts: &consts, regions: &regions });
         let types = types.map_err(|e| MapError::from(e).into_diagnostic())?;
         let count = types.len() as u32;

@@ -2,7 +2,7 @@
 
 use optc_ir::{Type, Value};
 
-use super::walk::{Importer, NameScope};
+use super::importer::{Importer, NameScope};
 use crate::Diagnostic;
 use crate::attributes::Attributes;
 use crate::proto::attribute_proto::AttributeType;

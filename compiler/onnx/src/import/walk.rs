@@ -8,86 +8,24 @@ use std::collections::{HashMap, HashSet};
 use optc_ir::ops::seq::{OptGet, OptSome};
 use optc_ir::{Graph, Op, Type, Value};
 
-use super::{MapError, NodeCx, add_constant, control};
+use super::control;
+use super::importer::{Importer, NameScope};
 use crate::attributes::{Attributes, Bindings};
-use crate::model::{ModelFile, Opsets, canonical_domain, label, opsets_of};
+use crate::mapping::{MapError, NodeCx, add_constant};
+use crate::model::{canonical_domain, label, opsets_of};
 use crate::proto::{FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::types::read_type;
-use crate::{Diagnostic, Names, StoredTensorError, evaluation_order, ops, read_sparse, read_tensor};
+use crate::{Diagnostic, StoredTensorError, evaluation_order, ops, read_sparse, read_tensor};
 
-/// The deepest nesting of function calls and subgraphs.
-const MAX_DEPTH: usize = 48;
 /// The most nodes that a model may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 20;
-
-/// The names in sight of one graph or function body.
-pub(super) struct NameScope<'a> {
-    /// What each name stands for; `None` for an input of a function that the call leaves out.
-    pub(super) values: HashMap<String, Option<Value>>,
-    pub(super) opsets: &'a Opsets,
-    pub(super) bindings: &'a Bindings,
-    pub(super) depth: usize,
-}
-
-impl<'a> NameScope<'a> {
-    /// An empty scope one level deeper.
-    ///
-    /// # Errors
-    /// The nesting is too deep.
-    pub(super) fn inner(&self) -> Result<NameScope<'a>, Diagnostic> {
-        if self.depth >= MAX_DEPTH {
-            let reason = format!("function calls and subgraphs are nested deeper than {MAX_DEPTH}");
-            return Err(Diagnostic::new("import", reason).hint("a function must not call itself"));
-        }
-        Ok(NameScope { values: HashMap::new(), depth: self.depth + 1, ..*self })
-    }
-
-    /// Defines a name; `kind` says what it is of.
-    ///
-    /// # Errors
-    /// The name is empty, which means an absent input in ONNX, or it is defined already.
-    pub(super) fn define(&mut self, kind: &str, name: &str, value: Value) -> Result<(), Diagnostic> {
-        if name.is_empty() {
-            return Err(Diagnostic::new("import", format!("an {kind} has no name")));
-        }
-        if self.values.insert(name.to_owned(), Some(value)).is_some() {
-            return Err(Diagnostic::new("import", format!("{kind} `{name}` is defined twice")));
-        }
-        Ok(())
-    }
-
-    /// The value of a name; `None` where it is absent.
-    pub(super) fn get(&self, name: &str) -> Option<Value> {
-        self.values.get(name).copied().flatten()
-    }
-}
-
-/// A model on its way into the IR.
-pub(super) struct Importer<'a> {
-    pub(super) file: &'a ModelFile,
-    /// The graph or region that is being built.
-    pub(super) graph: Graph,
-    nodes: usize,
-    /// What the file's subgraphs capture.
-    pub(super) names: Names,
-}
 
 fn tensor_error(name: &str, e: &StoredTensorError) -> Diagnostic {
     let reason = format!("`{name}`: {e}");
     if e.is_unsupported() { Diagnostic::unsupported("import", reason) } else { Diagnostic::new("import", reason) }
 }
 
-impl<'a> Importer<'a> {
-    pub(super) fn new(file: &'a ModelFile) -> Importer<'a> {
-        let name = file.graph().name();
-        Importer {
-            file,
-            graph: Graph::new(if name.is_empty() { "main" } else { name }),
-            nodes: 0,
-            names: Names::default(),
-        }
-    }
-
+impl Importer<'_> {
     /// Imports the model's main graph.
     ///
     /// # Errors

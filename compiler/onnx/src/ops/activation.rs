@@ -4,7 +4,7 @@ use optc_ir::Real;
 use optc_ir::ops::math;
 
 use super::{Mapped, Table, direct, plain};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 /// A row for an op with float attributes of the same names as those of its IR op.
 macro_rules! with_reals {

@@ -4,7 +4,7 @@ use optc_ir::ops::math;
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table, direct};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table =
     &[("", "ArgMax", |cx| arg(cx, "max")), ("", "ArgMin", |cx| arg(cx, "min")), ("", "TopK", top_k)];

@@ -5,7 +5,7 @@ use optc_ir::ops::math;
 use optc_tensor::{DType, Tensor};
 
 use super::{Mapped, Table, direct, plain};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     plain!("Add", Add, 2),

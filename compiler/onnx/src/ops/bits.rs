@@ -5,7 +5,7 @@ use optc_ir::ops::math;
 
 use super::cast::dtype_attribute;
 use super::{Mapped, Table, direct, plain};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     plain!("BitwiseAnd", BitAnd, 2),

@@ -5,7 +5,7 @@ use optc_ir::ops::math;
 use optc_tensor::DType;
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "Cast", |cx| {

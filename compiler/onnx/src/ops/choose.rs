@@ -5,7 +5,7 @@ use optc_ir::{Const, Value};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table, plain};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     plain!("Where", Where, 3),

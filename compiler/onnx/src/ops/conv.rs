@@ -5,7 +5,7 @@ use optc_ir::{Dim, Value};
 
 use super::window::{WindowAttrs, halves, list, weights_kernel, window};
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table =
     &[("", "Conv", conv), ("", "ConvTranspose", conv_transpose), ("", "DeformConv", deform_conv)];

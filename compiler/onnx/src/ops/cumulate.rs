@@ -3,7 +3,7 @@
 use optc_ir::ops::math;
 
 use super::{Mapped, Table, direct};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[("", "CumSum", |cx| cumulate(cx, "sum")), ("", "CumProd", |cx| cumulate(cx, "prod"))];
 

@@ -3,7 +3,7 @@
 use optc_ir::ops::math;
 
 use super::Table;
-use crate::import::MapError;
+use crate::mapping::MapError;
 
 pub(crate) const TABLE: Table = &[("", "Einsum", |cx| {
     let missing = || MapError::Invalid("attribute `equation` is missing".to_owned());

@@ -5,7 +5,7 @@ use optc_ir::ops::nn;
 use optc_tensor::DType;
 
 use super::{Mapped, Table};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[("", "Gemm", gemm)];
 

@@ -4,7 +4,7 @@ use optc_ir::ops::tensor;
 
 use super::cast::dtype_attribute;
 use super::{Mapped, Table, direct};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "Range", |cx| {

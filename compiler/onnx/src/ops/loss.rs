@@ -4,7 +4,7 @@ use optc_ir::Value;
 use optc_ir::ops::nn;
 
 use super::Table;
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "NegativeLogLikelihoodLoss", |cx| {

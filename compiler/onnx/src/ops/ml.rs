@@ -5,7 +5,7 @@ use optc_ir::{Const, Value};
 use optc_tensor::{DType, Tensor};
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("ai.onnx.ml", "ArrayFeatureExtractor", feature_extractor),

@@ -48,7 +48,7 @@ use std::sync::LazyLock;
 
 use optc_ir::{Op, Value};
 
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 /// What a mapping returns: the node's results in order.
 pub type Mapped = Result<Vec<Value>, MapError>;

@@ -6,7 +6,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::conv::channels;
 use super::{Mapped, Table, rank_of};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "BatchNormalization", batch_norm),

@@ -4,7 +4,7 @@ use optc_ir::ops::tensor;
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[("", "Pad", pad)];
 

@@ -5,7 +5,7 @@ use optc_ir::ops::tensor;
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table, direct};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "NonZero", |cx| direct(cx, tensor::NonZero {}, 1)),

@@ -6,7 +6,7 @@ use optc_tensor::Tensor;
 
 use super::window::{WindowAttrs, kernel_shape, list, window};
 use super::{Mapped, Table, rank_of};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "MaxPool", max_pool),

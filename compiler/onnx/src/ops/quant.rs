@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor};
 use super::cast::dtype_attribute;
 use super::conv::conv_attrs;
 use super::{Mapped, Table, rank_of, recurrent};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 const MS: &str = "com.microsoft";
 

@@ -5,7 +5,7 @@ use optc_ir::{Dim, Value};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table, direct};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "Tile", |cx| direct(cx, tensor::Tile {}, 2)),

@@ -4,7 +4,7 @@ use optc_ir::ops::{nn, tensor};
 use optc_ir::{Real, Value};
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[("", "RNN", rnn), ("", "GRU", gru), ("", "LSTM", lstm)];
 

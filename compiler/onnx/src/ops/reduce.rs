@@ -5,7 +5,7 @@ use optc_ir::ops::math;
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "ReduceSum", |cx| reduce(cx, "sum", 13)),

@@ -5,7 +5,7 @@ use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "Resize", resize),

@@ -3,7 +3,7 @@
 use optc_ir::ops::tensor;
 
 use super::{Mapped, Table, direct};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "Scatter", scatter_elements),

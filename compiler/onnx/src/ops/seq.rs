@@ -6,7 +6,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::cast::dtype_attribute;
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "SequenceConstruct", |cx| {

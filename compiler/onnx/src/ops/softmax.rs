@@ -4,7 +4,7 @@ use optc_ir::Op;
 use optc_ir::ops::{nn, tensor};
 
 use super::{Mapped, Table};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "Softmax", |cx| along(cx, |axis| nn::Softmax { axis, log: false }.into())),

@@ -5,7 +5,7 @@ use optc_tensor::DType;
 
 use super::cast::dtype_attribute;
 use super::{Mapped, Table, direct};
-use crate::import::NodeCx;
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "HannWindow", |cx| window(cx, "hann")),

@@ -4,7 +4,7 @@ use optc_ir::ops::{math, tensor};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("", "Reshape", reshape),

@@ -3,7 +3,7 @@
 use optc_ir::ops::text;
 
 use super::Table;
-use crate::import::MapError;
+use crate::mapping::MapError;
 
 pub(crate) const TABLE: Table = &[
     ("", "StringConcat", |cx| {

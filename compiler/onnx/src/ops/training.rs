@@ -8,7 +8,7 @@ use optc_ir::ops::math;
 use optc_tensor::{DType, Tensor};
 
 use super::{Mapped, Table};
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[
     ("ai.onnx.preview.training", "Adagrad", adagrad),

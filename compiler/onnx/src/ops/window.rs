@@ -2,7 +2,7 @@
 
 use optc_ir::{Dim, Value};
 
-use crate::import::{MapError, NodeCx};
+use crate::mapping::{MapError, NodeCx};
 
 /// Strides, dilations and resolved pads of a sliding window.
 pub(super) struct WindowAttrs {
