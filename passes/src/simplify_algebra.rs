@@ -27,17 +27,23 @@
 //! locations, new ones get those of the ops whose values they compute, or whose work they do. Reassociates: products of
 //! constants are rounded anew.
 
+mod algebra;
 mod cheapest;
+mod extract;
 mod quant;
 mod rebuild;
 mod rules;
+mod saturate;
+mod spelling;
 mod terms;
 
 use optc_ir::Graph;
 
 use crate::rewrite::{for_each_region, remove_unused};
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
-use terms::Algebra;
+use algebra::Algebra;
+use extract::extract;
+use saturate::saturate_once;
 
 /// Rounds in which the rules are applied to all terms.
 const ROUNDS: usize = 8;
@@ -65,17 +71,17 @@ impl Pass for SimplifyAlgebra {
         let mut order = graph.topological_order().unwrap_or_default().into_iter().peekable();
         let mut changed = false;
         while order.peek().is_some() {
-            let mut algebra = Algebra::of_next(graph, &mut order);
+            let mut algebra = Algebra::of_next(graph, &mut order, PIECE_TERMS);
             let most = if order.peek().is_some() { MAX_PIECE_TERMS } else { MAX_TERMS };
             let mut round = 0;
-            while round < ROUNDS && algebra.len() <= most && algebra.saturate_once() {
+            while round < ROUNDS && algebra.len() <= most && saturate_once(&mut algebra, MAX_TERMS) {
                 round += 1;
             }
             if round == ROUNDS || algebra.len() > most {
                 tracing::debug!(rounds = round, terms = algebra.len(), "`simplify-algebra` stops at its bound");
             }
             // Without a first round that found something, each value has one spelling.
-            changed |= round > 0 && algebra.extract(graph, cx);
+            changed |= round > 0 && extract(&algebra, graph, cx);
         }
         // At the end, since pieces name nodes: a root that another one's old spelling reads goes with that.
         if changed {

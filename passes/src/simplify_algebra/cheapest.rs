@@ -7,15 +7,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use egg::{EGraph, Id};
+use egg::Id;
 
-use super::terms::{Algebra, Heads, Term};
-
-type Graph = EGraph<Term, Heads>;
+use super::algebra::Algebra;
+use super::terms::{AlgebraGraph, Term};
 
 /// For each class the term of the least cost. Costs are those of [`Algebra::own_cost`], each use counted. Of two that
 /// cost the same, what is `there` already stays.
-pub(super) fn cheapest<'a>(egraph: &'a Graph, there: &'a HashSet<Term>) -> HashMap<Id, &'a Term> {
+pub(super) fn cheapest<'a>(egraph: &'a AlgebraGraph, there: &'a HashSet<Term>) -> HashMap<Id, &'a Term> {
     let mut search = Search::new(egraph, there);
     while let Some(Reverse((cost, class))) = search.open.pop() {
         search.settle(class, cost);
@@ -24,7 +23,7 @@ pub(super) fn cheapest<'a>(egraph: &'a Graph, there: &'a HashSet<Term>) -> HashM
 }
 
 struct Search<'a> {
-    egraph: &'a Graph,
+    egraph: &'a AlgebraGraph,
     there: &'a HashSet<Term>,
     /// Classes with a term that could be taken, and its cost.
     open: BinaryHeap<Reverse<(u64, Id)>>,
@@ -38,7 +37,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(egraph: &'a Graph, there: &'a HashSet<Term>) -> Search<'a> {
+    fn new(egraph: &'a AlgebraGraph, there: &'a HashSet<Term>) -> Search<'a> {
         let (open, settled) = (BinaryHeap::new(), HashMap::new());
         let mut search =
             Search { egraph, there, open, terms: vec![], parents: HashMap::new(), ready: HashMap::new(), settled };

@@ -16,8 +16,8 @@ use optc_ir::ops::math::Max;
 use optc_ir::ops::quant::{Dequantize, Quantize};
 use optc_tensor::DType;
 
-use super::rules::{AlgebraGraph, class, is_scalar, op, ops};
-use super::terms::{Head, TermSpelling};
+use super::spelling::{TermSpelling, class, is_scalar, op, ops};
+use super::terms::{AlgebraGraph, Head};
 
 /// A scale, a zero point and the dtype of the integers.
 #[derive(Clone, Copy, PartialEq)]

@@ -6,7 +6,8 @@ use egg::Id;
 use optc_ir::ops::tensor::{Constant, Reshape};
 use optc_ir::{Const, Graph, NodeId, TensorType, Type, Value};
 
-use super::terms::{Algebra, Head, Term};
+use super::algebra::Algebra;
+use super::terms::{Head, Term};
 use crate::PassCx;
 use crate::matching::{result, shape_tensor};
 use crate::rewrite::add_locations;

@@ -11,20 +11,14 @@
 //!
 //! Both sides of each have the same value up to rounding, and the same type, which the e-graph checks.
 
-use egg::{EGraph, Id};
+use egg::Id;
 use optc_ir::Op;
 use optc_ir::ops::math::{Add, MatMul, Mul};
 use optc_ir::ops::tensor::Transpose;
-use optc_tensor::element_count;
 
-use super::terms::{Head, Heads, Term, TermSpelling};
-
-pub(super) type AlgebraGraph = EGraph<Term, Heads>;
-
-/// Ops that compute each element of the result from one element of each operand.
-pub(super) fn is_elementwise(op: &Op) -> bool {
-    op.facts().fusion.is_some()
-}
+use super::quant;
+use super::spelling::{TermSpelling, class, is_elementwise, is_scalar, op, ops};
+use super::terms::{AlgebraGraph, Head, Term};
 
 /// The spellings that one rule each shows to be equal to `term`.
 pub(super) fn equal(g: &AlgebraGraph, term: &Term) -> Vec<TermSpelling> {
@@ -33,48 +27,23 @@ pub(super) fn equal(g: &AlgebraGraph, term: &Term) -> Vec<TermSpelling> {
         Head::Reshape(to) => reshape(g, to, term.children[0]),
         Head::Op(Op::Transpose(t)) => transpose(g, &t.perm, term.children[0]),
         Head::Op(Op::MatMul(_)) => matmul(g, &term.children),
-        Head::Op(op @ Op::Pool(_)) => super::quant::equal(g, op, &term.children),
+        Head::Op(op @ Op::Pool(_)) => quant::equal(g, op, &term.children),
         Head::Op(op) => {
             let mut found = out_of_elementwise(g, op, &term.children);
             found.extend(constants(g, op, &term.children));
-            found.extend(super::quant::equal(g, op, &term.children));
+            found.extend(quant::equal(g, op, &term.children));
             found
         }
     }
-}
-
-/// The ops in a class that `f` makes something of, with their children.
-pub(super) fn ops<'a, T: 'a>(
-    g: &'a AlgebraGraph,
-    class: Id,
-    f: impl Fn(&'a Op, &'a [Id]) -> Option<T> + 'a,
-) -> impl Iterator<Item = T> + 'a {
-    g[class].nodes.iter().filter_map(move |term| match &g.analysis.heads[term.head] {
-        Head::Op(op) => f(op, &term.children),
-        Head::Leaf(_) | Head::Reshape(_) => None,
-    })
 }
 
 fn rank(g: &AlgebraGraph, class: Id) -> Option<usize> {
     Some(g[class].data.shape()?.len())
 }
 
-/// Whether a class has one element and no more axes than it takes.
-pub(super) fn is_scalar(g: &AlgebraGraph, class: Id, rank: usize) -> bool {
-    g[class].data.shape().is_some_and(|s| element_count(&s) == Some(1) && s.len() <= rank)
-}
-
 /// Floats of 32 bits or more: narrower ones are rounded so coarsely that another order of operations shows.
 fn is_float(g: &AlgebraGraph, class: Id) -> bool {
     g[class].data.ty.as_ref().is_some_and(|t| t.dtype.is_float() && t.dtype.bits() >= 32)
-}
-
-pub(super) fn class(id: Id) -> TermSpelling {
-    TermSpelling::Class(id)
-}
-
-pub(super) fn op(op: impl Into<Op>, children: Vec<TermSpelling>) -> TermSpelling {
-    TermSpelling::Of(Head::Op(op.into()), children)
 }
 
 /// A transpose, or nothing where no axis moves.
