@@ -1,16 +1,11 @@
-//! What the driver makes of artifacts: graphs to be compiled, or models whose machine code is there.
+//! What the driver makes of artifacts: graphs to be compiled, or programs whose machine code is there.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
 
 use optc_ir::{Graph, Verified, parse_with, print};
-use optc_kernel::program::Program;
 use optc_native::{Artifact, ArtifactError, Contents, NativeCode, NativeProgram, Saved};
-use optc_types::Type;
 
-use crate::model::Settings;
-use crate::{CompiledPlan, Error, Model, Options, Precision, TuningCache, region};
+use crate::{Error, Options, Precision, TuningCache};
 
 /// What an artifact holds of a graph.
 #[derive(Debug)]
@@ -67,29 +62,4 @@ pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<Na
     }
     let row = (isa.is_some() || target.is_some()).then(|| options.any_target()).transpose()?.map(|t| t.isa);
     Ok(artifact.native_here(row))
-}
-
-/// A model of machine code; none where its inputs have other shapes than the options say.
-pub(crate) fn native_model(
-    artifact: &Artifact,
-    native: &NativeProgram,
-    settings: Arc<Settings>,
-) -> Result<Option<Model>, ArtifactError> {
-    let start = Instant::now();
-    // SAFETY: `Options::trust` says that the file may run code in this process.
-    let (plan, program) = unsafe { artifact.plan(native, &|host, plans| region::resolve(host, plans, &settings)) }?;
-    let given = |(name, shape): &(String, Vec<usize>)| {
-        program.flow.inputs.iter().any(|port| port.name == *name && has_shape(&port.ty, shape))
-    };
-    if !settings.options.shapes.iter().all(given) {
-        return Ok(None);
-    }
-    let Program { report, points, .. } = program;
-    let (pass_time, compile_time) = (Default::default(), start.elapsed());
-    let plan = CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time };
-    Ok(Some(Model::native(artifact.name().to_owned(), plan, settings)))
-}
-
-fn has_shape(ty: &Type, shape: &[usize]) -> bool {
-    ty.as_tensor().and_then(|t| t.static_shape()).is_some_and(|known| known == shape)
 }

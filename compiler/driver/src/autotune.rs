@@ -16,8 +16,8 @@ use optc_lower::Tuning;
 use optc_runtime::plan::{KernelStep, Step};
 use optc_runtime::{Arena, Executor, ThreadPool, Timings};
 
-use crate::model::CompiledPlan;
-use crate::{Error, Model, TuningCache};
+use crate::Error;
+use crate::plan::CompiledPlan;
 
 /// An option is kept below this share of the time before: less may be noise.
 const KEEP: f64 = 0.97;
@@ -25,25 +25,6 @@ const KEEP: f64 = 0.97;
 const PAIRS: (usize, usize) = (5, 60);
 /// The share of all time that one trial runs for.
 const SHARE: u32 = 40;
-
-/// A tuned model, and what was found.
-#[derive(Debug)]
-pub struct Tuned {
-    /// The model, with the fastest options.
-    pub model: Model,
-    /// What was measured: to be kept, merged with what was known before.
-    pub winners: TuningCache,
-    /// Different choice points of the model.
-    pub points: usize,
-    /// How many of them take another option than the cost model's.
-    pub changed: usize,
-    /// Plans that were compiled and measured.
-    pub trials: usize,
-    /// The median time of a run by that before.
-    pub share: f64,
-    /// Whether all options were tried before the time was over.
-    pub complete: bool,
-}
 
 /// Compiles a plan with some options.
 type Compile<'a> = dyn Fn(&Tuning) -> Result<CompiledPlan, Error> + 'a;

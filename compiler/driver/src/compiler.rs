@@ -2,22 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use optc_emit::{Backend, Native};
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::{Program, ProgramBody};
 use optc_kernel::target::Target;
-use optc_lower::{Region, Tuning, lower_with_regions};
-use optc_native::{Artifact, MAGIC, NativeCode};
-use optc_passes::{PassError, PassManager, PassOptions, Pipeline};
+use optc_lower::{Region, Tuning};
+use optc_native::{Artifact, ArtifactError, MAGIC, NativeCode, NativeProgram};
+use optc_passes::PassError;
 use optc_runtime::ThreadPool;
-use optc_types::Machine;
 
 use crate::artifact::{self, LoadedArtifact};
-use crate::model::Settings;
 use crate::options::{MAX_THREADS, cores};
+use crate::passes::{is_static, lower_optimized, run_passes};
+use crate::plan::{CompiledPlan, Settings};
+use crate::session::compile_region;
 use crate::tuning::machine_name;
-use crate::{Error, Model, Options, TuningCache};
+use crate::{Error, Model, Options, TuningCache, region};
 
 /// Regions that are programs in one; those beyond are compiled at their first call.
 const MAX_BODIES: usize = 100;
@@ -95,7 +97,7 @@ impl Compiler {
     fn load_artifact(&self, artifact: &Artifact, path: &Path) -> Result<Model, Error> {
         if let Some(native) = artifact::native(artifact, &self.options)? {
             let settings = self.settings_for(artifact.passes(), *native.target(), TuningCache::default())?;
-            let model = artifact::native_model(artifact, &native, settings).map_err(artifact::at(path))?;
+            let model = native_model(artifact, &native, settings).map_err(artifact::at(path))?;
             if let Some(model) = model {
                 return Ok(model);
             }
@@ -216,7 +218,7 @@ impl Compiler {
         let pool = Arc::new(ThreadPool::new(threads).map_err(Error::Threads)?);
         let machine = machine_name(&target, pool.threads());
         let tuning = self.tuning(tuning, &machine);
-        Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning }))
+        Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning, compile_region }))
     }
 
     /// Gives inputs the shapes of the options.
@@ -251,38 +253,27 @@ fn native_code(program: &Program) -> Result<NativeCode, Error> {
     Ok(Native { threads: cores() }.emit(program)?)
 }
 
-/// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.
-pub(crate) fn lower_optimized(
-    graph: Graph,
-    target: &Target,
-    tuning: Tuning,
-    options: &Options,
-) -> Result<(Program, Vec<Region>), Error> {
-    let graph = Verified::new(graph).map_err(Error::Broken)?;
-    let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
-    Ok(lower_with_regions(
-        graph,
-        target,
-        optc_lower::LowerOptions { tuning, threads: cores(), machine, draft: options.draft },
-    )?)
+/// A model of machine code; none where its inputs have other shapes than the options say.
+fn native_model(
+    artifact: &Artifact,
+    native: &NativeProgram,
+    settings: Arc<Settings>,
+) -> Result<Option<Model>, ArtifactError> {
+    let start = Instant::now();
+    // SAFETY: `Options::trust` says that the file may run code in this process.
+    let (plan, program) = unsafe { artifact.plan(native, &|host, plans| region::resolve(host, plans, &settings)) }?;
+    let given = |(name, shape): &(String, Vec<usize>)| {
+        program.flow.inputs.iter().any(|port| port.name == *name && has_shape(&port.ty, shape))
+    };
+    if !settings.options.shapes.iter().all(given) {
+        return Ok(None);
+    }
+    let Program { report, points, .. } = program;
+    let (pass_time, compile_time) = (Default::default(), start.elapsed());
+    let plan = CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time };
+    Ok(Some(Model::native(artifact.name().to_owned(), plan, settings)))
 }
 
-/// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
-pub(crate) fn run_passes(graph: &mut Graph, passes: &str, options: &Options, target: &Target) -> Result<(), Error> {
-    PassManager::new(options.pass_options_for(target)).run(&options.registry.parse(passes)?, graph)?;
-    Ok(())
-}
-
-/// Runs a pipeline on a graph, whatever the target.
-pub(crate) fn run_pipeline(graph: &mut Graph, passes: &str) -> Result<(), Error> {
-    PassManager::new(PassOptions::default()).run(&Pipeline::parse(passes)?, graph)?;
-    Ok(())
-}
-
-/// Whether the shapes of all inputs are known.
-pub(crate) fn is_static(graph: &Graph) -> bool {
-    graph.inputs().all(|v| match graph.ty(v) {
-        Type::Tensor(t) => t.static_shape().is_some(),
-        Type::Sequence(_) | Type::Optional(_) => false,
-    })
+fn has_shape(ty: &Type, shape: &[usize]) -> bool {
+    ty.as_tensor().and_then(|t| t.static_shape()).is_some_and(|known| known == shape)
 }

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 
 use optc_emit::{Backend, Jit};
 use optc_ir::{Graph, GraphError, Type, Val};
-use optc_kernel::program::{NodeReport, Point, Program};
-use optc_kernel::target::{Arch, ISAS, Isa, Target};
+use optc_kernel::program::{NodeReport, Program};
+use optc_kernel::target::{Arch, ISAS, Isa};
 use optc_lower::Tuning;
 use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
 use optc_runtime::plan::Port;
-use optc_runtime::{Plan, RunError, ThreadPool};
+use optc_runtime::{RunError, ThreadPool};
 use optc_tensor::Memory;
 
-use crate::autotune::{Tuned, TuningResult, tune};
+use crate::autotune::{TuningResult, tune};
 use crate::cache::{CacheStats, Shared};
-use crate::compiler::{is_static, lower_optimized, run_passes};
 use crate::machine::Times;
 use crate::options::cores;
-use crate::{Error, Options, Session, TuningCache, region};
+use crate::passes::{is_static, lower_optimized, run_passes};
+use crate::plan::{CompiledPlan, Settings};
+use crate::{Error, TuningCache, region};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
 const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
@@ -35,31 +36,23 @@ pub struct ValueInfo {
     pub ty: Type,
 }
 
-/// What every plan of a model shares.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub options: Options,
-    pub passes: String,
-    pub target: Target,
-    pub pool: Arc<ThreadPool>,
-    /// The name of the machine in a tuning cache, and what is known of it.
-    pub machine: String,
-    pub tuning: Tuning,
-}
-
-/// A plan for one set of input shapes, and how it came about.
+/// A tuned model, and what was found.
 #[derive(Debug)]
-pub struct CompiledPlan {
-    /// What is run.
-    pub plan: Arc<Plan>,
-    /// What became of each node.
-    pub report: Vec<NodeReport>,
-    /// Where there were several ways to make a kernel.
-    pub points: Vec<Point>,
-    /// Time spent in passes.
-    pub pass_time: Duration,
-    /// Time spent in lowering, packing and code generation.
-    pub compile_time: Duration,
+pub struct Tuned {
+    /// The model, with the fastest options.
+    pub model: Model,
+    /// What was measured: to be kept, merged with what was known before.
+    pub winners: TuningCache,
+    /// Different choice points of the model.
+    pub points: usize,
+    /// How many of them take another option than the cost model's.
+    pub changed: usize,
+    /// Plans that were compiled and measured.
+    pub trials: usize,
+    /// The median time of a run by that before.
+    pub share: f64,
+    /// Whether all options were tried before the time was over.
+    pub complete: bool,
 }
 
 /// A compiled model. Clones share everything.
@@ -133,11 +126,6 @@ impl Model {
     /// Threads that run the model.
     pub fn threads(&self) -> usize {
         self.0.settings.pool.threads()
-    }
-
-    /// A session: what one thread runs the model with.
-    pub fn session(&self) -> Session {
-        Session::new(self.clone())
     }
 
     /// Hits, misses and evictions of the cache of plans.

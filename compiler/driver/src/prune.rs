@@ -4,7 +4,7 @@ use optc_ir::{Dim, Graph, Type, Val};
 use optc_passes::{Calibration, Evaluate, LayerReport, PassError, PruneOptions};
 use optc_tensor::{Tensor, TensorError};
 
-use crate::compiler::run_passes;
+use crate::passes::run_passes;
 use crate::{Compiler, Error, Options, Session};
 
 /// Samples of a batch, where the model leaves their number open.

@@ -18,7 +18,7 @@ use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
 
-use crate::compiler::run_passes;
+use crate::passes::run_passes;
 use crate::{Compiler, Error, Integers, Options, Session, Times};
 
 /// What is done before marks are set: what folds into weights must be in them.
@@ -130,7 +130,7 @@ impl Quantizer {
             layers.push(layer);
         }
         let mut graph = self.graph;
-        crate::compiler::run_pipeline(&mut graph, "fold-quant{to=pairs},cse,dce")?;
+        crate::passes::run_pipeline(&mut graph, "fold-quant{to=pairs},cse,dce")?;
         Ok(Quantized { graph, layers, ranges })
     }
 }

@@ -8,8 +8,7 @@ use optc_native::{HostError, Regions};
 use optc_runtime::{PlanBody, RunError};
 use optc_types::{Callable, HostOp, HostText};
 
-use crate::model::Settings;
-use crate::{Error, Model, Session};
+use crate::plan::Settings;
 
 /// Sets of shapes for which a region is compiled. A loop that grows a tensor in each turn would compile in each turn:
 /// beyond this many it is interpreted.
@@ -19,9 +18,7 @@ const MAX_SHAPES: usize = 4;
 pub(crate) struct CompiledRegion {
     graph: Graph,
     settings: Arc<Settings>,
-    model: OnceLock<Result<Model, RunError>>,
-    /// Sessions that are not in use.
-    sessions: Mutex<Vec<Session>>,
+    compiled: OnceLock<Result<Arc<dyn Callable>, RunError>>,
     seen: Mutex<HashSet<Vec<Type>>>,
 }
 
@@ -50,13 +47,7 @@ pub(crate) fn resolve(
 
 impl CompiledRegion {
     fn shared(graph: Graph, settings: Arc<Settings>) -> Arc<dyn Callable> {
-        Arc::new(CompiledRegion {
-            graph,
-            settings,
-            model: OnceLock::new(),
-            sessions: Mutex::default(),
-            seen: Mutex::default(),
-        })
+        Arc::new(CompiledRegion { graph, settings, compiled: OnceLock::new(), seen: Mutex::default() })
     }
 
     /// Whether values of these types are worth a plan of their own.
@@ -72,17 +63,7 @@ impl Callable for CompiledRegion {
         if !self.compiles_for(values) {
             return self.graph.call(values);
         }
-        let model = self.model.get_or_init(|| {
-            Model::new(self.graph.clone(), self.settings.clone()).map_err(|e| RunError::Specialize(e.to_string()))
-        });
-        let model = model.as_ref().map_err(|e| e.clone().inside())?;
-        let free = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut session = free.unwrap_or_else(|| model.session());
-        let outputs = session.run_values(values).map_err(|e| match e {
-            Error::Run(e) => e.inside(),
-            other => OpError::Constraint { constraint: "region", reason: other.to_string() },
-        });
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-        outputs
+        let compile = || (self.settings.compile_region)(self.graph.clone(), self.settings.clone());
+        self.compiled.get_or_init(compile).as_ref().map_err(|e| e.clone().inside())?.call(values)
     }
 }

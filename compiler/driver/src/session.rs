@@ -1,12 +1,14 @@
 //! Runs a model on one thread (and the workers of the model's pool).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use optc_ir::Val;
+use optc_ir::{Graph, OpError, Val};
 use optc_runtime::{Arena, Executor, Plan, RunError, Timings};
 use optc_tensor::{Deadline, Tensor};
+use optc_types::Callable;
 
 use crate::cache::Lru;
+use crate::plan::Settings;
 use crate::{Error, Model};
 
 /// The state of one thread that runs a model: arena, outputs, and an executor for each plan that it has used.
@@ -17,8 +19,15 @@ pub struct Session {
     arena: Arena,
 }
 
+impl Model {
+    /// A session: what one thread runs the model with.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+}
+
 impl Session {
-    pub(crate) fn new(model: Model) -> Session {
+    fn new(model: Model) -> Session {
         let executors = Lru::new(model.cached_plans());
         Session { model, executors, arena: Arena::default() }
     }
@@ -103,4 +112,35 @@ impl Session {
     pub fn plan(&self, inputs: &[Val]) -> Result<Arc<Plan>, Error> {
         Ok(self.model.plan_for_values(inputs)?.plan.clone())
     }
+}
+
+/// A model that several threads call, and sessions of it that are not in use.
+struct SharedModel {
+    model: Model,
+    free: Mutex<Vec<Session>>,
+}
+
+impl std::fmt::Debug for SharedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SharedModel({})", self.model.name())
+    }
+}
+
+impl Callable for SharedModel {
+    fn call(&self, values: &[Val]) -> Result<Vec<Val>, OpError> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut session = free.unwrap_or_else(|| self.model.session());
+        let outputs = session.run_values(values).map_err(|e| match e {
+            Error::Run(e) => e.inside(),
+            other => OpError::Constraint { constraint: "region", reason: other.to_string() },
+        });
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        outputs
+    }
+}
+
+/// A region as a model of its own.
+pub(crate) fn compile_region(graph: Graph, settings: Arc<Settings>) -> Result<Arc<dyn Callable>, RunError> {
+    let model = Model::new(graph, settings).map_err(|e| RunError::Specialize(e.to_string()))?;
+    Ok(Arc::new(SharedModel { model, free: Mutex::default() }))
 }

@@ -1,0 +1,49 @@
+//! Pipelines and lowering, as everything that compiles runs them.
+
+use std::sync::Arc;
+
+use optc_ir::{Graph, Type, Verified};
+use optc_kernel::program::Program;
+use optc_kernel::target::Target;
+use optc_lower::{Region, Tuning, lower_with_regions};
+use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_types::Machine;
+
+use crate::options::cores;
+use crate::{Error, Options};
+
+/// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.
+pub(crate) fn lower_optimized(
+    graph: Graph,
+    target: &Target,
+    tuning: Tuning,
+    options: &Options,
+) -> Result<(Program, Vec<Region>), Error> {
+    let graph = Verified::new(graph).map_err(Error::Broken)?;
+    let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
+    Ok(lower_with_regions(
+        graph,
+        target,
+        optc_lower::LowerOptions { tuning, threads: cores(), machine, draft: options.draft },
+    )?)
+}
+
+/// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
+pub(crate) fn run_passes(graph: &mut Graph, passes: &str, options: &Options, target: &Target) -> Result<(), Error> {
+    PassManager::new(options.pass_options_for(target)).run(&options.registry.parse(passes)?, graph)?;
+    Ok(())
+}
+
+/// Runs a pipeline on a graph, whatever the target.
+pub(crate) fn run_pipeline(graph: &mut Graph, passes: &str) -> Result<(), Error> {
+    PassManager::new(PassOptions::default()).run(&Pipeline::parse(passes)?, graph)?;
+    Ok(())
+}
+
+/// Whether the shapes of all inputs are known.
+pub(crate) fn is_static(graph: &Graph) -> bool {
+    graph.inputs().all(|v| match graph.ty(v) {
+        Type::Tensor(t) => t.static_shape().is_some(),
+        Type::Sequence(_) | Type::Optional(_) => false,
+    })
+}
