@@ -3,86 +3,147 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The modules that each file directly in a folder imports: names after `super::`, but for the root's own items.
-fn imports(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let sources: BTreeMap<String, String> = files
-        .filter(|path| {
-            path.extension().is_some_and(|e| e == "rs") && !path.ends_with("lib.rs") && !path.ends_with("mod.rs")
-        })
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap()))
-        .collect();
-    let words = |text: &str| -> BTreeSet<String> {
-        text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect()
-    };
-    let of = |(name, source): (&String, &String)| {
-        let code = source.split("mod tests {").next().unwrap_or_default();
-        let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        let named = code.split("super::").skip(1).map(|rest| rest.split(';').next().unwrap_or_default());
-        // `{a, b::c}` names modules of the root, `a::{b, c}` items of one.
-        let modules = named.flat_map(|path| match path.strip_prefix('{') {
-            Some(list) => words(list),
-            None => path.split(|c: char| !c.is_alphanumeric() && c != '_').take(1).map(str::to_owned).collect(),
-        });
-        let known = modules.filter(|module| module != name && sources.contains_key(module)).collect();
-        (name.clone(), known)
-    };
-    sources.iter().map(of).collect()
+/// For each file of a crate, by its module's path, the files that it names.
+type Imports = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
+
+/// Crates whose files do not import each other in circles.
+const CRATES: [&str; 11] = [
+    "compiler/driver",
+    "compiler/emit",
+    "compiler/ir",
+    "compiler/kernel",
+    "compiler/kernels",
+    "compiler/lower",
+    "compiler/onnx",
+    "passes",
+    "runtime/engine",
+    "runtime/native",
+    "tools/optc",
+];
+
+/// The files below a folder, by their modules' paths; the crate's root has an empty one.
+fn files(folder: &Path, module: &[String], found: &mut BTreeMap<Vec<String>, PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let inner = [module, &[name.clone()]].concat();
+        if path.is_dir() {
+            files(&path, &inner, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let root = matches!(name.as_str(), "mod" | "lib" | "main");
+            found.insert(if root { module.to_vec() } else { inner }, path);
+        }
+    }
 }
 
-/// A way from a module to itself.
-fn cycle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    let mut done = BTreeSet::new();
+/// The paths that a text begins with: `a::b`, and all of `a::{b, c::d}`.
+fn paths(text: &str, before: &[String], found: &mut Vec<Vec<String>>) {
+    if let Some(list) = text.strip_prefix('{') {
+        let (mut depth, mut start) = (0, 0);
+        for (i, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                ',' | '}' if depth == 0 => {
+                    paths(list[start..i].trim_start(), before, found);
+                    start = i + 1;
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if start > i && c == '}' {
+                return;
+            }
+        }
+        return;
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let inner = [before, &[text[..end].to_owned()]].concat();
+    match text[end..].strip_prefix("::") {
+        Some(rest) => paths(rest, &inner, found),
+        None => found.push(inner),
+    }
+}
+
+/// The paths that a file names, from the root of its crate; tests and comments aside.
+fn named(source: &str, module: &[String]) -> Vec<Vec<String>> {
+    let code = source.split("mod tests {").next().unwrap_or_default();
+    let code: Vec<&str> = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code = code.join("\n");
+    let mut found = vec![];
+    for (i, _) in code.match_indices("crate::") {
+        paths(&code[i + "crate::".len()..], &[], &mut found);
+    }
+    for (i, _) in code.match_indices("super::").filter(|(i, _)| !code[..*i].ends_with("super::")) {
+        let mut rest = &code[i..];
+        let mut above = module;
+        while let Some(inner) = rest.strip_prefix("super::") {
+            (rest, above) = (inner, &above[..above.len().saturating_sub(1)]);
+        }
+        paths(rest, above, &mut found);
+    }
+    found
+}
+
+/// What each file of the crate at `root` imports of the others, but for the crate's root.
+fn imports(root: &Path) -> Imports {
+    let mut all = BTreeMap::new();
+    files(root, &[], &mut all);
+    let of = |(module, path): (&Vec<String>, &PathBuf)| {
+        let named = named(&std::fs::read_to_string(path).unwrap(), module).into_iter();
+        // The longest beginning of a path that is a file.
+        let file = |path: Vec<String>| (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|p| all.contains_key(p));
+        (module.clone(), named.filter_map(file).filter(|file| file != module).collect())
+    };
+    all.iter().filter(|(module, _)| !module.is_empty()).map(of).collect()
+}
+
+/// A way from a file to itself.
+fn cycle(graph: &Imports) -> Option<Vec<Vec<String>>> {
     fn visit(
-        at: &str,
-        graph: &BTreeMap<String, BTreeSet<String>>,
-        way: &mut Vec<String>,
-        done: &mut BTreeSet<String>,
-    ) -> Option<Vec<String>> {
+        at: &[String],
+        graph: &Imports,
+        way: &mut Vec<Vec<String>>,
+        done: &mut BTreeSet<Vec<String>>,
+    ) -> Option<Vec<Vec<String>>> {
         if let Some(from) = way.iter().position(|module| module == at) {
             return Some(way[from..].to_vec());
         }
-        if !done.insert(at.to_owned()) {
+        if !done.insert(at.to_vec()) {
             return None;
         }
-        way.push(at.to_owned());
+        way.push(at.to_vec());
         let found = graph.get(at)?.iter().find_map(|next| visit(next, graph, way, done));
         way.pop();
         found
     }
+    let mut done = BTreeSet::new();
     graph.keys().find_map(|module| visit(module, graph, &mut vec![], &mut done))
 }
 
 #[test]
-fn files_of_lowering_do_not_import_each_other_in_circles() {
+fn files_of_a_crate_do_not_import_each_other_in_circles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let graph = imports(&root.join("compiler/lower/src"));
-    assert!(graph.len() > 30 && graph["conv"].contains("contract"), "{graph:?}");
-    assert_eq!(cycle(&graph), None);
-}
-
-#[test]
-fn files_of_tiles_and_kernels_do_not_import_each_other_in_circles() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let folders = [
-        ("kernel/src/tile", "verify", "inst"),
-        ("kernel/src/bounds", "footprint", "linear"),
-        ("emit/src/x86", "rules", "encoding"),
-        ("kernels/src/window", "nest", "planes"),
-        ("kernels/src/spmm", "bcsr", "form"),
-        ("kernels/src/int8", "tile", "blocks"),
-    ];
-    for (folder, from, to) in folders {
-        let graph = imports(&root.join("compiler").join(folder));
-        assert!(graph[from].contains(to), "{folder}: {graph:?}");
-        assert_eq!(cycle(&graph), None, "{folder}");
+    for name in CRATES {
+        let graph = imports(&root.join(name).join("src"));
+        assert!(graph.values().any(|imports| !imports.is_empty()), "{name}: {graph:?}");
+        assert_eq!(cycle(&graph), None, "in {name}");
     }
 }
 
 #[test]
+fn imports_are_found() {
+    let source = "use crate::{a::{B, c::D}, e};\nuse super::f::G; // use crate::h;\nfn i() { super::super::j::k(); }
+        mod tests { use crate::l; }";
+    let found = named(source, &["x".to_owned(), "y".to_owned(), "z".to_owned()]);
+    let joined: Vec<String> = found.iter().map(|path| path.join("::")).collect();
+    assert_eq!(joined, ["a::B", "a::c::D", "e", "x::y::f::G", "x::j::k"]);
+}
+
+#[test]
 fn circles_are_found() {
-    let graph = [("a", "b"), ("b", "c"), ("c", "b")].map(|(from, to)| (from.to_owned(), [to.to_owned()].into()));
-    assert_eq!(cycle(&graph.into()), Some(vec!["b".to_owned(), "c".to_owned()]));
+    let name = |name: &str| vec![name.to_owned()];
+    let graph = [("a", "b"), ("b", "c"), ("c", "b")].map(|(from, to)| (name(from), [name(to)].into()));
+    assert_eq!(cycle(&graph.into()), Some(vec![name("b"), name("c")]));
 }

@@ -1,6 +1,6 @@
 //! The command line: subcommands and what they share.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     bench, check, compare, compile, completions, explain, hwbench, inspect, opt, passes, profile, prune, quantize, run,
@@ -62,15 +62,13 @@ impl Cli {
             Command::Passes(args) => passes::run(args, format),
             Command::Targets(args) => targets::run(args, format),
             Command::Hwbench(args) => hwbench::run(args, format),
-            Command::Completions(args) => completions::run(args),
+            Command::Completions(args) => completions::run(args, Cli::command()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

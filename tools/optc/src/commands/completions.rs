@@ -1,9 +1,7 @@
 //! `optc completions`: completion scripts for shells.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::exit::{Exit, Outcome};
 use crate::report::print;
 
@@ -15,13 +13,13 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Runs the command.
+/// Runs the command for this command line.
 ///
 /// # Errors
 /// Stdout cannot be written to.
-pub fn run(args: &CompletionsArgs) -> Outcome {
+pub fn run(args: &CompletionsArgs, mut command: clap::Command) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "optc", &mut script);
+    clap_complete::generate(args.shell, &mut command, "optc", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Ok)
 }
