@@ -28,12 +28,15 @@
 //! like others.
 
 mod budget;
+mod calibration;
 mod correct;
 mod error;
 mod evaluate;
+mod part;
 mod reconstruct;
 mod rows;
 mod saliency;
+mod segments;
 mod walk;
 
 use std::str::FromStr;
@@ -44,11 +47,11 @@ use crate::choice::{UnknownChoice, choose};
 use crate::weighted::Weighted;
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 pub use budget::Budget;
+pub use calibration::Calibration;
 pub use error::{CalibrationError, LayerError, PruneError, RowError, SampleError};
 pub use evaluate::Evaluate;
 use saliency::Evidence;
 pub use saliency::Saliency;
-pub use walk::Calibration;
 
 /// Rows and columns that are kept or dropped together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Pruning with compiled kernels: calibration samples are cut into batches, and the ops of the walk run compiled.
+//! Pruning with compiled kernels: calibration samples are cut into batches, and the segments of the walk run compiled.
 
 use optc_ir::{Dim, Graph, Type, Val};
 use optc_passes::{Calibration, Evaluate, LayerReport, PassError, PruneOptions};

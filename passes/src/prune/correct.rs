@@ -1,8 +1,8 @@
 //! Corrects biases and batch normalisations after pruning, from the statistics of a value before and after.
 
 use optc_ir::ops::nn::BatchNorm;
-use optc_ir::{Const, Graph, NodeId, Op, Value};
-use optc_tensor::Tensor;
+use optc_ir::{Const, Graph, NodeId, Op, Val, Value};
+use optc_tensor::{Tensor, TensorError};
 
 use crate::weighted::Weighted;
 
@@ -15,8 +15,15 @@ pub(super) struct Moments {
 }
 
 impl Moments {
+    /// Those of all tensors among some values.
+    pub fn of(values: &[Val], axis: usize) -> Moments {
+        let mut moments = Moments::default();
+        values.iter().filter_map(Val::as_tensor).for_each(|t| moments.add(t, axis));
+        moments
+    }
+
     /// Adds a tensor whose channels lie along `axis`.
-    pub fn add(&mut self, t: &Tensor, axis: usize) {
+    fn add(&mut self, t: &Tensor, axis: usize) {
         let Ok(values) = t.as_slice::<f32>() else { return };
         let channels = t.shape()[axis];
         let inner: usize = t.shape()[axis + 1..].iter().product();
@@ -41,13 +48,29 @@ impl Moments {
     }
 }
 
-/// Adds to a layer's bias what its mean lacks. A layer without a bias of one value a channel stays as it is.
-pub(super) fn bias(g: &mut Graph, layer: &Weighted, before: &Moments, after: &Moments) {
-    let Some(value) = g.operand(layer.node, 2).filter(|&v| g.each_use(v).len() == 1) else { return };
-    if matches!(&g.node(layer.node).op, Op::Gemm(gemm) if gemm.beta.0 != 1.0) {
-        return;
-    }
+/// Whether a layer has a bias that can be corrected: one value a channel, which nothing else reads.
+pub(super) fn has_bias(g: &Graph, layer: &Weighted) -> bool {
+    let Some(value) = g.operand(layer.node, 2) else { return false };
+    let scaled = matches!(&g.node(layer.node).op, Op::Gemm(gemm) if gemm.beta.0 != 1.0);
+    !scaled && g.each_use(value).len() == 1 && g.constant(value).is_some_and(|t| t.len() == layer.rows)
+}
+
+/// Adds to a layer's bias what its mean lacks; gives what was added to each channel.
+pub(super) fn bias(g: &mut Graph, layer: &Weighted, before: &Moments, after: &Moments) -> Vec<f32> {
+    let Some(value) = g.operand(layer.node, 2) else { return vec![] };
+    let values = |g: &Graph| g.constant(value).map(Tensor::to_f64_vec).unwrap_or_default();
+    let old = values(g);
     adjust(g, value, layer.rows, |c, bias| bias + before.mean(c) - after.mean(c));
+    values(g).iter().zip(old).map(|(new, old)| (new - old) as f32).collect()
+}
+
+/// Adds to each channel of a tensor, which lie along `axis`.
+pub(super) fn add(t: &mut Tensor, axis: usize, change: &[f32]) -> Result<(), TensorError> {
+    let inner: usize = t.shape()[axis + 1..].iter().product();
+    for (run, change) in t.as_mut_slice::<f32>()?.chunks_mut(inner.max(1)).zip(change.iter().cycle()) {
+        run.iter_mut().for_each(|v| *v += change);
+    }
+    Ok(())
 }
 
 /// Moves the statistics of a batch normalisation by as much as those of its operand moved: what it gives keeps its mean

@@ -1,6 +1,6 @@
 //! Why a graph is not pruned.
 
-use optc_ir::{OpError, Type};
+use optc_ir::{GraphError, OpError, Type};
 use optc_tensor::TensorError;
 
 /// Why a graph was not pruned.
@@ -46,13 +46,13 @@ pub enum CalibrationError<E: std::error::Error + 'static> {
     /// The samples do not fit the model.
     #[error("calibration: {0}")]
     Samples(#[from] SampleError),
-    /// A layer could not be run, or not be fitted.
+    /// A segment that begins at a layer could not be run, or the layer not be fitted.
     #[error("running `{layer}` on the calibration samples: {error}")]
     Layer {
         /// The ONNX node.
         layer: String,
         /// What went wrong.
-        error: LayerError<E>,
+        error: Box<LayerError<E>>,
     },
 }
 
@@ -108,9 +108,12 @@ pub enum LayerError<E: std::error::Error + 'static> {
     /// It does not run.
     #[error(transparent)]
     Evaluate(E),
-    /// An op refuses its operands.
+    /// A product of matrices is refused.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// An op of a segment refuses its operands.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// Its least-squares problem cannot be written down.
     #[error(transparent)]
     Rows(#[from] RowError),

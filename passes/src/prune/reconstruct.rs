@@ -3,7 +3,8 @@
 //! With `X` the activations that reach the layer now and `Y` what it gave before pruning, the weights are the
 //! least-squares solution of `W X = Y` in which pruned weights are zero, slightly damped towards the old ones' scale.
 //! It is found for all rows at once by conjugate gradients on the normal equations, whose gradient is masked: rows have
-//! different masks, so that no factorisation serves two of them. Products of matrices are left to what runs graphs ([`Evaluate`]).
+//! different masks, so that no factorisation serves two of them. Products of matrices are left to what runs graphs
+//! ([`Evaluate`]).
 
 use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Gemm;

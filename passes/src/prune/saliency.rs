@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(scores("magnitude", Some(&[4.0, 9.0])), [1.0, 2.0, 3.0, 0.5]);
         assert_eq!(scores("activation", Some(&[4.0, 9.0])), [2.0, 6.0, 6.0, 1.5]);
         assert_eq!(scores("activation", None), [1.0, 2.0, 3.0, 0.5]);
-        assert_eq!("l2".parse::<Saliency>().unwrap_err().to_string(), "`l2` is not `magnitude` or `activation`");
+        assert!("l2".parse::<Saliency>().unwrap_err().to_string().starts_with("`l2` is not `magnitude`"));
     }
 }
