@@ -3,7 +3,7 @@
 use optc_ir::{Graph, NodeId, Op};
 
 use crate::machine::{Form, Machine, Numbers, Product};
-use crate::matching::{result, shape, three_by_three};
+use crate::product::product;
 use crate::weighted::{Weighted, blocks};
 
 /// A product: a convolution, or matrices.
@@ -25,9 +25,11 @@ pub struct NonzeroBlocks {
 }
 
 impl Layer {
-    /// The product that a node computes, where its shapes are known.
+    /// The product of floats that a node computes, where its shapes are known.
     pub fn of(g: &Graph, node: NodeId) -> Option<Layer> {
-        Some(Layer { product: product(g, node)?, blocks: sparse_blocks(g, node) })
+        let floats = matches!(g.node(node).op, Op::Conv(_) | Op::MatMul(_) | Op::Gemm(_));
+        let product = product(g, node).filter(|_| floats)?;
+        Some(Layer { product, blocks: sparse_blocks(g, node) })
     }
 
     /// The time of its fastest form when it multiplies other numbers, in nanoseconds.
@@ -37,30 +39,6 @@ impl Layer {
         let product = Product { staged_bytes: blocks.staged * numbers.bytes(), numbers, ..self.product };
         let form = |&(rows, blocks): &(usize, usize)| Form::Sparse { block: (rows, 1), blocks };
         blocks.counts.iter().map(|count| machine.time(&product, form(count))).fold(dense, f64::min)
-    }
-}
-
-/// What a node multiplies, in `f32`, where its shapes are known.
-fn product(g: &Graph, node: NodeId) -> Option<Product> {
-    let dims = |slot: usize| shape(g, g.operand(node, slot)?);
-    let (a, b, y) = (dims(0)?, dims(1)?, shape(g, result(node))?);
-    let inputs = a.iter().product();
-    match &g.node(node).op {
-        Op::Conv(op) => {
-            let batch = usize::try_from(op.groups).ok()?;
-            let rows = y[0] * y[2..].iter().product::<usize>();
-            let depthwise = batch > 1 && b[1] == 1 && b[0] == batch;
-            let dense = Product::new(rows, b[1..].iter().product(), b[0] / batch.max(1), Numbers::Floats);
-            Some(Product { batch, depthwise, inputs, three_by_three: three_by_three(g, node), ..dense })
-        }
-        Op::MatMul(_) | Op::Gemm(_) => {
-            let cols = *y.last()?;
-            let own: usize = b[..b.len().saturating_sub(2)].iter().product();
-            let depth = b.iter().product::<usize>() / cols.max(1) / own.max(1);
-            let rows = y.iter().product::<usize>() / (cols * own).max(1);
-            Some(Product { batch: own, inputs, ..Product::new(rows, depth, cols, Numbers::Floats) })
-        }
-        _ => None,
     }
 }
 

@@ -24,6 +24,7 @@ mod manager;
 mod matching;
 mod pass;
 mod pipeline;
+mod product;
 mod prune;
 mod recompose;
 mod registry;

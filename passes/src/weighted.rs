@@ -7,7 +7,8 @@ use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::{DType, Tensor};
 
 use crate::machine::{Numbers, Product};
-use crate::matching::{producer, result, shape, three_by_three};
+use crate::matching::producer;
+use crate::product::product;
 
 /// A convolution, `nn.gemm` or `math.matmul` whose second operand is a constant of `f32`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,9 +138,8 @@ impl Weighted {
 
     /// What costs see of it in blocks of `width` columns; `None` where shapes are open.
     pub fn product(&self, g: &Graph, width: usize) -> Option<Product> {
-        let out = shape(g, result(self.node))?;
-        let n = out.iter().product::<usize>() / self.rows;
-        let numbers = self.numbers(g);
+        let product = product(g, self.node)?;
+        let (n, numbers) = (product.rows, self.numbers(g));
         let copies = match &g.node(self.node).op {
             Op::Conv(Conv { strides, pads, .. }) | Op::QuantConv(QuantConv { strides, pads, .. }) => {
                 let window = &g.constant(self.weights)?.shape()[2..];
@@ -153,12 +153,9 @@ impl Weighted {
             _ => usize::from(n > 1),
         };
         let staged_bytes = numbers.bytes() * n * (self.cols / self.taps(g)?) * copies;
-        let depthwise = self.groups > 1 && self.groups == self.rows && self.cols == self.taps(g)?;
-        let (batch, cols) = if depthwise { (self.rows, 1) } else { (1, self.rows) };
-        let three_by_three = three_by_three(g, self.node);
-        let inputs = shape(g, g.operand(self.node, 0)?)?.iter().product();
-        let product = Product::new(n, self.cols, cols, numbers);
-        Some(Product { batch, inputs, staged_bytes, depthwise, three_by_three, ..product })
+        // Groups that are not depthwise count as one product.
+        let (batch, cols) = if product.depthwise { (product.batch, product.cols) } else { (1, self.rows) };
+        Some(Product { batch, cols, numbers, staged_bytes, ..product })
     }
 }
 
