@@ -2,7 +2,7 @@
 
 use optc_ir::{Graph, NodeId, Op};
 
-use crate::machine::{Form, Machine, Numbers, Product};
+use crate::machine::{Form, Machine, Nanos, Numbers, Product};
 use crate::product::product;
 use crate::weighted::{Weighted, blocks};
 
@@ -32,13 +32,13 @@ impl Layer {
         Some(Layer { product, blocks: sparse_blocks(g, node) })
     }
 
-    /// The time of its fastest form when it multiplies other numbers, in nanoseconds.
-    pub fn time(&self, machine: &dyn Machine, numbers: Numbers) -> f64 {
+    /// The time of its fastest form when it multiplies other numbers.
+    pub fn time(&self, machine: &dyn Machine, numbers: Numbers) -> Nanos {
         let dense = machine.densest(&Product { numbers, ..self.product }).1;
         let Some(blocks) = &self.blocks else { return dense };
         let product = Product { staged_bytes: blocks.staged * numbers.bytes(), numbers, ..self.product };
         let form = |&(rows, blocks): &(usize, usize)| Form::Sparse { block: (rows, 1), blocks };
-        blocks.counts.iter().map(|count| machine.time(&product, form(count))).fold(dense, f64::min)
+        blocks.counts.iter().map(|count| machine.time(&product, form(count))).fold(dense, Nanos::min)
     }
 }
 

@@ -47,6 +47,7 @@ pub use optc_passes::calibrate::{Method, Ranges};
 pub use optc_passes::{BlockShape, Budget, LayerReport, PruneOptions, Registry, Saliency, Spare, Verdict};
 pub use optc_runtime::{RunError, Timings};
 pub use optc_tensor::{DType, FileAccess, Memory, OutOfMemory, Tensor, TensorError, npy};
+pub use optc_types::Nanos;
 pub use options::{Integers, MAX_THREADS, Options, Precision};
 pub use plan::CompiledPlan;
 pub use profile::{MachineProfile, MachineProfileError};

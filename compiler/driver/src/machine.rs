@@ -1,22 +1,21 @@
 //! Estimated times, as reports show them.
 
 use optc_kernels::profile::Profile;
-use optc_types::{Change, Machine, Numbers, Product};
+use optc_types::{Change, Machine, Nanos, Numbers, Product};
 
-/// Estimated seconds of a product.
+/// Estimated times of a product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
     /// In `f32`.
-    pub f32: f64,
+    pub f32: Nanos,
     /// In 8-bit integers.
-    pub int8: f64,
+    pub int8: Nanos,
 }
 
 impl Times {
-    /// Those of what is asked for times in nanoseconds.
-    pub(crate) fn new(time: impl Fn(Numbers) -> f64) -> Times {
-        let [f32, int8] = [Numbers::Floats, Numbers::Bytes].map(|numbers| 1e-9 * time(numbers));
-        Times { f32, int8 }
+    /// Those of what is asked for the time of either.
+    pub(crate) fn new(time: impl Fn(Numbers) -> Nanos) -> Times {
+        Times { f32: time(Numbers::Floats), int8: time(Numbers::Bytes) }
     }
 
     /// Those of a dense product.

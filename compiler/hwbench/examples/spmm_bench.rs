@@ -190,7 +190,8 @@ fn main() -> Result<(), Failure> {
                     times(&mut Ready::new(&pair.dense, None)?, &mut Ready::new(&pair.sparse, Some(&pair.stream))?);
                 let product = Product::new(layer.n, k, m, numbers);
                 let sparse = Form::Sparse { block: layer.block, blocks: pair.blocks };
-                let (dense_model, model) = (machine.densest(&product).1 * 1e-6, machine.time(&product, sparse) * 1e-6);
+                let (dense_model, model) =
+                    (1e3 * machine.densest(&product).1.seconds(), 1e3 * machine.time(&product, sparse).seconds());
                 println!("{name:30} {dense:9.3} {dense_model:9.3} {ms:9.3} {model:9.3} {:8.2}", dense / ms);
             }
         }

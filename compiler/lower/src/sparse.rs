@@ -8,7 +8,7 @@ use optc_kernels::spmm::{self, Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Wei
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::{BufRef, StepInfo};
-use optc_types::{Form, Numbers, Product, ReasonCode};
+use optc_types::{Form, Nanos, Numbers, Product, ReasonCode};
 
 use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
@@ -336,6 +336,6 @@ fn note(cx: &mut Cx, zeros: f64, product: Product, candidates: &[BlockSize], blo
     let form = |block: BlockSize| Form::Sparse { block, blocks: blocks(block) };
     let time = |&block: &BlockSize| (block, cx.machine.time(&product, form(block)));
     let best = candidates.iter().map(time).min_by(|a, b| a.1.total_cmp(&b.1));
-    let dense_ns = cx.machine.densest(&product).1;
-    cx.notes.choice = best.map(|(block, sparse_ns)| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });
+    let dense_ns = cx.machine.densest(&product).1.0;
+    cx.notes.choice = best.map(|(block, Nanos(sparse_ns))| Choice { zeros, block, sparse: false, dense_ns, sparse_ns });
 }

@@ -59,7 +59,7 @@ pub(super) fn way_of(cx: &mut Cx, c: &ConvNest) -> Option<(Way, Open)> {
     ways.extend(others);
     let key = format!("3x3 convolution {images}x{rows}x{columns}, {} to {} channels", c.channels, c.filters);
     let (way, point) = cx.pick(key, ways);
-    let ns = |form: Form| cx.machine.time(&product, form);
+    let ns = |form: Form| cx.machine.time(&product, form).0;
     let bound = way.0.map(|form| (form.outputs, form.error));
     cx.notes.filtered = bound.map(|(outputs, error)| Filtered {
         outputs,

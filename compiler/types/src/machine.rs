@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::{Numbers, Product, Reason};
+use crate::{Nanos, Numbers, Product, Reason};
 
 /// How a product is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,27 +43,27 @@ pub enum Change {
     ToFiltered,
 }
 
-/// A machine, as those who choose between forms see it. Times are estimates in nanoseconds of one core.
+/// A machine, as those who choose between forms see it. Times are estimates.
 pub trait Machine: fmt::Debug + Send + Sync {
     /// Why a product has no kernel in a form; none where it has one.
     fn declines(&self, product: &Product, form: Form) -> Option<Reason>;
 
-    /// The time of a product in a form; infinite where it is declined.
-    fn time(&self, product: &Product, form: Form) -> f64;
+    /// The time of a product in a form; [`Nanos::NEVER`] where it is declined.
+    fn time(&self, product: &Product, form: Form) -> Nanos;
 
     /// The time of a copy of so many bytes into another layout.
-    fn copy(&self, bytes: u64) -> f64;
+    fn copy(&self, bytes: u64) -> Nanos;
 
     /// The share of the time before a change below which the change is made: estimates err by about the rest.
     fn margin(&self, change: Change) -> f64;
 
     /// Whether a change from one time to another is worth it.
-    fn pays(&self, change: Change, before: f64, after: f64) -> bool {
+    fn pays(&self, change: Change, before: Nanos, after: Nanos) -> bool {
         after < self.margin(change) * before
     }
 
     /// The dense form that is taken, and its time: the direct sum, unless filtering is faster by its margin.
-    fn densest(&self, product: &Product) -> (Form, f64) {
+    fn densest(&self, product: &Product) -> (Form, Nanos) {
         let direct = (Form::Dense, self.time(product, Form::Dense));
         if product.three_by_three.is_none() || product.numbers != Numbers::Floats {
             return direct;

@@ -2,7 +2,7 @@
 
 use optc_ir::{Encoding, Graph, LayoutRule, NodeId, Op, Value};
 
-use crate::machine::{Change, Form, Machine};
+use crate::machine::{Change, Form, Machine, Nanos};
 use crate::matching::{dims, rank, result, tensor_type};
 use crate::weighted::Weighted;
 
@@ -78,9 +78,9 @@ fn sparse(g: &Graph, id: NodeId, machine: &dyn Machine) -> Option<LayoutRole> {
     let layer = layer(g, id)?;
     let Encoding::Bcsr { rows, cols: 1 } = tensor_type(g, layer.weights)?.encoding else { return None };
     let (product, block) = (layer.product(g, 1)?, (usize::from(rows), 1));
-    let bytes = |time: f64| (time / machine.copy(1 << 20) * f64::from(1 << 20)) as u64;
+    let bytes = |time: Nanos| (time / machine.copy(1 << 20) * f64::from(1 << 20)) as u64;
     let form = Form::Sparse { block, blocks: layer.blocks(g, block)? };
-    let plain = machine.time(&product, form) / machine.margin(Change::ToSparse);
+    let plain = 1.0 / machine.margin(Change::ToSparse) * machine.time(&product, form);
     Some(LayoutRole::Both { plain: bytes(plain), last: bytes(machine.densest(&product).1) })
 }
 

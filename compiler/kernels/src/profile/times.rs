@@ -1,7 +1,7 @@
 //! Times of products, made of a row's figures.
 
 use optc_kernel::target::Isa;
-use optc_types::{Change, Form, Machine, Numbers, Product, Reason, ReasonCode};
+use optc_types::{Change, Form, Machine, Nanos, Numbers, Product, Reason, ReasonCode};
 
 use super::{Figures, SparseFigures};
 use crate::winograd::{F2, F4};
@@ -34,14 +34,14 @@ impl Profile {
     }
 
     /// The multiply-adds, or the weights from memory, whichever takes longer, and what the activations cost before.
-    fn dense(&self, p: &Product) -> f64 {
+    fn dense(&self, p: &Product) -> Nanos {
         if p.depthwise {
             return self.depthwise(p);
         }
         let f = &self.figures;
         // Integers are packed in pairs of 16 bits.
         let (rate, bytes, before) = match p.numbers {
-            Numbers::Floats => (f.f32, 4, 0.0),
+            Numbers::Floats => (f.f32, 4, Nanos(0.0)),
             Numbers::Bytes => (f.int8, 2, ns(p.inputs, f.staged)),
             Numbers::Halves => {
                 let taps = if p.three_by_three.is_some() { 9 } else { 1 };
@@ -56,20 +56,20 @@ impl Profile {
 
     /// An FMA for each tap, half as well fed as in a contraction. Integers use the same instructions and load a quarter
     /// of the bytes; widening bfloat16 costs where no instruction multiplies it.
-    fn depthwise(&self, p: &Product) -> f64 {
+    fn depthwise(&self, p: &Product) -> Nanos {
         let share = match p.numbers {
             Numbers::Floats => 1.0,
             Numbers::Bytes => 0.9,
             Numbers::Halves if self.isa.needs.sums_halves() => 0.8,
             Numbers::Halves => 1.2,
         };
-        share * 2.0 * ns(p.batch * p.rows * p.depth * p.cols, self.figures.f32)
+        2.0 * share * ns(p.batch * p.rows * p.depth * p.cols, self.figures.f32)
     }
 
     /// The products, with their weights from memory, and the transforms, which are bound by the values that they write
     /// and read, whole vectors of channels.
-    fn filtered(&self, p: &Product, form: &winograd::WinogradMatrices) -> f64 {
-        let Some([images, rows, columns]) = p.three_by_three else { return f64::INFINITY };
+    fn filtered(&self, p: &Product, form: &winograd::WinogradMatrices) -> Nanos {
+        let Some([images, rows, columns]) = p.three_by_three else { return Nanos::NEVER };
         let (channels, lanes) = (p.depth / 9, self.isa.lanes());
         let tiles = images * rows.div_ceil(form.outputs) * columns.div_ceil(form.outputs);
         let [padded, cols] = [channels, p.cols].map(|n| n.next_multiple_of(lanes));
@@ -80,7 +80,7 @@ impl Profile {
     }
 
     /// Calls for tiles of pixels and rows of blocks, with the blocks in them; or the stream of blocks from memory.
-    fn sparse(&self, p: &Product, figures: &SparseFigures, blocks: usize) -> f64 {
+    fn sparse(&self, p: &Product, figures: &SparseFigures, blocks: usize) -> Nanos {
         let (rows, cols) = (usize::from(figures.rows), usize::from(figures.cols));
         let form = if figures.int8 { spmm::SparseForm::of_bytes(cols, false) } else { spmm::SparseForm::Float };
         let (vectors, lanes) = (spmm::vectors_of(rows), self.isa.lanes());
@@ -90,7 +90,8 @@ impl Profile {
         let strips = p.cols.div_ceil(rows);
         let [call, each] = [figures.call, figures.block].map(|ps| f64::from(ps) * 1e-3);
         let work = tiles * strips as f64 * call + full * blocks as f64 * each;
-        work.max(ns(form.stream_bytes(strips, blocks, rows), self.figures.weights)) + self.copy(p.staged_bytes as u64)
+        Nanos(work).max(ns(form.stream_bytes(strips, blocks, rows), self.figures.weights))
+            + self.copy(p.staged_bytes as u64)
     }
 }
 
@@ -100,8 +101,8 @@ fn form_of(outputs: usize) -> Option<&'static winograd::WinogradMatrices> {
 }
 
 /// Nanoseconds of so many things at a rate in a microsecond.
-fn ns(things: usize, rate: u32) -> f64 {
-    things as f64 * 1e3 / f64::from(rate)
+fn ns(things: usize, rate: u32) -> Nanos {
+    Nanos(things as f64 * 1e3 / f64::from(rate))
 }
 
 impl Machine for Profile {
@@ -135,22 +136,22 @@ impl Machine for Profile {
         }
     }
 
-    fn time(&self, p: &Product, form: Form) -> f64 {
+    fn time(&self, p: &Product, form: Form) -> Nanos {
         if self.declines(p, form).is_some() {
-            return f64::INFINITY;
+            return Nanos::NEVER;
         }
         match form {
             Form::Dense | Form::Planes => self.dense(p),
-            Form::Filtered { outputs } => form_of(outputs).map_or(f64::INFINITY, |form| self.filtered(p, form)),
+            Form::Filtered { outputs } => form_of(outputs).map_or(Nanos::NEVER, |form| self.filtered(p, form)),
             Form::Sparse { block, blocks } => {
                 let figures = self.figures.blocks(p.numbers, block);
-                figures.map_or(f64::INFINITY, |figures| self.sparse(p, figures, blocks))
+                figures.map_or(Nanos::NEVER, |figures| self.sparse(p, figures, blocks))
             }
         }
     }
 
-    fn copy(&self, bytes: u64) -> f64 {
-        bytes as f64 * 1e3 / f64::from(self.figures.copied)
+    fn copy(&self, bytes: u64) -> Nanos {
+        Nanos(bytes as f64 * 1e3 / f64::from(self.figures.copied))
     }
 
     fn margin(&self, change: Change) -> f64 {
@@ -243,7 +244,8 @@ mod tests {
                 [Numbers::Floats, Numbers::Bytes].map(|n| profile.time(&Product { numbers: n, ..column }, Form::Dense));
             assert!(!profile.pays(Change::ToBytes, f32, int8), "one column is not worth staging");
         }
-        assert!(row("avx2").pays(Change::ToBytes, 1.0, 0.9) && !row("avx2").pays(Change::ToBytes, 1.0, 0.97));
+        let pays = |share: f64| row("avx2").pays(Change::ToBytes, Nanos(1.0), Nanos(share));
+        assert!(pays(0.9) && !pays(0.97));
     }
 
     /// Measured on a Zen 3 core with AVX2 for these layers of ResNet-50, milliseconds: direct 2.4, 2.4, 2.5, 2.5;
@@ -274,7 +276,7 @@ mod tests {
         ];
         for (product, form, code) in declined {
             assert_eq!(costs.declines(&product, form).map(|reason| reason.code), Some(code), "{form:?}");
-            assert_eq!(costs.time(&product, form), f64::INFINITY);
+            assert_eq!(costs.time(&product, form), Nanos::NEVER);
         }
     }
 }

@@ -199,7 +199,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
         None => vec![],
     };
     let line = |node: &NodeReport| {
-        let f32_int8_us = model.times(node).map(|t| [t.f32 * 1e6, t.int8 * 1e6]);
+        let f32_int8_us = model.times(node).map(|t| [1e6 * t.f32.seconds(), 1e6 * t.int8.seconds()]);
         NodeLine { f32_int8_us, otherwise_on: model.other_choices(node), ..NodeLine::from(node) }
     };
     let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();

@@ -117,8 +117,8 @@ impl From<QuantizedLayer> for LayerLine {
             why: l.reason,
             range: l.range,
             sqnr_db: l.sqnr,
-            f32_us: l.times.map(|t| t.f32 * 1e6),
-            int8_us: l.times.map(|t| t.int8 * 1e6),
+            f32_us: l.times.map(|t| 1e6 * t.f32.seconds()),
+            int8_us: l.times.map(|t| 1e6 * t.int8.seconds()),
         }
     }
 }

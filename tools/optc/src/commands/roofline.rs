@@ -145,7 +145,8 @@ pub fn kernels(model: &Model, compiled: &CompiledPlan, values: &[Val], options: 
         // The estimate is of the node's product, which is in its kernel of most operations.
         let product = !kernel.info.schedule.is_empty();
         let times = node.filter(|_| product).and_then(|at| model.times(&compiled.report[at]));
-        let estimate = times.map(|t| if is_int8(&kernel.info.name) { t.int8 } else { t.f32 } / threads as f64);
+        let estimate =
+            times.map(|t| if is_int8(&kernel.info.name) { t.int8 } else { t.f32 }.seconds() / threads as f64);
         let seconds = time.as_secs_f64() / timings.runs.max(1) as f64;
         lines.push(KernelLine {
             kernel: kernel.info.name.clone(),
