@@ -30,7 +30,6 @@ pub struct Saliency {
 static SALIENCIES: &[Saliency] = &[
     Saliency { name: "magnitude", summary: "the magnitude", scores: magnitude },
     Saliency { name: "activation", summary: "magnitude times activations", scores: activation },
-    Saliency { name: "channel", summary: "the magnitude within its output channel", scores: channel },
 ];
 
 /// `|w|`.
@@ -44,16 +43,6 @@ fn activation(of: &Evidence) -> Vec<f64> {
     let Some(energy) = of.energy else { return magnitude(of) };
     let root: Vec<f64> = energy.iter().map(|e| e.max(0.0).sqrt()).collect();
     magnitude(of).into_iter().enumerate().map(|(i, w)| w * root[i % of.cols]).collect()
-}
-
-/// `|w|` relative to the mean of its output channel, so that no channel loses all of its weights first.
-fn channel(of: &Evidence) -> Vec<f64> {
-    let rows = of.weights.chunks(of.cols.max(1)).map(|row| magnitude(&Evidence { weights: row, ..*of }));
-    let relative = |row: Vec<f64>| {
-        let mean = row.iter().sum::<f64>() / row.len().max(1) as f64;
-        row.into_iter().map(move |w| w / mean.max(f64::MIN_POSITIVE))
-    };
-    rows.flat_map(relative).collect()
 }
 
 impl Saliency {
@@ -124,7 +113,6 @@ mod tests {
         assert_eq!(scores("magnitude", Some(&[4.0, 9.0])), [1.0, 2.0, 3.0, 0.5]);
         assert_eq!(scores("activation", Some(&[4.0, 9.0])), [2.0, 6.0, 6.0, 1.5]);
         assert_eq!(scores("activation", None), [1.0, 2.0, 3.0, 0.5]);
-        assert_eq!(scores("channel", None), [2.0 / 3.0, 4.0 / 3.0, 12.0 / 7.0, 2.0 / 7.0]);
         assert!("l2".parse::<Saliency>().unwrap_err().to_string().starts_with("`l2` is not `magnitude`"));
     }
 }
