@@ -68,7 +68,7 @@ pub enum Attr {
 /// A Rust type that an op's attribute may have.
 pub trait AttrValue: Sized {
     /// What the text form expects, for errors.
-    const EXPECTED: &'static str;
+    fn expected() -> String;
     /// To the dynamic form.
     fn to_attr(&self) -> Attr;
     /// From the dynamic form; `None` when it is of another kind.
@@ -78,7 +78,7 @@ pub trait AttrValue: Sized {
 macro_rules! attr_value {
     ($($T:ty, $V:ident, $expected:literal;)*) => {$(
         impl AttrValue for $T {
-            const EXPECTED: &'static str = $expected;
+            fn expected() -> String { $expected.to_owned() }
             fn to_attr(&self) -> Attr { Attr::$V(self.clone()) }
             fn from_attr(attr: &Attr) -> Option<Self> { if let Attr::$V(v) = attr { Some(v.clone()) } else { None } }
         }
@@ -96,7 +96,9 @@ attr_value! {
 }
 
 impl AttrValue for Vec<Real> {
-    const EXPECTED: &'static str = "a list of floats";
+    fn expected() -> String {
+        "a list of floats".to_owned()
+    }
     fn to_attr(&self) -> Attr {
         Attr::Reals(self.clone())
     }
@@ -111,7 +113,9 @@ impl AttrValue for Vec<Real> {
 }
 
 impl AttrValue for Vec<String> {
-    const EXPECTED: &'static str = "a list of strings";
+    fn expected() -> String {
+        "a list of strings".to_owned()
+    }
     fn to_attr(&self) -> Attr {
         Attr::Strs(self.clone())
     }
@@ -121,5 +125,111 @@ impl AttrValue for Vec<String> {
             Attr::Ints(v) if v.is_empty() => Some(vec![]),
             _ => None,
         }
+    }
+}
+
+/// A closed set of words: an attribute that is one of them is an enum, which [`text_enum!`](crate::text_enum) declares.
+pub trait TextEnum: Copy + 'static {
+    /// All that there are, in the order of their declaration.
+    const ALL: &'static [Self];
+
+    /// The word, as it stands between the quotes of the text form.
+    fn as_str(self) -> &'static str;
+
+    /// The one that is spelled so.
+    fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|v| v.as_str() == text)
+    }
+
+    /// The words, for errors: `one of "max", "mean"`.
+    fn words() -> String {
+        one_of(Self::ALL.iter().map(|v| v.as_str()))
+    }
+}
+
+/// Words that are expected, for errors: `one of "max", "mean"`.
+pub fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    format!("one of {}", words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "))
+}
+
+impl<T: TextEnum> AttrValue for T {
+    fn expected() -> String {
+        T::words()
+    }
+    fn to_attr(&self) -> Attr {
+        Attr::Str(self.as_str().to_owned())
+    }
+    fn from_attr(attr: &Attr) -> Option<Self> {
+        if let Attr::Str(text) = attr { T::from_text(text) } else { None }
+    }
+}
+
+impl<T: TextEnum> AttrValue for Vec<T> {
+    fn expected() -> String {
+        format!("a list of words, each {}", T::words())
+    }
+    fn to_attr(&self) -> Attr {
+        Attr::Strs(self.iter().map(|v| v.as_str().to_owned()).collect())
+    }
+    fn from_attr(attr: &Attr) -> Option<Self> {
+        Vec::<String>::from_attr(attr)?.iter().map(|text| T::from_text(text)).collect()
+    }
+}
+
+/// Declares a closed set of words as an enum: `pub enum PoolKind { Max = "max", Mean = "mean" }`, everything with its
+/// documentation. It prints as its word; see [`TextEnum`](crate::TextEnum).
+#[macro_export]
+macro_rules! text_enum {
+    ($(#[$doc:meta])* pub enum $Name:ident { $($(#[$vdoc:meta])* $Variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $Name { $($(#[$vdoc])* $Variant),* }
+
+        impl $crate::TextEnum for $Name {
+            const ALL: &'static [$Name] = &[$($Name::$Variant),*];
+
+            fn as_str(self) -> &'static str {
+                match self { $($Name::$Variant => $word),* }
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str($crate::TextEnum::as_str(*self))
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    text_enum! {
+        /// Two words.
+        pub enum Pair {
+            /// The first.
+            Left = "left",
+            /// The second.
+            Right = "right_hand",
+        }
+    }
+
+    #[test]
+    fn words_are_read_as_they_are_printed() {
+        for &word in Pair::ALL {
+            assert_eq!((Pair::from_text(word.as_str()), Pair::from_attr(&word.to_attr())), (Some(word), Some(word)));
+        }
+        assert_eq!(Pair::Right.to_string(), "right_hand");
+        assert_eq!((Pair::from_text("Left"), Pair::from_attr(&Attr::Int(0))), (None, None));
+        assert_eq!(Pair::expected(), r#"one of "left", "right_hand""#);
+    }
+
+    #[test]
+    fn a_list_has_known_words_alone() {
+        let list = vec![Pair::Right, Pair::Left];
+        assert_eq!(Vec::from_attr(&list.to_attr()), Some(list));
+        assert_eq!(Vec::<Pair>::from_attr(&Attr::Ints(vec![])), Some(vec![]));
+        assert_eq!(Vec::<Pair>::from_attr(&Attr::Strs(vec!["left".to_owned(), "middle".to_owned()])), None);
     }
 }

@@ -15,7 +15,7 @@ mod parse;
 mod print;
 mod verify;
 
-pub use attr::{Attr, AttrValue, Const, Real};
+pub use attr::{Attr, AttrValue, Const, Real, TextEnum, one_of};
 pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
 pub use host::HostCall;
 pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};

@@ -31,7 +31,8 @@ pub trait Decl: Sized {
 /// Declares an op: its struct, its name and the text form of its attributes.
 ///
 /// `"dialect.name" = Struct(a, b: optional, cs: many) { attr: Type, other: Type = default }`: an operand is required,
-/// or `: optional`, or `: many`; an attribute with a default is left out of the text when it has it.
+/// or `: optional`, or `: many`; an attribute with a default is left out of the text when it has it. An attribute that
+/// is one of a closed set of words is an enum, made by [`text_enum!`](crate::text_enum), never a `String`.
 #[macro_export]
 macro_rules! op {
     ($(#[$doc:meta])* $name:literal = $Op:ident($($operand:ident $(: $mark:ident)?),*)
@@ -84,9 +85,18 @@ pub fn take_attr<T: crate::AttrValue>(
     match attrs.iter().position(|(n, _)| n == name) {
         Some(at) => {
             let (_, attr) = attrs.swap_remove(at);
-            T::from_attr(&attr).ok_or_else(|| error(format!("expected {}", T::EXPECTED)))
+            T::from_attr(&attr).ok_or_else(|| error(format!("{}expected {}", found(&attr), T::expected())))
         }
         None => default.ok_or_else(|| error("is missing".to_owned())),
+    }
+}
+
+/// What was found instead of what an attribute may be, where it is a word or words.
+fn found(attr: &Attr) -> String {
+    match attr {
+        Attr::Str(word) => format!("is {word:?}, "),
+        Attr::Strs(words) => format!("is {words:?}, "),
+        _ => String::new(),
     }
 }
 
