@@ -30,6 +30,7 @@
 
 use indexmap::IndexMap;
 
+use optc_ir::ops::math::ReduceKind;
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Graph, NodeId, Op, Real, ResultInfo, Value, infer_node};
@@ -73,7 +74,7 @@ fn slots(g: &Graph, node: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Vec<(us
             [1, 2].into_iter().filter(|&slot| constant(slot)).map(|slot| (slot, Kind::Weights(1))).collect()
         }
         // A mean over images, or under a window: what it reads then stays in integers.
-        Op::Reduce(op) if op.kind == "mean" && g.operand(node, 0).and_then(|v| rank(g, v)) == Some(4) => {
+        Op::Reduce(op) if op.kind == ReduceKind::Mean && g.operand(node, 0).and_then(|v| rank(g, v)) == Some(4) => {
             vec![(0, Kind::Activation)]
         }
         Op::Pool(op) if op.kind == "mean" => vec![(0, Kind::Activation)],

@@ -1,7 +1,8 @@
 //! Reductions, softmax and normalisations.
 
 use optc_ir::Op;
-use optc_ir::ops::{math, nn};
+use optc_ir::ops::math::{self, Extreme, ReduceKind};
+use optc_ir::ops::nn;
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::Cmp;
 use optc_kernels::fold::{
@@ -99,9 +100,18 @@ impl Problem {
 }
 
 fn reduce(cx: &mut Cx, op: &math::Reduce, site: &Site, x: TensorView) -> Lowered {
-    let kind = Reduction::by_name(&op.kind);
-    let kind =
-        kind.ok_or_else(|| Declined::new(ReasonCode::Attribute, format!("kernels do not reduce by `{}`", op.kind)))?;
+    let kind = match op.kind {
+        ReduceKind::Sum => Reduction::Sum,
+        ReduceKind::Mean => Reduction::Mean,
+        ReduceKind::Max => Reduction::Max,
+        ReduceKind::Min => Reduction::Min,
+        ReduceKind::Prod => Reduction::Product,
+        ReduceKind::SumSquare => Reduction::SumSquare,
+        ReduceKind::L1 => Reduction::L1,
+        ReduceKind::L2 => Reduction::L2,
+        ReduceKind::LogSum => Reduction::LogSum,
+        ReduceKind::LogSumExp => Reduction::LogSumExp,
+    };
     // In the operand an empty list means no axes, in the attribute all of them.
     if site.operands.iter().skip(1).any(Option::is_some) {
         return Err(Declined::new(ReasonCode::OpenShape, "the axes are an operand"));
@@ -184,7 +194,7 @@ pub(super) fn arg_reduce(cx: &mut Cx, op: &math::ArgReduce, site: &Site) -> Lowe
         shape: x.shape.clone(),
         reduced: (0..x.shape.len()).map(|d| d == along).collect(),
         operands: vec![kernel_view(&x)?, kernel_view(&places)?],
-        folds: place_of_extreme(n, op.kind == "max", op.last),
+        folds: place_of_extreme(n, op.kind == Extreme::Max, op.last),
         result: kernel_view(&result)?,
         every: false,
         store: Expr::Operand(3).to_int(),

@@ -170,7 +170,7 @@ fn pad(cx: &Cx, op: &tensor::Pad, site: &Site, x: &TensorView) -> Result<Vec<Map
 
 /// The operand copied, and the updates copied over it: their places must be even in the dims of the indices.
 fn scatter(cx: &mut Cx, op: &tensor::ScatterNd, site: &Site, dst: &TensorView) -> Lowered {
-    if op.reduction != "none" {
+    if op.reduction != tensor::ScatterReduction::None {
         return Err(Declined::new(ReasonCode::Attribute, format!("kernels do not scatter by `{}`", op.reduction)));
     }
     let indices = constant(cx, site, 1)?.ok_or_else(|| Declined::new(ReasonCode::Empty, "there are no indices"))?;

@@ -24,7 +24,7 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
             copy(cx, &src, site.result()?, &site.loc)
         }
         Op::Concat(op) => concat(cx, op, site),
-        Op::Pad(op) if op.mode == "constant" => pad(cx, op, site),
+        Op::Pad(op) if op.mode == tensor::PadMode::Constant => pad(cx, op, site),
         Op::Pad(_) => mapped::op(cx, op, site),
         _ => Err(Declined::new(ReasonCode::Layout, format!("`{}` is no view of its operand here", op.name()))),
     }

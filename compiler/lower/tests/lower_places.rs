@@ -5,6 +5,8 @@
 mod lowered;
 
 use lowered::{TestOperand, check, constant, input, random};
+use optc_ir::TextEnum;
+use optc_ir::ops::math::Extreme::{Max, Min};
 use optc_ir::ops::{math, nn, tensor};
 use optc_tensor::{DType, Tensor};
 use optc_testing::isas;
@@ -15,10 +17,10 @@ fn ints(shape: &[usize], values: &[i64]) -> TestOperand {
 
 #[test]
 fn padding_continues_in_every_mode() {
-    for mode in ["constant", "edge", "reflect", "wrap"] {
-        let attribute = tensor::Pad { mode: mode.to_owned(), pads: vec![0, 1, 2, 3, 0, 2, 1, 2] };
+    for &mode in tensor::PadMode::ALL {
+        let attribute = tensor::Pad { mode, pads: vec![0, 1, 2, 3, 0, 2, 1, 2] };
         check(attribute, &[input(&[2, 3, 4, 5])], false);
-        let operand = tensor::Pad { mode: mode.to_owned(), pads: vec![] };
+        let operand = tensor::Pad { mode, pads: vec![] };
         let by = ints(&[4], &[2, 0, 1, 3]);
         check(operand, &[input(&[2, 3, 4, 5]), TestOperand::Absent, by, ints(&[2], &[-1, 1])], false);
     }
@@ -63,7 +65,7 @@ fn constant_indices_pick_and_place() {
     for (axis, shape, indices) in [(1, vec![4], vec![2, 2, 0, -1]), (-1, vec![2, 3], vec![4, 1, 3, 3, 0, -2])] {
         check(tensor::Gather { axis }, &[input(&[2, 3, 5]), ints(&shape, &indices)], false);
     }
-    let scatter = || tensor::ScatterNd { reduction: "none".to_owned() };
+    let scatter = || tensor::ScatterNd { reduction: tensor::ScatterReduction::None };
     check(scatter(), &[input(&[4, 3, 2]), ints(&[2, 1], &[3, -3]), input(&[2, 3, 2])], false);
     let places = ints(&[2, 2, 2], &[0, 1, 0, 2, 2, 1, 2, 2]);
     check(scatter(), &[input(&[4, 3, 2]), places, input(&[2, 2, 2])], false);
@@ -104,16 +106,14 @@ fn an_index_out_of_range_is_an_error() {
 fn places_of_extremes() {
     let with_nan = |values: &[f32]| TestOperand::Input(Tensor::from_slice(&[1, values.len()], values).unwrap());
     let nan = f32::NAN;
-    for (kind, last, keep_dims) in
-        [("max", false, true), ("max", true, false), ("min", false, false), ("min", true, true)]
-    {
+    for (kind, last, keep_dims) in [(Max, false, true), (Max, true, false), (Min, false, false), (Min, true, true)] {
         for axis in [0, 1, -1] {
-            let op = math::ArgReduce { axis, keep_dims, kind: kind.to_owned(), last };
+            let op = math::ArgReduce { axis, keep_dims, kind, last };
             check(op.clone(), &[input(&[3, 9, 13])], false);
             let ties: Vec<f32> = (0..351).map(|i| (i * 7 % 5) as f32).collect();
             check(op, &[TestOperand::Input(Tensor::from_slice(&[3, 9, 13], &ties).unwrap())], false);
         }
-        let op = || math::ArgReduce { axis: 1, keep_dims, kind: kind.to_owned(), last };
+        let op = || math::ArgReduce { axis: 1, keep_dims, kind, last };
         for values in [&[1.0, nan, f32::INFINITY, nan, 3.0][..], &[nan, nan, nan], &[f32::INFINITY, nan], &[-0.0, 0.0]]
         {
             check(op(), &[with_nan(values)], false);

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
+use optc_ir::{TextEnum, one_of};
 use optc_tensor::Tensor;
 
 use crate::external::ExternalFiles;
@@ -42,6 +43,16 @@ pub enum AttributeError {
     /// A string is not UTF-8.
     #[error("attribute `{0}` is not UTF-8")]
     NotUtf8(String),
+    /// A string is none of the words that the op knows.
+    #[error("attribute `{name}` is {found:?}, expected {expected}")]
+    Word {
+        /// The attribute.
+        name: String,
+        /// What it says.
+        found: String,
+        /// The words.
+        expected: String,
+    },
     /// A tensor attribute could not be read.
     #[error("attribute `{0}`: {1}")]
     Tensor(String, StoredTensorError),
@@ -178,6 +189,23 @@ impl<'a> Attributes<'a> {
         Ok(self.string(name)?.unwrap_or_else(|| default.to_owned()))
     }
 
+    /// A word that the IR spells like ONNX, or `default` where it is absent.
+    ///
+    /// # Errors
+    /// The attribute is of another type or none of the words.
+    pub fn text_or<T: TextEnum>(&self, name: &str, default: T) -> Result<T, AttributeError> {
+        let words: Vec<_> = T::ALL.iter().map(|&value| (value.as_str(), value)).collect();
+        self.word_or(name, &words, default)
+    }
+
+    /// What stands beside the attribute's word in a list, or `default` where it is absent.
+    ///
+    /// # Errors
+    /// The attribute is of another type or none of the words.
+    pub fn word_or<T: Copy>(&self, name: &str, words: &[(&str, T)], default: T) -> Result<T, AttributeError> {
+        self.string(name)?.map_or(Ok(default), |found| meaning(name, &found, words, |a, b| a == b))
+    }
+
     /// A list of strings.
     ///
     /// # Errors
@@ -259,6 +287,24 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// What stands beside the word `found` of attribute `name` in a list; `same` compares words.
+///
+/// # Errors
+/// It is none of the words.
+pub(crate) fn meaning<T: Copy>(
+    name: &str,
+    found: &str,
+    words: &[(&str, T)],
+    same: fn(&str, &str) -> bool,
+) -> Result<T, AttributeError> {
+    let word = words.iter().find(|(word, _)| same(word, found));
+    word.map(|&(_, value)| value).ok_or_else(|| AttributeError::Word {
+        name: name.to_owned(),
+        found: found.to_owned(),
+        expected: one_of(words.iter().map(|&(word, _)| word)),
+    })
+}
+
 fn utf8(name: &str, bytes: &[u8]) -> Result<String, AttributeError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| AttributeError::NotUtf8(name.to_owned()))
 }
@@ -293,6 +339,19 @@ mod tests {
         let (n, none) = (node(vec![int("alpha", 1)]), Bindings::new());
         let error = Attributes::of(&n, &none).unwrap().float("alpha").unwrap_err();
         assert_eq!(error.to_string(), "attribute `alpha` is of type INT, expected FLOAT");
+    }
+
+    #[test]
+    fn an_unknown_word_says_the_words_that_are_expected() {
+        let s = Some(bytes::Bytes::from_static(b"mirror"));
+        let mode = AttributeProto { name: Some("mode".into()), s, ..AttributeProto::default() };
+        let (n, none) = (node(vec![mode]), Bindings::new());
+        let a = Attributes::of(&n, &none).unwrap();
+        assert_eq!(a.word_or("absent", &[("on", true)], false), Ok(false));
+        assert_eq!(a.word_or("mode", &[("flat", 0), ("mirror", 1)], 0), Ok(1));
+        let error = a.text_or("mode", optc_ir::ops::tensor::PadMode::Constant).unwrap_err();
+        let expected = r#"expected one of "constant", "edge", "reflect", "wrap""#;
+        assert_eq!(error.to_string(), format!("attribute `mode` is \"mirror\", {expected}"));
     }
 
     #[test]

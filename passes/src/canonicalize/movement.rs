@@ -1,7 +1,7 @@
 //! Rules on ops that move elements.
 
 use optc_ir::ops::nn::Conv;
-use optc_ir::ops::tensor::{Concat, Expand, Pad, Split, Transpose};
+use optc_ir::ops::tensor::{Concat, Expand, Pad, PadMode, Split, Transpose};
 use optc_ir::{Graph, NodeId, Op, Value};
 
 use super::arith::is_broadcasting;
@@ -112,7 +112,7 @@ pub(super) fn pad_into_conv(g: &Graph, node: NodeId) -> Option<Patch> {
     let (pad, op) = producer::<Pad>(g, g.operand(node, 0)?)?;
     let rank = op.pads.len() / 2;
     let zero = g.operand(pad, 1).is_none_or(|value| splat_of(g, value) == Some(0.0));
-    let zeros = zero && op.mode == "constant" && op.pads.iter().all(|&p| p >= 0);
+    let zeros = zero && op.mode == PadMode::Constant && op.pads.iter().all(|&p| p >= 0);
     let batch_or_channel = [0, 1, rank, rank + 1].iter().any(|&d| op.pads.get(d) != Some(&0));
     if !zeros || batch_or_channel || rank < 3 {
         return None;

@@ -1,6 +1,6 @@
 //! Rules on ops that change the shape and leave the elements in their order.
 
-use optc_ir::ops::math::Reduce;
+use optc_ir::ops::math::{Reduce, ReduceKind};
 use optc_ir::ops::tensor::Reshape;
 use optc_ir::{Graph, NodeId, Op, Value};
 
@@ -64,7 +64,10 @@ pub(super) fn reduce_of_nothing(g: &Graph, node: NodeId) -> Option<Patch> {
         true => (0..from.len()).collect(),
         false => positive_axes(&reduce.axes, from.len())?,
     };
-    let keeps_values = matches!(reduce.kind.as_str(), "sum" | "mean" | "prod" | "max" | "min");
+    let keeps_values = match reduce.kind {
+        ReduceKind::Sum | ReduceKind::Mean | ReduceKind::Prod | ReduceKind::Max | ReduceKind::Min => true,
+        ReduceKind::SumSquare | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp => false,
+    };
     let ones = axes.iter().all(|&a| from[a] == 1);
     (keeps_values && ones).then(|| reshape_to(node, x, &shape(g, result(node))?))?
 }

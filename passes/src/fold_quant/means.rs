@@ -1,6 +1,6 @@
 //! Means of integers: their sums, times the scale over how many there are.
 
-use optc_ir::ops::math::Reduce;
+use optc_ir::ops::math::{Reduce, ReduceKind};
 use optc_ir::ops::nn::Pool;
 use optc_ir::ops::quant::{QuantConv, QuantSum};
 use optc_ir::{Graph, NodeId};
@@ -17,7 +17,7 @@ const MOST: usize = 1 << 22;
 
 /// `mean(dequantize(q))` → the sum of the integers, times the scale over their number.
 pub(super) fn mean_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
-    let op = g.op::<Reduce>(node).filter(|op| op.kind == "mean" && g.operand(node, 1).is_none())?;
+    let op = g.op::<Reduce>(node).filter(|op| op.kind == ReduceKind::Mean && g.operand(node, 1).is_none())?;
     let x = g.operand(node, 0)?;
     let (q, from) = stored_whole(g, x)?;
     let extents = shape(g, x)?;

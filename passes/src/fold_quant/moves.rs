@@ -2,7 +2,7 @@
 
 use optc_ir::ops::math::{Clip, Max, Min, Relu};
 use optc_ir::ops::quant::{Dequantize, Quantize};
-use optc_ir::ops::tensor::Concat;
+use optc_ir::ops::tensor::{Concat, PadMode};
 use optc_ir::{Graph, NodeId, Op, Value};
 use optc_tensor::DType;
 
@@ -48,7 +48,7 @@ fn moved(
     let mut operands: Vec<Option<Ref>> = g.node(node).operands.iter().map(|v| v.map(Ref::Old)).collect();
     operands[0] = Some(x);
     if let Op::Pad(pad) = &g.node(node).op
-        && pad.mode == "constant"
+        && pad.mode == PadMode::Constant
     {
         let around = match g.operand(node, 1) {
             Some(value) => *g.constant(value)?.to_f64_vec().first()? as f32,

@@ -1,6 +1,6 @@
 //! Normalisations that are spelled out.
 
-use optc_ir::ops::math::{Reduce, Sub};
+use optc_ir::ops::math::{Reduce, ReduceKind, Sub};
 use optc_ir::ops::nn::{LayerNorm, RmsNorm};
 use optc_ir::{Graph, NodeId, Op, Real, Value};
 use optc_tensor::Tensor;
@@ -57,7 +57,7 @@ fn mean_over_last(g: &Graph, v: Value) -> Option<(Value, usize)> {
     axes.sort_unstable();
     let last = !axes.is_empty() && axes.iter().copied().eq(rank - axes.len()..rank);
     let one_operand = g.operand(node, 1).is_none();
-    (reduce.kind == "mean" && reduce.keep_dims && last && one_operand).then_some((x, axes.len()))
+    (reduce.kind == ReduceKind::Mean && reduce.keep_dims && last && one_operand).then_some((x, axes.len()))
 }
 
 /// Ones for the last axes of `x`: a factor that changes nothing.

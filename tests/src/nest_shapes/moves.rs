@@ -1,7 +1,7 @@
 //! Ops that move elements.
 
 use optc_ir::NodeId;
-use optc_ir::ops::tensor::{Concat, Expand, Gather, Pad, Slice, Split, Transpose};
+use optc_ir::ops::tensor::{Concat, Expand, Gather, Pad, PadMode, Slice, Split, Transpose};
 use optc_tensor::{DType, Tensor};
 
 use super::Maker;
@@ -51,7 +51,7 @@ pub(super) fn movement(m: &mut Maker) -> Option<NodeId> {
             m.op(Slice {}, &[Some(x), Some(starts), Some(ends), Some(axes), Some(steps)])
         }
         3 => {
-            let mode = m.random.pick(&["constant", "edge", "reflect", "wrap"]).to_owned();
+            let mode = m.random.pick(&[PadMode::Constant, PadMode::Edge, PadMode::Reflect, PadMode::Wrap]);
             let pads = (0..2 * rank).map(|_| m.random.below(3) as i64).collect();
             m.op(Pad { mode, pads }, &[Some(x)])
         }

@@ -17,8 +17,17 @@ fn shape(m: &mut Maker) -> Vec<usize> {
 
 pub(super) fn reduce(m: &mut Maker) -> Option<NodeId> {
     let shape = shape(m);
-    let kind =
-        m.random.pick(&["sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square", "log_sum_exp"]).to_owned();
+    let kind = m.random.pick(&[
+        ReduceKind::Sum,
+        ReduceKind::Mean,
+        ReduceKind::Max,
+        ReduceKind::Min,
+        ReduceKind::Prod,
+        ReduceKind::L1,
+        ReduceKind::L2,
+        ReduceKind::SumSquare,
+        ReduceKind::LogSumExp,
+    ]);
     let mut axes: Vec<i64> = (0..shape.len() as i64).filter(|_| m.once_in(2)).collect();
     if axes.is_empty() {
         axes.push(m.random.below(shape.len()) as i64);

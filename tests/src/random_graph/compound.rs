@@ -30,7 +30,7 @@ pub(super) fn gelu(b: &mut GraphBuilder) -> Option<Value> {
 }
 
 fn mean_of_last(b: &mut GraphBuilder, x: Value) -> Option<Value> {
-    b.op(Reduce { all_if_empty: false, kind: "mean".to_owned(), axes: vec![-1], keep_dims: true }, &[x])
+    b.op(Reduce { all_if_empty: false, kind: ReduceKind::Mean, axes: vec![-1], keep_dims: true }, &[x])
 }
 
 /// `(x − mean) / √(mean((x − mean)²) + ε) · scale + bias`.
@@ -69,11 +69,11 @@ pub(super) fn rms_norm(b: &mut GraphBuilder) -> Option<Value> {
 /// `exp(x − max) / Σ exp(x − max)`.
 pub(super) fn softmax(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.of_rank(&[2, 3])?;
-    let over_last = |kind: &str| Reduce { all_if_empty: false, kind: kind.to_owned(), axes: vec![-1], keep_dims: true };
-    let top = b.op(over_last("max"), &[x])?;
+    let over_last = |kind| Reduce { all_if_empty: false, kind, axes: vec![-1], keep_dims: true };
+    let top = b.op(over_last(ReduceKind::Max), &[x])?;
     let shifted = b.op(Sub {}, &[x, top])?;
     let e = b.op(Exp {}, &[shifted])?;
-    let sum = b.op(over_last("sum"), &[e])?;
+    let sum = b.op(over_last(ReduceKind::Sum), &[e])?;
     b.step(Div {}, &[e, sum])
 }
 

@@ -216,7 +216,7 @@ fn reduce(b: &mut GraphBuilder) -> Option<Value> {
     let x = b.any();
     let rank = b.shape(x).len();
     let axes = if rank == 4 && b.random.once_in(2) { vec![2, 3] } else { vec![b.random.below(rank.max(1)) as i64] };
-    let kind = b.random.pick(&["mean", "max", "min", "sum"]).to_owned();
+    let kind = b.random.pick(&[ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min, ReduceKind::Sum]);
     let keep_dims = b.random.once_in(2);
     b.step(Reduce { all_if_empty: false, kind, axes, keep_dims }, &[x])
 }
@@ -297,7 +297,7 @@ fn pad(b: &mut GraphBuilder) -> Option<Value> {
 
 /// Zeros around `x`.
 fn pad_by(b: &mut GraphBuilder, x: Value, pads: &[i64]) -> Option<Value> {
-    b.step(Pad { mode: "constant".to_owned(), pads: pads.to_vec() }, &[x])
+    b.step(Pad { mode: PadMode::Constant, pads: pads.to_vec() }, &[x])
 }
 
 fn expand(b: &mut GraphBuilder) -> Option<Value> {

@@ -5,7 +5,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::math::broadcast_types;
 use crate::ops::number::checked_len;
 use crate::ops::tensor::Expand;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
 
 /// The tensor type of operand `slot`, whose elements must be strings.
 fn strings<'a>(cx: &InferCx<'a>, slot: usize) -> Result<&'a TensorType, OpError> {
@@ -149,6 +149,18 @@ impl Semantics for StrMatch {
     }
 }
 
+text_enum! {
+    /// What becomes of the case of strings.
+    pub enum CaseChange {
+        /// It stays.
+        None = "none",
+        /// All letters are lower case.
+        Lower = "lower",
+        /// All letters are upper case.
+        Upper = "upper",
+    }
+}
+
 op! {
     /// The strings of `x` that are not among `stopwords`, in another case. Where none is left, one empty string.
     ///
@@ -156,7 +168,7 @@ op! {
     /// - (C2) `case` is `none`, `lower` or `upper`.
     "str.normalize" = StrNormalize(x) {
         /// The case to change to.
-        case: String = "none".to_owned(),
+        case: CaseChange = CaseChange::None,
         /// Whether stopwords are compared by case.
         case_sensitive: bool = false,
         /// What to leave out.
@@ -169,7 +181,6 @@ impl Semantics for StrNormalize {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = strings(cx, 0)?;
-        ensure!(matches!(self.case.as_str(), "none" | "lower" | "upper"), "C2", "`case` is \"{}\"", self.case);
         let shape = x.shape.clone().map(|mut shape| {
             shape.iter_mut().next_back().into_iter().for_each(|last| *last = Dim::Unknown);
             shape
@@ -183,10 +194,10 @@ impl Semantics for StrNormalize {
         let key = |s: &str| if self.case_sensitive { s.to_owned() } else { s.to_lowercase() };
         let stop: Vec<String> = self.stopwords.iter().map(|s| key(s)).collect();
         let kept = x.strings()?.iter().filter(|s| !stop.contains(&key(s)));
-        let mut kept: Vec<String> = match self.case.as_str() {
-            "lower" => kept.map(|s| s.to_lowercase()).collect(),
-            "upper" => kept.map(|s| s.to_uppercase()).collect(),
-            _ => kept.cloned().collect(),
+        let mut kept: Vec<String> = match self.case {
+            CaseChange::None => kept.cloned().collect(),
+            CaseChange::Lower => kept.map(|s| s.to_lowercase()).collect(),
+            CaseChange::Upper => kept.map(|s| s.to_uppercase()).collect(),
         };
         if kept.is_empty() {
             kept.push(String::new());

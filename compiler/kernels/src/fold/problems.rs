@@ -38,23 +38,6 @@ fn fold(op: FoldOp, element: Expr, finish: Expr) -> Fold {
 }
 
 impl Reduction {
-    /// The reduction of this name in the graph IR.
-    pub fn by_name(name: &str) -> Option<Reduction> {
-        Some(match name {
-            "sum" => Reduction::Sum,
-            "mean" => Reduction::Mean,
-            "max" => Reduction::Max,
-            "min" => Reduction::Min,
-            "prod" => Reduction::Product,
-            "sum_square" => Reduction::SumSquare,
-            "l1" => Reduction::L1,
-            "l2" => Reduction::L2,
-            "log_sum" => Reduction::LogSum,
-            "log_sum_exp" => Reduction::LogSumExp,
-            _ => return None,
-        })
-    }
-
     /// The reduction of `n` elements.
     pub fn folds(self, n: usize, first: usize) -> (Vec<Fold>, Expr) {
         let (x, own) = (Expr::Operand(0), Expr::Operand(first));

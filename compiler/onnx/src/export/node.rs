@@ -1,7 +1,8 @@
 //! Each IR op as ONNX nodes: one for most; what has no spelling of its own is written as several.
 
-use optc_ir::ops::{math, ml, seq, tensor, text};
-use optc_ir::{Op, Real};
+use optc_ir::ops::math::{self, CumulateKind, Extreme, ReduceKind, WindowFunction};
+use optc_ir::ops::{ml, seq, tensor, text};
+use optc_ir::{Op, Real, TextEnum};
 use optc_tensor::{DType, Tensor};
 
 use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
@@ -9,6 +10,7 @@ use super::quant::{dequantize, quantize};
 use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
+use crate::ops::onnx_case;
 
 fn unsupported(reason: impl Into<String>) -> Diagnostic {
     Diagnostic::unsupported("export", reason)
@@ -39,9 +41,9 @@ impl Exporter {
             Op::GatherElements(op) => spell("GatherElements").int_or("axis", op.axis, 0),
             Op::GatherNd(op) => spell("GatherND").int_or("batch_dims", op.batch_dims, 0),
             Op::ScatterElements(op) => {
-                spell("ScatterElements").int_or("axis", op.axis, 0).string("reduction", &op.reduction)
+                spell("ScatterElements").int_or("axis", op.axis, 0).string("reduction", op.reduction.as_str())
             }
-            Op::ScatterNd(op) => spell("ScatterND").string("reduction", &op.reduction),
+            Op::ScatterNd(op) => spell("ScatterND").string("reduction", op.reduction.as_str()),
             Op::UpdateCache(op) => spell("TensorScatter")
                 .since(24)
                 .int("axis", op.axis)
@@ -137,14 +139,17 @@ impl Exporter {
             Op::Cast(op) => spell("Cast").dtype("to", op.to),
             Op::MatMul(_) => spell("MatMul"),
             Op::Reduce(op) => return self.reduce(op, site),
-            Op::ArgReduce(op) => spell(if op.kind == "max" { "ArgMax" } else { "ArgMin" })
-                .int("axis", op.axis)
-                .int("keepdims", i64::from(op.keep_dims))
-                .flag("select_last_index", op.last),
+            Op::ArgReduce(op) => spell(match op.kind {
+                Extreme::Max => "ArgMax",
+                Extreme::Min => "ArgMin",
+            })
+            .int("axis", op.axis)
+            .int("keepdims", i64::from(op.keep_dims))
+            .flag("select_last_index", op.last),
             Op::TopK(op) => spell("TopK").int("axis", op.axis).int("largest", i64::from(op.largest)),
-            Op::Cumulate(op) => match op.kind.as_str() {
-                "prod" => spell("CumProd").since(26),
-                _ => spell("CumSum"),
+            Op::Cumulate(op) => match op.kind {
+                CumulateKind::Sum => spell("CumSum"),
+                CumulateKind::Prod => spell("CumProd").since(26),
             }
             .flag("exclusive", op.exclusive)
             .flag("reverse", op.reverse),
@@ -152,10 +157,10 @@ impl Exporter {
             Op::Det(_) => spell("Det"),
             Op::Dft(op) => spell("DFT").flag("inverse", op.inverse).flag("onesided", op.onesided),
             Op::Stft(op) => spell("STFT").int("onesided", i64::from(op.onesided)),
-            Op::Window(op) => spell(match op.kind.as_str() {
-                "hann" => "HannWindow",
-                "hamming" => "HammingWindow",
-                _ => "BlackmanWindow",
+            Op::Window(op) => spell(match op.kind {
+                WindowFunction::Hann => "HannWindow",
+                WindowFunction::Hamming => "HammingWindow",
+                WindowFunction::Blackman => "BlackmanWindow",
             })
             .dtype("output_datatype", op.dtype)
             .int("periodic", i64::from(op.periodic)),
@@ -304,7 +309,7 @@ impl Exporter {
             Op::StrSplit(op) => split_string(op),
             Op::StrMatch(op) => spell("RegexFullMatch").string("pattern", &op.pattern),
             Op::StrNormalize(op) => spell("StringNormalizer")
-                .string("case_change_action", &op.case.to_uppercase())
+                .string("case_change_action", onnx_case(op.case))
                 .flag("is_case_sensitive", op.case_sensitive)
                 .strings("stopwords", &op.stopwords),
             Op::Lookup(op) => lookup(op)?,
@@ -336,25 +341,24 @@ impl Exporter {
     fn pad(&mut self, op: &tensor::Pad, site: &Site) -> Result<(), Diagnostic> {
         let [x, value, by, axes] = [0, 1, 2, 3].map(|slot| site.operand(slot));
         let pads = if by.is_empty() { self.ints(&op.pads)? } else { by };
-        let spelling = spell("Pad").string("mode", &op.mode);
+        let spelling = spell("Pad").string("mode", op.mode.as_str());
         self.write(spelling, vec![x, pads, value, axes], site.results.clone(), &site.node.loc);
         Ok(())
     }
 
     /// The axes are an operand of the ONNX op; without them all are reduced.
     fn reduce(&mut self, op: &math::Reduce, site: &Site) -> Result<(), Diagnostic> {
-        let name = match op.kind.as_str() {
-            "sum" => "ReduceSum",
-            "mean" => "ReduceMean",
-            "max" => "ReduceMax",
-            "min" => "ReduceMin",
-            "prod" => "ReduceProd",
-            "sum_square" => "ReduceSumSquare",
-            "l1" => "ReduceL1",
-            "l2" => "ReduceL2",
-            "log_sum" => "ReduceLogSum",
-            "log_sum_exp" => "ReduceLogSumExp",
-            other => return Err(unsupported(format!("there is no reduction `{other}`"))),
+        let name = match op.kind {
+            ReduceKind::Sum => "ReduceSum",
+            ReduceKind::Mean => "ReduceMean",
+            ReduceKind::Max => "ReduceMax",
+            ReduceKind::Min => "ReduceMin",
+            ReduceKind::Prod => "ReduceProd",
+            ReduceKind::SumSquare => "ReduceSumSquare",
+            ReduceKind::L1 => "ReduceL1",
+            ReduceKind::L2 => "ReduceL2",
+            ReduceKind::LogSum => "ReduceLogSum",
+            ReduceKind::LogSumExp => "ReduceLogSumExp",
         };
         let mut operands = vec![site.operand(0), site.operand(1)];
         let mut spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);

@@ -4,7 +4,7 @@ use optc_ir::Real;
 use optc_ir::ops::math;
 
 use super::{Mapped, Table, direct, plain};
-use crate::mapping::{MapError, NodeCx};
+use crate::mapping::NodeCx;
 
 /// A row for an op with float attributes of the same names as those of its IR op.
 macro_rules! with_reals {
@@ -40,11 +40,7 @@ pub(crate) const TABLE: Table = &[
 ];
 
 fn gelu(cx: &mut NodeCx) -> Mapped {
-    let approximate = match cx.attrs.string_or("approximate", "none")?.as_str() {
-        "none" => false,
-        "tanh" => true,
-        other => return Err(MapError::Invalid(format!("`approximate` is \"{other}\""))),
-    };
+    let approximate = cx.attrs.word_or("approximate", &[("none", false), ("tanh", true)], false)?;
     direct(cx, math::Gelu { approximate }, 1)
 }
 

@@ -1,18 +1,18 @@
 //! Places of extremes.
 
-use optc_ir::ops::math;
+use optc_ir::ops::math::{self, Extreme};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table, direct};
 use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table =
-    &[("", "ArgMax", |cx| arg(cx, "max")), ("", "ArgMin", |cx| arg(cx, "min")), ("", "TopK", top_k)];
+    &[("", "ArgMax", |cx| arg(cx, Extreme::Max)), ("", "ArgMin", |cx| arg(cx, Extreme::Min)), ("", "TopK", top_k)];
 
-fn arg(cx: &mut NodeCx, kind: &str) -> Mapped {
+fn arg(cx: &mut NodeCx, kind: Extreme) -> Mapped {
     let (axis, keep_dims) = (cx.attrs.int_or("axis", 0)?, cx.attrs.flag("keepdims", true)?);
     let last = cx.attrs.flag("select_last_index", false)?;
-    direct(cx, math::ArgReduce { axis, keep_dims, kind: kind.to_owned(), last }, 1)
+    direct(cx, math::ArgReduce { axis, keep_dims, kind, last }, 1)
 }
 
 /// `k` is an attribute before opset 10. Results that need not be sorted are sorted as well.

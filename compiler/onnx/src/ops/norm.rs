@@ -41,7 +41,8 @@ pub(crate) const TABLE: Table = &[
 
 /// The mean of `x` over `axes`, which stay.
 fn mean(cx: &mut NodeCx, x: Value, axes: &[i64]) -> Result<Value, MapError> {
-    cx.emit1(math::Reduce { all_if_empty: false, kind: "mean".to_owned(), axes: axes.to_vec(), keep_dims: true }, &[x])
+    let kind = math::ReduceKind::Mean;
+    cx.emit1(math::Reduce { all_if_empty: false, kind, axes: axes.to_vec(), keep_dims: true }, &[x])
 }
 
 /// Mean and population variance of `x` over `axes`, and `x` without its mean.

@@ -1,6 +1,6 @@
 //! Elements around a tensor.
 
-use optc_ir::ops::tensor;
+use optc_ir::ops::tensor::{self, PadMode};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
@@ -11,7 +11,7 @@ pub(crate) const TABLE: Table = &[("", "Pad", pad)];
 /// Pads and value come from attributes before opset 11.
 fn pad(cx: &mut NodeCx) -> Mapped {
     let x = cx.input(0)?;
-    let mode = cx.attrs.string_or("mode", "constant")?;
+    let mode = cx.attrs.text_or("mode", PadMode::Constant)?;
     if cx.opset < 11 {
         let missing = || MapError::Invalid("attribute `pads` is missing".to_owned());
         let pads = cx.attrs.ints("pads")?.ok_or_else(missing)?;

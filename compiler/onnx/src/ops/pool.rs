@@ -1,6 +1,7 @@
 //! Pooling.
 
-use optc_ir::ops::{math, nn};
+use optc_ir::ops::math::{self, ReduceKind};
+use optc_ir::ops::nn;
 use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
@@ -12,8 +13,8 @@ pub(crate) const TABLE: Table = &[
     ("", "MaxPool", max_pool),
     ("", "AveragePool", average_pool),
     ("", "LpPool", lp_pool),
-    ("", "GlobalAveragePool", |cx| global_pool(cx, "mean")),
-    ("", "GlobalMaxPool", |cx| global_pool(cx, "max")),
+    ("", "GlobalAveragePool", |cx| global_pool(cx, ReduceKind::Mean)),
+    ("", "GlobalMaxPool", |cx| global_pool(cx, ReduceKind::Max)),
     ("", "GlobalLpPool", global_lp_pool),
     ("", "MaxUnpool", max_unpool),
     ("", "MaxRoiPool", max_roi_pool),
@@ -55,15 +56,15 @@ fn lp_pool(cx: &mut NodeCx) -> Mapped {
 }
 
 /// `x` reduced over its spatial axes.
-fn reduce_spatial(cx: &mut NodeCx, x: Value, kind: &str) -> Result<Value, MapError> {
+fn reduce_spatial(cx: &mut NodeCx, x: Value, kind: ReduceKind) -> Result<Value, MapError> {
     let axes: Vec<i64> = (2..rank_of(cx, x)? as i64).collect();
     if axes.is_empty() {
         return Err(MapError::Invalid("the operand has no spatial axis".to_owned()));
     }
-    cx.emit1(math::Reduce { all_if_empty: false, kind: kind.to_owned(), axes, keep_dims: true }, &[x])
+    cx.emit1(math::Reduce { all_if_empty: false, kind, axes, keep_dims: true }, &[x])
 }
 
-fn global_pool(cx: &mut NodeCx, kind: &str) -> Mapped {
+fn global_pool(cx: &mut NodeCx, kind: ReduceKind) -> Mapped {
     let x = cx.input(0)?;
     Ok(vec![reduce_spatial(cx, x, kind)?])
 }
@@ -72,8 +73,8 @@ fn global_lp_pool(cx: &mut NodeCx) -> Mapped {
     let x = cx.input(0)?;
     let p = cx.attrs.int_or("p", 2)?;
     match p {
-        1 => return Ok(vec![reduce_spatial(cx, x, "l1")?]),
-        2 => return Ok(vec![reduce_spatial(cx, x, "l2")?]),
+        1 => return Ok(vec![reduce_spatial(cx, x, ReduceKind::L1)?]),
+        2 => return Ok(vec![reduce_spatial(cx, x, ReduceKind::L2)?]),
         p if p < 1 => return Err(MapError::Invalid(format!("`p` is {p}"))),
         _ => (),
     }
@@ -82,7 +83,7 @@ fn global_lp_pool(cx: &mut NodeCx) -> Mapped {
     let root = cx.constant(Tensor::from_f64(dtype, &[], &[1.0 / p as f64])?);
     let size = cx.emit1(math::Abs {}, &[x])?;
     let powers = cx.emit1(math::Pow {}, &[size, power])?;
-    let sum = reduce_spatial(cx, powers, "sum")?;
+    let sum = reduce_spatial(cx, powers, ReduceKind::Sum)?;
     Ok(vec![cx.emit1(math::Pow {}, &[sum, root])?])
 }
 

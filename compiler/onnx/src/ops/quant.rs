@@ -223,7 +223,8 @@ fn qlinear_global_pool(cx: &mut NodeCx) -> Mapped {
     }
     let x = real(cx, 0)?;
     let axes: Vec<i64> = (2..rank_of(cx, x)? as i64).collect();
-    let y = cx.emit1(math::Reduce { all_if_empty: false, kind: "mean".to_owned(), axes, keep_dims: true }, &[x])?;
+    let mean = math::Reduce { all_if_empty: false, kind: math::ReduceKind::Mean, axes, keep_dims: true };
+    let y = cx.emit1(mean, &[x])?;
     quantized(cx, y, 3)
 }
 

@@ -78,11 +78,7 @@ fn shape_of(cx: &mut NodeCx, x: Value, extents: &[Extent]) -> Result<Value, MapE
 fn block(cx: &NodeCx) -> Result<(i64, bool), MapError> {
     let size = cx.attrs.int("blocksize")?.filter(|b| (1..1 << 15).contains(b));
     let size = size.ok_or_else(|| MapError::Invalid("`blocksize` is missing or out of range".to_owned()))?;
-    match cx.attrs.string_or("mode", "DCR")?.as_str() {
-        "DCR" => Ok((size, true)),
-        "CRD" => Ok((size, false)),
-        other => Err(MapError::Invalid(format!("`mode` is \"{other}\""))),
-    }
+    Ok((size, cx.attrs.word_or("mode", &[("DCR", true), ("CRD", false)], true)?))
 }
 
 fn reshape_transpose_reshape(cx: &mut NodeCx, x: Value, split: &[Extent], perm: &[i64], joined: &[Extent]) -> Mapped {

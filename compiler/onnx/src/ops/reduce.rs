@@ -1,31 +1,31 @@
 //! Reductions over axes.
 
 use optc_ir::Value;
-use optc_ir::ops::math;
+use optc_ir::ops::math::{self, ReduceKind};
 use optc_tensor::Tensor;
 
 use super::{Mapped, Table};
 use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
-    ("", "ReduceSum", |cx| reduce(cx, "sum", 13)),
-    ("", "ReduceMean", |cx| reduce(cx, "mean", 18)),
-    ("", "ReduceMax", |cx| reduce(cx, "max", 18)),
-    ("", "ReduceMin", |cx| reduce(cx, "min", 18)),
-    ("", "ReduceProd", |cx| reduce(cx, "prod", 18)),
-    ("", "ReduceSumSquare", |cx| reduce(cx, "sum_square", 18)),
-    ("", "ReduceL1", |cx| reduce(cx, "l1", 18)),
-    ("", "ReduceL2", |cx| reduce(cx, "l2", 18)),
-    ("", "ReduceLogSum", |cx| reduce(cx, "log_sum", 18)),
-    ("", "ReduceLogSumExp", |cx| reduce(cx, "log_sum_exp", 18)),
+    ("", "ReduceSum", |cx| reduce(cx, ReduceKind::Sum, 13)),
+    ("", "ReduceMean", |cx| reduce(cx, ReduceKind::Mean, 18)),
+    ("", "ReduceMax", |cx| reduce(cx, ReduceKind::Max, 18)),
+    ("", "ReduceMin", |cx| reduce(cx, ReduceKind::Min, 18)),
+    ("", "ReduceProd", |cx| reduce(cx, ReduceKind::Prod, 18)),
+    ("", "ReduceSumSquare", |cx| reduce(cx, ReduceKind::SumSquare, 18)),
+    ("", "ReduceL1", |cx| reduce(cx, ReduceKind::L1, 18)),
+    ("", "ReduceL2", |cx| reduce(cx, ReduceKind::L2, 18)),
+    ("", "ReduceLogSum", |cx| reduce(cx, ReduceKind::LogSum, 18)),
+    ("", "ReduceLogSumExp", |cx| reduce(cx, ReduceKind::LogSumExp, 18)),
 ];
 
 /// The axes are an input since opset `since`, an attribute before. With none, all axes are reduced, or on request none
 /// at all, for which the IR op takes them as an operand.
-fn reduce(cx: &mut NodeCx, kind: &str, since: i64) -> Mapped {
+fn reduce(cx: &mut NodeCx, kind: ReduceKind, since: i64) -> Mapped {
     let x = cx.input(0)?;
     let keep_dims = cx.attrs.flag("keepdims", true)?;
-    let op = |axes| math::Reduce { all_if_empty: false, kind: kind.to_owned(), axes, keep_dims };
+    let op = |axes| math::Reduce { all_if_empty: false, kind, axes, keep_dims };
     if cx.opset < since {
         let axes = cx.attrs.ints("axes")?.unwrap_or_default();
         return cx.emit(op(axes), &[Some(x)]);

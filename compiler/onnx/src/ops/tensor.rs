@@ -24,7 +24,7 @@ pub(crate) const TABLE: Table = &[
     ("", "Size", |cx| {
         let x = cx.input(0)?;
         let shape = cx.emit1(tensor::ShapeOf { start: 0, end: i64::MAX }, &[x])?;
-        let count = math::Reduce { all_if_empty: false, kind: "prod".to_owned(), axes: vec![], keep_dims: false };
+        let count = math::Reduce { all_if_empty: false, kind: math::ReduceKind::Prod, axes: vec![], keep_dims: false };
         Ok(vec![cx.emit1(count, &[shape])?])
     }),
     ("", "Expand", |cx| {

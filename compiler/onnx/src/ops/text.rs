@@ -1,9 +1,20 @@
 //! Strings.
 
-use optc_ir::ops::text;
+use optc_ir::TextEnum;
+use optc_ir::ops::text::{self, CaseChange};
 
 use super::Table;
+use crate::attributes::meaning;
 use crate::mapping::MapError;
+
+/// ONNX's words for a change of case; in models their letters may be in any case.
+pub(crate) fn onnx_case(case: CaseChange) -> &'static str {
+    match case {
+        CaseChange::None => "NONE",
+        CaseChange::Lower => "LOWER",
+        CaseChange::Upper => "UPPER",
+    }
+}
 
 pub(crate) const TABLE: Table = &[
     ("", "StringConcat", |cx| {
@@ -24,7 +35,9 @@ pub(crate) const TABLE: Table = &[
     }),
     ("", "StringNormalizer", |cx| {
         cx.attrs.ignore(&["locale"]); // the case of a character does not depend on it here
-        let case = cx.attrs.string_or("case_change_action", "NONE")?.to_lowercase();
+        let case = cx.attrs.string_or("case_change_action", onnx_case(CaseChange::None))?;
+        let words: Vec<_> = CaseChange::ALL.iter().map(|&case| (onnx_case(case), case)).collect();
+        let case = meaning("case_change_action", &case, &words, str::eq_ignore_ascii_case)?;
         let case_sensitive = cx.attrs.flag("is_case_sensitive", false)?;
         let stopwords = cx.attrs.strings("stopwords")?.unwrap_or_default();
         let x = cx.input(0)?;

@@ -8,7 +8,17 @@ use crate::ops::axis_of;
 use crate::ops::message::shown;
 use crate::ops::number::order_keys;
 use crate::ops::tensor::Canvas;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// Which of the elements along an axis is sought.
+    pub enum Extreme {
+        /// The largest one.
+        Max = "max",
+        /// The smallest one.
+        Min = "min",
+    }
+}
 
 op! {
     /// The index of the largest or smallest element along `axis`; of equal ones the first or the last.
@@ -21,7 +31,7 @@ op! {
         /// Whether the reduced extent stays as 1.
         keep_dims: bool = true,
         /// Which extreme.
-        kind: String,
+        kind: Extreme,
         /// Whether the last of equal elements counts.
         last: bool = false,
     }
@@ -47,7 +57,6 @@ impl Semantics for ArgReduce {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        ensure!(matches!(self.kind.as_str(), "max" | "min"), "C1", "there is no extreme `{}`", self.kind);
         let Some(dims) = &x.shape else { return Ok(vec![TensorType::unranked(DType::I64).into()]) };
         let axis = axis_of(self.axis, dims.len())?;
         Ok(vec![TensorType::new(DType::I64, self.shape(dims.clone(), axis, Dim::Known(1))).into()])
@@ -59,10 +68,9 @@ impl Semantics for ArgReduce {
         let (outer, n, inner) = around(x, axis);
         ensure!(n > 0 || outer * inner == 0, "C2", "there is no extreme of nothing");
         let mut keys = order_keys(x);
-        match self.kind.as_str() {
-            "max" => {}
-            "min" => keys.iter_mut().for_each(|k| *k = !*k),
-            other => return Err(OpError::Constraint { constraint: "C1", reason: format!("no extreme `{other}`") }),
+        match self.kind {
+            Extreme::Max => {}
+            Extreme::Min => keys.iter_mut().for_each(|k| *k = !*k),
         }
         let mut found = Vec::with_capacity(outer * inner);
         for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
@@ -154,16 +162,16 @@ mod tests {
 
     #[test]
     fn equal_elements_and_nan() {
-        let arg = |kind: &str, last, x: &[f32]| {
-            let op = ArgReduce { axis: -1, keep_dims: false, kind: kind.to_owned(), last };
+        let arg = |kind, last, x: &[f32]| {
+            let op = ArgReduce { axis: -1, keep_dims: false, kind, last };
             eval(op, vec![Tensor::from_slice(&[x.len()], x).unwrap()]).map(|y| y[0].to_i64_vec()[0])
         };
-        assert_eq!(arg("max", false, &[1.0, 2.0, 2.0]), Ok(1));
-        assert_eq!(arg("max", true, &[1.0, 2.0, 2.0]), Ok(2));
-        assert_eq!(arg("min", true, &[0.0, 2.0, -0.0]), Ok(2));
-        assert_eq!(arg("max", false, &[1.0, f32::NAN, f32::INFINITY]), Ok(1));
-        assert!(arg("max", false, &[]).is_err() && arg("middle", false, &[1.0]).is_err());
-        let op = ArgReduce { axis: 1, keep_dims: true, kind: "max".to_owned(), last: false };
+        assert_eq!(arg(Extreme::Max, false, &[1.0, 2.0, 2.0]), Ok(1));
+        assert_eq!(arg(Extreme::Max, true, &[1.0, 2.0, 2.0]), Ok(2));
+        assert_eq!(arg(Extreme::Min, true, &[0.0, 2.0, -0.0]), Ok(2));
+        assert_eq!(arg(Extreme::Max, false, &[1.0, f32::NAN, f32::INFINITY]), Ok(1));
+        assert!(arg(Extreme::Max, false, &[]).is_err());
+        let op = ArgReduce { axis: 1, keep_dims: true, kind: Extreme::Max, last: false };
         assert_eq!(eval(op, vec![Tensor::zeros(DType::F32, &[0, 3]).unwrap()]).unwrap()[0].shape(), [0, 1]);
     }
 

@@ -4,7 +4,17 @@ use optc_tensor::Tensor;
 
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number};
-use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// What runs along an axis.
+    pub enum CumulateKind {
+        /// The sum.
+        Sum = "sum",
+        /// The product.
+        Prod = "prod",
+    }
+}
 
 op! {
     /// Along the axis that `axis` names, for each element the sum or product of those up to it.
@@ -15,20 +25,18 @@ op! {
         /// Whether the element itself does not count.
         exclusive: bool = false,
         /// What is computed.
-        kind: String,
+        kind: CumulateKind,
         /// Whether to run from the end.
         reverse: bool = false,
     }
 }
 
 impl Cumulate {
-    fn check_kind(&self) -> Result<(), OpError> {
-        ensure!(matches!(self.kind.as_str(), "sum" | "prod"), "C1", "there is no running `{}`", self.kind);
-        Ok(())
-    }
-
     fn run<N: Number>(&self, x: &Tensor, axis: usize) -> Result<Vec<Val>, OpError> {
-        let (first, f) = if self.kind == "sum" { (N::ZERO, N::plus as fn(N, N) -> N) } else { (N::ONE, N::times as _) };
+        let (first, f): (N, fn(N, N) -> N) = match self.kind {
+            CumulateKind::Sum => (N::ZERO, N::plus),
+            CumulateKind::Prod => (N::ONE, N::times),
+        };
         let (n, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
         let outer: usize = x.shape()[..axis].iter().product();
         let mut values = N::all(x);
@@ -50,12 +58,10 @@ impl Semantics for Cumulate {
     const FACTS: Facts<Cumulate> = Facts::host("there is no kernel for it");
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        self.check_kind()?;
         Ok(vec![cx.tensor(0)?.clone().into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        self.check_kind()?;
         let (x, axis) = (args.tensor(0)?, args.tensor(1)?.to_i64_vec());
         ensure!(axis.len() == 1, "C2", "`axis` has {} elements, expected 1", axis.len());
         let axis = axis_of(axis[0], x.rank())?;
@@ -73,7 +79,7 @@ mod tests {
     #[test]
     fn empty_axes_and_axes_out_of_range() {
         let run = |x: Tensor, axis: i64| {
-            let op = Cumulate { exclusive: true, kind: "prod".to_owned(), reverse: true };
+            let op = Cumulate { exclusive: true, kind: CumulateKind::Prod, reverse: true };
             crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), Some(Tensor::scalar(axis).into())]))
         };
         let x = || Tensor::from_slice(&[3], &[2i32, 3, 4]).unwrap();

@@ -5,7 +5,33 @@ use optc_tensor::{DType, Tensor};
 use super::broadcast::for_each_broadcast;
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// What a reduction makes of the elements.
+    pub enum ReduceKind {
+        /// Their sum.
+        Sum = "sum",
+        /// Their arithmetic mean.
+        Mean = "mean",
+        /// The largest one.
+        Max = "max",
+        /// The smallest one.
+        Min = "min",
+        /// Their product.
+        Prod = "prod",
+        /// The sum of their squares.
+        SumSquare = "sum_square",
+        /// The sum of their absolute values.
+        L1 = "l1",
+        /// The root of the sum of their squares.
+        L2 = "l2",
+        /// The logarithm of their sum.
+        LogSum = "log_sum",
+        /// The logarithm of the sum of their exponentials.
+        LogSumExp = "log_sum_exp",
+    }
+}
 
 op! {
     /// Reduces `x` over the axes in the attribute, where an empty list means all axes, or over those in the operand
@@ -23,7 +49,7 @@ op! {
         /// Whether an empty operand `by` means all axes.
         all_if_empty: bool = false,
         /// What is computed.
-        kind: String,
+        kind: ReduceKind,
         /// The axes, negative ones from the end.
         axes: Vec<i64> = vec![],
         /// Whether reduced extents stay.
@@ -31,14 +57,7 @@ op! {
     }
 }
 
-const KINDS: [&str; 10] = ["sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2", "log_sum", "log_sum_exp"];
-
 impl Reduce {
-    fn check_kind(&self) -> Result<(), OpError> {
-        ensure!(KINDS.contains(&self.kind.as_str()), "C1", "there is no reduction `{}`", self.kind);
-        Ok(())
-    }
-
     /// For each axis, whether it is reduced.
     fn reduced(&self, by: Option<&Tensor>, rank: usize) -> Result<Vec<bool>, OpError> {
         ensure!(by.is_none() || self.axes.is_empty(), "C4", "axes are given twice");
@@ -76,7 +95,6 @@ impl Semantics for Reduce {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        self.check_kind()?;
         let Some(shape) = &x.shape else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
         if cx.has(1) && cx.constant(1).is_none() {
             return Ok(vec![TensorType::of(x.dtype, self.unknown(cx, shape.len())?).into()]);
@@ -87,17 +105,10 @@ impl Semantics for Reduce {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        self.check_kind()?;
         let reduced = self.reduced(args.optional(1), x.rank())?;
         let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&n, &r)| if r { 1 } else { n }).collect();
         checked_len(x.dtype(), &kept)?;
-        let y = match self.kind.as_str() {
-            "sum" | "prod" | "max" | "min" | "sum_square" | "l1" => {
-                by_number!("math.reduce", x.dtype(), exact(&self.kind, x, &kept))?
-            }
-            kind if x.dtype().is_float() || x.dtype().is_int() => rounded(kind, x, &kept)?,
-            _ => return crate::ops::bad_dtype("math.reduce", x.dtype()),
-        };
+        let y = by_number!("math.reduce", x.dtype(), reduced_to(self.kind, x, &kept))?;
         Ok(vec![y.reshaped(&self.keep(x.shape(), &reduced, 1))?.into()])
     }
 }
@@ -115,17 +126,24 @@ fn fold<N: Number>(x: &Tensor, kept: &[usize], first: N, f: impl Fn(N, N, usize)
     folded
 }
 
-/// Reductions that give integers for integers.
-fn exact<N: Number>(kind: &str, x: &Tensor, kept: &[usize]) -> Result<Tensor, OpError> {
-    let folded = match kind {
-        "sum" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v)),
-        "prod" => fold(x, kept, N::ONE, |a, v: N, _| a.times(v)),
-        "sum_square" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.times(v))),
-        "l1" => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.absolute())),
-        "max" => fold(x, kept, lowest(x), |a, v: N, _| a.greatest(v)),
-        _ => fold(x, kept, highest(x), |a, v: N, _| a.least(v)),
+/// `x` reduced to a tensor of shape `kept`: exactly in `N`, or in `f64` where the result need not be an integer.
+fn reduced_to<N: Number>(kind: ReduceKind, x: &Tensor, kept: &[usize]) -> Result<Tensor, OpError> {
+    let exact = match kind {
+        ReduceKind::Sum => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v)),
+        ReduceKind::Prod => fold(x, kept, N::ONE, |a, v: N, _| a.times(v)),
+        ReduceKind::SumSquare => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.times(v))),
+        ReduceKind::L1 => fold(x, kept, N::ZERO, |a, v: N, _| a.plus(v.absolute())),
+        ReduceKind::Max => fold(x, kept, lowest(x), |a, v: N, _| a.greatest(v)),
+        ReduceKind::Min => fold(x, kept, highest(x), |a, v: N, _| a.least(v)),
+        ReduceKind::Mean => {
+            let count = x.len() as f64 / kept.iter().product::<usize>() as f64;
+            return rounded(x, kept, sum(x, kept, |v| v), |v| v / count);
+        }
+        ReduceKind::L2 => return rounded(x, kept, sum(x, kept, |v| v * v), f64::sqrt),
+        ReduceKind::LogSum => return rounded(x, kept, sum(x, kept, |v| v), f64::ln),
+        ReduceKind::LogSumExp => return rounded(x, kept, log_sum_exp(x, kept), |v| v),
     };
-    Ok(N::tensor(x.dtype(), kept, &folded)?)
+    Ok(N::tensor(x.dtype(), kept, &exact)?)
 }
 
 /// Below all values of `x`'s dtype; narrow integers must not wrap.
@@ -144,22 +162,18 @@ fn highest<N: Number>(x: &Tensor) -> N {
     }
 }
 
-/// Reductions that are computed in `f64` on any dtype.
-fn rounded(kind: &str, x: &Tensor, kept: &[usize]) -> Result<Tensor, OpError> {
-    let count = x.len() as f64 / kept.iter().product::<usize>() as f64;
-    let sum = |f: fn(f64) -> f64| fold(x, kept, 0.0, |a, v, _| a + f(v));
-    let mut folded = match kind {
-        "l2" => sum(|v| v * v),
-        "log_sum_exp" => log_sum_exp(x, kept),
-        _ => sum(|v| v),
-    };
-    folded.iter_mut().for_each(|v| match kind {
-        "mean" => *v /= count,
-        "l2" => *v = v.sqrt(),
-        "log_sum" => *v = v.ln(),
-        _ => {}
-    });
-    Ok(Tensor::from_f64(x.dtype(), kept, &folded)?)
+/// The sums of `f` of the elements.
+fn sum(x: &Tensor, kept: &[usize], f: fn(f64) -> f64) -> Vec<f64> {
+    fold(x, kept, 0.0, |a, v, _| a + f(v))
+}
+
+/// What `finish` makes of folds in `f64`, rounded to the dtype of `x`, which must be a number's.
+fn rounded(x: &Tensor, kept: &[usize], folds: Vec<f64>, finish: impl Fn(f64) -> f64) -> Result<Tensor, OpError> {
+    if !x.dtype().is_float() && !x.dtype().is_int() {
+        return crate::ops::bad_dtype("math.reduce", x.dtype());
+    }
+    let finished: Vec<f64> = folds.into_iter().map(finish).collect();
+    Ok(Tensor::from_f64(x.dtype(), kept, &finished)?)
 }
 
 /// The largest exponent is taken out of the sum, so that none overflows.
@@ -174,8 +188,8 @@ fn log_sum_exp(x: &Tensor, kept: &[usize]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn reduce(kind: &str, axes: &[i64], x: Tensor, by: Option<&[i64]>) -> Result<Tensor, OpError> {
-        let op = Reduce { all_if_empty: false, kind: kind.to_owned(), axes: axes.to_vec(), keep_dims: false };
+    fn reduce(kind: ReduceKind, axes: &[i64], x: Tensor, by: Option<&[i64]>) -> Result<Tensor, OpError> {
+        let op = Reduce { all_if_empty: false, kind, axes: axes.to_vec(), keep_dims: false };
         let by = by.map(|v| Val::Tensor(Tensor::from_slice(&[v.len()], v).unwrap()));
         Ok(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), by]))?[0].as_tensor().unwrap().clone())
     }
@@ -183,47 +197,48 @@ mod tests {
     #[test]
     fn integers_are_exact() {
         let x = Tensor::from_slice(&[2], &[i64::MAX - 1, 1]).unwrap();
-        assert_eq!(reduce("sum", &[], x.clone(), None).unwrap().to_i64_vec(), [i64::MAX]);
-        assert_eq!(reduce("max", &[], x, None).unwrap().to_i64_vec(), [i64::MAX - 1]);
+        assert_eq!(reduce(ReduceKind::Sum, &[], x.clone(), None).unwrap().to_i64_vec(), [i64::MAX]);
+        assert_eq!(reduce(ReduceKind::Max, &[], x, None).unwrap().to_i64_vec(), [i64::MAX - 1]);
         let x = Tensor::from_slice(&[2], &[u64::MAX, 1]).unwrap();
-        assert_eq!(reduce("max", &[], x, None).unwrap().as_slice::<u64>().unwrap(), [u64::MAX]);
+        assert_eq!(reduce(ReduceKind::Max, &[], x, None).unwrap().as_slice::<u64>().unwrap(), [u64::MAX]);
         let x = Tensor::from_slice(&[2], &[1i32, 2]).unwrap();
-        assert_eq!(reduce("mean", &[], x, None).unwrap().to_i64_vec(), [1]);
+        assert_eq!(reduce(ReduceKind::Mean, &[], x, None).unwrap().to_i64_vec(), [1]);
     }
 
     #[test]
     fn nothing_reduces_to_the_neutral_element() {
         let x = || Tensor::zeros(DType::F32, &[2, 0]).unwrap();
-        assert_eq!(reduce("max", &[1], x(), None).unwrap().to_f64_vec(), [f64::NEG_INFINITY; 2]);
-        assert_eq!(reduce("prod", &[-1], x(), None).unwrap().to_f64_vec(), [1.0, 1.0]);
-        assert!(reduce("mean", &[1], x(), None).unwrap().to_f64_vec()[0].is_nan());
-        assert_eq!(reduce("sum", &[0], x(), None).unwrap().shape(), [0]);
+        assert_eq!(reduce(ReduceKind::Max, &[1], x(), None).unwrap().to_f64_vec(), [f64::NEG_INFINITY; 2]);
+        assert_eq!(reduce(ReduceKind::Prod, &[-1], x(), None).unwrap().to_f64_vec(), [1.0, 1.0]);
+        assert!(reduce(ReduceKind::Mean, &[1], x(), None).unwrap().to_f64_vec()[0].is_nan());
+        assert_eq!(reduce(ReduceKind::Sum, &[0], x(), None).unwrap().shape(), [0]);
         let x = Tensor::zeros(DType::I8, &[0]).unwrap();
-        assert_eq!(reduce("max", &[], x.clone(), None).unwrap().to_i64_vec(), [-128]);
-        assert_eq!(reduce("min", &[], x.clone(), None).unwrap().to_i64_vec(), [127]);
-        assert_eq!(reduce("mean", &[], x, None).unwrap().to_i64_vec(), [0]);
+        assert_eq!(reduce(ReduceKind::Max, &[], x.clone(), None).unwrap().to_i64_vec(), [-128]);
+        assert_eq!(reduce(ReduceKind::Min, &[], x.clone(), None).unwrap().to_i64_vec(), [127]);
+        assert_eq!(reduce(ReduceKind::Mean, &[], x, None).unwrap().to_i64_vec(), [0]);
     }
 
     #[test]
     fn an_empty_operand_reduces_nothing_an_empty_attribute_all() {
         let x = || Tensor::from_slice(&[2], &[-3f32, 4.0]).unwrap();
-        assert_eq!(reduce("l2", &[], x(), None).unwrap().to_f64_vec(), [5.0]);
-        assert_eq!(reduce("l2", &[], x(), Some(&[])).unwrap().to_f64_vec(), [3.0, 4.0]);
-        let op = Reduce { all_if_empty: true, kind: "l2".to_owned(), axes: vec![], keep_dims: false };
+        assert_eq!(reduce(ReduceKind::L2, &[], x(), None).unwrap().to_f64_vec(), [5.0]);
+        assert_eq!(reduce(ReduceKind::L2, &[], x(), Some(&[])).unwrap().to_f64_vec(), [3.0, 4.0]);
+        let op = Reduce { all_if_empty: true, kind: ReduceKind::L2, axes: vec![], keep_dims: false };
         let nothing = Tensor::from_slice::<i64>(&[0], &[]).unwrap();
         let found = crate::Op::from(op).eval(&Args::plain(&[Some(x().into()), Some(nothing.into())])).unwrap();
         assert_eq!(found[0].as_tensor().unwrap().to_f64_vec(), [5.0]);
-        assert!(reduce("l2", &[0], x(), Some(&[0])).is_err());
-        assert!(reduce("l2", &[1], x(), None).is_err());
-        assert!(reduce("l2", &[], x(), Some(&[-2])).is_err());
-        assert!(reduce("no", &[], x(), None).is_err());
+        assert!(reduce(ReduceKind::L2, &[0], x(), Some(&[0])).is_err());
+        assert!(reduce(ReduceKind::L2, &[1], x(), None).is_err());
+        assert!(reduce(ReduceKind::L2, &[], x(), Some(&[-2])).is_err());
     }
 
     #[test]
     fn log_sum_exp_does_not_overflow() {
-        let y = reduce("log_sum_exp", &[], Tensor::from_slice(&[2], &[1000f32, 1000.0]).unwrap(), None).unwrap();
+        let y =
+            reduce(ReduceKind::LogSumExp, &[], Tensor::from_slice(&[2], &[1000f32, 1000.0]).unwrap(), None).unwrap();
         assert!((y.to_f64_vec()[0] - 1000.693).abs() < 1e-3);
-        let y = reduce("log_sum_exp", &[], Tensor::from_slice(&[1], &[f32::NEG_INFINITY]).unwrap(), None).unwrap();
+        let y =
+            reduce(ReduceKind::LogSumExp, &[], Tensor::from_slice(&[1], &[f32::NEG_INFINITY]).unwrap(), None).unwrap();
         assert_eq!(y.to_f64_vec(), [f64::NEG_INFINITY]);
     }
 }

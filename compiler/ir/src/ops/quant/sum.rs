@@ -2,7 +2,7 @@
 
 use optc_tensor::{DType, Tensor};
 
-use crate::ops::math::{Reduce, Sub};
+use crate::ops::math::{Reduce, ReduceKind, Sub};
 use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -21,7 +21,7 @@ op! {
 
 impl QuantSum {
     fn reduce(&self) -> Reduce {
-        Reduce { kind: "sum".to_owned(), axes: self.axes.clone(), keep_dims: self.keep_dims, all_if_empty: true }
+        Reduce { kind: ReduceKind::Sum, axes: self.axes.clone(), keep_dims: self.keep_dims, all_if_empty: true }
     }
 }
 

@@ -5,7 +5,21 @@ use optc_tensor::{Tensor, element_count, for_each_index, strides_of};
 use super::Canvas;
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// What the elements around a tensor are.
+    pub enum PadMode {
+        /// A given value, or zero.
+        Constant = "constant",
+        /// The nearest element.
+        Edge = "edge",
+        /// The tensor reflected at its border elements.
+        Reflect = "reflect",
+        /// The tensor repeated.
+        Wrap = "wrap",
+    }
+}
 
 op! {
     /// `x` with elements around it; negative pads crop. The pads are those of the attribute (for all axes), or of the
@@ -17,21 +31,14 @@ op! {
     /// - (C4) The attribute is empty where `by` is there.
     /// - (C5) An extent of 0 grows in `constant` mode alone.
     "tensor.pad" = Pad(x, value: optional, by: optional, axes: optional) {
-        /// What the new elements are: `value`, the nearest element, or the tensor reflected at its border elements or
-        /// repeated.
-        mode: String = "constant".to_owned(),
+        /// What the new elements are; `value` where they are constant.
+        mode: PadMode = PadMode::Constant,
         /// Begins, then ends.
         pads: Vec<i64> = vec![],
     }
 }
 
 impl Pad {
-    fn check_mode(&self) -> Result<(), OpError> {
-        let known = matches!(self.mode.as_str(), "constant" | "edge" | "reflect" | "wrap");
-        ensure!(known, "C2", "there is no mode `{}`", self.mode);
-        Ok(())
-    }
-
     /// Begin and end of each axis.
     ///
     /// # Errors
@@ -54,7 +61,11 @@ impl Pad {
     fn extent(&self, n: usize, (begin, end): (i64, i64)) -> Result<usize, OpError> {
         let sum = (n as i64).saturating_add(begin).saturating_add(end);
         ensure!(sum >= 0, "C1", "pads {begin} and {end} crop more than the {n} elements that there are");
-        ensure!(n > 0 || sum == 0 || self.mode == "constant", "C5", "an extent of 0 has no elements to continue");
+        ensure!(
+            n > 0 || sum == 0 || self.mode == PadMode::Constant,
+            "C5",
+            "an extent of 0 has no elements to continue"
+        );
         Ok(sum as usize)
     }
 
@@ -80,16 +91,16 @@ impl Pad {
     /// The source index of index `i` on an axis of extent `n`; `None` where it is new.
     fn source(&self, i: i64, n: usize) -> Option<usize> {
         let n = n as i64;
-        let at = match self.mode.as_str() {
+        let at = match self.mode {
             _ if (0..n).contains(&i) => i,
-            "edge" => i.clamp(0, n - 1),
-            "wrap" => i.rem_euclid(n),
-            "reflect" if n == 1 => 0,
-            "reflect" => {
+            PadMode::Constant => return None,
+            PadMode::Edge => i.clamp(0, n - 1),
+            PadMode::Wrap => i.rem_euclid(n),
+            PadMode::Reflect if n == 1 => 0,
+            PadMode::Reflect => {
                 let k = i.rem_euclid(2 * (n - 1));
                 k.min(2 * (n - 1) - k)
             }
-            _ => return None,
         };
         Some(at as usize)
     }
@@ -101,7 +112,6 @@ impl Semantics for Pad {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        self.check_mode()?;
         if cx.has(1) {
             let value = cx.tensor(1)?;
             ensure!(value.dtype == x.dtype, "C3", "`value` is {}, expected {}", value.dtype, x.dtype);
@@ -123,7 +133,6 @@ impl Semantics for Pad {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        self.check_mode()?;
         let pairs = self.pairs(args.optional(2), args.optional(3), x.rank())?;
         let shape =
             x.shape().iter().zip(&pairs).map(|(&n, &pair)| self.extent(n, pair)).collect::<Result<Vec<_>, _>>()?;
@@ -156,36 +165,35 @@ mod tests {
     use super::*;
     use optc_tensor::DType;
 
-    fn pad(mode: &str, x: &[i64], pads: &[i64]) -> Result<Vec<i64>, OpError> {
-        let op = Pad { mode: mode.to_owned(), pads: pads.to_vec() };
+    fn pad(mode: PadMode, x: &[i64], pads: &[i64]) -> Result<Vec<i64>, OpError> {
+        let op = Pad { mode, pads: pads.to_vec() };
         let x = Tensor::from_slice(&[x.len()], x).unwrap();
-        let value = (mode == "constant").then(|| Tensor::scalar(9i64).into());
+        let value = (mode == PadMode::Constant).then(|| Tensor::scalar(9i64).into());
         Ok(crate::Op::from(op).eval(&Args::plain(&[Some(x.into()), value]))?[0].as_tensor().unwrap().to_i64_vec())
     }
 
     #[test]
     fn every_mode_continues_in_its_way() {
-        assert_eq!(pad("constant", &[1, 2], &[1, 1]).unwrap(), [9, 1, 2, 9]);
-        assert_eq!(pad("edge", &[1, 2], &[2, 1]).unwrap(), [1, 1, 1, 2, 2]);
-        assert_eq!(pad("reflect", &[1, 2, 3], &[4, 3]).unwrap(), [1, 2, 3, 2, 1, 2, 3, 2, 1, 2]);
-        assert_eq!(pad("reflect", &[1], &[2, 0]).unwrap(), [1, 1, 1]);
-        assert_eq!(pad("wrap", &[1, 2, 3], &[4, 1]).unwrap(), [3, 1, 2, 3, 1, 2, 3, 1]);
+        assert_eq!(pad(PadMode::Constant, &[1, 2], &[1, 1]).unwrap(), [9, 1, 2, 9]);
+        assert_eq!(pad(PadMode::Edge, &[1, 2], &[2, 1]).unwrap(), [1, 1, 1, 2, 2]);
+        assert_eq!(pad(PadMode::Reflect, &[1, 2, 3], &[4, 3]).unwrap(), [1, 2, 3, 2, 1, 2, 3, 2, 1, 2]);
+        assert_eq!(pad(PadMode::Reflect, &[1], &[2, 0]).unwrap(), [1, 1, 1]);
+        assert_eq!(pad(PadMode::Wrap, &[1, 2, 3], &[4, 1]).unwrap(), [3, 1, 2, 3, 1, 2, 3, 1]);
     }
 
     #[test]
     fn pads_that_make_no_sense_are_refused() {
-        assert_eq!(pad("constant", &[1, 2, 3], &[-1, -1]).unwrap(), [2]);
-        assert!(pad("constant", &[1], &[-1, -1]).is_err());
-        assert!(pad("constant", &[1], &[i64::MAX, i64::MAX]).is_err());
-        assert!(pad("constant", &[1], &[1]).is_err());
-        assert!(pad("edge", &[], &[1, 1]).is_err());
-        assert_eq!(pad("constant", &[], &[1, 1]).unwrap(), [9, 9]);
-        assert!(pad("middle", &[1], &[1, 1]).is_err());
+        assert_eq!(pad(PadMode::Constant, &[1, 2, 3], &[-1, -1]).unwrap(), [2]);
+        assert!(pad(PadMode::Constant, &[1], &[-1, -1]).is_err());
+        assert!(pad(PadMode::Constant, &[1], &[i64::MAX, i64::MAX]).is_err());
+        assert!(pad(PadMode::Constant, &[1], &[1]).is_err());
+        assert!(pad(PadMode::Edge, &[], &[1, 1]).is_err());
+        assert_eq!(pad(PadMode::Constant, &[], &[1, 1]).unwrap(), [9, 9]);
     }
 
     #[test]
     fn pads_of_some_axes_come_as_operands() {
-        let op = Pad { mode: "constant".to_owned(), pads: vec![] };
+        let op = Pad { mode: PadMode::Constant, pads: vec![] };
         let ints = |v: &[i64]| Some(Val::Tensor(Tensor::from_slice(&[v.len()], v).unwrap()));
         let x = Tensor::zeros(DType::F32, &[2, 3]).unwrap();
         let found = crate::Op::from(op.clone()).eval(&Args::plain(&[Some(x.into()), None, ints(&[1, 2]), ints(&[-1])]));

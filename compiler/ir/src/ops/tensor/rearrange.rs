@@ -3,7 +3,7 @@
 use optc_tensor::{Tensor, for_each_index, strides_of};
 
 use super::constant::{dims_of, shape_arg};
-use super::{Canvas, Pad, copy_view};
+use super::{Canvas, Pad, PadMode, copy_view};
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
 use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -148,7 +148,7 @@ impl Semantics for CenterCropPad {
             let count = |v: usize| i64::try_from(v).map_or(i64::MAX, |v| sign * v);
             (pads[axis], pads[axis + x.rank()]) = (count(begin), count(end));
         }
-        let pad = Pad { mode: "constant".to_owned(), pads };
+        let pad = Pad { mode: PadMode::Constant, pads };
         pad.eval(&Args::plain(&args.values[..1]))
     }
 }

@@ -7,28 +7,42 @@ use super::gather::{blocks, check_indices, element_positions};
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
 use crate::ops::number::{Number, by_number};
-use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op, text_enum};
 
-/// Checks what holds for all scatters: dtypes and the name of the reduction.
-fn infer(cx: &InferCx, reduction: &str) -> Result<Vec<Type>, OpError> {
+text_enum! {
+    /// What becomes of the old element where a scatter puts a new one.
+    pub enum ScatterReduction {
+        /// The new one takes its place.
+        None = "none",
+        /// Their sum.
+        Add = "add",
+        /// Their product.
+        Mul = "mul",
+        /// The greater one.
+        Max = "max",
+        /// The lesser one.
+        Min = "min",
+    }
+}
+
+/// Checks the dtypes, for which the same holds in all scatters.
+fn infer(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     let (x, indices, updates) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
     check_indices(indices.dtype)?;
     ensure!(x.dtype == updates.dtype, "C3", "`x` is {}, `updates` are {}", x.dtype, updates.dtype);
-    check_reduction(reduction)?;
     Ok(vec![x.clone().into()])
 }
 
-fn check_reduction(reduction: &str) -> Result<(), OpError> {
-    let known = matches!(reduction, "none" | "add" | "mul" | "max" | "min");
-    ensure!(known, "C4", "there is no reduction `{reduction}`");
-    Ok(())
-}
-
 /// A copy of `x` with the blocks of `updates`, one behind the other, written or reduced into those at `starts`.
-fn write(x: &Tensor, updates: &Tensor, starts: &[usize], len: usize, reduction: &str) -> Result<Vec<Val>, OpError> {
-    check_reduction(reduction)?;
+fn write(
+    x: &Tensor,
+    updates: &Tensor,
+    starts: &[usize],
+    len: usize,
+    reduction: ScatterReduction,
+) -> Result<Vec<Val>, OpError> {
     ensure!(x.dtype() == updates.dtype(), "C3", "`x` is {}, `updates` are {}", x.dtype(), updates.dtype());
-    if reduction == "none" {
+    if reduction == ScatterReduction::None {
         let mut y = Canvas::copy_of(x)?;
         starts.iter().enumerate().for_each(|(i, &start)| y.put(start, updates, i * len, len));
         return Ok(vec![y.finish()?.into()]);
@@ -41,13 +55,14 @@ fn accumulate<N: Number>(
     updates: &Tensor,
     starts: &[usize],
     len: usize,
-    reduction: &str,
+    reduction: ScatterReduction,
 ) -> Result<Vec<Val>, OpError> {
     let f = match reduction {
-        "add" => N::plus,
-        "mul" => N::times,
-        "max" => N::greatest,
-        _ => N::least,
+        ScatterReduction::None => |_: N, new: N| new,
+        ScatterReduction::Add => N::plus,
+        ScatterReduction::Mul => N::times,
+        ScatterReduction::Max => N::greatest,
+        ScatterReduction::Min => N::least,
     };
     let (mut y, updates) = (N::all(x), N::all(updates));
     for (i, &start) in starts.iter().enumerate() {
@@ -70,7 +85,7 @@ op! {
         /// The axis; negative from the end.
         axis: i64 = 0,
         /// What becomes of the old element.
-        reduction: String = "none".to_owned(),
+        reduction: ScatterReduction = ScatterReduction::None,
     }
 }
 
@@ -78,7 +93,7 @@ impl Semantics for ScatterElements {
     const FACTS: Facts<ScatterElements> = Facts::host("there is no kernel that scatters").with_strings();
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        infer(cx, &self.reduction)
+        infer(cx)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -86,7 +101,7 @@ impl Semantics for ScatterElements {
         let axis = axis_of(self.axis, x.rank())?;
         let (a, b) = (indices.shape(), updates.shape());
         ensure!(a == b, "C1", "indices are of shape {a:?}, updates of {b:?}");
-        write(x, updates, &element_positions(x.shape(), indices, axis)?, 1, &self.reduction)
+        write(x, updates, &element_positions(x.shape(), indices, axis)?, 1, self.reduction)
     }
 }
 
@@ -99,7 +114,7 @@ op! {
     /// - (C4) `reduction` is `none`, `add`, `mul`, `max` or `min`.
     "tensor.scatter_nd" = ScatterNd(x, indices, updates) {
         /// What becomes of the old elements.
-        reduction: String = "none".to_owned(),
+        reduction: ScatterReduction = ScatterReduction::None,
     }
 }
 
@@ -117,7 +132,7 @@ impl Semantics for ScatterNd {
     const FACTS: Facts<ScatterNd> = Facts::family().with_strings();
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        infer(cx, &self.reduction)
+        infer(cx)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -126,7 +141,7 @@ impl Semantics for ScatterNd {
         let (depth, lead) = indices.shape().split_last().unwrap_or((&0, &[]));
         let expected = [lead, &x.shape()[*depth..]].concat();
         ensure!(updates.shape() == expected, "C1", "updates are of shape {:?}, expected {expected:?}", updates.shape());
-        write(x, updates, &found.starts, found.len, &self.reduction)
+        write(x, updates, &found.starts, found.len, self.reduction)
     }
 }
 
@@ -198,19 +213,20 @@ mod tests {
 
     #[test]
     fn repeated_places_are_reduced_in_turn() {
-        let op = |r: &str| ScatterElements { axis: 0, reduction: r.to_owned() };
-        let run = |r: &str| eval(op(r), vec![ints(&[2], &[3, 4]), ints(&[3], &[0, -2, 0]), ints(&[3], &[2, 5, 1])]);
-        assert_eq!(run("none").unwrap(), [1, 4]);
-        assert_eq!(run("add").unwrap(), [11, 4]);
-        assert_eq!(run("mul").unwrap(), [30, 4]);
-        assert_eq!(run("max").unwrap(), [5, 4]);
-        assert_eq!(run("min").unwrap(), [1, 4]);
-        assert!(run("xor").is_err());
+        let run = |reduction| {
+            let operands = vec![ints(&[2], &[3, 4]), ints(&[3], &[0, -2, 0]), ints(&[3], &[2, 5, 1])];
+            eval(ScatterElements { axis: 0, reduction }, operands)
+        };
+        assert_eq!(run(ScatterReduction::None).unwrap(), [1, 4]);
+        assert_eq!(run(ScatterReduction::Add).unwrap(), [11, 4]);
+        assert_eq!(run(ScatterReduction::Mul).unwrap(), [30, 4]);
+        assert_eq!(run(ScatterReduction::Max).unwrap(), [5, 4]);
+        assert_eq!(run(ScatterReduction::Min).unwrap(), [1, 4]);
     }
 
     #[test]
     fn blocks_that_do_not_fit_are_refused() {
-        let op = || ScatterNd { reduction: "none".to_owned() };
+        let op = || ScatterNd { reduction: ScatterReduction::None };
         let x = || ints(&[2, 2], &[1, 2, 3, 4]);
         assert_eq!(eval(op(), vec![x(), ints(&[1, 1], &[1]), ints(&[1, 2], &[8, 9])]).unwrap(), [1, 2, 8, 9]);
         assert!(eval(op(), vec![x(), ints(&[1, 1], &[2]), ints(&[1, 2], &[8, 9])]).is_err());
