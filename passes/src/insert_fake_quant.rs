@@ -31,7 +31,7 @@
 use indexmap::IndexMap;
 
 use optc_ir::ops::math::ReduceKind;
-use optc_ir::ops::nn::Conv;
+use optc_ir::ops::nn::{Conv, PoolKind};
 use optc_ir::ops::quant::FakeQuant;
 use optc_ir::{Graph, NodeId, Op, Real, ResultInfo, Value, infer_node};
 use optc_tensor::{DType, Tensor};
@@ -77,7 +77,7 @@ fn slots(g: &Graph, node: NodeId, quantized: &dyn Fn(NodeId) -> bool) -> Vec<(us
         Op::Reduce(op) if op.kind == ReduceKind::Mean && g.operand(node, 0).and_then(|v| rank(g, v)) == Some(4) => {
             vec![(0, Kind::Activation)]
         }
-        Op::Pool(op) if op.kind == "mean" => vec![(0, Kind::Activation)],
+        Op::Pool(op) if op.kind == PoolKind::Mean => vec![(0, Kind::Activation)],
         Op::Gather(op) if op.axis == 0 && table(0) => vec![(0, Kind::Weights(axes(0) - 1))],
         Op::Add(_) if table(1) && is_normalised(g, node) => vec![(1, Kind::Weights(axes(1) - 1))],
         Op::Add(_) => stored_summand(g, node, quantized).map(|slot| (slot, Kind::Activation)).into_iter().collect(),

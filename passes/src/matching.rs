@@ -1,6 +1,6 @@
 //! What rules ask of a graph, written so that `?` is the whole matching language.
 
-use optc_ir::ops::nn::Pool;
+use optc_ir::ops::nn::{Pool, PoolKind};
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Value};
 use optc_tensor::{DType, Tensor};
@@ -122,7 +122,7 @@ pub(crate) fn shape_tensor(shape: &[usize]) -> Option<Tensor> {
 /// Whether a pool is a maximum, of one element of its operand at least.
 pub(crate) fn picks_elements(pool: &Pool) -> bool {
     let padding = pool.pads.iter().max().copied().unwrap_or(0);
-    pool.kind == "max" && pool.kernel.iter().all(|&k| k > padding)
+    pool.kind == PoolKind::Max && pool.kernel.iter().all(|&k| k > padding)
 }
 
 /// Images, rows and columns of the result of a 3x3 convolution over two axes without groups, strides and dilations.

@@ -6,6 +6,7 @@ use optc::{
     Compiler, DType, Decision, Error, Integers, MachineProfile, Method, Model, Options, Quantized, Quantizer, Tensor,
     Val,
 };
+use optc_ir::ops::nn::PoolKind;
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Graph, NodeId, Op, Output, TensorType, Value, print, run};
 use optc_kernel::target::ISAS;
@@ -140,13 +141,14 @@ fn approximates(op: &Op) -> bool {
     let moves =
         matches!(op, Op::Param(_) | Op::Constant(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Pad(_));
     let views = matches!(op, Op::Slice(_) | Op::Split(_) | Op::Squeeze(_) | Op::Gather(_) | Op::ConvertLayout(_));
-    let largest = matches!(op, Op::Pool(pool) if pool.kind == "max");
+    let largest = matches!(op, Op::Pool(pool) if pool.kind == PoolKind::Max);
     !(settled || exact || moves || views || largest || matches!(op, Op::Fused(_)))
 }
 
 /// A product or a mean of reals, which quantization left.
 fn float_product(op: &Op) -> bool {
-    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_)) || matches!(op, Op::Pool(pool) if pool.kind == "mean")
+    matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_))
+        || matches!(op, Op::Pool(pool) if pool.kind == PoolKind::Mean)
 }
 
 #[test]

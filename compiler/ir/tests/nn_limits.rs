@@ -22,7 +22,7 @@ fn conv(pads: Vec<i64>, groups: i64) -> nn::Conv {
 }
 
 fn pool(kernel: Vec<i64>, pads: Vec<i64>) -> nn::Pool {
-    let kind = "mean".to_owned();
+    let kind = nn::PoolKind::Mean;
     nn::Pool { ceil_mode: false, count_include_pad: false, dilations: vec![], kernel, kind, pads, strides: vec![1] }
 }
 
@@ -67,14 +67,14 @@ fn transposed_convolution_spreads_with_strides_and_extra_rows() {
 fn resize(axes: Vec<i64>) -> nn::Resize {
     nn::Resize {
         antialias: false,
-        aspect: "stretch".to_owned(),
+        aspect: nn::AspectPolicy::Stretch,
         axes,
-        coordinate: "half_pixel".to_owned(),
+        coordinate: nn::CoordinateTransform::HalfPixel,
         cubic_a: Real(-0.75),
         exclude_outside: false,
         extrapolation: Real(0.0),
-        mode: "nearest".to_owned(),
-        nearest: "round_prefer_floor".to_owned(),
+        mode: nn::Interpolation::Nearest,
+        nearest: nn::NearestMode::RoundPreferFloor,
     }
 }
 
@@ -99,7 +99,7 @@ fn resize_refuses_sizes_that_cannot_be() {
 fn regions_with_too_many_points_are_errors() {
     let op = |sampling_ratio: i64, output_width: i64| nn::RoiAlign {
         half_pixel: true,
-        mode: "avg".to_owned(),
+        mode: nn::RoiAlignMode::Avg,
         output_height: 1,
         output_width,
         sampling_ratio,
@@ -123,7 +123,7 @@ fn a_sequence_of_no_steps_keeps_its_state() {
         activation_beta: vec![],
         activations: vec![],
         clip: Real(0.0),
-        direction: "forward".to_owned(),
+        direction: nn::RecurrentDirection::Forward,
         linear_before_reset: false,
     };
     let lengths = |n: i32| Some(Val::from(Tensor::from_slice(&[1], &[n]).unwrap()));
@@ -136,8 +136,8 @@ fn a_sequence_of_no_steps_keeps_its_state() {
     assert_eq!(eval(op.clone(), &operands(2)).unwrap()[0].to_f64_vec(), [2.0, 1.0]);
     assert!(eval(op.clone(), &operands(3)).is_err());
     assert!(eval(op.clone(), &operands(-1)).is_err());
-    let unknown = nn::Gru { activations: vec!["sigmoid".to_owned(), "nothing".to_owned()], ..op };
-    assert!(eval(unknown, &operands(1)).is_err());
+    let too_few = nn::Gru { activations: vec![nn::RecurrentActivation::Sigmoid], ..op };
+    assert!(eval(too_few, &operands(1)).is_err());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn attention_of_a_query_that_sees_nothing_is_zero() {
         left: -1,
         right: -1,
         scale: Real(0.0),
-        scores: String::new(),
+        scores: nn::AttentionScores::Absent,
         softcap: Real(0.0),
     };
     let (q, k) = (zeros(&[1, 1, 2, 1]), zeros(&[1, 1, 2, 1]));
@@ -172,7 +172,8 @@ fn integer_products_take_zero_points_of_rows_and_columns() {
 
 #[test]
 fn equal_extents_are_resampled_where_the_scale_is_not_one() {
-    let op = nn::Resize { coordinate: "asymmetric".to_owned(), mode: "linear".to_owned(), ..resize(vec![]) };
+    let (coordinate, mode) = (nn::CoordinateTransform::Asymmetric, nn::Interpolation::Linear);
+    let op = nn::Resize { coordinate, mode, ..resize(vec![]) };
     let y = eval(op, &[tensor(&[2], &[0.0, 1.0]), tensor(&[1], &[1.25])]).unwrap();
     let y = y[0].to_f64_vec();
     assert!(y.len() == 2 && y[0] == 0.0 && (y[1] - 0.8).abs() < 1e-6, "{y:?}");

@@ -8,7 +8,7 @@
 //! epilogue of the first product. Heads of `q` that share one of `k` are more rows of its matrix.
 
 use optc_ir::Encoding;
-use optc_ir::ops::nn::Attention;
+use optc_ir::ops::nn::{Attention, AttentionScores};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::MemType;
 use optc_kernels::attention::{self, HeadMatrices};
@@ -47,7 +47,7 @@ fn matrices(view: &TensorView, of: &Strides) -> HeadMatrices {
 
 pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     site.without_epilogue()?;
-    if !op.scores.is_empty() {
+    if op.scores != AttentionScores::Absent {
         return Err(Declined::new(ReasonCode::Attribute, "its kernels do not give the scores"));
     }
     if site.optional(4).or(site.optional(5)).is_some() {

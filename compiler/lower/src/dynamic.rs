@@ -15,7 +15,7 @@ use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
 use super::operands::{floats, only_f32};
 use super::product::{EXACT, MatrixStack, PackedRight, add_packed, matrix_product, narrow_nr};
-use super::recurrent::{Attrs, RecurrentLayer, layer, recurrent, weights};
+use super::recurrent::{Attrs, LSTM_ACTIVATIONS, RecurrentLayer, layer, recurrent, weights};
 use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, strides_in};
 
 /// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a
@@ -78,7 +78,7 @@ fn temp_view(cx: &mut Cx, dtype: DType, shape: &[usize]) -> TensorView {
 }
 
 pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowered {
-    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
     let (w, r) = (narrow_weights(cx, site, 1, [8, 9])?, narrow_weights(cx, site, 2, [10, 11])?);
     // The sums over a state are those of integers, in `f32`.
     if r.sums(|v| 255 * i64::from(v).abs()).into_iter().any(|s| s >= EXACT) {
@@ -87,8 +87,8 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     let peepholes = weights(cx, site, 7)?.unwrap_or_default();
     let rows = if peepholes.is_empty() { 0 } else { 3 };
     let cell = |d: usize| {
-        let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
-        Ok(recurrent::dynamic(recurrent::lstm(&activations, rows > 0, op.input_forget), rows))
+        let activations = attrs.activations(d, LSTM_ACTIVATIONS);
+        recurrent::dynamic(recurrent::lstm(&activations, rows > 0, op.input_forget), rows)
     };
     let h = r.inner;
     let problem = layer(cx, site, h, &attrs, 4, rows + 4, cell)?;

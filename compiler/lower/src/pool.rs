@@ -1,6 +1,6 @@
 //! Pooling: windows over images in whatever layout they have.
 
-use optc_ir::ops::nn::Pool;
+use optc_ir::ops::nn::{Pool, PoolKind};
 use optc_kernels::window::{WindowNest, WindowReduce};
 use optc_tensor::DType;
 use optc_types::ReasonCode;
@@ -13,19 +13,16 @@ use super::{Declined, Lowered, Site};
 pub(super) fn pool(cx: &mut Cx, op: &Pool, site: &Site) -> Lowered {
     let dst = site.result()?.clone();
     let x = cx.view(site.operand(0)?)?;
-    let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == "max";
+    let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == PoolKind::Max;
     if !exact {
         only_f32(&x)?;
     }
     if dst.is_empty() || x.is_empty() {
         return Err(Declined::new(ReasonCode::Empty, "an empty pooling"));
     }
-    let reduce = match op.kind.as_str() {
-        "max" => WindowReduce::Max,
-        "mean" => WindowReduce::Mean { count_padding: op.count_include_pad },
-        other => {
-            return Err(Declined::new(ReasonCode::Attribute, format!("there is no kernel for pooling by `{other}`")));
-        }
+    let reduce = match op.kind {
+        PoolKind::Max => WindowReduce::Max,
+        PoolKind::Mean => WindowReduce::Mean { count_padding: op.count_include_pad },
     };
     let kernel: Vec<usize> = op.kernel.iter().map(|&k| k as usize).collect();
     let axes = axes(&x.shape[2..], &dst.shape[2..], &kernel, &op.strides, &op.dilations, &op.pads)?;

@@ -1,6 +1,6 @@
 //! Recurrent layers: one product for the operands of all steps, then the kernel of the steps.
 
-use optc_ir::ops::nn::{Gru, Lstm, Rnn};
+use optc_ir::ops::nn::{Gru, Lstm, RecurrentActivation, RecurrentDirection, Rnn};
 use optc_ir::{Encoding, Real};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::Cmp;
@@ -18,25 +18,22 @@ use super::{Declined, Lowered, Site};
 
 /// The attributes that all layers have.
 pub(super) struct Attrs<'a> {
-    names: &'a [String],
+    names: &'a [RecurrentActivation],
     alpha: &'a [Real],
     beta: &'a [Real],
     clip: f32,
-    direction: &'a str,
+    direction: RecurrentDirection,
 }
 
 impl<'a> Attrs<'a> {
     /// The attributes of an op of this family.
-    pub fn new(names: &'a [String], [alpha, beta]: [&'a [Real]; 2], clip: Real, direction: &'a str) -> Attrs<'a> {
+    pub fn new(
+        names: &'a [RecurrentActivation],
+        [alpha, beta]: [&'a [Real]; 2],
+        clip: Real,
+        direction: RecurrentDirection,
+    ) -> Attrs<'a> {
         Attrs { names, alpha, beta, clip: clip.0, direction }
-    }
-
-    fn reversed(&self) -> &'static [bool] {
-        match self.direction {
-            "reverse" => &[true],
-            "bidirectional" => &[false, true],
-            _ => &[false],
-        }
     }
 
     /// The activations of one direction as expressions on operand 0; for each its default, and whether `clip` bounds
@@ -44,40 +41,40 @@ impl<'a> Attrs<'a> {
     pub(super) fn activations<const N: usize>(
         &self,
         direction: usize,
-        defaults: [(&str, bool); N],
-    ) -> Result<[Expr; N], Declined> {
-        let mut all = Vec::new();
-        for (i, (default, bounded)) in defaults.into_iter().enumerate() {
-            let at = direction * N + i;
-            let name = self.names.get(at).map_or(default, String::as_str);
-            let or = |list: &[Real], default: f32| list.get(at).map_or(default, |v| v.0);
+        defaults: [(RecurrentActivation, bool); N],
+    ) -> [Expr; N] {
+        std::array::from_fn(|i| {
+            let ((default, bounded), at) = (defaults[i], direction * N + i);
+            let activation = self.names.get(at).copied().unwrap_or(default);
+            let or = |list: &[Real], default: Option<f64>| list.get(at).map_or(default.unwrap_or(0.0) as f32, |v| v.0);
+            let (alpha, beta) = activation.defaults();
+            let (alpha, beta) = (or(self.alpha, alpha), or(self.beta, beta));
             let x = Expr::Operand(0);
             let x = if bounded && self.clip > 0.0 { x.clip(-self.clip, self.clip) } else { x };
-            let (alpha, beta) = (|default| or(self.alpha, default), |default| or(self.beta, default));
-            all.push(match name {
-                "sigmoid" => x.func(Func::Sigmoid),
-                "tanh" => x.func(Func::Tanh),
-                "relu" => x.relu(),
-                "affine" => x.times(Expr::Const(alpha(1.0))).plus(Expr::Const(beta(0.0))),
-                "leaky_relu" => x.leaky_relu(alpha(0.01)),
-                "thresholded_relu" => x.clone().cmp(Cmp::Gt, Expr::Const(alpha(1.0))).select(x, Expr::Const(0.0)),
-                "scaled_tanh" => x.times(Expr::Const(beta(1.0))).func(Func::Tanh).times(Expr::Const(alpha(1.0))),
-                "hard_sigmoid" => x.hard_sigmoid(alpha(0.2), beta(0.5)),
-                "elu" => x.elu(alpha(1.0)),
-                "softsign" => x.softsign(),
-                "softplus" => x.softplus(),
-                other => {
-                    return Err(Declined::new(
-                        ReasonCode::Attribute,
-                        format!("there is no kernel for the activation `{other}`"),
-                    ));
+            match activation {
+                RecurrentActivation::Sigmoid => x.func(Func::Sigmoid),
+                RecurrentActivation::Tanh => x.func(Func::Tanh),
+                RecurrentActivation::Relu => x.relu(),
+                RecurrentActivation::Affine => x.times(Expr::Const(alpha)).plus(Expr::Const(beta)),
+                RecurrentActivation::LeakyRelu => x.leaky_relu(alpha),
+                RecurrentActivation::ThresholdedRelu => {
+                    x.clone().cmp(Cmp::Gt, Expr::Const(alpha)).select(x, Expr::Const(0.0))
                 }
-            });
-        }
-        let all: Result<[Expr; N], _> = all.try_into();
-        all.map_err(|_| Declined::new(ReasonCode::Attribute, "not as many activations as gates"))
+                RecurrentActivation::ScaledTanh => {
+                    x.times(Expr::Const(beta)).func(Func::Tanh).times(Expr::Const(alpha))
+                }
+                RecurrentActivation::HardSigmoid => x.hard_sigmoid(alpha, beta),
+                RecurrentActivation::Elu => x.elu(alpha),
+                RecurrentActivation::Softsign => x.softsign(),
+                RecurrentActivation::Softplus => x.softplus(),
+            }
+        })
     }
 }
+
+/// The activations of an LSTM's gates, candidate and cell, where none are named; and whether `clip` bounds them.
+pub(super) const LSTM_ACTIVATIONS: [(RecurrentActivation, bool); 3] =
+    [(RecurrentActivation::Sigmoid, true), (RecurrentActivation::Tanh, true), (RecurrentActivation::Tanh, false)];
 
 /// What is to be computed, with the biases of a direction as rows of `hidden`: those of the operands' gates, then those
 /// of the state's.
@@ -90,21 +87,19 @@ pub(super) struct RecurrentLayer {
 }
 
 pub(super) fn lstm(cx: &mut Cx, op: &Lstm, site: &Site) -> Lowered {
-    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
     let constants = weights(cx, site, 7)?.unwrap_or_default();
     let rows = if constants.is_empty() { 0 } else { 3 };
-    let cell = |d: usize| {
-        let activations = attrs.activations(d, [("sigmoid", true), ("tanh", true), ("tanh", false)])?;
-        Ok(recurrent::lstm(&activations, rows > 0, op.input_forget))
-    };
+    let cell = |d: usize| recurrent::lstm(&attrs.activations(d, LSTM_ACTIVATIONS), rows > 0, op.input_forget);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 4, rows, cell)?;
     float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6))
 }
 
 pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
-    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
     let after = op.linear_before_reset;
-    let cell = |d: usize| Ok(recurrent::gru(&attrs.activations(d, [("sigmoid", true), ("tanh", true)])?, after));
+    let defaults = [(RecurrentActivation::Sigmoid, true), (RecurrentActivation::Tanh, true)];
+    let cell = |d: usize| recurrent::gru(&attrs.activations(d, defaults), after);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 3, usize::from(after), cell)?;
     let h = problem.hidden;
     let constants = match (after, weights(cx, site, 3)?) {
@@ -116,8 +111,8 @@ pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
 }
 
 pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
-    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, &op.direction);
-    let cell = |d: usize| Ok(recurrent::rnn(&attrs.activations(d, [("tanh", true)])?[0]));
+    let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
+    let cell = |d: usize| recurrent::rnn(&attrs.activations(d, [(RecurrentActivation::Tanh, true)])[0]);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 1, 0, cell)?;
     float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true], constants: vec![] }, None)
 }
@@ -143,7 +138,7 @@ pub(super) fn layer(
     attrs: &Attrs,
     gates: usize,
     constants: usize,
-    cell: impl Fn(usize) -> Result<Vec<recurrent::Phase>, Declined>,
+    cell: impl Fn(usize) -> Vec<recurrent::Phase>,
 ) -> Result<RecurrentNest, Declined> {
     let shape = cx.ty(site.operand(0)?)?.static_shape().unwrap_or_default();
     let &[steps, batch, inputs] = &shape[..] else {
@@ -161,8 +156,8 @@ pub(super) fn layer(
             return Err(Declined::new(ReasonCode::Shape, "sequences of different lengths"));
         }
     }
-    let direction = |(i, &reverse): (usize, &bool)| Ok(Direction { reverse, phases: cell(i)? });
-    let directions = attrs.reversed().iter().enumerate().map(direction).collect::<Result<Vec<_>, Declined>>()?;
+    let direction = |(i, &reverse): (usize, &bool)| Direction { reverse, phases: cell(i) };
+    let directions = attrs.direction.reversed().iter().enumerate().map(direction).collect();
     Ok(RecurrentNest { steps, batch, hidden, gates, constants, directions })
 }
 

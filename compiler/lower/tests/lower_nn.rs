@@ -4,7 +4,8 @@
 mod lowered;
 
 use lowered::{TestOperand, check, constant, input, random};
-use optc_ir::ops::nn;
+use optc_ir::TextEnum;
+use optc_ir::ops::nn::{self, PoolKind, RecurrentActivation, RecurrentDirection};
 
 fn conv(strides: &[i64], pads: &[i64], dilations: &[i64], groups: i64) -> nn::Conv {
     nn::Conv {
@@ -61,13 +62,13 @@ fn depthwise_convolutions_of_four_channels_of_bytes() {
     check(op, &[TestOperand::Input(bytes(&[1, 4, 11, 13], 1)), TestOperand::Constant(bytes(&[4, 1, 3, 3], 2))], true);
 }
 
-fn pool(kind: &str, kernel: &[i64], strides: &[i64], pads: &[i64], ceil_mode: bool) -> nn::Pool {
+fn pool(kind: PoolKind, kernel: &[i64], strides: &[i64], pads: &[i64], ceil_mode: bool) -> nn::Pool {
     nn::Pool {
         ceil_mode,
         count_include_pad: ceil_mode,
         dilations: vec![],
         kernel: kernel.to_vec(),
-        kind: kind.to_owned(),
+        kind,
         pads: pads.to_vec(),
         strides: strides.to_vec(),
     }
@@ -75,7 +76,8 @@ fn pool(kind: &str, kernel: &[i64], strides: &[i64], pads: &[i64], ceil_mode: bo
 
 #[test]
 fn pooling() {
-    for (nhwc, kind) in [(false, "max"), (true, "max"), (false, "mean"), (true, "mean")] {
+    for (nhwc, kind) in [(false, PoolKind::Max), (true, PoolKind::Max), (false, PoolKind::Mean), (true, PoolKind::Mean)]
+    {
         check(pool(kind, &[3, 2], &[2, 2], &[1, 0, 1, 1], false), &[input(&[2, 5, 9, 8])], nhwc);
         check(pool(kind, &[3, 3], &[2, 2], &[0, 0, 1, 1], true), &[input(&[1, 9, 8, 10])], nhwc);
         check(pool(kind, &[6, 7], &[], &[], false), &[input(&[2, 40, 6, 7])], nhwc);
@@ -98,13 +100,13 @@ fn layer(steps: usize, batch: usize, hidden: usize, gates: usize, directions: us
     ]
 }
 
-fn names(list: &[&str]) -> Vec<String> {
-    list.iter().map(|&n| n.to_owned()).collect()
-}
-
 #[test]
 fn recurrent_layers() {
-    for (direction, d) in [("forward", 1), ("reverse", 1), ("bidirectional", 2)] {
+    use RecurrentActivation::{
+        Affine, Elu, HardSigmoid, LeakyRelu, Relu, ScaledTanh, Sigmoid, Softplus, Softsign, Tanh, ThresholdedRelu,
+    };
+    for &direction in RecurrentDirection::ALL {
+        let d = direction.reversed().len();
         for (batch, hidden, all) in [(1, 4, true), (2, 7, false), (5, 9, true), (19, 16, true), (3, 1, true)] {
             let steps = if batch == 2 { 1 } else { 4 };
             let lstm = nn::Lstm {
@@ -112,7 +114,7 @@ fn recurrent_layers() {
                 activation_beta: vec![],
                 activations: vec![],
                 clip: optc_ir::Real(if batch == 3 { 0.5 } else { 0.0 }),
-                direction: direction.to_owned(),
+                direction,
                 input_forget: batch == 5,
             };
             let mut args = layer(steps, batch, hidden, 4, d, all);
@@ -125,22 +127,20 @@ fn recurrent_layers() {
                 let gru = nn::Gru {
                     activation_alpha: vec![],
                     activation_beta: vec![],
-                    activations: names(&["hard_sigmoid", "softsign", "sigmoid", "tanh"][..2 * d]),
+                    activations: [HardSigmoid, Softsign, Sigmoid, Tanh][..2 * d].to_vec(),
                     clip: optc_ir::Real(0.0),
-                    direction: direction.to_owned(),
+                    direction,
                     linear_before_reset,
                 };
                 check(gru, &layer(steps, batch, hidden, 3, d, all), false);
             }
-            for activation in
-                ["tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "elu", "softplus"]
-            {
+            for activation in [Tanh, Relu, Affine, LeakyRelu, ThresholdedRelu, ScaledTanh, Elu, Softplus] {
                 let rnn = nn::Rnn {
                     activation_alpha: vec![optc_ir::Real(0.3); d],
                     activation_beta: vec![optc_ir::Real(0.7); d],
-                    activations: names(&[activation, activation][..d]),
+                    activations: vec![activation; d],
                     clip: optc_ir::Real(0.0),
-                    direction: direction.to_owned(),
+                    direction,
                 };
                 check(rnn, &layer(steps, batch, hidden, 1, d, all), false);
             }

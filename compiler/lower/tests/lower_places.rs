@@ -29,15 +29,13 @@ fn padding_continues_in_every_mode() {
 #[test]
 fn elements_are_repeated_and_resampled() {
     check(tensor::Tile {}, &[input(&[2, 3, 5]), ints(&[3], &[2, 1, 3])], false);
-    let resize = |nearest: &str, coordinate: &str| nn::Resize {
-        nearest: nearest.to_owned(),
-        coordinate: coordinate.to_owned(),
-        ..nearest_resize()
-    };
-    for (sizes, coordinate) in
-        [([1, 3, 8, 10], "asymmetric"), ([1, 3, 8, 10], "half_pixel"), ([1, 3, 6, 3], "align_corners")]
-    {
-        for nearest in ["floor", "round_prefer_ceil"] {
+    let resize = |nearest, coordinate| nn::Resize { nearest, coordinate, ..nearest_resize() };
+    for (sizes, coordinate) in [
+        ([1, 3, 8, 10], nn::CoordinateTransform::Asymmetric),
+        ([1, 3, 8, 10], nn::CoordinateTransform::HalfPixel),
+        ([1, 3, 6, 3], nn::CoordinateTransform::AlignCorners),
+    ] {
+        for nearest in [nn::NearestMode::Floor, nn::NearestMode::RoundPreferCeil] {
             for nhwc in [false, true] {
                 let args = [input(&[1, 3, 4, 5]), TestOperand::Absent, ints(&[4], &sizes)];
                 check(resize(nearest, coordinate), &args, nhwc);
@@ -49,14 +47,14 @@ fn elements_are_repeated_and_resampled() {
 fn nearest_resize() -> nn::Resize {
     nn::Resize {
         antialias: false,
-        aspect: "stretch".to_owned(),
+        aspect: nn::AspectPolicy::Stretch,
         axes: vec![],
-        coordinate: "half_pixel".to_owned(),
+        coordinate: nn::CoordinateTransform::HalfPixel,
         cubic_a: optc_ir::Real(-0.75),
         exclude_outside: false,
         extrapolation: optc_ir::Real(0.0),
-        mode: "nearest".to_owned(),
-        nearest: "floor".to_owned(),
+        mode: nn::Interpolation::Nearest,
+        nearest: nn::NearestMode::Floor,
     }
 }
 

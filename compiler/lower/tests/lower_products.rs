@@ -10,7 +10,8 @@ use optc_ir::ops::{math, nn, quant};
 use optc_tensor::{DType, Tensor};
 
 fn attention() -> nn::Attention {
-    nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores: String::new(), softcap: Real(0.0) }
+    let scores = nn::AttentionScores::Absent;
+    nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores, softcap: Real(0.0) }
 }
 
 /// `q`, `k` and `v` of so many heads, sharing `shared`.

@@ -169,6 +169,34 @@ mod tests {
         assert_eq!(parts.ty(parts.outputs[0].value).to_string(), "tensor<?x2xf32>");
     }
 
+    #[test]
+    fn unknown_words_are_named_with_those_that_are_expected() {
+        let refused = |op: &str, inputs: &[&str], word: AttributeProto| {
+            let node = NodeProto { name: Some("n1".into()), attribute: vec![word], ..node(op, inputs, &["y"]) };
+            import(&model(vec![node])).unwrap_err().to_string()
+        };
+        let word = |name: &str, word: &str| AttributeProto {
+            name: Some(name.into()),
+            s: Some(word.to_owned().into()),
+            r#type: Some(AttributeType::String as i32),
+            ..AttributeProto::default()
+        };
+        let expected = "import: attribute `mode` is \"mirror\", \
+                        expected one of \"constant\", \"edge\", \"reflect\", \"wrap\"\n  node:  `n1` (Pad, opset 17)";
+        assert_eq!(refused("Pad", &["x", "w"], word("mode", "mirror")), expected);
+        let nearest = refused("Resize", &["x", "", "w"], word("nearest_mode", "simple"));
+        assert!(nearest.contains(r#"expected one of "round_prefer_floor", "round_prefer_ceil", "floor", "ceil""#));
+        let case = refused("StringNormalizer", &["x"], word("case_change_action", "Title"));
+        assert!(case.contains(r#"is "Title", expected one of "NONE", "LOWER", "UPPER""#), "{case}");
+        let names = AttributeProto {
+            strings: vec![bytes::Bytes::from_static(b"tanH"), bytes::Bytes::from_static(b"Square")],
+            r#type: Some(AttributeType::Strings as i32),
+            ..word("activations", "")
+        };
+        let activation = refused("GRU", &["x", "w", "w"], names);
+        assert!(activation.contains(r#"`activations` is "Square", expected one of "Sigmoid", "Tanh", "Relu""#));
+    }
+
     /// The statistics of a batch normalization are named by exporters, though nothing reads them.
     #[test]
     fn outputs_of_training_may_be_named_where_nobody_reads_them() {

@@ -1,7 +1,7 @@
 //! Means of integers: their sums, times the scale over how many there are.
 
 use optc_ir::ops::math::{Reduce, ReduceKind};
-use optc_ir::ops::nn::Pool;
+use optc_ir::ops::nn::{Pool, PoolKind};
 use optc_ir::ops::quant::{QuantConv, QuantSum};
 use optc_ir::{Graph, NodeId};
 use optc_tensor::{DType, Tensor};
@@ -37,7 +37,7 @@ pub(super) fn mean_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
 /// `mean_pool(dequantize(q))` → the sum of the integers under the window, which is a convolution of each channel with
 /// ones, times the scale over their number: one for all, or where padding does not count one for each place.
 pub(super) fn pool_of_integers(g: &Graph, node: NodeId) -> Option<Patch> {
-    let op = g.op::<Pool>(node).filter(|op| op.kind == "mean" && !op.ceil_mode)?;
+    let op = g.op::<Pool>(node).filter(|op| op.kind == PoolKind::Mean && !op.ceil_mode)?;
     let x = g.operand(node, 0)?;
     let (q, from) = stored_whole(g, x)?;
     let extents = shape(g, x)?;

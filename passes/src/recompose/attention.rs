@@ -1,7 +1,7 @@
 //! Attention as exporters spell it: two products with a softmax between them.
 
 use optc_ir::ops::math::{Add, Div, MatMul, Mul};
-use optc_ir::ops::nn::{Attention, Softmax};
+use optc_ir::ops::nn::{Attention, AttentionScores, Softmax};
 use optc_ir::ops::tensor::Transpose;
 use optc_ir::{Dim, Graph, NodeId, Op, Real, Value};
 use optc_tensor::DType;
@@ -35,7 +35,7 @@ pub(super) fn attention(g: &Graph, node: NodeId) -> Option<Patch> {
         left: -1,
         right: -1,
         scale: Real(scale as f32),
-        scores: String::new(),
+        scores: AttentionScores::Absent,
         softcap: Real(0.0),
     };
     let new = patch.add_optional(op, &[Some(q.into()), Some(k), Some(v.into()), mask.map(Ref::from)]);

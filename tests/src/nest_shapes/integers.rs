@@ -2,7 +2,7 @@
 //! back.
 
 use optc_ir::ops::math::{Cast, Mul};
-use optc_ir::ops::nn::Pool;
+use optc_ir::ops::nn::{Pool, PoolKind};
 use optc_ir::ops::quant::{Dequantize, QuantConv, QuantMatMul, QuantSum, Quantize, Requantize};
 use optc_ir::{NodeId, Value};
 use optc_tensor::{DType, Tensor};
@@ -118,7 +118,8 @@ pub(super) fn window(m: &mut Maker) -> Option<NodeId> {
     let (dilations, pads, strides) = attributes(&windows);
     let kernel = kernels(&windows).into_iter().map(|k| k as i64).collect();
     let ceil_mode = m.once_in(4);
-    let pool = Pool { ceil_mode, count_include_pad: false, dilations, kernel, kind: "max".to_owned(), pads, strides };
+    let kind = PoolKind::Max;
+    let pool = Pool { ceil_mode, count_include_pad: false, dilations, kernel, kind, pads, strides };
     m.op(pool, &[Some(x)])
 }
 

@@ -1,22 +1,25 @@
 //! Recurrent layers and attention.
 
-use optc_ir::ops::nn::{Attention, Gru, Lstm, Rnn};
+use optc_ir::ops::nn::{Attention, AttentionScores, Gru, Lstm, RecurrentDirection, Rnn};
 use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
 use optc_ir::{NodeId, Real, Value};
 use optc_tensor::{DType, Tensor};
 
 use super::Maker;
 
+const DIRECTIONS: [RecurrentDirection; 3] =
+    [RecurrentDirection::Forward, RecurrentDirection::Reverse, RecurrentDirection::Bidirectional];
+
 pub(super) fn recurrent(m: &mut Maker) -> Option<NodeId> {
-    let direction = m.random.pick(&["forward", "reverse", "bidirectional"]);
-    let directions = 1 + usize::from(direction == "bidirectional");
+    let direction = m.random.pick(&DIRECTIONS);
+    let directions = direction.reversed().len();
     let (steps, batch, inputs, hidden) = (m.few(6), m.random.pick(&[1, 1, 2, 3, 5, 8]), m.few(20), m.extent());
     let gates = m.random.pick(&[4, 3, 1]);
     let x = m.input(&[steps, batch, inputs]);
     let (w, r) = (m.constant(&[directions, gates * hidden, inputs]), m.constant(&[directions, gates * hidden, hidden]));
     let bias = m.once_in(2).then(|| m.constant(&[directions, 2 * gates * hidden]));
     let h0 = m.once_in(2).then(|| m.input(&[directions, batch, hidden]));
-    let (direction, clip) = (direction.to_owned(), Real(0.0));
+    let clip = Real(0.0);
     let operands = [Some(x), Some(w), Some(r), bias, None, h0];
     let (activation_alpha, activation_beta, activations) = (vec![], vec![], vec![]);
     match gates {
@@ -44,8 +47,8 @@ pub(super) fn dynamic(m: &mut Maker) -> Option<NodeId> {
         let x = m.input(&shape);
         return m.op(DynamicQuantize {}, &[Some(x)]);
     }
-    let direction = m.random.pick(&["forward", "reverse", "bidirectional"]);
-    let directions = 1 + usize::from(direction == "bidirectional");
+    let direction = m.random.pick(&DIRECTIONS);
+    let directions = direction.reversed().len();
     let (batch, inputs, hidden) = (m.random.pick(&[1, 1, 2, 3, 5, 8]), m.few(20), m.extent());
     let x = m.input(&[1, batch, inputs]);
     let weights = |m: &mut Maker, inner: usize| {
@@ -66,7 +69,7 @@ pub(super) fn dynamic(m: &mut Maker) -> Option<NodeId> {
         activation_beta: vec![],
         activations: vec![],
         clip: Real(0.0),
-        direction: direction.to_owned(),
+        direction,
         input_forget: m.once_in(4),
     };
     let scales = [Some(w_scale), Some(w_zero), Some(r_scale), Some(r_zero)];
@@ -95,7 +98,7 @@ pub(super) fn attention(m: &mut Maker) -> Option<NodeId> {
         left: -1,
         right: -1,
         scale,
-        scores: String::new(),
+        scores: AttentionScores::Absent,
         softcap: Real(if m.once_in(4) { 2.0 } else { 0.0 }),
     };
     m.op(op, &[Some(q), Some(k), Some(v), mask])

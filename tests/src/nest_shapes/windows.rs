@@ -1,7 +1,7 @@
 //! Windows over each channel by itself.
 
 use optc_ir::ops::math::{Add, Relu};
-use optc_ir::ops::nn::{Conv, Pool};
+use optc_ir::ops::nn::{Conv, Pool, PoolKind};
 use optc_ir::{NodeId, Value};
 use optc_tensor::DType;
 
@@ -59,12 +59,11 @@ pub(super) fn pool(m: &mut Maker) -> Option<NodeId> {
     let windows = m.sliding(axes);
     let channels = m.extent();
     let shape = images(m, channels, &windows);
-    let kind = m.random.pick(&["max", "mean"]);
+    let kind = m.random.pick(&[PoolKind::Max, PoolKind::Mean]);
     // Means are of `f32` alone.
-    let x = if kind == "max" && m.once_in(4) { m.halves(&shape) } else { m.input(&shape) };
+    let x = if kind == PoolKind::Max && m.once_in(4) { m.halves(&shape) } else { m.input(&shape) };
     let (dilations, pads, strides) = attributes(&windows);
     let kernel = kernels(&windows).into_iter().map(|k| k as i64).collect();
-    let kind = kind.to_owned();
     let (ceil_mode, count_include_pad) = (m.once_in(4), m.once_in(2));
     m.op(Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[Some(x)])
 }

@@ -157,7 +157,7 @@ fn pool(b: &mut GraphBuilder) -> Option<Value> {
         count_include_pad: b.random.once_in(2),
         dilations: vec![],
         kernel: vec![kernel; 2],
-        kind: b.random.pick(&["max", "mean"]).to_owned(),
+        kind: b.random.pick(&[PoolKind::Max, PoolKind::Mean]),
         pads: vec![b.random.pick(&[0, 1]); 4],
         strides: vec![b.random.pick(&[1, 2]); 2],
     };

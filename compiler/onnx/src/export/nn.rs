@@ -1,11 +1,12 @@
 //! Layers whose attributes need a closer look.
 
-use optc_ir::Real;
-use optc_ir::ops::nn;
+use optc_ir::ops::nn::{self, AttentionScores, NearestMode, PoolKind, RecurrentActivation, RecurrentDirection};
+use optc_ir::{Real, TextEnum};
 
 use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
+use crate::ops::onnx_activation;
 
 impl Exporter {
     /// The keys before `offset` are the past ones of the ONNX op, the rest the new ones.
@@ -21,12 +22,11 @@ impl Exporter {
         if op.softcap.0 != 0.0 {
             spelling = spelling.float("softcap", op.softcap);
         }
-        let mode = match op.scores.as_str() {
-            "" | "raw" => 0,
-            "capped" => 1,
-            "masked" => 2,
-            "probabilities" => 3,
-            other => return Err(Diagnostic::unsupported("export", format!("there are no scores `{other}`"))),
+        let mode = match op.scores {
+            AttentionScores::Absent | AttentionScores::Raw => 0,
+            AttentionScores::Capped => 1,
+            AttentionScores::Masked => 2,
+            AttentionScores::Probabilities => 3,
         };
         spelling = spelling.int_or("qk_matmul_output_mode", mode, 0);
         let [q, mut k, mut v, mask, lengths, offset] = [0, 1, 2, 3, 4, 5].map(|slot| site.operand(slot));
@@ -54,40 +54,39 @@ impl Exporter {
 }
 
 pub(super) fn resize(op: &nn::Resize) -> Result<OnnxSpelling, Diagnostic> {
-    if op.nearest == "simple" {
+    if op.nearest == NearestMode::Simple {
         return Err(Diagnostic::unsupported("export", "the rounding of the oldest Resize cannot be written"));
     }
     Ok(spell("Resize")
         .flag("antialias", op.antialias)
         .ints("axes", &op.axes)
-        .string("coordinate_transformation_mode", &op.coordinate)
+        .string("coordinate_transformation_mode", op.coordinate.as_str())
         .float("cubic_coeff_a", op.cubic_a)
         .flag("exclude_outside", op.exclude_outside)
         .float("extrapolation_value", op.extrapolation)
-        .string("keep_aspect_ratio_policy", &op.aspect)
-        .string("mode", &op.mode)
-        .string("nearest_mode", &op.nearest))
+        .string("keep_aspect_ratio_policy", op.aspect.as_str())
+        .string("mode", op.mode.as_str())
+        .string("nearest_mode", op.nearest.as_str()))
 }
 
-pub(super) fn pool(op: &nn::Pool) -> Result<OnnxSpelling, Diagnostic> {
-    let spelling = match op.kind.as_str() {
-        "max" => spell("MaxPool"),
-        "mean" => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
-        other => return Err(Diagnostic::unsupported("export", format!("there is no pooling `{other}`"))),
+pub(super) fn pool(op: &nn::Pool) -> OnnxSpelling {
+    let spelling = match op.kind {
+        PoolKind::Max => spell("MaxPool"),
+        PoolKind::Mean => spell("AveragePool").flag("count_include_pad", op.count_include_pad),
     };
-    Ok(spelling
+    spelling
         .flag("ceil_mode", op.ceil_mode)
         .ints("dilations", &op.dilations)
         .ints("kernel_shape", &op.kernel)
         .ints("pads", &op.pads)
-        .ints("strides", &op.strides))
+        .ints("strides", &op.strides)
 }
 
 pub(super) fn roi_align(op: &nn::RoiAlign) -> OnnxSpelling {
     let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
     spell("RoiAlign")
         .string("coordinate_transformation_mode", mode)
-        .string("mode", &op.mode)
+        .string("mode", op.mode.as_str())
         .int("output_height", op.output_height)
         .int("output_width", op.output_width)
         .int("sampling_ratio", op.sampling_ratio)
@@ -95,7 +94,7 @@ pub(super) fn roi_align(op: &nn::RoiAlign) -> OnnxSpelling {
 }
 
 pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<OnnxSpelling, Diagnostic> {
-    let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", &op.reduction);
+    let spelling = spell("NegativeLogLikelihoodLoss").string("reduction", op.reduction.as_str());
     match op.ignore[..] {
         [] => Ok(spelling),
         [one] => Ok(spelling.int("ignore_index", one)),
@@ -105,11 +104,11 @@ pub(super) fn nll_loss(op: &nn::NllLoss) -> Result<OnnxSpelling, Diagnostic> {
 
 /// What the recurrent ops have in common.
 pub(super) struct RecurrentNode<'a> {
-    pub(super) activations: &'a [String],
+    pub(super) activations: &'a [RecurrentActivation],
     pub(super) alpha: &'a [Real],
     pub(super) beta: &'a [Real],
     pub(super) clip: Real,
-    pub(super) direction: &'a str,
+    pub(super) direction: RecurrentDirection,
 }
 
 impl RecurrentNode<'_> {
@@ -120,8 +119,8 @@ impl RecurrentNode<'_> {
             let shape = r.shape.as_ref()?;
             shape.get(if op == "DynamicQuantizeLSTM" { 1 } else { 2 })?.known()
         });
-        let names: Vec<String> = self.activations.iter().map(|a| activation(a)).collect();
-        let mut spelling = spell(op).string("direction", self.direction).strings("activations", &names);
+        let names: Vec<String> = self.activations.iter().map(|&a| onnx_activation(a).to_owned()).collect();
+        let mut spelling = spell(op).string("direction", self.direction.as_str()).strings("activations", &names);
         if let Some(hidden) = hidden {
             spelling = spelling.int("hidden_size", hidden as i64);
         }
@@ -130,10 +129,4 @@ impl RecurrentNode<'_> {
         }
         spelling.floats("activation_alpha", self.alpha).floats("activation_beta", self.beta)
     }
-}
-
-/// `hard_sigmoid` as `HardSigmoid`.
-fn activation(name: &str) -> String {
-    let capital = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
-    name.split('_').map(capital).collect()
 }

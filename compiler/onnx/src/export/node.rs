@@ -183,7 +183,7 @@ impl Exporter {
                 .int_or("offset_group", op.offset_groups, 1)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
-            Op::Pool(op) => pool(op)?,
+            Op::Pool(op) => pool(op),
             Op::MaxPoolIndices(op) => spell("MaxPool")
                 .flag("ceil_mode", op.ceil_mode)
                 .flag("storage_order", op.column_major)
@@ -227,7 +227,7 @@ impl Exporter {
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
                 clip: op.clip,
-                direction: &op.direction,
+                direction: op.direction,
             }
             .spell("RNN", site),
             Op::Gru(op) => RecurrentNode {
@@ -235,7 +235,7 @@ impl Exporter {
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
                 clip: op.clip,
-                direction: &op.direction,
+                direction: op.direction,
             }
             .spell("GRU", site)
             .flag("linear_before_reset", op.linear_before_reset),
@@ -244,7 +244,7 @@ impl Exporter {
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
                 clip: op.clip,
-                direction: &op.direction,
+                direction: op.direction,
             }
             .spell("LSTM", site)
             .flag("input_forget", op.input_forget),
@@ -254,7 +254,7 @@ impl Exporter {
                 .since(27)
                 .int("kv_num_heads", op.kv_heads)
                 .int("q_num_heads", op.q_heads)
-                .string("update_rule", &op.rule)
+                .string("update_rule", op.rule.as_str())
                 .float("scale", op.scale),
             Op::RotaryEmbedding(op) => spell("RotaryEmbedding")
                 .since(23)
@@ -267,8 +267,8 @@ impl Exporter {
             }
             Op::GridSample(op) => spell("GridSample")
                 .flag("align_corners", op.align_corners)
-                .string("mode", &op.mode)
-                .string("padding_mode", &op.padding),
+                .string("mode", op.mode.as_str())
+                .string("padding_mode", op.padding.as_str()),
             Op::AffineGrid(op) => spell("AffineGrid").flag("align_corners", op.align_corners),
             Op::NonMaxSuppression(op) => spell("NonMaxSuppression").flag("center_point_box", op.centred),
 
@@ -285,7 +285,7 @@ impl Exporter {
                 alpha: &op.activation_alpha,
                 beta: &op.activation_beta,
                 clip: op.clip,
-                direction: &op.direction,
+                direction: op.direction,
             }
             .spell("DynamicQuantizeLSTM", site)
             .flag("input_forget", op.input_forget)

@@ -1,6 +1,7 @@
 //! Attention, rotary embedding and causal convolution.
 
-use optc_ir::ops::{math, nn, tensor};
+use optc_ir::ops::nn::{self, AttentionScores, UpdateRule};
+use optc_ir::ops::{math, tensor};
 use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
@@ -42,11 +43,11 @@ fn attention(cx: &mut NodeCx) -> Mapped {
     cx.attrs.ignore(&["softmax_precision", "q_num_heads", "kv_num_heads"]);
     let mode = cx.attrs.int_or("qk_matmul_output_mode", 0)?;
     let scores = match (cx.node.output.get(3).is_some_and(|name| !name.is_empty()), mode) {
-        (false, 0..=3) => "",
-        (true, 0) => "raw",
-        (true, 1) => "capped",
-        (true, 2) => "masked",
-        (true, 3) => "probabilities",
+        (false, 0..=3) => AttentionScores::Absent,
+        (true, 0) => AttentionScores::Raw,
+        (true, 1) => AttentionScores::Capped,
+        (true, 2) => AttentionScores::Masked,
+        (true, 3) => AttentionScores::Probabilities,
         _ => return Err(MapError::Invalid(format!("`qk_matmul_output_mode` is {mode}"))),
     };
     let op = nn::Attention {
@@ -54,7 +55,7 @@ fn attention(cx: &mut NodeCx) -> Mapped {
         left: cx.attrs.int_or("left_window_size", -1)?,
         right: cx.attrs.int_or("right_window_size", -1)?,
         scale: Real(cx.attrs.float_or("scale", 0.0)?),
-        scores: scores.to_owned(),
+        scores,
         softcap: Real(cx.attrs.float_or("softcap", 0.0)?),
     };
     let (mut q, mut k, mut v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
@@ -84,7 +85,7 @@ fn linear_attention(cx: &mut NodeCx) -> Mapped {
     let op = nn::LinearAttention {
         kv_heads: cx.attrs.int("kv_num_heads")?.ok_or_else(|| missing("kv_num_heads"))?,
         q_heads: cx.attrs.int("q_num_heads")?.ok_or_else(|| missing("q_num_heads"))?,
-        rule: cx.attrs.string_or("update_rule", "gated_delta")?,
+        rule: cx.attrs.text_or("update_rule", UpdateRule::GatedDelta)?,
         scale: Real(cx.attrs.float_or("scale", 0.0)?),
     };
     cx.input(0)?;

@@ -1,7 +1,7 @@
 //! Losses of classification.
 
 use optc_ir::Value;
-use optc_ir::ops::nn;
+use optc_ir::ops::nn::{self, LossReduction};
 
 use super::Table;
 use crate::mapping::{MapError, NodeCx};
@@ -22,7 +22,7 @@ pub(crate) const TABLE: Table = &[
 
 /// The loss of the node's targets under the log-probabilities `x`.
 fn nll_loss(cx: &mut NodeCx, x: Value) -> Result<Vec<Value>, MapError> {
-    let reduction = cx.attrs.string_or("reduction", "mean")?;
+    let reduction = cx.attrs.text_or("reduction", LossReduction::Mean)?;
     let ignore = cx.attrs.int("ignore_index")?.into_iter().collect();
     let operands = [Some(x), Some(cx.input(1)?), cx.optional(2)];
     cx.emit(nn::NllLoss { ignore, reduction }, &operands)

@@ -47,6 +47,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use optc_ir::{Op, Value};
+pub(crate) use recurrent::onnx_activation;
 pub(crate) use text::onnx_case;
 
 use crate::mapping::{MapError, NodeCx};

@@ -1,7 +1,7 @@
 //! Pooling.
 
 use optc_ir::ops::math::{self, ReduceKind};
-use optc_ir::ops::nn;
+use optc_ir::ops::nn::{self, PoolKind, RoiAlignMode};
 use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
@@ -38,14 +38,14 @@ fn max_pool(cx: &mut NodeCx) -> Mapped {
         let op = nn::MaxPoolIndices { ceil_mode, column_major, dilations, kernel, pads, strides };
         return cx.emit(op, &[Some(x)]);
     }
-    let (kind, count_include_pad) = ("max".to_owned(), false);
+    let (kind, count_include_pad) = (PoolKind::Max, false);
     Ok(vec![cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])?])
 }
 
 fn average_pool(cx: &mut NodeCx) -> Mapped {
     let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
     let count_include_pad = cx.attrs.flag("count_include_pad", false)?;
-    let kind = "mean".to_owned();
+    let kind = PoolKind::Mean;
     Ok(vec![cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])?])
 }
 
@@ -105,13 +105,9 @@ fn max_roi_pool(cx: &mut NodeCx) -> Mapped {
 
 /// Before opset 16 there was no half-pixel shift.
 fn roi_align(cx: &mut NodeCx) -> Mapped {
-    let default = if cx.opset < 16 { "output_half_pixel" } else { "half_pixel" };
-    let half_pixel = match cx.attrs.string_or("coordinate_transformation_mode", default)?.as_str() {
-        "half_pixel" => true,
-        "output_half_pixel" => false,
-        other => return Err(MapError::Invalid(format!("`coordinate_transformation_mode` is \"{other}\""))),
-    };
-    let mode = cx.attrs.string_or("mode", "avg")?;
+    let coordinates = [("half_pixel", true), ("output_half_pixel", false)];
+    let half_pixel = cx.attrs.word_or("coordinate_transformation_mode", &coordinates, cx.opset >= 16)?;
+    let mode = cx.attrs.text_or("mode", RoiAlignMode::Avg)?;
     let op = nn::RoiAlign {
         half_pixel,
         mode,

@@ -1,32 +1,43 @@
 //! Recurrent layers.
 
-use optc_ir::ops::{nn, tensor};
-use optc_ir::{Real, Value};
+use optc_ir::ops::nn::{self, RecurrentActivation, RecurrentDirection};
+use optc_ir::ops::tensor;
+use optc_ir::{Real, TextEnum, Value};
 
 use super::{Mapped, Table};
+use crate::AttributeError;
+use crate::attributes::meaning;
 use crate::mapping::{MapError, NodeCx};
 
 pub(crate) const TABLE: Table = &[("", "RNN", rnn), ("", "GRU", gru), ("", "LSTM", lstm)];
 
-/// ONNX's activations: name, the IR's name, and which parameters they take.
-const ACTIVATIONS: &[(&str, &str, Option<f32>, Option<f32>)] = &[
-    ("relu", "relu", None, None),
-    ("tanh", "tanh", None, None),
-    ("sigmoid", "sigmoid", None, None),
-    ("affine", "affine", Some(1.0), Some(0.0)),
-    ("leakyrelu", "leaky_relu", Some(0.01), None),
-    ("thresholdedrelu", "thresholded_relu", Some(1.0), None),
-    ("scaledtanh", "scaled_tanh", Some(1.0), Some(1.0)),
-    ("hardsigmoid", "hard_sigmoid", Some(0.2), Some(0.5)),
-    ("elu", "elu", Some(1.0), None),
-    ("softsign", "softsign", None, None),
-    ("softplus", "softplus", None, None),
-];
+/// What ONNX calls an activation; in models its letters may be in any case.
+pub(crate) fn onnx_activation(activation: RecurrentActivation) -> &'static str {
+    match activation {
+        RecurrentActivation::Sigmoid => "Sigmoid",
+        RecurrentActivation::Tanh => "Tanh",
+        RecurrentActivation::Relu => "Relu",
+        RecurrentActivation::Affine => "Affine",
+        RecurrentActivation::LeakyRelu => "LeakyRelu",
+        RecurrentActivation::ThresholdedRelu => "ThresholdedRelu",
+        RecurrentActivation::ScaledTanh => "ScaledTanh",
+        RecurrentActivation::HardSigmoid => "HardSigmoid",
+        RecurrentActivation::Elu => "Elu",
+        RecurrentActivation::Softsign => "Softsign",
+        RecurrentActivation::Softplus => "Softplus",
+    }
+}
+
+/// The activation that ONNX calls so.
+fn activation_of(name: &str) -> Result<RecurrentActivation, AttributeError> {
+    let words: Vec<_> = RecurrentActivation::ALL.iter().map(|&a| (onnx_activation(a), a)).collect();
+    meaning("activations", name, &words, str::eq_ignore_ascii_case)
+}
 
 /// The attributes that all recurrent layers have.
 pub(super) struct Common {
-    pub direction: String,
-    pub activations: Vec<String>,
+    pub direction: RecurrentDirection,
+    pub activations: Vec<RecurrentActivation>,
     pub alpha: Vec<Real>,
     pub beta: Vec<Real>,
     pub clip: Real,
@@ -35,21 +46,21 @@ pub(super) struct Common {
 }
 
 /// Reads what all recurrent layers have; the activations are left empty where they are the `defaults`.
-pub(super) fn common(cx: &NodeCx, defaults: &[&str]) -> Result<Common, MapError> {
+pub(super) fn common(cx: &NodeCx, defaults: &[RecurrentActivation]) -> Result<Common, MapError> {
     cx.attrs.ignore(&["hidden_size"]); // the weights' shapes say it
-    let direction = cx.attrs.string_or("direction", "forward")?;
+    let direction = cx.attrs.text_or("direction", RecurrentDirection::Forward)?;
     let clip = cx.attrs.float("clip")?.unwrap_or(0.0);
     let names = cx.attrs.strings("activations")?.unwrap_or_default();
     let (alphas, betas) = (cx.attrs.floats("activation_alpha")?, cx.attrs.floats("activation_beta")?);
     let (mut alphas, mut betas) = (alphas.unwrap_or_default().into_iter(), betas.unwrap_or_default().into_iter());
     let (mut activations, mut alpha, mut beta) = (vec![], vec![], vec![]);
     for name in &names {
-        let unknown = || MapError::Invalid(format!("there is no activation \"{name}\""));
-        let row = ACTIVATIONS.iter().find(|row| name.eq_ignore_ascii_case(row.0)).ok_or_else(unknown)?;
-        activations.push(row.1.to_owned());
+        let activation = activation_of(name)?;
+        activations.push(activation);
+        let parameters = activation.defaults();
         // The parameters are handed out in order to the functions that take them.
-        alpha.push(Real(row.2.map_or(0.0, |default| alphas.next().unwrap_or(default))));
-        beta.push(Real(row.3.map_or(0.0, |default| betas.next().unwrap_or(default))));
+        alpha.push(Real(parameters.0.map_or(0.0, |default| alphas.next().unwrap_or(default as f32))));
+        beta.push(Real(parameters.1.map_or(0.0, |default| betas.next().unwrap_or(default as f32))));
     }
     let plain = activations.iter().zip(defaults.iter().cycle()).all(|(a, b)| a == b);
     if plain {
@@ -93,7 +104,7 @@ pub(super) fn results(cx: &mut NodeCx, results: Vec<Value>, batch_first: bool) -
 }
 
 fn rnn(cx: &mut NodeCx) -> Mapped {
-    let Common { direction, activations, alpha, beta, clip, batch_first } = common(cx, &["tanh"])?;
+    let Common { direction, activations, alpha, beta, clip, batch_first } = common(cx, &[RecurrentActivation::Tanh])?;
     let operands = operands(cx, 6, &[5], batch_first)?;
     let op = nn::Rnn { activation_alpha: alpha, activation_beta: beta, activations, clip, direction };
     let values = cx.emit(op, &operands)?;
@@ -101,7 +112,8 @@ fn rnn(cx: &mut NodeCx) -> Mapped {
 }
 
 fn gru(cx: &mut NodeCx) -> Mapped {
-    let Common { direction, activations, alpha, beta, clip, batch_first } = common(cx, &["sigmoid", "tanh"])?;
+    let Common { direction, activations, alpha, beta, clip, batch_first } =
+        common(cx, &[RecurrentActivation::Sigmoid, RecurrentActivation::Tanh])?;
     let linear_before_reset = cx.attrs.flag("linear_before_reset", false)?;
     let operands = operands(cx, 6, &[5], batch_first)?;
     let (activation_alpha, activation_beta) = (alpha, beta);
@@ -112,7 +124,8 @@ fn gru(cx: &mut NodeCx) -> Mapped {
 
 /// The attributes of an LSTM, and whether the batch is the first axis.
 pub(super) fn lstm_attrs(cx: &NodeCx) -> Result<(nn::Lstm, bool), MapError> {
-    let Common { direction, activations, alpha, beta, clip, batch_first } = common(cx, &["sigmoid", "tanh", "tanh"])?;
+    let (gate, tanh) = (RecurrentActivation::Sigmoid, RecurrentActivation::Tanh);
+    let Common { direction, activations, alpha, beta, clip, batch_first } = common(cx, &[gate, tanh, tanh])?;
     let input_forget = cx.attrs.flag("input_forget", false)?;
     let (activation_alpha, activation_beta) = (alpha, beta);
     Ok((nn::Lstm { activation_alpha, activation_beta, activations, clip, direction, input_forget }, batch_first))

@@ -1,6 +1,6 @@
 //! Resampling, and the choice of boxes.
 
-use optc_ir::ops::nn;
+use optc_ir::ops::nn::{self, AspectPolicy, CoordinateTransform, GridPadding, Interpolation, NearestMode};
 use optc_ir::{Real, Value};
 use optc_tensor::Tensor;
 
@@ -24,18 +24,43 @@ pub(crate) const TABLE: Table = &[
     }),
 ];
 
+/// ONNX's words for the nearest element.
+const NEAREST_MODES: &[(&str, NearestMode)] = &[
+    ("round_prefer_floor", NearestMode::RoundPreferFloor),
+    ("round_prefer_ceil", NearestMode::RoundPreferCeil),
+    ("floor", NearestMode::Floor),
+    ("ceil", NearestMode::Ceil),
+];
+
+/// The interpolations before opset 11: `linear` was called `bilinear` at first.
+const OLD_MODES: &[(&str, Interpolation)] = &[
+    ("nearest", Interpolation::Nearest),
+    ("linear", Interpolation::Linear),
+    ("bilinear", Interpolation::Linear),
+    ("cubic", Interpolation::Cubic),
+];
+
+/// The interpolations of points of a grid, which were named after two axes before opset 20.
+const GRID_MODES: &[(&str, Interpolation)] = &[
+    ("linear", Interpolation::Linear),
+    ("bilinear", Interpolation::Linear),
+    ("nearest", Interpolation::Nearest),
+    ("cubic", Interpolation::Cubic),
+    ("bicubic", Interpolation::Cubic),
+];
+
 /// What a resampling was before opset 11: asymmetric, without a choice of the nearest element.
-fn simple(mode: String) -> nn::Resize {
+fn simple(mode: Interpolation) -> nn::Resize {
     nn::Resize {
         antialias: false,
-        aspect: "stretch".to_owned(),
+        aspect: AspectPolicy::Stretch,
         axes: vec![],
-        coordinate: "asymmetric".to_owned(),
+        coordinate: CoordinateTransform::Asymmetric,
         cubic_a: Real(-0.75),
         exclude_outside: false,
         extrapolation: Real(0.0),
-        mode: if mode == "bilinear" { "linear".to_owned() } else { mode },
-        nearest: "simple".to_owned(),
+        mode,
+        nearest: NearestMode::Simple,
     }
 }
 
@@ -46,31 +71,32 @@ fn unless_empty(cx: &NodeCx, v: Option<Value>) -> Option<Value> {
 
 fn resize(cx: &mut NodeCx) -> Mapped {
     let x = cx.input(0)?;
-    let mode = cx.attrs.string_or("mode", "nearest")?;
     if cx.opset < 11 {
+        let mode = cx.attrs.word_or("mode", OLD_MODES, Interpolation::Nearest)?;
         let scales = cx.input(1)?;
         return cx.emit(simple(mode), &[Some(x), Some(scales)]);
     }
     let op = nn::Resize {
         antialias: cx.attrs.flag("antialias", false)?,
-        aspect: cx.attrs.string_or("keep_aspect_ratio_policy", "stretch")?,
+        aspect: cx.attrs.text_or("keep_aspect_ratio_policy", AspectPolicy::Stretch)?,
         axes: cx.attrs.ints("axes")?.unwrap_or_default(),
-        coordinate: cx.attrs.string_or("coordinate_transformation_mode", "half_pixel")?,
+        coordinate: cx.attrs.text_or("coordinate_transformation_mode", CoordinateTransform::HalfPixel)?,
         cubic_a: Real(cx.attrs.float_or("cubic_coeff_a", -0.75)?),
         exclude_outside: cx.attrs.flag("exclude_outside", false)?,
         extrapolation: Real(cx.attrs.float_or("extrapolation_value", 0.0)?),
-        mode,
-        nearest: cx.attrs.string_or("nearest_mode", "round_prefer_floor")?,
+        mode: cx.attrs.text_or("mode", Interpolation::Nearest)?,
+        nearest: cx.attrs.word_or("nearest_mode", NEAREST_MODES, NearestMode::RoundPreferFloor)?,
     };
     let (scales, sizes) = (unless_empty(cx, cx.optional(2)), unless_empty(cx, cx.optional(3)));
-    let region = unless_empty(cx, cx.optional(1)).filter(|_| op.coordinate == "tf_crop_and_resize");
+    let crops = op.coordinate == CoordinateTransform::TfCropAndResize;
+    let region = unless_empty(cx, cx.optional(1)).filter(|_| crops);
     cx.emit(op, &[Some(x), scales, sizes, region])
 }
 
 /// The factors are an attribute before opset 9.
 fn upsample(cx: &mut NodeCx) -> Mapped {
     let x = cx.input(0)?;
-    let mode = cx.attrs.string_or("mode", "nearest")?;
+    let mode = cx.attrs.word_or("mode", OLD_MODES, Interpolation::Nearest)?;
     let scales = match cx.attrs.floats("scales")? {
         Some(scales) => cx.constant(Tensor::from_slice(&[scales.len()], &scales)?),
         None => cx.input(1)?,
@@ -78,15 +104,10 @@ fn upsample(cx: &mut NodeCx) -> Mapped {
     cx.emit(simple(mode), &[Some(x), Some(scales)])
 }
 
-/// Before opset 20 the modes were named after two axes.
 fn grid_sample(cx: &mut NodeCx) -> Mapped {
     let align_corners = cx.attrs.flag("align_corners", false)?;
-    let mode = match cx.attrs.string_or("mode", "linear")?.as_str() {
-        "bilinear" => "linear".to_owned(),
-        "bicubic" => "cubic".to_owned(),
-        other => other.to_owned(),
-    };
-    let padding = cx.attrs.string_or("padding_mode", "zeros")?;
+    let mode = cx.attrs.word_or("mode", GRID_MODES, Interpolation::Linear)?;
+    let padding = cx.attrs.text_or("padding_mode", GridPadding::Zeros)?;
     let operands = [cx.input(0)?, cx.input(1)?];
     let op = nn::GridSample { align_corners, mode, padding };
     Ok(vec![cx.emit1(op, &operands)?])

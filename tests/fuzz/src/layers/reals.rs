@@ -2,7 +2,7 @@
 
 use arbitrary::Result;
 use optc_ir::ops::math::{Add, Cast, MatMul, Mul, Relu, Sigmoid};
-use optc_ir::ops::nn::{Conv, ConvTranspose, Gemm, Pool};
+use optc_ir::ops::nn::{Conv, ConvTranspose, Gemm, Pool, PoolKind};
 use optc_ir::{Encoding, NodeId, Op, Real, Value};
 use optc_tensor::{DType, Tensor};
 
@@ -129,19 +129,20 @@ pub(super) fn conv_transpose(net: &mut Net) -> Result<Option<NodeId>> {
 pub(super) fn pool(net: &mut Net) -> Result<Option<NodeId>> {
     let axes = net.pick(&[1, 2, 2, 2, 3])?;
     let (windows, batch, channels) = (net.windows(axes)?, net.number(1, 2)?, net.extent()?);
-    let kind = net.pick(&["max", "mean"])?;
+    let kind = net.pick(&[PoolKind::Max, PoolKind::Mean])?;
     let shape = images(batch, channels, &windows);
     let t = match (kind, net.number(0, 4)?) {
-        ("max", 0) => net.bytes(DType::I8, &shape),
-        ("max", 1) => net.bytes(DType::U8, &shape),
-        ("max", 2) => net.floats(&shape).and_then(|t| Tensor::from_f64(DType::BF16, &shape, &t.to_f64_vec()).ok()),
+        (PoolKind::Max, 0) => net.bytes(DType::I8, &shape),
+        (PoolKind::Max, 1) => net.bytes(DType::U8, &shape),
+        (PoolKind::Max, 2) => {
+            net.floats(&shape).and_then(|t| Tensor::from_f64(DType::BF16, &shape, &t.to_f64_vec()).ok())
+        }
         _ => net.floats(&shape),
     };
     let x = t.map(|t| net.input(t));
     let (dilations, pads, strides) = attributes(&windows);
     let kernel = kernels(&windows).into_iter().map(|k| k as i64).collect();
     let (ceil_mode, count_include_pad) = (net.chance(1, 3)?, net.chance(1, 2)?);
-    let kind = kind.to_owned();
     let layer = net.op(Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x]);
     behind(net, layer)
 }

@@ -5,7 +5,23 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{broadcast_indices, product};
 use crate::ops::message::shown;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// The point at which the scores of an attention become a result.
+    pub enum AttentionScores {
+        /// At none: they are not a result.
+        Absent = "",
+        /// When they are scaled products.
+        Raw = "raw",
+        /// After the bound of `softcap`.
+        Capped = "capped",
+        /// After the mask.
+        Masked = "masked",
+        /// After the softmax.
+        Probabilities = "probabilities",
+    }
+}
 
 op! {
     /// `softmax(cap(scale · q·kᵀ) + mask) · v` for `q: [B, Hq, Sq, E]`, `k: [B, Hk, Sk, E]`, `v: [B, Hk, Sk, F]`;
@@ -29,7 +45,7 @@ op! {
         /// Factor of the products; 0 for `1/√E`.
         scale: Real = Real(0.0),
         /// At which point the scores become a second result; empty for none.
-        scores: String = String::new(),
+        scores: AttentionScores = AttentionScores::Absent,
         /// Bound of the scores, `softcap · tanh(score / softcap)`; 0 for none.
         softcap: Real = Real(0.0),
     }
@@ -43,8 +59,6 @@ impl Semantics for Attention {
         let one = q.dtype.is_float() && k.dtype == q.dtype && v.dtype.is_float();
         ensure!(one, "C1", "`q` is {q}, `k` is {k}, `v` is {v}");
         ensure!([q, k, v].iter().all(|t| t.rank().is_none_or(|r| r == 4)), "C1", "`q` is {q}, `k` is {k}, `v` is {v}");
-        let named = matches!(self.scores.as_str(), "" | "raw" | "capped" | "masked" | "probabilities");
-        ensure!(named, "C3", "there are no scores `{}`", self.scores);
         let at = |t: &TensorType, d: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[d].clone());
         for (a, b, d) in [(q, k, 0), (q, v, 0), (k, v, 1), (k, v, 2), (q, k, 3)] {
             if let (Some(x), Some(y)) = (at(a, d).known(), at(b, d).known()) {
@@ -60,7 +74,8 @@ impl Semantics for Attention {
         }
         let y = TensorType::new(q.dtype, vec![at(q, 0), at(q, 1), at(q, 2), at(v, 3)]);
         let scores = TensorType::new(q.dtype, vec![at(q, 0), at(q, 1), at(q, 2), at(k, 2)]);
-        Ok(if self.scores.is_empty() { vec![y.into()] } else { vec![y.into(), scores.into()] })
+        let absent = self.scores == AttentionScores::Absent;
+        Ok(if absent { vec![y.into()] } else { vec![y.into(), scores.into()] })
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -80,12 +95,12 @@ impl Semantics for Attention {
             let transposed = transpose(&kv[shared * keys * size..][..keys * size], keys, size);
             let mut scores = product(&qv[head * queries * size..][..queries * size], &transposed, queries, size, keys);
             scores.iter_mut().for_each(|s| *s *= scale);
-            self.keep(&mut kept, "raw", &scores);
+            self.keep(&mut kept, AttentionScores::Raw, &scores);
             if self.softcap.0 != 0.0 {
                 let cap = self.softcap.0 as f64;
                 scores.iter_mut().for_each(|s| *s = cap * (*s / cap).tanh());
             }
-            self.keep(&mut kept, "capped", &scores);
+            self.keep(&mut kept, AttentionScores::Capped, &scores);
             let length = lengths.as_ref().map_or(keys as i64, |l| l[b]);
             let first = offset.unwrap_or(if lengths.is_some() { length - queries as i64 } else { 0 });
             for (i, row) in scores.chunks_mut(keys.max(1)).enumerate() {
@@ -96,9 +111,9 @@ impl Semantics for Attention {
                     *s = if seen { *s + bias } else { f64::NEG_INFINITY };
                 }
             }
-            self.keep(&mut kept, "masked", &scores);
+            self.keep(&mut kept, AttentionScores::Masked, &scores);
             scores.chunks_mut(keys.max(1)).for_each(softmax);
-            self.keep(&mut kept, "probabilities", &scores);
+            self.keep(&mut kept, AttentionScores::Probabilities, &scores);
             y.extend(weighted(&scores, &vv[shared * keys * width..][..keys * width], (queries, keys, width)));
         }
         let mut results = vec![Tensor::from_f64(q.dtype(), &shapes[0], &y)?.into()];
@@ -118,7 +133,7 @@ impl Attention {
     }
 
     /// Keeps the scores where they are asked for at this point.
-    fn keep(&self, kept: &mut Vec<f64>, point: &str, scores: &[f64]) {
+    fn keep(&self, kept: &mut Vec<f64>, point: AttentionScores, scores: &[f64]) {
         if self.scores == point {
             kept.extend(scores);
         }

@@ -3,7 +3,31 @@
 use optc_tensor::{Tensor, for_each_index, strides_of};
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// How values between elements come about.
+    pub enum Interpolation {
+        /// The value of the nearest element.
+        Nearest = "nearest",
+        /// The sum of the two elements around, each weighted by how near it is.
+        Linear = "linear",
+        /// The sum of the four elements around, with cubic weights.
+        Cubic = "cubic",
+    }
+}
+
+text_enum! {
+    /// What lies outside of a tensor that is sampled.
+    pub enum GridPadding {
+        /// Zeros.
+        Zeros = "zeros",
+        /// The nearest element.
+        Border = "border",
+        /// The tensor reflected at its borders.
+        Reflection = "reflection",
+    }
+}
 
 op! {
     /// Samples `x: [N, C, D…]` at the points of `grid: [N, E…, r]`, whose coordinates, innermost axis first, go from −1
@@ -15,9 +39,9 @@ op! {
         /// Whether −1 and 1 are the centres of the outermost elements rather than their borders.
         align_corners: bool = false,
         /// How values between elements come about.
-        mode: String = "linear".to_owned(),
+        mode: Interpolation = Interpolation::Linear,
         /// What lies outside.
-        padding: String = "zeros".to_owned(),
+        padding: GridPadding = GridPadding::Zeros,
     }
 }
 
@@ -56,10 +80,10 @@ impl GridSample {
     fn element(&self, i: f64, n: usize) -> Option<usize> {
         let inside = |i: f64| (i >= 0.0 && i < n as f64).then_some(i as usize);
         let (low, high) = self.bounds(n);
-        match self.padding.as_str() {
-            "border" => inside(i.clamp(0.0, n as f64 - 1.0)),
-            "reflection" => inside(reflect(i, low, high).clamp(0.0, n as f64 - 1.0)),
-            _ => inside(i),
+        match self.padding {
+            GridPadding::Zeros => inside(i),
+            GridPadding::Border => inside(i.clamp(0.0, n as f64 - 1.0)),
+            GridPadding::Reflection => inside(reflect(i, low, high).clamp(0.0, n as f64 - 1.0)),
         }
     }
 
@@ -71,22 +95,24 @@ impl GridSample {
         let size = n as f64;
         let (low, high) = self.bounds(n);
         let mut x = if self.align_corners { (at + 1.0) / 2.0 * (size - 1.0) } else { ((at + 1.0) * size - 1.0) / 2.0 };
-        if self.mode == "nearest" {
+        if self.mode == Interpolation::Nearest {
             x = x.round_ties_even();
         }
         // Cubic weights are those of the place itself: only the elements that they fall on are moved.
-        if self.mode != "cubic" && (x < low || x > high) {
-            match self.padding.as_str() {
-                "border" => x = x.clamp(0.0, size - 1.0),
-                "reflection" => x = reflect(x, low, high),
-                _ => (),
+        if self.mode != Interpolation::Cubic && (x < low || x > high) {
+            match self.padding {
+                GridPadding::Zeros => (),
+                GridPadding::Border => x = x.clamp(0.0, size - 1.0),
+                GridPadding::Reflection => x = reflect(x, low, high),
             }
         }
         let first = x.floor();
-        let weighted: Vec<(f64, f64)> = match self.mode.as_str() {
-            "nearest" => vec![(x.round_ties_even(), 1.0)],
-            "linear" => vec![(first, 1.0 - (x - first)), (first + 1.0, x - first)],
-            _ => (0..4).map(|k| (first + k as f64 - 1.0, cubic_weights(x - first, -0.75)[k])).collect(),
+        let weighted: Vec<(f64, f64)> = match self.mode {
+            Interpolation::Nearest => vec![(x.round_ties_even(), 1.0)],
+            Interpolation::Linear => vec![(first, 1.0 - (x - first)), (first + 1.0, x - first)],
+            Interpolation::Cubic => {
+                (0..4).map(|k| (first + k as f64 - 1.0, cubic_weights(x - first, -0.75)[k])).collect()
+            }
         };
         weighted.into_iter().filter_map(|(i, w)| Some((self.element(i, n)?, w))).collect()
     }
@@ -97,9 +123,6 @@ impl Semantics for GridSample {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, grid) = (cx.tensor(0)?, cx.tensor(1)?);
-        let known = matches!(self.mode.as_str(), "nearest" | "linear" | "cubic")
-            && matches!(self.padding.as_str(), "zeros" | "border" | "reflection");
-        ensure!(known, "C1", "mode `{}`, padding `{}`", self.mode, self.padding);
         ensure!(grid.dtype.is_float(), "C2", "`grid` is {grid}");
         let (Some(xs), Some(gs)) = (&x.shape, &grid.shape) else {
             return Ok(vec![TensorType::unranked(x.dtype).into()]);

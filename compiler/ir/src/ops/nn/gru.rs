@@ -3,7 +3,8 @@
 use optc_tensor::Tensor;
 
 use super::recurrent::{
-    Activation, Activations, RecurrentExtents, RowsProduct, directions, product_with, result_types,
+    Activation, Activations, RecurrentActivation, RecurrentDirection, RecurrentExtents, RowsProduct, product_with,
+    result_types,
 };
 use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
@@ -21,11 +22,11 @@ op! {
         /// The second parameter of each activation; empty for their defaults.
         activation_beta: Vec<Real> = vec![],
         /// Of the gates and of the candidate, for each direction; empty for `sigmoid` and `tanh`.
-        activations: Vec<String> = vec![],
+        activations: Vec<RecurrentActivation> = vec![],
         /// Bound on the operands of activations; 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
-        direction: String = "forward".to_owned(),
+        direction: RecurrentDirection = RecurrentDirection::Forward,
         /// Whether the reset gate comes after the product.
         linear_before_reset: bool = false,
     }
@@ -35,7 +36,7 @@ impl Gru {
     fn activations(&self) -> Result<Vec<[Activation; 2]>, OpError> {
         let (names, alpha, beta) = (&self.activations, &self.activation_alpha, &self.activation_beta);
         let activations = Activations { names, alpha, beta, clip: self.clip };
-        activations.resolve(directions(&self.direction)?.len(), ["sigmoid", "tanh"])
+        activations.resolve(self.direction.reversed().len(), [RecurrentActivation::Sigmoid, RecurrentActivation::Tanh])
     }
 }
 
@@ -44,13 +45,13 @@ impl Semantics for Gru {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
-        result_types(cx, &self.direction, 3, 1)
+        result_types(cx, self.direction, 3, 1)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, 3 * h, inputs])?;
         let r = layer.operand(Some(r), &[d, 3 * h, h])?;

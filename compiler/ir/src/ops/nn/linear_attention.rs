@@ -4,7 +4,39 @@
 use optc_tensor::Tensor;
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// How linear attention updates its state.
+    pub enum UpdateRule {
+        /// By adding what is new.
+        Linear = "linear",
+        /// As `linear`, after the state has decayed.
+        Gated = "gated",
+        /// By adding the difference to what the state holds for the key.
+        Delta = "delta",
+        /// As `delta`, after the state has decayed.
+        GatedDelta = "gated_delta",
+    }
+}
+
+impl UpdateRule {
+    /// Whether the state decays.
+    fn is_gated(self) -> bool {
+        match self {
+            UpdateRule::Gated | UpdateRule::GatedDelta => true,
+            UpdateRule::Linear | UpdateRule::Delta => false,
+        }
+    }
+
+    /// Whether a difference is added.
+    fn is_delta(self) -> bool {
+        match self {
+            UpdateRule::Delta | UpdateRule::GatedDelta => true,
+            UpdateRule::Linear | UpdateRule::Gated => false,
+        }
+    }
+}
 
 op! {
     /// For each step and head: `S ← exp(decay)·S`, `S ← S + k ⊗ u`, `y = scale · qᵀ S`, where `u` is `v`, or `beta · (v
@@ -20,7 +52,7 @@ op! {
         /// Heads of `q`.
         q_heads: i64,
         /// How the state is updated.
-        rule: String = "gated_delta".to_owned(),
+        rule: UpdateRule = UpdateRule::GatedDelta,
         /// Factor of the result; 0 for `1/√E`.
         scale: Real = Real(0.0),
     }
@@ -45,16 +77,8 @@ impl Semantics for LinearAttention {
             let t = cx.tensor(slot)?;
             ensure!(t.dtype.is_float(), "C2", "operand {slot} is {t}, expected floats");
         }
-        let (gated, delta) = match self.rule.as_str() {
-            "linear" => (false, false),
-            "gated" => (true, false),
-            "delta" => (false, true),
-            "gated_delta" => (true, true),
-            other => {
-                return Err(OpError::Constraint { constraint: "C1", reason: format!("there is no rule `{other}`") });
-            }
-        };
-        ensure!((!gated || cx.has(4)) && (!delta || cx.has(5)), "C1", "`{}` lacks `decay` or `beta`", self.rule);
+        let complete = (!self.rule.is_gated() || cx.has(4)) && (!self.rule.is_delta() || cx.has(5));
+        ensure!(complete, "C1", "`{}` lacks `decay` or `beta`", self.rule);
         let (hq, hk) = self.heads()?;
         let at = |t: &TensorType, d: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[d].clone());
         let per =
@@ -83,9 +107,8 @@ impl Semantics for LinearAttention {
         let mut state = state.map_or_else(|| vec![0.0; batch * hk * e * f], Tensor::to_f64_vec);
         let scale = if self.scale.0 == 0.0 { 1.0 / (e as f64).sqrt() } else { self.scale.0 as f64 };
         let (qv, kv, vv) = (q.to_f64_vec(), k.to_f64_vec(), v.to_f64_vec());
-        let (gated, delta) = (self.rule.starts_with("gated"), self.rule.ends_with("delta"));
-        let decay = decay.filter(|_| gated).map(|t| (t.to_f64_vec(), t.shape()[2]));
-        let beta = beta.filter(|_| delta).map(|t| (t.to_f64_vec(), t.shape()[2]));
+        let decay = decay.filter(|_| self.rule.is_gated()).map(|t| (t.to_f64_vec(), t.shape()[2]));
+        let beta = beta.filter(|_| self.rule.is_delta()).map(|t| (t.to_f64_vec(), t.shape()[2]));
         let mut y = vec![0.0; batch * steps * hq * f];
         for (head, state) in state.chunks_mut((e * f).max(1)).enumerate() {
             let (b, h) = (head / hk, head % hk);

@@ -3,7 +3,19 @@
 use optc_tensor::Tensor;
 
 use crate::ops::eval::bounded;
-use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// What becomes of the losses of single targets.
+    pub enum LossReduction {
+        /// They are the result.
+        None = "none",
+        /// Their sum.
+        Sum = "sum",
+        /// Their mean, by the sum of the weights.
+        Mean = "mean",
+    }
+}
 
 op! {
     /// The negative log likelihood of the classes `target: [N, D…]` under the log-probabilities `x: [N, C, D…]`:
@@ -16,7 +28,7 @@ op! {
         /// Targets that do not count.
         ignore: Vec<i64> = vec![],
         /// What becomes of the single losses.
-        reduction: String = "mean".to_owned(),
+        reduction: LossReduction = LossReduction::Mean,
     }
 }
 
@@ -26,14 +38,10 @@ impl Semantics for NllLoss {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, target) = (cx.tensor(0)?, cx.tensor(1)?);
         ensure!(x.dtype.is_float() && target.dtype.is_int(), "C2", "`x` is {x}, `target` is {target}");
-        match self.reduction.as_str() {
-            "none" => Ok(vec![TensorType::of(x.dtype, target.shape.clone()).into()]),
-            "sum" | "mean" => Ok(vec![TensorType::fixed(x.dtype, &[]).into()]),
-            other => {
-                let reason = format!("there is no reduction `{other}`");
-                Err(OpError::Constraint { constraint: "C1", reason })
-            }
-        }
+        Ok(vec![match self.reduction {
+            LossReduction::None => TensorType::of(x.dtype, target.shape.clone()).into(),
+            LossReduction::Sum | LossReduction::Mean => TensorType::fixed(x.dtype, &[]).into(),
+        }])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -58,10 +66,10 @@ impl Semantics for NllLoss {
             losses.push(-w * xv[(i / plane * classes + t as usize) * plane + i % plane]);
         }
         let sum = || losses.iter().sum::<f64>();
-        let y = match self.reduction.as_str() {
-            "none" => Tensor::from_f64(x.dtype(), target.shape(), &losses)?,
-            "sum" => Tensor::from_f64(x.dtype(), &[], &[sum()])?,
-            _ => Tensor::from_f64(x.dtype(), &[], &[sum() / total])?,
+        let y = match self.reduction {
+            LossReduction::None => Tensor::from_f64(x.dtype(), target.shape(), &losses)?,
+            LossReduction::Sum => Tensor::from_f64(x.dtype(), &[], &[sum()])?,
+            LossReduction::Mean => Tensor::from_f64(x.dtype(), &[], &[sum() / total])?,
         };
         Ok(vec![y.into()])
     }

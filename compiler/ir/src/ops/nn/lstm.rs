@@ -3,7 +3,8 @@
 use optc_tensor::{DType, Tensor};
 
 use super::recurrent::{
-    Activation, Activations, RecurrentExtents, RowsProduct, check_operand, directions, product_with, result_types,
+    Activation, Activations, RecurrentActivation, RecurrentDirection, RecurrentExtents, RowsProduct, check_operand,
+    product_with, result_types,
 };
 use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
@@ -21,11 +22,11 @@ op! {
         /// The second parameter of each activation; empty for their defaults.
         activation_beta: Vec<Real> = vec![],
         /// Of the gates, the candidate and the cell, for each direction; empty for `sigmoid`, `tanh`, `tanh`.
-        activations: Vec<String> = vec![],
+        activations: Vec<RecurrentActivation> = vec![],
         /// Bound on the operands of gates and candidate (not on the cell, as runtimes have it); 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
-        direction: String = "forward".to_owned(),
+        direction: RecurrentDirection = RecurrentDirection::Forward,
         /// Whether the forget gate is one minus the input gate.
         input_forget: bool = false,
     }
@@ -35,7 +36,8 @@ impl Lstm {
     fn activations(&self) -> Result<Vec<[Activation; 3]>, OpError> {
         let (names, alpha, beta) = (&self.activations, &self.activation_alpha, &self.activation_beta);
         let activations = Activations { names, alpha, beta, clip: self.clip };
-        activations.resolve(directions(&self.direction)?.len(), ["sigmoid", "tanh", "tanh"])
+        let (gate, tanh) = (RecurrentActivation::Sigmoid, RecurrentActivation::Tanh);
+        activations.resolve(self.direction.reversed().len(), [gate, tanh, tanh])
     }
 }
 
@@ -44,7 +46,7 @@ impl Semantics for Lstm {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
-        let types = result_types(cx, &self.direction, 4, 2)?;
+        let types = result_types(cx, self.direction, 4, 2)?;
         // The last states have the directions and the units that the peephole has.
         let (d, h) = match types.last().and_then(Type::as_tensor).and_then(|t| t.shape.as_deref()) {
             Some([d, _, h]) => (d.clone(), h.known()),
@@ -58,7 +60,7 @@ impl Semantics for Lstm {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, 4 * h, inputs])?;
         let r = layer.operand(Some(r), &[d, 4 * h, h])?;

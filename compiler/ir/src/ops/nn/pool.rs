@@ -4,7 +4,17 @@ use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use super::window::{WindowAxes, WindowRun};
 use crate::ops::eval::result_shapes;
-use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// What a pooling makes of the elements under its window.
+    pub enum PoolKind {
+        /// The largest one.
+        Max = "max",
+        /// Their mean.
+        Mean = "mean",
+    }
+}
 
 op! {
     /// The maximum or the mean of `x: [N, C, D…]` under a sliding window.
@@ -23,7 +33,7 @@ op! {
         /// The window's extents.
         kernel: Vec<i64>,
         /// What is computed.
-        kind: String,
+        kind: PoolKind,
         /// Padding: begins, then ends; empty for none.
         pads: Vec<i64> = vec![],
         /// Steps of the window; empty for 1.
@@ -156,8 +166,7 @@ impl Semantics for Pool {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let kernel = kernel_of(&self.kernel)?;
-        ensure!(matches!(self.kind.as_str(), "max" | "mean"), "C1", "there is no pooling `{}`", self.kind);
-        let fits = x.dtype.is_float() || (self.kind == "max" && matches!(x.dtype, DType::I8 | DType::U8));
+        let fits = x.dtype.is_float() || (self.kind == PoolKind::Max && matches!(x.dtype, DType::I8 | DType::U8));
         ensure!(fits, "C4", "`x` is {}, expected a float", x.dtype);
         Ok(vec![pooled(x, &self.window(&kernel))?.into()])
     }
@@ -167,16 +176,17 @@ impl Semantics for Pool {
         let shape = &result_shapes(self, args)?[0];
         let kernel = kernel_of(&self.kernel)?;
         let window = self.window(&kernel);
-        let y = if self.kind == "max" {
-            fold(x, &window, shape, lowest(x.dtype()), |y, v| {
+        let y = match self.kind {
+            PoolKind::Max => fold(x, &window, shape, lowest(x.dtype()), |y, v| {
                 if v.is_nan() || v > *y {
                     *y = v
                 }
-            })
-        } else {
-            let counts = self.counts(&window, &x.shape()[2..], &shape[2..]);
-            let sums = fold(x, &window, shape, 0.0, |y, v| *y += v);
-            sums.iter().zip(counts.iter().cycle()).map(|(sum, &n)| sum / n as f64).collect()
+            }),
+            PoolKind::Mean => {
+                let counts = self.counts(&window, &x.shape()[2..], &shape[2..]);
+                let sums = fold(x, &window, shape, 0.0, |y, v| *y += v);
+                sums.iter().zip(counts.iter().cycle()).map(|(sum, &n)| sum / n as f64).collect()
+            }
         };
         Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
     }

@@ -5,25 +5,40 @@ use optc_tensor::Tensor;
 use crate::ops::eval::bounded;
 use crate::ops::math::product;
 use crate::ops::message::type_of;
-use crate::{Dim, InferCx, OpError, Real, TensorType, Type, ensure};
+use crate::{Dim, InferCx, OpError, Real, TensorType, Type, ensure, text_enum};
 
-/// For each direction of a layer, whether it starts at the end.
-///
-/// # Errors
-/// There is no such direction.
-pub(crate) fn directions(direction: &str) -> Result<&'static [bool], OpError> {
-    match direction {
-        "forward" => Ok(&[false]),
-        "reverse" => Ok(&[true]),
-        "bidirectional" => Ok(&[false, true]),
-        other => Err(OpError::Constraint { constraint: "C1", reason: format!("there is no direction `{other}`") }),
+text_enum! {
+    /// In which order a recurrent layer takes its steps.
+    pub enum RecurrentDirection {
+        /// From the first on.
+        Forward = "forward",
+        /// From the last on.
+        Reverse = "reverse",
+        /// Once in each order.
+        Bidirectional = "bidirectional",
+    }
+}
+
+impl RecurrentDirection {
+    /// For each direction of the layer, whether it starts at the end.
+    pub fn reversed(self) -> &'static [bool] {
+        match self {
+            RecurrentDirection::Forward => &[false],
+            RecurrentDirection::Reverse => &[true],
+            RecurrentDirection::Bidirectional => &[false, true],
+        }
     }
 }
 
 /// The types of the results: all states `[T, D, B, H]`, then `last` states `[D, B, H]`. There are `gates` gates.
-pub(crate) fn result_types(cx: &InferCx, direction: &str, gates: usize, last: usize) -> Result<Vec<Type>, OpError> {
+pub(crate) fn result_types(
+    cx: &InferCx,
+    direction: RecurrentDirection,
+    gates: usize,
+    last: usize,
+) -> Result<Vec<Type>, OpError> {
     let (x, r) = (cx.tensor(0)?, cx.tensor(2)?);
-    let d = Dim::Known(directions(direction)?.len());
+    let d = Dim::Known(direction.reversed().len());
     ensure!(x.dtype.is_float(), "C2", "`x` is {}, expected a float", x.dtype);
     ensure!(x.rank().is_none_or(|r| r == 3) && r.rank().is_none_or(|r| r == 3), "C2", "`x` is {x}, `r` is {r}");
     let at = |t: &TensorType, i: usize| t.shape.as_ref().map_or(Dim::Unknown, |s| s[i].clone());
@@ -71,17 +86,16 @@ impl RecurrentExtents {
     pub fn new(
         x: &Tensor,
         lengths: Option<&Tensor>,
-        direction: &str,
+        direction: RecurrentDirection,
         hidden: usize,
     ) -> Result<RecurrentExtents, OpError> {
-        let directions = directions(direction)?;
         ensure!(x.rank() == 3 && x.dtype().is_float(), "C2", "`x` is {}, expected three dims of floats", type_of(x));
         let (steps, batch, inputs) = (x.shape()[0], x.shape()[1], x.shape()[2]);
         let lengths = lengths.map_or_else(|| vec![steps as i64; batch], Tensor::to_i64_vec);
         let fits = lengths.len() == batch && lengths.iter().all(|&l| (0..=steps as i64).contains(&l));
         ensure!(fits, "C2", "`lengths` are {lengths:?} for {batch} sequences of {steps} steps");
         let lengths = lengths.into_iter().map(|l| l as usize).collect();
-        let layer = RecurrentExtents { steps, batch, inputs, hidden, directions, lengths };
+        let layer = RecurrentExtents { steps, batch, inputs, hidden, directions: direction.reversed(), lengths };
         bounded(&layer.states())?;
         Ok(layer)
     }
@@ -140,21 +154,68 @@ pub(crate) struct Activation {
     clip: f64,
 }
 
-/// The activation functions: name, default `alpha` and `beta`, function.
-type Row = (&'static str, f64, f64, fn(f64, f64, f64) -> f64);
-const FUNCTIONS: &[Row] = &[
-    ("sigmoid", 0.0, 0.0, |x, _, _| 1.0 / (1.0 + (-x).exp())),
-    ("tanh", 0.0, 0.0, |x, _, _| x.tanh()),
-    ("relu", 0.0, 0.0, |x, _, _| x.max(0.0)),
-    ("affine", 1.0, 0.0, |x, a, b| a * x + b),
-    ("leaky_relu", 0.01, 0.0, |x, a, _| if x < 0.0 { a * x } else { x }),
-    ("thresholded_relu", 1.0, 0.0, |x, a, _| if x > a { x } else { 0.0 }),
-    ("scaled_tanh", 1.0, 1.0, |x, a, b| a * (b * x).tanh()),
-    ("hard_sigmoid", 0.2, 0.5, |x, a, b| (a * x + b).clamp(0.0, 1.0)),
-    ("elu", 1.0, 0.0, |x, a, _| if x < 0.0 { a * x.exp_m1() } else { x }),
-    ("softsign", 0.0, 0.0, |x, _, _| x / (1.0 + x.abs())),
-    ("softplus", 0.0, 0.0, |x, _, _| x.max(0.0) + (-x.abs()).exp().ln_1p()),
-];
+text_enum! {
+    /// An activation function of a recurrent layer.
+    pub enum RecurrentActivation {
+        /// `1 / (1 + e⁻ˣ)`.
+        Sigmoid = "sigmoid",
+        /// `tanh x`.
+        Tanh = "tanh",
+        /// `max(x, 0)`.
+        Relu = "relu",
+        /// `alpha · x + beta`.
+        Affine = "affine",
+        /// `x`, below zero `alpha · x`.
+        LeakyRelu = "leaky_relu",
+        /// `x` above `alpha`, else zero.
+        ThresholdedRelu = "thresholded_relu",
+        /// `alpha · tanh(beta · x)`.
+        ScaledTanh = "scaled_tanh",
+        /// `alpha · x + beta` between 0 and 1.
+        HardSigmoid = "hard_sigmoid",
+        /// `x`, below zero `alpha · (eˣ − 1)`.
+        Elu = "elu",
+        /// `x / (1 + |x|)`.
+        Softsign = "softsign",
+        /// `ln(1 + eˣ)`.
+        Softplus = "softplus",
+    }
+}
+
+impl RecurrentActivation {
+    /// The defaults of `alpha` and `beta`; `None` for a parameter that the function does not have.
+    pub fn defaults(self) -> (Option<f64>, Option<f64>) {
+        match self {
+            RecurrentActivation::Affine => (Some(1.0), Some(0.0)),
+            RecurrentActivation::LeakyRelu => (Some(0.01), None),
+            RecurrentActivation::ScaledTanh => (Some(1.0), Some(1.0)),
+            RecurrentActivation::HardSigmoid => (Some(0.2), Some(0.5)),
+            RecurrentActivation::ThresholdedRelu | RecurrentActivation::Elu => (Some(1.0), None),
+            RecurrentActivation::Sigmoid
+            | RecurrentActivation::Tanh
+            | RecurrentActivation::Relu
+            | RecurrentActivation::Softsign
+            | RecurrentActivation::Softplus => (None, None),
+        }
+    }
+
+    /// The function of an operand, `alpha` and `beta`.
+    fn function(self) -> fn(f64, f64, f64) -> f64 {
+        match self {
+            RecurrentActivation::Sigmoid => |x, _, _| 1.0 / (1.0 + (-x).exp()),
+            RecurrentActivation::Tanh => |x, _, _| x.tanh(),
+            RecurrentActivation::Relu => |x, _, _| x.max(0.0),
+            RecurrentActivation::Affine => |x, a, b| a * x + b,
+            RecurrentActivation::LeakyRelu => |x, a, _| if x < 0.0 { a * x } else { x },
+            RecurrentActivation::ThresholdedRelu => |x, a, _| if x > a { x } else { 0.0 },
+            RecurrentActivation::ScaledTanh => |x, a, b| a * (b * x).tanh(),
+            RecurrentActivation::HardSigmoid => |x, a, b| (a * x + b).clamp(0.0, 1.0),
+            RecurrentActivation::Elu => |x, a, _| if x < 0.0 { a * x.exp_m1() } else { x },
+            RecurrentActivation::Softsign => |x, _, _| x / (1.0 + x.abs()),
+            RecurrentActivation::Softplus => |x, _, _| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        }
+    }
+}
 
 impl Activation {
     /// The activation of a bounded operand.
@@ -170,7 +231,7 @@ impl Activation {
 
 /// The attributes of an op that choose its activations.
 pub(crate) struct Activations<'a> {
-    pub names: &'a [String],
+    pub names: &'a [RecurrentActivation],
     pub alpha: &'a [Real],
     pub beta: &'a [Real],
     pub clip: Real,
@@ -180,23 +241,26 @@ impl Activations<'_> {
     /// The activations of each direction: `defaults` where none are named.
     ///
     /// # Errors
-    /// There is no such activation, or not one for each place.
-    pub fn resolve<const N: usize>(&self, count: usize, defaults: [&str; N]) -> Result<Vec<[Activation; N]>, OpError> {
+    /// There is not one for each place.
+    pub fn resolve<const N: usize>(
+        &self,
+        count: usize,
+        defaults: [RecurrentActivation; N],
+    ) -> Result<Vec<[Activation; N]>, OpError> {
         let expected = count * N;
         let fits = |n: usize| n == 0 || n == expected;
         for (what, n) in [("names", self.names.len()), ("alphas", self.alpha.len()), ("betas", self.beta.len())] {
             ensure!(fits(n), "C3", "there are {n} {what} of activations, expected {expected}");
         }
         ensure!((0.0..=f32::MAX).contains(&self.clip.0), "C3", "`clip` is {}", self.clip.0);
-        let name = |i: usize| self.names.get(i).map_or(defaults[i % N], String::as_str);
         let activation = |i: usize| {
-            let unknown = || OpError::Constraint { constraint: "C3", reason: format!("there is no `{}`", name(i)) };
-            let &(_, alpha, beta, function) = FUNCTIONS.iter().find(|f| f.0 == name(i)).ok_or_else(unknown)?;
-            let or = |list: &[Real], default: f64| list.get(i).map_or(default, |v| v.0 as f64);
+            let name = self.names.get(i).copied().unwrap_or(defaults[i % N]);
+            let (alpha, beta) = name.defaults();
+            let or = |list: &[Real], default: Option<f64>| list.get(i).map_or(default.unwrap_or(0.0), |v| v.0 as f64);
             let clip = self.clip.0 as f64;
-            Ok(Activation { function, alpha: or(self.alpha, alpha), beta: or(self.beta, beta), clip })
+            Activation { function: name.function(), alpha: or(self.alpha, alpha), beta: or(self.beta, beta), clip }
         };
-        let all = (0..expected).map(activation).collect::<Result<Vec<_>, OpError>>()?;
+        let all: Vec<Activation> = (0..expected).map(activation).collect();
         Ok(all.chunks_exact(N).map(|c| std::array::from_fn(|i| c[i])).collect())
     }
 }

@@ -2,11 +2,59 @@
 
 use optc_tensor::{DType, Tensor};
 
-use super::grid::cubic_weights;
+use super::grid::{Interpolation, cubic_weights};
 use crate::ops::axis_of;
 use crate::ops::eval::{result_shapes, room};
 use crate::ops::tensor::gather_elements;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// Where an element of a resampled axis stands in the axis that it is made from.
+    pub enum CoordinateTransform {
+        /// Where its centre is, as far along as in the result.
+        HalfPixel = "half_pixel",
+        /// As `half_pixel`, but where an extent was cut to an integer, the centres of both axes are at one place.
+        HalfPixelSymmetric = "half_pixel_symmetric",
+        /// As `half_pixel`, but an axis of one element takes the first one.
+        PytorchHalfPixel = "pytorch_half_pixel",
+        /// The first elements of both axes are at one place, and the last ones.
+        AlignCorners = "align_corners",
+        /// At its index, divided by the scale.
+        Asymmetric = "asymmetric",
+        /// The first and the last element are at the ends of a region.
+        TfCropAndResize = "tf_crop_and_resize",
+        /// Half an element further than with `half_pixel`.
+        TfHalfPixelForNn = "tf_half_pixel_for_nn",
+    }
+}
+
+text_enum! {
+    /// Which element is the nearest to a coordinate.
+    pub enum NearestMode {
+        /// The nearest one; the lower one of two that are equally near.
+        RoundPreferFloor = "round_prefer_floor",
+        /// The nearest one; the higher one of two that are equally near.
+        RoundPreferCeil = "round_prefer_ceil",
+        /// The one below.
+        Floor = "floor",
+        /// The one above.
+        Ceil = "ceil",
+        /// The one below; where the extent becomes smaller, the one above.
+        Simple = "simple",
+    }
+}
+
+text_enum! {
+    /// How the sizes that are asked for keep the ratio of extents.
+    pub enum AspectPolicy {
+        /// They do not: they are what the result has.
+        Stretch = "stretch",
+        /// All axes have the smallest of the factors.
+        NotLarger = "not_larger",
+        /// All axes have the largest of the factors.
+        NotSmaller = "not_smaller",
+    }
+}
 
 op! {
     /// Resamples `x` along `axes`, by the factors `scales` or to the extents `sizes`. Each axis is interpolated by
@@ -21,11 +69,11 @@ op! {
         /// Whether filters are stretched where extents become smaller.
         antialias: bool = false,
         /// How `sizes` keep the ratio of extents.
-        aspect: String = "stretch".to_owned(),
+        aspect: AspectPolicy = AspectPolicy::Stretch,
         /// The axes, negative ones from the end; empty for all.
         axes: Vec<i64> = vec![],
         /// Where an element of the result stands.
-        coordinate: String = "half_pixel".to_owned(),
+        coordinate: CoordinateTransform = CoordinateTransform::HalfPixel,
         /// The parameter of cubic interpolation.
         cubic_a: Real = Real(-0.75),
         /// Whether only elements inside of `x` have weights.
@@ -33,9 +81,9 @@ op! {
         /// The value of elements outside of the region.
         extrapolation: Real = Real(0.0),
         /// How values between elements come about.
-        mode: String = "nearest".to_owned(),
+        mode: Interpolation = Interpolation::Nearest,
         /// Which element is the nearest.
-        nearest: String = "round_prefer_floor".to_owned(),
+        nearest: NearestMode = NearestMode::RoundPreferFloor,
     }
 }
 
@@ -50,36 +98,16 @@ struct Axis {
     region: (f32, f32),
 }
 
-impl Resize {
-    fn check(&self) -> Result<(), OpError> {
-        let known = matches!(self.mode.as_str(), "nearest" | "linear" | "cubic")
-            && matches!(
-                self.nearest.as_str(),
-                "round_prefer_floor" | "round_prefer_ceil" | "floor" | "ceil" | "simple"
-            )
-            && matches!(self.aspect.as_str(), "stretch" | "not_larger" | "not_smaller")
-            && matches!(
-                self.coordinate.as_str(),
-                "half_pixel"
-                    | "half_pixel_symmetric"
-                    | "pytorch_half_pixel"
-                    | "align_corners"
-                    | "asymmetric"
-                    | "tf_crop_and_resize"
-                    | "tf_half_pixel_for_nn"
-            );
-        ensure!(
-            known,
-            "C2",
-            "mode `{}`, nearest `{}`, aspect `{}`, coordinate `{}`",
-            self.mode,
-            self.nearest,
-            self.aspect,
-            self.coordinate
-        );
-        Ok(())
+/// The weight of an element at distance `d`.
+fn cubic_weight(d: f64, a: f64) -> f64 {
+    match d {
+        d if d < 1.0 => cubic_weights(d, a)[1],
+        d if d < 2.0 => cubic_weights(d - 1.0, a)[0],
+        _ => 0.0,
     }
+}
 
+impl Resize {
     fn axes(&self, rank: usize) -> Result<Vec<usize>, OpError> {
         if self.axes.is_empty() {
             return Ok((0..rank).collect());
@@ -94,7 +122,7 @@ impl Resize {
     fn plan(&self, shape: &[usize], lists: [Option<&Tensor>; 3]) -> Result<Vec<Axis>, OpError> {
         let axes = self.axes(shape.len())?;
         let [scales, sizes, region] = lists;
-        let crop = self.coordinate == "tf_crop_and_resize";
+        let crop = self.coordinate == CoordinateTransform::TfCropAndResize;
         let region = region.filter(|_| crop).map(Tensor::to_f64_vec);
         ensure!(region.as_ref().is_none_or(|r| r.len() == 2 * axes.len()), "C3", "the region does not fit the axes");
         ensure!(!crop || region.is_some(), "C3", "there is no region");
@@ -127,10 +155,10 @@ impl Resize {
         let sizes = sizes.to_i64_vec();
         ensure!(sizes.len() == axes.len(), "C1", "sizes are {sizes:?} for {} axes", axes.len());
         let ratios: Vec<f32> = axes.iter().zip(&sizes).map(|(&a, &s)| s as f32 / shape[a] as f32).collect();
-        let common = match self.aspect.as_str() {
-            "not_larger" => ratios.iter().copied().reduce(f32::min),
-            "not_smaller" => ratios.iter().copied().reduce(f32::max),
-            _ => None,
+        let common = match self.aspect {
+            AspectPolicy::Stretch => None,
+            AspectPolicy::NotLarger => ratios.iter().copied().reduce(f32::min),
+            AspectPolicy::NotSmaller => ratios.iter().copied().reduce(f32::max),
         };
         let Some(ratio) = common else { return Ok((sizes, ratios)) };
         let extents = axes.iter().map(|&a| (shape[a] as f32 * ratio).round() as i64).collect();
@@ -141,56 +169,49 @@ impl Resize {
     fn coordinate(&self, axis: &Axis, i: usize) -> f32 {
         let (i, from, to, scale) = (i as f32, axis.from as f32, axis.to as f32, axis.scale);
         let half = (i + 0.5) / scale - 0.5;
-        match self.coordinate.as_str() {
-            "asymmetric" => i / scale,
-            "pytorch_half_pixel" if axis.to <= 1 => 0.0,
-            "align_corners" if axis.to <= 1 => 0.0,
-            "align_corners" => i * (from - 1.0) / (axis.whole - 1.0),
-            "tf_half_pixel_for_nn" => (i + 0.5) / scale,
-            "half_pixel_symmetric" => from / 2.0 * (1.0 - to / (scale * from)) + half,
-            "tf_crop_and_resize" => {
+        match self.coordinate {
+            CoordinateTransform::Asymmetric => i / scale,
+            CoordinateTransform::PytorchHalfPixel | CoordinateTransform::AlignCorners if axis.to <= 1 => 0.0,
+            CoordinateTransform::AlignCorners => i * (from - 1.0) / (axis.whole - 1.0),
+            CoordinateTransform::TfHalfPixelForNn => (i + 0.5) / scale,
+            CoordinateTransform::HalfPixelSymmetric => from / 2.0 * (1.0 - to / (scale * from)) + half,
+            CoordinateTransform::HalfPixel | CoordinateTransform::PytorchHalfPixel => half,
+            CoordinateTransform::TfCropAndResize => {
                 let (start, end) = axis.region;
                 match axis.to {
                     0 | 1 => 0.5 * (start + end) * (from - 1.0),
                     _ => start * (from - 1.0) + i * (end - start) * (from - 1.0) / (to - 1.0),
                 }
             }
-            _ => half,
         }
     }
 
     /// The element nearest to a coordinate.
     fn nearest(&self, x: f32, axis: &Axis) -> usize {
-        let i = match self.nearest.as_str() {
-            "round_prefer_ceil" => (x + 0.5).floor(),
-            "floor" => x.floor(),
-            "ceil" => x.ceil(),
-            "simple" if axis.scale < 1.0 => x.ceil(),
-            "simple" => x.trunc(),
-            _ => (x - 0.5).ceil(),
+        let i = match self.nearest {
+            NearestMode::RoundPreferFloor => (x - 0.5).ceil(),
+            NearestMode::RoundPreferCeil => (x + 0.5).floor(),
+            NearestMode::Floor => x.floor(),
+            NearestMode::Ceil => x.ceil(),
+            NearestMode::Simple if axis.scale < 1.0 => x.ceil(),
+            NearestMode::Simple => x.trunc(),
         };
         i.clamp(0.0, (axis.from - 1) as f32) as usize
     }
 
     /// The elements that a coordinate sees, with their weights.
     fn taps(&self, x: f32, axis: &Axis) -> Vec<(usize, f64)> {
-        if self.mode == "nearest" {
-            return vec![(self.nearest(x, axis), 1.0)];
-        }
+        let (reach, weight): (f64, fn(f64, f64) -> f64) = match self.mode {
+            Interpolation::Nearest => return vec![(self.nearest(x, axis), 1.0)],
+            Interpolation::Linear => (1.0, |d, _| (1.0 - d).max(0.0)),
+            Interpolation::Cubic => (2.0, cubic_weight),
+        };
         let first = x.floor() as i64;
         let ratio = x as f64 - first as f64;
         let shrink = if self.antialias { (axis.scale as f64).min(1.0) } else { 1.0 };
-        let (reach, a) = (if self.mode == "cubic" { 2.0 } else { 1.0 }, self.cubic_a.0 as f64);
+        let a = self.cubic_a.0 as f64;
         let start = (-reach / shrink).floor() as i64 + 1;
-        let weight = |k: i64| {
-            let d = ((k as f64 - ratio) * shrink).abs();
-            match self.mode.as_str() {
-                "linear" => (1.0 - d).max(0.0),
-                _ if d < 1.0 => cubic_weights(d, a)[1],
-                _ if d < 2.0 => cubic_weights(d - 1.0, a)[0],
-                _ => 0.0,
-            }
-        };
+        let weight = |k: i64| weight(((k as f64 - ratio) * shrink).abs(), a);
         let last = axis.from as i64 - 1;
         let all = (start..=1 - start).map(|k| (first + k, weight(k)));
         let kept: Vec<(i64, f64)> = all.filter(|(i, _)| !self.exclude_outside || (0..=last).contains(i)).collect();
@@ -204,9 +225,8 @@ impl Resize {
     /// # Errors
     /// The operands do not fit the shape.
     pub fn picks(&self, shape: &[usize], lists: [Option<&Tensor>; 3]) -> Result<Option<Vec<Vec<usize>>>, OpError> {
-        self.check()?;
         let plan = self.plan(shape, lists)?;
-        if self.mode != "nearest" || plan.iter().any(|axis| self.outside(axis).contains(&true)) {
+        if self.mode != Interpolation::Nearest || plan.iter().any(|axis| self.outside(axis).contains(&true)) {
             return Ok(None);
         }
         let mut picks: Vec<Vec<usize>> = shape.iter().map(|&n| (0..n).collect()).collect();
@@ -225,7 +245,7 @@ impl Resize {
     fn outside(&self, axis: &Axis) -> Vec<bool> {
         let last = axis.from as f32 - 1.0;
         let beyond = |i: usize| !(0.0..=last).contains(&self.coordinate(axis, i));
-        (0..axis.to).map(|i| self.coordinate == "tf_crop_and_resize" && beyond(i)).collect()
+        (0..axis.to).map(|i| self.coordinate == CoordinateTransform::TfCropAndResize && beyond(i)).collect()
     }
 }
 
@@ -234,8 +254,11 @@ impl Semantics for Resize {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
-        self.check()?;
-        ensure!(self.mode == "nearest" || x.dtype != DType::Str, "C2", "strings have no values in between");
+        ensure!(
+            self.mode == Interpolation::Nearest || x.dtype != DType::Str,
+            "C2",
+            "strings have no values in between"
+        );
         ensure!(cx.has(1) != cx.has(2), "C1", "expected one of scales and sizes");
         let Some(dims) = &x.shape else { return Ok(vec![x.clone().into()]) };
         let axes = self.axes(dims.len())?;
@@ -247,11 +270,11 @@ impl Semantics for Resize {
             for axis in self.plan(&dims, lists)? {
                 shape[axis.axis] = Dim::Known(axis.to);
             }
-        } else if let (Some(sizes), "stretch") = (lists[1], self.aspect.as_str()) {
+        } else if let (Some(sizes), AspectPolicy::Stretch) = (lists[1], self.aspect) {
             let sizes = sizes.to_i64_vec();
             ensure!(sizes.len() == axes.len() && sizes.iter().all(|&s| s >= 0), "C1", "sizes are {sizes:?}");
             axes.iter().zip(sizes).for_each(|(&a, s)| shape[a] = Dim::Known(s as usize));
-        } else if let (Some(scales), false) = (lists[0], self.coordinate == "tf_crop_and_resize") {
+        } else if let (Some(scales), false) = (lists[0], self.coordinate == CoordinateTransform::TfCropAndResize) {
             let scales = scales.to_f64_vec();
             ensure!(scales.len() == axes.len(), "C1", "scales are {scales:?} for {} axes", axes.len());
             for (&a, scale) in axes.iter().zip(scales) {
@@ -270,7 +293,7 @@ impl Semantics for Resize {
         let shape = &result_shapes(self, args)?[0];
         let plan = self.plan(x.shape(), [1, 2, 3].map(|slot| args.optional(slot)))?;
         let extrapolates = plan.iter().any(|axis| self.outside(axis).contains(&true));
-        if self.mode == "nearest" && !extrapolates {
+        if self.mode == Interpolation::Nearest && !extrapolates {
             return Ok(vec![self.pick(x, &plan)?.into()]);
         }
         let (mut values, mut extents) = (x.to_f64_vec(), x.shape().to_vec());

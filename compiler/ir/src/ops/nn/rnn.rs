@@ -2,7 +2,9 @@
 
 use optc_tensor::Tensor;
 
-use super::recurrent::{Activations, RecurrentExtents, directions, product_with, result_types};
+use super::recurrent::{
+    Activations, RecurrentActivation, RecurrentDirection, RecurrentExtents, product_with, result_types,
+};
 use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
@@ -19,18 +21,19 @@ op! {
         /// The second parameter of each activation; empty for their defaults.
         activation_beta: Vec<Real> = vec![],
         /// `f` for each direction; empty for `tanh`.
-        activations: Vec<String> = vec![],
+        activations: Vec<RecurrentActivation> = vec![],
         /// Bound on the operands of activations; 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
-        direction: String = "forward".to_owned(),
+        direction: RecurrentDirection = RecurrentDirection::Forward,
     }
 }
 
 impl Rnn {
     fn activations(&self) -> Result<Vec<[super::recurrent::Activation; 1]>, OpError> {
         let (names, alpha, beta) = (&self.activations, &self.activation_alpha, &self.activation_beta);
-        Activations { names, alpha, beta, clip: self.clip }.resolve(directions(&self.direction)?.len(), ["tanh"])
+        Activations { names, alpha, beta, clip: self.clip }
+            .resolve(self.direction.reversed().len(), [RecurrentActivation::Tanh])
     }
 }
 
@@ -39,13 +42,13 @@ impl Semantics for Rnn {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         self.activations()?;
-        result_types(cx, &self.direction, 1, 1)
+        result_types(cx, self.direction, 1, 1)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, r) = (args.tensor(0)?, args.tensor(2)?);
         ensure!(r.rank() == 3, "C2", "`r` has shape {:?}", r.shape());
-        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[2])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), self.direction, r.shape()[2])?;
         let (d, h, inputs) = (layer.directions.len(), layer.hidden, layer.inputs);
         let w = layer.operand(args.optional(1), &[d, h, inputs])?;
         let r = layer.operand(Some(r), &[d, h, h])?;

@@ -3,7 +3,17 @@
 use optc_tensor::{Tensor, for_each_index};
 
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+
+text_enum! {
+    /// How the sampling points of a region's bin are pooled.
+    pub enum RoiAlignMode {
+        /// Their mean.
+        Avg = "avg",
+        /// The maximum of their weighted corners.
+        Max = "max",
+    }
+}
 
 /// The most sampling points along one axis of a bin.
 const MAX_GRID: f64 = 4096.0;
@@ -19,7 +29,7 @@ op! {
         /// Whether coordinates are moved by half a pixel.
         half_pixel: bool = true,
         /// How sampling points are pooled.
-        mode: String = "avg".to_owned(),
+        mode: RoiAlignMode = RoiAlignMode::Avg,
         /// Bins of a region from top to bottom.
         output_height: i64 = 1,
         /// Bins of a region from left to right.
@@ -83,7 +93,6 @@ impl Semantics for RoiAlign {
     const FACTS: Facts<RoiAlign> = Facts::host("there is no kernel for it");
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        ensure!(matches!(self.mode.as_str(), "avg" | "max"), "C1", "there is no mode `{}`", self.mode);
         ensure!(self.sampling_ratio >= 0, "C3", "`sampling_ratio` is {}", self.sampling_ratio);
         pooled_type(cx.tensor(0)?, cx.tensor(1)?, 4, [self.output_height, self.output_width])
     }
@@ -117,9 +126,9 @@ impl RoiAlign {
         let points = rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c)));
         let corners = points.flat_map(|(r, c)| r.iter().flat_map(move |r| c.iter().map(move |c| (r, c))));
         let weighted = corners.map(|(&(y, wy), &(x, wx))| wy * wx * pixel(y, x));
-        match self.mode.as_str() {
-            "max" => weighted.reduce(f64::max).unwrap_or(0.0),
-            _ => weighted.sum::<f64>() / (rows.len() * columns.len()).max(1) as f64,
+        match self.mode {
+            RoiAlignMode::Max => weighted.reduce(f64::max).unwrap_or(0.0),
+            RoiAlignMode::Avg => weighted.sum::<f64>() / (rows.len() * columns.len()).max(1) as f64,
         }
     }
 }

@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use super::quantize::{quantize_u8, range_of};
-use crate::ops::nn::{Lstm, RecurrentExtents, States, check_operand, directions};
+use crate::ops::nn::{Lstm, RecurrentActivation, RecurrentDirection, RecurrentExtents, States, check_operand};
 use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -24,11 +24,11 @@ op! {
         /// The second parameter of each activation; empty for their defaults.
         activation_beta: Vec<Real> = vec![],
         /// Of the gates, the candidate and the cell, for each direction; empty for `sigmoid`, `tanh`, `tanh`.
-        activations: Vec<String> = vec![],
+        activations: Vec<RecurrentActivation> = vec![],
         /// Bound on the operands of gates and candidate (not on the cell, as runtimes have it); 0 for none.
         clip: Real = Real(0.0),
         /// In which order the steps are taken.
-        direction: String = "forward".to_owned(),
+        direction: RecurrentDirection = RecurrentDirection::Forward,
         /// Whether the forget gate is one minus the input gate.
         input_forget: bool = false,
     }
@@ -48,7 +48,7 @@ impl DynamicLstm {
             let shape = cx.tensor(slot)?.shape.as_ref();
             Ok(shape.and_then(|s| s.get(d)).cloned().unwrap_or(Dim::Unknown))
         };
-        let directions = Dim::Known(directions(&self.direction)?.len());
+        let directions = Dim::Known(self.direction.reversed().len());
         let hidden = dim(2, 1)?;
         let columns = hidden.known().and_then(|h| h.checked_mul(4)).map_or(Dim::Unknown, Dim::Known);
         check_operand(cx, 1, vec![directions.clone(), dim(0, 2)?, columns.clone()])?;
@@ -93,7 +93,7 @@ impl Semantics for DynamicLstm {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, w, r) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
         ensure!(r.rank() == 3 && x.dtype() == DType::F32, "C2", "`r` has shape {:?}", r.shape());
-        let layer = RecurrentExtents::new(x, args.optional(4), &self.direction, r.shape()[1])?;
+        let layer = RecurrentExtents::new(x, args.optional(4), self.direction, r.shape()[1])?;
         let (d, h) = (layer.directions.len(), layer.hidden);
         let fits = w.shape() == [d, layer.inputs, 4 * h] && r.shape() == [d, h, 4 * h];
         ensure!(fits, "C2", "`w` has shape {:?}, `r` {:?}", w.shape(), r.shape());
