@@ -4,6 +4,7 @@
 use iced_x86::{Decoder, DecoderOptions, FastFormatter};
 use optc_kernel::nest::{Access, Kernel, parse_kernel};
 use optc_kernel::target::Isa;
+use optc_kernel::tile::Tile;
 use optc_tensor::{DType, Difference, Tensor};
 
 use crate::literal::{Parts, code, numbers, parts, run_lines};
@@ -74,19 +75,24 @@ fn tensors(text: &str) -> Result<Vec<Tensor>, String> {
 pub fn disassembled(text: &str, row: &str) -> Result<String, String> {
     let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
     let isa = Isa::by_name(row).ok_or_else(|| format!("there is no target `{row}`"))?;
-    let mut printed = String::new();
-    for tile in &kernel.tiles {
-        if !isa.runs(tile.lanes, tile.features) {
-            return Err(format!("tile `{}` has other vectors than {row}", tile.name));
-        }
-        let bytes = optc_emit::tile_code(tile).map_err(|e| e.to_string())?;
-        printed.push_str(&format!("{}:\n", tile.name));
-        let mut formatter = FastFormatter::new();
-        for instruction in Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).iter() {
-            printed.push_str("  ");
-            formatter.format(&instruction, &mut printed);
-            printed.push('\n');
-        }
+    kernel.tiles.iter().map(|tile| listing(tile, isa)).collect()
+}
+
+/// The machine code of a tile for a row of the target table that has an encoder of its own, disassembled.
+///
+/// # Errors
+/// The row's vectors are others.
+pub fn listing(tile: &Tile, isa: &Isa) -> Result<String, String> {
+    if !isa.runs(tile.lanes, tile.features) {
+        return Err(format!("tile `{}` has other vectors than {}", tile.name, isa.name));
+    }
+    let bytes = optc_emit::tile_code(tile).map_err(|e| e.to_string())?;
+    let mut printed = format!("{}:\n", tile.name);
+    let mut formatter = FastFormatter::new();
+    for instruction in Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).iter() {
+        printed.push_str("  ");
+        formatter.format(&instruction, &mut printed);
+        printed.push('\n');
     }
     Ok(printed)
 }
