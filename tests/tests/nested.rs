@@ -30,7 +30,8 @@ const TEXT: &str = r#"func @control(%c: tensor<bool>, %x: tensor<2x3xf32>) {
     return %0 as "y"
   }
   %1 = tensor.const {value = dense<[0.5, -1.0, 2.0]> : tensor<3xf32>} : tensor<3xf32>
-  %2, %3 = cf.scan %1, %0 {input_axes = [0], input_reversed = [0], output_axes = [0], scanned = 1, states = 1} : tensor<3xf32>, tensor<2x3xf32> region func @row(%s: tensor<3xf32>, %e: tensor<3xf32>) {
+  %2, %3 = cf.scan %1, %0 {input_axes = [0], input_reversed = [0], output_axes = [0], scanned = 1, states = 1}
+      : tensor<3xf32>, tensor<2x3xf32> region func @row(%s: tensor<3xf32>, %e: tensor<3xf32>) {
     %0 = math.add %s, %e : tensor<3xf32>
     %1 = math.tanh %0 : tensor<3xf32>
     return %0 as "s", %1 as "y"

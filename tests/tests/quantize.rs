@@ -182,7 +182,8 @@ func @between(%x: tensor<1x3x9x9xf32>) {
   %v = tensor.const {value = @v} : tensor<8x16x3x3xf32>
   %6 = nn.conv %5, %v {strides = [2, 2]} : tensor<1x8x4x5xf32> loc("b")
   %7 = math.relu %6 : tensor<1x8x4x5xf32>
-  %8 = nn.pool %7 {count_include_pad = true, kernel = [2, 2], kind = "mean", pads = [0, 0, 0, 1], strides = [2, 2]} : tensor<1x8x2x3xf32> loc("mean2")
+  %8 = nn.pool %7 {count_include_pad = true, kernel = [2, 2], kind = "mean", pads = [0, 0, 0, 1], strides = [2, 2]}
+    : tensor<1x8x2x3xf32> loc("mean2")
   %9 = tensor.flatten %8 : tensor<1x48xf32>
   %u = tensor.const {value = @u} : tensor<48x5xf32>
   %10 = math.matmul %9, %u : tensor<1x5xf32> loc("c")

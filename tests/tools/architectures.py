@@ -1,9 +1,10 @@
 """Well-known architectures with random weights, for timing: what a kernel costs does not depend on the weights.
 
-`write(NAME, PATH)` writes one of ARCHITECTURES as an ONNX file of batch 1: MobileNetV1 at two widths (Howard et al. 2017),
-MobileNetV2 (Sandler et al. 2018), ResNet-50 with its strides in the 3x3 convolutions (He et al. 2016, "v1.5"), all on
-224x224 pictures, and a BERT encoder (Devlin et al. 2018) of 6 layers of 384 channels on 128 embedded tokens.
+`write(NAME, PATH)` writes one of ARCHITECTURES as an ONNX file of batch 1: MobileNetV1 at two widths (Howard et al.
+2017), MobileNetV2 (Sandler et al. 2018), ResNet-50 with its strides in the 3x3 convolutions (He et al. 2016, "v1.5"),
+all on 224x224 pictures, and a BERT encoder (Devlin et al. 2018) of 6 layers of 384 channels on 128 embedded tokens.
 """
+
 import math
 
 import numpy as np
@@ -38,7 +39,9 @@ class Net:
         per_group = 1 if depthwise else channels
         weights = self.weights(filters, per_group, size, size, fan_in=per_group * size * size)
         bias = self.weights(filters, fan_in=200)
-        y = self.node("Conv", x, weights, bias, strides=[stride] * 2, pads=[size // 2] * 4, group=channels if depthwise else 1)
+        y = self.node(
+            "Conv", x, weights, bias, strides=[stride] * 2, pads=[size // 2] * 4, group=channels if depthwise else 1
+        )
         if activation == "relu6":
             zero, six = (self.constant(np.float32(v)) for v in (0, 6))
             return self.node("Clip", y, zero, six)
@@ -69,7 +72,17 @@ def pictures(body):
 def mobilenet_v1(net, x, width=1.0):
     channels = round(32 * width)
     x = net.conv(x, 3, channels, 3, stride=2, activation="relu6")
-    for filters, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]:
+    for filters, stride in [
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ]:
         x = net.conv(x, channels, channels, 3, stride, depthwise=True, activation="relu6")
         x = net.conv(x, channels, round(filters * width), 1, activation="relu6")
         channels = round(filters * width)

@@ -7,6 +7,7 @@ Each model is written after several pipelines and run beside the original on the
 runtime's own optimizations. Prints one line a case; the exit status is 1 where an output is off by more than
 1e-3 of the largest magnitude in it, or where the exported model does not load.
 """
+
 import os
 import subprocess
 import sys

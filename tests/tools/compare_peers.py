@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Times optc beside ONNX Runtime and OpenVINO, alternating, and prints a table of the ratios.
 
-    python3 compare_peers.py OPTC [MODEL ...] [--threads N] [--rounds R] [--seconds S] [--precision f32|bf16] [--inputs FOLDER]
+    python3 compare_peers.py OPTC [MODEL ...] [--threads N] [--rounds R] [--seconds S] [--precision f32|bf16]
+                             [--inputs FOLDER]
 
 A MODEL is an ONNX file, or the name of one of the reference architectures (see architectures.py), which are all timed
-when none is named. Inputs come from FOLDER/NAME/inputs.npz, keyed by input name, where that is there; else they are random and unknown dims are 1.
-With bf16, optc and OpenVINO round the factors of products to bfloat16 and ONNX Runtime is left out. In each round every engine runs the model for S seconds in a process of its own; a round's time is that
-of the fastest run. The table has the median times over the rounds, and the median over the rounds of optc's time divided
-by that of each peer in the same round: below 1 optc is faster. The last line is the geometric mean of optc's time by that of
-the fastest peer. Needs numpy, onnx, onnxruntime and openvino; an engine that refuses a model is shown as such.
+when none is named. Inputs come from FOLDER/NAME/inputs.npz, keyed by input name, where that is there; else they are
+random and unknown dims are 1. With bf16, optc and OpenVINO round the factors of products to bfloat16 and ONNX Runtime
+is left out. In each round every engine runs the model for S seconds in a process of its own; a round's time is that of
+the fastest run. The table has the median times over the rounds, and the median over the rounds of optc's time divided
+by that of each peer in the same round: below 1 optc is faster. The last line is the geometric mean of optc's time by
+that of the fastest peer. Needs numpy, onnx, onnxruntime and openvino; an engine that refuses a model is shown as such.
 """
+
 import argparse
 import json
 import os
@@ -43,7 +46,12 @@ def onnxruntime_run(model, threads, _precision, given):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    dtypes = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
+    dtypes = {
+        "tensor(float)": np.float32,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+        "tensor(uint8)": np.uint8,
+    }
     values = {i.name: value_of(i.name, i.shape, dtypes[i.type], given) for i in session.get_inputs()}
     return lambda: session.run(None, values)
 
@@ -52,8 +60,12 @@ def openvino_run(model, threads, precision, given):
     """A function that runs the model once in OpenVINO."""
     import openvino
 
-    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-               "INFERENCE_PRECISION_HINT": precision}
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
     compiled = openvino.Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     for port in compiled.inputs:
@@ -127,7 +139,9 @@ def main(args):
 
     others = peers(args.precision)
     header = ["model", "optc ms", *[f"{p} ms" for p in others], *[f"optc / {p}" for p in others]]
-    print(f"threads {args.threads}, {args.precision}, {args.rounds} rounds of {args.seconds:g} s, fastest run of each\n")
+    print(
+        f"threads {args.threads}, {args.precision}, {args.rounds} rounds of {args.seconds:g} s, fastest run of each\n"
+    )
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     worst, failed = [], False
     with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,9 @@
     optc compile model.onnx --native -o model.optc
     tests/tools/first_output.py target/release/optc model.optc...
 
-For each artifact: the latency of a run (the least that `optc bench` finds, one thread); how much longer than that a whole
-process of `optc run --trust` takes, from its start to its end; the same without `--trust`, which compiles the graph. The
-best of --rounds processes each; the file is in the page cache, since it has been read before.
+For each artifact: the latency of a run (the least that `optc bench` finds, one thread); how much longer than that a
+whole process of `optc run --trust` takes, from its start to its end; the same without `--trust`, which compiles the
+graph. The best of --rounds processes each; the file is in the page cache, since it has been read before.
 """
 
 import argparse

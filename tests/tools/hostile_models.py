@@ -3,11 +3,13 @@
 
     python3 hostile_models.py OPTC [--cases 1000] [--seed 1] [--keep FOLDER]        (needs: numpy, onnx)
 
-Each model goes through `inspect`, `check`, `opt`, `compile` and `run`. What must hold: the exit status is one of those that
-`optc --help` lists (no signal, no panic); what imports and compiles ends within 10 seconds, a run shortly after its `--time-limit`;
-resident memory stays below `--memory-limit` and 256 MiB. Prints how often each status came up, the slowest and the largest; the exit
-status is 1 where something does not hold. The models for which it does not stay in the folder.
+Each model goes through `inspect`, `check`, `opt`, `compile` and `run`. What must hold: the exit status is one of those
+that `optc --help` lists (no signal, no panic); what imports and compiles ends within 10 seconds, a run shortly after
+its `--time-limit`; resident memory stays below `--memory-limit` and 256 MiB. Prints how often each status came up, the
+slowest and the largest; the exit status is 1 where something does not hold. The models for which it does not stay in
+the folder.
 """
+
 import argparse
 import collections
 import concurrent.futures
@@ -78,7 +80,9 @@ def run(command_line, folder):
     """How it ended, as `Outcome` has it: status, whether it was killed, seconds, resident bytes, and why."""
     start = time.monotonic()
     with open(folder / "log.txt", "w+b") as log:
-        process = subprocess.Popen(command_line, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=limit_process)
+        process = subprocess.Popen(
+            command_line, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=limit_process
+        )
         killer = threading.Timer(KILLED, process.kill)
         killer.start()
         _, status, usage = os.wait4(process.pid, 0)

@@ -11,6 +11,7 @@ From `testdata/test_images.npz` and the six `testdata/*.onnx` it writes into `te
 
 `--raw` names a folder with `test_images.npy` and `test_labels.npy`; `test_images.npz` is then written first.
 """
+
 import argparse
 import os
 

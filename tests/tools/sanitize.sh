@@ -4,8 +4,9 @@
 #     rustup toolchain install nightly
 #     tests/tools/sanitize.sh
 #
-# It sees what Rust code does, not what compiled kernels do: these are run between pages that cannot be accessed. Everything is built once
-# more, to target/sanitize or to CARGO_TARGET_DIR. SECONDS_EACH is for how long each target runs.
+# It sees what Rust code does, not what compiled kernels do: these are run between pages that cannot be accessed.
+# Everything is built once more, to target/sanitize or to CARGO_TARGET_DIR. SECONDS_EACH is for how long each target
+# runs.
 set -eu
 cd "$(dirname "$0")/../.."
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')

@@ -1,5 +1,5 @@
-; The boot sector of an emulated machine: enters 64-bit mode with all vector and matrix registers enabled, and calls the runner
-; at 2 MiB.
+; The boot sector of an emulated machine: enters 64-bit mode with all vector and matrix registers enabled, and calls the
+; runner at 2 MiB.
 ; nasm -f bin boot.asm -o boot.bin
         bits 16
         org 0x7c00

@@ -1,6 +1,7 @@
-; Loaded at 2 MiB: reads a Linux kernel and its first file system from the disk, makes what the kernel's 64-bit boot protocol wants and
-; enters it. The disk has the two files, each in whole sectors. Given with -D: VMLINUZ, the kernel's file; SKIP, how many of its bytes
-; are not on the disk (its 16-bit part); FILES, bytes of the file system; MEMORY, bytes there are; ARGUMENTS, the kernel's.
+; Loaded at 2 MiB: reads a Linux kernel and its first file system from the disk, makes what the kernel's 64-bit boot
+; protocol wants and enters it. The disk has the two files, each in whole sectors. Given with -D: VMLINUZ, the kernel's
+; file; SKIP, how many of its bytes are not on the disk (its 16-bit part); FILES, bytes of the file system; MEMORY,
+; bytes there are; ARGUMENTS, the kernel's.
 ; nasm -f bin linux.asm -o linux.bin
         bits 64
         org 0x200000

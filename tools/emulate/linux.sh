@@ -1,19 +1,22 @@
 #!/bin/sh
 # Runs a shell script, which comes from standard input, under Linux on an emulated Sapphire Rapids (Bochs 3.0):
 #
-#     apt-get install vgabios bochsbios nasm gcc g++ make; apt-get download linux-image-cloud-amd64's image and busybox-static
+#     apt-get install vgabios bochsbios nasm gcc g++ make
+#     apt-get download linux-image-cloud-amd64's image and busybox-static
 #     tools/emulate/bochs-3.0.sh TREE           # corrects the emulator's source; says how it is built
 #     cargo test --release --workspace --no-run
 #     echo 'optc hwbench; networks --test-threads=2' | \
-#         BOCHS=TREE/bochs VMLINUZ=... BUSYBOX=... tools/emulate/linux.sh FOLDER target/release/optc target/release/deps/networks-*
+#         BOCHS=TREE/bochs VMLINUZ=... BUSYBOX=... tools/emulate/linux.sh FOLDER \
+#             target/release/optc target/release/deps/networks-*
 #
-# FOLDER gets what is made on the way, and what the script prints in `serial.txt`. The programs named are commands of the script
-# without what Cargo adds to their names; it runs in a copy of the repository's data, at the repository's path, where tests look for
-# it. The machine has one CPU that runs some 50 million instructions a second, and 2 GiB; a boot takes 15 seconds. CPU names another
-# model of the emulator.
+# FOLDER gets what is made on the way, and what the script prints in `serial.txt`. The programs named are commands of
+# the script without what Cargo adds to their names; it runs in a copy of the repository's data, at the repository's
+# path, where tests look for it. The machine has one CPU that runs some 50 million instructions a second, and 2 GiB; a
+# boot takes 15 seconds. CPU names another model of the emulator.
 #
-# Arguments of the kernel: the emulator's ACPI enters a mode of the CPU (SMM) that it does not leave, and it says that strings are moved fast
-# for short ones (feature 580) but not in general, which Linux does not expect; 124 are counters that it does not have.
+# Arguments of the kernel: the emulator's ACPI enters a mode of the CPU (SMM) that it does not leave, and it says that
+# strings are moved fast for short ones (feature 580) but not in general, which Linux does not expect; 124 are counters
+# that it does not have.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -33,7 +36,8 @@ for program; do
         cp -Lu "$library" "$root$library"
     done
 done
-(cd "$repository" && tar cf - testdata tests passes/src compiler/*/tests tools/optc/tests) | tar xf - -C "$root$repository"
+(cd "$repository" && tar cf - testdata tests passes/src compiler/*/tests tools/optc/tests) |
+    tar xf - -C "$root$repository"
 {
     echo "cd $repository"
     cat
@@ -61,11 +65,13 @@ kernel=$(stat -c %s "$work/disk.img")
 cat "$work/initramfs" >> "$work/disk.img"
 cylinders=$((($(stat -c %s "$work/disk.img") + 1008 * 512 - 1) / (1008 * 512)))
 truncate -s $((cylinders * 1008 * 512)) "$work/disk.img"
-arguments="console=ttyS0,115200 quiet nokaslr mitigations=off init_on_alloc=0 tsc=reliable random.trust_cpu=on acpi=off noapic reboot=t"
+arguments="console=ttyS0,115200 quiet nokaslr mitigations=off init_on_alloc=0 tsc=reliable"
+arguments="$arguments random.trust_cpu=on acpi=off noapic reboot=t"
 nasm -f bin "$here/boot.asm" -o "$work/boot.bin"
 truncate -s 1474560 "$work/boot.bin"
 nasm -f bin -i "$here/" "$here/linux.asm" -o "$work/linux.bin" -DVMLINUZ="'$VMLINUZ'" -DKERNEL="$kernel" \
-    -DFILES="$(stat -c %s "$work/initramfs")" -DMEMORY=$((megabytes << 20)) -DARGUMENTS="'$arguments clearcpuid=580,124'"
+    -DFILES="$(stat -c %s "$work/initramfs")" -DMEMORY=$((megabytes << 20)) \
+    -DARGUMENTS="'$arguments clearcpuid=580,124'"
 cat > "$work/bochsrc" <<END
 megs: $megabytes
 cpu: model=${CPU:-sapphire_rapids}, ips=100000000, reset_on_triple_fault=0

@@ -4,15 +4,16 @@
 #     apt-get install bochs vgabios bochsbios nasm
 #     tools/emulate/run.sh [FOLDER FOR FILES]
 #
-# BOCHS names the program and CPU its model; the default needs Bochs 3.0 (Debian 13) with the corrections of bochs-3.0.sh. The rows
-# `avx512` and `avx512-vnni` alone, which ROWS="avx512 avx512-vnni" selects, run on CPU=tigerlake of Bochs 2.7 too, but for kernels that store
-# bfloat16. TESTS selects tests, by default all those that write cases.
+# BOCHS names the program and CPU its model; the default needs Bochs 3.0 (Debian 13) with the corrections of
+# bochs-3.0.sh. The rows `avx512` and `avx512-vnni` alone, which ROWS="avx512 avx512-vnni" selects, run on CPU=tigerlake
+# of Bochs 2.7 too, but for kernels that store bfloat16. TESTS selects tests, by default all those that write cases.
 #
-# The tests write the code of each kernel's tiles, the calls that its nest makes, and memory before and after them as the
-# interpreter has it; a boot sector and a small runner, loaded with them, make the calls and compare the memory. The last line says
-# how many cases there were and how many failed. LIMIT is how many seconds the emulator may take. Exit codes: 0 none failed, 1 some did
-# or the machine stopped at one, 3 the emulator did not start, 4 it took too long, and none had failed by then, 5 there were no cases:
-# the tests write those of the rows of their own architecture, and the runner is for x86-64.
+# The tests write the code of each kernel's tiles, the calls that its nest makes, and memory before and after them as
+# the interpreter has it; a boot sector and a small runner, loaded with them, make the calls and compare the memory. The
+# last line says how many cases there were and how many failed. LIMIT is how many seconds the emulator may take. Exit
+# codes: 0 none failed, 1 some did or the machine stopped at one, 3 the emulator did not start, 4 it took too long, and
+# none had failed by then, 5 there were no cases: the tests write those of the rows of their own architecture, and the
+# runner is for x86-64.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-$(mktemp -d)}
@@ -33,7 +34,8 @@ fi
 head -c 512 /dev/zero >> "$work/cases.bin"
 sectors=$((($(stat -c %s "$work/cases.bin") + 511) / 512))
 cylinders=$(((sectors + 1 + 1007) / 1008))
-python3 -c 'import struct, sys; sys.stdout.buffer.write(struct.pack("<Q", int(sys.argv[1])).ljust(512, b"\0"))' $sectors > "$work/disk.img"
+python3 -c 'import struct, sys; sys.stdout.buffer.write(struct.pack("<Q", int(sys.argv[1])).ljust(512, b"\0"))' \
+    $sectors > "$work/disk.img"
 cat "$work/cases.bin" >> "$work/disk.img"
 truncate -s $((cylinders * 1008 * 512)) "$work/disk.img"
 cat > "$work/bochsrc" <<END

@@ -1,5 +1,5 @@
-; Runs the cases of the disk and prints to the debug port that it begins, failures by number and first byte that differs, and how many
-; cases there were.
+; Runs the cases of the disk and prints to the debug port that it begins, failures by number and first byte that
+; differs, and how many cases there were.
 ; The disk: how many sectors follow the first one; cases, as `compiler/testing/src/emulate.rs` writes them; zeros.
 ; Each case's memory is copied to 256 MiB, its calls are made, and the memory is compared with what it must be.
 ; nasm -f bin runner.asm -o runner.bin

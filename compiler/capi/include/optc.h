@@ -10,7 +10,8 @@
  * - What a function named `..._new` or `optc_compile_...` gives belongs to the caller, who frees it with the matching
  *   `..._free`. All other pointers are borrowed; each function says how long they are good.
  * - `size` of a struct of options is its sizeof: hosts and libraries of different versions understand each other.
- * - A model can be used by many threads at once. A session is used by one thread at a time, but not always the same one.
+ * - A model can be used by many threads at once. A session is used by one thread at a time, but not always the same
+ *   one.
  */
 
 #ifndef OPTC_H

@@ -17,7 +17,8 @@ int main(int argc, char **argv) {
     FILE *file = fopen(argv[1], "w"); /* in place: a model that is mapped would end the process */
     assert(file && fclose(file) == 0);
     assert(optc_session_new(model, &session) == OPTC_STATUS_OK);
-    assert(optc_session_set_input(session, 0, OPTC_DTYPE_F32, DIMS, 4, (const uint8_t *)PIXELS, sizeof PIXELS) == OPTC_STATUS_OK);
+    const uint8_t *pixels = (const uint8_t *)PIXELS;
+    assert(optc_session_set_input(session, 0, OPTC_DTYPE_F32, DIMS, 4, pixels, sizeof PIXELS) == OPTC_STATUS_OK);
     assert(optc_session_run(session) == OPTC_STATUS_OK);
     assert(optc_session_output(session, 0, &tensor) == OPTC_STATUS_OK && tensor.size == 10 * sizeof(float));
     optc_session_free(session);

@@ -57,7 +57,8 @@ static void options_that_grow(const char *path) {
     assert(optc_compile_file(path, &options.known, &model) == OPTC_STATUS_OK);
     optc_model_free(model);
     options.more = 1;
-    fails(optc_compile_file(path, &options.known, &model), OPTC_STATUS_USAGE, "this version of the library does not know");
+    OptcStatus status = optc_compile_file(path, &options.known, &model);
+    fails(status, OPTC_STATUS_USAGE, "this version of the library does not know");
 }
 
 static void names(const OptcModel *model) {

@@ -1,5 +1,5 @@
-/* An artifact with machine code, which the option `trust` runs. trust MODEL.optc prints what it makes of a black picture, twice: compiled from
- * its graph, and by the machine code. */
+/* An artifact with machine code, which the option `trust` runs. trust MODEL.optc prints what it makes of a black
+ * picture, twice: compiled from its graph, and by the machine code. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +16,8 @@ static void print(const char *path, int trust) {
     OptcOptions options = {.size = sizeof(OptcOptions), .threads = 1, .trust = trust};
     assert(optc_compile_file(path, &options, &model) == OPTC_STATUS_OK);
     assert(optc_session_new(model, &session) == OPTC_STATUS_OK);
-    assert(optc_session_set_input(session, 0, OPTC_DTYPE_F32, DIMS, 4, (const uint8_t *)PIXELS, sizeof PIXELS) == OPTC_STATUS_OK);
+    const uint8_t *pixels = (const uint8_t *)PIXELS;
+    assert(optc_session_set_input(session, 0, OPTC_DTYPE_F32, DIMS, 4, pixels, sizeof PIXELS) == OPTC_STATUS_OK);
     assert(optc_session_run(session) == OPTC_STATUS_OK);
     assert(optc_session_output(session, 0, &tensor) == OPTC_STATUS_OK && tensor.size == 10 * sizeof(float));
     float logits[10];

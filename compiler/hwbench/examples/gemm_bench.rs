@@ -71,7 +71,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             let best = flops / times.iter().sum::<f64>() / 1e9;
             println!(
-                "{mr}x{nr} {name:26} {best:7.2} GFLOP/s {:5.1} % of {top:.1}  compile {compile:.2} ms, {} bytes, {} tasks",
+                "{mr}x{nr} {name:26} {best:7.2} GFLOP/s {:5.1} % of {top:.1}  compile {compile:.2} ms, {} bytes, \
+                 {} tasks",
                 100.0 * best / top,
                 code.bytes(),
                 built.kernel.tasks

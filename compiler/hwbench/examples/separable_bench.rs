@@ -109,7 +109,8 @@ fn main() -> Result<(), Failure> {
         let dense = contract(&both.dense, isa, schedule)?.kernel;
         let t = times(&[&dense, &window(&both.window, isa).kernel, &separable(&both, isa, cut)?], threads)?;
         println!(
-            "{inputs:4} -> {channels:4} {size:3}x{size:<3} {kernel}x{kernel}/{stride}: {:7.1} + {:6.1} us, as one {:7.1} us: {:.3}{pays}",
+            "{inputs:4} -> {channels:4} {size:3}x{size:<3} {kernel}x{kernel}/{stride}: {:7.1} + {:6.1} us, as one \
+             {:7.1} us: {:.3}{pays}",
             t[0],
             t[1],
             t[2],

@@ -157,7 +157,8 @@ fn loop_c1_to_c5() {
 
 /// A running sum over the columns of `%x` from the right, stacked as columns.
 const SCAN: &str = r#"func @main(%s: tensor<2xf32>, %x: tensor<2x3xf32>, %k: tensor<f32>) {
-  %0, %1 = cf.scan %s, %x, %k {input_axes = [1], input_reversed = [1], output_axes = [-1], scanned = 1, states = 1} : tensor<2xf32>, tensor<2x3xf32> region
+  %0, %1 = cf.scan %s, %x, %k {input_axes = [1], input_reversed = [1], output_axes = [-1], scanned = 1, states = 1}
+    : tensor<2xf32>, tensor<2x3xf32> region
   func @body(%s: tensor<2xf32>, %e: tensor<2xf32>, %k: tensor<f32>) {
     %0 = math.add %s, %e : tensor<2xf32>
     %1 = math.mul %0, %k : tensor<2xf32>

@@ -129,7 +129,8 @@ fn strings_match_as_a_whole_and_normalize() {
 #[test]
 fn lookups_find_nan_and_fall_back() {
     let text = r#"func @f(%x: tensor<3xf32>) {
-      %y = ml.lookup %x {default = dense<[-1]> : tensor<i64>, keys = @k, values = dense<[5, 6]> : tensor<2xi64>} : tensor<3xi64>
+      %y = ml.lookup %x {default = dense<[-1]> : tensor<i64>, keys = @k, values = dense<[5, 6]> : tensor<2xi64>}
+        : tensor<3xi64>
       return %y as "y" }"#;
     let keys = Tensor::from_slice(&[2], &[f32::NAN, 2.5]).unwrap();
     let graph = optc_ir::parse_with(text, &[("k".to_owned(), keys)].into()).unwrap();

@@ -234,7 +234,9 @@ fn scale_and_bias_and_an_epilogue() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
-    fn layouts(shape in prop::collection::vec(1usize..7, 1..4), seed in any::<u64>(), which in any::<u8>(), slack in 0usize..3) {
+    fn layouts(
+        shape in prop::collection::vec(1usize..7, 1..4), seed in any::<u64>(), which in any::<u8>(), slack in 0usize..3,
+    ) {
         let rank = shape.len();
         let mut perm: Vec<usize> = (0..rank).collect();
         (1..rank).for_each(|d| perm.swap(d, (seed >> (8 * d)) as usize % (d + 1)));

@@ -57,7 +57,14 @@ proptest! {
             (p.c_row_stride, p.c_col_stride) = (4, 4 * rows as i64);
         }
         if epilogue {
-            let bias = Operand { mem: MemType::F32, bytes: 4 * rows, offset: 0, batch_stride: 0, row_stride: 4, col_stride: 0 };
+            let bias = Operand {
+                mem: MemType::F32,
+                bytes: 4 * rows,
+                offset: 0,
+                batch_stride: 0,
+                row_stride: 4,
+                col_stride: 0,
+            };
             let residual = Operand {
                 mem: MemType::F32,
                 bytes: p.c.bytes,
@@ -162,7 +169,8 @@ proptest! {
     #[test]
     fn products_of_bytes(
         rows in 1usize..23, n in 1usize..45, k in 1usize..40, zeros in 0u64..101, zero in -128i32..256, signed: bool,
-        block in prop::sample::select(vec![1usize, 2, 4]), width in prop::sample::select(vec![1usize, 4]), seed in 0u64..1000,
+        block in prop::sample::select(vec![1usize, 2, 4]), width in prop::sample::select(vec![1usize, 4]),
+        seed in 0u64..1000,
     ) {
         check_bytes(Bytes { rows, n, k, zero, signed }, (block, width), zeros, seed);
     }

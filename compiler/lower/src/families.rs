@@ -103,7 +103,8 @@ macro_rules! rows_are_complete {
     ($($Op:ident in $module:ident,)*) => {
         const _: () = {
             $(assert!(
-                matches!(<optc_ir::ops::$module::$Op>::FACTS.op.computed_by, ComputedBy::Family) == has_row(stringify!($Op)),
+                matches!(<optc_ir::ops::$module::$Op>::FACTS.op.computed_by, ComputedBy::Family)
+                    == has_row(stringify!($Op)),
                 concat!("`", stringify!($Op), "` says that it has kernels of its own and has no row in `families!`, ",
                     "or has a row and does not say so")
             );)*

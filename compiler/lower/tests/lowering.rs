@@ -111,7 +111,8 @@ fn functions_of_one_float() {
     for name in ["log", "sqrt"] {
         check(
             &format!(
-                "func @f(%a: tensor<9xf32>) {{ %0 = math.abs %a : tensor<9xf32> %1 = math.{name} %0 : tensor<9xf32> return %1 as \"y\" }}"
+                "func @f(%a: tensor<9xf32>) {{ %0 = math.abs %a : tensor<9xf32> \
+                 %1 = math.{name} %0 : tensor<9xf32> return %1 as \"y\" }}"
             ),
             2,
         );
@@ -179,7 +180,8 @@ fn wide_integers_are_compared_and_converted_by_both_halves() {
     for op in ["equal", "less", "greater", "less_equal", "greater_equal"] {
         run_both(
             &format!(
-                "func @f(%a: tensor<144xi64>, %b: tensor<144xi64>) {{ %0 = math.{op} %a, %b : tensor<144xbool> return %0 as \"y\" }}"
+                "func @f(%a: tensor<144xi64>, %b: tensor<144xi64>) {{ \
+                 %0 = math.{op} %a, %b : tensor<144xbool> return %0 as \"y\" }}"
             ),
             &[values(0), values(1)],
             1,
@@ -188,7 +190,8 @@ fn wide_integers_are_compared_and_converted_by_both_halves() {
     for to in ["f32", "bool", "i32", "u8"] {
         run_both(
             &format!(
-                "func @f(%a: tensor<144xi64>) {{ %0 = math.cast %a {{to = {to}}} : tensor<144x{to}> return %0 as \"y\" }}"
+                "func @f(%a: tensor<144xi64>) {{ \
+                 %0 = math.cast %a {{to = {to}}} : tensor<144x{to}> return %0 as \"y\" }}"
             ),
             &[values(0)],
             1,

@@ -187,7 +187,8 @@ proptest! {
     #[test]
     fn convolutions_of_bytes(
         batch in 1usize..3, quads in 1usize..4, filters in 1usize..11, h in axis(), w in axis(), zeros in 0u64..101,
-        block in blocks(), dtypes in (dtype(), dtype()), zero_points in (0i64..128, 0i64..128), bias: bool, nhwc: bool, odd in 0usize..3,
+        block in blocks(), dtypes in (dtype(), dtype()), zero_points in (0i64..128, 0i64..128), bias: bool, nhwc: bool,
+        odd in 0usize..3,
     ) {
         // Blocks of four columns are for multiples of four channels.
         let channels = 4 * quads + if block.1 == 1 { odd } else { 0 };
@@ -213,8 +214,8 @@ proptest! {
 
     #[test]
     fn products_of_bytes(
-        m in 1usize..20, n in 1usize..30, quads in 1usize..8, zeros in 0u64..101, block in blocks(), dtypes in (dtype(), dtype()),
-        zero_points in (0i64..128, 0i64..128), odd in 0usize..3,
+        m in 1usize..20, n in 1usize..30, quads in 1usize..8, zeros in 0u64..101, block in blocks(),
+        dtypes in (dtype(), dtype()), zero_points in (0i64..128, 0i64..128), odd in 0usize..3,
     ) {
         let k = 4 * quads + if block.1 == 1 { odd } else { 0 };
         Bytes {

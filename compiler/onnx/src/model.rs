@@ -287,7 +287,8 @@ mod tests {
         assert_eq!(error.kind(), DiagnosticKind::Unsupported);
         assert_eq!(
             error.reason(),
-            "4 nodes use 3 ops that are not supported:\n    2× A: `a1`, `a2`\n    1× FromF: `in_f`\n    1× Inner: `deep`"
+            "4 nodes use 3 ops that are not supported:\n    2× A: `a1`, `a2`\n    1× FromF: `in_f`\n\
+             \x20   1× Inner: `deep`"
         );
     }
 

@@ -53,8 +53,9 @@ fn detected() -> Features {
         };
     }
     let found = found! {
-        "sse4.1" => Sse41, "avx2" => Avx2, "fma" => Fma, "avx512f" => Avx512F, "avx512bw" => Avx512Bw, "avx512dq" => Avx512Dq,
-        "avx512vl" => Avx512Vl, "avxvnni" => AvxVnni, "avx512vnni" => Avx512Vnni, "avx512bf16" => Avx512Bf16,
+        "sse4.1" => Sse41, "avx2" => Avx2, "fma" => Fma, "avx512f" => Avx512F, "avx512bw" => Avx512Bw,
+        "avx512dq" => Avx512Dq, "avx512vl" => Avx512Vl, "avxvnni" => AvxVnni, "avx512vnni" => Avx512Vnni,
+        "avx512bf16" => Avx512Bf16,
     };
     Features::of(&found.into_iter().flatten().chain(matrices()).collect::<Vec<_>>())
 }

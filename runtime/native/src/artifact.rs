@@ -1,12 +1,13 @@
 //! `.optc` artifacts: the optimized graph as text, its constants, and machine code for targets.
 //!
 //! ```text
-//! "OPTCMODL" | version u32 | crc32 of all that follows up to the blobs u32 | length of the next part u64 | its length inflated u64
+//! "OPTCMODL" | version u32 | crc32 of all that follows up to the blobs u32
+//! length of the next part u64 | its length inflated u64
 //! deflated: length of the header u64 | header (JSON) | text of the graph | texts of the programs with machine code
 //! blobs: constants and machine code
 //! ```
 //!
-//! Numbers are little-endian. The header has the pipeline, and length and checksum of each blob; blobs lie one behind
+//! Numbers are little-endian. The header has the pipeline, and length and checksum of each blob; blobs lie one after
 //! the other at multiples of 64 bytes of the file, so that they are used where the file is mapped, with zeros between
 //! them. Equal bytes are one blob, whoever names them. Lengths are checked before they are used, and a file is written
 //! whole or not at all. A constant of the graph with many zeros is stored as its blocks that are not zero ([`blocks`]),

@@ -1,9 +1,10 @@
 """Hostile models: a list of kinds, each a function that draws one model of it.
 
-A kind takes a generator of random numbers and gives a `Case`. `KINDS` is filled by the modules of this folder: `results` holds models
-whose values are too large, `windows` ops with hostile attributes, `control` loops, branches and functions, `files` what is wrong in the
-file itself.
+A kind takes a generator of random numbers and gives a `Case`. `KINDS` is filled by the modules of this folder:
+`results` holds models whose values are too large, `windows` ops with hostile attributes, `control` loops, branches and
+functions, `files` what is wrong in the file itself.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,8 @@ KINDS = []
 EDGES = [0, -1, -7, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-45, 1e38, -1e38, float("inf"), float("-inf"), float("nan")]
 DTYPES = [
-    TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8,
+    TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8,
+    TensorProto.UINT8,
     TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING, TensorProto.INT4, TensorProto.UINT16,
 ]  # fmt: skip
 

@@ -1,4 +1,5 @@
 """Loops, branches and functions, and graphs of very many nodes."""
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -9,7 +10,9 @@ BOOL, INT64 = TensorProto.BOOL, TensorProto.INT64
 
 def graph(nodes, inputs=(), outputs=(), initializers=()):
     """A body: inputs and outputs are triples of name, shape and dtype."""
-    return helper.make_graph(nodes, "body", [value(*i) for i in inputs], [value(*o) for o in outputs], list(initializers))
+    return helper.make_graph(
+        nodes, "body", [value(*i) for i in inputs], [value(*o) for o in outputs], list(initializers)
+    )
 
 
 def loop_body(nodes, carried, scans=(), shape=None):
@@ -226,5 +229,9 @@ def names_twice(rng):
 
 @kind
 def nothing_there(rng):
-    nodes = one(rng, [[], [node("Cos", "nowhere", "y")], [node("", "x", "y")], [node("Cos", "", "y")], [node("Cos", "x", "")]])
-    return Case(proto(nodes, one(rng, [[], [("x", [3])], [("", [3])]]), one(rng, [[], ["y"], [""]])).SerializeToString())
+    nodes = one(
+        rng, [[], [node("Cos", "nowhere", "y")], [node("", "x", "y")], [node("Cos", "", "y")], [node("Cos", "x", "")]]
+    )
+    return Case(
+        proto(nodes, one(rng, [[], [("x", [3])], [("", [3])]]), one(rng, [[], ["y"], [""]])).SerializeToString()
+    )

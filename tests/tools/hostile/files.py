@@ -1,4 +1,5 @@
 """What is wrong in the file: its bytes, its tensors, the files beside it, and the inputs."""
+
 import io
 import pathlib
 import zipfile
@@ -54,14 +55,24 @@ def cut_off(rng):
 @kind
 def joined(rng):
     a, b = (one(rng, MODELS).read_bytes() for _ in range(2))
-    return Case(one(rng, [a + b, b[: len(b) // 2] + a, a[len(a) // 3 :], b"", rng.bytes(1000), b"optc" + a, b"\0" * 100_000]))
+    return Case(
+        one(rng, [a + b, b[: len(b) // 2] + a, a[len(a) // 3 :], b"", rng.bytes(1000), b"optc" + a, b"\0" * 100_000])
+    )
 
 
 @kind
 def many_empty_messages(rng):
     """Two bytes each in the file, and hundreds in memory."""
     n = one(rng, [10**5, 10**6, 5 * 10**6])
-    of_graph = {"node": 1, "initializer": 5, "input": 11, "output": 12, "value_info": 13, "annotation": 14, "sparse": 15}
+    of_graph = {
+        "node": 1,
+        "initializer": 5,
+        "input": 11,
+        "output": 12,
+        "value_info": 13,
+        "annotation": 14,
+        "sparse": 15,
+    }
     of_node = {"input": 1, "output": 2, "attribute": 5, "metadata": 9}
     of_model = {"opset": 8, "metadata": 14, "training": 20, "function": 25}
     where = int(rng.integers(3))
@@ -81,7 +92,9 @@ def many_numbers(rng):
     """Fields of a tensor or an attribute with very many entries: one byte each in the file."""
     n = one(rng, [10**6, 2 * 10**7])
     if rng.random() < 0.5:
-        tensor = varint(2 << 3) + varint(one(rng, [7, 1, 6, 2])) + message(8, b"c") + message(one(rng, [1, 5, 7]), b"\1" * n)
+        tensor = (
+            varint(2 << 3) + varint(one(rng, [7, 1, 6, 2])) + message(8, b"c") + message(one(rng, [1, 5, 7]), b"\1" * n)
+        )
         graph = message(5, tensor)
     else:
         attribute = message(1, b"axes") + varint(20 << 3) + varint(7) + message(8, b"\1" * n)
@@ -112,7 +125,11 @@ def deep_messages(rng):
         # A graph in an attribute of a node in a graph ...
         graph = b""
         for _ in range(min(depth, 10_000)):
-            graph = message(1, message(4, b"If") + message(5, message(1, b"then_branch") + varint(20 << 3) + varint(5) + message(6, graph)))
+            graph = message(
+                1,
+                message(4, b"If")
+                + message(5, message(1, b"then_branch") + varint(20 << 3) + varint(5) + message(6, graph)),
+            )
     return Case(varint(1 << 3) + varint(10) + message(8, varint(2 << 3) + varint(21)) + message(7, graph))
 
 
@@ -120,7 +137,9 @@ def deep_messages(rng):
 def dims_of_a_constant(rng):
     tensor = floats("c", np.ones(4))
     del tensor.dims[:]
-    tensor.dims.extend(one(rng, [[extent(rng)], [2**32, 2**32], [-1, -4], [0, 2**62, 2**62], [1] * 5000 + [4], [4, 0], [3], [2, 2, 2]]))
+    tensor.dims.extend(
+        one(rng, [[extent(rng)], [2**32, 2**32], [-1, -4], [0, 2**62, 2**62], [1] * 5000 + [4], [4, 0], [3], [2, 2, 2]])
+    )
     if rng.random() < 0.3:
         tensor.float_data.extend([1.0] * 4)
     nodes = [node(one(rng, ["Identity", "Cos"]), "c", "a"), node("Add", "x a", "y")]
@@ -148,7 +167,23 @@ def constant_of_the_wrong_dtype(rng):
 
 @kind
 def inputs_of_the_wrong_dtype(rng):
-    op = one(rng, ["MatMul", "Conv", "Add", "Relu", "Gather", "Softmax", "Concat", "Where", "LSTM", "MatMulInteger", "QLinearMatMul", "And"])
+    op = one(
+        rng,
+        [
+            "MatMul",
+            "Conv",
+            "Add",
+            "Relu",
+            "Gather",
+            "Softmax",
+            "Concat",
+            "Where",
+            "LSTM",
+            "MatMulInteger",
+            "QLinearMatMul",
+            "And",
+        ],
+    )
     count = {"Relu": 1, "Softmax": 1, "Where": 3, "LSTM": 3, "QLinearMatMul": 8}.get(op, 2)
     names = [f"x{i}" for i in range(count)]
     shapes = [one(rng, [[4, 4], [1, 4, 4, 4], [], [0], [1]]) for _ in names]
@@ -159,10 +194,18 @@ def inputs_of_the_wrong_dtype(rng):
 
 @kind
 def external_data(rng):
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=one(rng, [[4, 4], [2**20, 2**10], [2**31, 2**31], [-1]]))
+    tensor = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=one(rng, [[4, 4], [2**20, 2**10], [2**31, 2**31], [-1]])
+    )
     tensor.data_location = TensorProto.EXTERNAL
-    location = one(rng, ["w.bin", "w.bin", "w.bin", "none.bin", "../w.bin", "/etc/hostname", ".", "", "a\0b", "model.onnx"])
-    entries = {"location": location, "offset": str(one(rng, [0, 0, 8, *EDGES])), "length": str(one(rng, [64, 64, 63, *EDGES]))}
+    location = one(
+        rng, ["w.bin", "w.bin", "w.bin", "none.bin", "../w.bin", "/etc/hostname", ".", "", "a\0b", "model.onnx"]
+    )
+    entries = {
+        "location": location,
+        "offset": str(one(rng, [0, 0, 8, *EDGES])),
+        "length": str(one(rng, [64, 64, 63, *EDGES])),
+    }
     if rng.random() < 0.3:
         entries.pop(one(rng, list(entries)))
     if rng.random() < 0.2:
@@ -214,7 +257,9 @@ def versions(rng):
         model.ir_version = one(rng, [0, 1, 99, -1, 2**62])
     del model.opset_import[:]
     for _ in range(one(rng, [0, 1, 2])):
-        model.opset_import.append(helper.make_opsetid(one(rng, ["", "ai.onnx", "x"]), one(rng, [0, -1, 1, 13, 99, 2**62])))
+        model.opset_import.append(
+            helper.make_opsetid(one(rng, ["", "ai.onnx", "x"]), one(rng, [0, -1, 1, 13, 99, 2**62]))
+        )
     return Case(model.SerializeToString())
 
 
@@ -247,8 +292,10 @@ def zip_bomb(rng):
 @kind
 def inputs_that_do_not_fit(rng):
     arrays = one(rng, [
-        {}, {"x": np.ones([3, 4])}, {"x": np.ones([4, 3], np.float32)}, {"z": np.ones(1)}, {"x": np.ones([], np.complex64)},
-        {"x": np.array(["a"])}, {"x": np.ones([0, 4], np.float32)}, {"x": np.ones([3, 4], ">f4")}, {"x": np.array([{}], object)},
+        {}, {"x": np.ones([3, 4])}, {"x": np.ones([4, 3], np.float32)}, {"z": np.ones(1)},
+        {"x": np.ones([], np.complex64)},
+        {"x": np.array(["a"])}, {"x": np.ones([0, 4], np.float32)}, {"x": np.ones([3, 4], ">f4")},
+        {"x": np.array([{}], object)},
     ])  # fmt: skip
     file = io.BytesIO()
     np.savez(file, **arrays)

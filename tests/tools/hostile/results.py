@@ -1,10 +1,26 @@
 """Values that memory cannot hold, made by small models."""
+
 import numpy as np
 from onnx import TensorProto, helper
 
 from . import DTYPES, case, extent, floats, ints, kind, large, node, one
 
-UNARY = ["Cos", "Exp", "Relu", "Sigmoid", "Erf", "Gelu", "Neg", "Abs", "Identity", "Softmax", "Log", "Round", "Hardmax", "IsNaN"]
+UNARY = [
+    "Cos",
+    "Exp",
+    "Relu",
+    "Sigmoid",
+    "Erf",
+    "Gelu",
+    "Neg",
+    "Abs",
+    "Identity",
+    "Softmax",
+    "Log",
+    "Round",
+    "Hardmax",
+    "IsNaN",
+]
 
 
 def filled(shape, result="c"):
@@ -21,7 +37,9 @@ def unary_of_a_huge_constant(rng):
 @kind
 def expand(rng):
     shape = [extent(rng), 4] if rng.random() < 0.7 else [2] * int(rng.integers(25, 60))
-    return case([node("Expand", "x s", "e"), node(one(rng, UNARY), "e", "y")], [("x", [1])], initializers=[ints("s", shape)])
+    return case(
+        [node("Expand", "x s", "e"), node(one(rng, UNARY), "e", "y")], [("x", [1])], initializers=[ints("s", shape)]
+    )
 
 
 @kind
@@ -120,7 +138,12 @@ def mel_weights(rng):
 def fourier(rng):
     if rng.random() < 0.5:
         length = ints("n", one(rng, [extent(rng), 1_000_003, 15_485_863, 2**20]))
-        return case([node("DFT", "x n", "y", onesided=int(rng.integers(2)))], [("x", [1, 64, 1])], initializers=[length], opset=20)
+        return case(
+            [node("DFT", "x n", "y", onesided=int(rng.integers(2)))],
+            [("x", [1, 64, 1])],
+            initializers=[length],
+            opset=20,
+        )
     step, length = ints("s", one(rng, [1, 0, -1, extent(rng)])), ints("l", one(rng, [64, 1009, extent(rng)]))
     nodes = [node("STFT", ["x", "s", "", "l"], "y", onesided=int(rng.integers(2)))]
     return case(nodes, [("x", [1, 10**6, 1])], initializers=[step, length])
@@ -153,7 +176,9 @@ def chain_that_doubles(rng):
     nodes = [n for i in range(steps) for n in make(f"x{i}", f"x{i + 1}")]
     pair = ints("pair", [2] + [1] * steps) if op == "Expand" else ints("pair", [2])
     constants = [ints("two", [2]), ints("zero", [0]), pair]
-    nodes.append(node("ReduceMax", f"x{steps}", "y", keepdims=0) if rng.random() < 0.5 else node("Cos", f"x{steps}", "y"))
+    nodes.append(
+        node("ReduceMax", f"x{steps}", "y", keepdims=0) if rng.random() < 0.5 else node("Cos", f"x{steps}", "y")
+    )
     return case(nodes, [("x0", [16])], initializers=constants)
 
 
@@ -172,7 +197,9 @@ def strings_that_double(rng):
 @kind
 def string_split(rng):
     n = int(10 ** rng.uniform(4, 6))
-    text = TensorProto(name="s", data_type=TensorProto.STRING, dims=[n], string_data=[b"a"] * (n - 1) + [b"a " * (n // 2)])
+    text = TensorProto(
+        name="s", data_type=TensorProto.STRING, dims=[n], string_data=[b"a"] * (n - 1) + [b"a " * (n // 2)]
+    )
     nodes = [node("StringSplit", "s", "y n", delimiter=one(rng, [" ", ""]), maxsplit=one(rng, [2**62, n, -1]))]
     return case(nodes, initializers=[text], dtype=TensorProto.STRING)
 
@@ -191,7 +218,10 @@ def random_of_a_shape(rng):
 @kind
 def reduction_of_a_huge_constant(rng):
     make, shape = filled([large(rng) // 1000, 1000])
-    op = one(rng, ["ReduceSum", "ReduceLogSumExp", "CumSum", "ArgMax", "NonZero", "Unique", "TopK", "Compress", "Size", "Shape"])
+    op = one(
+        rng,
+        ["ReduceSum", "ReduceLogSumExp", "CumSum", "ArgMax", "NonZero", "Unique", "TopK", "Compress", "Size", "Shape"],
+    )
     use = {
         "ReduceSum": node("ReduceSum", "c", "y"),
         "ReduceLogSumExp": node("ReduceLogSumExp", "c", "y"),
@@ -303,7 +333,9 @@ def casts_of_extremes(rng):
 @kind
 def reshapes(rng):
     shape = [one(rng, [-1, -2, 0, 3, extent(rng)]) for _ in range(one(rng, [1, 2, 4, 1000, 100_000]))]
-    return case([node("Reshape", "x s", "y", allowzero=int(rng.integers(2)))], [("x", [3, 4])], initializers=[ints("s", shape)])
+    return case(
+        [node("Reshape", "x s", "y", allowzero=int(rng.integers(2)))], [("x", [3, 4])], initializers=[ints("s", shape)]
+    )
 
 
 @kind

@@ -1,4 +1,5 @@
 """Ops with hostile attributes: windows, recurrent networks, attention, quantization, pictures."""
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -92,7 +93,12 @@ def recurrent(rng):
 
 @kind
 def attention(rng):
-    heads = {"q_num_heads": drawn(rng, 2), "kv_num_heads": drawn(rng, 2), "softcap": one(rng, FLOATS), "scale": one(rng, FLOATS)}
+    heads = {
+        "q_num_heads": drawn(rng, 2),
+        "kv_num_heads": drawn(rng, 2),
+        "softcap": one(rng, FLOATS),
+        "scale": one(rng, FLOATS),
+    }
     length = one(rng, [4, 20_000, 200_000])
     feeds = {n: np.zeros([1, length, 8], np.float32) for n in "qkv"}
     return case([node("Attention", "q k v", "y", **heads)], [(n, [1, length, 8]) for n in "qkv"], opset=23, feeds=feeds)
@@ -100,7 +106,17 @@ def attention(rng):
 
 @kind
 def normalization(rng):
-    op = one(rng, ["LRN", "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"])
+    op = one(
+        rng,
+        [
+            "LRN",
+            "BatchNormalization",
+            "GroupNormalization",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "RMSNormalization",
+        ],
+    )
     x, channels = [("x", [1, 4, 3, 3])], floats("c", np.ones(one(rng, [4, 3, 0, 1])))
     match op:
         case "LRN":
@@ -142,7 +158,9 @@ def quantization(rng):
     scale = floats("s", [one(rng, FLOATS) for _ in range(count)])
     zero = numpy_helper.from_array(np.zeros(one(rng, [count, 1]), np.uint8), "z")
     attributes = {"axis": drawn(rng, 0), "block_size": drawn(rng, 0)}
-    dtypes = (TensorProto.FLOAT, TensorProto.UINT8) if op == "QuantizeLinear" else (TensorProto.UINT8, TensorProto.FLOAT)
+    dtypes = (
+        (TensorProto.FLOAT, TensorProto.UINT8) if op == "QuantizeLinear" else (TensorProto.UINT8, TensorProto.FLOAT)
+    )
     nodes = [node(op, "x s z", "y", **attributes)]
     return case(nodes, [("x", [4, 4], dtypes[0])], initializers=[scale, zero], dtype=dtypes[1])
 
@@ -150,7 +168,10 @@ def quantization(rng):
 @kind
 def quantized_network_with_hostile_scales(rng):
     scales = [floats(f"s{i}", one(rng, [*FLOATS, 0.1, 0.1, 0.1])) for i in range(3)]
-    zero, weights = numpy_helper.from_array(np.array(0, np.int8), "z"), numpy_helper.from_array(np.ones([4, 4], np.int8), "w")
+    zero, weights = (
+        numpy_helper.from_array(np.array(0, np.int8), "z"),
+        numpy_helper.from_array(np.ones([4, 4], np.int8), "w"),
+    )
     nodes = [
         node("QuantizeLinear", "x s0 z", "q"), node("DequantizeLinear", "q s0 z", "d"),
         node("DequantizeLinear", "w s1 z", "e"), node("MatMul", "d e", "m"),
@@ -182,14 +203,25 @@ def sampling(rng):
             sizes = ints("s", [1, 1, extent(rng), one(rng, [4, extent(rng)])])
             return case([node(op, "t s", "y")], [("t", [1, 2, 3])], initializers=[sizes])
         case "RoiAlign":
-            attributes = {"output_height": drawn(rng, 2), "output_width": drawn(rng, 2), "sampling_ratio": drawn(rng, 0)}
+            attributes = {
+                "output_height": drawn(rng, 2),
+                "output_width": drawn(rng, 2),
+                "sampling_ratio": drawn(rng, 0),
+            }
             box = floats("r", [[one(rng, FLOATS) for _ in range(4)]])
-            return case([node(op, "x r b", "y", **attributes)], image, initializers=[box, ints("b", [one(rng, [0, 1, -1])])])
+            return case(
+                [node(op, "x r b", "y", **attributes)], image, initializers=[box, ints("b", [one(rng, [0, 1, -1])])]
+            )
         case "GridSample":
             grid = floats("g", [[[[one(rng, FLOATS), one(rng, FLOATS)]]]])
-            return case([node(op, "x g", "y", mode=one(rng, ["linear", "nearest", "cubic"]))], image, initializers=[grid])
+            return case(
+                [node(op, "x g", "y", mode=one(rng, ["linear", "nearest", "cubic"]))], image, initializers=[grid]
+            )
         case "MaxUnpool":
-            constants = [ints("i", np.full([1, 1, 4, 4], one(rng, [0, 63, 64, -1, 2**62]))), ints("s", [1, 1, drawn(rng, 8), 8])]
+            constants = [
+                ints("i", np.full([1, 1, 4, 4], one(rng, [0, 63, 64, -1, 2**62]))),
+                ints("s", [1, 1, drawn(rng, 8), 8]),
+            ]
             return case([node(op, "x i s", "y", kernel_shape=[2, 2], strides=[2, 2])], image, initializers=constants)
         case _:
             return case([node(op, "x s", "y", axes=[2, 3])], image, initializers=[ints("s", [extent(rng), 4])])
@@ -201,7 +233,9 @@ def detection(rng):
     limits = [ints("m", [extent(rng)]), floats("i", [one(rng, FLOATS)]), floats("t", [one(rng, FLOATS)])]
     feeds = {"b": rng.random([1, n, 4], np.float32), "s": rng.random([1, 1, n], np.float32)}
     inputs = [("b", [1, n, 4]), ("s", [1, 1, n])]
-    return case([node("NonMaxSuppression", "b s m i t", "y")], inputs, initializers=limits, feeds=feeds, dtype=TensorProto.INT64)
+    return case(
+        [node("NonMaxSuppression", "b s m i t", "y")], inputs, initializers=limits, feeds=feeds, dtype=TensorProto.INT64
+    )
 
 
 @kind
@@ -213,8 +247,10 @@ def linear_algebra(rng):
 @kind
 def n_grams(rng):
     attributes = {
-        "max_gram_length": drawn(rng, 2), "min_gram_length": drawn(rng, 1), "max_skip_count": drawn(rng, 1), "mode": one(rng, ["TF", "IDF", "?"]),
-        "ngram_counts": [drawn(rng, 0), drawn(rng, 2)], "ngram_indexes": [drawn(rng, i) for i in range(4)], "pool_int64s": [1, 2, 1, 2, 3, 4],
+        "max_gram_length": drawn(rng, 2), "min_gram_length": drawn(rng, 1), "max_skip_count": drawn(rng, 1),
+        "mode": one(rng, ["TF", "IDF", "?"]),
+        "ngram_counts": [drawn(rng, 0), drawn(rng, 2)], "ngram_indexes": [drawn(rng, i) for i in range(4)],
+        "pool_int64s": [1, 2, 1, 2, 3, 4],
     }  # fmt: skip
     return case([node("TfIdfVectorizer", "x", "y", **attributes)], [("x", [100], TensorProto.INT64)])
 
@@ -223,11 +259,13 @@ def n_grams(rng):
 def trees(rng):
     nodes = one(rng, [3, 1000])
     attributes = {
-        "nodes_truenodeids": [drawn(rng, 1)] * nodes, "nodes_falsenodeids": [drawn(rng, 2)] * nodes, "nodes_featureids": [drawn(rng, 0)] * nodes,
+        "nodes_truenodeids": [drawn(rng, 1)] * nodes, "nodes_falsenodeids": [drawn(rng, 2)] * nodes,
+        "nodes_featureids": [drawn(rng, 0)] * nodes,
         "nodes_modes": helper.make_tensor("modes", TensorProto.UINT8, [nodes], [int(rng.integers(8))] * nodes),
         "nodes_splits": helper.make_tensor("splits", TensorProto.FLOAT, [nodes], [0.5] * nodes),
         "nodes_trueleafs": [int(rng.integers(2))] * nodes, "nodes_falseleafs": [int(rng.integers(2))] * nodes,
-        "leaf_targetids": [drawn(rng, 0)] * 3, "leaf_weights": helper.make_tensor("weights", TensorProto.FLOAT, [3], [1.0] * 3),
+        "leaf_targetids": [drawn(rng, 0)] * 3,
+        "leaf_weights": helper.make_tensor("weights", TensorProto.FLOAT, [3], [1.0] * 3),
         "tree_roots": [drawn(rng, 0)], "n_targets": drawn(rng, 1),
     }  # fmt: skip
     made = case([node("TreeEnsemble", "x", "y", domain="ai.onnx.ml", **attributes)], [("x", [2, 3])])

@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn convolutions_and_products_are_counted() {
-        let conv = "func @f(%x: tensor<1x8x10x10xf32>, %w: tensor<4x2x3x3xf32>) {\n  %0 = nn.conv %x, %w {groups = 4} : \
-                    tensor<1x4x8x8xf32>\n  return %0 as \"y\"\n}";
+        let conv = "func @f(%x: tensor<1x8x10x10xf32>, %w: tensor<4x2x3x3xf32>) {\n  \
+                    %0 = nn.conv %x, %w {groups = 4} : tensor<1x4x8x8xf32>\n  return %0 as \"y\"\n}";
         assert_eq!(macs(conv), Macs { known: 4 * 64 * 18, open: 0 });
         let product = "func @f(%x: tensor<5x2x3xf32>, %w: tensor<3x4xf32>) {\n  %0 = math.matmul %x, %w : \
                        tensor<5x2x4xf32>\n  return %0 as \"y\"\n}";

@@ -73,7 +73,8 @@ pub fn load_tuned(
         (tuned.points, tuned.changed, tuned.trials, tuned.complete, tuned.share);
     let more = if complete { "" } else { "; options are left to try" };
     note(&format!(
-        "autotune: {trials} trials, {changed} of {points} choices changed, {share:.3} of the time before{more}; see `{}`",
+        "autotune: {trials} trials, {changed} of {points} choices changed, {share:.3} of the time before{more}; see \
+         `{}`",
         path.display()
     ));
     Ok((loaded, Some(TuneReport { points, changed, trials, complete, share, cache: path })))

@@ -61,7 +61,10 @@ macro_rules! op {
             fn from_attrs(attrs: Vec<(String, $crate::Attr)>) -> Result<Self, $crate::OpError> {
                 #[allow(unused_mut, reason = "ops without attributes")]
                 let mut attrs = attrs;
-                $(let $attr: $T = $crate::ops::take_attr(&mut attrs, stringify!($attr), $crate::op!(@default $($default)?))?;)*
+                $(
+                    let default: Option<$T> = $crate::op!(@default $($default)?);
+                    let $attr: $T = $crate::ops::take_attr(&mut attrs, stringify!($attr), default)?;
+                )*
                 $crate::ops::no_more_attrs(&attrs)?;
                 Ok($Op { $($attr),* })
             }

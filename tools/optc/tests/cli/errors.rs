@@ -67,7 +67,8 @@ fn text_whose_types_do_not_fit_together_exits_with_3() {
 #[test]
 fn inputs_whose_shapes_do_not_fit_exit_with_6() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "func @f(%x: tensor<2xKxf32>, %w: tensor<3x4xf32>) {\n  %0 = math.matmul %x, %w : tensor<2x4xf32> loc(\"fc1\")\n  \
+    let text = "func @f(%x: tensor<2xKxf32>, %w: tensor<3x4xf32>) {\n  \
+                %0 = math.matmul %x, %w : tensor<2x4xf32> loc(\"fc1\")\n  \
                 return %0 as \"y\"\n}\n";
     std::fs::write(folder.path().join("in.mlir"), text).unwrap();
     let (x, w) = (Tensor::zeros(DType::F32, &[2, 5]).unwrap(), Tensor::zeros(DType::F32, &[3, 4]).unwrap());

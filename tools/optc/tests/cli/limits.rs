@@ -55,7 +55,8 @@ func @main(%x: tensor<1xf32>, %n: tensor<1xi64>) {
 #[test]
 fn inputs_that_are_made_up_are_within_the_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let graph = "func @main(%x: tensor<100000000xf32>) {\n  %0 = math.relu %x : tensor<100000000xf32>\n  return %0 as \"y\"\n}\n";
+    let graph = "func @main(%x: tensor<100000000xf32>) {\n  %0 = math.relu %x : tensor<100000000xf32>\n  \
+                 return %0 as \"y\"\n}\n";
     let (exit, message) = run(folder.path(), graph, "run @m.mlir --memory-limit 700MiB");
     assert!(exit == 6 && message.contains("input `x`"), "{exit} {message}");
 }

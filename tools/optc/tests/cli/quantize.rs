@@ -14,7 +14,8 @@ fn samples(folder: &Path, name: &str, array: &str, tensor: Tensor) {
 #[test]
 fn a_table_says_what_became_of_each_product() {
     let folder = tempfile::tempdir().unwrap();
-    let command = "quantize {lenet.onnx} --calib {fashion_100.npz} --integers always --skip /f3/Gemm -o @q.optc --save-ranges @ranges.json";
+    let command = "quantize {lenet.onnx} --calib {fashion_100.npz} --integers always --skip /f3/Gemm \
+                   -o @q.optc --save-ranges @ranges.json";
     let text = stdout(&line(folder.path(), command), 0);
     for part in
         ["/c1/Conv  nn.conv  int8", "/f3/Gemm  nn.gemm  float", "it was asked to stay", "4 of 5 products in int8"]

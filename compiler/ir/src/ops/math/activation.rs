@@ -46,7 +46,9 @@ unary! {
     },
         Facts::float(|op, x| x.selu(op.alpha.0, op.gamma.0));
     /// `max(0, min(1, alpha · x + beta))`.
-    "math.hard_sigmoid" = HardSigmoid { alpha = 0.2, beta = 0.5 } |s, x| (s.alpha.0 as f64 * x + s.beta.0 as f64).clamp(0.0, 1.0),
+    "math.hard_sigmoid" = HardSigmoid { alpha = 0.2, beta = 0.5 } |s, x| {
+        (s.alpha.0 as f64 * x + s.beta.0 as f64).clamp(0.0, 1.0)
+    },
         Facts::float(|op, x| x.hard_sigmoid(op.alpha.0, op.beta.0));
 }
 

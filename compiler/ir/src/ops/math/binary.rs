@@ -111,7 +111,8 @@ fn compare(
     Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
 }
 
-/// Declares an arithmetic op: what it is on floats, on integers (one expression, for `i64` and for `u64`), and its facts.
+/// Declares an arithmetic op: what it is on floats, on integers (one expression, for `i64` and for `u64`), and its
+/// facts.
 macro_rules! arithmetic {
     ($($(#[$doc:meta])* $name:literal = $Op:ident |$a:ident, $b:ident| $float:expr, $int:expr, $facts:expr;)*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
@@ -149,7 +150,8 @@ arithmetic! {
     "math.max" = Max |a, b| a.greatest(b), a.max(b),
         Facts::expression(Some(FusionRole::Float), |_, s| s.pair(expression::GREATEST));
     /// `x` where it is not negative, else `slope · x`.
-    "math.prelu" = PRelu |x, slope| if x < 0.0 { slope * x } else { x }, if x.lt(&0) { slope.wrapping_mul(x) } else { x },
+    "math.prelu" = PRelu |x, slope| if x < 0.0 { slope * x } else { x },
+        if x.lt(&0) { slope.wrapping_mul(x) } else { x },
         Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(expression::sloped), None, None]));
 }
 

@@ -32,7 +32,8 @@ bitwise! {
     /// `a · 2ᵇ` without the bits that fall out; 0 where `b` is negative or not below the width.
     "math.shift_left" = ShiftLeft |a, b| if (0..64).contains(&b) { a << b } else { 0 }, if b < 64 { a << b } else { 0 };
     /// `⌊a / 2ᵇ⌋`; all bits are the sign's where `b` is negative or not below the width.
-    "math.shift_right" = ShiftRight |a, b| a >> if (0..64).contains(&b) { b } else { 63 }, if b < 64 { a >> b } else { 0 };
+    "math.shift_right" = ShiftRight |a, b| a >> if (0..64).contains(&b) { b } else { 63 },
+        if b < 64 { a >> b } else { 0 };
 }
 
 op! {

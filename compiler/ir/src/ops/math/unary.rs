@@ -117,7 +117,8 @@ macro_rules! unary_number {
 
 unary_number! {
     /// Absolute value; integers wrap.
-    "math.abs" = Abs f64::abs, i64::wrapping_abs, |x| x, Facts::expression(Some(FusionRole::Float), |_, s| expression::number(s, Expr::abs));
+    "math.abs" = Abs f64::abs, i64::wrapping_abs, |x| x,
+        Facts::expression(Some(FusionRole::Float), |_, s| expression::number(s, Expr::abs));
     /// `-x`; integers wrap.
     "math.neg" = Neg |x| -x, i64::wrapping_neg, u64::wrapping_neg,
         Facts::expression(Some(FusionRole::Float), |_, s| expression::number(s, Expr::negated));
