@@ -1,4 +1,5 @@
-//! The book in `compiler/docs` cannot rot: what it prints is made again and compared, and each path that it names exists.
+//! The book in `compiler/docs` cannot rot: what it prints is made again and compared, and each path that it names
+//! exists.
 //!
 //! A fenced block whose info string begins with `optc` is a level of the page's network. Those that come first say what
 //! the later ones are made of:
