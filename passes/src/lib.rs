@@ -2,8 +2,11 @@
 //!
 //! A [`Pipeline`] is a list of passes, written as text: `infer-types,fold-constants,dce`. [`PassManager`] runs it,
 //! times each pass, counts its rewrites and checks it where asked. A [`Registry`] names all passes, yours among them,
-//! and the named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong. They
-//! never read files.
+//! and the named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong.
+//!
+//! In: a graph and a pipeline. Out: a graph that means the same, as far as each pass says. Passes never read files, and
+//! must not know ONNX or targets: what is faster they ask a machine. Start in `pipeline.rs`, then `pass.rs` and any
+//! pass: the file of a pass is called like it, and begins with an example that is run.
 #![forbid(unsafe_code)]
 
 mod assign_layout;

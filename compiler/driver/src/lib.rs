@@ -16,6 +16,10 @@
 //!
 //! Models are mapped, not read: what is written into their files in place while they are in use ends the process or
 //! changes results. [`Options::copy`] rules that out.
+//!
+//! In: models as files, bytes or graphs, and values. Out: values, artifacts, reports. It puts the other crates
+//! together, and must not know arguments of a command line, nor print. Start in `compiler.rs`, then `model.rs` and
+//! `session.rs`.
 
 mod artifact;
 mod autotune;

@@ -8,6 +8,9 @@
 //!
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
+//!
+//! In: programs and kernels. Out: plans that run here, or machine code for another target. This crate must not know
+//! graphs or builders of kernels. Start in `backend.rs` and `text.rs`, then `tile.rs` and `x86/mod.rs`.
 
 mod backend;
 mod nest;

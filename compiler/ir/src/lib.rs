@@ -1,8 +1,11 @@
 //! The graph IR: types, ops, text form, verifier and reference interpreter.
 //!
-//! A [`Graph`] is a DAG of ops on typed values, with value semantics. Every op is declared once, in
-//! [`ops`]: its text form, its constraints, its type inference and its reference evaluation. This crate knows neither
-//! ONNX nor passes nor code generation.
+//! A [`Graph`] is a DAG of ops on typed values, with value semantics. Every op is declared once, in [`ops`]: its text
+//! form, its constraints, its type inference, its reference evaluation, and the facts that other layers ask of it.
+//!
+//! In: graphs from importers, passes or text. Out: a [`Verified`] graph, results of the interpreter, the graph as text.
+//! This crate knows neither ONNX nor passes nor builders of kernels; of kernels it knows expressions, as each pointwise
+//! op says its own. Start in `graph.rs` and `ops/mod.rs`.
 
 mod attr;
 mod error;

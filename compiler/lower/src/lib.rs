@@ -8,6 +8,10 @@
 //! touch. It may decline: what it had emitted is rolled back, and the op runs on the host. Which layout a result gets
 //! is its type's encoding; families look at views, never at the encoding of an operand's type. Regions that no family
 //! takes are split before (`split.rs`).
+//!
+//! In: a verified graph, a target, and a machine that times forms of products. Out: a program. This crate must not know
+//! ONNX, passes or machine code, nor ask the machine that it runs on. Start in `nodes.rs`, which visits the ops, and
+//! `families.rs`, which says who lowers each; `pool.rs` is a short family.
 #![forbid(unsafe_code)]
 
 mod arrange;

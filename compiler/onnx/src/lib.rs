@@ -1,8 +1,12 @@
 //! ONNX in and out of the graph IR.
 //!
 //! [`ModelFile`] is a decoded model with its operator sets, functions and data files; [`Attributes`] reads a node's
-//! attributes by type; [`evaluation_order`] and [`Names`] settle names. Tensors and stored values have readers of
-//! their own. Input bytes never cause a panic: every error is a [`Diagnostic`] or a typed kind that becomes one.
+//! attributes by type; [`evaluation_order`] and [`Names`] settle names. Tensors and stored values have readers of their
+//! own. Input bytes never cause a panic: every error is a [`Diagnostic`] or a typed kind that becomes one.
+//!
+//! In: files and bytes. Out: a graph, and from a graph a model. This crate must not know passes or kernels: it
+//! translates, and leaves what is slow as it stands. Start in `import.rs`; `ops/mod.rs` says how to add an op,
+//! `export/node.rs` is the way back.
 #![forbid(unsafe_code)]
 
 mod attributes;

@@ -3,6 +3,10 @@
 //!
 //! The environment variable `OPTC_TEST_ISAS` names the rows of the target table that tests take, with spaces between
 //! them; all of them without it. Under valgrind, which knows no AVX-512, that is `OPTC_TEST_ISAS="portable avx2"`.
+//!
+//! In: a kernel or a program, and bytes. Out: the bytes after it, or a process that ends where an access leaves its
+//! buffer. Cases can also be written for an emulated CPU (`tools/emulate`). It is for tests alone; start below, in this
+//! file, then in `rooms.rs`.
 
 mod cases;
 mod emulate;

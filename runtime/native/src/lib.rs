@@ -18,6 +18,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! It must not know graphs or Cranelift: the graph in an artifact is text to it. Start in `artifact.rs`, then
+//! `native.rs`.
 
 mod artifact;
 pub mod host;

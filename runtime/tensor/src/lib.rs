@@ -1,7 +1,10 @@
 //! Dtypes, shapes, aligned buffers and files: what every other crate of optc computes with, reads and writes.
 //!
-//! A [`Tensor`] is a dtype, a concrete shape and row-major bytes, shared by reference count. It knows nothing about
-//! graphs, ONNX or kernels. What work may use is said here as well: an account of [`Memory`] and a [`Deadline`].
+//! A [`Tensor`] is a dtype, a concrete shape and row-major bytes, shared by reference count. What work may use is said
+//! here as well: an account of [`Memory`] and a [`Deadline`].
+//!
+//! In: numbers, `.npy` and `.npz` files, mapped files. Out: tensors, and files that are written whole or not at all. It
+//! knows nothing about graphs, ONNX or kernels. Start in `tensor.rs`, then `memory.rs`.
 
 mod buffer;
 mod compare;

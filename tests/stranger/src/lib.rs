@@ -1,4 +1,7 @@
 //! A pass as somebody else would write one: it knows the public interface of `optc-passes` and nothing more.
+//!
+//! The pass, its rule and its test are all of this file. `main.rs` is an `optc` that has the pass; `tests/command.rs`
+//! runs it. To begin a crate of passes of your own, copy this one and its `Cargo.toml`.
 
 use optc_ir::ops::math::{Add, Neg, Sub};
 use optc_ir::{Graph, NodeId};

@@ -3,6 +3,10 @@
 //! Results go to stdout, messages and progress to stderr. What a command found is a value that prints as tables or,
 //! with `--json`, as one JSON document (see [`report`]); what went wrong is a [`CommandError`](exit::CommandError) with
 //! an exit code.
+//!
+//! What can be computed without a command line belongs in the crate `optc`, not here. Start in `cli.rs`, then any
+//! file of `commands`: each subcommand has one, with its arguments, its report and `run`. A command with passes of your
+//! own calls [`run`] with a registry.
 #![forbid(unsafe_code)]
 
 mod cli;
