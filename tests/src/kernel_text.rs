@@ -13,7 +13,7 @@ use crate::literal::{Parts, code, numbers, parts, run_lines};
 /// has its vectors, between inaccessible pages.
 ///
 /// # Errors
-/// The text is no kernel, a line is malformed, or a call gives something else.
+/// The text is not a kernel, a line is malformed, or a call gives something else.
 pub fn check_runs(text: &str) -> Result<(), String> {
     let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
     for line in run_lines(text)? {
@@ -71,7 +71,7 @@ fn tensors(text: &str) -> Result<Vec<Tensor>, String> {
 /// The machine code of a kernel's tiles for a row of the target table that has an encoder of its own, disassembled.
 ///
 /// # Errors
-/// The text is no kernel, there is no such row, or its vectors are others.
+/// The text is not a kernel, there is no such row, or its vectors are others.
 pub fn disassembled(text: &str, row: &str) -> Result<String, String> {
     let kernel = parse_kernel(&code(text)).map_err(|e| e.to_string())?;
     let isa = Isa::by_name(row).ok_or_else(|| format!("there is no target `{row}`"))?;

@@ -9,7 +9,7 @@
 # which Linux offers no matrix registers: two MSRs, what CPUID says of them, and the exception at the first instruction
 # for matrices. And where these are on, it overlooks writes to code: its cache of decoded code is indexed with 128 bytes
 # in a group, and the mode's bit for matrices, 1 << 7, moves an entry to the next group, which it does not look at.
-# `vcvtne2ps2bf16` reads its upper half from behind the register.
+# `vcvtne2ps2bf16` reads its upper half from after the register.
 set -eu
 cd "$1/cpu"
 grep -q bx_xfd msr.cc && exit

@@ -29,7 +29,7 @@ next:   mov rax, [r12]          ; its length
         mov rcx, [r12 + 16]
         mov rdi, memory
         rep movsb
-        mov rbx, [r12 + 16]     ; the calls are behind the memory after them
+        mov rbx, [r12 + 16]     ; the calls stand after the memory of afterwards
         add rbx, rsi
         mov rbp, [r12 + 24]     ; how many there are left
 calls:  test rbp, rbp
@@ -41,7 +41,7 @@ calls:  test rbp, rbp
         push r14
         push r15
         mov [saved], rsp
-        mov rax, [rbx + 8]      ; arguments behind the sixth go to the stack, the last one first
+        mov rax, [rbx + 8]      ; arguments after the sixth go to the stack, the last one first
 .more:  cmp rax, 6
         jbe .rest
         push qword [rbx + 8 + rax * 8]

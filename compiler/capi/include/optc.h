@@ -223,11 +223,11 @@ typedef struct OptcPort {
      */
     const char *name;
     /**
-     * Its element type; `OPTC_DTYPE_NONE` where it is no tensor.
+     * Its element type; `OPTC_DTYPE_NONE` where it is not a tensor.
      */
     enum OptcDtype dtype;
     /**
-     * How many dims it has; −1 where that is open or it is no tensor.
+     * How many dims it has; −1 where that is open or it is not a tensor.
      */
     int64_t rank;
     /**

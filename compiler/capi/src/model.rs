@@ -32,9 +32,9 @@ struct Port {
 pub struct OptcPort {
     /// Its name, in UTF-8.
     pub name: *const c_char,
-    /// Its element type; `OPTC_DTYPE_NONE` where it is no tensor.
+    /// Its element type; `OPTC_DTYPE_NONE` where it is not a tensor.
     pub dtype: OptcDtype,
-    /// How many dims it has; −1 where that is open or it is no tensor.
+    /// How many dims it has; −1 where that is open or it is not a tensor.
     pub rank: i64,
     /// The dims, `rank` of them; −1 for an open one.
     pub dims: *const i64,

@@ -1,4 +1,4 @@
-//! Times a pointwise convolution, the depthwise one behind it, and both as one kernel, on so many threads (one without
+//! Times a pointwise convolution, the depthwise one after it, and both as one kernel, on so many threads (one without
 //! it).
 //!
 //! `cargo run --release --workspace --example separable_bench [THREADS]`

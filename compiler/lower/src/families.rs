@@ -70,7 +70,7 @@ families! { cx, op, site:
     ScatterNd(_) => mapped::op(cx, op, site),
 }
 
-/// Lowers an op that is no view of its operand.
+/// Lowers an op that is not a view of its operand.
 pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     match op.facts().computed_by {
         ComputedBy::Expression => elementwise::op(cx, op, site),

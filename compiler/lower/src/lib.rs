@@ -147,7 +147,7 @@ pub struct LowerOptions {
     /// Who chooses between forms of a product; the profile of the target's row where it is not given.
     pub machine: Option<Arc<dyn Machine>>,
     /// Whether the program is left as it is before its rewrites, to be looked at: each buffer has bytes of its own,
-    /// and copies into other layouts are no kernels yet.
+    /// and copies into other layouts are not kernels yet.
     pub draft: bool,
 }
 

@@ -85,7 +85,7 @@ pub fn portable() -> &'static Isa {
 }
 
 /// Compiles a kernel and runs all its tasks, half of them by a second call: once with each buffer, and the scratch,
-/// right before an inaccessible page and once right behind one. An access outside of them ends the process, with the
+/// right before an inaccessible page and once right after one. An access outside of them ends the process, with the
 /// kernel's name.
 ///
 /// # Errors

@@ -56,7 +56,7 @@ struct Header {
     tuning: Option<serde_json::Value>,
 }
 
-/// Bytes behind the front.
+/// Bytes after the front.
 #[derive(Serialize, Deserialize)]
 struct Blob {
     bytes: usize,
@@ -97,7 +97,7 @@ pub fn stored_bytes(t: &Tensor) -> usize {
     blocks::pack(t).map_or(t.bytes().len(), |packed| packed.bytes.len())
 }
 
-/// Why a file is no artifact that can be used.
+/// Why a file is not an artifact that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// It cannot be opened, read or mapped.
@@ -245,7 +245,7 @@ impl Artifact {
         Ok(MachineCode { text, entries: entries.clone() })
     }
 
-    /// `bytes` bytes of text, from `start` behind the header on.
+    /// `bytes` bytes of text, from `start` after the header on.
     fn text_at(&self, start: usize, bytes: usize) -> Result<&str, ArtifactError> {
         let text = self.front[self.texts..].get(start..).and_then(|rest| rest.get(..bytes)).ok_or_else(outside)?;
         std::str::from_utf8(text).map_err(|_| damaged("the artifact's text is not UTF-8"))
@@ -273,7 +273,7 @@ impl Artifact {
     }
 }
 
-/// Where each blob of a file begins, of which the first comes behind `front` bytes: they end where the file ends, and
+/// Where each blob of a file begins, of which the first comes after `front` bytes: they end where the file ends, and
 /// there are zeros between them.
 fn begins(blobs: &[Blob], front: usize, file: &[u8]) -> Result<Vec<usize>, ArtifactError> {
     let mut begins = Vec::with_capacity(blobs.len());
