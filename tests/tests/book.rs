@@ -17,12 +17,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use optc_ir::{Verified, parse, print, run};
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::Program;
 use optc_kernel::target::{Isa, Target};
+use optc_kernel::tile::Tile;
 use optc_lower::{LowerOptions, lower};
+use optc_passes::{PassManager, PassOptions, Pipeline, VerifyEach};
 use optc_tests::data::repository;
 use optc_tests::{kernel_text, literal};
 use prost::Message;
@@ -34,6 +37,11 @@ struct Page {
     graph: String,
     /// What the last passes made of it.
     passed: String,
+}
+
+/// A row of the target table.
+fn row(name: &str) -> Result<&'static Isa, String> {
+    Isa::by_name(name).ok_or_else(|| format!("there is no target `{name}`"))
 }
 
 impl Page {
@@ -52,9 +60,7 @@ impl Page {
                 Ok(self.graph.clone())
             }
             [passes] if passes.starts_with("passes=") => {
-                let passes = passes.trim_start_matches("passes=");
-                let registry = optc_passes::Registry::standard();
-                self.passed = optc_passes::testing::check(&self.graph, passes, &registry).map_err(|e| e.to_string())?;
+                self.passed = self.passed_by(passes.trim_start_matches("passes="))?;
                 Ok(self.passed.clone())
             }
             ["draft" | "program"] => {
@@ -70,31 +76,43 @@ impl Page {
         }
     }
 
-    fn program(&self, row: &str, draft: bool) -> Result<Program, String> {
-        let isa = Isa::by_name(row).ok_or_else(|| format!("there is no target `{row}`"))?;
+    /// What passes make of the graph for the `portable` row, checked after each by verifier and interpreter.
+    fn passed_by(&self, passes: &str) -> Result<String, String> {
+        let machine = optc::MachineProfile::default().of(row("portable")?);
+        let options = PassOptions {
+            verify_each: VerifyEach::Numerics,
+            machine: Some(Arc::new(machine)),
+            ..PassOptions::default()
+        };
+        let mut graph = parse(&self.graph).map_err(|e| e.to_string())?;
+        let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
+        PassManager::new(options).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+        Ok(print(&graph).text)
+    }
+
+    fn program(&self, name: &str, draft: bool) -> Result<Program, String> {
         let graph = parse(&self.passed).map_err(|e| e.to_string())?;
         let graph = Verified::new(graph).map_err(|e| e.to_string())?;
         let options = LowerOptions { draft, ..LowerOptions::default() };
-        lower(graph, &Target::of(isa), options).map_err(|e| e.to_string())
+        lower(graph, &Target::of(row(name)?), options).map_err(|e| e.to_string())
     }
 
-    fn kernel(&self, row: &str, k: &str) -> Result<Kernel, String> {
-        let kernels = self.program(row, false)?.kernels;
+    fn kernel(&self, name: &str, k: &str) -> Result<Kernel, String> {
+        let kernels = self.program(name, false)?.kernels;
         let kernel = k.parse().ok().and_then(|k: usize| kernels.get(k).cloned());
         kernel.ok_or_else(|| format!("there is no kernel {k}"))
     }
 
     fn tile(
         &self,
-        row: &str,
+        name: &str,
         k: &str,
         t: &str,
-        text: impl Fn(&optc_kernel::tile::Tile, &Isa) -> Result<String, String>,
+        text: impl Fn(&Tile, &Isa) -> Result<String, String>,
     ) -> Result<String, String> {
-        let kernel = self.kernel(row, k)?;
-        let isa = Isa::by_name(row).ok_or_else(|| format!("there is no target `{row}`"))?;
+        let kernel = self.kernel(name, k)?;
         let tile = t.parse().ok().and_then(|t: usize| kernel.tiles.get(t));
-        text(tile.ok_or_else(|| format!("kernel {k} has no tile {t}"))?, isa)
+        text(tile.ok_or_else(|| format!("kernel {k} has no tile {t}"))?, row(name)?)
     }
 
     fn call(&self, line: &str) -> Result<(), String> {
