@@ -28,7 +28,7 @@ fn files(folder: &Path, module: &[String], found: &mut BTreeMap<Vec<String>, Pat
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let inner = [module, &[name.clone()]].concat();
+        let inner = [module, std::slice::from_ref(&name)].concat();
         if path.is_dir() {
             files(&path, &inner, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
