@@ -42,7 +42,7 @@ impl Walk<'_> {
 
     /// An instruction that adds products of `x` and `y` to its destination, which starts as `z`: the same register if
     /// `z` dies.
-    fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
+    pub(super) fn accumulate(&mut self, code: Code, dst: Reg, [x, y, z]: [Reg; 3]) -> Result<(), Full> {
         let a = self.reg(x)?;
         if self.dies(z) {
             let (c, b) = (self.reg(z)?, self.rm(y)?);

@@ -4,18 +4,18 @@
 //! that the variant is `Inst::Fma { dst, x, y, z }`, and that all four registers hold `f32`. In a row
 //!
 //! - an operator in brackets instead of the word is the word itself, as `add` in `v4 = add v1 v2`;
-//! - what stands after a name is the field's [kind](super::field): the types `F32` and `I32` are registers that hold
-//!   them, `Same` ones that hold what the operator, the memory or the first such register has; `Ptr` and `Mat` are used,
-//!   but a pointer after the arrow is defined, and so is a [`NewMat`];
+//! - what stands after a name is the field's [kind](super::field): `F32` and `I32` are registers that hold these,
+//!   `Same` ones that hold what the operator, the memory or the first such register has; `Ptr` and `Mat` are used, but
+//!   a pointer after the arrow is defined, and so is a [`NewMat`];
 //! - a word before a field's name stands before it in the text, too.
 //!
-//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands: how, stands after the
-//! `=>`, where a field is a lane of its register, an `f32`, the bits of an `i32`, or for `Same` a [`TypedLane`]. Those of
+//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands. How, stands after `=>`,
+//! where a field is a lane of its register: an `f32`, the bits of an `i32`, or for `Same` a [`TypedLane`]. Those of
 //! `across_lanes` also depend on registers alone, and do nothing else. Only `effects` may touch memory, pointers or
 //! matrices. A loop, which holds other instructions, is the one that has no row.
 //!
-//! Beyond its row an instruction needs a rule in each emitter; where it is not lane-wise a meaning in [`super::interp`];
-//! and a line in the verifier only where it demands more than types.
+//! Beyond its row an instruction needs a rule in each emitter; a meaning in [`super::interp`] where it is not
+//! lane-wise; and a line in the verifier only where it demands more than types.
 
 use super::error::TileError;
 use super::field::*;
@@ -74,6 +74,7 @@ macro_rules! meanings {
     };
 }
 
+/// Makes the enum, its text and its operands.
 macro_rules! rows {
     ($(
         $(#[$doc:meta])*
@@ -164,8 +165,8 @@ instructions! {
         "dot2" = Dot2 { x: I32, y: I32, z: I32 } -> I32 => lane::dot2(x, y, z);
         /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (wrapping).
         "dot4" = Dot4 { x: I32, y: I32, z: I32 } -> I32 => lane::dot4(x, y, z);
-        /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` are bfloat16. Numbers
-        /// that are not normal may count as zeros.
+        /// `z + x.high * y.high`, rounded, `+ x.low * y.low`, rounded, where halves of `x` and `y` are bfloat16.
+        /// Numbers that are not normal may count as zeros.
         "dot_bf16" = DotBf16 { x: I32, y: I32, z: F32 } -> F32 => lane::dot_bf16(x, y, z);
     }
     across_lanes {
