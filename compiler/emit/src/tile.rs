@@ -84,10 +84,6 @@ impl Emit<'_> {
             Inst::Unary { dst, op, x } => (dst, self.unary(*op, self.elem(*x), self.regs[x])),
             Inst::Binary { dst, op, x, y } => (dst, self.binary(*op, self.elem(*x), self.regs[x], self.regs[y])),
             Inst::Fma { dst, x, y, z } => (dst, self.fma(self.regs[x], self.regs[y], self.regs[z])),
-            Inst::Fms { dst, x, y, z } => {
-                let z = self.b.ins().fneg(self.regs[z]);
-                (dst, self.fma(self.regs[x], self.regs[y], z))
-            }
             Inst::Dot2 { dst, x, y, z } => (dst, self.dot2(self.regs[x], self.regs[y], self.regs[z])),
             Inst::Dot4 { dst, x, y, z } => (dst, self.dot4(self.regs[x], self.regs[y], self.regs[z])),
             Inst::DotBf16 { dst, x, y, z } => (dst, self.dot_bf16(self.regs[x], self.regs[y], self.regs[z])),

@@ -84,7 +84,6 @@ pub(super) fn widened(code: Code) -> Code {
         Code::VEX_Vpsrlw_ymm_ymm_imm8 => Code::EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8,
         Code::VEX_Vpsraw_ymm_ymm_imm8 => Code::EVEX_Vpsraw_zmm_k1z_zmmm512_imm8,
         Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
-        Code::VEX_Vfmsub231ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmsub231ps_zmm_k1z_zmm_zmmm512b32_er,
         Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er,
         Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256 => Code::EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er,
         Code::VEX_Vbroadcastss_ymm_m32 => Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,

@@ -42,7 +42,6 @@ impl Walk<'_> {
             Inst::Unary { dst, op, x } => self.unary(*dst, *op, *x)?,
             Inst::Binary { dst, op, x, y } => self.binary(*dst, *op, *x, *y)?,
             Inst::Fma { dst, x, y, z } => self.fma(*dst, *x, *y, *z)?,
-            Inst::Fms { dst, x, y, z } => self.accumulate(Code::VEX_Vfmsub231ps_ymm_ymm_ymmm256, *dst, [*x, *y, *z])?,
             Inst::Dot2 { dst, x, y, z } => self.dot2(*dst, *x, *y, *z)?,
             Inst::Dot4 { dst, x, y, z } => self.dot4(*dst, *x, *y, *z)?,
             Inst::DotBf16 { dst, x, y, z } => self.dot_bf16(*dst, *x, *y, *z)?,

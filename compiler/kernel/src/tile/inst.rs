@@ -161,8 +161,6 @@ instructions! {
         "select" = Select { mask: I32, x: Same, y: Same } -> Same => (mask & x.bits) | (!mask & y.bits);
         /// `x * y + z` rounded once.
         "fma" = Fma { x: F32, y: F32, z: F32 } -> F32 => x.mul_add(y, z);
-        /// `x * y - z` rounded once.
-        "fms" = Fms { x: F32, y: F32, z: F32 } -> F32 => x.mul_add(y, -z);
         /// `z + x.low * y.low + x.high * y.high`, where halves of a lane are signed 16-bit integers (wrapping).
         "dot2" = Dot2 { x: I32, y: I32, z: I32 } -> I32 => lane::dot2(x, y, z);
         /// `z` plus the four products of the bytes of `x` as `u8` with those of `y` as `i8` (wrapping).
