@@ -12,7 +12,7 @@
 //! memory is `f32` in registers; stores round it.
 //!
 //! The instructions are rows of a table in `inst.rs`, their operators in `operators.rs`. Write tiles with
-//! [`build::TileBuilder`]; [`interp`] says what each instruction means; [`verify`] what is well formed.
+//! [`build::TileBuilder`]; [`interp`] says what each instruction means; [`mod@verify`] what is well formed.
 
 use optc_types::Features;
 
