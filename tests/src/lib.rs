@@ -16,3 +16,6 @@ pub mod networks;
 pub mod node_cases;
 pub mod random_graph;
 pub mod refused;
+
+/// Why a test does not hold: an error of what is tested, or a sentence.
+pub type TestFailure = Box<dyn std::error::Error>;

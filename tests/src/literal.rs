@@ -3,6 +3,8 @@
 use optc_ir::{Graph, TensorType, Type, Val};
 use optc_tensor::{DType, Difference, Tensor, element_count};
 
+use crate::TestFailure;
+
 /// A call and what it must give.
 pub struct ExpectedCall {
     /// One value an input.
@@ -35,7 +37,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Splits `@NAME(ARGUMENTS) == RESULTS ~ TOLERANCE`, the text behind `// run: `.
-pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, String> {
+pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, TestFailure> {
     let (text, tolerance) = match text.split_once('~') {
         Some((text, t)) => (text, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
         None => (text, 0.0),
@@ -45,10 +47,10 @@ pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, Stri
 }
 
 /// What stands between the parentheses of `@NAME(ARGUMENTS)`.
-fn arguments_of<'a>(call: &'a str, expected: &str) -> Result<&'a str, String> {
+fn arguments_of<'a>(call: &'a str, expected: &str) -> Result<&'a str, TestFailure> {
     let (name, arguments) = call.trim().split_once('(').ok_or("expected `(`")?;
     if name != format!("@{expected}") {
-        return Err(format!("`{name}` is called, but it is @{expected}"));
+        return Err(format!("`{name}` is called, but it is @{expected}").into());
     }
     Ok(arguments.strip_suffix(')').ok_or("expected `)` at the end of the call")?)
 }
@@ -57,7 +59,7 @@ fn arguments_of<'a>(call: &'a str, expected: &str) -> Result<&'a str, String> {
 ///
 /// # Errors
 /// The text is malformed, or the values do not fit the graph's inputs.
-pub fn parse_call(text: &str, graph: &Graph) -> Result<ExpectedCall, String> {
+pub fn parse_call(text: &str, graph: &Graph) -> Result<ExpectedCall, TestFailure> {
     let (arguments, expected) = match text.split_once(FAILS) {
         Some((call, message)) => (arguments_of(call, &graph.name)?, Expected::Failure(message.trim().to_owned())),
         None => {
@@ -67,7 +69,7 @@ pub fn parse_call(text: &str, graph: &Graph) -> Result<ExpectedCall, String> {
     };
     let arguments = literals(arguments)?;
     if arguments.len() != graph.inputs().len() {
-        return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()));
+        return Err(format!("expected {} arguments, found {}", graph.inputs().len(), arguments.len()).into());
     }
     let inputs = graph.inputs().zip(&arguments).map(|(v, l)| value(l, graph.ty(v))).collect::<Result<_, _>>()?;
     Ok(ExpectedCall { inputs, expected })
@@ -78,12 +80,12 @@ impl ExpectedCall {
     ///
     /// # Errors
     /// Says the difference.
-    pub fn check(&self, outcome: Result<Vec<Val>, String>) -> Result<(), String> {
+    pub fn check(&self, outcome: Result<Vec<Val>, TestFailure>) -> Result<(), TestFailure> {
         match (&self.expected, outcome) {
             (Expected::Values(expected, tolerance), results) => compare(&results?, expected, *tolerance),
-            (Expected::Failure(message), Err(error)) if error.contains(message) => Ok(()),
-            (Expected::Failure(message), Err(error)) => Err(format!("it says `{error}`, expected `{message}`")),
-            (Expected::Failure(message), Ok(_)) => Err(format!("it gives a result, expected `{message}`")),
+            (Expected::Failure(message), Err(error)) if error.to_string().contains(message) => Ok(()),
+            (Expected::Failure(message), Err(error)) => Err(format!("it says `{error}`, expected `{message}`").into()),
+            (Expected::Failure(message), Ok(_)) => Err(format!("it gives a result, expected `{message}`").into()),
         }
     }
 
@@ -92,10 +94,12 @@ impl ExpectedCall {
     ///
     /// # Errors
     /// Says the difference.
-    pub fn check_compiled(&self, outcome: Result<Vec<Val>, String>) -> Result<(), String> {
+    pub fn check_compiled(&self, outcome: Result<Vec<Val>, TestFailure>) -> Result<(), TestFailure> {
         let constraint = |message: &str| message.rfind('(').map(|at| message[at..].to_owned());
         match (&self.expected, &outcome) {
-            (Expected::Failure(message), Err(error)) if constraint(message).is_some_and(|c| error.contains(&c)) => {
+            (Expected::Failure(message), Err(error))
+                if constraint(message).is_some_and(|c| error.to_string().contains(&c)) =>
+            {
                 Ok(())
             }
             _ => self.check(outcome),
@@ -104,9 +108,9 @@ impl ExpectedCall {
 }
 
 /// Compares results with what they must be.
-fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), String> {
+fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), TestFailure> {
     if results.len() != expected.len() {
-        return Err(format!("{} results, expected {}", results.len(), expected.len()));
+        return Err(format!("{} results, expected {}", results.len(), expected.len()).into());
     }
     for (i, (found, expected)) in results.iter().zip(expected).enumerate() {
         let found = found.as_tensor().ok_or("a result is no tensor")?;
@@ -114,7 +118,7 @@ fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), 
         let wanted = tensor(found.dtype(), &shape, &expected.values)?;
         let near = Difference::between(found, &wanted, tolerance, tolerance);
         if !near.is_some_and(|d| d.within_tolerance()) {
-            return Err(format!("result {i} is {found:?}, expected {wanted:?}"));
+            return Err(format!("result {i} is {found:?}, expected {wanted:?}").into());
         }
     }
     Ok(())
@@ -124,9 +128,9 @@ fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), 
 ///
 /// # Errors
 /// There is none.
-pub fn run_lines(text: &str) -> Result<Vec<&str>, String> {
+pub fn run_lines(text: &str) -> Result<Vec<&str>, TestFailure> {
     let lines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// run: ")).collect();
-    if lines.is_empty() { Err("there is no `// run:` line".to_owned()) } else { Ok(lines) }
+    if lines.is_empty() { Err("there is no `// run:` line".into()) } else { Ok(lines) }
 }
 
 /// The text without comments, blank lines and indentation at both ends.
@@ -135,22 +139,22 @@ pub fn code(text: &str) -> String {
     lines.map(|l| format!("{l}\n")).collect()
 }
 
-fn value(literal: &Literal, ty: &Type) -> Result<Val, String> {
+fn value(literal: &Literal, ty: &Type) -> Result<Val, TestFailure> {
     let t = ty.as_tensor().ok_or_else(|| format!("cannot write a {ty}"))?;
     let shape = literal.shape.clone().or_else(|| TensorType::static_shape(t));
     tensor(t.dtype, &shape.ok_or_else(|| format!("write the shape of the {ty}, as in `2x3[...]`"))?, &literal.values)
         .map(Val::Tensor)
 }
 
-fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, String> {
+fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TestFailure> {
     if element_count(shape) != Some(values.len()) {
-        return Err(format!("{} values do not fill the shape {shape:?}", values.len()));
+        return Err(format!("{} values do not fill the shape {shape:?}", values.len()).into());
     }
-    Tensor::from_f64(dtype, shape, values).map_err(|e| e.to_string())
+    Ok(Tensor::from_f64(dtype, shape, values)?)
 }
 
 /// Literals with commas between them.
-fn literals(text: &str) -> Result<Vec<Literal>, String> {
+fn literals(text: &str) -> Result<Vec<Literal>, TestFailure> {
     let (mut all, mut rest) = (vec![], text.trim());
     while !rest.is_empty() {
         let (literal, after) = match rest.find(['[', ',']) {
@@ -175,11 +179,11 @@ fn literals(text: &str) -> Result<Vec<Literal>, String> {
 }
 
 /// Numbers and truth values with commas between them.
-pub(crate) fn numbers(text: &str) -> Result<Vec<f64>, String> {
+pub(crate) fn numbers(text: &str) -> Result<Vec<f64>, TestFailure> {
     let number = |word: &str| match word {
         "true" => Ok(1.0),
         "false" => Ok(0.0),
-        word => word.parse().map_err(|_| format!("`{word}` is not a number")),
+        word => word.parse().map_err(|_| format!("`{word}` is not a number").into()),
     };
     text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(number).collect()
 }

@@ -27,7 +27,7 @@ use optc_kernel::tile::Tile;
 use optc_lower::{LowerOptions, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline, VerifyEach};
 use optc_tests::data::repository;
-use optc_tests::{kernel_text, literal};
+use optc_tests::{TestFailure, kernel_text, literal};
 use prost::Message;
 
 /// What the blocks of a page have made so far.
@@ -40,23 +40,23 @@ struct Page {
 }
 
 /// A row of the target table.
-fn row(name: &str) -> Result<&'static Isa, String> {
-    Isa::by_name(name).ok_or_else(|| format!("there is no target `{name}`"))
+fn row(name: &str) -> Result<&'static Isa, TestFailure> {
+    Isa::by_name(name).ok_or_else(|| format!("there is no target `{name}`").into())
 }
 
 impl Page {
     /// What stands in a block of this kind, where `found` stands now.
-    fn block(&mut self, kind: &str, found: &str) -> Result<String, String> {
+    fn block(&mut self, kind: &str, found: &str) -> Result<String, TestFailure> {
         let words: Vec<&str> = kind.split_whitespace().collect();
         match words.as_slice() {
             ["graph"] => {
-                self.graph = print(&parse(found).map_err(|e| e.to_string())?).text;
+                self.graph = print(&parse(found).map_err(TestFailure::from)?).text;
                 Ok(self.graph.clone())
             }
             ["import"] => {
-                let graph = parse(&self.graph).map_err(|e| e.to_string())?;
-                let bytes = optc_onnx::export_model(&graph).map_err(|e| e.to_string())?.encode_to_vec();
-                self.graph = print(&optc_onnx::import_bytes(&bytes).map_err(|e| e.to_string())?).text;
+                let graph = parse(&self.graph).map_err(TestFailure::from)?;
+                let bytes = optc_onnx::export_model(&graph).map_err(TestFailure::from)?.encode_to_vec();
+                self.graph = print(&optc_onnx::import_bytes(&bytes).map_err(TestFailure::from)?).text;
                 Ok(self.graph.clone())
             }
             [passes] if passes.starts_with("passes=") => {
@@ -72,35 +72,35 @@ impl Page {
             ["tile", k, t] => self.tile("portable", k, t, |tile, _| Ok(tile.to_string())),
             ["asm", row, k, t] => self.tile(row, k, t, kernel_text::listing),
             ["run"] => found.lines().try_for_each(|line| self.call(line)).map(|()| found.to_owned()),
-            _ => Err(format!("there is no block `{kind}`")),
+            _ => Err(format!("there is no block `{kind}`").into()),
         }
     }
 
     /// What passes make of the graph for the `portable` row, checked after each by verifier and interpreter.
-    fn passed_by(&self, passes: &str) -> Result<String, String> {
+    fn passed_by(&self, passes: &str) -> Result<String, TestFailure> {
         let machine = optc::MachineProfile::default().of(row("portable")?);
         let options = PassOptions {
             verify_each: VerifyEach::Numerics,
             machine: Some(Arc::new(machine)),
             ..PassOptions::default()
         };
-        let mut graph = parse(&self.graph).map_err(|e| e.to_string())?;
-        let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
-        PassManager::new(options).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+        let mut graph = parse(&self.graph).map_err(TestFailure::from)?;
+        let pipeline = Pipeline::parse(passes).map_err(TestFailure::from)?;
+        PassManager::new(options).run(&pipeline, &mut graph).map_err(TestFailure::from)?;
         Ok(print(&graph).text)
     }
 
-    fn program(&self, name: &str, draft: bool) -> Result<Program, String> {
-        let graph = parse(&self.passed).map_err(|e| e.to_string())?;
-        let graph = Verified::new(graph).map_err(|e| e.to_string())?;
+    fn program(&self, name: &str, draft: bool) -> Result<Program, TestFailure> {
+        let graph = parse(&self.passed).map_err(TestFailure::from)?;
+        let graph = Verified::new(graph).map_err(TestFailure::from)?;
         let options = LowerOptions { draft, ..LowerOptions::default() };
-        lower(graph, &Target::of(row(name)?), options).map_err(|e| e.to_string())
+        lower(graph, &Target::of(row(name)?), options).map_err(TestFailure::from)
     }
 
-    fn kernel(&self, name: &str, k: &str) -> Result<Kernel, String> {
+    fn kernel(&self, name: &str, k: &str) -> Result<Kernel, TestFailure> {
         let kernels = self.program(name, false)?.kernels;
         let kernel = k.parse().ok().and_then(|k: usize| kernels.get(k).cloned());
-        kernel.ok_or_else(|| format!("there is no kernel {k}"))
+        kernel.ok_or_else(|| format!("there is no kernel {k}").into())
     }
 
     fn tile(
@@ -108,24 +108,24 @@ impl Page {
         name: &str,
         k: &str,
         t: &str,
-        text: impl Fn(&Tile, &Isa) -> Result<String, String>,
-    ) -> Result<String, String> {
+        text: impl Fn(&Tile, &Isa) -> Result<String, TestFailure>,
+    ) -> Result<String, TestFailure> {
         let kernel = self.kernel(name, k)?;
         let tile = t.parse().ok().and_then(|t: usize| kernel.tiles.get(t));
         text(tile.ok_or_else(|| format!("kernel {k} has no tile {t}"))?, row(name)?)
     }
 
-    fn call(&self, line: &str) -> Result<(), String> {
-        let graph = parse(&self.graph).map_err(|e| e.to_string())?;
+    fn call(&self, line: &str) -> Result<(), TestFailure> {
+        let graph = parse(&self.graph).map_err(TestFailure::from)?;
         let call = literal::parse_call(line, &graph)?;
-        call.check(run(&graph, &call.inputs).map_err(|e| e.to_string()))?;
-        let model = optc::Compiler::default().compile_graph(graph).map_err(|e| e.to_string())?;
-        call.check_compiled(model.session().run_values(&call.inputs).map_err(|e| e.to_string()))
+        call.check(run(&graph, &call.inputs).map_err(TestFailure::from))?;
+        let model = optc::Compiler::default().compile_graph(graph).map_err(TestFailure::from)?;
+        call.check_compiled(model.session().run_values(&call.inputs).map_err(TestFailure::from))
     }
 }
 
 /// A page with its blocks made anew.
-fn renewed(text: &str) -> Result<String, String> {
+fn renewed(text: &str) -> Result<String, TestFailure> {
     let (mut page, mut out, mut lines) = (Page::default(), String::new(), text.lines());
     while let Some(line) = lines.next() {
         out.push_str(&format!("{line}\n"));

@@ -13,6 +13,7 @@ use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference, Tensor};
 use optc_testing::{isas, loaded, run_guarded};
+use optc_tests::TestFailure;
 
 /// An operand.
 #[derive(Clone, Debug)]
@@ -92,18 +93,24 @@ fn graph_of(op: &Op, case: &Case, constants: bool) -> Option<(Graph, Vec<Val>)> 
 }
 
 /// What compiled code gives for a graph that the interpreter computes.
-fn compiled(graph: &Graph, inputs: &[Val], isa: &'static Isa, passes: &str, name: &str) -> Result<Vec<Val>, String> {
+fn compiled(
+    graph: &Graph,
+    inputs: &[Val],
+    isa: &'static Isa,
+    passes: &str,
+    name: &str,
+) -> Result<Vec<Val>, TestFailure> {
     let mut graph = graph.clone();
     if !passes.is_empty() {
-        let pipeline = Pipeline::parse(passes).map_err(|e| e.to_string())?;
-        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+        let pipeline = Pipeline::parse(passes)?;
+        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph)?;
     }
     let target = optc_emit::host::target().with_isa(isa);
-    let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let program = lower(graph, &target, LowerOptions::default()).map_err(|e| e.to_string())?;
-    let plan = loaded(&program).map_err(|e| e.to_string())?;
-    let pool = ThreadPool::new(1).map_err(|e| e.to_string())?;
-    run_guarded(&plan, inputs, &pool, name).map_err(|e| e.to_string())
+    let graph = Verified::new(graph)?;
+    let program = lower(graph, &target, LowerOptions::default())?;
+    let plan = loaded(&program)?;
+    let pool = ThreadPool::new(1)?;
+    Ok(run_guarded(&plan, inputs, &pool, name)?)
 }
 
 /// How results differ.

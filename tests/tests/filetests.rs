@@ -26,7 +26,7 @@ use optc_ir::{Graph, Val, Verified, parse, print, run, verify};
 use optc_kernel::program::Program;
 use optc_kernel::target::{Isa, Target};
 use optc_lower::{LowerOptions, lower};
-use optc_tests::{kernel_text, literal};
+use optc_tests::{TestFailure, kernel_text, literal};
 
 /// One case of a file.
 struct Case<'a> {
@@ -61,9 +61,9 @@ fn filetests_hold() {
                 "asm" => kernel_text::disassembled(case.text, case.argument).map(|text| printed.push(text)),
                 "passes" => optc_passes::testing::check(case.text, case.argument, &optc_passes::Registry::standard())
                     .map(|text| printed.push(text))
-                    .map_err(|e| e.to_string()),
+                    .map_err(TestFailure::from),
                 "lower" => program(case.text, case.argument).map(|text| printed.push(text)),
-                other => Err(format!("there is no kind `{other}`")),
+                other => Err(format!("there is no kind `{other}`").into()),
             };
             if let Err(error) = outcome {
                 panic!("{}:\n{}\n{error}", path.display(), case.text);
@@ -85,38 +85,37 @@ fn insta_settings(path: &Path) -> insta::Settings {
 }
 
 /// The program of a graph, for the portable target with the default caches, so that it is the same on every machine.
-fn program(text: &str, argument: &str) -> Result<String, String> {
+fn program(text: &str, argument: &str) -> Result<String, TestFailure> {
     let how = argument.split_once(' ').filter(|(how, _)| ["kernels", "draft"].contains(how));
     let (how, pipeline) = how.unwrap_or(("", argument));
-    let mut graph = parse(text).map_err(|e| e.to_string())?;
-    let passes = optc_passes::Pipeline::parse(pipeline).map_err(|e| e.to_string())?;
+    let mut graph = parse(text)?;
+    let passes = optc_passes::Pipeline::parse(pipeline)?;
     let manager = optc_passes::PassManager::new(optc_passes::PassOptions::default());
-    manager.run(&passes, &mut graph).map_err(|e| e.to_string())?;
+    manager.run(&passes, &mut graph)?;
     let isa = Isa::by_name("portable").ok_or("there is no portable target")?;
     let target = Target::of(isa);
-    let graph = Verified::new(graph).map_err(|e| e.to_string())?;
-    let program = lower(graph, &target, LowerOptions { draft: how == "draft", ..LowerOptions::default() })
-        .map_err(|e| e.to_string())?;
+    let graph = Verified::new(graph)?;
+    let program = lower(graph, &target, LowerOptions { draft: how == "draft", ..LowerOptions::default() })?;
     let printed = program.print();
     let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
     if read.map_err(|e| format!("{e}\n{}", printed.text))? != program {
-        return Err(format!("read back it is another program:\n{}", printed.text));
+        return Err(format!("read back it is another program:\n{}", printed.text).into());
     }
     let end = printed.text.find("\nkernel @").map_or(printed.text.len(), |at| at + 1);
     Ok(if how == "kernels" { printed.text } else { printed.text[..end].to_owned() })
 }
 
-fn check_roundtrip(text: &str) -> Result<(), String> {
-    let graph = parse(text).map_err(|e| e.to_string())?;
+fn check_roundtrip(text: &str) -> Result<(), TestFailure> {
+    let graph = parse(text)?;
     let printed = print(&graph).text;
-    let again = parse(&printed).map_err(|e| e.to_string())?;
+    let again = parse(&printed)?;
     if print(&again).text != printed {
-        return Err(format!("printed, parsed and printed again it is\n{}", print(&again).text));
+        return Err(format!("printed, parsed and printed again it is\n{}", print(&again).text).into());
     }
-    if printed == literal::code(text) { Ok(()) } else { Err(format!("it prints as\n{printed}")) }
+    if printed == literal::code(text) { Ok(()) } else { Err(format!("it prints as\n{printed}").into()) }
 }
 
-fn check_verify(text: &str) -> Result<(), String> {
+fn check_verify(text: &str) -> Result<(), TestFailure> {
     let mut expected: Vec<(usize, &str)> =
         text.lines().enumerate().filter_map(|(i, l)| Some((i + 1, l.split_once("// error: ")?.1.trim()))).collect();
     let found: Vec<(usize, String)> = match parse(text) {
@@ -129,7 +128,7 @@ fn check_verify(text: &str) -> Result<(), String> {
     }
     match expected.first() {
         None => Ok(()),
-        Some((line, part)) => Err(format!("line {line}: nothing says `{part}`")),
+        Some((line, part)) => Err(format!("line {line}: nothing says `{part}`").into()),
     }
 }
 
@@ -155,15 +154,15 @@ fn line_of(text: &str, graph: &Graph, node: Option<optc_ir::NodeId>) -> usize {
     op.and_then(|op| ops.get(op).copied()).unwrap_or(first)
 }
 
-fn check_run(text: &str) -> Result<(), String> {
-    let graph = parse(text).map_err(|e| e.to_string())?;
+fn check_run(text: &str) -> Result<(), TestFailure> {
+    let graph = parse(text)?;
     let failures = verify(&graph);
     if let Some(failure) = failures.first() {
-        return Err(format!("{}: {}", failure.rule, failure.message));
+        return Err(format!("{}: {}", failure.rule, failure.message).into());
     }
     for line in literal::run_lines(text)? {
         let call = literal::parse_call(line, &graph).map_err(|e| format!("`{line}`: {e}"))?;
-        let outcome = run(&graph, &call.inputs).map_err(|e| e.to_string());
+        let outcome = run(&graph, &call.inputs).map_err(TestFailure::from);
         call.check(outcome).map_err(|e| format!("`{line}`: interpreter: {e}"))?;
         let outcome = run_compiled(&graph, &call.inputs);
         call.check_compiled(outcome).map_err(|e| format!("`{line}`: compiled: {e}"))?;
@@ -172,7 +171,7 @@ fn check_run(text: &str) -> Result<(), String> {
 }
 
 /// Runs the graph as a host program would.
-fn run_compiled(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, String> {
-    let model = optc::Compiler::default().compile_graph(graph.clone()).map_err(|e| e.to_string())?;
-    model.session().run_values(inputs).map_err(|e| e.to_string())
+fn run_compiled(graph: &Graph, inputs: &[Val]) -> Result<Vec<Val>, TestFailure> {
+    let model = optc::Compiler::default().compile_graph(graph.clone())?;
+    Ok(model.session().run_values(inputs)?)
 }

@@ -20,6 +20,7 @@ use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::ThreadPool;
 use optc_tensor::{DType, Difference, Random};
 use optc_testing::{isas, loaded, run_guarded};
+use optc_tests::TestFailure;
 use optc_tests::nest_shapes::{Case, KINDS, NestKind, case};
 
 /// Largest error of a float, relative to the range of the whole output.
@@ -42,11 +43,11 @@ enum Ran {
 }
 
 /// The graph of a case, ready to be lowered.
-fn prepared(case: &Case) -> Result<Graph, String> {
+fn prepared(case: &Case) -> Result<Graph, TestFailure> {
     let mut graph: Graph = case.graph.clone();
     if !case.passes.is_empty() {
-        let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
-        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+        let pipeline = Pipeline::parse(case.passes)?;
+        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph)?;
     }
     Ok(graph)
 }
@@ -59,30 +60,30 @@ fn compile(graph: Graph, isa: &'static Isa, tuning: Tuning) -> Result<Program, L
 }
 
 /// Lowers a case for an instruction set that the machine lacks: no machine code is made.
-fn lowers(case: &Case, isa: &'static Isa) -> Result<(), String> {
-    let program = compile(prepared(case)?, isa, Tuning::default()).map_err(|e| e.to_string())?;
-    program.verify().map_err(|e| e.to_string())?;
+fn lowers(case: &Case, isa: &'static Isa) -> Result<(), TestFailure> {
+    let program = compile(prepared(case)?, isa, Tuning::default())?;
+    program.verify()?;
     reads_back(&program)
 }
 
 /// That the program's text, read back, is the program.
-fn reads_back(program: &Program) -> Result<(), String> {
+fn reads_back(program: &Program) -> Result<(), TestFailure> {
     let printed = program.print();
     let read = Program::parse(&printed.text, &printed.constants.into_iter().collect());
     match read.map_err(|e| format!("its text: {e}"))? == *program {
         true => Ok(()),
-        false => Err("its text, read back, is another program".to_owned()),
+        false => Err("its text, read back, is another program".into()),
     }
 }
 
 /// What a case gives on an instruction set; with whether a kernel of the kind took part.
-fn outcome(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, Ran), String> {
+fn outcome(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa) -> Result<(Vec<Val>, Ran), TestFailure> {
     let graph = prepared(case)?;
-    let mut compiled = compile(graph.clone(), isa, Tuning::default()).map_err(|e| e.to_string())?;
+    let mut compiled = compile(graph.clone(), isa, Tuning::default())?;
     if seed / KINDS.len() as u64 % 4 >= 2 && !compiled.points.is_empty() {
         let mut random = Random::new(seed);
         let any = |p: &Point| (p.key.clone(), p.options[random.below(p.options.len())].clone());
-        compiled = compile(graph, isa, Tuning(compiled.points.iter().map(any).collect())).map_err(|e| e.to_string())?;
+        compiled = compile(graph, isa, Tuning(compiled.points.iter().map(any).collect()))?;
     }
     let of_kind = compiled.report.iter().any(|r| match &r.decision {
         Decision::Kernel { names } => names.iter().any(|n| kind.kernels.iter().any(|k| n.contains(k))),
@@ -95,11 +96,11 @@ fn outcome(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa) -> Result
         (false, true) => Ran::Declined,
         (false, false) => Ran::Elsewhere,
     };
-    let pool = ThreadPool::new(case.threads).map_err(|e| e.to_string())?;
+    let pool = ThreadPool::new(case.threads)?;
     reads_back(&compiled)?;
-    let plan = loaded(&compiled).map_err(|e| e.to_string())?;
+    let plan = loaded(&compiled)?;
     let name = format!("{}, seed {seed}, {} after `{}`", kind.name, isa.name, case.passes);
-    let found = run_guarded(&plan, &case.inputs, &pool, &name).map_err(|e| e.to_string())?;
+    let found = run_guarded(&plan, &case.inputs, &pool, &name)?;
     Ok((found, ran))
 }
 
@@ -121,7 +122,7 @@ fn failure(kind: &NestKind, case: &Case, seed: u64, isa: &'static Isa, counts: &
     let expected = optc_ir::run(&case.graph, &case.inputs).unwrap();
     let (found, ran) = match outcome(kind, case, seed, isa) {
         Ok(found) => found,
-        Err(e) => return Some(e),
+        Err(e) => return Some(e.to_string()),
     };
     let mut counts = counts.lock().unwrap();
     let [all, of_kind, declined] = counts.entry((kind.name, isa.name)).or_default();

@@ -7,14 +7,14 @@ use std::fmt;
 
 use arbitrary::{Result, Unstructured};
 use optc_ir::{Graph, Op, Val, Verified, print};
-use optc_kernel::program::Point;
+use optc_kernel::program::{Point, Program};
 use optc_kernel::target::Isa;
 use optc_lower::{LowerOptions, Tuning, lower};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_runtime::{Arena, Executor, ThreadPool};
 use optc_tensor::{DType, Random};
 use optc_testing::loaded;
-use optc_tests::nest_shapes;
+use optc_tests::{TestFailure, nest_shapes};
 
 use crate::interpret::{Interpretation, difference, interpret, is_small};
 use crate::layers;
@@ -91,16 +91,16 @@ fn is_within_a_unit(a: &Val, b: &Val) -> bool {
     bytes && a.to_i64_vec().iter().zip(b.to_i64_vec()).all(|(a, b)| a.abs_diff(b) <= 1)
 }
 
-fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
+fn compiled(case: &Case) -> std::result::Result<Vec<Val>, TestFailure> {
     let mut graph = case.graph.clone();
     if !case.passes.is_empty() {
-        let pipeline = Pipeline::parse(case.passes).map_err(|e| e.to_string())?;
-        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph).map_err(|e| e.to_string())?;
+        let pipeline = Pipeline::parse(case.passes)?;
+        PassManager::new(PassOptions::default()).run(&pipeline, &mut graph)?;
     }
     let target = optc_emit::host::target().with_isa(case.isa);
-    let lower = |tuning: Tuning| {
-        let graph = Verified::new(graph.clone()).map_err(|e| e.to_string())?;
-        lower(graph, &target, LowerOptions { tuning, ..LowerOptions::default() }).map_err(|e| e.to_string())
+    let lower = |tuning: Tuning| -> std::result::Result<Program, TestFailure> {
+        let graph = Verified::new(graph.clone())?;
+        Ok(lower(graph, &target, LowerOptions { tuning, ..LowerOptions::default() })?)
     };
     let mut made = lower(Tuning::default())?;
     if let Some(seed) = case.tuning.filter(|_| !made.points.is_empty()) {
@@ -108,9 +108,9 @@ fn compiled(case: &Case) -> std::result::Result<Vec<Val>, String> {
         let any = |p: &Point| (p.key.clone(), p.options[random.below(p.options.len())].clone());
         made = lower(Tuning(made.points.iter().map(any).collect()))?;
     }
-    let mut executor = Executor::new(loaded(&made).map_err(|e| e.to_string())?);
-    let (mut arena, pool) = (Arena::default(), ThreadPool::new(case.threads).map_err(|e| e.to_string())?);
+    let mut executor = Executor::new(loaded(&made)?);
+    let (mut arena, pool) = (Arena::default(), ThreadPool::new(case.threads)?);
     // Twice: the second run finds the arena as the first one left it.
-    executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())?;
-    executor.run(&case.inputs, &mut arena, &pool, None).map_err(|e| e.to_string())
+    executor.run(&case.inputs, &mut arena, &pool, None)?;
+    Ok(executor.run(&case.inputs, &mut arena, &pool, None)?)
 }

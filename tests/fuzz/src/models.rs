@@ -10,6 +10,7 @@ use optc_ir::{Const, Graph, Op, Type, print};
 use optc_kernel::target::{ISAS, Isa};
 use optc_passes::{seeded, specialize};
 use optc_tensor::{Random, Tensor};
+use optc_tests::TestFailure;
 
 use crate::interpret::{Interpretation, difference, interpret, is_small};
 
@@ -92,7 +93,7 @@ fn options(random: &mut Random) -> Options {
 }
 
 /// What the compiled graph gives, with the graph that the passes left.
-fn compiled(case: &Case) -> Result<(Vec<Val>, Option<Graph>), String> {
+fn compiled(case: &Case) -> Result<(Vec<Val>, Option<Graph>), TestFailure> {
     let compiler = Compiler::new(case.options.clone());
     let model = compiler.compile_graph(case.graph.clone()).map_err(|e| format!("does not compile: {e}"))?;
     let mut session = model.session();
