@@ -14,7 +14,7 @@ use super::{Evaluate, LayerError};
 const MOST_EXTENTS: usize = 64;
 
 /// Nodes of a graph, in topological order, and their results that are asked for.
-pub(super) struct Part<'a> {
+pub(super) struct GraphPart<'a> {
     pub graph: &'a Graph,
     pub nodes: &'a [NodeId],
     pub outputs: &'a [Value],
@@ -29,13 +29,13 @@ struct Given {
 }
 
 /// A part that is ready to run, and what it was made for.
-struct Ready<P> {
+struct ReadyPart<P> {
     types: Vec<Type>,
     fixed: Vec<Val>,
     prepared: P,
 }
 
-impl Part<'_> {
+impl GraphPart<'_> {
     /// The outputs on so many batches, each on all. `value` gives what was computed of a value in a batch, and whether
     /// it follows from shapes.
     pub fn run<'v, E: Evaluate>(
@@ -45,7 +45,7 @@ impl Part<'_> {
         value: impl Fn(Value, usize) -> Option<(&'v Val, bool)>,
     ) -> Result<Vec<Vec<Val>>, LayerError<E::Error>> {
         let mut results = vec![Vec::with_capacity(batches); self.outputs.len()];
-        let mut ready: Vec<Ready<E::Prepared>> = vec![];
+        let mut ready: Vec<ReadyPart<E::Prepared>> = vec![];
         for batch in 0..if self.outputs.is_empty() { 0 } else { batches } {
             let given = self.given(|v| value(v, batch));
             let vals = |fixed: bool| given.iter().filter(move |g| g.fixed == fixed).map(|g| g.val.clone());
@@ -55,7 +55,7 @@ impl Part<'_> {
                 Some(at) => at,
                 None => {
                     let prepared = evaluate.prepare(&self.alone(&given)?).map_err(LayerError::Evaluate)?;
-                    ready.push(Ready { types, fixed, prepared });
+                    ready.push(ReadyPart { types, fixed, prepared });
                     ready.len() - 1
                 }
             };

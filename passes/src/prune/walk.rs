@@ -12,7 +12,7 @@ use optc_ir::{Graph, NodeId, Op, Val, Value};
 use optc_tensor::Tensor;
 
 use super::correct::{self, Moments};
-use super::part::Part;
+use super::part::GraphPart;
 use super::reconstruct::{Normal, fit, gram};
 use super::saliency::Evidence;
 use super::segments::{Correction, Route};
@@ -70,7 +70,7 @@ impl<E: Evaluate> Walk<'_, E> {
     fn segment(&mut self, g: &mut Graph, i: usize) -> Result<(), LayerError<E::Error>> {
         let outputs = self.route.outputs_before(g, i);
         let nodes = &self.route.segments[i].nodes;
-        let before = self.run(&Part { graph: g, nodes, outputs: &outputs }, |pair| &pair.before)?;
+        let before = self.run(&GraphPart { graph: g, nodes, outputs: &outputs }, |pair| &pair.before)?;
         self.values.extend(outputs.into_iter().zip(before).map(|(v, before)| (v, Pair { before, now: None })));
         match self.route.segments[i].correction {
             Some(Correction::Weights(plan)) => self.prune(g, plan)?,
@@ -78,7 +78,7 @@ impl<E: Evaluate> Walk<'_, E> {
             None => {}
         }
         let (nodes, outputs) = self.route.outputs_now(g, i);
-        let now = self.run(&Part { graph: g, nodes: &nodes, outputs: &outputs }, Pair::now)?;
+        let now = self.run(&GraphPart { graph: g, nodes: &nodes, outputs: &outputs }, Pair::now)?;
         for (value, now) in outputs.into_iter().zip(now) {
             if let Some(pair) = self.values.get_mut(&value) {
                 pair.now = Some(now);
@@ -91,7 +91,7 @@ impl<E: Evaluate> Walk<'_, E> {
     }
 
     /// The outputs of a part on every batch.
-    fn run(&self, part: &Part, side: impl Fn(&Pair) -> &[Val]) -> Result<Vec<Vec<Val>>, LayerError<E::Error>> {
+    fn run(&self, part: &GraphPart, side: impl Fn(&Pair) -> &[Val]) -> Result<Vec<Vec<Val>>, LayerError<E::Error>> {
         let value = |value: Value, batch: usize| {
             let pair = self.values.get(&value)?;
             Some((&side(pair)[batch], self.route.shapes.contains(&value)))
