@@ -23,7 +23,7 @@ macro_rules! for_each_op {
             Abs in math, Neg in math, Sign in math, Exp in math, Log in math, Sqrt in math, Reciprocal in math, Erf
             in math, Floor in math, Ceil in math, Round in math, Sin in math, Cos in math, Tan in math, Asin in
             math, Acos in math, Atan in math, Sinh in math, Cosh in math, Tanh in math, Asinh in math, Acosh in
-            math, Atanh in math, Erfinv in math, IsNan in math, IsInf in math, Not in math, Sigmoid in math, Relu in math, Softplus
+            math, Atanh in math, IsNan in math, IsInf in math, Not in math, Sigmoid in math, Relu in math, Softplus
             in math, Softsign in math, HardSwish in math, Mish in math, Swish in math, LeakyRelu in math,
             ThresholdedRelu in math, Elu in math, Celu in math, Selu in math, HardSigmoid in math, Gelu in math,
             Shrink in math, PRelu in math, Add in math, Sub in math, Mul in math, Div in math, Mod in math, Pow in

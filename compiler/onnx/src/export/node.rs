@@ -96,7 +96,6 @@ impl Exporter {
             Op::Asinh(_) => spell("Asinh"),
             Op::Acosh(_) => spell("Acosh"),
             Op::Atanh(_) => spell("Atanh"),
-            Op::Erfinv(_) => spell("erfinv").of("org.pytorch.aten", 1),
             Op::IsNan(_) => spell("IsNaN"),
             Op::IsInf(op) => spell("IsInf").int_or("detect_negative", i64::from(op.negative), 1).int_or(
                 "detect_positive",

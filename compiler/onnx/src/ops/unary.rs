@@ -28,7 +28,6 @@ pub(crate) const TABLE: Table = &[
     plain!("Asinh", Asinh, 1),
     plain!("Acosh", Acosh, 1),
     plain!("Atanh", Atanh, 1),
-    ("org.pytorch.aten", "erfinv", |cx| direct(cx, math::Erfinv {}, 1)),
     plain!("Not", Not, 1),
     plain!("IsNaN", IsNan, 1),
     ("", "IsInf", |cx| {

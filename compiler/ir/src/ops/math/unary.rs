@@ -101,8 +101,6 @@ unary! {
     "math.acosh" = Acosh {} |s, x| x.acosh(), Facts::no_expression();
     /// Inverse hyperbolic tangent.
     "math.atanh" = Atanh {} |s, x| x.atanh(), Facts::no_expression();
-    /// The `y` whose error function is `x`, for `x` between −1 and 1: `math.erf` backwards.
-    "math.erfinv" = Erfinv {} |s, x| erfinv(x), Facts::float(|_, x| erfinv_expression(x));
 }
 
 /// Declares ops of one operand that are defined on integers as well: on floats, on `i64`, on `u64`; and their facts.
@@ -234,55 +232,6 @@ pub(crate) fn erf(x: f64) -> f64 {
         1.0 - (-a * a).exp() / (std::f64::consts::PI.sqrt() * (a + fraction))
     };
     value.copysign(x)
-}
-
-/// The inverse of [`erf`]: Winitzki's approximation, then Newton's steps.
-fn erfinv(x: f64) -> f64 {
-    if x.abs() >= 1.0 || x.is_nan() {
-        return if x.abs() == 1.0 { x / 0.0 } else { f64::NAN };
-    }
-    let (a, log) = (0.147, (-x * x).ln_1p());
-    let half = 2.0 / (std::f64::consts::PI * a) + log / 2.0;
-    let mut y = ((half * half - log / a).sqrt() - half).sqrt().copysign(x);
-    for _ in 0..4 {
-        y -= (erf(y) - x) / (std::f64::consts::FRAC_2_SQRT_PI * (-y * y).exp());
-    }
-    y
-}
-
-/// Two polynomials in `w = -log(1 - x²)` (Giles 2012, "Approximating the erfinv function").
-fn erfinv_expression(x: Expr) -> Expr {
-    const NEAR: [f32; 9] = [
-        2.810_226_4e-08,
-        3.432_739_4e-07,
-        -3.523_387_7e-06,
-        -4.391_506_5e-06,
-        0.000_218_580_87,
-        -0.001_253_725,
-        -0.004_177_681_6,
-        0.246_640_73,
-        1.501_409_4,
-    ];
-    const FAR: [f32; 9] = [
-        -0.000_200_214_26,
-        0.000_100_950_56,
-        0.001_349_343_2,
-        -0.003_673_428_4,
-        0.005_739_507_7,
-        -0.007_622_461_3,
-        0.009_438_870_5,
-        1.001_674,
-        2.832_976_8,
-    ];
-    let polynomial = |of: [f32; 9], w: Expr| {
-        of[1..].iter().fold(Expr::Const(of[0]), |sum, &c| sum.times(w.clone()).plus(Expr::Const(c)))
-    };
-    let one = || Expr::Const(1.0);
-    let w = one().minus(x.clone()).times(one().plus(x.clone())).log().negated();
-    let near = polynomial(NEAR, w.clone().minus(Expr::Const(2.5)));
-    let far = polynomial(FAR, w.clone().sqrt().minus(Expr::Const(3.0)));
-    let inside = w.clone().cmp(Cmp::Lt, Expr::Const(5.0)).select(near, far).times(x.clone());
-    w.cmp(Cmp::Eq, Expr::Const(f32::INFINITY)).select(x.times(Expr::Const(f32::INFINITY)), inside)
 }
 
 #[cfg(test)]
