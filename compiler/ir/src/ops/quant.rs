@@ -1,5 +1,6 @@
 //! `quant`: integers that stand for reals, `real = (integer − zero point) · scale`, and the products of such integers.
 
+mod add;
 mod dynamic_lstm;
 mod expression;
 mod fake;
@@ -7,6 +8,7 @@ mod product;
 mod quantize;
 mod sum;
 
+pub use add::*;
 pub use dynamic_lstm::*;
 pub use expression::quantized;
 pub use fake::*;
