@@ -41,7 +41,7 @@ macro_rules! for_each_op {
             Gru in nn, Attention in nn, LinearAttention in nn, RotaryEmbedding in nn, Resize in nn, GridSample in
             nn, AffineGrid in nn, NonMaxSuppression in nn, Quantize in quant, Dequantize in quant, DynamicQuantize
             in quant, Requantize in quant, QuantMatMul in quant, QuantConv in quant, FakeQuant in quant, QuantSum in
-            quant, DynamicLstm in quant, QuantAdd in quant, Fused in kernel, ConvertLayout in kernel,
+            quant, DynamicLstm in quant, Fused in kernel, ConvertLayout in kernel,
         }
     };
 }

@@ -1,6 +1,5 @@
 //! `quant`: integers that stand for reals, `real = (integer − zero point) · scale`, and the products of such integers.
 
-mod add;
 mod dynamic_lstm;
 mod expression;
 mod fake;
@@ -8,7 +7,6 @@ mod product;
 mod quantize;
 mod sum;
 
-pub use add::*;
 pub use dynamic_lstm::*;
 pub use expression::quantized;
 pub use fake::*;

@@ -138,7 +138,6 @@ impl Exporter {
             Op::Clip(_) => spell("Clip"),
             Op::Cast(op) => spell("Cast").dtype("to", op.to),
             Op::MatMul(_) => spell("MatMul"),
-            Op::QuantAdd(_) => spell("QLinearAdd").of("com.microsoft", 1),
             Op::Reduce(op) => return self.reduce(op, site),
             Op::ArgReduce(op) => spell(match op.kind {
                 Extreme::Max => "ArgMax",

@@ -35,10 +35,7 @@ pub(crate) const TABLE: Table = &[
     (MS, "MatMulIntegerToFloat", matmul_to_float),
     (MS, "DynamicQuantizeMatMul", dynamic_matmul),
     (MS, "DynamicQuantizeLSTM", dynamic_lstm),
-    (MS, "QLinearAdd", |cx| {
-        let operands = (0..8).map(|i| cx.input(i).map(Some)).collect::<Result<Vec<_>, _>>()?;
-        cx.emit(quant::QuantAdd {}, &operands)
-    }),
+    (MS, "QLinearAdd", |cx| qlinear_binary(cx, math::Add {}.into())),
     (MS, "QLinearMul", |cx| qlinear_binary(cx, math::Mul {}.into())),
     (MS, "QLinearSigmoid", |cx| qlinear_unary(cx, math::Sigmoid {}.into())),
     (MS, "QLinearLeakyRelu", |cx| {
