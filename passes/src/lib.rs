@@ -15,6 +15,7 @@ mod canonicalize;
 mod choice;
 mod cse;
 mod dce;
+mod drop_double_negation;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_quant;
