@@ -15,7 +15,6 @@ mod canonicalize;
 mod choice;
 mod cse;
 mod dce;
-mod drop_double_negation;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_quant;

@@ -33,7 +33,6 @@ use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::cse::Cse;
 use crate::dce::Dce;
-use crate::drop_double_negation::DropDoubleNegation;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
 use crate::fold_quant::FoldQuant;
@@ -118,7 +117,6 @@ impl Registry {
             .with::<ToBf16>()
             .with::<ScheduleOps>()
             .with::<Dce>()
-            .with::<DropDoubleNegation>()
     }
 
     /// The same with another pass: it has a name in pipelines, and is checked, counted and timed like all others. One
