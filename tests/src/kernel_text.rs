@@ -1,7 +1,7 @@
 //! Kernels as filetests spell them, called like `@sum(f32[1, 2], f32[3, 4], f32[0, 0]) == f32[4, 6] ~ 1e-6`: bytes of
 //! all buffers before, and of those that are written after.
 
-use iced_x86::{Decoder, DecoderOptions, FastFormatter};
+use iced_x86::{Code, Decoder, DecoderOptions, FastFormatter};
 use optc_kernel::nest::{Access, Kernel, parse_kernel};
 use optc_kernel::target::Isa;
 use optc_kernel::tile::Tile;
@@ -90,7 +90,9 @@ pub fn listing(tile: &Tile, isa: &Isa) -> Result<String, TestFailure> {
     let bytes = optc_emit::tile_code(tile).map_err(|e| e.to_string())?;
     let mut printed = format!("{}:\n", tile.name);
     let mut formatter = FastFormatter::new();
-    for instruction in Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).iter() {
+    // Padding and constants follow the code.
+    let code = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).into_iter().take_while(|i| i.code() != Code::Int3);
+    for instruction in code {
         printed.push_str("  ");
         formatter.format(&instruction, &mut printed);
         printed.push('\n');

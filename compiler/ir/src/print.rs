@@ -9,9 +9,9 @@
 //! ```
 //!
 //! One op a line, in topological order; values are numbered in that order; attributes sorted by name, defaults left
-//! out; absent operands are `_`. A constant whose elements are all equal prints one of them, `dense<0.5>`. Other constants
-//! of more than [`INLINE`] elements, and those with NaN, print as symbols with a hash of their contents, and their data
-//! comes beside the text.
+//! out; absent operands are `_`. A constant whose elements are all equal prints one of them, `dense<0.5>`. Other
+//! constants of more than [`INLINE`] elements, and those with NaN, print as symbols with a hash of their contents, and
+//! their data comes beside the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
