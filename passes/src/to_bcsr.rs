@@ -24,7 +24,7 @@
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
 
-use crate::machine::{Change, Form};
+use crate::machine::{Change, Form, Machine, Nanos};
 use crate::matching::{has_one_use, pruned, result};
 use crate::rewrite::for_each_region;
 use crate::weighted::Weighted;
@@ -83,21 +83,40 @@ impl ToBcsr {
         }
         let machine = cx.machine();
         let margin = self.margin.unwrap_or_else(|| machine.margin(Change::ToSparse));
-        let time = |&(rows, cols): &(u8, u8)| {
-            let block = (usize::from(rows), usize::from(cols));
-            let product = layer.product(g, block.1)?;
-            let form = |blocks: usize| Form::Sparse { block, blocks };
-            if machine.declines(&product, form(0)).is_some() {
-                return None; // before blocks are counted
+        let dense = machine.densest(&layer.product(g, 1)?).1;
+        // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
+        let limit = |(_, cols): (u8, u8)| if spatial > 0 && cols == 1 { margin.max(CANDIDATE) } else { margin };
+        // As few blocks as the weights that are not zero fill: where that is too slow, blocks need not be counted, which
+        // takes 2.5 ns a weight.
+        if let Some(nonzero) = layer.nonzero(g) {
+            let fewest = |(rows, cols): (usize, usize)| Some(nonzero.div_ceil(rows * cols));
+            let mut times = BLOCKS.iter().filter_map(|&block| time_of(g, layer, machine, block, &fewest));
+            if !times.any(|(time, block)| time <= limit(block) * dense) {
+                return None;
             }
-            let time = machine.time(&product, form(layer.blocks(g, block)?));
-            // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
-            let candidate = spatial > 0 && cols == 1;
-            Some((time, (rows, cols), if candidate { margin.max(CANDIDATE) } else { margin }))
-        };
-        let (best, block, margin) = BLOCKS.iter().filter_map(time).min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (best <= margin * machine.densest(&layer.product(g, 1)?).1).then_some(block)
+        }
+        let counted = |block: (usize, usize)| layer.blocks(g, block);
+        let times = BLOCKS.iter().filter_map(|&block| time_of(g, layer, machine, block, &counted));
+        let (best, block) = times.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (best <= limit(block) * dense).then_some(block)
     }
+}
+
+/// The time of a layer with blocks of a form, of which `count` gives the number; `None` where no kernel has the form.
+fn time_of(
+    g: &Graph,
+    layer: &Weighted,
+    machine: &dyn Machine,
+    (rows, cols): (u8, u8),
+    count: &dyn Fn((usize, usize)) -> Option<usize>,
+) -> Option<(Nanos, (u8, u8))> {
+    let block = (usize::from(rows), usize::from(cols));
+    let product = layer.product(g, block.1)?;
+    let form = |blocks: usize| Form::Sparse { block, blocks };
+    if machine.declines(&product, form(0)).is_some() {
+        return None; // before blocks are counted
+    }
+    Some((machine.time(&product, form(count(block)?)), (rows, cols)))
 }
 
 /// A constant that only this layer reads: its weights, or a copy of them.

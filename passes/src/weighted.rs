@@ -90,6 +90,12 @@ impl Weighted {
         matrix
     }
 
+    /// How many weights are not zero, where that is seen without their zero points.
+    pub fn nonzero(&self, g: &Graph) -> Option<usize> {
+        let floats = g.constant(self.weights)?.as_slice::<f32>().ok()?;
+        Some(floats.iter().filter(|&&w| w != 0.0).count())
+    }
+
     /// What is multiplied.
     pub fn numbers(&self, g: &Graph) -> Numbers {
         let floats = g.constant(self.weights).is_none_or(|t| t.dtype() == DType::F32);

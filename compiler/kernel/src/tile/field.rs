@@ -122,6 +122,7 @@ macro_rules! kinds {
         impl FieldKind for $Kind {
             type Held = held!($Kind);
 
+            #[inline(always)]
             fn part($held: &Self::Held) -> Option<InstPart<'_>> {
                 $part
             }
