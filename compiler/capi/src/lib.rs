@@ -1,8 +1,8 @@
 //! The C ABI of optc: models are compiled from files or memory, and run through sessions.
 //!
-//! `include/optc.h` is made of this crate by cbindgen; its head has the rules on ownership and threads. Nothing unwinds
-//! into the host: a panic becomes [`OptcStatus::Internal`]. Pointers are checked for null, strings for UTF-8, lengths
-//! against shapes; that they point at what they claim to is the host's part.
+//! `include/optc.h` is made from this crate by cbindgen; its head has the rules on ownership and threads. Nothing
+//! unwinds into the host: a panic becomes [`OptcStatus::Internal`]. Pointers are checked for null, strings for UTF-8,
+//! lengths against shapes; that they point at what they claim to is the host's part.
 //!
 //! In: pointers and lengths. Out: opaque handles, status codes, borrowed bytes. It is a layer on the crate `optc` and
 //! must not know what is below it. Start in `model.rs` and `session.rs`; `tests/c_programs.rs` compiles programs in C,

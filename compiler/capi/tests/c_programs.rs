@@ -15,7 +15,7 @@ fn testdata(name: &str) -> PathBuf {
     here().join("../../testdata").join(name)
 }
 
-/// Where cargo puts the libraries, which it does not make for tests by itself: they are built here, once.
+/// Where cargo puts the libraries, which it does not make for tests on its own: they are built here, once.
 fn libraries() -> PathBuf {
     static BUILT: std::sync::Once = std::sync::Once::new();
     let exe = std::env::current_exe().unwrap();

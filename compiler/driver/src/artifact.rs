@@ -52,8 +52,8 @@ pub(crate) fn at(path: &Path) -> impl Fn(ArtifactError) -> Error {
     }
 }
 
-/// The machine code of an artifact that does what the options ask for, if there is some: what asks for another
-/// precision, for other figures, or for the graph, is compiled.
+/// The machine code of an artifact that does what the options ask for, if there is any: where they ask for another
+/// precision, for other figures, or for the graph, it is compiled.
 pub(crate) fn native(artifact: &Artifact, options: &Options) -> Result<Option<NativeProgram>, Error> {
     let Options { isa, target, precision, profile, tuning, keep_graph, trust, .. } = options;
     let plain = *precision == Precision::F32 && *profile == Default::default() && tuning.is_empty() && !keep_graph;

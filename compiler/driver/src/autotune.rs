@@ -113,7 +113,7 @@ impl Tuner<'_> {
         trial
     }
 
-    /// Measures a trial beside the best plan; says whether it has winners.
+    /// Measures a trial against the best plan; says whether it has winners.
     fn measure(&mut self, base: &CompiledPlan, trial: &Tuning) -> Result<bool, Error> {
         let mut options = self.taken.clone();
         options.0.extend(trial.0.clone());
@@ -133,7 +133,7 @@ impl Tuner<'_> {
         Ok(won)
     }
 
-    /// Measures the winners together beside the first plan; gives the plan with those that stay, and its share of the
+    /// Measures the winners together against the first plan; gives the plan with those that stay, and its share of the
     /// time.
     fn confirm(
         &mut self,

@@ -10,7 +10,7 @@ pub struct CacheStats {
     pub hits: usize,
     /// Look-ups that did not, or that had to wait until it was made.
     pub misses: usize,
-    /// Entries that made place for others.
+    /// Entries that made room for others.
     pub evictions: usize,
 }
 
@@ -60,7 +60,7 @@ impl<K: PartialEq, V> Lru<K, V> {
     }
 }
 
-/// A cache for several threads. What a thread asks for and is not there it makes; others that ask for the same
+/// A cache for several threads. What a thread asks for and does not find, it makes; others that ask for the same
 /// meanwhile wait for it, and those that ask for something else do not.
 #[derive(Debug)]
 pub(crate) struct Shared<K, V>(Mutex<State<K, V>>);
@@ -85,7 +85,7 @@ impl<K: PartialEq + Clone, V: Clone> Shared<K, V> {
     }
 
     /// The value under `key`, made by `make` where it is not there. What fails or panics is not kept: the next thread
-    /// that waits tries for itself.
+    /// that waits tries on its own.
     ///
     /// # Errors
     /// As `make`.
@@ -139,7 +139,7 @@ impl<K: PartialEq + Clone, V: Clone> Shared<K, V> {
     }
 }
 
-/// A thread that makes a value, or waits for one. The last one that leaves empty-handed takes the pending entry away.
+/// A thread that makes a value, or waits for one. The last one to leave empty-handed removes the pending entry.
 struct Turn<'a, K: PartialEq, V> {
     cache: &'a Shared<K, V>,
     key: &'a K,

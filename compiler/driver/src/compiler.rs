@@ -116,7 +116,7 @@ impl Compiler {
         Ok((graph, passes, loaded.tuning))
     }
 
-    /// The program of the ONNX model or the `.optc` artifact at `path`, as [`Compiler::program`] makes it of a graph.
+    /// The program of the ONNX model or the `.optc` artifact at `path`, as [`Compiler::program`] makes it from a graph.
     ///
     /// # Errors
     /// As [`Compiler::compile_file`] and [`Compiler::program`].
@@ -151,7 +151,7 @@ impl Compiler {
         native_code(&self.program_of_file(path)?)
     }
 
-    /// The same of a graph.
+    /// The same for a graph.
     ///
     /// # Errors
     /// As [`Compiler::program`], and what the code generator refuses.
@@ -202,7 +202,7 @@ impl Compiler {
         of_model.of(machine)
     }
 
-    /// The settings of a model that comes with some `tuning`; the options' own counts more.
+    /// The settings of a model that comes with some `tuning`; the options' own takes precedence.
     fn settings(&self, passes: &str, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
         self.settings_for(passes, self.options.target()?, tuning)
     }

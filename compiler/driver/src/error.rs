@@ -23,7 +23,7 @@ pub enum Error {
     /// A pass failed, or the pipeline is not one.
     #[error(transparent)]
     Pass(#[from] PassError),
-    /// A mark of a graph that is quantized has no range, or one that is none.
+    /// A mark of a graph that is quantized has no range, or one that is not valid.
     #[error("there is no usable range for `{name}`")]
     Range {
         /// The mark, or the range.
@@ -88,7 +88,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A tuning cache is none, or of another version.
+    /// A file is not a tuning cache, or is one of another version.
     #[error("{path}: {error}", path = .path.display())]
     Tuning {
         /// The file.
@@ -96,7 +96,7 @@ pub enum Error {
         /// What is wrong.
         error: TuningCacheError,
     },
-    /// A machine profile is none, or of another version.
+    /// A file is not a machine profile, or is one of another version.
     #[error("{path}: {error}", path = .path.display())]
     Profile {
         /// The file.

@@ -13,7 +13,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Those of what is asked for the time of either.
+    /// Those that a function gives, which is asked for the time of each.
     pub(crate) fn new(time: impl Fn(Numbers) -> Nanos) -> Times {
         Times { f32: time(Numbers::Floats), int8: time(Numbers::Bytes) }
     }

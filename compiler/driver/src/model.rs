@@ -49,7 +49,7 @@ pub struct Tuned {
     pub changed: usize,
     /// Plans that were compiled and measured.
     pub trials: usize,
-    /// The median time of a run by that before.
+    /// The median time of a run, relative to that before.
     pub share: f64,
     /// Whether all options were tried before the time was over.
     pub complete: bool,
@@ -173,7 +173,7 @@ impl Model {
     }
 
     /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns
-    /// how many bytes that are. A file that is there is replaced, never written in place: other models that map it are
+    /// how many bytes those are. An existing file is replaced, never written in place: other models that map it are
     /// not disturbed.
     ///
     /// # Errors
@@ -182,8 +182,9 @@ impl Model {
         Ok(self.save_with(path, &[])?.bytes)
     }
 
-    /// The same, with programs and their machine code beside the graph ([`Compiler::native`](crate::Compiler::native)),
-    /// which loaders that [trust](Options::trust) the file run as they are.
+    /// The same, with programs and their machine code in addition to the graph
+    /// ([`Compiler::native`](crate::Compiler::native)), which loaders that [trust](Options::trust) the file run as they
+    /// are.
     ///
     /// # Errors
     /// As [`Model::save`].

@@ -25,8 +25,8 @@ pub enum Precision {
 /// Which products compute with 8-bit integers, of those that are quantized and have an integer kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Integers {
-    /// Those that are faster so by the cost model: the same wherever a model is compiled for one instruction set with
-    /// one profile.
+    /// Those that are faster that way by the cost model: the same wherever a model is compiled for one instruction set
+    /// with one profile.
     #[default]
     Faster,
     /// All: the same on every machine.
@@ -38,7 +38,7 @@ pub enum Integers {
 pub struct Options {
     /// The pipeline: a named one (`O0` to `O3`) or a list of passes.
     pub passes: String,
-    /// The passes and pipelines that may be named: yours beside those that there are.
+    /// The passes and pipelines that may be named: yours besides those that exist.
     pub registry: Registry,
     /// Threads that run the model; 0 for as many as the machine has cores.
     pub threads: usize,
@@ -76,11 +76,11 @@ pub struct Options {
     /// optc itself never writes a file in place.
     pub copy: bool,
     /// Lets an artifact run the machine code in it, if it has some for this machine: nothing is lowered or compiled
-    /// then. Code in a file does what it likes in this process. Set it only for files that come from whom you would run
-    /// a program of. Without it the same artifact is compiled from its graph.
+    /// then. Code in a file does what it likes in this process. Set it only for files from those whose programs you
+    /// would run. Without it the same artifact is compiled from its graph.
     pub trust: bool,
     /// Leaves [programs](crate::Compiler::program) as they are before their last rewrites, to be looked at: copies into
-    /// other layouts are steps of their own, each buffer has bytes of its own.
+    /// other layouts are separate steps, and each buffer has its own bytes.
     pub draft: bool,
 }
 
@@ -112,7 +112,7 @@ impl Options {
     /// What is compiled for, which this machine runs.
     ///
     /// # Errors
-    /// There is no such instruction set or target, or the machine is none.
+    /// There is no such instruction set or target, or this machine does not run it.
     pub fn target(&self) -> Result<Target, Error> {
         let target = self.any_target()?;
         let name = || self.isa.clone().or_else(|| self.target.clone()).unwrap_or_else(|| target.to_string());
@@ -170,7 +170,7 @@ impl Options {
     /// A pipeline with what the precision asks for.
     ///
     /// # Errors
-    /// It is no pipeline, or has no place for that.
+    /// It is not a pipeline, or has no place for that.
     pub fn pipeline(&self, passes: &str) -> Result<String, Error> {
         match self.precision {
             Precision::F32 => Ok(passes.to_owned()),

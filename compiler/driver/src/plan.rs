@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     pub compile_region: CompileRegion,
 }
 
-/// Makes something callable of a region that may be called with values of its inputs' types.
+/// Turns a region into something that can be called with values of its inputs' types.
 pub(crate) type CompileRegion = fn(Graph, Arc<Settings>) -> Result<Arc<dyn Callable>, RunError>;
 
 /// A plan for one set of input shapes, and how it came about.

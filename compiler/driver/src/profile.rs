@@ -26,7 +26,7 @@ pub struct MachineProfile {
     targets: BTreeMap<String, Figures>,
 }
 
-/// Why a text is no machine profile.
+/// Why a text is not a machine profile.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineProfileError {
     /// It is not JSON, or has other fields.
@@ -74,7 +74,7 @@ impl MachineProfile {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, is no profile, or is one of another version.
+    /// The file cannot be read, is not a profile, or is one of another version.
     pub fn read(path: &Path) -> Result<MachineProfile, Error> {
         let text = std::fs::read(path).map_err(|error| Error::Io { path: path.to_owned(), error })?;
         MachineProfile::parse(&text).map_err(|error| Error::Profile { path: path.to_owned(), error })
@@ -83,8 +83,8 @@ impl MachineProfile {
     /// Reads the text of a file.
     ///
     /// # Errors
-    /// What is wrong with it: it is no profile, is one of another version, names an instruction set that there is not,
-    /// or has a figure that cannot be.
+    /// What is wrong with it: it is not a profile, is one of another version, names an instruction set that does not
+    /// exist, or has a figure that cannot be.
     pub fn parse(text: &[u8]) -> Result<MachineProfile, MachineProfileError> {
         let profile: MachineProfile = serde_json::from_slice(text)?;
         if profile.version != VERSION {

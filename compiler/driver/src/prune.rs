@@ -33,15 +33,15 @@ pub fn prune(
     optc_passes::prune_on_samples(graph, options, &calibration).map_err(|e| Error::Prune(Box::new(e)))
 }
 
-/// Arrays that are no samples of a model's inputs.
+/// Arrays that are not samples of a model's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// An array is for an input that there is not.
+    /// An array is for an input that does not exist.
     #[error("there are samples for `{name}`, but the inputs are {}", quoted(.known))]
     NoInput {
         /// What it is for.
         name: String,
-        /// The inputs that there are.
+        /// The inputs that exist.
         known: Vec<String>,
     },
     /// An input has no array.

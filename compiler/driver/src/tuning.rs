@@ -27,7 +27,7 @@ pub struct TuningCache {
     machines: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// Why a text is no tuning cache.
+/// Why a text is not a tuning cache.
 #[derive(Debug, thiserror::Error)]
 pub enum TuningCacheError {
     /// It is not JSON, or has other fields.
@@ -81,7 +81,7 @@ impl TuningCache {
         write_json(path, self)
     }
 
-    /// Takes in what another has; where both know a key, the other's option counts.
+    /// Takes in what another has; where both know a key, the other's option is taken.
     pub fn merge(&mut self, other: TuningCache) {
         for (machine, options) in other.machines {
             self.machines.entry(machine).or_default().extend(options);

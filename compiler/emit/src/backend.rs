@@ -20,7 +20,7 @@ pub enum BackendError {
     Plan(#[from] optc_native::LoadError),
 }
 
-/// Makes something that runs of a program, for the target that the program was made for.
+/// Turns a program into something that runs, for the target that the program was made for.
 pub trait Backend {
     /// What it makes.
     type Output;

@@ -4,7 +4,7 @@
 //! are functions of the same module.
 //!
 //! Tiles and nests are separate functions in one Cranelift module; equal tiles of a batch are compiled once. The
-//! functions are built first and compiled on as many threads as asked for, then put together to one text.
+//! functions are built first and compiled on as many threads as asked for, then put together into one text.
 //!
 //! Cranelift runs with `opt_level=none`: with `speed` it moves operations away from where a tile puts them and spills
 //! (20-45 % slower contractions, 20 times the compile time).
@@ -105,7 +105,7 @@ impl Code {
         self.0.entry(kernel)
     }
 
-    /// How many kernels.
+    /// How many kernels there are.
     pub fn len(&self) -> usize {
         self.1
     }
@@ -194,7 +194,7 @@ fn cranelift_flags(feature: Feature) -> &'static [&'static str] {
     }
 }
 
-/// The machine code of a tile of 256 or 512 bits by itself, for tests that run it elsewhere.
+/// The machine code of a tile of 256 or 512 bits on its own, for tests that run it elsewhere.
 ///
 /// # Errors
 ///
@@ -276,7 +276,7 @@ fn function(module: &mut impl Module, name: String, sig: Signature) -> Result<(F
     Ok((id, Function::with_name_signature(UserFuncName::user(0, id.as_u32()), sig)))
 }
 
-/// A signature of `params` 64-bit integers and no result.
+/// A signature with `params` 64-bit integers and no result.
 fn integers(module: &impl Module, params: usize) -> Signature {
     let mut sig = Signature::new(CallConv::triple_default(module.isa().triple()));
     sig.params = vec![AbiParam::new(types::I64); params];

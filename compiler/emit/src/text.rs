@@ -1,6 +1,6 @@
-//! A Cranelift module that is nothing but code: its functions lie one behind the other and call only each other.
+//! A Cranelift module that is nothing but code: its functions lie one after the other and call only each other.
 //!
-//! What comes of it is a value, [`MachineCode`], the same for the process that compiles and for a file. It needs no
+//! The result is a value, [`MachineCode`], the same for the process that compiles and for a file. It needs no
 //! linker: the only relocations of kernels are their calls of tiles.
 
 use cranelift_codegen::binemit::Reloc;
@@ -19,7 +19,7 @@ use super::EmitError;
 /// The least alignment of a function: that of a cache line.
 const ALIGN: usize = 64;
 
-/// Functions that are put together to a text. See the [module](self).
+/// Functions that are put together into a text. See the [module](self).
 pub(super) struct TextModule {
     isa: OwnedTargetIsa,
     declarations: ModuleDeclarations,

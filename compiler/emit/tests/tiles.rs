@@ -455,7 +455,7 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
 fn packed_bfloat16_matches_the_interpreter() {
     let special =
         [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, -1e-40, -0.0, f32::MIN_POSITIVE];
-    // Halfway between neighbours, above even and odd ones, and as little as there is beside it.
+    // Halfway between neighbours, above even and odd ones, and one unit away from that.
     let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f81_7fff, 0x7f7f_8000, 0x807f_ffff].map(f32::from_bits);
     for isa in all_isas().into_iter().filter(|isa| isa.needs.sums_halves()) {
         let step = 4 * isa.lanes() as i64;
@@ -623,7 +623,7 @@ fn any_address_may_be_brought_near() {
         b.for_each(Count::Static(3), &[(s, 1 << 40), (d, 64)], &[], |b, p, _| {
             b.prefetch(p[0], -8);
             let x = b.f32(2.0);
-            // A load is still an operand of the instruction behind it.
+            // A load is still an operand of the instruction after it.
             let y = b.load(MemType::F32, p[1], 0);
             b.prefetch(p[1], 1 << 34);
             let sum = b.add(x, y);

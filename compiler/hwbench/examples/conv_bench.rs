@@ -36,7 +36,7 @@ impl Aligned {
     }
 }
 
-/// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed by itself, the best of many
+/// Milliseconds of all tasks by one thread, and the peak beside it. Each task is timed on its own, the best of many
 /// rounds: what else runs on the machine disturbs only some of them.
 fn time(layer: &Layer, peak: &Peak) -> Result<(f64, f64), Failure> {
     let code = Code::compile(&[&layer.kernel], 1)?;

@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut bufs: Vec<_> = built.kernel.bufs.iter().map(|b| Aligned::new(b.bytes)).collect();
             let args: Vec<_> = bufs.iter_mut().map(Aligned::ptr).collect();
             let flops = (2 * c.batch * c.m * c.n * c.k * c.taps) as f64;
-            // Each task by itself, the best of many rounds: what else runs on the machine disturbs only some of them.
+            // Each task on its own, the best of many rounds: what else runs on the machine disturbs only some of them.
             let mut times = vec![f64::MAX; built.kernel.tasks as usize];
             let mut top = 0f64;
             for _ in 0..40 {

@@ -1,4 +1,4 @@
-//! Times integer products beside `f32` ones of the same shape, on every instruction set of this machine: `cargo run
+//! Times integer products next to `f32` ones of the same shape, on every instruction set of this machine: `cargo run
 //! --release -p optc-hwbench --example int8_bench`. Each line: shape, instruction set, GFLOP/s of `f32`, GOP/s of
 //! integers for tiles of several heights, minima of alternating runs on one thread.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench stops at the first failure and prints")]
@@ -46,8 +46,8 @@ impl Timed {
         let mut scratch = vec![0u8; self.kernel.scratch_bytes + 64];
         let scratch = align(&mut scratch);
         let start = Instant::now();
-        // SAFETY: each buffer holds the declared bytes behind its aligned start, as the scratch does; the tasks are all
-        // of the kernel's.
+        // SAFETY: each buffer holds the declared bytes from its aligned start on, as the scratch does; the tasks are
+        // all of the kernel's.
         unsafe { self.code.entry(0)(args.as_ptr(), scratch, 0, self.kernel.tasks) };
         self.best = self.best.min(start.elapsed().as_secs_f64());
     }

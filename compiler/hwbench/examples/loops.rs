@@ -1,6 +1,6 @@
 //! Prints the machine code of the tiles whose speed matters most, of the row named (`avx512-bf16` without one): a line
-//! with the tile's name, one with its bytes, as `llvm-mc --disassemble` reads them. What comes of it, cut to an inner
-//! loop, `llvm-mca -mcpu=...` takes.
+//! with the tile's name, one with its bytes, as `llvm-mc --disassemble` reads them. Its output, cut to an inner loop,
+//! is what `llvm-mca -mcpu=...` takes.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Times elementwise, movement and folding kernels beside plain Rust loops on one thread: GB/s of bytes that must be
+//! Times elementwise, movement and folding kernels next to plain Rust loops on one thread: GB/s of bytes that must be
 //! read and written, and elements in a nanosecond.
 //!
 //! `cargo run --release -p optc-hwbench --example nest_bench [FILTER]`
@@ -52,7 +52,7 @@ fn time_kernel(kernel: &Kernel) -> Result<f64, Box<dyn std::error::Error>> {
     Ok(best(|| unsafe { code.entry(0)(args.as_ptr(), std::ptr::null_mut(), 0, kernel.tasks) }))
 }
 
-/// What is timed beside the kernel: a plain loop from a source to a destination.
+/// What is timed next to the kernel: a plain loop from a source to a destination.
 type Plain<'a> = &'a dyn Fn(&[f32], &mut [f32]);
 
 fn report(name: &str, kernel: &Kernel, n: usize, plain: Option<Plain>) -> Result<(), Box<dyn std::error::Error>> {

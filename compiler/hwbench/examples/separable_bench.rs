@@ -1,5 +1,5 @@
-//! Times a pointwise convolution, the depthwise one after it, and both as one kernel, on so many threads (one without
-//! it).
+//! Times a pointwise convolution, the depthwise one after it, and both as one kernel, on that many threads (one without
+//! the argument).
 //!
 //! `cargo run --release --workspace --example separable_bench [THREADS]`
 
@@ -46,8 +46,8 @@ impl Aligned {
     }
 }
 
-/// Microseconds of each kernel on so many threads, which share the tasks evenly: the best of many rounds in which they
-/// take turns.
+/// Microseconds of each kernel on this many threads, which share the tasks evenly: the best of many rounds in which
+/// they take turns.
 fn times(kernels: &[&Kernel], threads: usize) -> Result<Vec<f64>, Failure> {
     let code = Code::compile(kernels, 1)?;
     let mut best = vec![f64::MAX; kernels.len()];

@@ -1,5 +1,5 @@
-//! Times sparse products of floats and of bytes beside the dense kernels of the same layer: milliseconds, the speed-up
-//! over dense of the same numbers, and how long a block took beside what the profile says.
+//! Times sparse products of floats and of bytes next to the dense kernels of the same layer: milliseconds, the speed-up
+//! over dense of the same numbers, and how long a block took compared with what the profile says.
 //!
 //! `cargo run --release --workspace --example spmm_bench [ISA [PART]]`
 

@@ -16,11 +16,11 @@ use optc_kernels::winograd::{F4, Winograd};
 use crate::peak::load_level;
 use crate::timed::Timed;
 
-/// Rows, columns and depth of the products that are timed, and how often: the fastest run counts.
+/// Rows, columns and depth of the products that are timed, and how often they are run: the fastest run counts.
 const SIZE: (usize, usize, usize) = (96, 96, 512);
 const RUNS: usize = 50;
-/// Rows, depth and pixels of the sparse products that are timed: rows of pixels are no power of two apart, which would
-/// put them all into a few lines of the caches.
+/// Rows, depth and pixels of the sparse products that are timed: rows of pixels are not a power of two apart, which
+/// would put them all into a few lines of the caches.
 const SPARSE_SIZE: (usize, usize, usize) = (128, 128, 1152);
 /// Rows, columns and channels of the filtered convolution whose transforms are timed.
 const FILTERED: (usize, usize) = (28, 128);

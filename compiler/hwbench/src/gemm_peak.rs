@@ -1,4 +1,4 @@
-//! A square matrix product of compiled code, to be timed beside [`Peak`](crate::peak::Peak).
+//! A square matrix product of compiled code, to be timed next to [`Peak`](crate::peak::Peak).
 
 use optc_emit::EmitError;
 use optc_kernel::target::{Caches, Isa};

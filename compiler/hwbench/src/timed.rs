@@ -45,7 +45,7 @@ impl Timed {
         let args: Vec<*mut u8> = self.buffers.iter_mut().map(aligned).collect();
         let scratch = aligned(&mut self.scratch);
         let start = Instant::now();
-        // SAFETY: each buffer, and the scratch, holds the declared bytes behind its aligned start; the tasks are all
+        // SAFETY: each buffer, and the scratch, holds the declared bytes from its aligned start on; the tasks are all
         // those of the kernel.
         unsafe { self.code.entry(0)(args.as_ptr(), scratch, 0, self.tasks) };
         start.elapsed().as_secs_f64()

@@ -130,13 +130,13 @@ impl AttrValue for Vec<String> {
 
 /// A closed set of words: an attribute that is one of them is an enum, which [`text_enum!`](crate::text_enum) declares.
 pub trait TextEnum: Copy + 'static {
-    /// All that there are, in the order of their declaration.
+    /// All of them, in the order of their declaration.
     const ALL: &'static [Self];
 
     /// The word, as it stands between the quotes of the text form.
     fn as_str(self) -> &'static str;
 
-    /// The one that is spelled so.
+    /// The one with this spelling.
     fn from_text(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|v| v.as_str() == text)
     }

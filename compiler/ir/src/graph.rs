@@ -2,7 +2,7 @@
 //!
 //! petgraph keeps the nodes and their identities. The edges are the operands, in [`Node::operands`], and the other way
 //! around the uses of each value: petgraph's own edges stand in lists that are walked to remove one, which takes too
-//! long for a value that thousands read. Regions are isolated: what a region uses of the outside is passed in as an
+//! long for a value that thousands read. Regions are isolated: what a region uses from outside is passed in as an
 //! operand.
 
 mod outputs;

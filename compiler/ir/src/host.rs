@@ -6,7 +6,7 @@ use optc_types::{Callable, HostOp, HostText};
 
 use crate::{Args, Graph, NodeId, Op, OpError, Output, ParseError, Printed, Type, Val, Value, parse_with, print};
 
-/// An op with everything that its evaluation needs beside its operands.
+/// An op with everything that its evaluation needs besides its operands.
 #[derive(Debug)]
 pub struct HostCall {
     /// The op.
@@ -39,7 +39,7 @@ impl HostCall {
         HostText { name: node.op.name().to_owned(), text, constants }
     }
 
-    /// What [`HostCall::print`] printed, with what `body` makes of each of its regions, of which it gets the number.
+    /// What [`HostCall::print`] printed, with what `body` makes of each of its regions, whose number it gets.
     ///
     /// # Errors
     /// The text is not a graph of one op.

@@ -182,7 +182,7 @@ fn with_cx<T>(graph: &Graph, id: NodeId, f: impl FnOnce(&Op, &InferCx) -> T) -> 
     f(&node.op, &InferCx { types: &types, consts: &consts, regions: &node.regions })
 }
 
-/// Puts the place to an op's error.
+/// Adds the place to an op's error.
 pub(crate) fn at(graph: &Graph, id: NodeId, error: OpError) -> GraphError {
     let node = graph.node(id);
     let loc = if node.loc.is_empty() { format!("node {}", id.index()) } else { node.loc.join(", ") };

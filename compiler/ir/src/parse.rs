@@ -12,7 +12,7 @@ use optc_types::Cursor;
 use crate::print::MAX_SPLAT;
 use crate::{Attr, Const, Graph, Op, Output, ParseError, Real, TensorType, Value};
 
-/// How deep regions may nest.
+/// How deeply regions may nest.
 const MAX_DEPTH: usize = 64;
 
 /// Parses a graph whose constants are all in the text.
@@ -245,7 +245,7 @@ impl<'a> Parser<'a> {
         Ok(items)
     }
 
-    /// The hash behind a constant's symbol, if there is one: that of the data which was given for it.
+    /// The hash after a constant's symbol, if there is one: that of the data which was given for it.
     fn content(&mut self, name: &str, t: &Tensor) -> Result_<()> {
         if !self.eat("#") {
             return Ok(());

@@ -64,7 +64,7 @@ fn print_func(graph: &Graph, indent: usize, out: &mut Printed) {
     let _ = writeln!(out.text, "{pad}  return {}\n{pad}}}", outputs.join(", "));
 }
 
-/// The numbers that results are called by: those that are no input's name, which may be one.
+/// The numbers that results are called by: those that are not an input's name, which may be a number.
 struct Numbers<'a> {
     next: usize,
     taken: HashSet<&'a str>,
@@ -126,7 +126,7 @@ fn print_node(
     out.text.push('\n');
 }
 
-/// A name as it stands behind `%` or `@`: quoted where it is not plain.
+/// A name as it stands after `%` or `@`: quoted where it is not plain.
 fn symbol(name: &str) -> String {
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     let plain = first && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));

@@ -264,7 +264,7 @@ fn is_static(ty: &Type) -> bool {
     ty.as_tensor().is_some_and(|t| t.static_shape().is_some())
 }
 
-/// Whether a result of `op` that is inferred to be `ty` may be declared so.
+/// Whether a result of `op` that is inferred to be `ty` may be declared that way.
 fn declarable(op: &Op, declared: &Type, ty: &Type) -> bool {
     if op.exact() { declared == ty } else { declared.accepts(ty) }
 }

@@ -58,7 +58,7 @@ fn if_c1_to_c3() {
     refused(&BRANCH.replace("tensor.squeeze %x : tensor<3xf32>", "tensor.shape %x : tensor<2xi64>"), "(C3)");
 }
 
-/// The second branch takes one row away where there is one only.
+/// The second branch takes one row away where there is only one.
 #[test]
 fn a_branch_that_refuses_the_shapes_fails_when_it_runs() {
     let graph = sound(
@@ -124,7 +124,7 @@ fn counted_loops_have_static_stacks() {
     assert_eq!(graph.ty(graph.outputs[1].value).to_string(), "tensor<3xi64>");
 }
 
-/// Of more trips than a loop may make, nobody waits for the first.
+/// Where there are more trips than a loop may make, nobody waits for the first.
 #[test]
 fn too_many_trips_are_refused_before_the_first() {
     let long = "%9 = tensor.const {value = dense<[16777217]> : tensor<i64>} : tensor<i64>";

@@ -49,7 +49,7 @@ fn extents_fit_signed_positions() {
     optc_ir::infer_types(&mut concat(most / 2).unwrap()).unwrap();
 }
 
-/// A graph that returns a constant: `VALUE : TYPE`, where a symbol's type stands behind the op alone.
+/// A graph that returns a constant: `VALUE : TYPE`, where a symbol's type stands after the op alone.
 fn constant(typed: &str) -> String {
     let (value, ty) = typed.split_once(" : ").unwrap_or_default();
     let value = if value.starts_with('@') { value } else { typed };
@@ -89,7 +89,7 @@ fn constants_of_equal_elements_print_one() {
     for apart in ["dense<[0.0, -0.0]> : tensor<2xf32>", "dense<[1]> : tensor<1xi32>", "dense<[]> : tensor<0xf32>"] {
         assert!(print(&parse(&constant(apart)).unwrap()).text.contains(apart), "{apart}");
     }
-    // A short text makes no tensor of any size, and what it cannot say is said beside it.
+    // A short text makes no tensor of any size, and what it cannot say comes beside it.
     assert!(parse(&constant("dense<0.0> : tensor<65537xf32>")).is_err());
     let large = Tensor::from_slice(&[65537], &[0f32; 65537]).unwrap();
     let beside = [("c".to_owned(), large)].into();

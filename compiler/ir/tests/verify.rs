@@ -4,7 +4,7 @@
 use optc_ir::{Encoding, Graph, TensorType, Unsound, Value, Verified, parse, verify};
 use optc_tensor::DType;
 
-/// Two ops after each other.
+/// Two ops, one after the other.
 fn chain() -> Graph {
     let text = "func @f(%x: tensor<2x3xf32>) {
       %0 = math.relu %x : tensor<2x3xf32>

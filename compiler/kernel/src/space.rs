@@ -111,7 +111,7 @@ pub struct AxisSplit {
 pub struct AxisRange {
     /// The first index.
     pub lo: Ix,
-    /// The index behind the last.
+    /// The index after the last.
     pub hi: Ix,
 }
 

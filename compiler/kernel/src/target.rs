@@ -292,12 +292,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// A row by itself: its architecture (x86-64 where it has none), Linux, no features but its own, its caches.
+    /// A row on its own: its architecture (x86-64 where it has none), Linux, no features but its own, its caches.
     pub fn of(isa: &'static Isa) -> Target {
         Target::of_triple(isa.arch.unwrap_or(Arch::X86_64), System::Linux, isa)
     }
 
-    /// A row by itself, on an architecture and a system; WebAssembly has no system.
+    /// A row on its own, on an architecture and a system; WebAssembly has no system.
     pub fn of_triple(arch: Arch, system: System, isa: &'static Isa) -> Target {
         let system = if arch == Arch::Wasm32 { System::Unknown } else { system };
         Target { arch, system, isa, features: arch.base().union(isa.needs), caches: isa.caches }

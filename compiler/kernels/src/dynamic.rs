@@ -1,4 +1,4 @@
-//! 8-bit integers whose scale and zero point are known only while running: those that the range of a value, stretched
+//! 8-bit integers whose scale and zero point are known only at run time: those that the range of a value, stretched
 //! to contain zero, asks for (`quant.dynamic_quantize`).
 
 use optc_kernel::nest::{Access, Ix, Kernel, call};
@@ -89,7 +89,7 @@ pub(crate) fn quantize_tile(n: usize, lanes: usize) -> Tile {
         let v = b.load_n(MemType::F32, p[0], at, n);
         let steps = b.div(v, scale);
         let steps = b.unary(Unary::Nearest, steps);
-        // What is no number becomes the least integer.
+        // What is not a number becomes the least integer.
         let steps = b.max(steps, low);
         let steps = b.min(steps, high);
         b.store_n(MemType::F32, p[1], at, n, steps);

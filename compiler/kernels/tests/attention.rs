@@ -1,4 +1,4 @@
-//! The attention kernel beside its definition, with blocks of queries and without.
+//! The attention kernel against its definition, with blocks of queries and without.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
@@ -10,13 +10,13 @@ use optc_kernels::contract::{Operand, PackB, pack_b, packed_len};
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 use proptest::prelude::*;
 
-/// A matrix for each head, one behind the other.
+/// A matrix for each head, one after the other.
 fn dense(heads: usize, rows: usize, columns: usize) -> HeadMatrices {
     let row = 4 * columns as i64;
     HeadMatrices { bytes: 4 * heads * rows * columns, head_stride: rows as i64 * row, row_stride: row }
 }
 
-/// `[heads, rows, k]` by `[heads, k, n]`, the latter with these strides, packed.
+/// `[heads, rows, k]` times `[heads, k, n]`, the latter with these strides, packed.
 fn packed(values: &[f32], heads: usize, p: &PackB, nr: usize) -> Vec<f32> {
     let len = packed_len(1, p.k, p.n, nr);
     let mut all = vec![0.0; heads * len];

@@ -37,7 +37,7 @@ fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, pads: [usize
     Axis { size, out: (size + pads[0] + pads[1] - reach) / stride + 1, kernel, stride, dilation, pads }
 }
 
-/// A product with a bias in both forms, which must agree to the bit, and all be near what loops in `f64` give.
+/// A product with a bias in both forms, which must agree bit for bit, and all be near what loops in `f64` give.
 fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [Axis; 2]) {
     for isa in all_isas() {
         let best = Int8Form::bf16(isa, 32, 32, false);
@@ -52,7 +52,7 @@ fn check(images: usize, groups: usize, channels: usize, filters: usize, axes: [A
     }
 }
 
-/// What comes of `f32`; of bfloat16 in memory it is the same, rounded where it is stored so.
+/// The result for `f32`; for bfloat16 in memory it is the same, rounded where it is stored so.
 fn run(
     isa: &Isa,
     form: Int8Form,

@@ -97,7 +97,7 @@ fn every_tail_of_a_product() {
     matmul(2, 200, 33, 300, false);
 }
 
-/// A softmax of large equal numbers is uniform only if they are equal to the bit.
+/// A softmax of large equal numbers is uniform only if they are equal bit for bit.
 #[test]
 fn equal_columns_have_equal_sums_wherever_they_are() {
     for isa in all_isas() {

@@ -1,4 +1,4 @@
-//! Integer products through machine code and the interpreter against plain loops, to the bit.
+//! Integer products through machine code and the interpreter against plain loops, bit for bit.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use optc_kernel::expr::Expr;
@@ -181,7 +181,7 @@ fn computed_weights_are_packed_as_constant_ones() {
                 let at = |k: usize, n: usize| (value(mem, matrix[k * k_stride + n * n_stride]) - 11) as i16;
                 want.extend(pack(&packing, nr, |_, _, k, n| at(k, n)));
             }
-            // Columns behind the last one may hold anything.
+            // Columns after the last one may hold anything.
             let pairs = |bytes: &[u8]| -> Vec<i16> {
                 bytes.as_chunks::<2>().0.iter().map(|v| i16::from_le_bytes(*v)).collect()
             };

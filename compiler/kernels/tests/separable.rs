@@ -1,5 +1,5 @@
-//! Pointwise and depthwise convolutions in one kernel beside the two kernels that do the same, over numbers whose sums
-//! are exact: equal to the bit.
+//! Pointwise and depthwise convolutions in one kernel against the two kernels that do the same, over numbers whose sums
+//! are exact: equal bit for bit.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 

@@ -62,7 +62,7 @@ fn halved(v: &ImageView) -> ImageView {
     ImageView { mem: MemType::Bf16, bytes: v.bytes / 2, offset: v.offset / 2, strides: v.strides.map(|s| s / 2) }
 }
 
-/// Images and results that are bfloat16 in memory: what comes of the same numbers in `f32`, rounded.
+/// Images and results that are bfloat16 in memory: the result for the same numbers in `f32`, rounded.
 fn check_halves(isa: &Isa, w: &WindowNest) {
     let taps: usize = w.axes.iter().map(|a| a.kernel).product();
     let short = |x: &f32| f32::from_bits(x.to_bits() & 0xffff_0000);
@@ -132,7 +132,7 @@ fn reduces() -> impl Strategy<Value = WindowReduce> {
     ])
 }
 
-/// An axis on which at least one position exists; the last position may reach behind the padding.
+/// An axis on which at least one position exists; the last position may reach beyond the padding.
 fn axis() -> impl Strategy<Value = Axis> {
     let kernels = prop::sample::select(vec![1usize, 2, 3, 3, 4, 5, 7]);
     (kernels, 1usize..4, 1usize..3, 0usize..5, 0usize..4, 0usize..20, any::<bool>()).prop_map(

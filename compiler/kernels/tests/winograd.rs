@@ -1,4 +1,4 @@
-//! Winograd convolutions: the three kernels together beside the sum in `f64`, within the stated error.
+//! Winograd convolutions: the three kernels together against the sum in `f64`, within the stated error.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 

@@ -19,7 +19,7 @@ const PARALLEL_FLOPS: f64 = 400e3;
 /// The same for bytes moved.
 const PARALLEL_BYTES: f64 = 128e3;
 
-/// What is made of the nodes so far.
+/// What is made from the nodes so far.
 #[derive(Debug, Default)]
 pub(super) struct ProgramBuilder {
     pub buffers: Vec<KernelBuffer>,
@@ -98,7 +98,7 @@ impl ProgramBuilder {
         at
     }
 
-    /// A buffer with constant bytes: one that is there already, where those are the same and made alike.
+    /// A buffer with constant bytes: one that exists already, where those are the same and made in the same way.
     pub fn constant(&mut self, constant: ProgramConstant) -> BufRef {
         let bytes = constant.tensor.bytes().len();
         let key = (constant.recipe.clone(), bytes);
@@ -185,7 +185,7 @@ impl ProgramBuilder {
         }
     }
 
-    /// Undoes all since a mark.
+    /// Undoes everything since a mark.
     pub fn roll_back(&mut self, mark: Mark) {
         self.steps.truncate(mark.steps);
         self.buffers.truncate(mark.buffers);

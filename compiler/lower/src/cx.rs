@@ -167,7 +167,7 @@ impl Cx<'_> {
         KernelCall { kernel, args, in_place: None, info, point: self.out.point }
     }
 
-    /// Takes one of `options`, of which the first is the choice without measuring; the point decides all steps until it
+    /// Takes one of `options`, the first of which is the choice without measuring; the point decides all steps until it
     /// is [closed](Cx::close).
     pub fn pick<T: Display>(&mut self, key: String, mut options: Vec<T>) -> (T, Open) {
         let names: Vec<String> = options.iter().map(T::to_string).collect();

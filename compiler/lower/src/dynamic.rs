@@ -1,4 +1,4 @@
-//! Quantization whose scales are found while running: `quant.dynamic_quantize` and `quant.dynamic_lstm`.
+//! Quantization whose scales are found at run time: `quant.dynamic_quantize` and `quant.dynamic_lstm`.
 
 use optc_ir::Encoding;
 use optc_ir::ops::quant::{self, DynamicLstm, DynamicQuantize};

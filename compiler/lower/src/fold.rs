@@ -133,7 +133,7 @@ fn over_axes(
     for &a in axes {
         reduced[axis(a, rank)?] = true;
     }
-    // The result and what is read beside it have a dim for each kept one, or for all.
+    // The result and what is read with it have a dim for each kept one, or for all.
     let spread = |view: &TensorView| {
         let mut own = view.strides.iter().copied();
         let mut strides = Vec::with_capacity(rank);
@@ -266,7 +266,7 @@ fn rms_norm(cx: &mut Cx, op: &nn::RmsNorm, site: &Site, x: TensorView) -> Lowere
     problem.emit(cx, site, |first| root_mean_square(n, op.epsilon.0, first), |value| value.times(Expr::Operand(1)))
 }
 
-/// The channels of a group and what is behind them are normalised together: axis 1 is cut in two.
+/// The channels of a group and what comes after them are normalised together: axis 1 is cut in two.
 fn group_norm(cx: &mut Cx, op: &nn::GroupNorm, site: &Site, x: TensorView) -> Lowered {
     let channels = x.shape.get(1).copied().unwrap_or(0);
     let groups = if op.groups == 0 { channels } else { usize::try_from(op.groups).unwrap_or(0) };

@@ -1,4 +1,4 @@
-//! Fused regions: finds the one op that is not elementwise (the anchor) and makes a scalar expression of the rest.
+//! Fused regions: finds the one op that is not elementwise (the anchor) and makes a scalar expression from the rest.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ const MAX_EXPR: usize = 200;
 pub(super) struct Fusion {
     pub anchor: Option<NodeId>,
     expr: Expr,
-    /// The region's parameters behind operands `first..` of the expression; an `i64` is there twice, for its halves.
+    /// The region's parameters that are operands `first..` of the expression; an `i64` is there twice, for its halves.
     pub operands: Vec<usize>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn fused(cx: &mut Cx, region: &Graph, site: Site) -> Lowered {
 /// Which of the region's parameters the anchor reads, if its one result has this shape.
 ///
 /// # Errors
-/// It has another one, or an operand is no parameter.
+/// It has another one, or an operand is not a parameter.
 pub(super) fn anchor_params(region: &Graph, anchor: NodeId, shape: &[usize]) -> Result<Vec<Option<usize>>, Declined> {
     let node = region.node(anchor);
     let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(TensorType::static_shape);

@@ -11,7 +11,7 @@ use optc_tensor::{DType, Random, Tensor};
 
 use super::{LowerOptions, lower};
 
-/// The op on an input and constants behind it.
+/// The op on an input and constants after it.
 fn check(op: impl Into<Op>, input: &Tensor, constants: &[Option<Tensor>]) {
     let op = op.into();
     let mut graph = Graph::new("test");

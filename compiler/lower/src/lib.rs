@@ -4,7 +4,7 @@
 //! only reinterprets bytes becomes a [`TensorView`]; every other op becomes a host step, with the reason in the report.
 //! Values live in buffers where their shape is known, else in slots of the run's table.
 //!
-//! A family is a function of a [`Cx`] and a [`Site`], in a file called like the op: the context is all that it may
+//! A family is a function of a [`Cx`] and a [`Site`], in a file named after the op: the context is all that it may
 //! touch. It may decline: what it had emitted is rolled back, and the op runs on the host. Which layout a result gets
 //! is its type's encoding; families look at views, never at the encoding of an operand's type. Regions that no family
 //! takes are split before (`split.rs`).
@@ -137,7 +137,7 @@ fn room(bytes: usize) -> Result<Claim, Declined> {
 /// What a kernel family returns.
 pub type Lowered = Result<(), Declined>;
 
-/// What a lowering goes by beside the target.
+/// What a lowering goes by besides the target.
 #[derive(Clone, Debug)]
 pub struct LowerOptions {
     /// The options to take at choice points.
@@ -197,8 +197,7 @@ pub struct Region {
 /// The state of a lowering.
 struct Lowering {
     graph: Graph,
-    /// Nodes of which only the values themselves show that the declared shapes are right: they run on the host, which
-    /// looks.
+    /// Nodes whose declared shapes only the values themselves can show to be right: they run on the host, which checks.
     unproven: HashSet<NodeId>,
     /// Why nodes are not in the fused region that they were in.
     split: HashMap<NodeId, String>,

@@ -1,4 +1,4 @@
-//! Ops that pick elements by a rule that is known when compiling: padding of every kind, tiling, nearest resampling,
+//! Ops that pick elements by a rule that is known at compile time: padding of every kind, tiling, nearest resampling,
 //! gathers and scatters at constant indices.
 //!
 //! Each axis of the result is a map to indices of the source. A map is cut into runs, in which the source advances by
@@ -130,7 +130,7 @@ fn mapped(cx: &mut Cx, src: &TensorView, dst: &TensorView, maps: &[Map], site: &
     emit(cx, std::slice::from_ref(src), pieces, dst, &site.loc)
 }
 
-/// The constant in an operand that is there.
+/// The constant in an operand that is present.
 fn constant(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Tensor>, Declined> {
     let Some(value) = site.optional(slot) else { return Ok(None) };
     let found = cx.constant(value).cloned();

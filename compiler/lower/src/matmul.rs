@@ -209,7 +209,7 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     Ok(())
 }
 
-/// A view whose dims before and behind `split` (but for the last one) are one dim each; a copy where they are not.
+/// A view whose dims before and after `split` (but for the last one) are one dim each; a copy where they are not.
 pub(super) fn regular(
     cx: &mut Cx,
     view: TensorView,
@@ -301,7 +301,7 @@ fn irregular() -> Declined {
     Declined::new(ReasonCode::Layout, "an operand's batches are not regular")
 }
 
-/// Batch and row strides of a view whose dims before and behind `split` are one dim each.
+/// Batch and row strides of a view whose dims before and after `split` are one dim each.
 pub(super) fn strides(view: &TensorView, split: usize) -> Option<Strides> {
     let last = view.shape.len() - 1;
     Some(Strides { batch: collapse(&dims(view, 0..split))?, row: collapse(&dims(view, split..last))? })

@@ -30,7 +30,7 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     }
 }
 
-/// The operands one behind the other: a piece each.
+/// The operands one after the other: a piece each.
 fn concat(cx: &mut Cx, op: &tensor::Concat, site: &Site) -> Lowered {
     let dst = site.result()?.clone();
     let rank = dst.shape.len() as i64;
@@ -67,7 +67,7 @@ fn emit_part(cx: &mut Cx, sources: &[TensorView], mut pieces: Vec<Piece>, dst: &
     emit_bytes(cx, sources, pieces, at, dst.width(), (end - begin) as usize, loc)
 }
 
-/// The operand, and a constant around it: for each dim those before and those behind, within what the dims before it
+/// The operand, and a constant around it: for each dim those before and those after, within what the dims before it
 /// keep.
 fn pad(cx: &mut Cx, op: &tensor::Pad, site: &Site) -> Lowered {
     let mut value = [0; 8];

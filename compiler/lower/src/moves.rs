@@ -8,7 +8,7 @@ use optc_types::steps::{Arrange, BufRef, Step, StepInfo};
 use super::cx::Cx;
 use super::{Declined, Lowered, TensorView, strides_in};
 
-/// A value as a dense view in an encoding; copied there where it lies otherwise (once for all who ask).
+/// A value as a dense view in an encoding; copied there where it lies differently (once for all who ask).
 ///
 /// # Errors
 /// As [`Cx::view`], or its dtype cannot be copied by kernels.

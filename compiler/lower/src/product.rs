@@ -1,4 +1,4 @@
-//! Products of quantized integers as integer contractions, those of bfloat16, which take the same road, and sums as
+//! Products of quantized integers as integer contractions, those of bfloat16, which take the same path, and sums as
 //! folds in `f32` where that is exact.
 
 use optc_ir::ops::quant::{QuantMatMul, QuantSum};
@@ -118,7 +118,7 @@ pub(super) struct NarrowConv<'a> {
     pub shape: &'a [usize],
 }
 
-/// Packs the weights of a convolution, of which `weight` gives each in ONNX's order, in the form that `form` chooses
+/// Packs the weights of a convolution, each of which `weight` gives in ONNX's order, in the form that `form` chooses
 /// for the problem, and emits its kernels.
 pub(super) fn narrow_conv(
     cx: &mut Cx,

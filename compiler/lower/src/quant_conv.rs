@@ -72,7 +72,7 @@ fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filte
     Ok(Site { operands, results, epilogue, loc })
 }
 
-/// Images with a computed value around them in the place of padding.
+/// Images with a computed value around them in place of padding.
 fn padded_with(
     cx: &mut Cx,
     x: TensorView,
@@ -149,7 +149,7 @@ fn quant_depthwise(
     let largest = sums.max().unwrap_or(0);
     let bias = small_bias(cx, site.optional(4), EXACT - largest)?;
     let fused = epilogue(cx, site, 4, &dst)?;
-    // The bias is an operand behind those of the fused expression; as `f32` it adds to the sum exactly.
+    // The bias is an operand after those of the fused expression; as `f32` it adds to the sum exactly.
     let expr = match bias {
         true => float_sum(&fused.expr, fused.operands.len()),
         false => of_float(&fused.expr),

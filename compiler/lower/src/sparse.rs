@@ -304,7 +304,7 @@ pub(super) fn staged_bytes(x: &TensorView, axes: [Axis; 2]) -> usize {
 /// Weights with fewer zeros than this are not worth a look.
 const SOME_ZEROS: f64 = 0.05;
 
-/// Whether so many weights are zero that blocks may pay.
+/// Whether enough weights are zero that blocks may pay.
 pub(super) fn some_zeros<T: Default + PartialEq>(weights: &[T]) -> bool {
     share_of_zeros(weights) >= SOME_ZEROS
 }

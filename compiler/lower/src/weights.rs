@@ -18,7 +18,7 @@ pub(super) struct MatrixProduct<'a> {
 
 /// The right operand of a product, `[batches…, k, n]`.
 pub(super) enum Right {
-    /// Known when compiling: `k` and `n` with their strides, one behind the other in `batches`.
+    /// Known at compile time: `k` and `n` with their strides, one after the other in `batches`.
     Constant { tensor: Tensor, batches: usize, pack: PackB },
     /// Computed.
     View(TensorView),

@@ -49,7 +49,7 @@ fn rows_of_few_channels_that_are_not_evenly_apart() {
     check(conv(&[1, 2], &[0, 1, 2, 1], &[], 1), &[input(&[1, 13, 17, 1]), constant(&[25, 13, 3, 3], 2)], true);
 }
 
-/// Four channels of bytes are as far apart as reals are, but are none.
+/// Four channels of bytes are as far apart as reals are, but are not reals.
 #[test]
 fn depthwise_convolutions_of_four_channels_of_bytes() {
     let bytes = |shape: &[usize], seed: i64| {

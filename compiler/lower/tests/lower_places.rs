@@ -1,4 +1,4 @@
-//! Ops that move elements by a rule known when compiling, and transposed convolutions, lowered and run as compiled
+//! Ops that move elements by a rule known at compile time, and transposed convolutions, lowered and run as compiled
 //! plans, against the interpreter.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 

@@ -14,7 +14,7 @@ fn attention() -> nn::Attention {
     nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores, softcap: Real(0.0) }
 }
 
-/// `q`, `k` and `v` of so many heads, sharing `shared`.
+/// `q`, `k` and `v` of this many heads, sharing `shared`.
 fn heads(heads: usize, shared: usize, queries: usize, keys: usize) -> Vec<TestOperand> {
     let arg = |h: usize, s: usize, width: usize, seed| TestOperand::Input(random(&[2, h, s, width], seed));
     vec![arg(heads, queries, 8, 1), arg(shared, keys, 8, 2), arg(shared, keys, 6, 3)]

@@ -166,7 +166,7 @@ impl Bytes {
     }
 }
 
-/// Weights of bytes of which whole blocks are the zero point.
+/// Weights of bytes in which whole blocks are the zero point.
 fn sparse_bytes(dtype: DType, shape: &[usize], zeros: u64, zero: i64) -> Tensor {
     let floats = sparse(shape, zeros, 3).to_f64_vec();
     let off = if dtype == DType::U8 { 128 } else { 0 };

@@ -109,7 +109,7 @@ impl<'a> Attributes<'a> {
 
     fn typed(&self, name: &str, expected: AttributeType) -> Result<Option<&'a AttributeProto>, AttributeError> {
         let Some(a) = self.raw(name) else { return Ok(None) };
-        // Files of IR version 1 may leave the type out; the fields then say it.
+        // Files of IR version 1 may leave the type out; the fields then tell it.
         if matches!(a.r#type(), AttributeType::Undefined) || a.r#type() == expected {
             return Ok(Some(a));
         }

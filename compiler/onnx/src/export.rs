@@ -1,7 +1,7 @@
 //! From a [`Graph`] back to an ONNX model.
 //!
 //! Each op is written as the nodes that `node` says. Regions become subgraphs: their captures are references to names
-//! of the outside, and all constants are initializers of the main graph. A region of `kernel.fused` is written out in
+//! from outside, and all constants are initializers of the main graph. A region of `kernel.fused` is written out in
 //! place; encodings are left out, as they change no meaning.
 
 mod control;

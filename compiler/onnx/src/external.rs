@@ -1,7 +1,7 @@
 //! External tensor data: files beside the model, mapped or read once each.
 //!
 //! A location must be a relative path without `..` and, with links resolved, must stay inside the model's folder.
-//! Offset and length are checked against the file's size before use. What is no plain file is not opened.
+//! Offset and length are checked against the file's size before use. What is not a plain file is not opened.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

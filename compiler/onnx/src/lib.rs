@@ -5,7 +5,7 @@
 //! own. Input bytes never cause a panic: every error is a [`Diagnostic`] or a typed kind that becomes one.
 //!
 //! In: files and bytes. Out: a graph, and from a graph a model. This crate must not know passes or kernels: it
-//! translates, and leaves what is slow as it stands. Start in `import.rs`; `ops/mod.rs` says how to add an op,
+//! translates, and leaves what is slow as it is. Start in `import.rs`; `ops/mod.rs` says how to add an op,
 //! `export/node.rs` is the way back.
 #![forbid(unsafe_code)]
 

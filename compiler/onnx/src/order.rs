@@ -1,7 +1,7 @@
 //! The names of one ONNX graph: order of evaluation, captures, and the errors that names can have.
 //!
 //! The format asks for topologically sorted nodes; exporters do not always comply, so nodes are sorted here, stably:
-//! a sorted graph keeps its order. What a subgraph uses of the outside counts as an input of the node that holds it.
+//! a sorted graph keeps its order. What a subgraph uses from outside counts as an input of the node that holds it.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

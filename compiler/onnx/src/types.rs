@@ -41,7 +41,7 @@ fn read_at(proto: &TypeProto, depth: usize) -> Result<Type, StoredTensorError> {
 fn read_dim(value: Option<&DimValue>) -> Dim {
     match value {
         Some(DimValue::DimValue(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Known),
-        // Exporters write `?` for every open extent; it is no name that makes them equal.
+        // Exporters write `?` for every open extent; it is not a name that makes them equal.
         Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Named(name.as_str().into()),
         _ => Dim::Unknown,
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize};
 const CASES: usize = 64;
 const BYTES: usize = 600;
 
-/// A name in memory that a handler of signals may read.
+/// A name in memory that a signal handler may read.
 struct Slot {
     /// The thread that runs the case; 0 where the slot is free.
     thread: AtomicUsize,
@@ -55,7 +55,7 @@ fn this_thread() -> usize {
     (unsafe { libc::pthread_self() }) as usize
 }
 
-/// What faults raise: the second one on other systems than Linux.
+/// What faults raise: the second one on systems other than Linux.
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 /// Who had the signals before.
@@ -64,8 +64,8 @@ static BEFORE: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 fn install() {
     for (signal, before) in SIGNALS.into_iter().zip(&BEFORE) {
         let old = Box::leak(Box::new(MaybeUninit::<libc::sigaction>::zeroed()));
-        // SAFETY: all zeros are an action without flags and mask. The handler makes calls alone that are allowed in
-        // one, and `old` lives for good.
+        // SAFETY: all zeros are an action without flags and mask. The handler makes only calls that are allowed in one,
+        // and `old` lives for good.
         unsafe {
             let mut new = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
             new.sa_sigaction = faulted as extern "C" fn(libc::c_int) as usize;

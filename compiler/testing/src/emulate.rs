@@ -2,7 +2,7 @@
 //! and after.
 //!
 //! A case is a header of 64-bit words (length of the case, of the code, of the memory, number of calls), padded to 64
-//! bytes as each of the parts behind it is: the code, the memory before, the memory after, and the calls. A call is 24
+//! bytes as each of the parts after it is: the code, the memory before, the memory after, and the calls. A call is 24
 //! words: where its code begins, how many arguments it has, and the arguments. Pointers are those of memory that begins
 //! at [`MEMORY`].
 
@@ -16,7 +16,7 @@ use optc_kernel::tile::interp::Address;
 
 /// Where the runner has the memory of a case.
 const MEMORY: u64 = 0x1000_0000;
-/// Bytes before, between and behind the buffers.
+/// Bytes before, between and after the buffers.
 const GUARD: usize = 128;
 /// Arguments of a call at most.
 const ARGUMENTS: usize = 22;

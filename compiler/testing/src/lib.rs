@@ -39,7 +39,7 @@ pub fn isas() -> Vec<&'static Isa> {
 ///
 /// # Panics
 ///
-/// When `OPTC_TEST_ISAS` names one that there is not.
+/// When `OPTC_TEST_ISAS` names one that does not exist.
 pub fn all_isas() -> Vec<&'static Isa> {
     let Ok(names) = std::env::var("OPTC_TEST_ISAS") else { return ISAS.iter().collect() };
     for name in names.split_whitespace() {
@@ -94,7 +94,7 @@ pub fn portable() -> &'static Isa {
 ///
 /// # Panics
 ///
-/// When a buffer's length is not the declared one, the kernel is not proven to stay within its buffers, wrote beside
+/// When a buffer's length is not the declared one, the kernel is not proven to stay within its buffers, wrote outside
 /// its buffers or into a read-only one, or where they lie makes a difference.
 pub fn run_jit(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), EmitError> {
     assert_eq!(buffers.len(), kernel.bufs.len(), "one buffer for each that kernel `{}` declares", kernel.name);

@@ -1,4 +1,4 @@
-//! Whole plans whose buffers lie between inaccessible pages, each by itself.
+//! Whole plans whose buffers lie between inaccessible pages, each on its own.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub enum GuardedError {
     /// What it gives depends on what it must not depend on.
     #[error("another result {0}")]
     Differs(&'static str),
-    /// A kernel wrote beside its buffers, in pages of theirs.
+    /// A kernel wrote outside its buffers, but in their pages.
     #[error("bytes beside a buffer were written")]
     Written,
 }
 
-/// A program that is loaded on one thread; regions that are no programs are interpreted.
+/// A program that is loaded on one thread; regions that are not programs are interpreted.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn loaded(program: &Program) -> Result<Arc<Plan>, BackendError> {
 ///
 /// # Errors
 ///
-/// The text is no op.
+/// The text is not an op.
 pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, HostError> {
     let pool = Arc::new(ThreadPool::new(1)?);
     let call = HostCall::parse(host, &|number, region| match plans.get(&number) {
@@ -50,14 +50,14 @@ pub fn resolve(host: &HostText, plans: &Regions) -> Result<Arc<dyn HostOp>, Host
 }
 
 /// Runs a plan as it is, twice, so that the second run finds what the first one left, then with each of its buffers
-/// before an inaccessible page and with each behind one: inputs and constants where nobody can write, and the workers'
+/// before an inaccessible page and with each after one: inputs and constants where nobody can write, and the workers'
 /// scratch as well. All runs must give the same bits.
 ///
 /// `name` is said where memory outside of a buffer is touched, which ends the process.
 ///
 /// # Errors
 ///
-/// As [`Executor::run`], or two runs differ, or bytes beside a buffer were written.
+/// As [`Executor::run`], or two runs differ, or bytes outside a buffer were written.
 pub fn run_guarded(plan: &Arc<Plan>, inputs: &[Val], pool: &ThreadPool, name: &str) -> Result<Vec<Val>, GuardedError> {
     let _named = name_case(name);
     let (mut executor, mut arena) = (Executor::new(plan.clone()), Arena::default());

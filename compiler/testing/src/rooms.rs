@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Where the bytes of a buffer lie between the pages around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// They begin right behind an inaccessible page, aligned as in production.
+    /// They begin right after an inaccessible page, aligned as in production.
     Begin,
     /// They end right before one, aligned to their elements only.
     End,
@@ -15,10 +15,10 @@ pub enum Side {
 /// Both sides: no access outside of a buffer goes unseen by one of them.
 pub const SIDES: [Side; 2] = [Side::Begin, Side::End];
 
-/// What the bytes beside a room's own have.
+/// What the bytes around a room's own are set to.
 const FILL: u8 = 0xc3;
 
-/// Runs of bytes, each in pages of its own, with an inaccessible page before and behind each.
+/// Runs of bytes, each in pages of its own, with an inaccessible page before and after each.
 pub struct Rooms {
     map: *mut u8,
     bytes: usize,
@@ -93,7 +93,7 @@ impl Rooms {
         self.protect(i, libc::PROT_READ);
     }
 
-    /// Whether nothing was written beside room `i` in its own pages.
+    /// Whether nothing was written outside room `i` within its pages.
     pub fn intact(&self, i: usize) -> bool {
         let Room { pages, own } = &self.rooms[i];
         let beside = [pages.start..own.start, own.end..pages.end];

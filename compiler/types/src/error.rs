@@ -58,7 +58,7 @@ pub enum OpError {
 
 impl OpError {
     /// The same error under the number that another op's documentation gives the constraint: for rules that several ops
-    /// share, and for ops that are made of others. What is no constraint stays as it is.
+    /// share, and for ops that are made of others. What is not a constraint stays as it is.
     pub fn numbered(self, constraint: &'static str) -> OpError {
         match self {
             OpError::Constraint { reason, .. } => OpError::Constraint { constraint, reason },

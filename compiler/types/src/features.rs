@@ -1,4 +1,4 @@
-//! What a CPU has beyond the least of its architecture: a set, of which each one can be said for itself.
+//! What a CPU has beyond the least of its architecture: a set whose members can each be stated on their own.
 
 use std::fmt;
 

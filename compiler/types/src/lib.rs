@@ -1,4 +1,4 @@
-//! Words that crates share which do not know each other: a leaf. The types of values, the values themselves, what is
+//! Words shared by crates that do not know each other: a leaf. The types of values, the values themselves, what is
 //! wrong with them, ops as the engine sees them, features of CPUs, the steps of a program, products, and machines as
 //! those who choose between forms of a product see them.
 //!

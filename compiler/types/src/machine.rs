@@ -12,10 +12,10 @@ use crate::{Nanos, Numbers, Product, Reason};
 pub enum Form {
     /// All multiply-adds; channels last, where there are pixels.
     Dense,
-    /// A convolution of each channel by itself with pixels side by side, beside the dense form with the channels last.
+    /// A convolution of each channel by itself with pixels side by side, besides the dense form with the channels last.
     Planes,
-    /// A 3x3 convolution by Winograd's minimal filtering (Lavin and Gray 2016), in tiles of so many rows and columns of
-    /// the result: fewer multiply-adds, more rounding.
+    /// A 3x3 convolution by Winograd's minimal filtering (Lavin and Gray 2016), in tiles of this many rows and columns
+    /// of the result: fewer multiply-adds, more rounding.
     Filtered {
         /// Rows and columns of a tile.
         outputs: usize,
@@ -51,7 +51,7 @@ pub trait Machine: fmt::Debug + Send + Sync {
     /// The time of a product in a form; [`Nanos::NEVER`] where it is declined.
     fn time(&self, product: &Product, form: Form) -> Nanos;
 
-    /// The time of a copy of so many bytes into another layout.
+    /// The time of a copy of this many bytes into another layout.
     fn copy(&self, bytes: u64) -> Nanos;
 
     /// The share of the time before a change below which the change is made: estimates err by about the rest.

@@ -3,7 +3,7 @@
 /// A product of activations and weights: what a convolution is, or a product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Independent products: groups, batches of matrices, or the channels that are convolved each by itself.
+    /// Independent products: groups, batches of matrices, or the channels that are each convolved on their own.
     pub batch: usize,
     /// Rows of the activations: pixels of all images.
     pub rows: usize,
@@ -15,7 +15,7 @@ pub struct Product {
     pub inputs: usize,
     /// Bytes that a sparse kernel must copy before, to lay taps out.
     pub staged_bytes: usize,
-    /// Whether each channel is convolved by itself.
+    /// Whether each channel is convolved on its own.
     pub depthwise: bool,
     /// Images, rows and columns of the result, if it is that of a 3x3 convolution without groups, strides and
     /// dilations: there are faster forms for it.

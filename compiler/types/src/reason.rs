@@ -28,11 +28,11 @@ codes! {
     Numbers = "numbers",
     /// The window has more taps than a kernel of planes has room for.
     Taps = "taps",
-    /// The product is no convolution of each channel by itself.
+    /// The product is not a convolution of each channel by itself.
     NotDepthwise = "not_depthwise",
-    /// The product is no plain 3x3 convolution, or the tile is not one of those known.
+    /// The product is not a plain 3x3 convolution, or the tile is not one of those known.
     NotFiltered = "not_filtered",
-    /// An operand is not there, or is no tensor.
+    /// An operand is not there, or is not a tensor.
     Absent = "absent",
     /// An operand would have to be a constant.
     NotConstant = "not_constant",

@@ -1,5 +1,5 @@
 //! What a program does, as data that its maker and the engine share: buffers (bytes with a place), slots (values whose
-//! shape is known only while running), and steps over them. Kernels and host ops are named by number.
+//! shape is known only at run time), and steps over them. Kernels and host ops are named by number.
 
 use optc_tensor::{DType, Tensor};
 
@@ -22,10 +22,10 @@ pub enum ArenaPlace {
 }
 
 /// Weights or a table as kernels read them. Plans of one model may share those whose `of` and `recipe` are the same:
-/// they are made alike of the same values.
+/// they are made in the same way from the same values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramConstant {
-    /// What it is made of: the first ONNX node that reads it.
+    /// What it is made from: the first ONNX node that reads it.
     pub of: String,
     /// How: which operand, and the form that it is packed in.
     pub recipe: String,
@@ -144,7 +144,7 @@ pub struct HostStep {
     pub info: StepInfo,
 }
 
-/// A copy of a tensor into another layout. Lowering says what is to be moved; a rewrite makes a kernel of it.
+/// A copy of a tensor into another layout. Lowering says what is to be moved; a rewrite makes a kernel from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrange {
     /// The extents.
@@ -162,12 +162,12 @@ pub struct Arrange {
 }
 
 impl Arrange {
-    /// Bytes from the first element of the source to the end of the last one; none where that is no place in memory.
+    /// Bytes from the first element of the source to the end of the last one; none where that is not a place in memory.
     pub fn src_bytes(&self) -> Option<usize> {
         self.span(&self.src.1)
     }
 
-    /// The same of the result.
+    /// The same for the result.
     pub fn dst_bytes(&self) -> Option<usize> {
         self.span(&self.dst.1)
     }

@@ -4,7 +4,7 @@ use optc_tensor::DType;
 
 use crate::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 
-/// How deep types may nest.
+/// How deeply types may nest.
 const MAX_DEPTH: usize = 64;
 
 /// Why a text is not what it should be.
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes a token behind blanks, if it comes next.
+    /// Takes a token after blanks, if it comes next.
     pub fn eat(&mut self, token: &str) -> bool {
         self.skip();
         let found = self.rest().starts_with(token);
@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// Takes a token behind blanks.
+    /// Takes a token after blanks.
     ///
     /// # Errors
     /// Something else comes next.
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
         &rest[..end]
     }
 
-    /// A word of letters, digits, `_` and `.` behind blanks.
+    /// A word of letters, digits, `_` and `.` after blanks.
     ///
     /// # Errors
     /// There is none: `what` was expected.
@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
         if self.rest().starts_with('"') { self.string() } else { self.word(what).map(str::to_owned) }
     }
 
-    /// A string in quotes behind blanks, with the escapes of Rust.
+    /// A string in quotes after blanks, with the escapes of Rust.
     ///
     /// # Errors
     /// There is none, or it does not end.
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
         Err(self.error("the string does not end"))
     }
 
-    /// The characters of a number behind blanks.
+    /// The characters of a number after blanks.
     ///
     /// # Errors
     /// There is none.
@@ -155,7 +155,7 @@ impl<'a> Cursor<'a> {
         if token.is_empty() { Err(self.error("expected a number")) } else { Ok(token) }
     }
 
-    /// A number behind blanks.
+    /// A number after blanks.
     ///
     /// # Errors
     /// There is none, or it does not fit.
@@ -189,7 +189,7 @@ impl<'a> Cursor<'a> {
         Ok(wrap(Box::new(inner)))
     }
 
-    /// What stands behind `tensor<`.
+    /// What stands after `tensor<`.
     fn tensor_type(&mut self) -> Result_<TensorType> {
         let mut dims = Some(vec![]);
         if self.eat("*x") {

@@ -167,7 +167,7 @@ impl Type {
         if let Type::Tensor(t) = self { Some(t) } else { None }
     }
 
-    /// How a tensor's elements lie; plain for values that are no tensors.
+    /// How a tensor's elements lie; plain for values that are not tensors.
     pub fn encoding(&self) -> Encoding {
         self.as_tensor().map_or(Encoding::Plain, |t| t.encoding)
     }

@@ -1,4 +1,5 @@
-//! What AVX-512 does otherwise: registers of 512 bits by the same rules, masks for parts of vectors and for conditions.
+//! What AVX-512 does differently: registers of 512 bits by the same rules, masks for parts of vectors and for
+//! conditions.
 //!
 //! The rules name the instructions of AVX2; [`encoding::widened`] gives those that are the same on wider registers. The
 //! rest is here. The mask register `k1` is set right before each instruction that needs one.

@@ -38,7 +38,7 @@ pub(super) struct Bank {
     slots: u32,
     /// Whether a register was ever used.
     pub used: Vec<bool>,
-    /// Values that were put to the stack, to tell the next pass.
+    /// Values that were put on the stack, to tell the next pass.
     pub evicted: Vec<usize>,
     pub moves: Vec<Move>,
 }
@@ -236,7 +236,7 @@ impl Bank {
             None => {
                 let src = self.place(init).ok_or(Full)?;
                 let reg = self.pick(None, at)?;
-                // The register may be that of the first value, which was just put to the stack.
+                // The register may be that of the first value, which was just put on the stack.
                 let src = self.place(init).unwrap_or(src);
                 self.hold(reg, phi);
                 self.moves.push(Move { dst: At::Reg(reg), src });
@@ -302,7 +302,7 @@ impl Bank {
         }
     }
 
-    /// What was put to the stack since `since` although the loop between two positions only lets it pass.
+    /// What was put on the stack since `since` although the loop between two positions only lets it pass.
     pub fn passing(&self, snapshot: &Snapshot, since: usize, head: u32, end: u32) -> Vec<usize> {
         let used = |v: usize| self.uses[v].iter().any(|&u| head < u && u < end);
         let constant = |v: usize| matches!(self.homes[v], Some(At::Pool(_)));

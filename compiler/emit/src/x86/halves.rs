@@ -34,7 +34,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Words one by one behind those that can be loaded together; zeros behind them.
+    /// Words one by one after those that can be loaded together; zeros after them.
     fn words(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         let x = AsmOperand::R(x);
         let (load, first) = match e.n {

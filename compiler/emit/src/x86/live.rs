@@ -9,7 +9,7 @@ use optc_kernel::tile::{Count, Inst, Load, MemType, Ptr, Reg, Tile, TileLoop};
 use optc_types::Features;
 use std::collections::HashMap;
 
-/// A load that its only user does itself: where the memory is.
+/// A load that its only user performs itself: where the memory is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Folded {
     pub ptr: Ptr,
@@ -20,7 +20,7 @@ pub(super) struct Folded {
 pub(super) struct Live {
     /// Positions of the uses of each vector register, rising.
     pub regs: Vec<Vec<u32>>,
-    /// The same of pointers, count parameters and counters.
+    /// The same for pointers, count parameters and counters.
     pub general: Vec<Vec<u32>>,
     /// Where the loops end, in the order in which they begin.
     pub ends: Vec<u32>,
@@ -234,7 +234,7 @@ impl Walk {
         });
     }
 
-    /// What becomes a carried register at the end best is in its place all along.
+    /// What becomes a carried register at the end is best kept in its place all along.
     fn want(&mut self, body: &[Inst]) {
         for inst in body.iter().rev() {
             if let Some((d, x)) = inst.defines().zip(grows_from(inst))

@@ -19,13 +19,13 @@ pub(super) fn takes_memory(inst: &Inst, reg: Reg, features: Features) -> bool {
         // Without an instruction of its own, both factors are taken apart in registers.
         Inst::Dot4 { x, y, z, .. } => features.sums_bytes() && x != y && *y == reg && *z != reg,
         Inst::Cmp { x, y, .. } => x != y && *y == reg,
-        // Among them products of bfloat16: the emulator that stands in for such a machine sums otherwise with an
+        // Among them products of bfloat16: the emulator that stands in for such a machine sums differently with an
         // operand in memory, and that form has not been seen to work.
         _ => false,
     }
 }
 
-/// The operand whose register the result takes over best, where there is one: the sum that products are added to.
+/// The operand whose register the result had best take over, where there is one: the sum that products are added to.
 pub(super) fn grows_from(inst: &Inst) -> Option<Reg> {
     match inst {
         Inst::Fma { z, .. } | Inst::Dot2 { z, .. } | Inst::Dot4 { z, .. } | Inst::DotBf16 { z, .. } => Some(*z),

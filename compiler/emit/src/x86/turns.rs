@@ -15,7 +15,7 @@ struct Open {
     phis: Vec<usize>,
     vectors: Snapshot,
     generals: Snapshot,
-    /// How much had been put to the stack before.
+    /// How much had been put on the stack before.
     evicted: (usize, usize),
 }
 
@@ -101,7 +101,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What the body would put to the stack again and again goes there now.
+    /// What the body would put on the stack again and again goes there now.
     fn set_aside(&mut self, number: usize) {
         self.vectors.let_go();
         self.general.let_go();

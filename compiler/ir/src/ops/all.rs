@@ -1,4 +1,4 @@
-//! The one list of ops, and what is made of it: the enum [`Op`], and each function on any op.
+//! The one list of ops, and what is made from it: the enum [`Op`], and each function on any op.
 
 use optc_kernel::expr::Expr;
 use optc_tensor::DType;

@@ -1,5 +1,5 @@
-//! `cf`: control flow. The regions are isolated: what one uses of the outside is an operand of the op (a *capture*) and
-//! a parameter of the region, behind all others and in the same order.
+//! `cf`: control flow. The regions are isolated: what one uses from outside is an operand of the op (a *capture*) and
+//! a parameter of the region, after all others and in the same order.
 
 mod branch;
 mod repeat;

@@ -6,7 +6,7 @@ use super::number::checked_len;
 use super::{Args, InferCx, Semantics};
 use crate::{Op, OpError, TensorType, Type, Val};
 
-/// Claims what an evaluation works with beside its operands, and sees that there is room for its results as well, as
+/// Claims what an evaluation works with besides its operands, and sees that there is room for its results as well, as
 /// far as their shapes are known before.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ fn count(t: &TensorType) -> usize {
 /// How many values of 64 bits an operand is: the elements of a tensor, the bytes of strings, and what a list takes for
 /// each of its items, whose tensors are shared.
 fn units(value: &Val) -> usize {
-    /// 64-bit words of a value beside its elements.
+    /// 64-bit words of a value besides its elements.
     const VALUE: usize = 16;
     match value {
         Val::Tensor(t) => t.strings().map_or(t.len(), |s| total(s.iter().map(|s| 3 + s.len() / 8))),
@@ -79,7 +79,7 @@ fn result_types(op: &Op, args: &Args) -> Option<Vec<TensorType>> {
     with_values(args, |cx| op.infer(cx)).ok()?.iter().map(known).collect()
 }
 
-/// Calls `f` with what inference may look at where all operands are at hand.
+/// Calls `f` with what inference may look at where all operands are known.
 fn with_values<T>(args: &Args, f: impl FnOnce(&InferCx) -> T) -> T {
     let types: Vec<Option<Type>> = args.values.iter().map(|v| v.as_ref().map(Val::ty)).collect();
     let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();

@@ -12,7 +12,7 @@ use super::scalar::{NoExpression, Scalars};
 pub enum ComputedBy {
     /// An expression on elements: the op is pointwise, and operands broadcast to the result.
     Expression,
-    /// A kernel family of its own, in which `optc-lower` has a row for it.
+    /// A kernel family of its own: `optc-lower` has a row for it.
     Family,
     /// Nothing: the result is a view of the operand, or else the host copies it.
     View,
@@ -42,14 +42,14 @@ pub enum Anchor {
     Float,
     /// Those of `f32`; the first operand may be rounded to bfloat16.
     Product,
-    /// Those that make another number of a sum of integers.
+    /// Those that turn a sum of integers into another number.
     Integers,
 }
 
-/// How the layouts of an op's operands and results hang together.
+/// How the layouts of an op's operands and results depend on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayoutRule {
-    /// All have one layout, whichever: the op works on elements or whole axes wherever these lie.
+    /// All have the same layout, whichever it is: the op works on elements or whole axes wherever these lie.
     Follows,
     /// The op has layouts of its own, plain ones if nothing else is said.
     Own,
@@ -73,7 +73,7 @@ pub struct OpFacts {
     pub fusion: Option<FusionRole>,
     /// Which expressions can follow it in its kernel; `None` where none can.
     pub anchor: Option<Anchor>,
-    /// How its layouts hang together.
+    /// How its layouts depend on each other.
     pub layout: LayoutRule,
     /// Whether operands may hold strings.
     pub strings: bool,

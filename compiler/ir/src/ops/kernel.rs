@@ -8,7 +8,7 @@ op! {
     /// - (C1) There is one region, with one parameter an operand, of exactly the operand's type.
     /// - (C2) The results are the region's outputs, of exactly their types.
     ///
-    /// Exactly: the region was typed for these operands, and kernels are made of what it says of the values in it.
+    /// Exactly: the region was typed for these operands, and kernels are made from what it says of the values in it.
     "kernel.fused" = Fused(operands: many) {}
 }
 

@@ -51,7 +51,7 @@ pub trait Semantics: Decl {
     const FACTS: Facts<Self>;
     /// Whether an evaluation only moves elements from its operands to its results.
     const ONLY_MOVES: bool = false;
-    /// Bytes that an evaluation works with beside its operands and results, which have so many elements. Ops that
+    /// Bytes that an evaluation works with besides its operands and results, which have this many elements. Ops that
     /// compute widen both to 64 bits, and make lists of new elements.
     fn working_bytes(&self, operands: usize, results: usize) -> usize {
         let work = operands.saturating_mul(8).saturating_add(results.saturating_mul(16));

@@ -172,7 +172,7 @@ pub(crate) fn order_keys(x: &Tensor) -> Vec<u64> {
     }
 }
 
-/// Calls `f::<N>(args)` with the [`Number`] of a dtype; an error for `str`, which is none.
+/// Calls `f::<N>(args)` with the [`Number`] of a dtype; an error for `str`, which has none.
 macro_rules! by_number {
     ($name:expr, $dtype:expr, $f:ident($($arg:expr),* $(,)?)) => {
         match $dtype {

@@ -15,7 +15,7 @@ fn strings<'a>(cx: &InferCx<'a>, slot: usize) -> Result<&'a TensorType, OpError>
 }
 
 op! {
-    /// Each string of `a` with the string of `b` behind it, broadcast.
+    /// Each string of `a` with the string of `b` after it, broadcast.
     ///
     /// - (C1) The operands are strings and their shapes broadcast.
     "str.concat" = StrConcat(a, b) {}

@@ -32,7 +32,7 @@ pub(super) enum Root {
     Read(usize),
 }
 
-/// Where a pointer may be: from the first to the last place, behind its root.
+/// Where a pointer may be: from the first to the last place, relative to its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub root: Root,
@@ -211,7 +211,7 @@ impl Walk {
 }
 
 impl ByteRange {
-    /// Lets it hold bytes from a first one to before a last one behind a pointer too.
+    /// Lets it also hold the bytes from a first one to before a last one, relative to a pointer.
     fn widen(&mut self, span: &Span, first: i128, end: i128) {
         self.first.constant = self.first.constant.min(span.first.constant + first);
         self.end.constant = self.end.constant.max(span.last.constant + end);

@@ -97,7 +97,7 @@ impl LinearForm {
         self.terms.iter().fold(0, |g, &(_, n)| gcd(g, n))
     }
 
-    /// Quotient and rest by terms: `self = k * quotient + rest`, where each factor of the rest is smaller than `k`.
+    /// Quotient and remainder by terms: `self = k * quotient + rest`, where each factor of `rest` is smaller than `k`.
     fn split(&self, k: i64) -> (LinearForm, LinearForm) {
         let (mut quotient, mut rest) =
             (LinearForm::from(self.constant.div_euclid(k)), LinearForm::from(self.constant.rem_euclid(k)));
@@ -273,7 +273,7 @@ impl Atoms {
         (info.low, info.high, info.narrowed) = (low, high, narrowed);
     }
 
-    /// An atom that is a rest: what is divided, if it is itself an atom, and by how much.
+    /// An atom that is a remainder: what is divided, if it is itself an atom, and by how much.
     pub fn rest_of(&self, atom: Atom) -> Option<(Atom, i64)> {
         match &self.list[atom].node {
             Node::Rem(a, k) => {
@@ -329,7 +329,7 @@ impl Atoms {
             Node::Rem(a, _) if n > 0 => with(fuel, a, n),
             Node::Rem(..) => MUCH,
         };
-        // By the number the rest alone is bounded: a second search, where it may find something.
+        // The number bounds the atom, so that only the rest is left: a second search, where it may find something.
         if best >= MUCH || info.narrowed || matches!(info.node, Node::Div(..) | Node::Rem(..)) {
             return best.min(upper(self.bound(&rest, fuel), number));
         }
@@ -374,7 +374,7 @@ mod tests {
         let (row, column) = (atoms.div(&task, 12), atoms.rem(&task, 12));
         assert_eq!((atoms.largest(&row), atoms.largest(&column)), (4, 11));
         assert_eq!(atoms.largest(&row.times(12).plus(1, &column)), 59);
-        // Multiples of the divisor are quotients by themselves.
+        // Multiples of the divisor are quotients on their own.
         assert_eq!(atoms.div(&task.times(24).add(5), 12), task.times(2));
         assert_eq!(atoms.rem(&task.times(24).add(5), 12).known(), Some(5));
     }

@@ -3,11 +3,11 @@
 //! Extents are constants, so the first and the last byte of each access can be found without running anything. Index
 //! expressions become [linear forms](linear) over the variables of loops; a tile has a [footprint], the bytes that it
 //! reads and writes relative to its pointers; a call of it is right if the smallest address is not before its buffer,
-//! and the largest one not behind it. Where that cannot be seen for all turns of a loop at once, they are halved, down
+//! and the largest one not beyond it. Where that cannot be seen for all turns of a loop at once, they are halved, down
 //! to single ones. Indices and offsets that are read from constant [tables](table) are looked up there; others may be
 //! any number, and are right only where the kernel clamps them.
 //!
-//! What is not proven is refused: it may be right, but nobody could say so.
+//! What is not proven is refused: it may be right, but nobody can say so.
 
 mod footprint;
 mod linear;
@@ -186,7 +186,7 @@ impl Proof<'_> {
         fails.iter().try_for_each(|&range| self.branch(difference, (low, high), range, otherwise))
     }
 
-    /// A branch that is taken where a form lies between two numbers, of which the form can be others.
+    /// A branch that is taken where a form, which `can` be between other numbers, lies between these two.
     fn branch(&mut self, form: &LinearForm, can: (i64, i64), (low, high): (i64, i64), body: &[Stmt]) -> Result_<()> {
         if body.is_empty() || can.1 < low || can.0 > high {
             return Ok(());
@@ -200,7 +200,7 @@ impl Proof<'_> {
                 _ => (-MUCH, MUCH),
             };
             narrowed.push(self.atoms.narrow(atom, low, high));
-            // What is divided is at least as large as the rest.
+            // What is divided is at least as large as the remainder.
             if let Some((divided, _)) = self.atoms.rest_of(atom) {
                 narrowed.push(self.atoms.narrow(divided, low, MUCH));
             }
@@ -281,7 +281,7 @@ impl Proof<'_> {
 
     /// The entries of a table from a first to a last one, which lie at a distance from the first form's constant.
     fn entries(&self, first: &LinearForm, last: &LinearForm, stride: i64, bytes: usize) -> Entries {
-        // Bounds are no entries: those within them are.
+        // Bounds are not entries: those within them are.
         let (low, high) = (self.atoms.smallest(first), self.atoms.largest(last));
         let step = stride.max(1);
         let first_entry = low + (first.constant - low).rem_euclid(step);

@@ -148,7 +148,7 @@ impl Expr {
         }
     }
 
-    /// The distinct subtrees, each behind its own subtrees; the last one is the expression itself.
+    /// The distinct subtrees, each after its own subtrees; the last one is the expression itself.
     fn subtrees(&self) -> Vec<Subtree<'_>> {
         let mut found = Vec::new();
         self.collect(&mut found);
@@ -189,12 +189,12 @@ impl Expr {
         self.subtrees().iter().map(|s| cost(s.expr)).sum()
     }
 
-    /// The expression with another one in the place of operand `i`.
+    /// The expression with another one in place of operand `i`.
     pub fn with_operand(&self, i: usize, new: &Expr) -> Expr {
         self.with_operands(&|j| if i == j { new.clone() } else { Expr::Operand(j) })
     }
 
-    /// The expression with `new(i)` in the place of each operand `i`; what was shared stays shared.
+    /// The expression with `new(i)` in place of each operand `i`; what was shared stays shared.
     pub fn with_operands(&self, new: &impl Fn(usize) -> Expr) -> Expr {
         let mut made: Vec<Expr> = Vec::new();
         for Subtree { expr, children } in self.subtrees() {
@@ -224,14 +224,14 @@ struct Subtree<'a> {
 }
 
 /// The subtrees whose registers are known where the tile builder stands. Clone it to enter the body of a loop, where
-/// the clone may learn what is not visible behind the loop.
+/// the clone may learn what is not visible after the loop.
 #[derive(Clone, Default)]
 pub struct RegisterScope<'a> {
     known: Vec<(&'a Expr, Reg)>,
 }
 
 impl<'a> RegisterScope<'a> {
-    /// Tells that the value of `expr` is in `reg`.
+    /// Notes that the value of `expr` is in `reg`.
     pub fn tell(&mut self, expr: &'a Expr, reg: Reg) {
         self.known.push((expr, reg));
     }

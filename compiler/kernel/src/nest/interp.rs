@@ -15,7 +15,7 @@ impl Kernel {
         self.interpret_with(buffers, &mut |_, _, _| {}).map(|_| ())
     }
 
-    /// As [`Kernel::interpret`]; `watch` sees every call of a tile with its arguments, where the buffer behind the last
+    /// As [`Kernel::interpret`]; `watch` sees every call of a tile with its arguments, where the buffer after the last
     /// one is the scratch. Returns the scratch, which begins as bytes of 0xa5.
     ///
     /// # Errors

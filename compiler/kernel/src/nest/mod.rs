@@ -308,7 +308,7 @@ impl Kernel {
         Kernel { name: name.into(), bufs, tasks, scratch_bytes: 0, tiles, vars: 1, body }
     }
 
-    /// What is seen of it from outside: it without tiles and body.
+    /// What is seen of it from outside: the kernel without tiles and body.
     pub fn declaration(&self) -> Kernel {
         let (bufs, scratch_bytes) = (self.bufs.clone(), self.scratch_bytes);
         Kernel { bufs, scratch_bytes, ..Kernel::new(self.name.clone(), self.tasks) }

@@ -3,7 +3,7 @@
 use super::{Access, Addr, Base, Buf, IndexMem, Ix, Kernel, NestError, Rel, Stmt, Var};
 use crate::tile::parse_tile;
 
-/// How deep statements and expressions may nest in text.
+/// How deeply statements and expressions may nest in text.
 const MAX_DEPTH: usize = 64;
 
 /// Parses a kernel with its tiles and verifies it.
@@ -50,7 +50,7 @@ impl<'a> Parser<'a> {
         if self.eat(token) { Ok(()) } else { self.error(token) }
     }
 
-    /// A run of characters that are no blanks.
+    /// A run of characters that are not blanks.
     fn word(&mut self) -> &'a str {
         let text = self.rest.trim_start();
         let (word, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));

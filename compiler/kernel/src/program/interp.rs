@@ -17,7 +17,7 @@ pub enum InterpretError {
     /// An input is missing, or of another type than the program's.
     #[error("input `{0}` does not fit the program")]
     Input(String),
-    /// A kernel reads or writes beside its buffers, or is not well formed.
+    /// A kernel reads or writes outside its buffers, or is not well formed.
     #[error("kernel `{name}`: {error}")]
     Kernel {
         /// Its name.
@@ -58,7 +58,7 @@ impl Program {
     /// per output.
     ///
     /// # Errors
-    /// The inputs do not fit, a kernel reaches beside its buffers, or a host op refuses its operands. A program that
+    /// The inputs do not fit, a kernel reaches outside its buffers, or a host op refuses its operands. A program that
     /// does not [verify](Program::verify) may end in any of these.
     pub fn interpret(&self, inputs: &[Val], hosts: &[Arc<dyn HostOp>]) -> Result<Vec<Val>, InterpretError> {
         let outputs =

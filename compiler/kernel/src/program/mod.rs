@@ -1,9 +1,9 @@
-//! A compiled model as data: what `optc-lower` gives, and what code is made of.
+//! A compiled model as data: what `optc-lower` gives, and what code is made from.
 //!
 //! A program is made for a [`Target`] and says everything that is to be done there: its steps over buffers and slots,
 //! its kernels as nests and tiles, its constants as kernels read them, the ops of the host as text. It holds no
 //! function pointer and nothing of a process. Regions of control flow whose types are static are programs in it.
-//! `optc-emit` makes a plan of it, which the engine runs.
+//! `optc-emit` makes a plan from it, which the engine runs.
 
 mod compact;
 mod interp;

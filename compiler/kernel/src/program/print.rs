@@ -15,7 +15,7 @@
 //! tile …
 //! ```
 //!
-//! Programs of regions follow behind the kernels, each after a line `body 1 of 0 host h0 region 1`: its number, that of
+//! Programs of regions follow the kernels, each after a line `body 1 of 0 host h0 region 1`: its number, that of
 //! the program that it is in, and where there.
 //!
 //! A line says one thing. Buffers, constants, kernels, host ops, slots and choice points are named by a letter and

@@ -42,7 +42,7 @@ impl Eq for Choice {}
 pub struct Filtered {
     /// Rows and columns of a tile of the result.
     pub outputs: usize,
-    /// A bound of the error, by the largest result.
+    /// A bound of the error, relative to the largest result.
     pub error: f64,
     /// Nanoseconds of the direct sum, estimated.
     pub direct_ns: f64,

@@ -62,7 +62,7 @@ pub(super) fn list(items: &[impl Debug]) -> String {
 }
 
 impl Parser<'_> {
-    /// What comes behind `node`.
+    /// What comes after `node`.
     pub(super) fn node(&mut self) -> Result_<NodeReport> {
         let ops = self.list(|p| p.cursor.string())?;
         self.cursor.expect(":")?;

@@ -1,5 +1,5 @@
-//! The kinds of fields that rows of instructions name: what each holds, how it is spelled, and what of it the others
-//! (printer, verifier, register allocators) see.
+//! The kinds of fields that rows of instructions name: what each holds, how it is spelled, and what the others
+//! (printer, verifier, register allocators) see of it.
 
 use super::error::TileError;
 use super::lane::TypedLane;

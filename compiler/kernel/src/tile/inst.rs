@@ -9,10 +9,10 @@
 //!   a pointer after the arrow is defined, and so is a [`NewMat`];
 //! - a word before a field's name stands before it in the text, too.
 //!
-//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands. How, stands after `=>`,
-//! where a field is a lane of its register: an `f32`, the bits of an `i32`, or for `Same` a [`TypedLane`]. Those of
-//! `across_lanes` also depend on registers alone, and do nothing else. Only `effects` may touch memory, pointers or
-//! matrices. A loop, which holds other instructions, is the one that has no row.
+//! The rows of `lane_wise` compute each lane of the result from the same lane of the operands. What they compute stands
+//! after `=>`, where a field is a lane of its register: an `f32`, the bits of an `i32`, or for `Same` a [`TypedLane`].
+//! Those of `across_lanes` also depend on registers alone, and do nothing else. Only `effects` may touch memory,
+//! pointers or matrices. A loop, which holds other instructions, is the one that has no row.
 //!
 //! Beyond its row an instruction needs a rule in each emitter; a meaning in [`super::interp`] where it is not
 //! lane-wise; and a line in the verifier only where it demands more than types.

@@ -63,7 +63,7 @@ pub struct Mat(pub u8);
 /// What is multiplied in matrix registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TileProduct {
-    /// Fours of `u8` by fours of `i8`, summed as `i32`.
+    /// Fours of `u8` times fours of `i8`, summed as `i32`.
     Bytes,
     /// Pairs of bfloat16, summed as `f32`: the upper ones and the lower ones apart, with one rounding each, then both.
     /// Numbers that are not normal may count as zeros.

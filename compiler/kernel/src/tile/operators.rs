@@ -1,8 +1,8 @@
 //! The operators of tile instructions: one row each, and after the rows what they compute.
 //!
 //! A row `"word" = Name(takes) -> gives;` names the operator in the text and in Rust, and says which registers it takes
-//! and what it gives: `F32`, `I32`, or `Same` for the type that its operands share. In brackets are the [`Law`]s that
-//! hold for it. The enums, their words and their types are made from the rows; whoever handles an operator matches on
+//! and what it gives: `F32`, `I32`, or `Same` for the type that its operands share. The [`Law`]s that hold for it are
+//! in brackets. The enums, their words and their types are made from the rows; whoever handles an operator matches on
 //! its enum, so that a new one does not compile until all know it.
 
 use super::Elem;
@@ -16,7 +16,7 @@ pub enum Law {
     Reduces,
 }
 
-/// An element type in a row; `Same` is no fixed one.
+/// An element type in a row; `Same` is not a fixed one.
 macro_rules! fixed {
     (Same) => {
         None

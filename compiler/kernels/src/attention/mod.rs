@@ -9,9 +9,9 @@
 //! }
 //! ```
 //!
-//! The three are the kernels that stand by themselves elsewhere, inlined. `k` and `v` are packed in panels as any right
+//! The three are the kernels that stand on their own elsewhere, inlined. `k` and `v` are packed in panels as any right
 //! operand. A block's scores and probabilities take at most half of L2 (as many queries as a tile has rows at least):
-//! for 2,048 keys and 12 heads that is 256 KiB in the place of 384 MiB.
+//! for 2,048 keys and 12 heads that is 256 KiB instead of 384 MiB.
 
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{Access, Addr, Base, Ix, Kernel, Rel, Stmt, TASK, Var};
@@ -48,7 +48,7 @@ pub struct AttentionNest {
     pub width: usize,
     /// The queries.
     pub q: HeadMatrices,
-    /// Bytes from the packed keys of a head to those of the next, 0 where all share them; the same of the values.
+    /// Bytes from the packed keys of a head to those of the next, 0 where all share them; the same for the values.
     pub packed_strides: [i64; 2],
     /// Operands of the score; their batches are heads, their rows queries and their columns keys.
     pub operands: Vec<Operand>,

@@ -29,7 +29,7 @@ pub struct ConvNest {
     pub epilogue: Expr,
 }
 
-/// With more channels than this, the taps of a row are long enough by themselves.
+/// With more channels than this, the taps of a row are long enough on their own.
 const FEW_CHANNELS: usize = 16;
 
 impl ConvNest {
@@ -85,7 +85,7 @@ impl ConvNest {
     }
 
     /// How the weights of one group are packed from where ONNX has them, `[filters, channels, planes, rows, columns]`.
-    /// `None` where the taps of a row are summed with their channels, which do not lie so.
+    /// `None` where the taps of a row are summed with their channels, which do not lie that way.
     fn pack_in_place(&self) -> Option<PackB> {
         let (taps, k) = self.taps();
         let straight = PackB { taps, k, n: self.filters, tap_stride: 1, k_stride: taps, n_stride: taps * k };

@@ -2,7 +2,7 @@
 //!
 //! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap
 //! of a block, where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over
-//! NHWC, without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros behind the last
+//! NHWC, without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros after the last
 //! column.
 //!
 //! ```text
@@ -78,7 +78,7 @@ pub struct Contract {
     pub a_batch_stride: i64,
     /// The rows of A.
     pub rows: ContractRows,
-    /// Whether each batch has a B of its own, one packed behind the other.
+    /// Whether each batch has a B of its own, one packed after the other.
     pub own_b: bool,
     /// What an element of C is.
     pub c_mem: MemType,
@@ -99,7 +99,7 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// The product of a batch of row-major matrices, `[m, k]` by packed `[k, n]`, without an epilogue.
+    /// The product of a batch of row-major matrices, `[m, k]` times packed `[k, n]`, without an epilogue.
     pub fn matmul(batch: usize, m: usize, n: usize, k: usize) -> Contract {
         Contract {
             batch,

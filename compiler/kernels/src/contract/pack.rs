@@ -59,7 +59,7 @@ pub fn pack_b(src: &[f32], p: &PackB, nr: usize, threads: usize, packed: &mut [f
     });
 }
 
-/// Where the elements of a column belong (the row of the panel for each), if they lie one behind the other in memory.
+/// Where the elements of a column belong (the row of the panel for each), if they lie one after the other in memory.
 fn column_order(p: &PackB) -> Option<Vec<usize>> {
     let len = p.taps * p.k;
     if p.n_stride < len || len == 0 {
@@ -72,7 +72,7 @@ fn column_order(p: &PackB) -> Option<Vec<usize>> {
     rows.iter().all(|&row| row != usize::MAX).then_some(rows)
 }
 
-/// Columns that are one behind the other: a line of each in turn, so that every line of `src` is read once.
+/// Columns that are one after the other: a line of each in turn, so that every line of `src` is read once.
 fn pack_columns(src: &[f32], (cols, n_stride): (usize, usize), rows: &[usize], nr: usize, dst: &mut [f32]) {
     for (chunk, rows) in rows.chunks(LINE).enumerate() {
         for n in 0..cols {

@@ -28,9 +28,9 @@ pub struct Pixels {
     pub axes: [Axis; 3],
     /// Bytes from one image, plane, row and column of A to the next; not negative.
     pub a: [i64; 4],
-    /// The same of C.
+    /// The same for C.
     pub c: [i64; 4],
-    /// The same of each operand.
+    /// The same for each operand.
     pub operands: Vec<[i64; 4]>,
     /// How taps become rows of A.
     pub taps: Taps,
@@ -165,7 +165,7 @@ impl Pixels {
         n as i64 * self.a[0] + start(0, d) * self.a[1] + start(1, h) * self.a[2]
     }
 
-    /// What a block's offsets count from: the first source row of any of its rows. (A row with much padding behind it
+    /// What a block's offsets count from: the first source row of any of its rows. (A row with much padding after it
     /// may begin later than those of the next plane.)
     fn base(&self, cut: &Range<usize>) -> i64 {
         let width = self.axes[2].out;

@@ -28,7 +28,7 @@ pub(crate) fn panels(all: usize, blocks: usize, tasks: usize) -> usize {
     panels.max(1)
 }
 
-/// Rows of a tile of which each has an address in a general register, with the panel's and a counter beside them.
+/// Rows of a tile, each of which has an address in a general register, with the panel's and a counter in addition.
 const ROWS: usize = 12;
 
 impl ContractSchedule {
@@ -38,7 +38,7 @@ impl ContractSchedule {
         ContractSchedule::with_tile(c, suited(c, isa), isa, caches)
     }
 
-    /// The choice for tiles of so many rows and vectors.
+    /// The choice for tiles of this many rows and vectors.
     fn with_tile(c: &Contract, (mr, vectors): (usize, usize), isa: &Isa, caches: &Caches) -> ContractSchedule {
         let nr = vectors * isa.lanes();
         // Taps of a table overlap: the rows that they name are about as many bytes as one tap of each.

@@ -1,4 +1,5 @@
-//! The padded copy of source rows in the scratch, for windows over few channels whose taps would else be too short.
+//! The padded copy of source rows in the scratch, for windows over few channels whose taps would otherwise be too
+//! short.
 
 use optc_kernel::nest::{Base, Ix, Kernel, Rel, Stmt, Var, call, for_loop};
 use optc_kernel::tile::{Count, MemType, Ptr, Tile, TileBuilder};

@@ -12,7 +12,7 @@ const UNROLL: usize = 4;
 /// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
 const CHAINS: usize = 8;
 
-/// A panel of so many bytes, with the others of its B, is not in L2 when its turn comes.
+/// A panel of this many bytes, with the others of its B, is not in L2 when its turn comes.
 const FAR: usize = 8 << 10;
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -100,7 +100,7 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
     b.finish()
 }
 
-/// Sums of each element that are added in the end, in a tile of so many vectors of them.
+/// Sums of each element that are added in the end, in a tile of this many vectors of them.
 pub(super) fn chains(sums: usize, k: usize) -> usize {
     CHAINS.div_ceil(sums).min(UNROLL).min(k.max(1))
 }
@@ -108,7 +108,7 @@ pub(super) fn chains(sums: usize, k: usize) -> usize {
 /// So many rows broadcast from memory, once for each vector: a load of a single use becomes one `vbroadcastss` without
 /// a register move. The other rows load [`UNROLL`] elements at once and broadcast them from the register, which takes
 /// the shuffle unit instead of the two load ports. (Zen 3, 4x8, 512x512x512, per cent of the FMA peak: 79 with none,
-/// 88.5 with one, 84.5 with two, 81.7 with three; 83 when the other rows load each element by itself.)
+/// 88.5 with one, 84.5 with two, 81.7 with three; 83 when the other rows load each element on its own.)
 const REPEATED: usize = 1;
 
 struct Shape {

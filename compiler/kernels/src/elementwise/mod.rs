@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The transposed one is taken when an operand is contiguous along another dim than the result (a transpose, a change
-//! of layout). What an inner loop does not change is computed in front of it. A dim is split among tasks only as far as
+//! of layout). What an inner loop does not change is computed before it. A dim is split among tasks only as far as
 //! each has 16 Ki elements or the same work.
 
 mod linear;
@@ -30,7 +30,7 @@ pub struct Elementwise {
     /// The operands.
     pub operands: Vec<ByteView>,
     /// The results; operand `i` of an expression is `operands[i]`, and its value must fit the view's memory: `f32` for
-    /// `Mem::F32`, integers for the others (see [`Expr::bit`], [`Expr::to_int`]).
+    /// `MemType::F32` and `MemType::Bf16`, integers for the others (see [`Expr::bit`], [`Expr::to_int`]).
     pub results: Vec<(ByteView, Expr)>,
 }
 

@@ -37,9 +37,9 @@ pub enum FoldOp {
 /// `operands.len() + k` what fold `k` gave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fold {
-    /// How.
+    /// How elements are combined.
     pub op: FoldOp,
-    /// What of each element: names operands and earlier folds.
+    /// What is folded of each element: names operands and earlier folds.
     pub element: Expr,
     /// What the fold gives: names earlier folds, and itself for what was accumulated.
     pub finish: Expr,

@@ -1,4 +1,4 @@
-//! Gathering kernels: rows of a tensor are picked by indices that are only known when running.
+//! Gathering kernels: rows of a tensor are picked by indices that are only known at run time.
 //!
 //! ```text
 //! for row in task { index = load; index += extent if negative; clamp; copy inner bytes }
@@ -27,7 +27,7 @@ pub struct GatherNest {
     pub index: IndexMem,
 }
 
-/// A task moves at least so many bytes.
+/// A task moves at least this many bytes.
 const LEAST: usize = 32 << 10;
 
 /// Builds the kernel. Buffers: the tensor, the indices, the result.
@@ -60,7 +60,7 @@ pub fn gather(g: &GatherNest, isa: &Isa) -> Kernel {
     kernel
 }
 
-/// Copies so many bytes.
+/// Copies this many bytes.
 fn copy(bytes: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new(format!("copy_{bytes}"), lanes);
     let (src, dst) = (b.ptr(), b.ptr());

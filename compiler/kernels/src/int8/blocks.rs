@@ -6,7 +6,8 @@
 //! store the sums to the scratch; for pixel { load its sums; epilogue; store }
 //! ```
 //!
-//! Matrices are loaded whole: rows of pixels that a tile does not have are read from what is behind, and never stored.
+//! Matrices are loaded whole: rows of pixels that a tile does not have are read from what comes after, and never
+//! stored.
 
 use optc_kernel::tile::{Count, MATRIX_BYTES, MATRIX_ROWS, Mat, MemType, Ptr, Reg, TileBuilder, TileProduct};
 

@@ -8,7 +8,7 @@ use optc_kernel::tile::{MATRIX_ROWS, MemType};
 pub enum Int8Form {
     /// Pairs of 16-bit integers without their zero points; any weights.
     Pairs,
-    /// Fours of `u8` by `i8`.
+    /// Fours of `u8` times `i8`.
     Fours,
     /// Pairs of bfloat16 with `f32` sums; pixels are `f32`, which are rounded.
     Halves,
@@ -16,7 +16,7 @@ pub enum Int8Form {
     ByteBlocks,
     /// As `Halves`, in matrix registers.
     HalfBlocks,
-    /// `f32` that were rounded to bfloat16 by weights that are bfloat16: the same products as those of `Halves`.
+    /// `f32` that were rounded to bfloat16, times weights that are bfloat16: the same products as those of `Halves`.
     Widened,
 }
 
@@ -38,8 +38,8 @@ impl Int8Form {
     /// The form of a target for products of bfloat16 of taps of `k` elements, which are single pixels where the window
     /// is one column wide.
     pub fn bf16(isa: &Isa, pixels: usize, k: usize, single: bool) -> Int8Form {
-        // What is behind a tap may be no number, which no weight of zero takes out; single pixels are staged between
-        // zeros.
+        // What comes after a tap might not be a number, which no weight of zero takes out; single pixels are staged
+        // between zeros.
         let blocked = k.is_multiple_of(2 * BLOCK) || single && k >= BLOCK;
         if !isa.needs.sums_halves() {
             return Int8Form::Widened;

@@ -9,12 +9,12 @@
 //!
 //! Weights are packed in the form that one instruction multiplies and adds for each of its columns (`[group][panel][row
 //! of taps][taps][groups of k][nr]`): pairs of 16-bit integers without their zero points for `dot2`, or, where the
-//! target has an instruction for it, fours of bytes for `dot4`. Fours are `u8` by `i8`: signed pixels are staged with
-//! their sign bit turned over, the zero point stays in them, and each panel begins with what this adds to its columns'
-//! sums, negated. The staged copy is small beside the work on it: it is made once for all panels of a task, or not at
-//! all where bytes can be multiplied from where they are. Staged pixels are side by side, so that the taps of a row are
-//! one long run unless they are dilated. Where `k` is no multiple of the group, the last one reads more elements, which
-//! meet weights of zero.
+//! target has an instruction for it, fours of bytes for `dot4`. Fours are `u8` times `i8`: signed pixels are staged
+//! with their sign bit turned over, the zero point stays in them, and each panel begins with what this adds to its
+//! columns' sums, negated. The staged copy is small compared with the work on it: it is made once for all panels of a
+//! task, or not at all where bytes can be multiplied from where they are. Staged pixels are side by side, so that the
+//! taps of a row are one long run unless they are dilated. Where `k` is not a multiple of the group, the last one reads
+//! more elements, which meet weights of zero.
 //!
 //! Where there are matrix registers, tiles are two by two of them: 32 pixels by 32 columns. Taps are filled up with
 //! weights of zero to 64 bytes, sums leave the registers through the scratch, and each task configures and releases the
@@ -117,7 +117,7 @@ impl NarrowProduct {
     }
 
     /// Elements from one staged pixel to the next: its channels, filled up with zeros to whole rows of matrices where
-    /// it is a tap by itself.
+    /// it is a tap on its own.
     fn staged_channels(&self) -> usize {
         match self.form {
             Int8Form::HalfBlocks if self.axes[1].kernel == 1 => self.channels.next_multiple_of(2 * BLOCK),
@@ -138,8 +138,8 @@ impl NarrowProduct {
         points && self.channels.is_multiple_of(whole)
     }
 
-    /// Whether a tile of so many pixels reads them from where they are: a matrix is read whole, and behind the last
-    /// pixels may be nothing.
+    /// Whether a tile of this many pixels reads them from where they are: a matrix is read whole, and there may be
+    /// nothing after the last pixels.
     fn in_place(&self, pixels: usize) -> bool {
         self.direct() && (!self.form.is_blocked() || pixels.is_multiple_of(BLOCK))
     }
@@ -150,7 +150,7 @@ impl NarrowProduct {
         (self.direct() && !self.in_place(rest)).then_some(rest)
     }
 
-    /// Bytes from the pixel of one result to that of the next, in what a tile of so many pixels multiplies.
+    /// Bytes from the pixel of one result to that of the next, in what a tile of this many pixels multiplies.
     fn pixel_step(&self, pixels: usize) -> i64 {
         let stride = self.axes[1].stride as i64;
         if self.in_place(pixels) {
@@ -220,7 +220,7 @@ pub fn product(p: &NarrowProduct, isa: &Isa, schedule: Int8Schedule) -> Kernel {
     let [image, group, y0, x0, p0] = [(); 5].map(|()| kernel.var());
     let rest = p.staged_rest(mr);
     if let Some(columns) = if p.direct() { rest } else { Some(columns) } {
-        // The last element of a row may be stored with more behind it; matrices are loaded whole.
+        // The last element of a row may be stored with more after it; matrices are loaded whole.
         let behind =
             if p.form.is_blocked() { mr * p.axes[1].stride * p.form.staged_bytes() * p.staged_channels() } else { 0 };
         kernel.scratch(p.staged_rows(rows) * p.staged_row(columns) + behind + 64);

@@ -100,7 +100,7 @@ pub fn pack_pairs_kernel(batch: usize, p: &Pack, src: &ImageView, zero: i32, nr:
     kernel
 }
 
-/// Packs `cols` columns of all k; the vectors behind them are zeros.
+/// Packs `cols` columns of all k; the vectors after them are zeros.
 fn tile(p: &Pack, src: &ImageView, zero: i32, nr: usize, cols: usize, lanes: usize) -> Tile {
     let mut b = TileBuilder::new(format!("pack_b_i8_{cols}"), lanes);
     let (from, to) = (b.ptr(), b.ptr());
@@ -137,7 +137,7 @@ fn tile(p: &Pack, src: &ImageView, zero: i32, nr: usize, cols: usize, lanes: usi
     b.finish()
 }
 
-/// `x` without the zero point. Columns behind the last one get some value: their sums are never stored.
+/// `x` without the zero point. Columns after the last one get some value: their sums are never stored.
 fn without(b: &mut TileBuilder, x: Reg, zero: i32) -> Reg {
     if zero == 0 {
         return x;

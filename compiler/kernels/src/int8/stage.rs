@@ -156,7 +156,7 @@ fn last(b: &mut TileBuilder, p: &NarrowProduct, src: Ptr, at: i64, n: usize) -> 
     word
 }
 
-/// `n` elements that stand for zero from element `from` on, and more where `n` is no multiple of a group.
+/// `n` elements that stand for zero from element `from` on, and more where `n` is not a multiple of a group.
 fn fill(b: &mut TileBuilder, p: &NarrowProduct, dst: Ptr, from: usize, n: usize) {
     let lanes = b.lanes();
     let zero = match p.form {

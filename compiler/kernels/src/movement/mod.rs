@@ -26,7 +26,7 @@ pub struct PiecePlace {
 pub enum Source {
     /// Elements of the source of this number.
     Copy(usize, PiecePlace),
-    /// This element, little endian; bytes behind the width are ignored.
+    /// This element, little endian; bytes after the width are ignored.
     Fill([u8; 8]),
 }
 
@@ -54,7 +54,7 @@ pub struct Movement {
     pub pieces: Vec<Piece>,
 }
 
-/// What kernels that move elements of so many bytes are called.
+/// What kernels that move elements of this many bytes are called.
 pub fn name(width: usize) -> String {
     format!("move_{}", 8 * width)
 }

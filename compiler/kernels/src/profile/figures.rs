@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 /// What one core does. Whole numbers, so that profiles compare and are written alike everywhere.
 ///
-/// What a result costs behind its sum (scales, activations, stores) is in none of them: it is the same in all forms.
+/// What a result costs after its sum (scales, activations, stores) is in none of them: it is the same in all forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
     /// Multiply-adds of `f32` in a microsecond, in products that stay in the caches.
     pub f32: u32,
-    /// The same of 8-bit integers.
+    /// The same for 8-bit integers.
     pub int8: u32,
-    /// The same of bfloat16.
+    /// The same for bfloat16.
     pub bf16: u32,
     /// Elements of activations in a microsecond that are staged for a product of integers.
     pub staged: u32,

@@ -1,9 +1,10 @@
 //! How long products take on a target, estimated: what decides between forms of a layer before a kernel is built.
 //!
 //! Each row of the target table has [`Figures`] of one core, a file a row: medians of what `optc hwbench
-//! --write-profile` measured where hardware was at hand, estimates elsewhere. A [`Profile`] makes times of them.
-//! Figures are data, never measured while a model is compiled: two processes that compile a model for one row make the
-//! same choices, however busy the machine is. Only ratios of times decide anything, so that clock rates do not matter.
+//! --write-profile` measured where the hardware was available, estimates elsewhere. A [`Profile`] makes times from
+//! them. Figures are data, never measured while a model is compiled: two processes that compile a model for one row
+//! make the same choices, however busy the machine is. Only ratios of times decide anything, so that clock rates do not
+//! matter.
 
 mod aarch64_neon;
 mod amx;

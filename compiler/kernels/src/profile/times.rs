@@ -1,4 +1,4 @@
-//! Times of products, made of a row's figures.
+//! Times of products, made from a row's figures.
 
 use optc_kernel::target::Isa;
 use optc_types::{Change, Form, Machine, Nanos, Numbers, Product, Reason, ReasonCode};
@@ -95,12 +95,12 @@ impl Profile {
     }
 }
 
-/// The form of tiles with so many rows and columns.
+/// The form of tiles with this many rows and columns.
 fn form_of(outputs: usize) -> Option<&'static winograd::WinogradMatrices> {
     [&F2, &F4].into_iter().find(|form| form.outputs == outputs)
 }
 
-/// Nanoseconds of so many things at a rate in a microsecond.
+/// Nanoseconds of this many things at a rate in a microsecond.
 fn ns(things: usize, rate: u32) -> Nanos {
     Nanos(things as f64 * 1e3 / f64::from(rate))
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A step reads the state before it where the step before has stored it: in the result. The recurrent weights are
-//! packed `[direction][phase][vector of units][unit of the state][gate of the phase][lane]`, zeros behind the last
+//! packed `[direction][phase][vector of units][unit of the state][gate of the phase][lane]`, zeros after the last
 //! unit.
 
 mod cells;
@@ -55,7 +55,7 @@ pub struct Phase {
     pub from: SequencePlace,
     /// Whether that is quantized before, over all sequences at once, and the integers are multiplied.
     pub quantized: bool,
-    /// What the expressions read, behind the sums.
+    /// What the expressions read, after the sums.
     pub operands: Vec<SequencePlace>,
     /// What is stored. All is read before anything is written.
     pub outputs: Vec<(Expr, SequencePlace)>,

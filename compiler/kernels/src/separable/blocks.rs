@@ -10,7 +10,7 @@ use crate::window::Axis;
 pub(super) struct BlockRun {
     /// The first of them.
     pub first: RowBlock,
-    /// How many they are; each begins as many rows further as it has.
+    /// How many there are; each begins as many rows further as it has.
     pub blocks: usize,
 }
 

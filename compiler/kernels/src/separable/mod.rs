@@ -9,7 +9,7 @@
 //! }
 //! ```
 //!
-//! Both are the kernels that stand by themselves elsewhere, inlined. A depthwise convolution needs no channel but its
+//! Both are the kernels that stand on their own elsewhere, inlined. A depthwise convolution needs no channel but its
 //! own: a group is a few panels of the packed weights, whose pixels lie side by side in the scratch. Blocks go down the
 //! picture, and rows under two blocks are moved instead of being computed again.
 
@@ -102,7 +102,7 @@ impl Separable {
     }
 
     /// Whether it is faster than both kernels: each group reads the source again, which costs more than the pictures
-    /// between the convolutions where it comes from behind L2 and is long.
+    /// between the convolutions where it comes from beyond L2 and is long.
     pub fn pays(&self, cut: SeparableSchedule, caches: &Caches) -> bool {
         let (c, w) = (&self.dense, &self.window);
         let source = 4 * c.k * w.axes[1].size * w.axes[2].size;
@@ -215,7 +215,7 @@ impl Nest<'_> {
         Ok(stmts)
     }
 
-    /// Moves so many rows up in the scratch.
+    /// Moves this many rows up in the scratch.
     fn keep(&self, rows: usize) -> optc_kernel::tile::Tile {
         let lanes = self.isa.lanes();
         let mut b = TileBuilder::new("keep_rows", lanes);

@@ -18,7 +18,7 @@ pub struct Bcsr<T = f32> {
     pub starts: Vec<usize>,
     /// The column of each block, ascending in a row.
     pub columns: Vec<u32>,
-    /// The elements of each block, row after row; zeros below the last row and behind the last column.
+    /// The elements of each block, row after row; zeros below the last row and after the last column.
     pub values: Vec<T>,
 }
 

@@ -126,7 +126,7 @@ impl SparseConv {
     }
 }
 
-/// The outputs of an axis whose element under the tap `tap` elements behind the first is in the image: from and to.
+/// The outputs of an axis whose element under the tap `tap` elements after the first is in the image: from and to.
 fn inside(a: &Axis, tap: usize) -> (usize, usize) {
     let first = a.pads[0].saturating_sub(tap).div_ceil(a.stride).min(a.out);
     let end = (a.size + a.pads[0]).saturating_sub(tap).div_ceil(a.stride).min(a.out);

@@ -13,7 +13,7 @@ const SUMS: usize = 8;
 /// Tasks that balance a few threads.
 const TASKS: usize = 16;
 
-/// Vectors of pixels in a tile, for blocks of so many rows.
+/// Vectors of pixels in a tile, for blocks of this many rows.
 pub fn vectors_of(rows: usize) -> usize {
     (SUMS / rows).max(1)
 }

@@ -102,7 +102,7 @@ fn store(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, usize)],
     }
 }
 
-/// Stores bytes of which those of four rows lie side by side: a word for each pixel.
+/// Stores bytes; those of four rows lie side by side: a word for each pixel.
 fn store_words(b: &mut TileBuilder, p: &Spmm, acc: &[Reg], vectors: &[(usize, usize)], (operands, dst): (&[Ptr], Ptr)) {
     let mut per_row = vec![vec![None; operands.len()]; 4];
     for (v, &vector) in vectors.iter().enumerate() {

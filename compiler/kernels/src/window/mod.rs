@@ -64,7 +64,7 @@ impl Axis {
         before(self.pads[0])..before(self.pads[0] + self.size).max(before(self.pads[0]))
     }
 
-    /// The taps of output `i` that are not behind the padding.
+    /// The taps of output `i` that are not beyond the padding at the end.
     fn padded_taps(&self, i: usize) -> usize {
         let end = self.pads[0] + self.size + self.pads[1];
         end.saturating_sub(i * self.stride).div_ceil(self.dilation).min(self.kernel)

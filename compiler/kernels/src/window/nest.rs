@@ -6,12 +6,12 @@ use optc_kernel::target::Isa;
 use super::tile::{Column, WindowTile, build};
 use super::{Axis, BuiltWindow, WindowNest, WindowReduce, planes};
 
-/// Columns of a tile: so many sums, a row of weights, a pixel and a copy of it fit sixteen registers.
+/// Columns of a tile: this many sums, a row of weights, a pixel and a copy of it fit sixteen registers.
 const COLUMNS: usize = 8;
 /// FMAs that a tile may have unrolled in its rows, beyond which it has loops.
 const UNROLLED: usize = 160;
 
-/// Equal tiles beside each other.
+/// Equal tiles next to each other.
 struct Run {
     /// The first column of the first.
     first: usize,

@@ -42,7 +42,7 @@ pub(super) fn takes(w: &WindowNest) -> bool {
         && taps <= MOST_PLANE_TAPS
 }
 
-/// Equal blocks of rows beside each other.
+/// Equal blocks of rows next to each other.
 struct Run {
     /// The first row of the first block.
     first: usize,
@@ -164,7 +164,7 @@ impl Turn<'_> {
         b.broadcast(MemType::F32, self.weights, 4 * (tap * self.w.channels) as i64)
     }
 
-    /// All vectors of the rows: those at the edges by themselves, a long middle as a loop.
+    /// All vectors of the rows: those at the edges on their own, a long middle as a loop.
     fn columns(&self, b: &mut TileBuilder, held: &[Reg], p: Ptrs) {
         let (out, lanes) = (self.w.axes[2].out, self.lanes);
         let firsts: Vec<usize> = (0..out).step_by(lanes).collect();
@@ -279,7 +279,7 @@ impl Line<'_> {
         }
     }
 
-    /// The lanes of which the columns `first + lane * stride` exist.
+    /// The lanes whose columns `first + lane * stride` exist.
     fn existing(&self, first: i64, stride: i64) -> Range<i64> {
         let lanes = self.turn.lanes as i64;
         let up_to = |end: i64| ((end - first + stride - 1).max(0) / stride).min(lanes);
@@ -311,14 +311,14 @@ impl Line<'_> {
         if lanes.start == 0 {
             return Some(x);
         }
-        // Lanes behind the loaded ones are zero already; those before come from a vector of zeros.
+        // Lanes after the loaded ones are zero already; those before come from a vector of zeros.
         let zero = b.f32(0.0);
         let all = self.turn.lanes as i64;
         let shift: Vec<u8> = (0..all).map(|i| if i < lanes.start { all } else { i - lanes.start } as u8).collect();
         Some(b.permute(x, zero, &shift))
     }
 
-    /// Integers without their zero point, as floats; zeros stay in the lanes behind the first `n`.
+    /// Integers without their zero point, as floats; zeros stay in the lanes after the first `n`.
     fn floats(&self, b: &mut TileBuilder, x: Reg, n: usize) -> Reg {
         let zero = self.turn.w.src_zero;
         if zero == 0 {

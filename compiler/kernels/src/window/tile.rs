@@ -6,7 +6,7 @@ use optc_kernel::tile::{Binary, Count, Elem, MemType, Ptr, Reg, Tile, TileBuilde
 
 use super::{ImageView, WindowNest, WindowReduce};
 
-/// With more taps in a row than this, the weights of a row do not stay in registers beside the sums.
+/// With more taps in a row than this, the weights of a row do not stay in registers along with the sums.
 const HELD_WEIGHTS: usize = 5;
 
 /// One column of the result.
@@ -30,7 +30,7 @@ pub(super) struct WindowTile<'a> {
     pub rows: Option<usize>,
     /// Vectors of channels in one turn.
     pub vectors: usize,
-    /// Tiles beside each other.
+    /// Tiles next to each other.
     pub tiles: usize,
 }
 
@@ -88,7 +88,7 @@ impl WindowTile<'_> {
 }
 
 impl Ptrs {
-    /// A loop over turns; what does not move is no pointer of the loop.
+    /// A loop over turns; what does not move is not a pointer of the loop.
     fn each(&self, b: &mut TileBuilder, count: Count, by: &Steps, turn: impl FnOnce(&mut TileBuilder, &Ptrs)) {
         let mut all = vec![(self.src, by.src), (self.dst, by.dst)];
         all.extend(self.weights.map(|w| (w, by.weights)));

@@ -33,7 +33,7 @@ pub struct WinogradMatrices {
     filter: &'static [[f32; 3]],
     /// Aᵀ, of products: `[outputs][n]`.
     output: &'static [&'static [f32]],
-    /// The largest error by the largest result; that of the direct sum is about 5e-7.
+    /// The largest error relative to the largest result; that of the direct sum is about 5e-7.
     pub error: f64,
 }
 
@@ -94,8 +94,8 @@ pub struct Winograd<'a> {
 }
 
 impl<'a> Winograd<'a> {
-    /// A convolution that can be computed so: 3x3 over two axes, without groups, strides and dilations, of `f32` with
-    /// channels side by side in the source.
+    /// A convolution that can be computed this way: 3x3 over two axes, without groups, strides and dilations, of `f32`
+    /// with channels side by side in the source.
     pub fn of(conv: &'a ConvNest, form: &'static WinogradMatrices) -> Option<Winograd<'a>> {
         let fits = conv.groups == 1
             && conv.axes[0] == Axis::NONE

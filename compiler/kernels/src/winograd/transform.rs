@@ -1,4 +1,4 @@
-//! The kernels before and after the products. Both work on a tile at a time, columns first and rows then, with what is
+//! The kernels before and after the products. Both work on a tile at a time, columns first and then rows, with what is
 //! between in the scratch: `n` by `n` vectors do not fit the registers.
 
 use optc_kernel::nest::{Access, Base, Ix, Kernel, Rel, Stmt, TASK, Var, call, for_loop};
@@ -56,7 +56,7 @@ impl Winograd<'_> {
         table
     }
 
-    /// `Bᵀ` by the columns of a tile. Pointers: the images, the zeros, the places of the tile, the scratch.
+    /// `Bᵀ` times the columns of a tile. Pointers: the images, the zeros, the places of the tile, the scratch.
     fn input_columns(&self, lanes: usize) -> Tile {
         let (n, channels) = (self.form.inputs(), self.conv.channels);
         let bytes = 4 * channels as i64;
@@ -75,7 +75,7 @@ impl Winograd<'_> {
         b.finish()
     }
 
-    /// `B` by the rows of a tile. Pointers: the scratch, where the first element of the tile goes.
+    /// The rows of a tile times `B`. Pointers: the scratch, where the first element of the tile goes.
     fn input_rows(&self, lanes: usize) -> Tile {
         let (n, channels) = (self.form.inputs(), self.conv.channels);
         let (from, to) = (4 * channels as i64, 4 * (self.tiles() * channels) as i64);
@@ -93,8 +93,8 @@ impl Winograd<'_> {
         b.finish()
     }
 
-    /// The kernel that makes results of the products. Buffers: the products, the operands of the epilogue, the result.
-    /// A task is a row of tiles.
+    /// The kernel that makes results from the products. Buffers: the products, the operands of the epilogue, the
+    /// result. A task is a row of tiles.
     pub fn output(&self, isa: &Isa) -> Kernel {
         let (c, n, m) = (self.conv, self.form.inputs(), self.form.outputs);
         let [down, across] = self.tiles_of();
@@ -152,7 +152,7 @@ impl Winograd<'_> {
         Stmt::If { a: y(), rel: Rel::Lt, b: c.axes[1].out.into(), then: vec![call(tile, ptrs)], otherwise: vec![] }
     }
 
-    /// `Aᵀ` by the columns of a tile. Pointers: the first product of the tile, the scratch.
+    /// `Aᵀ` times the columns of a tile. Pointers: the first product of the tile, the scratch.
     fn output_columns(&self, lanes: usize) -> Tile {
         let (n, filters) = (self.form.inputs(), self.conv.filters);
         let (from, to) = (4 * (self.tiles() * filters) as i64, 4 * filters as i64);
@@ -170,7 +170,7 @@ impl Winograd<'_> {
         b.finish()
     }
 
-    /// `A` by a row of a tile, and the epilogue of its first `pixels` results. Pointers: the row in the scratch, the
+    /// A row of a tile times `A`, and the epilogue of its first `pixels` results. Pointers: the row in the scratch, the
     /// operands, the result.
     fn output_row(&self, lanes: usize, pixels: usize) -> Tile {
         let (c, n) = (self.conv, self.form.inputs());
@@ -201,7 +201,7 @@ impl Winograd<'_> {
     }
 }
 
-/// Pointers to floats, and one behind them.
+/// Pointers to floats, and one after them.
 fn each(ptrs: &[Ptr], last: Ptr) -> Vec<(Ptr, i64)> {
     ptrs.iter().chain([&last]).map(|&p| (p, 4)).collect()
 }
@@ -231,7 +231,7 @@ fn over_channels(
     }
 }
 
-/// A matrix by a vector of registers; each row of the matrix has a 1.
+/// A matrix times a vector of registers; each row of the matrix has a 1.
 fn apply(b: &mut TileBuilder, matrix: &[&[f32]], x: &[Reg]) -> Vec<Reg> {
     let row = |factors: &&[f32]| {
         let first = factors.iter().position(|&f| f == 1.0).unwrap_or(0);

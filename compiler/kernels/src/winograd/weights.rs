@@ -54,7 +54,7 @@ impl Winograd<'_> {
     }
 }
 
-/// The sum of three rows of elements, each by its factor. Plain loops: they become vector instructions.
+/// The sum of three rows of elements, each times its factor. Plain loops: they become vector instructions.
 fn combine<const N: usize>(factors: &[f32; 3], rows: [&[Wide]; 3]) -> [Wide; N] {
     let mut sums = [[0.0; COLUMNS]; N];
     for (factor, row) in factors.iter().zip(rows) {

@@ -1,4 +1,4 @@
-//! Ops with regions. Captures are names of the outside, so they are no inputs of the subgraph.
+//! Ops with regions. Captures are names from outside, so they are not inputs of the subgraph.
 
 use optc_ir::ops::cf;
 use optc_ir::{Graph, Output, Value};

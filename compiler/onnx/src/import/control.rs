@@ -1,7 +1,7 @@
 //! Ops with subgraphs: `If`, `Loop`, `Scan`, and `SequenceMap`, which `map` writes out.
 //!
 //! A subgraph becomes an isolated region. What it uses of the graphs around it is passed in as operands of the op and
-//! parameters of the region; constants of the outside are copied into the region, so that inference and kernels see
+//! parameters of the region; constants from outside are copied into the region, so that inference and kernels see
 //! them.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub(super) fn is_control(domain: &str, op: &str) -> bool {
     domain.is_empty() && matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
 }
 
-/// What a name of the outside is to the subgraphs of one node.
+/// What a name from outside is to the subgraphs of one node.
 enum Captured {
     /// An operand: its place among the captures.
     Operand(usize),
@@ -32,7 +32,7 @@ enum Captured {
     Absent,
 }
 
-/// What the subgraphs of one node use of the outside.
+/// What the subgraphs of one node use from outside.
 #[derive(Default)]
 struct Captures {
     names: Vec<(String, Captured)>,
@@ -209,7 +209,7 @@ impl<'a> Importer<'a> {
         op.region_params(&cx, 0).into_iter().flatten().collect()
     }
 
-    /// What `bodies` use of the outside.
+    /// What `bodies` use from outside.
     fn captures(&self, bodies: &[&GraphProto], scope: &NameScope) -> Result<Captures, Diagnostic> {
         let mut names = BTreeSet::new();
         for body in bodies {
@@ -232,7 +232,7 @@ impl<'a> Importer<'a> {
         Ok(found)
     }
 
-    /// Imports a subgraph as a region whose parameters have the types `params`, with the captures behind them.
+    /// Imports a subgraph as a region whose parameters have the types `params`, with the captures after them.
     fn region(
         &mut self,
         body: &GraphProto,

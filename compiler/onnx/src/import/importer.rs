@@ -1,4 +1,4 @@
-//! A model on its way into the IR, and the names in sight.
+//! A model on its way into the IR, and the names in scope.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{Diagnostic, Names};
 /// The deepest nesting of function calls and subgraphs.
 const MAX_DEPTH: usize = 48;
 
-/// The names in sight of one graph or function body.
+/// The names in scope of one graph or function body.
 pub(super) struct NameScope<'a> {
     /// What each name stands for; `None` for an input of a function that the call leaves out.
     pub(super) values: HashMap<String, Option<Value>>,

@@ -8,7 +8,7 @@ use crate::attributes::Attributes;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoProto, type_proto};
 
-/// A name that no model has: `kind` and a number behind a control character.
+/// A name that no model has: `kind` and a number after a control character.
 fn own(kind: &str, i: usize) -> String {
     format!("\u{1}{kind}{i}")
 }

@@ -35,7 +35,7 @@ enum Extent {
     Over(usize, i64),
 }
 
-/// A shape operand made of the extents of `x`: a constant where they are known, else computed.
+/// A shape operand made from the extents of `x`: a constant where they are known, else computed.
 fn shape_of(cx: &mut NodeCx, x: Value, extents: &[Extent]) -> Result<Value, MapError> {
     let dims = cx.ty(x).as_tensor().and_then(|t| t.shape.clone()).unwrap_or_default();
     let known = |d: usize| dims.get(d).and_then(Dim::known).map(|n| n as i64);

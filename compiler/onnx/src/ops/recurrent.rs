@@ -28,7 +28,7 @@ pub(crate) fn onnx_activation(activation: RecurrentActivation) -> &'static str {
     }
 }
 
-/// The activation that ONNX calls so.
+/// The activation that ONNX calls by this name.
 fn activation_of(name: &str) -> Result<RecurrentActivation, AttributeError> {
     let words: Vec<_> = RecurrentActivation::ALL.iter().map(|&a| (onnx_activation(a), a)).collect();
     meaning("activations", name, &words, str::eq_ignore_ascii_case)

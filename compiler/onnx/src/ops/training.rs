@@ -16,7 +16,7 @@ pub(crate) const TABLE: Table = &[
     ("ai.onnx.preview.training", "Momentum", momentum),
 ];
 
-/// A node's inputs behind the rate and the step, in `groups` of equal length: one array a parameter.
+/// A node's inputs after the rate and the step, in `groups` of equal length: one array a parameter.
 fn grouped<const GROUPS: usize>(cx: &NodeCx) -> Result<Vec<[Value; GROUPS]>, MapError> {
     let count = cx.inputs.len().saturating_sub(2);
     if count == 0 || !count.is_multiple_of(GROUPS) {

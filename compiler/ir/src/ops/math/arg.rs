@@ -37,7 +37,7 @@ op! {
     }
 }
 
-/// The lengths of `x` before, at and behind an axis.
+/// The lengths of `x` before, at and after an axis.
 fn around(x: &Tensor, axis: usize) -> (usize, usize, usize) {
     (x.shape()[..axis].iter().product(), x.shape()[axis], x.shape()[axis + 1..].iter().product())
 }

@@ -24,7 +24,7 @@ op! {
     }
 }
 
-/// An axis' name: a letter, or the axis that lies so many places before the last one of `...`.
+/// An axis' name: a letter, or the axis that lies this many places before the last one of `...`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Rest(usize),

@@ -41,7 +41,7 @@ pub(super) fn number(s: &Scalars, f: fn(Expr) -> Expr) -> Result<Expr, NoExpress
     if matches!(x.dtype, DType::F32 | DType::I32) { Ok(f(x.expr.clone())) } else { Err(NoExpression::DTypes) }
 }
 
-/// `min(max(x, low), high)` with the bounds that are there.
+/// `min(max(x, low), high)` with the bounds that are present.
 pub(super) fn clip(s: &Scalars) -> Result<Expr, NoExpression> {
     let x = s.float()?;
     let lower = s.optional(1).map_or(x.clone(), |low| x.maximum(low));

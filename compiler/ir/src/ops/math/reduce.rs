@@ -42,8 +42,8 @@ op! {
     /// - (C3) A reduced extent stays as 1 with `keep_dims`, else it goes.
     /// - (C4) The attribute is empty where the operand is there.
     ///
-    /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Of
-    /// nothing, the sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for
+    /// Integers are summed, multiplied and compared exactly (and wrap); what is not an integer is truncated. Over no
+    /// elements, the sum is 0, the product 1, the maximum the lowest value of the dtype and the mean NaN (0 for
     /// integers).
     "math.reduce" = Reduce(x, by: optional) {
         /// Whether an empty operand `by` means all axes.

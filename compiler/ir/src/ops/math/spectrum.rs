@@ -30,7 +30,7 @@ op! {
         dtype: DType = DType::F32,
         /// Which function.
         kind: WindowFunction,
-        /// Whether the element behind the last one would be the first again, else the last one is.
+        /// Whether the element after the last one would be the first again; else the last one is.
         periodic: bool = true,
     }
 }

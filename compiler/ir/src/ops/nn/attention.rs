@@ -28,7 +28,7 @@ op! {
     /// result `[B, Hq, Sq, F]`, and with `scores` a second one, `[B, Hq, Sq, Sk]`. `Hq / Hk` heads of `q` share one of
     /// `k`. `mask` is added, or where it is boolean says which keys a query sees; its last extent may be short, further
     /// keys are not seen. `lengths: [B]` says how many keys count. Query `i` stands at `p = i + offset`, or at `i +
-    /// lengths − Sq` without an `offset`; it sees keys from `p − left` to `p + right`, and none behind `p` with
+    /// lengths − Sq` without an `offset`; it sees keys from `p − left` to `p + right`, and none after `p` with
     /// `causal`. A query that sees no key gives zeros.
     ///
     /// - (C1) `q`, `k` and `v` have rank 4 and the shapes above; `q` and `k` have one float dtype, `v` has any.
@@ -36,11 +36,11 @@ op! {
     /// - (C3) `scores` is empty, `raw`, `capped`, `masked` or `probabilities`.
     /// - (C4) `lengths` and `offset` are integers; `offset` has one element.
     "nn.attention" = Attention(q, k, v, mask: optional, lengths: optional, offset: optional) {
-        /// Whether a query sees no key behind its own position.
+        /// Whether a query sees no key after its own position.
         causal: bool = false,
         /// How many keys before its position a query sees; negative for all.
         left: i64 = -1,
-        /// How many keys behind its position a query sees; negative for all.
+        /// How many keys after its position a query sees; negative for all.
         right: i64 = -1,
         /// Factor of the products; 0 for `1/√E`.
         scale: Real = Real(0.0),

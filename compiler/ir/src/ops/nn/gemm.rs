@@ -7,7 +7,7 @@ use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, TensorType, 
 
 op! {
     /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0
-    /// the elements of `c` are not read: what is not a number there, does not come through.
+    /// the elements of `c` are not read: what is not a number there does not come through.
     ///
     /// - (C1) `a` and `b` are matrices with equal inner extents.
     /// - (C2) One float dtype.

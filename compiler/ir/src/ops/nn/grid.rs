@@ -48,7 +48,7 @@ op! {
 /// The elements of one axis that a point sees, with their weights.
 type Taps = Vec<(usize, f64)>;
 
-/// The weights of the four elements around a point, `t` behind the second (Keys 1981).
+/// The weights of the four elements around a point, `t` after the second (Keys 1981).
 pub(super) fn cubic_weights(t: f64, a: f64) -> [f64; 4] {
     let near = |d: f64| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
     let far = |d: f64| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;

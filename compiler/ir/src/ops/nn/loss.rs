@@ -12,7 +12,7 @@ text_enum! {
         None = "none",
         /// Their sum.
         Sum = "sum",
-        /// Their mean, by the sum of the weights.
+        /// Their mean: their sum divided by the sum of the weights.
         Mean = "mean",
     }
 }

@@ -75,7 +75,7 @@ impl Semantics for Lstm {
     }
 }
 
-/// A layer's parameters beside the weights, its state, and what it has given so far.
+/// A layer's parameters besides the weights, its state, and what it has given so far.
 pub(crate) struct States {
     bias: Vec<f64>,
     peephole: Vec<f64>,

@@ -57,9 +57,9 @@ text_enum! {
 }
 
 op! {
-    /// Resamples `x` along `axes`, by the factors `scales` or to the extents `sizes`. Each axis is interpolated by
-    /// itself; an element of the result stands at a coordinate that `coordinate` finds, in `f32`. `region` holds the
-    /// first and then the last normalised coordinates of the axes, for `tf_crop_and_resize` alone.
+    /// Resamples `x` along `axes`, by the factors `scales` or to the extents `sizes`. Each axis is interpolated on its
+    /// own; an element of the result stands at a coordinate that `coordinate` finds, in `f32`. `region` holds the first
+    /// and then the last normalised coordinates of the axes, for `tf_crop_and_resize` alone.
     ///
     /// - (C1) There is one of `scales` and `sizes`, with one positive element (`sizes`: not negative) for each axis.
     /// - (C2) `mode`, `nearest`, `coordinate` and `aspect` are spelled as in ONNX; `nearest` may be `simple` as well.

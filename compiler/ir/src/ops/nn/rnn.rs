@@ -9,7 +9,7 @@ use crate::{Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, o
 
 op! {
     /// `x: [T, B, I]`, `w: [D, H, I]`, `r: [D, H, H]`, `bias: [D, 2H]`, `lengths: [B]`, `h0: [D, B, H]`; results `y:
-    /// [T, D, B, H]` and `h: [D, B, H]`. A step is `h = f(w·x + r·h + bias)`; states behind a sequence's end are zero
+    /// [T, D, B, H]` and `h: [D, B, H]`. A step is `h = f(w·x + r·h + bias)`; states after a sequence's end are zero
     /// in `y`.
     ///
     /// - (C1) `direction` is `forward`, `reverse` or `bidirectional`, and `D` is 1 or 2 to match.

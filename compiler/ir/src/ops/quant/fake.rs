@@ -11,7 +11,7 @@ op! {
     /// that the range asks for ([`FakeQuant::parameters`]). Without a range, not being calibrated yet, `x` itself.
     ///
     /// - (C1) `x` is `f32`, `to` is `u8` or `i8`.
-    /// - (C2) `low` and `high` are as many: none, one, or one for each index of `axis`; finite, and `low <= high`.
+    /// - (C2) `low` and `high` are equally many: none, one, or one for each index of `axis`; finite, and `low <= high`.
     ///
     /// Text: `%y = quant.fake_quant %x {high = [6], low = [0], name = "conv1.x", to = u8} : tensor<1x8xf32>`
     "quant.fake_quant" = FakeQuant(x) {

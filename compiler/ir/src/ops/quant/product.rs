@@ -56,7 +56,7 @@ fn shares(zero: &[usize], shape: &[usize]) -> bool {
     broadcast_shapes(zero, shape).is_some_and(|s| s == shape)
 }
 
-/// The shape that a zero point of shape `zero` has beside operand `slot` of a product, which has this rank. One of `a`
+/// The shape that a zero point of shape `zero` has next to operand `slot` of a product, which has this rank. One of `a`
 /// is a column; but where `a` is one row, a vector of zero points has no meaning but one for each element.
 fn beside(slot: usize, zero: &[usize], rank: usize) -> Vec<usize> {
     match zero {

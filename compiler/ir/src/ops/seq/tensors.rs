@@ -1,4 +1,4 @@
-//! Sequences cut from a tensor and put together to one.
+//! Sequences cut from a tensor and put together into one.
 
 use optc_tensor::Tensor;
 

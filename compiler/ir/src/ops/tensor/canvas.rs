@@ -10,7 +10,7 @@ pub(crate) struct Canvas {
     dtype: DType,
     shape: Vec<usize>,
     cells: Cells,
-    /// Where [`Canvas::push`] goes on.
+    /// Where [`Canvas::push`] continues.
     next: usize,
 }
 
@@ -99,7 +99,7 @@ impl Canvas {
         }
     }
 
-    /// Copies the elements `start..start + n` of `x` behind those that were pushed before.
+    /// Copies the elements `start..start + n` of `x` after those that were pushed before.
     pub fn push(&mut self, x: &Tensor, start: usize, n: usize) {
         self.put(self.next, x, start, n);
         self.next += n;

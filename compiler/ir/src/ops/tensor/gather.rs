@@ -117,7 +117,7 @@ impl Semantics for GatherElements {
 }
 
 op! {
-    /// The last dim of `indices` holds places in the dims of `x` behind the `batch_dims` that both share; the result
+    /// The last dim of `indices` holds places in the dims of `x` after the `batch_dims` that both share; the result
     /// has a block of the dims that are left for each.
     ///
     /// - (C1) The shared dims are equal, and places have at least one index and no more than `x` has dims.

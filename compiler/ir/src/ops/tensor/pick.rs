@@ -51,7 +51,7 @@ impl Semantics for NonZero {
 }
 
 op! {
-    /// The slices of `x` along `axis` for which `keep` holds; a short `keep` keeps nothing behind its end.
+    /// The slices of `x` along `axis` for which `keep` holds; a short `keep` keeps nothing after its end.
     ///
     /// - (C1) `keep` is a boolean vector that is not longer than the axis.
     "tensor.compress" = Compress(x, keep) {

@@ -33,7 +33,7 @@ fn infer(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     Ok(vec![x.clone().into()])
 }
 
-/// A copy of `x` with the blocks of `updates`, one behind the other, written or reduced into those at `starts`.
+/// A copy of `x` with the blocks of `updates`, one after the other, written or reduced into those at `starts`.
 fn write(
     x: &Tensor,
     updates: &Tensor,
