@@ -26,7 +26,7 @@
 //! the whole graph is a minimum cut: plain on the source's side, channels last on the sink's (Boykov, Veksler and Zabih
 //! 2001).
 //!
-//! Never touches constants, whose layout is packing's affair. Forgets the encodings of an earlier run. With `to=plain`
+//! Never touches constants, whose layout is up to packing. Forgets the encodings of an earlier run. With `to=plain`
 //! it only does that. Expects inferred types; an unknown extent counts as 1.
 
 mod network;

@@ -99,7 +99,7 @@ fn open(graph: &Graph) -> Vec<(NodeId, String, Value)> {
     order.into_iter().filter_map(mark).collect()
 }
 
-/// The graph with the values of the marks that have no range as further outputs behind its own, and the marks' names in
+/// The graph with the values of the marks that have no range as further outputs after its own, and the marks' names in
 /// that order.
 pub fn observed(graph: &Graph) -> (Graph, Vec<String>) {
     let mut probe = graph.clone();

@@ -5,7 +5,7 @@
 pub struct UnknownChoice {
     /// The word.
     pub found: String,
-    /// Those that there are.
+    /// Those that exist.
     pub known: Vec<&'static str>,
 }
 

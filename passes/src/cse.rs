@@ -39,7 +39,7 @@ impl Pass for Cse {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         // By hash; ops are compared where they stand, since keys of their own would be a second copy of the graph.
-        // Other ops with the hash of a former one, of which there is hardly ever any, come into the list.
+        // Other ops with the hash of an earlier one, which hardly ever occur, go into the list.
         let mut seen: HashMap<u64, NodeId> = HashMap::with_capacity(graph.len());
         let mut others: Vec<(u64, NodeId)> = vec![];
         let hasher = RandomState::new();

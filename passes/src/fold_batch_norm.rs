@@ -1,4 +1,4 @@
-//! `fold-batch-norm`: put what is done per channel behind a linear op into its weights and bias.
+//! `fold-batch-norm`: put what is done per channel after a linear op into its weights and bias.
 //!
 //! ```optc
 //! given %x: tensor<1x1x2x2xf32>
@@ -22,8 +22,8 @@
 //! lone batch normalisation becomes a product and a sum, which fuse. Sums and products with constants per channel go
 //! the same way.
 //!
-//! Declines where the linear op's result has another user, where its weights are no constant or serve another op as
-//! well, and where a statistic is no constant. Reassociates: new weights are computed in `f64` and rounded once.
+//! Declines where the linear op's result has another user, where its weights are not a constant or serve another op as
+//! well, and where a statistic is not a constant. Reassociates: new weights are computed in `f64` and rounded once.
 
 mod linear;
 

@@ -24,7 +24,7 @@
 //! - A calibrated `quant.fake_quant` is split into `quant.quantize` and `quant.dequantize`; a constant is quantized
 //!   now.
 //! - Products ([`products`]) of dequantized operands become products of the integers, times their scales.
-//! - That product of scales and a quantization behind it become one `quant.requantize`.
+//! - That product of scales and a quantization after it become one `quant.requantize`.
 //! - Means ([`means`]) become sums of the integers, those under a window convolutions with ones.
 //! - What only moves elements, maxima, `relu` and `clip` go to the integers ([`moves`]); a pair of quantizations that
 //!   agree goes away.

@@ -1,4 +1,4 @@
-//! `fuse`: move a producer and the elementwise ops behind it, or a tree of elementwise ops, into one kernel.
+//! `fuse`: move a producer and the elementwise ops after it, or a tree of elementwise ops, into one kernel.
 //!
 //! ```optc
 //! given %x: tensor<1x4x6x6xf32>, %w: tensor<8x4x1x1xf32>, %r: tensor<1x8x6x6xf32>
@@ -20,7 +20,7 @@
 //!
 //! Why: the loads and stores of everything in between go away.
 //!
-//! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops behind it: those
+//! First each *anchor* (see [`elementwise::is_anchor`]), the last one first, takes the elementwise ops after it: those
 //! whose results have its result's shape and encoding, as long as nothing but the region reads what lies in between; an
 //! anchor of integers also takes the dequantizations of what these ops read. Then each elementwise op that is left
 //! takes the elementwise ops before it on the same terms. What is elementwise is a fact of each op, with

@@ -45,7 +45,7 @@ impl Layer {
 /// Weights with fewer zeros than this are not looked at.
 const SOME_ZEROS: f64 = 0.05;
 
-/// The blocks of a layer whose weights are known, be they quantized.
+/// The blocks of a layer whose weights are known, even if they are quantized.
 fn sparse_blocks(g: &Graph, node: NodeId) -> Option<NonzeroBlocks> {
     let layer = Weighted::of(g, node).or_else(|| Weighted::of_dequantized(g, node)).filter(|l| l.groups == 1)?;
     let few = |zeros: usize| (zeros as f64) < SOME_ZEROS * (layer.rows * layer.cols) as f64;

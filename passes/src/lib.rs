@@ -5,8 +5,8 @@
 //! and the named pipelines `O0` to `O3`. Passes are optional: leaving any out makes a graph slower, never wrong.
 //!
 //! In: a graph and a pipeline. Out: a graph that means the same, as far as each pass says. Passes never read files, and
-//! must not know ONNX or targets: what is faster they ask a machine. Start in `pipeline.rs`, then `pass.rs` and any
-//! pass: the file of a pass is called like it, and begins with an example that is run.
+//! must not know ONNX or targets: they ask a machine what is faster. Start in `pipeline.rs`, then `pass.rs` and any
+//! pass: the file of a pass is named after it, and begins with an example that is run.
 #![forbid(unsafe_code)]
 
 mod assign_layout;

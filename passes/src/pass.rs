@@ -20,7 +20,7 @@ pub trait Pass: Sized {
     /// What the pass may do to results.
     const NUMERICS: Numerics;
 
-    /// The pass with the options that stand in braces behind its name.
+    /// The pass with the options that stand in braces after its name.
     ///
     /// # Errors
     /// An option has a bad value. Those that are left over are refused by the caller.
@@ -168,7 +168,7 @@ pub enum PassError {
     },
 }
 
-/// What a pass gets beside the graph: it asks for leave before each rewrite, which counts it.
+/// What a pass gets besides the graph: it asks for permission before each rewrite, which counts it.
 #[derive(Debug, Default)]
 pub struct PassCx {
     stats: IndexMap<&'static str, usize>,

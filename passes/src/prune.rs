@@ -65,7 +65,7 @@ pub struct BlockShape {
 /// The longest side of a block.
 const MAX_BLOCK: usize = 64;
 
-/// A text that is no block.
+/// A text that is not a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockShapeError {
     /// A side is out of range.

@@ -13,8 +13,8 @@
 //!
 //! What is found:
 //! - `nn.layer_norm` (Ba, Kiros and Hinton 2016) and `nn.rms_norm` (Zhang and Sennrich 2019): mean, centred value, mean
-//!   square, root and quotient over the last axes; then the factor and the summand behind them.
-//! - `math.gelu` (Hendrycks and Gimpel 2016) by `erf` or by `tanh`; `math.swish`, SiLU and "quick GELU" among it
+//!   square, root and quotient over the last axes; then the factor and the summand after them.
+//! - `math.gelu` (Hendrycks and Gimpel 2016) by `erf` or by `tanh`; `math.swish`, SiLU and "quick GELU" among them
 //!   (Ramachandran, Zoph and Le 2017); `math.hard_sigmoid` and `math.hard_swish` (Howard et al. 2019), by clips or
 //!   minima; `math.sigmoid` by `exp`.
 //! - `nn.attention` (Vaswani et al. 2017): `softmax(scale · q·kᵀ + mask) · v` with or without scale and mask, where the

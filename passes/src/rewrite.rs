@@ -171,8 +171,8 @@ pub(crate) fn locations<'a>(nodes: impl IntoIterator<Item = &'a optc_ir::Node>) 
     loc
 }
 
-/// The locations of nodes that are gone: those of the first are not copied, of which a chain that becomes one op has
-/// many.
+/// The locations of nodes that are gone: those of the first, of which a chain that becomes one op has many, are not
+/// copied.
 fn moved_locations(nodes: Vec<optc_ir::Node>) -> Vec<String> {
     let mut nodes = nodes.into_iter().filter(|n| !matches!(n.op, Op::Constant(_)));
     let mut loc = nodes.next().map(|n| n.loc).unwrap_or_default();

@@ -14,8 +14,8 @@ pub(crate) const SEED: u64 = 1;
 const MAX_ELEMENTS: usize = 1 << 24;
 
 /// One value for each input of `graph`: floats in −2..2, integers 0 or 1 (so that they serve as indices), booleans.
-/// Named and unknown extents are 2 or 3, equal names equal. `None` when an input has no rank, is no tensor, or is very
-/// large.
+/// Named and unknown extents are 2 or 3, equal names equal. `None` when an input has no rank, is not a tensor, or is
+/// very large.
 pub fn inputs(graph: &Graph, seed: u64) -> Option<Vec<Val>> {
     let mut random = Random::new(seed);
     let mut names = BTreeMap::new();

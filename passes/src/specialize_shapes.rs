@@ -95,8 +95,8 @@ pub fn parse_shape(text: &str) -> Option<Vec<usize>> {
     }
 }
 
-/// Gives the inputs the types `types`, replaces each named dim by the extent that it so gets, and infers all types
-/// again. A type that is no more concrete than the input's leaves it as it is.
+/// Gives the inputs the types `types`, replaces each named dim by the extent that it gets this way, and infers all
+/// types again. A type that is no more concrete than the input's leaves it as it is.
 ///
 /// # Errors
 /// A type contradicts the input's or another one, or an op refuses the shapes.

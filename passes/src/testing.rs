@@ -7,13 +7,13 @@ use crate::{PassError, PassManager, PassOptions, Registry, VerifyEach};
 /// Why there is no graph to look at.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The text is no graph.
+    /// The text is not a graph.
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// The graph is not sound.
     #[error("{}", .0.join("\n"))]
     Unsound(Vec<String>),
-    /// The pipeline is none, a pass failed, or gave other results than it may.
+    /// The pipeline is not valid, or a pass failed or gave other results than it may.
     #[error(transparent)]
     Pass(#[from] PassError),
 }

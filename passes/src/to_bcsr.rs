@@ -17,9 +17,9 @@
 //! unless the sparse one takes at most `margin` of its time, which the machine knows where it is not given. Where
 //! zeros come from does not matter: a pruned model from elsewhere is found as well.
 //!
-//! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each by
-//! itself. Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding back
-//! where the conversions around a sparse convolution would cost more than it saves.
+//! The encoding says only how the weights lie; it changes no result. Weights that several ops read are given to each
+//! separately. Declines grouped convolutions, those of three axes, and open shapes. `assign-layout` takes an encoding
+//! back where the conversions around a sparse convolution would cost more than it saves.
 
 use optc_ir::ops::tensor::Constant;
 use optc_ir::{Const, Encoding, Graph, Op, Type, Value};
@@ -86,8 +86,8 @@ impl ToBcsr {
         let dense = machine.densest(&layer.product(g, 1)?).1;
         // What surrounds a layer of one column a block may pay for it: that is weighed with the layouts.
         let limit = |(_, cols): (u8, u8)| if spatial > 0 && cols == 1 { margin.max(CANDIDATE) } else { margin };
-        // As few blocks as the weights that are not zero fill: where that is too slow, blocks need not be counted, which
-        // takes 2.5 ns a weight.
+        // With as few blocks as the weights that are not zero can fill: where that is too slow, blocks need not be
+        // counted, which takes 2.5 ns a weight.
         if let Some(nonzero) = layer.nonzero(g) {
             let fewest = |(rows, cols): (usize, usize)| Some(nonzero.div_ceil(rows * cols));
             let mut times = BLOCKS.iter().filter_map(|&block| time_of(g, layer, machine, block, &fewest));
@@ -102,7 +102,7 @@ impl ToBcsr {
     }
 }
 
-/// The time of a layer with blocks of a form, of which `count` gives the number; `None` where no kernel has the form.
+/// The time of a layer with blocks of a form, whose number `count` gives; `None` where no kernel has the form.
 fn time_of(
     g: &Graph,
     layer: &Weighted,

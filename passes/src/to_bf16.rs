@@ -25,7 +25,7 @@
 //! numbers (see [`stores`]).
 //!
 //! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`.
-//! Runs behind `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels
+//! Runs after `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels
 //! ([`pipeline`]). Declines convolutions of three axes, sparse weights, and computed ones.
 
 mod stores;
@@ -78,10 +78,10 @@ impl Pass for ToBf16 {
     }
 }
 
-/// A pipeline with this pass where it belongs: before the last `fuse`, or behind all if there is none.
+/// A pipeline with this pass where it belongs: before the last `fuse`, or after all if there is none.
 ///
 /// # Errors
-/// The text is no pipeline.
+/// The text is not a pipeline.
 pub fn pipeline(registry: &Registry, text: &str) -> Result<String, PassError> {
     let parsed = registry.parse(text)?;
     let mut passes: Vec<&str> = parsed.passes().collect();

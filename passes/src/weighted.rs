@@ -102,8 +102,8 @@ impl Weighted {
         if floats { Numbers::Floats } else { Numbers::Bytes }
     }
 
-    /// The blocks of so many rows and columns that are not all zero. Those of four columns have four channels under one
-    /// tap; `None` where the channels are no multiple of that.
+    /// The blocks of this many rows and columns that are not all zero. Those of four columns have four channels under
+    /// one tap; `None` where the channels are not a multiple of that.
     pub fn blocks(&self, g: &Graph, (rows, cols): (usize, usize)) -> Option<usize> {
         let matrix = self.matrix(g);
         if cols == 1 {

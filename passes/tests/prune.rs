@@ -99,7 +99,7 @@ fn batches(g: &Graph, n: u64) -> Vec<Vec<Val>> {
     (0..n).map(|i| vec![random(&shape, 100 + i).into()]).collect()
 }
 
-/// The mean square of what `pruned` gives otherwise than `g`, relative to what `g` gives.
+/// The mean square of the difference between what `pruned` and `g` give, relative to that of what `g` gives.
 fn error(g: &Graph, pruned: &Graph) -> f64 {
     let (mut error, mut scale) = (0.0, 0.0);
     for inputs in batches(g, 3) {

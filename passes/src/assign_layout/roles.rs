@@ -24,7 +24,7 @@ pub(super) enum Wish {
 pub(super) enum LayoutRole {
     /// Layouts of its own. Only the operands in the first `reads` slots have a say.
     Fixed { operands: Wish, results: Wish, reads: usize },
-    /// Operands and results have one layout, whichever.
+    /// Operands and results have the same layout, whichever it is.
     Follows,
     /// The first operand and the results have one layout; what the op costs in each, in bytes that are converted
     /// meanwhile.

@@ -56,7 +56,7 @@ impl Observer {
         let of = |row: usize| self.rows[row].iter().flat_map(|bins| bins.iter().copied().enumerate());
         let bin = |row: usize, i: usize, count: u64| {
             let bound = |i: usize| f32::from_bits(((row << 7 | i) as u32) << 16);
-            // Behind the last bin of a row comes the first of the next one.
+            // After the last bin of a row comes the first of the next one.
             let (near, far) = (bound(i), f32::from_bits(bound(i).to_bits() + (1 << 16)));
             if row < ROWS { Bin { from: near, to: far, count } } else { Bin { from: far, to: near, count } }
         };

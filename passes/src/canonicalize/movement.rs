@@ -106,7 +106,7 @@ pub(super) fn pad_of_nothing(g: &Graph, node: NodeId) -> Option<Patch> {
     pad.pads.iter().all(|&p| p == 0).then(|| g.operand(node, 0).map(|x| Patch::forward(node, x)))?
 }
 
-/// A pad of spatial axes by zeros → the pads of the convolution behind it.
+/// A pad of spatial axes by zeros → the pads of the convolution after it.
 pub(super) fn pad_into_conv(g: &Graph, node: NodeId) -> Option<Patch> {
     let conv = g.op::<Conv>(node)?;
     let (pad, op) = producer::<Pad>(g, g.operand(node, 0)?)?;

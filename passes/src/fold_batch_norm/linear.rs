@@ -73,7 +73,7 @@ impl LinearOp {
         let op = g.node(self.node).op.clone();
         let unread = matches!(&op, Op::Gemm(gemm) if !gemm.reads_c());
         let Some(bias) = g.operand(self.node, 2).filter(|_| !unread) else {
-            // A factor of a bias that there is not is not one of the new bias.
+            // A factor of an absent bias is not a factor of the new bias.
             let op = if let Op::Gemm(gemm) = op { Gemm { beta: Real(1.0), ..gemm }.into() } else { op };
             return Some((op, None));
         };

@@ -1,4 +1,4 @@
-//! Puts the branch that runs in the place of its `cf.if`.
+//! Puts the branch that runs in place of its `cf.if`.
 
 use std::collections::HashMap;
 

@@ -70,7 +70,7 @@ fn byte(dtype: DType) -> bool {
     matches!(dtype, DType::I8 | DType::U8)
 }
 
-/// Scales and zero points that are constant and usable: positive, as many as each other.
+/// Scales and zero points that are constant and usable: positive, and equally many.
 fn parameters(g: &Graph, node: NodeId) -> Option<(Vec<f32>, Vec<i64>)> {
     let scale = g.constant(g.operand(node, 1)?)?;
     let scales: Vec<f32> = scale.as_slice::<f32>().ok()?.to_vec();

@@ -35,7 +35,7 @@ fn moves(op: &Op) -> bool {
     }
 }
 
-/// The operands of a mover of integers in the place of reals: `x` is the first one, what is new around it becomes an
+/// The operands of a mover of integers in place of reals: `x` is the first one, what is new around it becomes an
 /// integer by `whole`.
 fn moved(
     g: &Graph,
@@ -62,7 +62,7 @@ fn moved(
     Some(operands)
 }
 
-/// Whether an integer must stand for the very real that it replaces.
+/// Whether an integer must stand for exactly the real that it replaces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Exact {
     Yes,

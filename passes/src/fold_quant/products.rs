@@ -39,14 +39,14 @@ struct Scales {
     steps: Vec<f64>,
     /// The bias in steps.
     bias: Option<Vec<i32>>,
-    /// The bias as it is, to be added behind the scales: where it is too many steps to be added to the sum.
+    /// The bias as it is, to be added after the scales: where it is too many steps to be added to the sum.
     late: Option<Vec<f32>>,
 }
 
 /// A channel of zero weights has any step: one of which its bias is a multiple this large.
 const FREE: f64 = 65_536.0;
 
-/// A bias of more steps is added behind the scales. Sums of 33,000 products of bytes stay below as many, so that they
+/// A bias of more steps is added after the scales. Sums of 33,000 products of bytes stay below as many, so that they
 /// and the bias are no more than an `i32` holds.
 const MOST: f64 = (1 << 30) as f64;
 
@@ -79,7 +79,7 @@ impl Scales {
         Some(Scales { steps, bias: Some(bias), late: None })
     }
 
-    /// What a sum stands for: scaled, and with the bias where that is added late. `behind` dims stand behind the
+    /// What a sum stands for: scaled, and with the bias where that is added late. `behind` dims stand after the
     /// channels.
     fn real(&self, patch: &mut Patch, sum: Ref, behind: usize) -> Option<Ref> {
         let y = real(patch, sum, self.tensor(behind)?);
@@ -90,7 +90,7 @@ impl Scales {
         Some(patch.add(Add {}, &[y, bias]))
     }
 
-    /// The steps as a tensor that broadcasts over `behind` dims behind the channels; a scalar where all are equal.
+    /// The steps as a tensor that broadcasts over `behind` dims after the channels; a scalar where all are equal.
     fn tensor(&self, behind: usize) -> Option<Tensor> {
         let steps: Vec<f32> = self.steps.iter().map(|&s| s as f32).collect();
         let first = *steps.first()?;

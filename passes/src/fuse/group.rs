@@ -66,7 +66,7 @@ fn suits(g: &Graph, anchor: NodeId, group: &[NodeId]) -> bool {
     floats || !matches!(g.node(anchor).op, Op::Softmax(_))
 }
 
-/// The group with the dequantizations that it alone reads, right behind its anchor: bytes are loaded instead of reals.
+/// The group with the dequantizations that it alone reads, right after its anchor: bytes are loaded instead of reals.
 /// Kernels of integers load epilogue operands of any dtype.
 fn with_dequantizations(g: &Graph, group: Vec<NodeId>, order: &Order) -> Vec<NodeId> {
     let Some((&anchor, epilogue)) = group.split_first() else { return group };
@@ -84,7 +84,7 @@ fn with_dequantizations(g: &Graph, group: Vec<NodeId>, order: &Order) -> Vec<Nod
     if longer.len() > MAX_OPS || operands(g, &longer).len() > MAX_OPERANDS { group } else { longer }
 }
 
-/// The group with the next ops behind it, up to a point where one value leaves it again.
+/// The group with the next ops after it, up to a point where one value leaves it again.
 fn extended(g: &Graph, group: &[NodeId], order: &Order) -> Option<Vec<NodeId>> {
     let (&anchor, &last) = (group.first()?, group.last()?);
     let mut longer = group.to_vec();
@@ -118,8 +118,8 @@ fn same_place(g: &Graph, a: NodeId, b: NodeId) -> bool {
     same_shape(g, a, b) && encoding(a) == encoding(b)
 }
 
-/// The elementwise ops that only serve `root`, and `root`, in topological order; empty when `root` is none that gives
-/// `f32`.
+/// The elementwise ops that only serve `root`, and `root`, in topological order; empty when `root` is not one that
+/// gives `f32`.
 pub(super) fn elementwise(g: &Graph, root: NodeId, order: &Order) -> Vec<NodeId> {
     if order.is_taken(root) {
         return vec![];

@@ -14,7 +14,7 @@ pub enum PruneError {
     NoLayer {
         /// What it is given for.
         name: String,
-        /// The layers that there are.
+        /// The layers that exist.
         known: Vec<String>,
     },
     /// A weight is not a number.
@@ -72,7 +72,7 @@ pub enum SampleError {
         /// The input's.
         expected: Type,
     },
-    /// An input is no tensor.
+    /// An input is not a tensor.
     #[error("`{input}` is not a tensor")]
     NoTensor {
         /// The input.
@@ -123,7 +123,7 @@ pub enum LayerError<E: std::error::Error + 'static> {
     /// What is multiplied by weights is a constant itself.
     #[error("its operand is a constant")]
     ConstantOperand,
-    /// A product of two matrices is no tensor.
+    /// A product of two matrices is not a tensor.
     #[error("a product gave no tensor")]
     NoProduct,
 }
@@ -137,7 +137,7 @@ pub enum RowError {
     /// An operand does not have the layer's shape.
     #[error("an operand has another shape")]
     Shape,
-    /// The weights are no constant.
+    /// The weights are not constant.
     #[error("its weights are not constant")]
     Weights,
     /// There are no places in what the layer gave.

@@ -36,8 +36,8 @@ struct ReadyPart<P> {
 }
 
 impl GraphPart<'_> {
-    /// The outputs on so many batches, each on all. `value` gives what was computed of a value in a batch, and whether
-    /// it follows from shapes.
+    /// The outputs on this many batches, each on all. `value` gives what was computed of a value in a batch, and
+    /// whether it follows from shapes.
     pub fn run<'v, E: Evaluate>(
         &self,
         evaluate: &E,

@@ -8,7 +8,7 @@ use optc_tensor::Tensor;
 use super::RowError;
 use crate::weighted::Weighted;
 
-/// Rows are sampled beyond so many for each column of the weights, and so many in all.
+/// Rows are sampled beyond a certain number for each column of the weights, and a certain number in all.
 const PER_COLUMN: usize = 24;
 const LEAST: usize = 8192;
 

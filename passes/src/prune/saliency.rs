@@ -51,7 +51,7 @@ impl Saliency {
         SALIENCIES[0]
     }
 
-    /// All that there are.
+    /// All of them.
     pub fn all() -> &'static [Saliency] {
         SALIENCIES
     }

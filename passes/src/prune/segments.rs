@@ -1,4 +1,4 @@
-//! The way of the walk: the graph in segments, between which weights, biases and statistics change.
+//! The course of the walk: the graph in segments, between which weights, biases and statistics change.
 //!
 //! A segment begins at a layer that is pruned, or at a batch normalisation that reads what has changed: what reaches
 //! them must be known before they run. It ends after a layer whose bias is corrected: what that gives must be known
@@ -12,7 +12,7 @@ use super::{LayerPlan, Verdict, correct};
 use crate::matching::result;
 use crate::weighted::Weighted;
 
-/// What changes before the first node of a segment runs as it becomes.
+/// What changes before the first node of a segment runs in its new form.
 #[derive(Clone, Copy)]
 pub(super) enum Correction<'a> {
     /// The weights of a layer that is pruned.
@@ -129,7 +129,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// The operands of a node that are there.
+/// The operands of a node that are present.
 pub(super) fn operands(g: &Graph, id: NodeId) -> impl Iterator<Item = Value> + '_ {
     g.node(id).operands.iter().flatten().copied()
 }

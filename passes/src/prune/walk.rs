@@ -1,9 +1,9 @@
-//! The walk: the graph before pruning and the graph as it becomes are run side by side on all samples, segment after
+//! The walk: the graph before pruning and the graph in its new form are run side by side on all samples, segment after
 //! segment ([`segments`](super::segments)).
 //!
 //! When a layer is reached, what it gave before and what reaches it now are at hand: its weights are chosen and fitted,
 //! its bias or the batch normalisation after it is corrected, and the walk goes on with what it gives now. Each segment
-//! is compiled once as it was, and once as it becomes, without what is the same in both. A value is dropped after its
+//! is compiled once as it was, and once in its new form, without what is the same in both. A value is dropped after its
 //! last reader.
 
 use std::collections::HashMap;
@@ -66,7 +66,7 @@ struct Walk<'a, E> {
 }
 
 impl<E: Evaluate> Walk<'_, E> {
-    /// Runs a segment as it was, makes its changes, and runs what changes as it becomes.
+    /// Runs a segment as it was, makes its changes, and runs what changes in its new form.
     fn segment(&mut self, g: &mut Graph, i: usize) -> Result<(), LayerError<E::Error>> {
         let outputs = self.route.outputs_before(g, i);
         let nodes = &self.route.segments[i].nodes;

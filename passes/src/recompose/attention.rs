@@ -79,7 +79,7 @@ fn same_heads(g: &Graph, v: Value, scores: &[Dim]) -> bool {
 }
 
 /// `k` for `kᵀ`: its last two axes are swapped in the transpose that made it. Declines what no transpose made, as that
-/// is no key.
+/// is not a key.
 fn untransposed(g: &Graph, kt: Value, patch: &mut Patch) -> Option<Ref> {
     let (node, Transpose { perm }) = producer::<Transpose>(g, kt)?;
     let source = g.operand(node, 0)?;

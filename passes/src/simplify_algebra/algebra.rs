@@ -22,7 +22,7 @@ pub(super) struct Algebra {
 }
 
 impl Algebra {
-    /// The e-graph of the next ops of `order` that the rules know: of all that are left, or of so many terms.
+    /// The e-graph of the next ops of `order` that the rules know: of all that are left, or of this many terms.
     pub fn of_next(graph: &Graph, order: &mut impl Iterator<Item = NodeId>, terms: usize) -> Algebra {
         let egraph = EGraph::new(Heads::default());
         let mut algebra = Algebra { egraph, classes: HashMap::new(), roots: vec![], nodes: vec![] };
@@ -81,7 +81,7 @@ impl Algebra {
         }
     }
 
-    /// What a term costs beside its children, in bytes: what it writes, with a factor for what does not fuse.
+    /// What a term costs besides its children, in bytes: what it writes, with a factor for what does not fuse.
     pub fn own_cost(egraph: &AlgebraGraph, term: &Term) -> u64 {
         let children = term.children.iter();
         let constant = !term.children.is_empty() && children.clone().all(|&c| egraph[c].data.constant);

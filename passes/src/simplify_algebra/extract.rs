@@ -12,7 +12,7 @@ use super::rebuild::Rebuild;
 use super::terms::Term;
 use crate::PassCx;
 
-/// Puts the cheapest spellings in the place of the roots, if all together cost less than what is there; says
+/// Puts the cheapest spellings in place of the roots, if all together cost less than what is there; says
 /// whether it did. What is not used any more stays.
 pub(super) fn extract(algebra: &Algebra, graph: &mut Graph, cx: &mut PassCx) -> bool {
     let originals: BTreeSet<(Id, Term)> = algebra.nodes.iter().map(|&id| algebra.original(graph, id)).collect();

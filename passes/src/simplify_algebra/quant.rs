@@ -8,7 +8,7 @@
 //!   `dequantize` keep in order.
 //!
 //! Transposes and reshapes pass them like any other elementwise op. NaN, which becomes the least integer, becomes the
-//! zero point behind a `relu`.
+//! zero point after a `relu`.
 
 use egg::Id;
 use optc_ir::Op;

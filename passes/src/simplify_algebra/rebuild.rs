@@ -43,7 +43,7 @@ impl<'a> Rebuild<'a> {
         Rebuild { algebra, chosen, existing, locations, heads, origins, values }
     }
 
-    /// Puts the new spellings in the place of the roots.
+    /// Puts the new spellings in place of the roots.
     pub fn run(mut self, graph: &mut Graph, cx: &mut PassCx) {
         let mut replaced = vec![];
         for &root in &self.algebra.roots {

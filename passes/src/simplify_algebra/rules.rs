@@ -6,7 +6,7 @@
 //!   result's shape or are scalars.
 //! - `(x ∘ a) ∘ b = x ∘ (a ∘ b)` for constants `a`, `b` and `∘` a sum or a product of floats; `(x + a) · s = x · s + a
 //!   · s`.
-//! - A scalar factor goes to either operand of a product of matrices, or behind it.
+//! - A scalar factor goes to either operand of a product of matrices, or after it.
 //! - Those on quantizations are in [`super::quant`].
 //!
 //! Both sides of each have the same value up to rounding, and the same type, which the e-graph checks.
@@ -192,7 +192,7 @@ fn constants(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Vec<TermSpelling>
     inner.collect()
 }
 
-/// A scalar factor of an operand → one behind the product of matrices.
+/// A scalar factor of an operand → one after the product of matrices.
 fn matmul(g: &AlgebraGraph, children: &[Id]) -> Vec<TermSpelling> {
     let &[a, b] = children else { return vec![] };
     let factor = |side: Id| {

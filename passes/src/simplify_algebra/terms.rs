@@ -64,7 +64,7 @@ impl ClassFacts {
     }
 }
 
-/// The heads that there are, and the types of the leaves.
+/// All heads, and the types of the leaves.
 #[derive(Default)]
 pub(super) struct Heads {
     pub heads: IndexSet<Head>,

@@ -1,7 +1,7 @@
 //! Which values are stored as bfloat16: each that a rounded product reads, in place of being rounded at each read.
 //!
 //! - One that nothing else reads is stored as bfloat16 alone: the rounding becomes part of the kernel that computes it.
-//!   The largest of rounded numbers is the largest one rounded, so behind a maximum the rounding goes before it.
+//!   The largest of rounded numbers is the largest one rounded, so a rounding after a maximum goes before it.
 //! - One that others read too (a residual), or that no kernel with an epilogue gives, stays `f32`. Matrix products, and
 //!   convolutions of points, read a rounded copy: they stage nothing then, and round once what each of their tasks
 //!   would. Windows stage what they read anyway, and round it.
@@ -15,7 +15,7 @@ use crate::PassCx;
 use crate::fuse::elementwise;
 use crate::matching::{dtype, has_one_use, picks_elements, result, shape, tensor_type};
 
-/// Puts roundings behind what rounded products read.
+/// Puts roundings after what rounded products read.
 pub(super) fn insert(graph: &mut Graph, cx: &mut PassCx) {
     for id in graph.topological_order().unwrap_or_default() {
         for value in (0..graph.node(id).results.len()).map(|r| Value { node: id, result: r as u32 }) {
@@ -71,7 +71,7 @@ fn store(graph: &mut Graph, value: Value, readers: &[NodeId]) {
     }
 }
 
-/// What a maximum is taken of, where nothing else reads it nor anything but rounded products the maximum.
+/// What a maximum is taken of, where nothing else reads that, and nothing but rounded products reads the maximum.
 fn before_maximum(g: &Graph, value: Value) -> Option<Value> {
     let Op::Pool(pool) = &g.node(value.node).op else { return None };
     let of = g.operand(value.node, 0)?;
