@@ -1,6 +1,6 @@
 //! Machine code as bytes, and as memory that can be called.
 //!
-//! [`MachineCode`] is a value: position-independent functions, one behind the other, that call only each other. It may
+//! [`MachineCode`] is a value: position-independent functions, one after the other, that call only each other. It may
 //! come from the code generator of this process or from a file. [`Executable`] is a copy of it that the CPU may run:
 //! memory is writable or executable, never both, and one piece, so that calls within it always reach.
 

@@ -45,7 +45,7 @@ pub enum RunError {
         /// What is wrong.
         error: Box<OpError>,
     },
-    /// Memory for the arena, an output or a host step could not be had.
+    /// Memory for the arena, an output or a host step could not be obtained.
     #[error(transparent)]
     Memory(#[from] TensorError),
     /// The intermediate values do not fit into memory.

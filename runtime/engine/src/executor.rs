@@ -338,7 +338,7 @@ impl Executor {
     }
 }
 
-/// Does a kernel's tasks in rounds until the time is up; that it is, the next step finds.
+/// Does a kernel's tasks in rounds until the time is up; the next step finds that it is.
 fn within_time(step: &KernelStep, pool: &ThreadPool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
     let round = if step.parallel { step.tasks.div_ceil(ROUNDS).max(pool.threads() as u64) } else { step.tasks.max(1) };
     let mut begin = 0;

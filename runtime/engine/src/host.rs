@@ -1,4 +1,4 @@
-//! What this machine is: the features of its CPU, its caches, its name. All that asks the host stands here.
+//! What this machine is: the features of its CPU, its caches, its name. Everything that asks the host is here.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -36,7 +36,7 @@ fn listed_caches(folder: &Path) -> [Option<usize>; 3] {
     sizes
 }
 
-/// A size such as `32768K` or `1M`; none where it is nothing or no size.
+/// A size such as `32768K` or `1M`; none where it is empty or not a size.
 fn bytes_of(size: &str) -> Option<usize> {
     let (number, unit) = match size.strip_suffix('K') {
         Some(number) => (number, 10),
@@ -70,7 +70,7 @@ fn detected() -> Features {
     Features::of(&has.into_iter().filter(|(has, _)| *has).map(|(_, feature)| feature).collect::<Vec<_>>())
 }
 
-/// Of other machines nothing is known.
+/// Nothing is known of other machines.
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), unix)))]
 fn detected() -> Features {
     Features::of(&[])

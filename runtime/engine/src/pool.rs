@@ -42,9 +42,9 @@ struct Shared {
     parked: Vec<AtomicBool>,
 }
 
-// SAFETY: `job` is written only by the caller that holds `Pool::busy`, while the state is closed and no worker is
+// SAFETY: `job` is written only by the caller that holds `ThreadPool::busy`, while the state is closed and no worker is
 // active; workers read it only between joining an open job and leaving it. The pointer in it is to a `Sync` closure
-// that outlives the job, as `Pool::run` does not return before all that joined have left.
+// that outlives the job, as `ThreadPool::run` does not return before all that joined have left.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}

@@ -145,7 +145,7 @@ impl Artifact {
     /// Opens the artifact at `path`.
     ///
     /// # Errors
-    /// It cannot be opened, or is none.
+    /// It cannot be opened, or is not one.
     pub fn open(path: &Path, access: FileAccess) -> Result<Artifact, ArtifactError> {
         Artifact::read(Arc::new(FileBytes::open(path, access)?))
     }
@@ -153,7 +153,7 @@ impl Artifact {
     /// Reads an artifact from bytes, which are kept.
     ///
     /// # Errors
-    /// They are none.
+    /// They are not one.
     pub fn read(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Artifact, ArtifactError> {
         let bytes = (*owner).as_ref();
         let prefix = bytes.get(..PREFIX).ok_or_else(|| damaged("the file is too short for an artifact"))?;
@@ -273,7 +273,7 @@ impl Artifact {
     }
 }
 
-/// Where each blob of a file begins, of which the first comes after `front` bytes: they end where the file ends, and
+/// Where each blob of a file begins, the first of which comes after `front` bytes: they end where the file ends, and
 /// there are zeros between them.
 fn begins(blobs: &[Blob], front: usize, file: &[u8]) -> Result<Vec<usize>, ArtifactError> {
     let mut begins = Vec::with_capacity(blobs.len());

@@ -45,7 +45,7 @@ pub enum HostError {
     Threads(#[from] std::io::Error),
 }
 
-/// Makes something callable of an op's text and the plans of its regions, by their numbers, as far as there are some;
+/// Makes something callable from an op's text and the plans of its regions, by their numbers, as far as there are any;
 /// or says what is wrong with the text.
 pub type Resolver<'a> = dyn Fn(&HostText, &Regions) -> Result<Arc<dyn HostOp>, HostError> + 'a;
 

@@ -42,7 +42,8 @@ pub struct Difference {
     pub cosine: f64,
     /// Signal to quantization noise in dB, `10 log₁₀(Σ b² / Σ (a − b)²)`; infinite for equal tensors.
     pub sqnr: f64,
-    /// Largest distance in units in the last place, for `f32`, `f16` and `bf16`; the distance of the integers else.
+    /// Largest distance in units in the last place, for `f32`, `f16` and `bf16`; the distance of the integers
+    /// otherwise.
     pub ulp: f64,
     /// Largest minus smallest finite element of the reference; the largest magnitude where all are equal, such as a
     /// single one.

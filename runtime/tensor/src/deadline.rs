@@ -24,7 +24,7 @@ thread_local! {
 }
 
 impl Deadline {
-    /// So long from now; for ever without a limit, or where the clock cannot tell.
+    /// This long from now; for ever without a limit, or where the clock cannot tell.
     pub fn after(limit: Option<Duration>) -> Deadline {
         Deadline(limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit))))
     }

@@ -132,7 +132,7 @@ element!(f32 => F32, f64 => F64, i8 => I8, i16 => I16, i32 => I32, i64 => I64);
 element!(u8 => U8, u16 => U16, u32 => U32, u64 => U64);
 
 /// `v` as `f32`, towards the neighbour whose last bit is set where it lies between two. What is rounded to nearest from
-/// there on, to a dtype narrower by two bits or more, is then rounded once; `half` by itself rounds `f64` twice, or
+/// there on, to a dtype narrower by two bits or more, is then rounded once; `half` on its own rounds `f64` twice, or
 /// drops bits.
 fn round_to_odd(v: f64) -> f32 {
     let near = v as f32;

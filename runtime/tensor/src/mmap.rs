@@ -18,8 +18,8 @@ fn maps() -> MutexGuard<'static, BTreeMap<usize, usize>> {
     MAPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives the memory of `bytes` back to the operating system where they lie in a [`MappedFile`]: a hint that they are
-/// not read soon. They are read from the file again when they are used. Other bytes are left alone.
+/// Gives the memory of `bytes` back to the operating system where they lie in a [`MappedFile`]: a hint that they will
+/// not be read soon. They are read from the file again when they are used. Other bytes are left alone.
 pub fn evict(bytes: &[u8]) {
     const PAGE: usize = 4096;
     let (start, end) = (bytes.as_ptr().addr(), bytes.as_ptr().addr() + bytes.len());
@@ -50,7 +50,7 @@ impl MappedFile {
             return Ok(MappedFile(None)); // an empty map is an error on some systems
         }
         // SAFETY: the map is read-only and private to this process. Its bytes change only if the file is written in
-        // place meanwhile, which `Access::Map` forbids and `write_file` never does; a host that cannot rule it out
+        // place meanwhile, which `FileAccess::Map` forbids and `write_file` never does; a host that cannot rule it out
         // copies.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         maps().insert(map.as_ptr().addr(), map.len());

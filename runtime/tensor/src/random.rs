@@ -1,11 +1,11 @@
-//! Random numbers that a seed settles, on every machine: made-up inputs are to be the same wherever they are made.
+//! Random numbers that a seed determines, on every machine: made-up inputs are to be the same wherever they are made.
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator whose numbers `seed` settles.
+    /// A generator whose numbers `seed` determines.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
@@ -29,7 +29,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// One of `items`, of which there is one at least.
+    /// One of `items`, of which there is at least one.
     pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }

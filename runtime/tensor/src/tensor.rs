@@ -23,7 +23,7 @@ pub enum TensorError {
         /// What was asked for, and what there is.
         error: OutOfMemory,
     },
-    /// There is no memory for something that is no tensor.
+    /// There is no memory for something that is not a tensor.
     #[error(transparent)]
     Work(#[from] OutOfMemory),
     /// The data does not have the size that dtype and shape ask for.

@@ -26,7 +26,7 @@ const MAX_LINKS: usize = 40;
 const PERMISSIONS: u32 = 0o777;
 
 /// Writes what `write` puts into the file that it is given, which may be read and sought in as well, to `path`; returns
-/// how many bytes that were. See the module for what is done with what is there.
+/// how many bytes those were. See the module for what is done with what is there.
 ///
 /// # Errors
 /// Whatever `write` returns, and errors of creating, syncing and renaming files; `path` is a folder or a socket.

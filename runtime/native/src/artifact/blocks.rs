@@ -2,7 +2,7 @@
 //!
 //! A constant of rank 2 or more is a matrix with a row for each index of axis 0, cut into blocks of 1, 2 or 4 rows by
 //! one column: block compressed sparse rows whose column numbers are bits. What is stored is the bits, row of blocks
-//! after row of blocks, the lowest bit of a byte first, then the elements of each block that is there.
+//! after row of blocks, the lowest bit of a byte first, then the elements of each block that is present.
 
 use optc_tensor::{Buffer, DType, Tensor};
 

@@ -76,7 +76,7 @@ impl<'a> Blobs<'a> {
     }
 }
 
-/// Writes an artifact. A file that is there is replaced, never written in place.
+/// Writes an artifact. An existing file is replaced, never written in place.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -124,7 +124,7 @@ fn write(file: &mut std::fs::File, front: &[u8], inflated: usize, blobs: &[Cow<[
     out.flush()
 }
 
-/// Zeros behind `bytes` bytes, up to a multiple of [`ALIGN`].
+/// Zeros after `bytes` bytes, up to a multiple of [`ALIGN`].
 fn align(out: &mut impl Write, bytes: usize) -> std::io::Result<()> {
     out.write_all(&[0; ALIGN][..bytes.next_multiple_of(ALIGN) - bytes])
 }

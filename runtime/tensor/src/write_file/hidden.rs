@@ -61,7 +61,7 @@ impl Hidden {
         hidden.file.try_clone()
     }
 
-    /// Puts the file in the place of `target`, with what it takes over from the `old` one; returns its length.
+    /// Puts the file in place of `target`, with what it takes over from the `old` one; returns its length.
     pub(super) fn replace(mut self, target: &Path, old: Option<&Metadata>) -> Result<u64> {
         if let Some(old) = old {
             inherit(&self.file, old)?;
