@@ -40,7 +40,7 @@ pub fn unpack(archive: &str, target: &Path) -> Result<PathBuf> {
     if folder.exists() {
         return Ok(folder);
     }
-    // Unpacked beside and renamed: a run that was stopped leaves nothing that looks complete.
+    // Unpacked next to it and renamed: a run that was stopped leaves nothing that looks complete.
     let partial = tempfile::tempdir_in(target)?;
     let xz = XzReader::new(Cursor::new(packed), true);
     tar::Archive::new(xz).unpack(partial.path()).with_context(|| path.display().to_string())?;

@@ -36,7 +36,7 @@ pub(crate) struct Parts<'a> {
     pub tolerance: f64,
 }
 
-/// Splits `@NAME(ARGUMENTS) == RESULTS ~ TOLERANCE`, the text behind `// run: `.
+/// Splits `@NAME(ARGUMENTS) == RESULTS ~ TOLERANCE`, the text after `// run: `.
 pub(crate) fn parts<'a>(text: &'a str, expected: &str) -> Result<Parts<'a>, TestFailure> {
     let (text, tolerance) = match text.split_once('~') {
         Some((text, t)) => (text, t.trim().parse().map_err(|_| format!("`{t}` is not a tolerance"))?),
@@ -55,7 +55,7 @@ fn arguments_of<'a>(call: &'a str, expected: &str) -> Result<&'a str, TestFailur
     Ok(arguments.strip_suffix(')').ok_or("expected `)` at the end of the call")?)
 }
 
-/// Parses the text behind `// run: `.
+/// Parses the text after `// run: `.
 ///
 /// # Errors
 /// The text is malformed, or the values do not fit the graph's inputs.
@@ -124,7 +124,7 @@ fn compare(results: &[Val], expected: &[Literal], tolerance: f64) -> Result<(), 
     Ok(())
 }
 
-/// The lines behind `// run: `.
+/// The lines after `// run: `.
 ///
 /// # Errors
 /// There is none.

@@ -1,7 +1,7 @@
-//! Random shapes for every kind of nest: one op with the operands that its kernels are made for, and what may stand
-//! behind it.
+//! Random shapes for every kind of nest: one op with the operands that its kernels are made for, and what may come
+//! after it.
 //!
-//! A seed settles the whole case. Extents are mostly those at which vectors, tiles and blocks end, one less and one
+//! A seed determines the whole case. Extents are mostly those at which vectors, tiles and blocks end, one less and one
 //! more; windows come with strides, dilations, groups and uneven padding, in which some of them lie whole.
 
 mod integers;
@@ -65,7 +65,7 @@ pub struct Case {
     pub threads: usize,
 }
 
-/// The case of a kind that a seed settles.
+/// The case of a kind that a seed determines.
 pub fn case(kind: &NestKind, seed: u64) -> Case {
     let mut random = Random::new(seed);
     loop {
@@ -101,7 +101,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// An extent at or beside the end of a vector, a tile or a block.
+    /// An extent at or next to the end of a vector, a tile or a block.
     fn extent(&mut self) -> usize {
         let of = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49];
         self.random.pick(&of)
@@ -112,7 +112,7 @@ impl Maker<'_> {
         1 + self.random.below(most)
     }
 
-    /// Whether, once in `n` times.
+    /// True once in `n` times.
     fn once_in(&mut self, n: usize) -> bool {
         self.random.once_in(n)
     }
@@ -191,7 +191,7 @@ impl Maker<'_> {
         Some(Value { node: self.op(op, &operands)?, result: 0 })
     }
 
-    /// Puts elementwise ops behind an op of reals, some of the time, and lays images out with channels last where they
+    /// Puts elementwise ops after an op of reals, some of the time, and lays images out with channels last where they
     /// are to be.
     fn finish(&mut self, id: NodeId) -> Option<NodeId> {
         let value = Value { node: id, result: 0 };
@@ -238,7 +238,7 @@ impl Maker<'_> {
         Some(last)
     }
 
-    /// Gives the results of a node with channels their places last.
+    /// Lays out the results of a node that have channels with these last.
     fn channels_last(&mut self, id: NodeId) {
         if matches!(self.graph.node(id).op, Op::Param(_) | Op::Constant(_)) {
             return;
@@ -251,7 +251,7 @@ impl Maker<'_> {
     }
 }
 
-/// What slides over a spatial axis: extent, window, stride, dilation, padding before and behind.
+/// What slides over a spatial axis: extent, window, stride, dilation, padding before and after.
 #[derive(Clone, Copy)]
 struct Sliding {
     size: usize,
@@ -288,7 +288,7 @@ impl Maker<'_> {
     }
 }
 
-/// The shape of one image or two of so many channels.
+/// The shape of one image or two of this many channels.
 fn images(m: &mut Maker, channels: usize, of: &[Sliding]) -> Vec<usize> {
     [&[m.few(2), channels][..], &sizes(of)].concat()
 }

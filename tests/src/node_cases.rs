@@ -41,7 +41,7 @@ pub fn run_all(compiler: &Compiler, root: &Path, names: &[String]) -> Vec<CaseOu
     outcomes.into_iter().map(|o| o.into_inner().expect("no thread panics with the lock")).collect()
 }
 
-/// Runs one case on a thread of its name, which a stack overflow or a failed assertion then tells.
+/// Runs one case on a thread of its name, which a stack overflow or a failed assertion then reports.
 fn run_named(compiler: &Compiler, root: &Path, name: &str) -> CaseOutcome {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned());

@@ -95,8 +95,8 @@ impl GraphBuilder {
     }
 }
 
-/// A graph of about `ops` ops, settled by `seed`. Every input has a concrete shape; every value that no op reads is an
-/// output.
+/// A graph of about `ops` ops, determined by `seed`. Every input has a concrete shape; every value that no op reads is
+/// an output.
 pub fn random_graph(seed: u64, ops: usize) -> Graph {
     let mut b = GraphBuilder { graph: Graph::new("random"), random: Random::new(seed), values: vec![] };
     let image = [1 + b.random.below(2), b.random.pick(&[1, 3, 4, 5, 8]), 3 + b.random.below(5), 3 + b.random.below(5)];

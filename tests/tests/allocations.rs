@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for Counting {
 /// Bytes that one run may ask for: far less than any buffer of the networks below.
 const BOOKKEEPING: usize = 2048;
 
-// One test, as the count is of the whole process.
+// A single test, as the count is for the whole process.
 #[test]
 fn runs_after_the_first_allocate_no_buffers() {
     for (name, threads) in [("lenet", 1), ("resnet8", 2), ("vit", 1)] {

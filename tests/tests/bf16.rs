@@ -83,7 +83,7 @@ fn residual_blocks() {
     rounds_as_the_interpreter("resnet8");
 }
 
-/// What `--precision bf16` rounds is the machine's affair; the answer is near that in `f32` all the same.
+/// What `--precision bf16` rounds is up to the machine; the answer is near that in `f32` all the same.
 #[test]
 fn a_precision_is_a_permission() {
     let all = data::array("fashion_100.npz", "input").unwrap();

@@ -1,5 +1,5 @@
 //! The proof of bounds, against the interpreter: kernels with an error of one element planted in them are refused, or
-//! they stay within their buffers nevertheless. (That kernels without one are proven, other tests show: a program whose
+//! they stay within their buffers nevertheless. (Other tests show that kernels without one are proven: a program whose
 //! kernels are not does not load.)
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 

@@ -16,7 +16,7 @@
 //! - `run`: each `// run: @f([1, -2]) == [1, 0]` holds, by the interpreter and by the compiled model. Values are in
 //!   row-major order, with `2x1[...]` where the shape is not the declared one; exact unless the line ends with
 //!   `~ 1e-5`. Each `// run: @f([3]) fails: MESSAGE (C2)` is an error of both, which says so; the compiled model may
-//!   word it otherwise, but for the number of the constraint.
+//!   word it differently, but for the number of the constraint.
 //!
 //! `INSTA_UPDATE=always cargo test -p optc-tests --test filetests` writes the snapshots; review them before committing.
 

@@ -1,4 +1,4 @@
-//! Files of a crate that import each other cannot be read one after the other: where there are none, none may come.
+//! Files of a crate that import each other cannot be read one after the other: where there are none, none may be added.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 

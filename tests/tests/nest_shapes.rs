@@ -1,7 +1,7 @@
 //! Kernels of every kind give what the interpreter gives, over shapes, on every instruction set of the machine; every
-//! other case takes any of the options that there are at each choice point, as tuning may.
+//! other case takes any of the options at each choice point, as tuning may.
 //!
-//! For sets that the machine lacks, cases are lowered as far as to machine code. Buffers lie between inaccessible
+//! For sets that the machine lacks, cases are lowered all the way to machine code. Buffers lie between inaccessible
 //! pages: an access outside of them ends the process, with the case.
 //!
 //! `OPTC_SHAPES` sets how many cases are tried (5,000 without it), `OPTC_FIRST` the seed of the first: the kinds take
@@ -26,7 +26,7 @@ use optc_tests::nest_shapes::{Case, KINDS, NestKind, case};
 /// Largest error of a float, relative to the range of the whole output.
 const FLOAT: f64 = 1e-4;
 
-/// The same of a bfloat16: what is next to a tie may be rounded either way.
+/// The same for a bfloat16: what is next to a tie may be rounded either way.
 const HALF: f64 = 1.0 / 128.0;
 
 /// For a kind on an instruction set: how many cases it had, how many of them ran in kernels of that kind, and for how

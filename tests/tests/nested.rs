@@ -62,7 +62,7 @@ fn check(found: &[Val], expected: &[Val]) {
     }
 }
 
-/// What a region must not come to whose values have the types that it was compiled for.
+/// What a region must not come to if its values have the types that it was compiled for.
 #[derive(Debug)]
 struct Never;
 

@@ -3,7 +3,7 @@
 //!
 //! Models of the node tests, one input of which gets another type in turn. Kernels are made for the types that are
 //! declared, so one that takes an operand of another dtype does not load, and one that takes too short an operand reads
-//! beside it.
+//! beyond it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -74,7 +74,7 @@ fn failure(graph: Graph, inputs: &[Val], passes: &str) -> Option<String> {
         let _until = Deadline::after(Some(TIME)).enter();
         optc_ir::run(&graph, inputs)
     };
-    // What the interpreter ends takes compiled code no longer.
+    // What the interpreter completes does not take compiled code longer.
     let time_limit = expected.is_err().then_some(TIME);
     let compiler = Compiler::new(Options { threads: 1, passes: passes.to_owned(), time_limit, ..Options::default() });
     let found = compiler.compile_graph(graph).and_then(|model| model.session().run_values(inputs));

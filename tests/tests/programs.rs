@@ -41,7 +41,7 @@ fn emitted(program: &Program) {
     assert!(!emitted.text.is_empty() && code(2).unwrap() == emitted);
 }
 
-/// A program before its last rewrites, read back: copies are no kernels, buffers share nothing.
+/// A program before its last rewrites, read back: copies are not kernels, buffers share nothing.
 fn before_rewrites(draft: &Program, program: &Program) -> Program {
     let copies = |program: &Program| program.flow.steps.iter().filter(|s| matches!(s, Step::Arrange(_))).count();
     let moves = program.flow.steps.iter().filter(|s| matches!(s, Step::Kernel(k) if k.info.name.starts_with("move_")));
@@ -116,7 +116,7 @@ fn no_fused_region_of_a_network_is_split() {
     }
 }
 
-/// What a rewrite may get wrong is found by the verifier: bytes that are shared without leave, copies that leave a
+/// What a rewrite may get wrong is found by the verifier: bytes that are shared without permission, copies that leave a
 /// buffer.
 #[test]
 fn errors_in_rewrites_are_found() {

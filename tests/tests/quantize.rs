@@ -98,7 +98,7 @@ fn lstm_stays_accurate() {
     stays_accurate("lstm");
 }
 
-/// A graph after the default pipeline, for pictures of a number.
+/// A graph after the default pipeline, for as many pictures as are given.
 fn optimized(graph: &Graph, pictures: &Val) -> Graph {
     let mut graph = graph.clone();
     optc_passes::specialize(&mut graph, &[pictures.ty()]).unwrap();
@@ -125,7 +125,7 @@ fn on_every_isa(graph: &Graph) -> impl Iterator<Item = (&'static str, Model)> {
     })
 }
 
-/// Whether an op computes with reals in a way that is not settled to the bit.
+/// Whether an op computes with reals in a way that is not determined bit for bit.
 fn approximates(op: &Op) -> bool {
     let settled = matches!(
         op,
@@ -216,7 +216,7 @@ fn what_stands_between_convolutions_stays_in_integers() {
     }
 }
 
-/// A graph in pieces: each node reads inputs in the place of other nodes' results, and gives its own as outputs. Also
+/// A graph in pieces: each node reads inputs in place of other nodes' results, and gives its own as outputs. Also
 /// the values that stand for these inputs.
 fn in_pieces(graph: &Graph) -> (Graph, Vec<Value>) {
     let (mut pieces, mut read) = (Graph::new("pieces"), vec![]);

@@ -1,4 +1,4 @@
-//! Networks with sparse, dense and depthwise convolutions beside each other: compiled code gives what the interpreter
+//! Networks with sparse, dense and depthwise convolutions next to each other: compiled code gives what the interpreter
 //! gives, whatever layouts and forms were chosen, on every instruction set of this machine.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
@@ -35,7 +35,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    /// Weights of which whole blocks of rows are zero.
+    /// Weights in which whole blocks of rows are zero.
     fn weights(&mut self, shape: [usize; 4], zeros: u32, block: usize) -> Tensor {
         let cols = shape[1..].iter().product::<usize>();
         let keep: Vec<bool> =
@@ -108,7 +108,7 @@ fn check(g: &Graph, seed: u64) -> usize {
 }
 
 /// The network quantized, with the passes' own costs, so that zeros of many layers make them sparse: compiled code of
-/// every instruction set gives the interpreter's bits. Returns how many kernels were called so.
+/// every instruction set gives the interpreter's bits. Returns how many kernels were called this way.
 fn check_integers(mut g: Graph, input: &Val, kernel: &str) -> usize {
     optc_passes::specialize(&mut g, &[input.ty()]).unwrap();
     // All products, whatever the costs of this machine: only integers give the same bits everywhere.
@@ -175,7 +175,7 @@ fn a_sparse_mobile_network_runs_sparse() {
     assert_eq!(check_integers(g, &input, "spmm_i8_4x1"), 2 * isas);
 }
 
-/// Weights of which whole blocks of four by four channels are zero: words of four channels, with the channels last.
+/// Weights in which whole blocks of four by four channels are zero: words of four channels, with the channels last.
 #[test]
 fn blocks_of_four_columns() {
     let mut g = network(&[Layer::Dense(3, 1), Layer::Dense(1, 1), Layer::Relu, Layer::Dense(3, 2)], 32, 14, 7);
@@ -194,7 +194,7 @@ fn blocks_of_four_columns() {
     assert_eq!(check_integers(g, &input, "spmm_i8_4x4"), 3 * isas);
 }
 
-/// Pruned, then quantized: every zero is kept (the passes verify that), layers run in blocks of integers, to the bit.
+/// Pruned, then quantized: every zero is kept (the passes verify that), layers run in blocks of integers, bit for bit.
 #[test]
 fn pruned_networks_run_sparse_in_integers() {
     for (name, least) in [("mlp", 2), ("lenet", 2), ("resnet8", 4), ("mobilenetv2", 6)] {

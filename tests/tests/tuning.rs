@@ -1,4 +1,5 @@
-//! Tuned models give what models give that are not, and what was found is found again: in a cache, in an artifact.
+//! Tuned models give what models that are not tuned give, and what was found is found again: in a cache, in an
+//! artifact.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use std::time::Duration;
@@ -76,7 +77,7 @@ fn what_is_known_is_taken_and_not_measured_again() {
     let more = again.autotune(&picture(), UNTIL_DONE).unwrap();
     assert_eq!((more.trials, more.complete), (0, true));
     assert_eq!(taken(&more.model), taken(&tuned.model));
-    // Nothing is taken from another machine, and nothing that is no option.
+    // Nothing is taken from another machine, and nothing that is not an option.
     let text = serde_json::to_string(&tuned.winners).unwrap();
     let elsewhere = compile("resnet8.onnx", serde_json::from_str(&text.replace(" threads\"", " cores\"")).unwrap());
     let broken = compile("resnet8.onnx", serde_json::from_str(&text.replace("blocks", "pieces")).unwrap());

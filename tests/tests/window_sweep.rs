@@ -1,10 +1,10 @@
 //! Convolutions over every small geometry of an axis: compiled code gives what the interpreter gives, between
 //! inaccessible pages.
 //!
-//! Kernels of 1 to 3 taps, strides of 1 to 3, dilations of 1 and 2, 0 to 4 elements of padding before and behind, and 1
+//! Kernels of 1 to 3 taps, strides of 1 to 3, dilations of 1 and 2, 0 to 4 elements of padding before and after, and 1
 //! to 9 elements: every one of these is the geometry of the rows in one shape, and of the columns in another. Each
 //! shape is computed in `f32`, in bfloat16, and in 8-bit integers, over few channels and over as many as a vector
-//! multiplies from where they are, dense or each channel by itself.
+//! multiplies from where they are, dense or each channel on its own.
 //!
 //! The instruction sets take turns, two of them for each shape; with `OPTC_SWEEP=all` each has every shape.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
@@ -145,7 +145,7 @@ impl Shape {
             return Some(format!("found {found:?}"));
         };
         let tolerance: f64 = if b.dtype() == DType::F32 { 1e-5 } else { 0.0 };
-        // The bound of a filtered convolution is one by the largest result, as its report says.
+        // The bound of a filtered convolution is relative to the largest result, as its report says.
         let largest = b.to_f64_vec().into_iter().fold(0.0, |most: f64, v| most.max(v.abs()));
         let filtered = compiled.report[0].filtered.map_or(0.0, |filtered| filtered.error * largest);
         match Difference::between(a, b, tolerance, tolerance.max(filtered)) {

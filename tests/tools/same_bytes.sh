@@ -6,7 +6,7 @@
 #     tests/tools/same_bytes.sh target/release/optc MODEL.onnx...
 #
 # ROUNDS is how often (20); open dims are pinned by SHAPES, options of `optc compile`. What else the machine does must
-# not matter: run it beside something that keeps all cores busy.
+# not matter: run it alongside something that keeps all cores busy.
 set -eu
 optc=$1
 shift

@@ -128,7 +128,7 @@ pub fn model(graph: GraphProto) -> ModelProto {
     ModelProto { ir_version: Some(9), opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }
 }
 
-/// `n` ops behind each other, each made of the value before it and its number.
+/// `n` ops one after the other, each made from the value before it and its number.
 fn chain(mut b: Builder, n: usize, mut op: impl FnMut(&mut Builder, &str, usize) -> String) -> GraphProto {
     let mut last = "x".to_owned();
     for i in 0..n {
@@ -229,7 +229,7 @@ fn chain_if(n: usize) -> GraphProto {
         let branch = |op: &str| {
             let mut b = Builder::default();
             let y = b.node(op, &[x], &[]);
-            // Names of the outside and of the branches must differ.
+            // Names outside and in the branches must differ.
             b.0.node[0].output = vec![format!("{op}_{x}_{y}")];
             b.returning(&[format!("{op}_{x}_{y}")])
         };

@@ -13,7 +13,7 @@ use crate::text;
 const PREFIX: usize = 32;
 const CHECKSUM: usize = 12;
 const SUMMED: usize = 16;
-/// What the bytes behind the front are aligned to.
+/// What the bytes after the front are aligned to.
 const ALIGN: usize = 64;
 /// More than the text of any seed.
 const LARGEST: u64 = 1 << 20;
@@ -22,7 +22,7 @@ const LARGEST: u64 = 1 << 20;
 struct Parts {
     header: Vec<u8>,
     texts: Vec<u8>,
-    /// What comes behind the front, without the zeros before it.
+    /// What comes after the front, without the zeros before it.
     blobs: Vec<u8>,
 }
 

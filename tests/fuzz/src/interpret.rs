@@ -1,4 +1,4 @@
-//! The interpreter within limits, and how results are held against it.
+//! The interpreter within limits, and how results are compared with it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use optc_tensor::{DType, Deadline, Difference, Tensor, element_count};
 
 /// The most elements that a value may have.
 const ELEMENTS: usize = 20_000;
-/// The most that an op may do: elements of its result times those of its largest operand, which no sum has more terms
-/// than.
+/// The most that an op may do: elements of its result times those of its largest operand, and no sum has more terms
+/// than that has.
 const WORK: usize = 50_000_000;
 /// What a value of open extents counts as; how large it is shows when it is there.
 const OPEN: usize = 2_000;
@@ -21,12 +21,12 @@ const LARGEST: f64 = 1e30;
 
 /// Largest error of a float, relative to the range of the whole output.
 const FLOAT: f64 = 1e-4;
-/// The same of the small floats: what is next to a tie may be rounded either way.
+/// The same for the small floats: what is next to a tie may be rounded either way.
 const HALF: f64 = 1.0 / 64.0;
 
 /// What the interpreter finds.
 pub enum Interpretation {
-    /// The outputs; `None` in place of them where a value on the way is no number or nearly too large for one.
+    /// The outputs; `None` in place of them where a value on the way is not a number or nearly too large for one.
     Outputs(Option<Vec<Val>>),
     /// An op refuses its operands.
     Refused,
@@ -100,7 +100,7 @@ impl Run {
         node.op.eval(&Args { values: &values, types: &types, call: &call })
     }
 
-    /// Holds a value against the limits.
+    /// Checks a value against the limits.
     fn look_at(&self, val: &Val) -> Result<(), OpError> {
         match val {
             Val::Tensor(t) => {

@@ -27,7 +27,7 @@ struct Case {
     isa: &'static Isa,
     passes: &'static str,
     threads: usize,
-    /// Settles which options are taken at choice points; those that are estimated to be fastest without it.
+    /// Determines which options are taken at choice points; those that are estimated to be fastest without it.
     tuning: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// Runs what the bytes draw; whether it was held against the interpreter.
+/// Runs what the bytes draw; whether it was compared with the interpreter.
 pub fn run(input: &[u8]) -> bool {
     draw(&mut Unstructured::new(input)).is_ok_and(|case| case.is_some_and(|case| holds(&case)))
 }

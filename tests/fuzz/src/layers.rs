@@ -68,7 +68,7 @@ struct Window {
 }
 
 impl Net<'_, '_> {
-    /// Whether, `n` times in `of`.
+    /// True `n` times in `of`.
     fn chance(&mut self, n: u8, of: u8) -> Result<bool> {
         self.u.ratio(n, of)
     }
@@ -81,7 +81,7 @@ impl Net<'_, '_> {
         self.u.choose(items).copied()
     }
 
-    /// An extent at or beside the end of a vector, a tile or a block; seldom zero.
+    /// An extent at or next to the end of a vector, a tile or a block; seldom zero.
     fn extent(&mut self) -> Result<usize> {
         if self.chance(1, 60)? {
             return Ok(0);
@@ -89,7 +89,7 @@ impl Net<'_, '_> {
         self.pick(&[1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 64, 65])
     }
 
-    /// Windows over so many axes, which may lie in the padding alone.
+    /// Windows over this many axes, which may lie in the padding alone.
     fn windows(&mut self, axes: usize) -> Result<Vec<Window>> {
         let most = [40, 14, 6][axes.min(3) - 1];
         (0..axes)
@@ -153,7 +153,7 @@ impl Net<'_, '_> {
     }
 }
 
-/// The shape of images of so many channels.
+/// The shape of images of this many channels.
 fn images(batch: usize, channels: usize, of: &[Window]) -> Vec<usize> {
     [batch, channels].into_iter().chain(of.iter().map(|w| w.size)).collect()
 }

@@ -22,7 +22,7 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATOR: Capped = Capped;
 
 impl Capped {
-    /// Takes `size` bytes from what is left, if there are so many.
+    /// Takes `size` bytes from what is left, if there are that many.
     fn take(size: usize) -> bool {
         let fits = USED.fetch_add(size, Ordering::Relaxed) <= BYTES - size.min(BYTES);
         if !fits {

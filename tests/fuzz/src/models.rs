@@ -1,6 +1,6 @@
 //! The target `run`: an ONNX file is imported, compiled and run, and gives what the interpreter gives.
 //!
-//! How it is compiled (the instruction set, the pipeline, threads, precision) and what it runs on are settled by a
+//! How it is compiled (the instruction set, the pipeline, threads, precision) and what it runs on are determined by a
 //! checksum of the file.
 
 use std::fmt;
@@ -30,7 +30,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// Runs a model; whether it was held against the interpreter.
+/// Runs a model; whether it was compared with the interpreter.
 pub fn run(input: &[u8]) -> bool {
     case(input).is_some_and(|case| holds(&case))
 }
@@ -40,7 +40,7 @@ pub fn text(input: &[u8]) -> String {
     case(input).map_or("no model that is run".to_owned(), |case| case.to_string())
 }
 
-/// What the file holds; `None` where it is no model, or one that is too large.
+/// What the file holds; `None` where it is not a model, or one that is too large.
 fn case(input: &[u8]) -> Option<Case> {
     let mut graph = optc_onnx::import_bytes(input).ok()?;
     let seed = u64::from(crc32fast::hash(input));

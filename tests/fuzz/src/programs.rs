@@ -1,7 +1,7 @@
 //! Texts of programs: what is read prints and reads back as it was.
 //!
-//! The bytes of constants are no part of an input: they are zeros of the types that the text declares, and checksums of
-//! constants count for nothing, so that a text may declare others.
+//! The bytes of constants are not part of an input: they are zeros of the types that the text declares, and checksums
+//! of constants count for nothing, so that a text may declare others.
 
 use std::collections::HashMap;
 

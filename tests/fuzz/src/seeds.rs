@@ -13,7 +13,7 @@ use crate::targets::{FuzzTarget, TUNED, tuned_compiler};
 
 /// Larger files are left out: mutations of weights find nothing, and copying them costs time.
 const LARGEST: usize = 24 << 10;
-/// Every how manieth node test is a seed.
+/// One in this many node tests is a seed.
 const STEP: usize = 3;
 
 /// The seeds of a target, in a fixed order.

@@ -1,4 +1,4 @@
-//! Products, windows and sums of 8-bit integers, with or without a requantization behind, and the way to reals and
+//! Products, windows and sums of 8-bit integers, with or without a requantization after them, and the way to reals and
 //! back.
 
 use optc_ir::ops::math::{Cast, Mul};

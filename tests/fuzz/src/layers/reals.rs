@@ -91,7 +91,7 @@ pub(super) fn conv(net: &mut Net) -> Result<Option<NodeId>> {
     let axes = net.pick(&[1, 2, 2, 2, 3])?;
     let (windows, precision) = (net.windows(axes)?, precision(net)?);
     let (groups, inputs, filters) = match net.number(0, 3)? {
-        // Each channel by itself.
+        // Each channel on its own.
         0 => (net.extent()?, 1, net.pick(&[1, 1, 1, 2])?),
         1 => (net.number(1, 4)?, net.number(1, 9)?, net.number(1, 9)?),
         _ => (1, net.extent()?, net.extent()?),
