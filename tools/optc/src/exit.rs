@@ -1,4 +1,4 @@
-//! Exit codes. Which one an error has, [`Error::status`] of the library says.
+//! Exit codes. [`Error::status`] of the library says which one an error has.
 
 use std::path::Path;
 use std::process::ExitCode;

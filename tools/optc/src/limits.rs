@@ -7,7 +7,7 @@ use optc_tensor::{Entered, Memory, OutOfTime};
 
 use crate::exit::Exit;
 
-/// What a run that is over time still gets to end by itself, at the next step or round of tasks.
+/// What a run that is over time still gets to end on its own, at the next step or round of tasks.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Limits of every command.
@@ -25,8 +25,8 @@ impl Limits {
     }
 }
 
-/// Does `work`, which ends by itself when the limit is over, unless one op takes very long: then the process ends, with
-/// the exit code and the message of a run that was given up.
+/// Does `work`, which ends on its own when the limit is over, unless one op takes very long: then the process ends,
+/// with the exit code and the message of a run that was given up.
 pub fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
     let Some(limit) = limit else { return work() };
     let (done, waits) = channel::<()>();

@@ -46,7 +46,7 @@ pub fn kind(path: &Path) -> Outcome<FileKind> {
     })
 }
 
-/// Whether the first word behind blanks and comments is `func`.
+/// Whether the first word after blanks and comments is `func`.
 fn begins_like_text(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head);
     let code = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));

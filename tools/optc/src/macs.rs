@@ -1,7 +1,7 @@
 //! Multiply-adds of contractions, from static shapes.
 //!
-//! Counted are `nn.conv`, `nn.conv_transpose`, `nn.gemm`, `math.matmul` and the recurrent layers, those in fused
-//! regions included. The body of a loop counts once: how often it runs is known only while running. What is left open
+//! This counts `nn.conv`, `nn.conv_transpose`, `nn.gemm`, `math.matmul` and the recurrent layers, those in fused
+//! regions included. The body of a loop counts once: how often it runs is known only at run time. What is left open
 //! or is of another kind counts as nothing; contractions whose shapes are open are counted apart.
 
 use optc_ir::{Graph, Node, Type};
@@ -47,7 +47,7 @@ fn of_node(graph: &Graph, node: &Node) -> Option<u64> {
         "nn.conv" => count(&result)?.checked_mul(count(operand(1)?.get(1..)?)?),
         // Each element of the operand is spread over the channels of a group and the window.
         "nn.conv_transpose" => count(&operand(0)?)?.checked_mul(count(operand(1)?.get(1..)?)?),
-        // The summed extent is what the operands have beside the result's rows and columns.
+        // The summed extent is what the operands have besides the result's rows and columns.
         "nn.gemm" => count(&operand(0)?)?.checked_mul(*result.last()? as u64),
         "math.matmul" => count(&result)?.checked_mul(*operand(0)?.last()? as u64),
         // The weights of both products meet every row of every step.

@@ -47,11 +47,11 @@ pub struct CompilerArgs {
     /// it
     #[arg(long, value_name = "FILE")]
     pub tuning_cache: Option<PathBuf>,
-    /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
+    /// Read the model's files whole: they are otherwise mapped, and must not be written in place or truncated meanwhile
     #[arg(long)]
     pub copy: bool,
-    /// Run the machine code that an artifact has for this machine, instead of compiling its graph: only for files that
-    /// come from whom you would run a program of
+    /// Run the machine code that an artifact has for this machine, instead of compiling its graph: only for files from
+    /// those whose programs you would run
     #[arg(long)]
     pub trust: bool,
 }
@@ -198,7 +198,7 @@ pub enum SecondsError {
 /// A number of seconds, at most a day.
 ///
 /// # Errors
-/// The text is none.
+/// The text is not one.
 pub fn seconds(text: &str) -> Result<f64, SecondsError> {
     let value: f64 = text.parse().map_err(|_| SecondsError::Number)?;
     if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err(SecondsError::Range) }

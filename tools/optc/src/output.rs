@@ -1,4 +1,4 @@
-//! Files that a command writes, beside those that it reads: neither is the other.
+//! Files that a command writes, besides those that it reads: neither is the other.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -75,14 +75,14 @@ impl Files {
 /// Where a path leads to, the same for all paths that lead there.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// A plain file that is there: its device and number.
+    /// A plain file that exists: its device and number.
     File(u64, u64),
     /// A file that is still to be made.
     New(PathBuf),
 }
 
 impl Place {
-    /// None for what is no file: all may write to a device.
+    /// None for what is not a file: all may write to a device.
     fn of(path: &Path) -> Option<Place> {
         match std::fs::metadata(path) {
             Ok(meta) => meta.is_file().then(|| Place::File(meta.dev(), meta.ino())),

@@ -4,7 +4,7 @@ use optc::{Decision, NodeReport};
 use optc_runtime::plan::Step;
 
 /// For each step the node that it is a kernel of, where that is known: the kernels of the report's nodes are those of
-/// the steps, in the same order, with copies between them that are no node's.
+/// the steps, in the same order, with copies between them that belong to no node.
 pub fn nodes(steps: &[Step], report: &[NodeReport]) -> Vec<Option<usize>> {
     let kernels = report.iter().enumerate().filter_map(|(node, r)| match &r.decision {
         Decision::Kernel { names } => Some(names.iter().map(move |name| (name, node))),

@@ -40,7 +40,7 @@ pub struct TuneReport {
     trials: usize,
     /// Whether all options were tried in the time.
     complete: bool,
-    /// Time of a run by that before.
+    /// Time of a run, relative to that before.
     share: f64,
     /// Where the winners are kept.
     cache: PathBuf,

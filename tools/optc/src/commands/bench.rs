@@ -75,7 +75,7 @@ pub fn run(args: &BenchArgs, format: Format) -> Outcome {
     let types: Vec<Type> = values.iter().map(Val::ty).collect();
     let mut session = loaded.model.session();
     let start = Instant::now();
-    // Checks the inputs before plans are made of them, and makes the plan of a model with open dims.
+    // Checks the inputs before plans are made for them, and makes the plan of a model with open dims.
     execute::check(&session, &values)?;
     let compiled = loaded.model.plan_for(&types).map_err(CommandError::from)?;
     let planning = start.elapsed();

@@ -1,4 +1,4 @@
-//! `optc check`: what of a model is not supported, and what runs on the host.
+//! `optc check`: what in a model is not supported, and what runs on the host.
 
 use std::path::Path;
 

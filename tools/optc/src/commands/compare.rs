@@ -154,7 +154,7 @@ fn computed(
     let mut options: Options = compiler.options().clone();
     let mut reference = vec![];
     if how.against.is_some() || how.against_passes.is_some() {
-        // What another precision costs is to be seen.
+        // The comparison is to show what another precision costs.
         options.precision = Precision::F32;
     }
     if let Some(other) = &how.against {

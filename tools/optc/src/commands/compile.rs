@@ -22,7 +22,7 @@ enum Emit {
     Artifact,
     /// The program as text, its constants beside it in a `.npz`: for any instruction set, whatever this machine has
     Program,
-    /// The same before its last rewrites: copies into other layouts are no kernels yet, buffers share no memory
+    /// The same before its last rewrites: copies into other layouts are not kernels yet, buffers share no memory
     Draft,
 }
 
@@ -55,7 +55,7 @@ pub struct CompileArgs {
     output: PathBuf,
 }
 
-/// The target that `--native` stands for by itself.
+/// The target that `--native` stands for on its own.
 const HOST: &str = "host";
 
 /// Machine code in an artifact.

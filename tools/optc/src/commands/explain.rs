@@ -74,7 +74,7 @@ impl From<Choice> for ChoiceLine {
 pub struct FilteredLine {
     /// Rows and columns of a tile of the result.
     pub outputs: usize,
-    /// A bound of the error, by the largest result.
+    /// A bound of the error, relative to the largest result.
     pub error: f64,
     /// Milliseconds of the direct sum.
     pub direct_ms: f64,

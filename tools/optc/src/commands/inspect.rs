@@ -34,7 +34,7 @@ struct InspectReport {
     onnx: Option<OnnxFacts>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    /// Elements of the constants before all passes that are not `i64`: indices and shapes are no parameters.
+    /// Elements of the constants before all passes that are not `i64`: indices and shapes are not parameters.
     parameters: u64,
     /// Bytes of all constants before all passes.
     weight_bytes: u64,
@@ -42,7 +42,7 @@ struct InspectReport {
     macs: u64,
     /// Contractions whose shapes are open, which `macs` lacks.
     macs_unknown_of: usize,
-    /// Ops of the IR after all passes, fused ones by themselves.
+    /// Ops of the IR after all passes, those inside fused ones included.
     ir_ops: BTreeMap<String, usize>,
     /// What running it takes, where all input shapes are known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -34,7 +34,7 @@ pub struct OptArgs {
     /// without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// Read the model's files whole: they are mapped else, and must not be written in place or truncated meanwhile
+    /// Read the model's files whole: they are otherwise mapped, and must not be written in place or truncated meanwhile
     #[arg(long)]
     copy: bool,
     /// Verify after each pass; `numerics` also runs the interpreter before and after on seeded inputs

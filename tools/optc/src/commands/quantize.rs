@@ -51,7 +51,7 @@ pub struct QuantizeArgs {
 /// Which products compute with integers, of those that can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Integers {
-    /// Those that are faster so on the target by the cost model
+    /// Those that are faster that way on the target by the cost model
     Faster,
     /// All, also where that is slower: for the smallest file, and the same on every machine.
     Always,
@@ -193,7 +193,7 @@ fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64
     if is_onnx(output) {
         return Ok(optc_onnx::export_file(&graph, output)?);
     }
-    // An artifact is the graph: machine code for any target is made of it later.
+    // An artifact is the graph: machine code for any target is made from it later.
     let compiler = Compiler::new(Options { keep_graph: true, ..options.here() });
     Ok(compiler.compile_graph(graph)?.save(output)?)
 }

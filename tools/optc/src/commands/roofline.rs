@@ -1,4 +1,4 @@
-//! Kernels beside what the machine can do: `optc explain --measure`.
+//! Kernels compared with what the machine can do: `optc explain --measure`.
 //!
 //! A kernel takes at least its operations over the peak of the instruction set, and at least its bytes over the
 //! bandwidth of the level of cache that holds them; the larger of both bounds it. Peaks are those of the best
@@ -103,7 +103,7 @@ impl Roofs {
         Ok(Roofs { f32, bf16, int8, levels })
     }
 
-    /// Least seconds of a kernel on so many threads, and what they are due to. Bytes that fit the level that was
+    /// Least seconds of a kernel on this many threads, and what they are due to. Bytes that fit the level that was
     /// measured come from it.
     fn bound(&self, kernel: &KernelStep, threads: usize) -> (f64, &'static str) {
         let name = &kernel.info.name;
@@ -123,7 +123,7 @@ fn is_int8(kernel: &str) -> bool {
     kernel.starts_with("contract_i8") || kernel.starts_with("spmm_i8")
 }
 
-/// Runs a plan on values and sets its kernels beside what the machine can do.
+/// Runs a plan on values and compares its kernels with what the machine can do.
 ///
 /// # Errors
 /// The machine cannot be compiled for, or a run fails.

@@ -21,7 +21,7 @@ struct TargetsReport {
 #[derive(Debug, Serialize)]
 struct TargetLine {
     name: &'static str,
-    /// The triple that it stands for by itself.
+    /// The triple that it stands for on its own.
     triple: String,
     /// What a CPU must have.
     features: Vec<&'static str>,

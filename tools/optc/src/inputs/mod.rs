@@ -49,7 +49,7 @@ impl InputArgs {
 /// Types with every open dim set to 1, for plans that need no data. Says on stderr what it set.
 ///
 /// # Errors
-/// An input is no tensor, or its rank is unknown.
+/// An input is not a tensor, or its rank is unknown.
 pub fn closed_types(infos: &[ValueInfo]) -> Outcome<Vec<Type>> {
     infos.iter().map(|info| Ok(random::closed(info)?.into())).collect()
 }

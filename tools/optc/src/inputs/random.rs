@@ -9,7 +9,7 @@ use crate::exit::{CommandError, Exit, Outcome};
 /// One value for each input.
 ///
 /// # Errors
-/// An input is no tensor of numbers, its rank is unknown, or it is too large.
+/// An input is not a tensor of numbers, its rank is unknown, or it is too large.
 pub fn values(infos: &[ValueInfo], seed: u64) -> Outcome<Vec<Val>> {
     let mut random = Random::new(seed);
     infos.iter().map(|info| Ok(value(info, &mut random)?.into())).collect()
@@ -18,7 +18,7 @@ pub fn values(infos: &[ValueInfo], seed: u64) -> Outcome<Vec<Val>> {
 /// The input's type with its open dims set to 1.
 ///
 /// # Errors
-/// The input is no tensor, or its rank is unknown.
+/// The input is not a tensor, or its rank is unknown.
 pub fn closed(info: &ValueInfo) -> Outcome<TensorType> {
     let Type::Tensor(t) = &info.ty else {
         return Err(cannot(info, "values of this type cannot be made up: give them with --input"));

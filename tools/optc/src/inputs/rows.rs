@@ -15,7 +15,7 @@ pub fn count(values: &[Val]) -> Option<usize> {
 /// Rows `from..to` (or up to the last).
 ///
 /// # Errors
-/// The value has no rows, or is no tensor.
+/// The value has no rows, or is not a tensor.
 pub fn slice(value: &Val, from: usize, to: usize) -> Outcome<Val> {
     let no_rows = || CommandError::new(Exit::Run, format!("{} has no rows to take", value.ty()));
     let t = value.as_tensor().filter(|t| t.rank() > 0).ok_or_else(no_rows)?;
@@ -39,7 +39,7 @@ pub fn slice(value: &Val, from: usize, to: usize) -> Outcome<Val> {
 /// The parts one below the other. `rows` says how many rows each part must have.
 ///
 /// # Errors
-/// A part is no tensor of that many rows, or differs from the others in dtype or further dims.
+/// A part is not a tensor of that many rows, or differs from the others in dtype or further dims.
 pub fn concat(name: &str, parts: &[Val], rows: &[usize]) -> Outcome<Val> {
     let refuse = |found: &Val, rows: usize| {
         let message = format!("output `{name}` is {} for {rows} rows of input: it cannot be run in parts", found.ty());

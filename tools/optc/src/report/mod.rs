@@ -39,7 +39,7 @@ pub fn emit(report: &impl Report, format: Format) -> Outcome<()> {
     }
 }
 
-/// Writes text to stdout. A reader that has gone away (`optc inspect m.onnx | head`) is no error.
+/// Writes text to stdout. A reader that has gone away (`optc inspect m.onnx | head`) is not an error.
 ///
 /// # Errors
 /// Stdout cannot be written to.
@@ -51,7 +51,7 @@ pub fn print(text: &str) -> Outcome<()> {
     }
 }
 
-/// A message for people, beside the result.
+/// A message for people, besides the result.
 pub fn note(text: &str) {
     eprintln!("note: {text}");
 }

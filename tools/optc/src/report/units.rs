@@ -20,7 +20,7 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
-/// Milliseconds: three digits behind the point.
+/// Milliseconds: three digits after the point.
 pub fn ms(value: f64) -> String {
     format!("{value:.3}")
 }

@@ -14,7 +14,7 @@ pub fn line(folder: &Path, line: &str) -> Output {
     command(folder, line).output().expect("the command is built with its tests")
 }
 
-/// Like [`line`], with so many KiB of address space.
+/// Like [`line`], with this many KiB of address space.
 pub fn line_within(kib: usize, folder: &Path, line: &str) -> Output {
     let plain = command(folder, line);
     let mut limited = Command::new("sh");

@@ -22,7 +22,7 @@ fn a_table_says_what_became_of_each_product() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // Without the skip a mark more has no range.
+    // Without the skip one more mark has no range.
     let output = line(folder.path(), "quantize {lenet.onnx} --integers always --ranges @ranges.json -o @q.onnx");
     assert_eq!(code(&output), 6, "{}", stderr(&output));
     assert!(stderr(&output).contains("no usable range for `/f3/Gemm.x`"), "{}", stderr(&output));

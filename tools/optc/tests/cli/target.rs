@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::common::{code, json, line, stderr, stdout};
 
-/// Writes a profile of this machine in which integers have another rate on the portable row, by that of floats.
+/// Writes a profile of this machine in which integers have another rate on the portable row, relative to that of
+/// floats.
 fn profile(folder: &Path, int8: f64) {
     assert_eq!(code(&line(folder, "hwbench --write-profile @p.json")), 0);
     let mut profile: serde_json::Value =
@@ -34,7 +35,7 @@ fn a_profile_decides_which_products_are_in_integers() {
 #[test]
 fn a_model_is_quantized_for_a_target_and_other_targets_may_choose_otherwise() {
     let folder = tempfile::tempdir().unwrap();
-    // In this profile integers do not pay on the portable row, wherever they do else.
+    // In this profile integers do not pay on the portable row, wherever else they do.
     profile(folder.path(), 0.01);
     let quantize = "quantize {lenet.onnx} --calib {fashion_100.npz} --machine-profile @p.json";
     for (target, expected) in [("portable", 0), ("amx", 5), ("aarch64-neon", 5)] {
@@ -94,7 +95,7 @@ fn targets_are_listed() {
     assert!(stdout(&line(folder.path(), "targets"), 0).contains("(estimated)"));
 }
 
-/// Processes of their own make the same bytes, for targets that this machine need not be.
+/// Separate processes make the same bytes, for targets that this machine need not be.
 #[test]
 fn artifacts_with_machine_code_are_the_same_bytes_each_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -136,7 +137,7 @@ fn programs_are_written_for_any_target() {
         assert!(report["kernels"].as_u64() > Some(0) && folder.path().join(format!("{target}.npz")).exists());
         assert!(text(target).starts_with(&format!("program for {target} on {triple} l1 ")));
     }
-    // By a process of its own, the same text.
+    // A separate process makes the same text.
     json(&emit("--target amx", "again"), 0);
     assert_eq!(text("amx"), text("again"));
     // A triple is its least row, or the one that is picked.

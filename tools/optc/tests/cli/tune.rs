@@ -2,7 +2,7 @@
 
 use crate::common::{code, files, json, line, stderr};
 
-/// Tuning ends when all options are tried, and takes no day for that.
+/// Tuning ends when all options are tried, and does not take a day for that.
 const UNTIL_DONE: &str = "--autotune 86400";
 
 #[test]
