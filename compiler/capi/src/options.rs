@@ -45,7 +45,7 @@ pub struct OptcOptions {
     /// meanwhile, but if one is truncated or written in place, the process ends by SIGBUS or results are wrong.
     pub copy: c_int,
     /// Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does
-    /// what it likes in this process: only for files that come from whom you would run a program of. 0: the graph is
+    /// what it likes in this process: only for files from people whose programs you would run. 0: the graph is
     /// compiled.
     pub trust: c_int,
 }

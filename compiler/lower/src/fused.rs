@@ -54,7 +54,7 @@ pub(super) fn anchor_params(region: &Graph, anchor: NodeId, shape: &[usize]) -> 
     let node = region.node(anchor);
     let between = region.ty(Value { node: anchor, result: 0 }).as_tensor().and_then(TensorType::static_shape);
     if between.as_deref() != Some(shape) || node.results.len() != 1 {
-        return Err(Declined::new(ReasonCode::Region, "the expression behind an op has another shape"));
+        return Err(Declined::new(ReasonCode::Region, "the expression after an op has another shape"));
     }
     let params: HashMap<Value, usize> = region.inputs().enumerate().map(|(i, v)| (v, i)).collect();
     let param = |value: &Value| params.get(value).copied();

@@ -22,7 +22,7 @@ pub enum GuardedError {
     #[error("another result {0}")]
     Differs(&'static str),
     /// A kernel wrote outside its buffers, but in their pages.
-    #[error("bytes beside a buffer were written")]
+    #[error("bytes outside of a buffer were written")]
     Written,
 }
 

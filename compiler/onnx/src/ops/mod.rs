@@ -135,3 +135,28 @@ macro_rules! plain {
     };
 }
 use plain;
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    /// The domains and names that a source of the exporter spells: `spell("Name")`, or with `.of("domain", 1)` after it.
+    fn spelled(source: &str) -> Vec<(&str, &str)> {
+        fn pair(rest: &str) -> Option<(&str, &str)> {
+            let (name, rest) = rest.split_once('"')?;
+            let domain = rest.strip_prefix(").of(\"").and_then(|rest| rest.split('"').next());
+            Some((domain.unwrap_or_default(), name))
+        }
+        source.split("spell(\"").skip(1).filter_map(pair).collect()
+    }
+
+    /// An op that is exported is imported as well: a new one is not half there.
+    #[test]
+    fn what_is_exported_is_imported() {
+        let source = include_str!("../export/node.rs");
+        let names = spelled(source);
+        assert!(names.len() > 100, "{names:?}");
+        let missing: Vec<_> = names.iter().filter(|(domain, name)| find(domain, name).is_none()).collect();
+        assert!(missing.is_empty(), "no mapping of {missing:?}: add rows to the tables in `compiler/onnx/src/ops`");
+    }
+}
