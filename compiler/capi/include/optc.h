@@ -208,7 +208,7 @@ typedef struct OptcOptions {
     int copy;
     /**
      * Not 0: the machine code that an artifact has for this machine is run, and nothing is compiled. Such code does
-     * what it likes in this process: only for files that come from whom you would run a program of. 0: the graph is
+     * what it likes in this process: only for files from people whose programs you would run. 0: the graph is
      * compiled.
      */
     int trust;

@@ -140,14 +140,15 @@ use plain;
 mod tests {
     use super::find;
 
-    /// The domains and names that a source of the exporter spells: `spell("Name")`, or with `.of("domain", 1)` after it.
+    /// The domains and names that a source of the exporter spells: `spell("Name")`, with `.of("domain", 1)` after it
+    /// where it is not of the standard.
     fn spelled(source: &str) -> Vec<(&str, &str)> {
         fn pair(rest: &str) -> Option<(&str, &str)> {
             let (name, rest) = rest.split_once('"')?;
             let domain = rest.strip_prefix(").of(\"").and_then(|rest| rest.split('"').next());
             Some((domain.unwrap_or_default(), name))
         }
-        source.split("spell(\"").skip(1).filter_map(pair).collect()
+        source.split(" spell(\"").skip(1).filter_map(pair).collect()
     }
 
     /// An op that is exported is imported as well: a new one is not half there.
