@@ -15,9 +15,9 @@
 //!
 //! Why: zeros need not be stored, and kernels leave blocks of them out (`to-bcsr`).
 //!
-//! Which weights go is a *saliency* (a number for each weight, [`saliency`]) averaged over a *structure* (blocks of rows,
-//! which are output channels, by columns) and cut off by a *budget* (how many blocks of each layer go, [`budget`]). The
-//! first and the last layer and grouped convolutions, which have few weights, are spared.
+//! Which weights go is a *saliency* (a number for each weight, [`saliency`]) averaged over a *structure* (blocks of
+//! rows, which are output channels, by columns) and cut off by a *budget* (how many blocks of each layer go,
+//! [`budget`]). The first and the last layer and grouped convolutions, which have few weights, are spared.
 //!
 //! With calibration samples ([`prune_on_samples`]; a pipeline has none) each layer's remaining weights are then
 //! fitted to what the layer gave before, on the inputs that the pruned layers before it give ([`reconstruct`]), and

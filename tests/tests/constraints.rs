@@ -1,8 +1,8 @@
 //! Every numbered constraint of every op has a filetest that breaks it, or a line in a list that says why not.
 //!
 //! A case of `filetests/verify` or `filetests/run` shows constraint C2 of `tensor.slice` where it is named `@slice_c2`
-//! or `@slice_c2_more`, has the op, and expects an error that holds `(C2)`, or `declared` where the constraint says what
-//! the result's type is, or `one of` where it is a set of words, which the parser checks.
+//! or `@slice_c2_more`, has the op, and expects an error that holds `(C2)`, or `declared` where the constraint says
+//! what the result's type is, or `one of` where it is a set of words, which the parser checks.
 
 use std::collections::BTreeSet;
 use std::fs;
