@@ -98,6 +98,15 @@ struct Axis {
     region: (f32, f32),
 }
 
+/// A coordinate this near to the middle between two elements is in the middle: it was rounded several times on the way.
+/// ONNX Runtime 1.32 has the same bound.
+const TIE: f64 = 1e-6;
+
+/// How far a coordinate lies beyond the middle between the two elements around it.
+fn past_middle(x: f32) -> f64 {
+    f64::from(x) - f64::from(x.floor()) - 0.5
+}
+
 /// The weight of an element at distance `d`.
 fn cubic_weight(d: f64, a: f64) -> f64 {
     match d {
@@ -189,8 +198,8 @@ impl Resize {
     /// The element nearest to a coordinate.
     fn nearest(&self, x: f32, axis: &Axis) -> usize {
         let i = match self.nearest {
-            NearestMode::RoundPreferFloor => (x - 0.5).ceil(),
-            NearestMode::RoundPreferCeil => (x + 0.5).floor(),
+            NearestMode::RoundPreferFloor => x.floor() + f32::from(past_middle(x) > TIE),
+            NearestMode::RoundPreferCeil => x.floor() + f32::from(past_middle(x) >= -TIE),
             NearestMode::Floor => x.floor(),
             NearestMode::Ceil => x.ceil(),
             NearestMode::Simple if axis.scale < 1.0 => x.ceil(),
@@ -350,5 +359,40 @@ impl Resize {
             y = gather_elements(&y, &shape, rows.flat_map(|row| (0..inner).map(move |k| Some(row + k))))?;
         }
         Ok(y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Decl;
+
+    /// The element that is nearest to `numerator / denominator`, by exact arithmetic.
+    fn exact(numerator: i64, denominator: i64, nearest: NearestMode, last: i64) -> usize {
+        let (floor, rest) = (numerator.div_euclid(denominator), 2 * numerator.rem_euclid(denominator));
+        let up = match nearest {
+            NearestMode::RoundPreferFloor => rest > denominator,
+            _ => rest >= denominator,
+        };
+        (floor + i64::from(up)).clamp(0, last) as usize
+    }
+
+    /// Coordinates below 16, where an `f32` is as near to the exact one as ties are told.
+    #[test]
+    fn ties_are_those_of_exact_arithmetic() {
+        for (from, to) in (1..17).flat_map(|from| (1..60).map(move |to| (from, to))) {
+            let sizes = Tensor::from_slice(&[1], &[to]).unwrap();
+            for nearest in [NearestMode::RoundPreferFloor, NearestMode::RoundPreferCeil] {
+                for coordinate in [CoordinateTransform::HalfPixel, CoordinateTransform::Asymmetric] {
+                    let op = Resize { nearest, coordinate, ..Resize::from_attrs(vec![]).unwrap() };
+                    let picks = op.picks(&[from as usize], [None, Some(&sizes), None]).unwrap().unwrap();
+                    let expected = |i: i64| match coordinate {
+                        CoordinateTransform::HalfPixel => exact((2 * i + 1) * from - to, 2 * to, nearest, from - 1),
+                        _ => exact(i * from, to, nearest, from - 1),
+                    };
+                    assert_eq!(picks[0], (0..to).map(expected).collect::<Vec<_>>(), "{from} to {to} by {op:?}");
+                }
+            }
+        }
     }
 }
