@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
 use super::quant::{dequantize, quantize};
-use super::spelling::{OnnxSpelling, spell};
+use super::spelling::{OnnxSpelling, spell, spelled};
 use super::{Exporter, Site};
 use crate::Diagnostic;
 use crate::ops::onnx_case;
@@ -25,119 +25,119 @@ impl Exporter {
             Op::Loop(op) => return self.repeat(op, site),
             Op::Scan(op) => return self.scan(op, site),
 
-            Op::Reshape(op) => spell("Reshape").flag("allowzero", op.allow_zero),
-            Op::Transpose(op) => spell("Transpose").ints("perm", &op.perm),
-            Op::Concat(op) => spell("Concat").int("axis", op.axis),
-            Op::Slice(_) => spell("Slice"),
+            Op::Reshape(op) => spelled!("Reshape").flag("allowzero", op.allow_zero),
+            Op::Transpose(op) => spelled!("Transpose").ints("perm", &op.perm),
+            Op::Concat(op) => spelled!("Concat").int("axis", op.axis),
+            Op::Slice(_) => spelled!("Slice"),
             Op::Split(op) => return self.split(op, site),
-            Op::Gather(op) => spell("Gather").int_or("axis", op.axis, 0),
-            Op::ShapeOf(op) => spell("Shape").int_or("start", op.start, 0).int_or("end", op.end, i64::MAX),
-            Op::Expand(_) => spell("Expand"),
-            Op::Squeeze(_) => spell("Squeeze"),
-            Op::Unsqueeze(_) => spell("Unsqueeze"),
-            Op::Flatten(op) => spell("Flatten").int("axis", op.axis),
+            Op::Gather(op) => spelled!("Gather").int_or("axis", op.axis, 0),
+            Op::ShapeOf(op) => spelled!("Shape").int_or("start", op.start, 0).int_or("end", op.end, i64::MAX),
+            Op::Expand(_) => spelled!("Expand"),
+            Op::Squeeze(_) => spelled!("Squeeze"),
+            Op::Unsqueeze(_) => spelled!("Unsqueeze"),
+            Op::Flatten(op) => spelled!("Flatten").int("axis", op.axis),
             Op::Fill(op) => return self.fill(op, site),
             Op::Pad(op) => return self.pad(op, site),
-            Op::GatherElements(op) => spell("GatherElements").int_or("axis", op.axis, 0),
-            Op::GatherNd(op) => spell("GatherND").int_or("batch_dims", op.batch_dims, 0),
+            Op::GatherElements(op) => spelled!("GatherElements").int_or("axis", op.axis, 0),
+            Op::GatherNd(op) => spelled!("GatherND").int_or("batch_dims", op.batch_dims, 0),
             Op::ScatterElements(op) => {
-                spell("ScatterElements").int_or("axis", op.axis, 0).string("reduction", op.reduction.as_str())
+                spelled!("ScatterElements").int_or("axis", op.axis, 0).string("reduction", op.reduction.as_str())
             }
-            Op::ScatterNd(op) => spell("ScatterND").string("reduction", op.reduction.as_str()),
-            Op::UpdateCache(op) => spell("TensorScatter")
+            Op::ScatterNd(op) => spelled!("ScatterND").string("reduction", op.reduction.as_str()),
+            Op::UpdateCache(op) => spelled!("TensorScatter")
                 .since(24)
                 .int("axis", op.axis)
                 .string("mode", if op.circular { "circular" } else { "linear" }),
-            Op::Range(_) => spell("Range"),
-            Op::Eye(op) => spell("EyeLike").dtype("dtype", op.dtype).int_or("k", op.k, 0),
-            Op::Triangle(op) => spell("Trilu").int("upper", i64::from(op.upper)),
-            Op::OneHot(op) => spell("OneHot").int("axis", op.axis),
-            Op::NonZero(_) => spell("NonZero"),
-            Op::Compress(op) => spell("Compress").int("axis", op.axis),
-            Op::Unique(op) => spell("Unique").int("axis", op.axis).int("sorted", i64::from(op.sorted)),
-            Op::Tile(_) => spell("Tile"),
+            Op::Range(_) => spelled!("Range"),
+            Op::Eye(op) => spelled!("EyeLike").dtype("dtype", op.dtype).int_or("k", op.k, 0),
+            Op::Triangle(op) => spelled!("Trilu").int("upper", i64::from(op.upper)),
+            Op::OneHot(op) => spelled!("OneHot").int("axis", op.axis),
+            Op::NonZero(_) => spelled!("NonZero"),
+            Op::Compress(op) => spelled!("Compress").int("axis", op.axis),
+            Op::Unique(op) => spelled!("Unique").int("axis", op.axis).int("sorted", i64::from(op.sorted)),
+            Op::Tile(_) => spelled!("Tile"),
             Op::ReverseSequence(op) => {
-                spell("ReverseSequence").int("batch_axis", op.batch_axis).int("time_axis", op.time_axis)
+                spelled!("ReverseSequence").int("batch_axis", op.batch_axis).int("time_axis", op.time_axis)
             }
-            Op::CenterCropPad(op) => spell("CenterCropPad").ints("axes", &op.axes),
+            Op::CenterCropPad(op) => spelled!("CenterCropPad").ints("axes", &op.axes),
             Op::Col2Im(op) => {
-                spell("Col2Im").ints("dilations", &op.dilations).ints("pads", &op.pads).ints("strides", &op.strides)
+                spelled!("Col2Im").ints("dilations", &op.dilations).ints("pads", &op.pads).ints("strides", &op.strides)
             }
 
-            Op::Abs(_) => spell("Abs"),
-            Op::Neg(_) => spell("Neg"),
-            Op::Exp(_) => spell("Exp"),
-            Op::Log(_) => spell("Log"),
-            Op::Sqrt(_) => spell("Sqrt"),
-            Op::Reciprocal(_) => spell("Reciprocal"),
-            Op::Erf(_) => spell("Erf"),
-            Op::Tanh(_) => spell("Tanh"),
-            Op::Sigmoid(_) => spell("Sigmoid"),
-            Op::Relu(_) => spell("Relu"),
-            Op::Floor(_) => spell("Floor"),
-            Op::Ceil(_) => spell("Ceil"),
-            Op::Round(_) => spell("Round"),
-            Op::Sign(_) => spell("Sign"),
-            Op::Sin(_) => spell("Sin"),
-            Op::Cos(_) => spell("Cos"),
-            Op::Softplus(_) => spell("Softplus"),
-            Op::Softsign(_) => spell("Softsign"),
-            Op::HardSwish(_) => spell("HardSwish"),
-            Op::Mish(_) => spell("Mish"),
-            Op::LeakyRelu(op) => spell("LeakyRelu").float("alpha", op.alpha),
-            Op::Elu(op) => spell("Elu").float("alpha", op.alpha),
-            Op::HardSigmoid(op) => spell("HardSigmoid").float("alpha", op.alpha).float("beta", op.beta),
-            Op::Tan(_) => spell("Tan"),
-            Op::Asin(_) => spell("Asin"),
-            Op::Acos(_) => spell("Acos"),
-            Op::Atan(_) => spell("Atan"),
-            Op::Sinh(_) => spell("Sinh"),
-            Op::Cosh(_) => spell("Cosh"),
-            Op::Asinh(_) => spell("Asinh"),
-            Op::Acosh(_) => spell("Acosh"),
-            Op::Atanh(_) => spell("Atanh"),
-            Op::IsNan(_) => spell("IsNaN"),
-            Op::IsInf(op) => spell("IsInf").int_or("detect_negative", i64::from(op.negative), 1).int_or(
+            Op::Abs(_) => spelled!("Abs"),
+            Op::Neg(_) => spelled!("Neg"),
+            Op::Exp(_) => spelled!("Exp"),
+            Op::Log(_) => spelled!("Log"),
+            Op::Sqrt(_) => spelled!("Sqrt"),
+            Op::Reciprocal(_) => spelled!("Reciprocal"),
+            Op::Erf(_) => spelled!("Erf"),
+            Op::Tanh(_) => spelled!("Tanh"),
+            Op::Sigmoid(_) => spelled!("Sigmoid"),
+            Op::Relu(_) => spelled!("Relu"),
+            Op::Floor(_) => spelled!("Floor"),
+            Op::Ceil(_) => spelled!("Ceil"),
+            Op::Round(_) => spelled!("Round"),
+            Op::Sign(_) => spelled!("Sign"),
+            Op::Sin(_) => spelled!("Sin"),
+            Op::Cos(_) => spelled!("Cos"),
+            Op::Softplus(_) => spelled!("Softplus"),
+            Op::Softsign(_) => spelled!("Softsign"),
+            Op::HardSwish(_) => spelled!("HardSwish"),
+            Op::Mish(_) => spelled!("Mish"),
+            Op::LeakyRelu(op) => spelled!("LeakyRelu").float("alpha", op.alpha),
+            Op::Elu(op) => spelled!("Elu").float("alpha", op.alpha),
+            Op::HardSigmoid(op) => spelled!("HardSigmoid").float("alpha", op.alpha).float("beta", op.beta),
+            Op::Tan(_) => spelled!("Tan"),
+            Op::Asin(_) => spelled!("Asin"),
+            Op::Acos(_) => spelled!("Acos"),
+            Op::Atan(_) => spelled!("Atan"),
+            Op::Sinh(_) => spelled!("Sinh"),
+            Op::Cosh(_) => spelled!("Cosh"),
+            Op::Asinh(_) => spelled!("Asinh"),
+            Op::Acosh(_) => spelled!("Acosh"),
+            Op::Atanh(_) => spelled!("Atanh"),
+            Op::IsNan(_) => spelled!("IsNaN"),
+            Op::IsInf(op) => spelled!("IsInf").int_or("detect_negative", i64::from(op.negative), 1).int_or(
                 "detect_positive",
                 i64::from(op.positive),
                 1,
             ),
-            Op::Swish(op) => spell("Swish").since(24).float("alpha", op.alpha),
-            Op::ThresholdedRelu(op) => spell("ThresholdedRelu").float("alpha", op.alpha),
-            Op::Celu(op) => spell("Celu").float("alpha", op.alpha),
-            Op::Selu(op) => spell("Selu").float("alpha", op.alpha).float("gamma", op.gamma),
-            Op::Gelu(op) => spell("Gelu").string("approximate", if op.approximate { "tanh" } else { "none" }),
-            Op::Shrink(op) => spell("Shrink").float("bias", op.bias).float("lambd", op.lambda),
-            Op::PRelu(_) => spell("PRelu"),
-            Op::Mod(op) => spell("Mod").flag("fmod", op.truncate),
-            Op::BitAnd(_) => spell("BitwiseAnd"),
-            Op::BitOr(_) => spell("BitwiseOr"),
-            Op::BitXor(_) => spell("BitwiseXor"),
-            Op::BitNot(_) => spell("BitwiseNot"),
-            Op::ShiftLeft(_) => spell("BitShift").string("direction", "LEFT"),
-            Op::ShiftRight(_) => spell("BitShift").string("direction", "RIGHT"),
-            Op::BitCast(op) => spell("BitCast").since(26).dtype("to", op.to),
-            Op::Not(_) => spell("Not"),
+            Op::Swish(op) => spelled!("Swish").since(24).float("alpha", op.alpha),
+            Op::ThresholdedRelu(op) => spelled!("ThresholdedRelu").float("alpha", op.alpha),
+            Op::Celu(op) => spelled!("Celu").float("alpha", op.alpha),
+            Op::Selu(op) => spelled!("Selu").float("alpha", op.alpha).float("gamma", op.gamma),
+            Op::Gelu(op) => spelled!("Gelu").string("approximate", if op.approximate { "tanh" } else { "none" }),
+            Op::Shrink(op) => spelled!("Shrink").float("bias", op.bias).float("lambd", op.lambda),
+            Op::PRelu(_) => spelled!("PRelu"),
+            Op::Mod(op) => spelled!("Mod").flag("fmod", op.truncate),
+            Op::BitAnd(_) => spelled!("BitwiseAnd"),
+            Op::BitOr(_) => spelled!("BitwiseOr"),
+            Op::BitXor(_) => spelled!("BitwiseXor"),
+            Op::BitNot(_) => spelled!("BitwiseNot"),
+            Op::ShiftLeft(_) => spelled!("BitShift").string("direction", "LEFT"),
+            Op::ShiftRight(_) => spelled!("BitShift").string("direction", "RIGHT"),
+            Op::BitCast(op) => spelled!("BitCast").since(26).dtype("to", op.to),
+            Op::Not(_) => spelled!("Not"),
 
-            Op::Add(_) => spell("Add"),
-            Op::Sub(_) => spell("Sub"),
-            Op::Mul(_) => spell("Mul"),
-            Op::Div(_) => spell("Div"),
-            Op::Pow(_) => spell("Pow"),
-            Op::Min(_) => spell("Min"),
-            Op::Max(_) => spell("Max"),
-            Op::And(_) => spell("And"),
-            Op::Or(_) => spell("Or"),
-            Op::Xor(_) => spell("Xor"),
-            Op::Equal(_) => spell("Equal"),
-            Op::Less(_) => spell("Less"),
-            Op::Greater(_) => spell("Greater"),
-            Op::LessEqual(_) => spell("LessOrEqual"),
-            Op::GreaterEqual(_) => spell("GreaterOrEqual"),
-            Op::Where(_) => spell("Where"),
-            Op::Clip(_) => spell("Clip"),
-            Op::Cast(op) => spell("Cast").dtype("to", op.to),
-            Op::MatMul(_) => spell("MatMul"),
+            Op::Add(_) => spelled!("Add"),
+            Op::Sub(_) => spelled!("Sub"),
+            Op::Mul(_) => spelled!("Mul"),
+            Op::Div(_) => spelled!("Div"),
+            Op::Pow(_) => spelled!("Pow"),
+            Op::Min(_) => spelled!("Min"),
+            Op::Max(_) => spelled!("Max"),
+            Op::And(_) => spelled!("And"),
+            Op::Or(_) => spelled!("Or"),
+            Op::Xor(_) => spelled!("Xor"),
+            Op::Equal(_) => spelled!("Equal"),
+            Op::Less(_) => spelled!("Less"),
+            Op::Greater(_) => spelled!("Greater"),
+            Op::LessEqual(_) => spelled!("LessOrEqual"),
+            Op::GreaterEqual(_) => spelled!("GreaterOrEqual"),
+            Op::Where(_) => spelled!("Where"),
+            Op::Clip(_) => spelled!("Clip"),
+            Op::Cast(op) => spelled!("Cast").dtype("to", op.to),
+            Op::MatMul(_) => spelled!("MatMul"),
             Op::Reduce(op) => return self.reduce(op, site),
             Op::ArgReduce(op) => spell(match op.kind {
                 Extreme::Max => "ArgMax",
@@ -146,17 +146,17 @@ impl Exporter {
             .int("axis", op.axis)
             .int("keepdims", i64::from(op.keep_dims))
             .flag("select_last_index", op.last),
-            Op::TopK(op) => spell("TopK").int("axis", op.axis).int("largest", i64::from(op.largest)),
+            Op::TopK(op) => spelled!("TopK").int("axis", op.axis).int("largest", i64::from(op.largest)),
             Op::Cumulate(op) => match op.kind {
-                CumulateKind::Sum => spell("CumSum"),
-                CumulateKind::Prod => spell("CumProd").since(26),
+                CumulateKind::Sum => spelled!("CumSum"),
+                CumulateKind::Prod => spelled!("CumProd").since(26),
             }
             .flag("exclusive", op.exclusive)
             .flag("reverse", op.reverse),
-            Op::Einsum(op) => spell("Einsum").string("equation", &op.equation),
-            Op::Det(_) => spell("Det"),
-            Op::Dft(op) => spell("DFT").flag("inverse", op.inverse).flag("onesided", op.onesided),
-            Op::Stft(op) => spell("STFT").int("onesided", i64::from(op.onesided)),
+            Op::Einsum(op) => spelled!("Einsum").string("equation", &op.equation),
+            Op::Det(_) => spelled!("Det"),
+            Op::Dft(op) => spelled!("DFT").flag("inverse", op.inverse).flag("onesided", op.onesided),
+            Op::Stft(op) => spelled!("STFT").int("onesided", i64::from(op.onesided)),
             Op::Window(op) => spell(match op.kind {
                 WindowFunction::Hann => "HannWindow",
                 WindowFunction::Hamming => "HammingWindow",
@@ -164,63 +164,68 @@ impl Exporter {
             })
             .dtype("output_datatype", op.dtype)
             .int("periodic", i64::from(op.periodic)),
-            Op::MelWeights(op) => spell("MelWeightMatrix").dtype("output_datatype", op.dtype),
+            Op::MelWeights(op) => spelled!("MelWeightMatrix").dtype("output_datatype", op.dtype),
 
-            Op::Conv(op) => spell("Conv")
+            Op::Conv(op) => spelled!("Conv")
                 .ints("dilations", &op.dilations)
                 .int_or("group", op.groups, 1)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
-            Op::ConvTranspose(op) => spell("ConvTranspose")
+            Op::ConvTranspose(op) => spelled!("ConvTranspose")
                 .ints("dilations", &op.dilations)
                 .int_or("group", op.groups, 1)
                 .ints("output_padding", &op.output_padding)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
-            Op::DeformConv(op) => spell("DeformConv")
+            Op::DeformConv(op) => spelled!("DeformConv")
                 .ints("dilations", &op.dilations)
                 .int_or("group", op.groups, 1)
                 .int_or("offset_group", op.offset_groups, 1)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
             Op::Pool(op) => pool(op),
-            Op::MaxPoolIndices(op) => spell("MaxPool")
+            Op::MaxPoolIndices(op) => spelled!("MaxPool")
                 .flag("ceil_mode", op.ceil_mode)
                 .flag("storage_order", op.column_major)
                 .ints("dilations", &op.dilations)
                 .ints("kernel_shape", &op.kernel)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
-            Op::LpPool(op) => spell("LpPool")
+            Op::LpPool(op) => spelled!("LpPool")
                 .flag("ceil_mode", op.ceil_mode)
                 .ints("dilations", &op.dilations)
                 .ints("kernel_shape", &op.kernel)
                 .int("p", op.p)
                 .ints("pads", &op.pads)
                 .ints("strides", &op.strides),
-            Op::MaxUnpool(op) => {
-                spell("MaxUnpool").ints("kernel_shape", &op.kernel).ints("pads", &op.pads).ints("strides", &op.strides)
-            }
+            Op::MaxUnpool(op) => spelled!("MaxUnpool")
+                .ints("kernel_shape", &op.kernel)
+                .ints("pads", &op.pads)
+                .ints("strides", &op.strides),
             Op::RoiAlign(op) => roi_align(op),
             Op::MaxRoiPool(op) => {
-                spell("MaxRoiPool").ints("pooled_shape", &op.pooled_shape).float("spatial_scale", op.spatial_scale)
+                spelled!("MaxRoiPool").ints("pooled_shape", &op.pooled_shape).float("spatial_scale", op.spatial_scale)
             }
-            Op::Gemm(op) => spell("Gemm")
+            Op::Gemm(op) => spelled!("Gemm")
                 .float("alpha", op.alpha)
                 .float("beta", op.beta)
                 .flag("transA", op.trans_a)
                 .flag("transB", op.trans_b),
-            Op::BatchNorm(op) => spell("BatchNormalization").float("epsilon", op.epsilon),
-            Op::LayerNorm(op) => spell("LayerNormalization").int("axis", op.axis).float("epsilon", op.epsilon),
-            Op::RmsNorm(op) => spell("RMSNormalization").since(23).int("axis", op.axis).float("epsilon", op.epsilon),
-            Op::GroupNorm(op) if op.groups == 0 => spell("InstanceNormalization").float("epsilon", op.epsilon),
-            Op::GroupNorm(op) => spell("GroupNormalization").int("num_groups", op.groups).float("epsilon", op.epsilon),
-            Op::Lrn(op) => {
-                spell("LRN").float("alpha", op.alpha).float("beta", op.beta).float("bias", op.bias).int("size", op.size)
+            Op::BatchNorm(op) => spelled!("BatchNormalization").float("epsilon", op.epsilon),
+            Op::LayerNorm(op) => spelled!("LayerNormalization").int("axis", op.axis).float("epsilon", op.epsilon),
+            Op::RmsNorm(op) => spelled!("RMSNormalization").since(23).int("axis", op.axis).float("epsilon", op.epsilon),
+            Op::GroupNorm(op) if op.groups == 0 => spelled!("InstanceNormalization").float("epsilon", op.epsilon),
+            Op::GroupNorm(op) => {
+                spelled!("GroupNormalization").int("num_groups", op.groups).float("epsilon", op.epsilon)
             }
-            Op::LpNorm(op) => spell("LpNormalization").int("axis", op.axis).int("p", op.p),
+            Op::Lrn(op) => spelled!("LRN")
+                .float("alpha", op.alpha)
+                .float("beta", op.beta)
+                .float("bias", op.bias)
+                .int("size", op.size),
+            Op::LpNorm(op) => spelled!("LpNormalization").int("axis", op.axis).int("p", op.p),
             Op::Softmax(op) => spell(if op.log { "LogSoftmax" } else { "Softmax" }).int("axis", op.axis),
-            Op::Hardmax(op) => spell("Hardmax").int("axis", op.axis),
+            Op::Hardmax(op) => spelled!("Hardmax").int("axis", op.axis),
             Op::NllLoss(op) => nll_loss(op)?,
             Op::Rnn(op) => RecurrentNode {
                 activations: &op.activations,
@@ -250,13 +255,13 @@ impl Exporter {
             .flag("input_forget", op.input_forget),
 
             Op::Attention(op) => return self.attention(op, site),
-            Op::LinearAttention(op) => spell("LinearAttention")
+            Op::LinearAttention(op) => spelled!("LinearAttention")
                 .since(27)
                 .int("kv_num_heads", op.kv_heads)
                 .int("q_num_heads", op.q_heads)
                 .string("update_rule", op.rule.as_str())
                 .float("scale", op.scale),
-            Op::RotaryEmbedding(op) => spell("RotaryEmbedding")
+            Op::RotaryEmbedding(op) => spelled!("RotaryEmbedding")
                 .since(23)
                 .int_or("rotary_embedding_dim", op.dims, 0)
                 .flag("interleaved", op.interleaved),
@@ -265,18 +270,18 @@ impl Exporter {
                 self.write(resize(op)?, order.to_vec(), site.results.clone(), &site.node.loc);
                 return Ok(());
             }
-            Op::GridSample(op) => spell("GridSample")
+            Op::GridSample(op) => spelled!("GridSample")
                 .flag("align_corners", op.align_corners)
                 .string("mode", op.mode.as_str())
                 .string("padding_mode", op.padding.as_str()),
-            Op::AffineGrid(op) => spell("AffineGrid").flag("align_corners", op.align_corners),
-            Op::NonMaxSuppression(op) => spell("NonMaxSuppression").flag("center_point_box", op.centred),
+            Op::AffineGrid(op) => spelled!("AffineGrid").flag("align_corners", op.align_corners),
+            Op::NonMaxSuppression(op) => spelled!("NonMaxSuppression").flag("center_point_box", op.centred),
 
             Op::Quantize(op) => quantize(op, site),
             Op::Dequantize(op) => dequantize(op, site),
-            Op::DynamicQuantize(_) => spell("DynamicQuantizeLinear"),
+            Op::DynamicQuantize(_) => spelled!("DynamicQuantizeLinear"),
             Op::Requantize(_) => return self.requantize(site),
-            Op::QuantMatMul(_) => spell("MatMulInteger"),
+            Op::QuantMatMul(_) => spelled!("MatMulInteger"),
             Op::FakeQuant(op) => return self.fake_quant(op, site),
             Op::QuantSum(op) => return self.quant_sum(op, site),
             Op::QuantConv(op) => return self.quant_conv(op, site),
@@ -291,24 +296,24 @@ impl Exporter {
             .flag("input_forget", op.input_forget)
             .of("com.microsoft", 1),
 
-            Op::SeqConstruct(_) => spell("SequenceConstruct"),
+            Op::SeqConstruct(_) => spelled!("SequenceConstruct"),
             Op::SeqEmpty(op) => seq_empty(op)?,
-            Op::SeqInsert(_) => spell("SequenceInsert"),
-            Op::SeqErase(_) => spell("SequenceErase"),
-            Op::SeqAt(_) => spell("SequenceAt"),
-            Op::SeqLength(_) => spell("SequenceLength"),
+            Op::SeqInsert(_) => spelled!("SequenceInsert"),
+            Op::SeqErase(_) => spelled!("SequenceErase"),
+            Op::SeqAt(_) => spelled!("SequenceAt"),
+            Op::SeqLength(_) => spelled!("SequenceLength"),
             Op::SeqSplit(op) => {
-                spell("SplitToSequence").int("axis", op.axis).int_or("keepdims", i64::from(op.keep_dims), 1)
+                spelled!("SplitToSequence").int("axis", op.axis).int_or("keepdims", i64::from(op.keep_dims), 1)
             }
-            Op::SeqConcat(op) => spell("ConcatFromSequence").int("axis", op.axis).flag("new_axis", op.new_axis),
-            Op::OptSome(_) => spell("Optional"),
-            Op::OptNone(op) => spell("Optional").ty("type", &op.of),
-            Op::OptHas(_) => spell("OptionalHasElement"),
-            Op::OptGet(_) => spell("OptionalGetElement"),
-            Op::StrConcat(_) => spell("StringConcat"),
+            Op::SeqConcat(op) => spelled!("ConcatFromSequence").int("axis", op.axis).flag("new_axis", op.new_axis),
+            Op::OptSome(_) => spelled!("Optional"),
+            Op::OptNone(op) => spelled!("Optional").ty("type", &op.of),
+            Op::OptHas(_) => spelled!("OptionalHasElement"),
+            Op::OptGet(_) => spelled!("OptionalGetElement"),
+            Op::StrConcat(_) => spelled!("StringConcat"),
             Op::StrSplit(op) => split_string(op),
-            Op::StrMatch(op) => spell("RegexFullMatch").string("pattern", &op.pattern),
-            Op::StrNormalize(op) => spell("StringNormalizer")
+            Op::StrMatch(op) => spelled!("RegexFullMatch").string("pattern", &op.pattern),
+            Op::StrNormalize(op) => spelled!("StringNormalizer")
                 .string("case_change_action", onnx_case(op.case))
                 .flag("is_case_sensitive", op.case_sensitive)
                 .strings("stopwords", &op.stopwords),
@@ -320,7 +325,7 @@ impl Exporter {
 
     /// The sizes are an operand of the ONNX op; without them the parts are equal.
     fn split(&mut self, op: &tensor::Split, site: &Site) -> Result<(), Diagnostic> {
-        let mut spelling = spell("Split").int_or("axis", op.axis, 0);
+        let mut spelling = spelled!("Split").int_or("axis", op.axis, 0);
         let mut operands = vec![site.operand(0), site.operand(1)];
         if !op.sizes.is_empty() {
             operands[1] = self.ints(&op.sizes)?;
@@ -333,7 +338,7 @@ impl Exporter {
 
     fn fill(&mut self, op: &tensor::Fill, site: &Site) -> Result<(), Diagnostic> {
         let value = op.value.0.reshaped(&[1]).map_err(|e| Diagnostic::new("export", e.to_string()))?;
-        let spelling = spell("ConstantOfShape").tensor("value", &value);
+        let spelling = spelled!("ConstantOfShape").tensor("value", &value);
         self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
         Ok(())
     }
@@ -341,7 +346,7 @@ impl Exporter {
     fn pad(&mut self, op: &tensor::Pad, site: &Site) -> Result<(), Diagnostic> {
         let [x, value, by, axes] = [0, 1, 2, 3].map(|slot| site.operand(slot));
         let pads = if by.is_empty() { self.ints(&op.pads)? } else { by };
-        let spelling = spell("Pad").string("mode", op.mode.as_str());
+        let spelling = spelled!("Pad").string("mode", op.mode.as_str());
         self.write(spelling, vec![x, pads, value, axes], site.results.clone(), &site.node.loc);
         Ok(())
     }
@@ -375,11 +380,11 @@ impl Exporter {
 fn seq_empty(op: &seq::SeqEmpty) -> Result<OnnxSpelling, Diagnostic> {
     let of =
         op.of.as_tensor().ok_or_else(|| unsupported(format!("an empty sequence of {} cannot be written", op.of)))?;
-    Ok(spell("SequenceEmpty").dtype("dtype", of.dtype))
+    Ok(spelled!("SequenceEmpty").dtype("dtype", of.dtype))
 }
 
 fn split_string(op: &text::StrSplit) -> OnnxSpelling {
-    let mut spelling = spell("StringSplit");
+    let mut spelling = spelled!("StringSplit");
     if !op.delimiter.is_empty() {
         spelling = spelling.string("delimiter", &op.delimiter);
     }
@@ -401,7 +406,7 @@ fn lookup(op: &ml::Lookup) -> Result<OnnxSpelling, Diagnostic> {
             _ => spelling.tensor(names[3], t),
         })
     };
-    let spelling = spell("LabelEncoder").of("ai.onnx.ml", 4);
+    let spelling = spelled!("LabelEncoder").of("ai.onnx.ml", 4);
     let spelling = list(spelling, ["keys_strings", "keys_int64s", "keys_floats", "keys_tensor"], keys)?;
     let spelling = list(spelling, ["values_strings", "values_int64s", "values_floats", "values_tensor"], values)?;
     Ok(match default.dtype() {

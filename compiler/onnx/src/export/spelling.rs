@@ -25,6 +25,19 @@ pub(super) fn spell(op: &'static str) -> OnnxSpelling {
     OnnxSpelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
 }
 
+/// [`spell()`] of a name that is known here. One that no table in `compiler/onnx/src/ops` imports does not compile: what
+/// is written is read again.
+macro_rules! spelled {
+    ($op:literal) => {{
+        const _: () = assert!(
+            crate::ops::imports($op),
+            concat!("`", $op, "` is exported, and no table in `onnx/src/ops` has it")
+        );
+        $crate::export::spelling::spell($op)
+    }};
+}
+pub(super) use spelled;
+
 impl OnnxSpelling {
     /// The op in another domain, of the given version.
     pub(super) fn of(mut self, domain: &'static str, version: i64) -> OnnxSpelling {
