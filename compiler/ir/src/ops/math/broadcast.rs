@@ -48,7 +48,8 @@ pub(crate) fn common_shape(tensors: &[&Tensor]) -> Result<Vec<usize>, OpError> {
 /// Strides of a tensor of shape `from` seen as one of `shape`: 0 where an extent of 1 repeats.
 pub(crate) fn broadcast_strides(from: &[usize], shape: &[usize]) -> Vec<usize> {
     let strides = strides_of(from);
-    let lead = shape.len() - from.len();
+    // A tensor of one element may have more dims than the result.
+    let lead = shape.len().saturating_sub(from.len());
     (0..shape.len()).map(|d| if d < lead || from[d - lead] == 1 { 0 } else { strides[d - lead] }).collect()
 }
 
