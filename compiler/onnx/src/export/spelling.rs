@@ -25,8 +25,8 @@ pub(super) fn spell(op: &'static str) -> OnnxSpelling {
     OnnxSpelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
 }
 
-/// [`spell()`] of a name that is known here. One that no table in `compiler/onnx/src/ops` imports does not compile: what
-/// is written is read again.
+/// [`spell()`] of a name that is known here. One that no table in `compiler/onnx/src/ops` imports does not compile:
+/// what is written is read again.
 macro_rules! spelled {
     ($op:literal) => {{
         const _: () = assert!(
