@@ -32,7 +32,7 @@ pub use write::{Contents, Saved, save};
 /// What an artifact begins with.
 pub const MAGIC: &[u8; 8] = b"OPTCMODL";
 /// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Magic, version, checksum, lengths of what is deflated.
 const PREFIX: usize = 32;
 
