@@ -48,14 +48,10 @@ const SOME_ZEROS: f64 = 0.05;
 /// The blocks of a layer whose weights are known, even if they are quantized.
 fn sparse_blocks(g: &Graph, node: NodeId) -> Option<NonzeroBlocks> {
     let layer = Weighted::of(g, node).or_else(|| Weighted::of_dequantized(g, node)).filter(|l| l.groups == 1)?;
-    let few = |zeros: usize| (zeros as f64) < SOME_ZEROS * (layer.rows * layer.cols) as f64;
-    if layer.nonzero(g).is_some_and(|nonzero| few(layer.rows * layer.cols - nonzero)) {
+    if (layer.zeros(g) as f64) < SOME_ZEROS * (layer.rows * layer.cols) as f64 {
         return None;
     }
     let matrix = layer.matrix(g);
-    if few(matrix.iter().filter(|&&w| w == 0.0).count()) {
-        return None;
-    }
     let product = layer.product(g, 1)?;
     let counts = [4, 2, 1].map(|rows| (rows, blocks(&matrix, layer.cols, rows)));
     Some(NonzeroBlocks { counts, staged: product.staged_bytes / product.numbers.bytes() })

@@ -241,7 +241,7 @@ pub(crate) struct LayerPlan {
 
 impl LayerPlan {
     fn report(self, g: &Graph) -> LayerReport {
-        let zeros = self.layer.matrix(g).iter().filter(|&&w| w == 0.0).count();
+        let zeros = self.layer.zeros(g);
         LayerReport { name: self.name, rows: self.layer.rows, cols: self.layer.cols, zeros, verdict: self.verdict }
     }
 }

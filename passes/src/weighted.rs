@@ -90,10 +90,11 @@ impl Weighted {
         matrix
     }
 
-    /// How many weights are not zero, where that is seen without their zero points.
-    pub fn nonzero(&self, g: &Graph) -> Option<usize> {
-        let floats = g.constant(self.weights)?.as_slice::<f32>().ok()?;
-        Some(floats.iter().filter(|&&w| w != 0.0).count())
+    /// How many weights are zero; of floats without a copy of them.
+    pub fn zeros(&self, g: &Graph) -> usize {
+        let count = |weights: &[f32]| weights.iter().filter(|&&w| w == 0.0).count();
+        let floats = g.constant(self.weights).and_then(|t| t.as_slice::<f32>().ok());
+        floats.map_or_else(|| count(&self.matrix(g)), count)
     }
 
     /// What is multiplied.

@@ -18,6 +18,24 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests' crate lies in the repository")
 }
 
+/// All files below a folder, in order; what is built (`target`) and git's own are left out.
+///
+/// # Panics
+/// A folder cannot be read.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let left_out = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_dir() && (name == "target" || name == ".git")
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| !left_out(path))
+        .flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] })
+        .collect();
+    files.sort();
+    files
+}
+
 /// The array called `name` of an `.npz` archive in `testdata`.
 ///
 /// # Errors

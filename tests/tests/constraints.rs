@@ -6,26 +6,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use optc_tests::data::repository;
+use optc_tests::data::{files_below, repository};
 
 /// A constraint of an op, such as `tensor.slice C2`.
 type Pair = (String, String);
 
 const LIST: &str = "tests/constraints_untested.txt";
 
-/// All files below a folder whose names end so.
-fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
-    let mut found = vec![];
-    for entry in fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()) {
-        match entry.is_dir() {
-            true => found.extend(files(&entry, end)),
-            false if entry.to_string_lossy().ends_with(end) => found.push(entry),
-            false => {}
-        }
-    }
-    found
+/// The files below a folder of the repository whose names end so.
+fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    let mut files = files_below(&repository().join(folder));
+    files.retain(|file| file.to_string_lossy().ends_with(end));
+    files
 }
 
 /// The constraints that the documentation of a source file's ops numbers: lines `/// - (C1) …` above
@@ -88,8 +82,8 @@ fn collect<T: IntoIterator<Item = Pair>>(files: Vec<PathBuf>, find: impl Fn(&str
 
 #[test]
 fn every_constraint_has_a_negative_filetest() {
-    let documented = collect(files(&repository().join("compiler/ir/src/ops"), ".rs"), documented);
-    let tests = ["verify", "run"].map(|kind| files(&repository().join("tests/filetests").join(kind), ".ir")).concat();
+    let documented = collect(files("compiler/ir/src/ops", ".rs"), documented);
+    let tests = ["tests/filetests/verify", "tests/filetests/run"].map(|folder| files(folder, ".ir")).concat();
     let shown = collect(tests, |text| text.split("// ---\n").flat_map(shown).collect::<Vec<_>>());
     let list = listed(&fs::read_to_string(repository().join(LIST)).expect("the list"));
     assert!(list.is_sorted(), "{LIST} is not sorted; sort its lines");

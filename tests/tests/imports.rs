@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use optc_tests::data::files_below;
+
 /// For each file of a crate, by its module's path, the files that it names.
 type Imports = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
 
@@ -23,19 +25,16 @@ const CRATES: [&str; 11] = [
     "tools/optc",
 ];
 
-/// The files below a folder, by their modules' paths; the crate's root has an empty one.
-fn files(folder: &Path, module: &[String], found: &mut BTreeMap<Vec<String>, PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let inner = [module, std::slice::from_ref(&name)].concat();
-        if path.is_dir() {
-            files(&path, &inner, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            let root = matches!(name.as_str(), "mod" | "lib" | "main");
-            found.insert(if root { module.to_vec() } else { inner }, path);
-        }
-    }
+/// The sources of the crate at `root`, by their modules' paths; the crate's root has an empty one.
+fn files(root: &Path) -> BTreeMap<Vec<String>, PathBuf> {
+    let module = |path: &Path| {
+        let inside = path.strip_prefix(root).unwrap().with_extension("");
+        let mut names: Vec<String> = inside.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+        names.pop_if(|last| matches!(last.as_str(), "mod" | "lib" | "main"));
+        names
+    };
+    let sources = files_below(root).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    sources.map(|path| (module(&path), path)).collect()
 }
 
 /// The paths that a text begins with: `a::b`, and all of `a::{b, c::d}`.
@@ -88,8 +87,7 @@ fn named(source: &str, module: &[String]) -> Vec<Vec<String>> {
 
 /// What each file of the crate at `root` imports of the others, but for the crate's root.
 fn imports(root: &Path) -> Imports {
-    let mut all = BTreeMap::new();
-    files(root, &[], &mut all);
+    let all = files(root);
     let of = |(module, path): (&Vec<String>, &PathBuf)| {
         let named = named(&std::fs::read_to_string(path).unwrap(), module).into_iter();
         // The longest beginning of a path that is a file.

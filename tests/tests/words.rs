@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
-use optc_tests::data::repository;
+use optc_tests::data::{files_below, repository};
 
 /// The longest line.
 const COLUMNS: usize = 120;
@@ -27,23 +27,12 @@ fn files() -> Vec<String> {
         None => vec![],
     };
     if files.is_empty() {
-        walk(repository(), "", &mut files);
+        let inside = |path: PathBuf| Some(path.strip_prefix(repository()).ok()?.to_string_lossy().into_owned());
+        files = files_below(repository()).into_iter().filter_map(inside).collect();
     }
     files.retain(|file| !GENERATED.contains(&file.as_str()) && repository().join(file).is_file());
     files.sort();
     files
-}
-
-fn walk(folder: &Path, prefix: &str, files: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry")) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = format!("{prefix}{name}");
-        match entry.path().is_dir() {
-            true if name == "target" || name == ".git" => {}
-            true => walk(&entry.path(), &format!("{path}/"), files),
-            false => files.push(path),
-        }
-    }
 }
 
 fn text(file: &str) -> String {

@@ -3,6 +3,7 @@
 use optc_ir::{Dim, Graph, Type, Val};
 use optc_passes::{Calibration, Evaluate, LayerReport, PassError, PruneOptions};
 use optc_tensor::{Tensor, TensorError};
+use optc_types::quoted;
 
 use crate::passes::run_passes;
 use crate::{Compiler, Error, Options, Session};
@@ -85,10 +86,6 @@ pub enum BatchError {
     /// A batch cannot be held.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Cuts arrays into batches of the extent that the model declares, or of [`BATCH`].

@@ -25,7 +25,7 @@ pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_c
 pub use interp::run;
 pub use ops::{
     Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, LayoutRule, NoExpression, Op,
-    OpFacts, OperandSpec, RegionRunner, Scalar, Scalars, Semantics,
+    OpFacts, OperandSpec, RegionRunner, Scalar, Scalars, Semantics, same_name,
 };
 pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, ParseError, TensorType, Type, Val};
 pub use parse::{parse, parse_with};

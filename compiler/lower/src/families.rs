@@ -3,7 +3,7 @@
 //! What computes an op is a fact of its declaration. Ops that say [`ComputedBy::Family`] have a row here: one that is
 //! missing, and one too many, does not compile.
 
-use optc_ir::{ComputedBy, Op, Semantics};
+use optc_ir::{ComputedBy, Op, Semantics, same_name};
 use optc_types::ReasonCode;
 
 use super::attention::attention;
@@ -80,19 +80,9 @@ pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     }
 }
 
-/// Whether two names are equal, for the compiler.
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut i = 0;
-    while i < a.len() && i < b.len() && a[i] == b[i] {
-        i += 1;
-    }
-    i == a.len() && i == b.len()
-}
-
 const fn has_row(op: &str) -> bool {
     let mut i = 0;
-    while i < ROWS.len() && !same(ROWS[i], op) {
+    while i < ROWS.len() && !same_name(ROWS[i], op) {
         i += 1;
     }
     i < ROWS.len()

@@ -25,6 +25,6 @@ pub use machine::{Change, Form, Machine};
 pub use nanos::Nanos;
 pub use product::{Numbers, Product};
 pub use reason::{Reason, ReasonCode};
-pub use text::{Cursor, ParseError};
+pub use text::{Cursor, ParseError, quoted};
 pub use types::{Dim, Encoding, MAX_EXTENT, TensorType, Type};
 pub use value::Val;

@@ -249,3 +249,8 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+/// Names in backticks, with commas, for errors.
+pub fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

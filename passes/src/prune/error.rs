@@ -2,6 +2,7 @@
 
 use optc_ir::{GraphError, OpError, Type};
 use optc_tensor::TensorError;
+use optc_types::quoted;
 
 /// Why a graph was not pruned.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -31,10 +32,6 @@ pub enum PruneError {
         /// Another one with the same weights.
         other: String,
     },
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a graph was not pruned with samples; `E` is the error of what runs it.

@@ -9,6 +9,16 @@ use super::{
 };
 use crate::{Attr, OpError, Type, Val};
 
+/// Whether two names are equal, for the compiler: in assertions that all ops of the list are known elsewhere.
+pub const fn same_name(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
 /// The one list of ops: calls `$table!` with `Struct in module` for each.
 #[macro_export]
 macro_rules! for_each_op {

@@ -22,7 +22,7 @@ pub mod text;
 
 use optc_tensor::{DType, Tensor};
 
-pub use all::Op;
+pub use all::{Op, same_name};
 pub use declare::{Decl, OperandSpec};
 #[doc(hidden)]
 pub use declare::{no_more_attrs, take_attr};

@@ -46,7 +46,7 @@ mod window;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use optc_ir::{Op, Value};
+use optc_ir::{Op, Value, same_name};
 pub(crate) use recurrent::onnx_activation;
 pub(crate) use text::onnx_case;
 
@@ -113,7 +113,7 @@ pub(crate) const fn imports(op: &str) -> bool {
     while table < TABLES.len() {
         let mut row = 0;
         while row < TABLES[table].len() {
-            if same(TABLES[table][row].1, op) {
+            if same_name(TABLES[table][row].1, op) {
                 return true;
             }
             row += 1;
@@ -121,16 +121,6 @@ pub(crate) const fn imports(op: &str) -> bool {
         table += 1;
     }
     false
-}
-
-/// Whether two names are equal, for the compiler.
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut i = 0;
-    while i < a.len() && i < b.len() && a[i] == b[i] {
-        i += 1;
-    }
-    i == a.len() && i == b.len()
 }
 
 /// How many outputs the standard gives an op that a mapping need not give: nothing reads them outside of training.
