@@ -20,7 +20,7 @@ use super::{Declined, Lowered, Site, TensorView};
 pub(super) fn op(cx: &mut Cx, op: &Op, site: &Site) -> Lowered {
     let x = cx.view(site.operand(0)?)?;
     if x.dtype != DType::F32 {
-        return Err(Declined::new(ReasonCode::Attribute, format!("kernels do not fold {}", x.dtype)));
+        return Err(Declined::new(ReasonCode::Numbers, format!("kernels do not fold {}", x.dtype)));
     }
     if x.is_empty() {
         return Err(Declined::new(ReasonCode::Empty, "there is nothing to fold"));

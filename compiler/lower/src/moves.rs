@@ -93,5 +93,5 @@ fn movable(width: usize) -> Result<(), Declined> {
     let known = [1, 2, 4, 8].contains(&width);
     known
         .then_some(())
-        .ok_or_else(|| Declined::new(ReasonCode::Layout, format!("kernels do not move elements of {width} bytes")))
+        .ok_or_else(|| Declined::new(ReasonCode::Numbers, format!("kernels do not move elements of {width} bytes")))
 }
