@@ -45,8 +45,6 @@ pub struct PassOptions {
     pub stop_after_rewrites: Option<usize>,
     /// The machine that is compiled for; without one passes decide alike everywhere.
     pub machine: Option<Arc<dyn Machine>>,
-    /// Whether products become ones of 8-bit integers even where that is slower.
-    pub all_bytes: bool,
 }
 
 /// What one pass did.
@@ -120,9 +118,7 @@ impl PassManager {
 
     fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<PipelineReport, Box<Failed>> {
         let options = &self.options;
-        let mut cx = PassCx::with_limit(options.stop_after_rewrites)
-            .with_machine(options.machine.clone())
-            .with_all_bytes(options.all_bytes);
+        let mut cx = PassCx::with_limit(options.stop_after_rewrites).with_machine(options.machine.clone());
         let mut report = PipelineReport::default();
         for step in &pipeline.steps {
             let before = keep.then(|| graph.clone()); // constants are shared, so this costs little

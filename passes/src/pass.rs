@@ -5,8 +5,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
 
-use crate::machine::{Change, Machine, Numbers, Reference};
-use crate::{InputFault, Layer};
+use crate::InputFault;
+use crate::machine::{Machine, Reference};
 
 /// A rewrite of the whole graph.
 ///
@@ -174,7 +174,6 @@ pub struct PassCx {
     stats: IndexMap<&'static str, usize>,
     left: Option<usize>,
     machine: Option<Arc<dyn Machine>>,
-    all_bytes: bool,
 }
 
 impl PassCx {
@@ -188,20 +187,9 @@ impl PassCx {
         PassCx { machine, ..self }
     }
 
-    /// The same context in which integers are taken even where they are slower.
-    pub fn with_all_bytes(self, all_bytes: bool) -> PassCx {
-        PassCx { all_bytes, ..self }
-    }
-
     /// The machine that decides between forms.
     pub fn machine(&self) -> &dyn Machine {
         self.machine.as_deref().unwrap_or(&Reference)
-    }
-
-    /// Whether a product is to be one of 8-bit integers.
-    pub fn bytes_pay(&self, layer: &Layer) -> bool {
-        let time = |numbers| layer.time(self.machine(), numbers);
-        self.all_bytes || self.machine().pays(Change::ToBytes, time(Numbers::Floats), time(Numbers::Bytes))
     }
 
     /// Whether one more rewrite by `rule` may be made; counts it. A pass that hears no leaves the place as it is.

@@ -2,7 +2,7 @@
 //! and interpreted, which gives what the graph's interpreter gives.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use optc::{Compiler, Decision, Integers, NodeReport, Options, Program};
+use optc::{Compiler, Decision, NodeReport, Options, Program};
 use optc_ir::Graph;
 use optc_kernel::target::{Arch, ISAS};
 use optc_passes::{PassManager, Pipeline};
@@ -10,11 +10,18 @@ use optc_tests::compare;
 use optc_tests::networks::{ALL, graph, picture, quantized};
 use optc_types::steps::Step;
 
+/// What the products of a network are made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Numbers {
+    Floats,
+    Integers,
+}
+
 /// The graph that says what a program computes: as it is, or with products in integers, which passes make of quantized
 /// ones.
-fn meant(graph: &Graph, options: &Options) -> Graph {
+fn meant(graph: &Graph, numbers: Numbers, options: &Options) -> Graph {
     let mut graph = graph.clone();
-    if options.integers == Integers::Always {
+    if numbers == Numbers::Integers {
         let passes = Pipeline::parse(&options.passes).unwrap();
         PassManager::new(options.pass_options().unwrap()).run(&passes, &mut graph).unwrap();
     }
@@ -52,11 +59,11 @@ fn before_rewrites(draft: &Program, program: &Program) -> Program {
     read
 }
 
-fn check(name: &str, graph: &Graph, integers: Integers) {
+fn check(name: &str, graph: &Graph, numbers: Numbers) {
     let inputs = [picture().unwrap()];
     for isa in ISAS {
-        let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
-        let expected = optc_ir::run(&meant(graph, &options), &inputs).unwrap().remove(0);
+        let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+        let expected = optc_ir::run(&meant(graph, numbers, &options), &inputs).unwrap().remove(0);
         let program = Compiler::new(options.clone()).program(graph.clone()).unwrap();
         assert!(
             Compiler::new(options.clone()).program(graph.clone()).unwrap() == program,
@@ -72,9 +79,9 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
             let draft = Compiler::new(Options { draft: true, ..options.clone() }).program(graph.clone()).unwrap();
             assert_eq!(before_rewrites(&draft, &program).interpret(&inputs, &[]).unwrap().remove(0), found, "{name}");
         }
-        match integers {
-            Integers::Always => assert_eq!(found, expected, "{name} for {}", isa.name),
-            Integers::Faster => {
+        match numbers {
+            Numbers::Integers => assert_eq!(found, expected, "{name} for {}", isa.name),
+            Numbers::Floats => {
                 let difference = compare::difference(&found, &expected);
                 assert!(difference.is_none(), "{name} for {}: {difference:?}", isa.name);
             }
@@ -85,14 +92,14 @@ fn check(name: &str, graph: &Graph, integers: Integers) {
 #[test]
 fn a_program_for_any_row_computes_what_the_graph_says() {
     for name in ["mlp", "lenet", "resnet8"] {
-        check(name, &graph(name).unwrap(), Integers::Faster);
+        check(name, &graph(name).unwrap(), Numbers::Floats);
     }
 }
 
 #[test]
 fn a_quantized_program_for_any_row_gives_the_bits_of_the_graph() {
     for name in ["mlp", "lenet", "resnet8"] {
-        check(name, &quantized(name).unwrap(), Integers::Always);
+        check(name, &quantized(name).unwrap(), Numbers::Integers);
     }
 }
 
@@ -101,11 +108,9 @@ fn a_quantized_program_for_any_row_gives_the_bits_of_the_graph() {
 #[test]
 fn no_fused_region_of_a_network_is_split() {
     for name in ALL {
-        for (graph, integers) in
-            [(graph(name).unwrap(), Integers::Faster), (quantized(name).unwrap(), Integers::Always)]
-        {
+        for graph in [graph(name).unwrap(), quantized(name).unwrap()] {
             for isa in ISAS {
-                let options = Options { isa: Some(isa.name.to_owned()), integers, ..Options::default() };
+                let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
                 let program = Compiler::new(options).program(graph.clone()).unwrap();
                 let whole = |node: &&NodeReport| node.ops.len() > 1 && matches!(node.decision, Decision::Host { .. });
                 let split = program.report.iter().filter(|node| node.split.is_some() || whole(node));

@@ -15,6 +15,7 @@ use optc_passes::PassError;
 use optc_runtime::plan::Port;
 use optc_runtime::{RunError, ThreadPool};
 use optc_tensor::Memory;
+use optc_types::Numbers;
 
 use crate::autotune::{TuningResult, tune};
 use crate::cache::{CacheStats, Shared};
@@ -158,18 +159,23 @@ impl Model {
         node.product.map(|product| Times::of(&product, &options.profile.of(target.isa)))
     }
 
-    /// The rows of the target table for which a node that multiplies would compute in the other form, by their figures,
-    /// of those that code can be made for: in `f32` where integers pay here, and the other way round.
-    pub fn other_choices(&self, node: &NodeReport) -> Vec<&'static str> {
-        let Settings { options, target, .. } = &*self.0.settings;
-        let Some(product) = node.product else { return vec![] };
-        let pays = |isa: &'static Isa| {
-            let machine = options.profile.of(isa);
-            Times::of(&product, &machine).int8_pays(&machine)
+    /// The rows of the target table on which a product of 8-bit integers is estimated to take longer than the same one
+    /// in `f32`, of those that code can be made for. It is computed in integers all the same: which numbers a product is
+    /// made of is decided where a model is quantized, so that it gives the same everywhere.
+    pub fn slower_on(&self, node: &NodeReport) -> Vec<&'static str> {
+        let Some(product) = node.product.filter(|p| p.numbers == Numbers::Bytes) else { return vec![] };
+        let Settings { options, .. } = &*self.0.settings;
+        let slower = |isa: &'static Isa| {
+            let times = Times::of(&product, &options.profile.of(isa));
+            times.f32 < times.int8
         };
-        let here = pays(target.isa);
         let codeless = |isa: &'static Isa| isa.arch == Some(Arch::Wasm32);
-        ISAS.iter().filter(|isa| !codeless(isa) && pays(isa) != here).map(|isa| isa.name).collect()
+        ISAS.iter().filter(|isa| !codeless(isa) && slower(isa)).map(|isa| isa.name).collect()
+    }
+
+    /// The row of the target table that it is compiled for.
+    pub fn isa(&self) -> &'static Isa {
+        self.0.settings.target.isa
     }
 
     /// Writes the model as a `.optc` artifact: the optimized graph and its weights, to be compiled when loaded. Returns

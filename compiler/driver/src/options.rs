@@ -22,14 +22,13 @@ pub enum Precision {
     Bf16,
 }
 
-/// Which products compute with 8-bit integers, of those that are quantized and have an integer kernel.
+/// Which products are quantized, of those that have an integer kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Integers {
-    /// Those that are faster that way by the cost model: the same wherever a model is compiled for one instruction set
-    /// with one profile.
+    /// Those that are faster that way on the target, by the cost model.
     #[default]
     Faster,
-    /// All: the same on every machine.
+    /// All: the same for every target.
     Always,
 }
 
@@ -50,8 +49,8 @@ pub struct Options {
     pub target: Option<String>,
     /// The precision of products.
     pub precision: Precision,
-    /// Which products compute with integers, in a [`Quantizer`](crate::Quantizer) and in models that are quantized
-    /// already.
+    /// Which products a [`Quantizer`](crate::Quantizer) quantizes. In a model that is quantized all those that can
+    /// compute with integers do, on every target.
     pub integers: Integers,
     /// How fast the machine is in `f32` and in integers, where that is known better than from the instruction set.
     pub profile: MachineProfile,
@@ -158,8 +157,7 @@ impl Options {
     }
 
     pub(crate) fn pass_options_for(&self, target: &Target) -> PassOptions {
-        let all_bytes = self.integers == Integers::Always;
-        PassOptions { machine: Some(Arc::new(self.profile.of(target.isa))), all_bytes, ..PassOptions::default() }
+        PassOptions { machine: Some(Arc::new(self.profile.of(target.isa))), ..PassOptions::default() }
     }
 
     /// How the files of models are held.

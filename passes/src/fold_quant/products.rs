@@ -11,9 +11,10 @@ use super::evaluate;
 use super::matching::{QuantizedReals, Whole, quantizes, stored, stored_whole};
 use crate::matching::{has_one_use, producer, pruned, rank, result, shape};
 use crate::rewrite::{Patch, Ref};
-use crate::{Layer, PassCx, PassError};
+use crate::{PassCx, PassError};
 
-/// Folds the products for which integers are not slower.
+/// Folds the products whose operands are stored as integers: all of them, whatever the machine, so that the same graph
+/// has the same results everywhere.
 pub(super) fn fold(graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
     super::everywhere(graph, &mut |graph| {
         for id in graph.topological_order().unwrap_or_default() {
@@ -24,8 +25,7 @@ pub(super) fn fold(graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> 
             let found = found.or_else(|| matmul(graph, id).map(|patch| ("matmul", patch)));
             let found = found.or_else(|| gemm(graph, id).map(|patch| ("gemm", patch)));
             let Some((rule, patch)) = found else { continue };
-            let pays = Layer::of(graph, id).is_none_or(|layer| cx.bytes_pay(&layer));
-            if pays && cx.permit(rule) {
+            if cx.permit(rule) {
                 patch.apply(graph).map_err(|error| PassError::Rule { rule, error })?;
             }
         }

@@ -5,9 +5,13 @@ use optc_kernel::tile::{Binary, Cmp, Count, Ptr, Reg, Tile, TileBuilder};
 
 use super::{Fold, FoldOp, Plan};
 
-/// Vectors of the kept dim that are folded together (across), and accumulators of one fold (along): enough to hide the
-/// latency of an addition.
+/// Vectors of the kept dim that are folded together: enough to hide the latency of an addition.
 pub(super) const VECTORS: usize = 4;
+
+/// Partial results of a fold along a dim: element `i` goes to the one with index `i % PARTS`, and they are combined in
+/// halves, first with second. So the order of the operations, and with it each bit of the result, is the same on every
+/// target. Two vectors of 512 bits, four of 256.
+const PARTS: usize = 32;
 
 /// Builds the tile for `n` indices of the last kept dim, as often as the count parameter says if there is one.
 pub(super) fn build(plan: &Plan, n: usize) -> Tile {
@@ -133,7 +137,7 @@ impl<'a> Rows<'a> {
         let n = plan.reduced.extents.last().copied().unwrap_or(1);
         let scope = self.hoist(b, ptrs, &fold.element, folded);
         let identity = b.f32(identity(fold.op));
-        let accumulators = VECTORS.min(n.div_ceil(lanes)).max(1);
+        let accumulators = (PARTS / lanes).min(n.div_ceil(lanes)).max(1);
         let used = self.used(&fold.element, fold.keep);
         let outer = plan.reduced.extents.len().saturating_sub(1);
         let sums = self.over(b, outer, ptrs, &used, vec![identity; accumulators], &mut |b, ptrs, acc| {
@@ -153,7 +157,7 @@ impl<'a> Rows<'a> {
                 acc[slot] = combine(b, fold.op, acc[slot], value);
             })
         });
-        let sum = sums[1..].iter().fold(sums[0], |sum, &next| combine(b, fold.op, sum, next));
+        let sum = fold_halves(b, fold.op, sums, PARTS / lanes);
         fold_lanes(b, fold.op, sum, lanes)
     }
 
@@ -308,6 +312,19 @@ fn combine(b: &mut TileBuilder, op: FoldOp, acc: Reg, x: Reg) -> Reg {
     let either = b.binary(extremum, acc, x);
     let nan = b.cmp(Cmp::Ne, acc, acc);
     b.select(nan, acc, either)
+}
+
+/// The first of `width` vectors, a power of two, combined in halves; those that are not there hold nothing.
+fn fold_halves(b: &mut TileBuilder, op: FoldOp, mut parts: Vec<Reg>, width: usize) -> Reg {
+    let mut half = width / 2;
+    while half > 0 {
+        for i in half..parts.len() {
+            parts[i - half] = combine(b, op, parts[i - half], parts[i]);
+        }
+        parts.truncate(half);
+        half /= 2;
+    }
+    parts[0]
 }
 
 /// All lanes combined, in every lane.

@@ -39,6 +39,8 @@ struct ExplainReport {
     kernels: usize,
     views: usize,
     host: usize,
+    /// The row of the target table that it is compiled for.
+    isa: &'static str,
 }
 
 /// Dense or sparse, and why.
@@ -145,9 +147,9 @@ pub struct NodeLine {
     /// Estimated microseconds of a product in `f32` and in 8-bit integers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub f32_int8_us: Option<[f64; 2]>,
-    /// The targets for which a product would be in `f32` where it is faster in integers here, or the other way round.
+    /// The targets on which a product of integers takes longer than it would in `f32`, by estimate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub otherwise_on: Vec<&'static str>,
+    pub slower_on: Vec<&'static str>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
 }
@@ -172,7 +174,7 @@ impl From<&NodeReport> for NodeLine {
             choice: node.choice.map(Into::into),
             filtered: node.filtered.map(Into::into),
             f32_int8_us: None,
-            otherwise_on: vec![],
+            slower_on: vec![],
             nodes: node.loc.clone(),
         }
     }
@@ -200,7 +202,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
     };
     let line = |node: &NodeReport| {
         let f32_int8_us = model.times(node).map(|t| [1e6 * t.f32.seconds(), 1e6 * t.int8.seconds()]);
-        NodeLine { f32_int8_us, otherwise_on: model.other_choices(node), ..NodeLine::from(node) }
+        NodeLine { f32_int8_us, slower_on: model.slower_on(node), ..NodeLine::from(node) }
     };
     let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();
     if let Some(text) = &args.only {
@@ -209,7 +211,14 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
         measured.retain(|k| k.kernel.contains(text.as_str()) || has(&k.nodes));
     }
     let count = |decision: &str| nodes.iter().filter(|n| n.decision == decision).count();
-    let report = ExplainReport { kernels: count("kernel"), views: count("view"), host: count("host"), nodes, measured };
+    let report = ExplainReport {
+        kernels: count("kernel"),
+        views: count("view"),
+        host: count("host"),
+        nodes,
+        measured,
+        isa: model.isa().name,
+    };
     emit(&report, format)?;
     Ok(Exit::Ok)
 }
@@ -218,13 +227,18 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
 const NAMED: usize = 4;
 
 impl ExplainReport {
-    /// For which targets products would be in the other of `f32` and integers.
-    fn otherwise(&self) -> String {
-        let mut products = BTreeMap::new();
-        for target in self.nodes.iter().flat_map(|n| &n.otherwise_on) {
-            *products.entry(*target).or_insert(0) += 1;
+    /// Which products of integers are slower than in `f32`: by name here, counted for other targets.
+    fn slower(&self) -> String {
+        let mut products: BTreeMap<&str, Vec<&NodeLine>> = BTreeMap::new();
+        for node in &self.nodes {
+            node.slower_on.iter().for_each(|target| products.entry(target).or_default().push(node));
         }
-        let line = |(target, n)| format!("{target} would choose otherwise between f32 and int8 for {n} products\n");
+        let line = |(target, nodes): (&str, Vec<&NodeLine>)| {
+            let names = nodes.iter().filter_map(|n| n.nodes.first()).take(NAMED).map(String::as_str);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let names = if target == self.isa { format!(": {names}") } else { String::new() };
+            format!("on {target} {} products of integers would be faster in f32{names}\n", nodes.len())
+        };
         products.into_iter().map(line).collect()
     }
 }
@@ -254,7 +268,7 @@ impl Report for ExplainReport {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
-        let counts = counts + &self.otherwise();
+        let counts = counts + &self.slower();
         let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
         if self.measured.is_empty() {
             return nodes + &counts;

@@ -17,23 +17,26 @@ fn profile(folder: &Path, int8: f64) {
 }
 
 #[test]
-fn a_profile_decides_which_products_are_in_integers() {
+fn a_profile_decides_which_products_are_quantized_and_none_after_that() {
     let folder = tempfile::tempdir().unwrap();
-    let quantize = "quantize {lenet.onnx} --calib {fashion_100.npz} --integers always -o @q.onnx";
-    assert_eq!(code(&line(folder.path(), quantize)), 0);
-    let how = "--shape input:1x1x28x28 --isa portable --machine-profile @p.json";
-    for (int8, expected) in [(4.0, 2), (0.01, 0)] {
+    let quantize = "quantize {lenet.onnx} --calib {fashion_100.npz}";
+    assert_eq!(code(&line(folder.path(), &format!("{quantize} --integers always -o @q.onnx"))), 0);
+    let how = "--isa portable --machine-profile @p.json";
+    for (int8, expected) in [(4.0, 5), (0.01, 0)] {
         profile(folder.path(), int8);
+        let report = json(&line(folder.path(), &format!("{quantize} {how} -o @p.onnx --json")), 0);
+        assert_eq!(report["int8"], expected, "{report}");
+        let how = format!("{how} --shape input:1x1x28x28");
         let text = stdout(&line(folder.path(), &format!("opt @q.onnx --passes O2 {how}")), 0);
-        assert_eq!(text.matches("quant.conv").count(), expected, "{text}");
+        assert_eq!(text.matches("quant.conv").count(), 2, "{text}");
         // What is compiled is what was shown.
         let nodes = json(&line(folder.path(), &format!("explain @q.onnx {how} --json")), 0);
-        assert_eq!(nodes["nodes"].to_string().matches("quant.conv").count(), expected, "{nodes}");
+        assert_eq!(nodes["nodes"].to_string().matches("quant.conv").count(), 2, "{nodes}");
     }
 }
 
 #[test]
-fn a_model_is_quantized_for_a_target_and_other_targets_may_choose_otherwise() {
+fn a_model_is_quantized_for_a_target_and_others_say_where_that_is_slower() {
     let folder = tempfile::tempdir().unwrap();
     // In this profile integers do not pay on the portable row, wherever else they do.
     profile(folder.path(), 0.01);
@@ -42,17 +45,17 @@ fn a_model_is_quantized_for_a_target_and_other_targets_may_choose_otherwise() {
         let report = json(&line(folder.path(), &format!("{quantize} --target {target} -o @{target}.optc --json")), 0);
         assert_eq!(report["int8"], expected, "{target}");
     }
+    // What is quantized stays so where that is slower, and it is said.
     let how = "--shape input:1x1x28x28 --isa portable --machine-profile @p.json";
-    let report = json(&line(folder.path(), &format!("explain {{lenet.onnx}} {how} --json")), 0);
+    let report = json(&line(folder.path(), &format!("explain @amx.optc {how} --json")), 0);
     let nodes = report["nodes"].as_array().unwrap();
-    let others = |target: &str| {
-        let names = |node: &&serde_json::Value| node["otherwise_on"].to_string().contains(&format!("\"{target}\""));
+    let slower = |target: &str| {
+        let names = |node: &&serde_json::Value| node["slower_on"].to_string().contains(&format!("\"{target}\""));
         nodes.iter().filter(names).count()
     };
-    assert!(others("avx2") >= 4 && others("portable") == 0, "{nodes:?}");
-    let text = stdout(&line(folder.path(), &format!("explain {{lenet.onnx}} {how}")), 0);
-    let said = format!("avx2 would choose otherwise between f32 and int8 for {} products", others("avx2"));
-    assert!(text.contains(&said), "{text}");
+    assert_eq!((slower("portable"), slower("amx")), (5, 0), "{nodes:?}");
+    let text = stdout(&line(folder.path(), &format!("explain @amx.optc {how}")), 0);
+    assert!(text.contains("on portable 5 products of integers would be faster in f32: /c1/Conv"), "{text}");
 }
 
 #[test]
