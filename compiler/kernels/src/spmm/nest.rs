@@ -64,8 +64,20 @@ pub fn spmm(p: &Spmm, weights: &Weights, isa: &Isa) -> Result<BuiltSparse, SpmmE
     let whole = p.c_mem.bytes() as usize * p.batch * weights.rows * p.n == p.c.bytes;
     let dst = kernel.buf("c", p.c.bytes, if whole { Access::Write } else { Access::ReadWrite });
     let [image, t0, r0, tile] = [(); 4].map(|()| kernel.var());
-    let nest =
-        Nest { p, weights: &weights, lanes, stream: stream_buf, x, operands, dst, image, r0, rows_of_task, whole_rows };
+    let nest = Nest {
+        p,
+        weights: &weights,
+        lanes,
+        width,
+        stream: stream_buf,
+        x,
+        operands,
+        dst,
+        image,
+        r0,
+        rows_of_task,
+        whole_rows,
+    };
     let task = Ix::var(TASK);
     let mut body = vec![
         let_(image, task.clone() / (pixel_tasks * row_tasks) as i64),
@@ -90,6 +102,8 @@ struct Nest<'a> {
     p: &'a Spmm,
     weights: &'a Extents,
     lanes: usize,
+    /// Pixels of a full tile.
+    width: usize,
     stream: Base,
     x: Base,
     operands: Vec<Base>,
@@ -123,7 +137,7 @@ impl Nest<'_> {
 
     /// The call of a tile.
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, first: &Ix) -> Vec<Stmt> {
-        let shape = SparseTileShape { block: self.weights.block, rows, cols };
+        let shape = SparseTileShape { block: self.weights.block, rows, cols, full: self.width };
         let tile = kernel.tile(build(self.p, self.lanes, shape));
         let fields = [(); 3].map(|()| kernel.var());
         let [at, turns, rest] = fields;

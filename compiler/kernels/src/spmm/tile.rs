@@ -14,12 +14,15 @@ pub(super) struct SparseTileShape {
     pub rows: usize,
     /// Pixels.
     pub cols: usize,
+    /// Pixels of the kernel's full tiles: sums of all tiles are added in their order, so that the bits of a pixel do
+    /// not depend on where it lies.
+    pub full: usize,
 }
 
 /// Builds the tile. Pointers: the blocks of the row, the first pixel of the activations, the operands of the epilogue,
 /// the result. Counts: turns of [`UNROLL`] steps, then single ones.
 pub(super) fn build(p: &Spmm, lanes: usize, shape: SparseTileShape) -> Tile {
-    let SparseTileShape { block, rows, cols } = shape;
+    let SparseTileShape { block, rows, cols, full } = shape;
     let mut b = TileBuilder::new(format!("{}_{rows}x{cols}", p.name()), lanes);
     let (stream, x) = (b.ptr(), b.ptr());
     let operands: Vec<Ptr> = p.operands.iter().map(|_| b.ptr()).collect();
@@ -27,7 +30,7 @@ pub(super) fn build(p: &Spmm, lanes: usize, shape: SparseTileShape) -> Tile {
     let (turns, rest) = (b.count(), b.count());
     let vectors = vectors(lanes, cols);
     let sums = rows * vectors.len();
-    let chains = p.form.chains().div_ceil(sums).min(UNROLL);
+    let chains = p.form.chains().div_ceil(block * full.div_ceil(lanes)).min(UNROLL);
     let (first, stream) = p.form.start(&mut b, stream, block, rows);
     let acc: Vec<Reg> = (0..sums * chains).map(|i| first[i % sums / vectors.len()]).collect();
     let step = Step { form: p.form, rows, vectors: &vectors, x };
