@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use optc_emit::{Backend, Jit};
 use optc_ir::{Graph, GraphError, Type, Val};
-use optc_kernel::program::{NodeReport, Program};
+use optc_kernel::program::{Decision, NodeReport, Program};
 use optc_kernel::target::{Arch, ISAS, Isa};
+use optc_kernels::recurrent::FLOAT_KERNEL;
 use optc_lower::Tuning;
 use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
 use optc_runtime::plan::Port;
 use optc_runtime::{RunError, ThreadPool};
 use optc_tensor::Memory;
-use optc_types::Numbers;
+use optc_types::{Numbers, Product};
 
 use crate::autotune::{TuningResult, tune};
 use crate::cache::{CacheStats, Shared};
@@ -171,6 +172,23 @@ impl Model {
         };
         let codeless = |isa: &'static Isa| isa.arch == Some(Arch::Wasm32);
         ISAS.iter().filter(|isa| !codeless(isa) && slower(isa)).map(|isa| isa.name).collect()
+    }
+
+    /// Why a node may give other bits on another target, or for another batch: where sums of `f32` are added in an order
+    /// that depends on it. Integers, and what is done element by element or along a dim, have one order everywhere.
+    pub fn may_differ(&self, node: &NodeReport) -> Option<&'static str> {
+        let Decision::Kernel { names } = &node.decision else { return None };
+        let forms = |p: Product| {
+            p.numbers == Numbers::Halves
+                || (p.numbers == Numbers::Floats && (p.three_by_three.is_some() || node.choice.is_some()))
+        };
+        if node.product.is_some_and(forms) {
+            return Some(
+                "which form of this product is fastest depends on the target, and the order of its sums on that",
+            );
+        }
+        let recurrent = names.iter().any(|name| name == FLOAT_KERNEL);
+        recurrent.then_some("the order of its sums depends on how many sequences there are")
     }
 
     /// The row of the target table that it is compiled for.

@@ -8,6 +8,10 @@ use super::tile::{RecurrentTile, build};
 use super::{Direction, Phase, RecurrentNest, SequencePlace};
 use crate::dynamic::quantize_tile;
 
+/// The kernel whose state is multiplied in `f32`. A sequence that shares its tile with no other has its sums in more
+/// parts: their order depends on how many sequences there are.
+pub const FLOAT_KERNEL: &str = "recurrent_f32";
+
 /// Blocks of sequences, over all directions, that balance a few threads.
 const TASKS: usize = 8;
 
@@ -23,8 +27,7 @@ pub fn recurrent(r: &RecurrentNest, isa: &Isa) -> Kernel {
     let blocks = if r.is_quantized() { 1 } else { (TASKS / count).max(1) };
     let rows = r.batch.div_ceil(blocks).next_multiple_of(mr);
     let blocks = r.batch.div_ceil(rows);
-    let mut kernel =
-        Kernel::new(if r.is_quantized() { "recurrent_i8" } else { "recurrent_f32" }, (count * blocks) as u64);
+    let mut kernel = Kernel::new(if r.is_quantized() { "recurrent_i8" } else { FLOAT_KERNEL }, (count * blocks) as u64);
     let state = 4 * count * r.batch * r.hidden;
     let lanes = isa.lanes();
     let input = kernel.buf("input", 4 * r.steps * r.batch * count * r.gates * r.hidden, Access::Read);

@@ -18,7 +18,7 @@ mod kernel;
 mod tile;
 
 pub use cells::{dynamic, gru, lstm, rnn};
-pub use kernel::recurrent;
+pub use kernel::{FLOAT_KERNEL, recurrent};
 use optc_kernel::expr::Expr;
 
 /// Where the units of one sequence are.

@@ -150,6 +150,9 @@ pub struct NodeLine {
     /// The targets on which a product of integers takes longer than it would in `f32`, by estimate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slower_on: Vec<&'static str>,
+    /// Why it may give other bits on another target or for another batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_differ: Option<&'static str>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
 }
@@ -175,6 +178,7 @@ impl From<&NodeReport> for NodeLine {
             filtered: node.filtered.map(Into::into),
             f32_int8_us: None,
             slower_on: vec![],
+            may_differ: None,
             nodes: node.loc.clone(),
         }
     }
@@ -202,7 +206,12 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
     };
     let line = |node: &NodeReport| {
         let f32_int8_us = model.times(node).map(|t| [1e6 * t.f32.seconds(), 1e6 * t.int8.seconds()]);
-        NodeLine { f32_int8_us, slower_on: model.slower_on(node), ..NodeLine::from(node) }
+        NodeLine {
+            f32_int8_us,
+            slower_on: model.slower_on(node),
+            may_differ: model.may_differ(node),
+            ..NodeLine::from(node)
+        }
     };
     let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();
     if let Some(text) = &args.only {
@@ -243,6 +252,20 @@ impl ExplainReport {
     }
 }
 
+impl ExplainReport {
+    /// Of a model with integers, whose results are the same everywhere but for these nodes.
+    fn differing(&self) -> String {
+        if !self.nodes.iter().any(|n| n.ops.iter().any(|op| op.starts_with("quant."))) {
+            return String::new();
+        }
+        let line = |n: &NodeLine| {
+            let name = n.nodes.first().unwrap_or(&n.ops[0]);
+            n.may_differ.map(|why| format!("{name} may differ between targets or batches in its last bits: {why}\n"))
+        };
+        self.nodes.iter().filter_map(line).collect()
+    }
+}
+
 impl Report for ExplainReport {
     fn text(&self) -> String {
         let row = |n: &NodeLine| {
@@ -268,7 +291,7 @@ impl Report for ExplainReport {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
-        let counts = counts + &self.slower();
+        let counts = counts + &self.slower() + &self.differing();
         let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
         if self.measured.is_empty() {
             return nodes + &counts;
