@@ -2,9 +2,9 @@
 //! `cargo run --release -p optc --example soak -- MODEL [RUNS [SHAPES [DRAWS [THREADS]]]]`.
 //!
 //! First `RUNS` runs of one session, with the open dims of the inputs as 1. Then `DRAWS` runs, each with every open dim
-//! drawn from `SHAPES` extents, more than plans are cached. Then `THREADS` threads with a session each on the same model
-//! share `RUNS` runs. After each tenth it prints the resident memory (Linux); the exit status is 1 where the end of a
-//! part has more than 2 % and 1 MiB over what its first tenth left.
+//! drawn from `SHAPES` extents, more than plans are cached. Then `THREADS` threads with a session each on the same
+//! model share `RUNS` runs. After each tenth it prints the resident memory (Linux); the exit status is 1 where the end
+//! of a part has more than 2 % and 1 MiB over what its first tenth left.
 
 use std::process::ExitCode;
 

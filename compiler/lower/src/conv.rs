@@ -13,6 +13,7 @@ use optc_types::{Numbers, Product, ReasonCode};
 use super::bf16::{bf16_conv, only_f32_precision, only_factors, rounded_copy, rounded_floats};
 use super::contract::{ContractCall, contraction};
 use super::cx::Cx;
+use super::dots::conv_dots;
 use super::matmul::packing;
 use super::moves::{plain_copy, view_in};
 use super::operands::{Placed, axes, epilogue, floats, image, only_f32, permuted};
@@ -87,6 +88,9 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
         let w = t.as_slice::<f32>()?;
         let three_by_three = three_by_three(&problem);
         weigh(cx, w, Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) });
+    }
+    if let Some(lowered) = conv_dots(cx, &problem, x.at, &weights, &fused.places, dst.at, &site.loc) {
+        return lowered;
     }
     let way = if matches!(weights, DenseFilters::Constant(_)) { way_of(cx, &problem) } else { None };
     match (&weights, way) {

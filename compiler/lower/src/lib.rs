@@ -22,6 +22,7 @@ mod contract;
 mod conv;
 mod conv_transpose;
 mod cx;
+mod dots;
 mod dynamic;
 mod elementwise;
 mod families;

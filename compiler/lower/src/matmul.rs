@@ -12,6 +12,7 @@ use optc_types::{Numbers, Product, ReasonCode};
 use super::bf16::{bf16_product, only_f32_precision, only_factors};
 use super::contract::{ContractCall, contraction, pack_constant};
 use super::cx::Cx;
+use super::dots::{Undecided, matmul_dots};
 use super::moves::plain_copy;
 use super::operands::{Placed, collapse, dims, mem_of, only_f32};
 use super::sparse::{BlockSize, Matrix, SparseFilters, block_of, columns, some_zeros, sparse_matmul, weigh};
@@ -201,6 +202,10 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
         c_col_stride: width(&dst),
         ..Contract::matmul(batch, m, n, k)
     };
+    let call = Undecided { a: a.at, dst: dst.at, operands: &operands, epilogue: &epilogue.expr, loc };
+    if let Some(lowered) = matmul_dots(cx, &contract, &b, &call) {
+        return lowered;
+    }
     let (schedule, point) = cx.schedule(&contract);
     let b = packed(cx, b, &lead, schedule.nr, loc)?.at;
     let (epilogue, loc) = (epilogue.expr, loc.to_vec());

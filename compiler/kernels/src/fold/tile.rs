@@ -91,6 +91,18 @@ impl<'a> Rows<'a> {
         lanes: &Lanes,
         mut scope: RegisterScope<'a>,
     ) -> Reg {
+        self.emit_in(b, ptrs, expr, lanes, &mut scope)
+    }
+
+    /// The same; `scope` learns what is computed.
+    fn emit_in(
+        &self,
+        b: &mut TileBuilder,
+        ptrs: &[Ptr],
+        expr: &'a Expr,
+        lanes: &Lanes,
+        scope: &mut RegisterScope<'a>,
+    ) -> Reg {
         let operands = self.plan.p.operands.len();
         scope.emit(expr, b, &mut |b, i| match i.checked_sub(operands) {
             Some(fold) => lanes.folded[fold],
@@ -143,17 +155,19 @@ impl<'a> Rows<'a> {
         let sums = self.over(b, outer, ptrs, &used, vec![identity; accumulators], &mut |b, ptrs, acc| {
             self.row(b, ptrs, &used, n, accumulators * lanes, acc, &mut |b, ptrs, start, n, acc| {
                 let part = Lanes { start, n, folded };
+                let slot = start / lanes % accumulators;
+                if let (FoldOp::Sum, false, Expr::Binary(Binary::Mul, of)) = (fold.op, fold.keep, &fold.element) {
+                    let mut scope = scope.clone();
+                    let [x, y] = of.each_ref().map(|of| self.emit_in(b, ptrs, of, &part, &mut scope));
+                    let sum = b.fma(x, y, acc[slot]);
+                    acc[slot] = first_lanes(b, n, sum, acc[slot]);
+                    return;
+                }
                 let value = self.emit(b, ptrs, &fold.element, &part, scope.clone());
                 if fold.keep {
                     self.store_lanes(b, ptrs, &part, value);
                 }
-                let value = if n < lanes {
-                    let pick: Vec<u8> = (0..lanes).map(|l| if l < n { l } else { lanes + l } as u8).collect();
-                    b.permute(value, identity, &pick)
-                } else {
-                    value
-                };
-                let slot = start / lanes % accumulators;
+                let value = first_lanes(b, n, value, identity);
                 acc[slot] = combine(b, fold.op, acc[slot], value);
             })
         });
@@ -283,6 +297,16 @@ impl Plan<'_> {
     fn reduced_loops(&self) -> usize {
         self.reduced.extents.len() - usize::from(self.along)
     }
+}
+
+/// The first `n` lanes of `x`, the others of `y`.
+fn first_lanes(b: &mut TileBuilder, n: usize, x: Reg, y: Reg) -> Reg {
+    let lanes = b.lanes();
+    if n >= lanes {
+        return x;
+    }
+    let pick: Vec<u8> = (0..lanes).map(|l| if l < n { l } else { lanes + l } as u8).collect();
+    b.permute(x, y, &pick)
 }
 
 /// The pointers with those in `used` replaced.

@@ -90,8 +90,13 @@ impl Profile {
         let strips = p.cols.div_ceil(rows);
         let [call, each] = [figures.call, figures.block].map(|ps| f64::from(ps) * 1e-3);
         let work = tiles * strips as f64 * call + full * blocks as f64 * each;
-        Nanos(work).max(ns(form.stream_bytes(strips, blocks, rows), self.figures.weights))
-            + self.copy(p.staged_bytes as u64)
+        Nanos(work).max(ns(form.stream_bytes(strips, blocks, rows), self.figures.weights)) + self.staged(p.staged_bytes)
+    }
+
+    /// Activations that are copied and read again: what no cache holds goes to memory and comes back.
+    fn staged(&self, bytes: usize) -> Nanos {
+        let copy = self.copy(bytes as u64);
+        if bytes > self.isa.caches.l3 { copy.max(ns(2 * bytes, self.figures.weights)) } else { copy }
     }
 }
 

@@ -28,9 +28,9 @@ unary! {
     /// `x` where it is not negative, else `alpha · x`.
     "math.leaky_relu" = LeakyRelu { alpha = 0.01 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x } else { x },
         Facts::float(|op, x| x.leaky_relu(op.alpha.0));
-    /// `x` where it is above `alpha`, else 0.
-    "math.thresholded_relu" = ThresholdedRelu { alpha = 1.0 } |s, x| if x <= s.alpha.0 as f64 { 0.0 } else { x },
-        Facts::float(|op, x| x.clone().cmp(Cmp::Le, Expr::Const(op.alpha.0)).select(Expr::Const(0.0), x));
+    /// `x` where it is above `alpha`, else 0, for NaN too.
+    "math.thresholded_relu" = ThresholdedRelu { alpha = 1.0 } |s, x| if x > s.alpha.0 as f64 { x } else { 0.0 },
+        Facts::float(|op, x| Expr::Const(op.alpha.0).cmp(Cmp::Lt, x.clone()).select(x, Expr::Const(0.0)));
     /// `x` where it is not negative, else `alpha · (eˣ − 1)`.
     "math.elu" = Elu { alpha = 1.0 } |s, x| if x < 0.0 { s.alpha.0 as f64 * x.exp_m1() } else { x },
         Facts::float(|op, x| x.elu(op.alpha.0));
