@@ -10,23 +10,27 @@ mod buffer;
 mod compare;
 mod deadline;
 mod dtype;
+mod facts;
 mod memory;
 mod mmap;
 pub mod npy;
 mod random;
 mod read_file;
 mod tensor;
+mod weak;
 mod write_file;
 
 pub use buffer::{ALIGN, Buffer};
 pub use compare::{Difference, Tolerance};
 pub use deadline::{Deadline, OutOfTime, Until};
 pub use dtype::{DType, Element};
+pub use facts::{ConstantFacts, count};
 pub use memory::{Bytes, Claim, Entered, Memory, OutOfMemory};
 pub use mmap::{MappedFile, evict};
 pub use random::Random;
 pub use read_file::{FileAccess, FileBytes, open_plain};
 pub use tensor::{Tensor, TensorError, broadcast_shapes, element_count, for_each_index, strides_of};
+pub use weak::WeakTensor;
 pub use write_file::write_file;
 
 pub use half::{bf16, f16};

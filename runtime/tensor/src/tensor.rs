@@ -285,6 +285,16 @@ impl Tensor {
         }
     }
 
+    /// The buffer with the elements; none of strings.
+    pub(crate) fn buffer(&self) -> Option<&Arc<Buffer>> {
+        if let Data::Bytes(buffer) = &self.data { Some(buffer) } else { None }
+    }
+
+    /// A tensor over a buffer that one of this dtype and shape had.
+    pub(crate) fn over(dtype: DType, shape: Vec<usize>, buffer: Arc<Buffer>) -> Tensor {
+        Tensor { dtype, shape, data: Data::Bytes(buffer) }
+    }
+
     /// True when no clone shares the elements, so that writing copies nothing.
     pub fn is_unique(&self) -> bool {
         match &self.data {
@@ -432,11 +442,11 @@ fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V, f
 impl PartialEq for Tensor {
     /// Equal dtype, shape and bits (NaN equals the same NaN).
     fn eq(&self, other: &Tensor) -> bool {
-        let data = match (&self.data, &other.data) {
+        let data = || match (&self.data, &other.data) {
             (Data::Strings(a), Data::Strings(b)) => a.values == b.values,
-            _ => self.bytes() == other.bytes(),
+            _ => self.shares_bytes(other) || self.bytes() == other.bytes(),
         };
-        self.dtype == other.dtype && self.shape == other.shape && data
+        self.dtype == other.dtype && self.shape == other.shape && data()
     }
 }
 
