@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc_ir::{Graph, print, verify};
+use optc_tensor::ConstantFacts;
 
 use crate::choice::{UnknownChoice, choose};
 use crate::machine::Machine;
@@ -45,6 +46,8 @@ pub struct PassOptions {
     pub stop_after_rewrites: Option<usize>,
     /// The machine that is compiled for; without one passes decide alike everywhere.
     pub machine: Option<Arc<dyn Machine>>,
+    /// What is known of constants.
+    pub facts: ConstantFacts,
 }
 
 /// What one pass did.
@@ -118,7 +121,9 @@ impl PassManager {
 
     fn run_steps(&self, pipeline: &Pipeline, graph: &mut Graph, keep: bool) -> Result<PipelineReport, Box<Failed>> {
         let options = &self.options;
-        let mut cx = PassCx::with_limit(options.stop_after_rewrites).with_machine(options.machine.clone());
+        let mut cx = PassCx::with_limit(options.stop_after_rewrites)
+            .with_machine(options.machine.clone())
+            .with_facts(options.facts.clone());
         let mut report = PipelineReport::default();
         for step in &pipeline.steps {
             let before = keep.then(|| graph.clone()); // constants are shared, so this costs little

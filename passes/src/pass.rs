@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use optc_ir::{Graph, GraphError, OpError};
+use optc_tensor::ConstantFacts;
 
 use crate::InputFault;
 use crate::machine::{Machine, Reference};
@@ -174,6 +175,7 @@ pub struct PassCx {
     stats: IndexMap<&'static str, usize>,
     left: Option<usize>,
     machine: Option<Arc<dyn Machine>>,
+    facts: ConstantFacts,
 }
 
 impl PassCx {
@@ -185,6 +187,16 @@ impl PassCx {
     /// The same context with a machine to ask.
     pub fn with_machine(self, machine: Option<Arc<dyn Machine>>) -> PassCx {
         PassCx { machine, ..self }
+    }
+
+    /// The same context, with what is known of constants.
+    pub fn with_facts(self, facts: ConstantFacts) -> PassCx {
+        PassCx { facts, ..self }
+    }
+
+    /// What is known of constants.
+    pub fn facts(&self) -> &ConstantFacts {
+        &self.facts
     }
 
     /// The machine that decides between forms.

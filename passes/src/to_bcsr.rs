@@ -88,7 +88,7 @@ impl ToBcsr {
         let limit = |(_, cols): (u8, u8)| if spatial > 0 && cols == 1 { margin.max(CANDIDATE) } else { margin };
         // With as few blocks as the weights that are not zero can fill: where that is too slow, blocks need not be
         // counted, which takes 2.5 ns a weight.
-        let nonzero = layer.rows * layer.cols - layer.zeros(g);
+        let nonzero = layer.rows * layer.cols - layer.known_zeros(g, cx.facts());
         let fewest = |(rows, cols): (usize, usize)| Some(nonzero.div_ceil(rows * cols));
         let mut times = BLOCKS.iter().filter_map(|&block| time_of(g, layer, machine, block, &fewest));
         if !times.any(|(time, block)| time <= limit(block) * dense) {

@@ -4,7 +4,7 @@
 use optc_ir::ops::nn::Conv;
 use optc_ir::ops::quant::{Dequantize, QuantConv};
 use optc_ir::{Graph, NodeId, Op, Value};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{ConstantFacts, DType, Tensor, count};
 
 use crate::machine::{Numbers, Product};
 use crate::matching::producer;
@@ -80,7 +80,7 @@ impl Weighted {
         };
         let mut matrix = match self.transposed {
             false => values,
-            true => (0..values.len()).map(|i| values[i % cols * rows + i / cols]).collect(),
+            true => (0..rows).flat_map(|row| values.iter().skip(row).step_by(rows).copied()).collect(),
         };
         if let (Numbers::Bytes, Some(zero)) = (self.numbers(g), g.operand(self.node, 3).and_then(|z| g.constant(z))) {
             let zeros = zero.to_f64_vec();
@@ -90,11 +90,45 @@ impl Weighted {
         matrix
     }
 
-    /// How many weights are zero; of floats without a copy of them.
+    /// How many weights are zero, of integers without their zero points. They are read where they lie.
     pub fn zeros(&self, g: &Graph) -> usize {
-        let count = |weights: &[f32]| weights.iter().filter(|&&w| w == 0.0).count();
-        let floats = g.constant(self.weights).and_then(|t| t.as_slice::<f32>().ok());
-        floats.map_or_else(|| count(&self.matrix(g)), count)
+        let Some(t) = g.constant(self.weights) else { return 0 };
+        let zeros = self.zero_points(g).map_or_else(|| vec![0], Tensor::to_i64_vec);
+        match t.dtype() {
+            DType::F32 => t.as_slice().map_or(0, |floats: &[f32]| count(floats, &0.0)),
+            DType::I8 => t.as_slice().map_or(0, |w: &[i8]| self.count(w, &zeros)),
+            DType::U8 => t.as_slice().map_or(0, |w: &[u8]| self.count(w, &zeros)),
+            _ => self.matrix(g).iter().filter(|&&w| w == 0.0).count(),
+        }
+    }
+
+    /// [`Weighted::zeros`], counted once for the same weights.
+    pub fn known_zeros(&self, g: &Graph, facts: &ConstantFacts) -> usize {
+        let of: Vec<&Tensor> = g.constant(self.weights).into_iter().chain(self.zero_points(g)).collect();
+        let what = if self.transposed { "zeros by column" } else { "zeros by row" };
+        facts.number(&of, what, || self.zeros(g) as f64) as usize
+    }
+
+    /// The zero points of integers, if there are such.
+    fn zero_points<'a>(&self, g: &'a Graph) -> Option<&'a Tensor> {
+        let zero = g.operand(self.node, 3).filter(|_| self.numbers(g) == Numbers::Bytes)?;
+        g.constant(zero)
+    }
+
+    /// How many integers are their zero point, of which there is one or one for each row.
+    fn count<T: Copy + PartialEq + TryFrom<i64>>(&self, weights: &[T], zeros: &[i64]) -> usize {
+        let zeros: Vec<Option<T>> = zeros.iter().map(|&zero| T::try_from(zero).ok()).collect();
+        match (&zeros[..], self.transposed) {
+            ([zero], _) => zero.map_or(0, |zero| count(weights, &zero)),
+            (_, false) => {
+                let rows = weights.chunks(self.cols.max(1)).zip(&zeros);
+                rows.map(|(row, zero)| zero.map_or(0, |zero| count(row, &zero))).sum()
+            }
+            (_, true) => {
+                let of = |row: &[T]| row.iter().zip(&zeros).filter(|(w, zero)| Some(**w) == **zero).count();
+                weights.chunks(self.rows.max(1)).map(of).sum()
+            }
+        }
     }
 
     /// What is multiplied.
@@ -168,13 +202,39 @@ impl Weighted {
 
 /// The blocks of `block` rows by one column of a row-major matrix that are not all zero.
 pub(crate) fn blocks(matrix: &[f32], cols: usize, block: usize) -> usize {
-    let strips = matrix.chunks(block * cols.max(1));
-    strips.map(|strip| (0..cols).filter(|&c| strip[c..].iter().step_by(cols).any(|&v| v != 0.0)).count()).sum()
+    // Columns of a strip that hold something: found row by row, which compilers make vectors of.
+    let mut held = vec![0u8; cols];
+    let mut in_strip = |strip: &[f32]| {
+        held.fill(0);
+        for row in strip.chunks(cols.max(1)) {
+            held.iter_mut().zip(row).for_each(|(held, v)| *held |= u8::from(*v != 0.0));
+        }
+        count(&held, &1)
+    };
+    matrix.chunks(block * cols.max(1)).map(&mut in_strip).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_are_counted_where_weights_lie() {
+        let layer = |transposed| Weighted {
+            node: Default::default(),
+            weights: optc_ir::Value { node: Default::default(), result: 0 },
+            rows: 2,
+            cols: 3,
+            transposed,
+            groups: 1,
+        };
+        // Rows [1, 2, 1] and [2, 2, 1], and columns in turn of the same; the last zero point is no byte.
+        let (rows, columns) = ([1u8, 2, 1, 2, 2, 1], [1u8, 2, 2, 2, 1, 1]);
+        for (zeros, found) in [(vec![1], 3), (vec![1, 2], 4), (vec![2, 1], 2), (vec![1, 300], 2)] {
+            assert_eq!(layer(false).count(&rows, &zeros), found, "{zeros:?}");
+            assert_eq!(layer(true).count(&columns, &zeros), found, "{zeros:?}");
+        }
+    }
 
     #[test]
     fn blocks_are_counted_in_strips_of_rows() {

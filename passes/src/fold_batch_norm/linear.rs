@@ -96,10 +96,23 @@ impl LinearOp {
     fn scaled_weights(&self, g: &Graph, factor: &[f64]) -> Option<Tensor> {
         let t = g.constant(self.weights)?;
         let inner: usize = t.shape()[self.weights_axis + 1..].iter().product();
-        let scaled: Vec<f64> = (t.to_f64_vec().into_iter().enumerate())
-            .map(|(i, w)| w * factor[i / inner.max(1) % self.channels])
-            .collect();
+        let inner = inner.max(1);
+        let scaled = match t.as_slice::<f32>() {
+            Ok(weights) => {
+                let mut scaled = Tensor::zeros(DType::F32, t.shape()).ok()?;
+                let runs = scaled.as_mut_slice::<f32>().ok()?.chunks_mut(inner).zip(weights.chunks(inner));
+                for ((to, from), factor) in runs.zip(factor.iter().cycle()) {
+                    to.iter_mut().zip(from).for_each(|(to, &w)| *to = (f64::from(w) * factor) as f32);
+                }
+                scaled
+            }
+            Err(_) => {
+                let all = t.to_f64_vec().into_iter().enumerate();
+                let scaled: Vec<f64> = all.map(|(i, w)| w * factor[i / inner % self.channels]).collect();
+                Tensor::from_f64(t.dtype(), t.shape(), &scaled).ok()?
+            }
+        };
         optc_tensor::evict(t.bytes()); // replaced: only the scaled weights are read from here on
-        Tensor::from_f64(t.dtype(), t.shape(), &scaled).ok()
+        Some(scaled)
     }
 }
