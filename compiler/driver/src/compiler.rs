@@ -15,11 +15,18 @@ use optc_runtime::ThreadPool;
 
 use crate::artifact::{self, LoadedArtifact};
 use crate::options::{MAX_THREADS, cores};
-use crate::passes::{is_static, lower_optimized, run_passes};
+use crate::passes::{SharedParts, is_static, lower_optimized, run_passes};
 use crate::plan::{CompiledPlan, Settings};
 use crate::session::compile_region;
 use crate::tuning::machine_name;
 use crate::{Error, Model, Options, TuningCache, region};
+
+/// What the program of a graph and those of its regions are made with.
+struct ProgramsOf<'a> {
+    target: &'a Target,
+    tuning: &'a Tuning,
+    shared: SharedParts,
+}
 
 /// Regions that are programs in one; those beyond are compiled at their first call.
 const MAX_BODIES: usize = 100;
@@ -168,28 +175,22 @@ impl Compiler {
         }
         let target = self.options.any_target()?;
         let tuning = self.tuning(tuning, &machine_name(&target, self.options.run_threads()));
-        self.with_bodies(graph, &self.options.pipeline(passes)?, &target, &tuning, &mut MAX_BODIES.clone())
+        let of = ProgramsOf { target: &target, tuning: &tuning, shared: SharedParts::default() };
+        self.with_bodies(graph, &self.options.pipeline(passes)?, &of, &mut MAX_BODIES.clone())
     }
 
     /// The program of a graph after these passes, with those of its regions whose types are static: `left` of them at
     /// most.
-    fn with_bodies(
-        &self,
-        mut graph: Graph,
-        passes: &str,
-        target: &Target,
-        tuning: &Tuning,
-        left: &mut usize,
-    ) -> Result<Program, Error> {
-        run_passes(&mut graph, passes, &self.options, target)?;
-        let (mut program, regions) = lower_optimized(graph, target, tuning.clone(), &self.options)?;
+    fn with_bodies(&self, mut graph: Graph, passes: &str, of: &ProgramsOf, left: &mut usize) -> Result<Program, Error> {
+        run_passes(&mut graph, passes, &self.options, of.target, &of.shared.facts)?;
+        let (mut program, regions) = lower_optimized(graph, of.target, of.tuning.clone(), &of.shared, &self.options)?;
         for Region { host, region, graph } in regions {
             if *left == 0 {
                 break;
             }
             *left -= 1;
             // A region that refuses its types fails when it runs, if it does.
-            if let Ok(body) = self.with_bodies(graph, passes, target, tuning, left) {
+            if let Ok(body) = self.with_bodies(graph, passes, of, left) {
                 program.bodies.push(ProgramBody { host, region, program: body });
             }
         }
@@ -217,8 +218,8 @@ impl Compiler {
         }
         let pool = Arc::new(ThreadPool::new(threads).map_err(Error::Threads)?);
         let machine = machine_name(&target, pool.threads());
-        let tuning = self.tuning(tuning, &machine);
-        Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning, compile_region }))
+        let (tuning, shared) = (self.tuning(tuning, &machine), SharedParts::default());
+        Ok(Arc::new(Settings { options, passes, target, pool, machine, tuning, shared, compile_region }))
     }
 
     /// Gives inputs the shapes of the options.

@@ -53,7 +53,7 @@ pub use optc_runtime::{RunError, Timings};
 pub use optc_tensor::{DType, FileAccess, Memory, OutOfMemory, Tensor, TensorError, npy};
 pub use optc_types::Nanos;
 pub use options::{Integers, MAX_THREADS, Options, Precision};
-pub use plan::CompiledPlan;
+pub use plan::{CompiledPlan, PlanBytes};
 pub use profile::{MachineProfile, MachineProfileError};
 pub use prune::{BatchError, prune};
 pub use quantize::{Quantized, QuantizedLayer, Quantizer};

@@ -58,7 +58,8 @@ mod tests {
             let image = optc_ir::TensorType::fixed(optc_tensor::DType::F32, &[1, 1, 28, 28]);
             optc_passes::specialize(&mut graph, &[image.into()]).unwrap();
             let passes = optc_passes::bf16_pipeline(&optc_passes::Registry::standard(), "O2").unwrap();
-            crate::passes::run_passes(&mut graph, &passes, &crate::Options::default(), &target).unwrap();
+            crate::passes::run_passes(&mut graph, &passes, &crate::Options::default(), &target, &Default::default())
+                .unwrap();
             let [convs, rounded] = convolutions(&graph);
             assert_eq!(rounded, if all { convs } else { 0 }, "on {isa}, of {convs}");
         }

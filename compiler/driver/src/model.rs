@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_emit::{Backend, Jit};
+use optc_emit::{Backend, Jit, KernelCache, Regions};
 use optc_ir::{Graph, GraphError, Type, Val};
 use optc_kernel::program::{Decision, NodeReport, Program};
 use optc_kernel::target::{Arch, ISAS, Isa};
@@ -16,14 +16,14 @@ use optc_passes::PassError;
 use optc_runtime::plan::Port;
 use optc_runtime::{RunError, ThreadPool};
 use optc_tensor::Memory;
-use optc_types::{Numbers, Product};
+use optc_types::{HostText, Numbers, Product};
 
 use crate::autotune::{TuningResult, tune};
 use crate::cache::{CacheStats, Shared};
 use crate::machine::Times;
 use crate::options::cores;
 use crate::passes::{is_static, lower_optimized, run_passes};
-use crate::plan::{CompiledPlan, Settings};
+use crate::plan::{CompiledPlan, PlanBytes, Settings};
 use crate::{Error, TuningCache, region};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
@@ -81,7 +81,7 @@ impl Model {
         let fixed = is_static(&graph);
         let start = Instant::now();
         let passes = if fixed { &settings.passes } else { GENERIC_PASSES };
-        run_passes(&mut graph, passes, &settings.options, &settings.target)?;
+        run_passes(&mut graph, passes, &settings.options, &settings.target, &settings.shared.facts)?;
         let pass_time = start.elapsed();
         let info = |name: &str, ty: &Type| ValueInfo { name: name.to_owned(), ty: ty.clone() };
         let inputs = graph.inputs().map(|v| info(graph.input_name(v).unwrap_or_default(), graph.ty(v))).collect();
@@ -89,7 +89,7 @@ impl Model {
         let name = graph.name.clone();
         let kept = (!fixed || settings.options.keep_graph).then(|| graph.clone());
         let only = match fixed {
-            true => Some(Arc::new(compile(graph, &settings, &settings.tuning, pass_time)?)),
+            true => Some(Arc::new(compile(graph, &settings, &settings.tuning, None, pass_time)?)),
             false => None,
         };
         let plans = Shared::new(settings.options.cached_plans);
@@ -238,11 +238,19 @@ impl Model {
         self.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())
     }
 
+    /// What the plans that are kept hold: all of a model whose shapes are known, those in the cache of one with open
+    /// dims. Plans of regions do not count.
+    pub fn plan_bytes(&self) -> PlanBytes {
+        let plans = self.0.plans.values();
+        PlanBytes::of(self.0.only.iter().chain(&plans).map(|plan| &*plan.plan))
+    }
+
     fn specialise(&self, types: &[Type]) -> Result<CompiledPlan, Error> {
         let _memory = self.memory().enter();
         let start = Instant::now();
         let graph = self.graph_for(types)?;
-        compile(graph, &self.0.settings, &self.0.settings.tuning, start.elapsed())
+        let settings = &self.0.settings;
+        compile(graph, settings, &settings.tuning, Some(&settings.shared.kernels), start.elapsed())
     }
 
     /// The graph with all passes run for inputs of these types.
@@ -251,7 +259,8 @@ impl Model {
         if !self.0.specialised {
             optc_passes::specialize(&mut graph, types).map_err(|e| of_run(e.into()))?;
             let settings = &self.0.settings;
-            run_passes(&mut graph, &settings.passes, &settings.options, &settings.target).map_err(of_run)?;
+            let Settings { passes, options, target, shared, .. } = &**settings;
+            run_passes(&mut graph, passes, options, target, &shared.facts).map_err(of_run)?;
         }
         Ok(graph)
     }
@@ -276,7 +285,8 @@ impl Model {
         let start = Instant::now();
         let graph = self.graph_for(&types)?;
         let pass_time = start.elapsed();
-        let with = |tuning: &Tuning| compile(graph.clone(), settings, tuning, pass_time);
+        let cache = KernelCache::default(); // trials differ in a few kernels
+        let with = |tuning: &Tuning| compile(graph.clone(), settings, tuning, Some(&cache), pass_time);
         let TuningResult { tuning, plan, points, trials, share, complete } =
             tune(&with, &settings.tuning, &settings.pool, inputs, time)?;
         let changed = plan.points.iter().filter(|p| p.taken > 0).map(|p| &p.key).collect::<HashSet<_>>().len();
@@ -310,16 +320,18 @@ fn of_run(error: Error) -> Error {
     }
 }
 
-/// Lowers a graph that has been through all passes, and loads the program.
+/// Lowers a graph that has been through all passes, and loads the program; `cache` has the kernels of other plans.
 fn compile(
     graph: Graph,
     settings: &Arc<Settings>,
     tuning: &Tuning,
+    cache: Option<&KernelCache>,
     pass_time: Duration,
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
-    let (program, _) = lower_optimized(graph, &settings.target, tuning.clone(), &settings.options)?;
-    let jit = Jit { threads: cores(), resolve: &|host, plans| region::resolve(host, plans, settings) };
+    let (program, _) = lower_optimized(graph, &settings.target, tuning.clone(), &settings.shared, &settings.options)?;
+    let resolve = |host: &HostText, plans: &Regions| region::resolve(host, plans, settings);
+    let jit = Jit { threads: cores(), resolve: &resolve, cache };
     let plan = jit.emit(&program)?;
     let Program { report, points, .. } = program;
     Ok(CompiledPlan { plan: Arc::new(plan), report, points, pass_time, compile_time: start.elapsed() })

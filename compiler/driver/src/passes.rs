@@ -2,35 +2,53 @@
 
 use std::sync::Arc;
 
+use optc_emit::KernelCache;
 use optc_ir::{Graph, Type, Verified};
 use optc_kernel::program::Program;
 use optc_kernel::target::Target;
-use optc_lower::{Region, Tuning, lower_with_regions};
+use optc_lower::{LowerOptions, PackedConstants, Region, Tuning, lower_with_regions};
 use optc_passes::{PassManager, PassOptions, Pipeline};
+use optc_tensor::ConstantFacts;
 use optc_types::Machine;
 
 use crate::options::cores;
 use crate::{Error, Options};
+
+/// What the plans of one model share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedParts {
+    /// What was packed for any of them.
+    pub packed: PackedConstants,
+    /// What is known of the constants.
+    pub facts: ConstantFacts,
+    /// Kernels that are compiled.
+    pub kernels: KernelCache,
+}
 
 /// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.
 pub(crate) fn lower_optimized(
     graph: Graph,
     target: &Target,
     tuning: Tuning,
+    shared: &SharedParts,
     options: &Options,
 ) -> Result<(Program, Vec<Region>), Error> {
     let graph = Verified::new(graph).map_err(Error::Broken)?;
     let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
-    Ok(lower_with_regions(
-        graph,
-        target,
-        optc_lower::LowerOptions { tuning, threads: cores(), machine, draft: options.draft },
-    )?)
+    let (SharedParts { packed, facts, .. }, threads, draft) = (shared.clone(), cores(), options.draft);
+    Ok(lower_with_regions(graph, target, LowerOptions { tuning, threads, machine, packed, facts, draft })?)
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.
-pub(crate) fn run_passes(graph: &mut Graph, passes: &str, options: &Options, target: &Target) -> Result<(), Error> {
-    PassManager::new(options.pass_options_for(target)).run(&options.registry.parse(passes)?, graph)?;
+pub(crate) fn run_passes(
+    graph: &mut Graph,
+    passes: &str,
+    options: &Options,
+    target: &Target,
+    facts: &ConstantFacts,
+) -> Result<(), Error> {
+    let with = PassOptions { facts: facts.clone(), ..options.pass_options_for(target) };
+    PassManager::new(with).run(&options.registry.parse(passes)?, graph)?;
     Ok(())
 }
 

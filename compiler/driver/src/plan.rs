@@ -1,5 +1,6 @@
 //! What a compiled model shares with its plans, and a plan.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use optc_runtime::{Plan, RunError, ThreadPool};
 use optc_types::Callable;
 
 use crate::Options;
+use crate::passes::SharedParts;
 
 /// What every plan of a model shares.
 #[derive(Debug, Clone)]
@@ -22,12 +24,40 @@ pub(crate) struct Settings {
     /// The name of the machine in a tuning cache, and what is known of it.
     pub machine: String,
     pub tuning: Tuning,
+    /// What all plans share, and those of regions.
+    pub shared: SharedParts,
     /// What compiles the regions of ops of the host at their first call.
     pub compile_region: CompileRegion,
 }
 
 /// Turns a region into something that can be called with values of its inputs' types.
 pub(crate) type CompileRegion = fn(Graph, Arc<Settings>) -> Result<Arc<dyn Callable>, RunError>;
+
+/// Bytes that plans hold; what several of them share counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlanBytes {
+    /// How many plans there are.
+    pub plans: usize,
+    /// Constants that their kernels read.
+    pub constants: usize,
+    /// Machine code.
+    pub code: usize,
+}
+
+impl PlanBytes {
+    /// Those of some plans.
+    pub(crate) fn of<'a>(plans: impl Iterator<Item = &'a Plan>) -> PlanBytes {
+        let (mut count, mut constants, mut code) = (0, HashSet::new(), HashSet::new());
+        for plan in plans {
+            count += 1;
+            let bytes = plan.flow.constants.iter().map(|constant| constant.tensor.bytes());
+            constants.extend(bytes.map(|bytes| (bytes.as_ptr().addr(), bytes.len())));
+            code.extend(plan.code.pieces());
+        }
+        let sum = |pieces: HashSet<(usize, usize)>| pieces.into_iter().map(|(_, bytes)| bytes).sum();
+        PlanBytes { plans: count, constants: sum(constants), code: sum(code) }
+    }
+}
 
 /// A plan for one set of input shapes, and how it came about.
 #[derive(Debug)]

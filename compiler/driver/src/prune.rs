@@ -2,7 +2,7 @@
 
 use optc_ir::{Dim, Graph, Type, Val};
 use optc_passes::{Calibration, Evaluate, LayerReport, PassError, PruneOptions};
-use optc_tensor::{Tensor, TensorError};
+use optc_tensor::{ConstantFacts, Tensor, TensorError};
 use optc_types::quoted;
 
 use crate::passes::run_passes;
@@ -26,7 +26,7 @@ pub fn prune(
     samples: &[(String, Tensor)],
 ) -> Result<Vec<LayerReport>, Error> {
     let compiler = Compiler::new(Options { passes: "O0".to_owned(), threads: 0, ..Options::default() });
-    run_passes(graph, PREPARATION, compiler.options(), &compiler.options().target()?)?;
+    run_passes(graph, PREPARATION, compiler.options(), &compiler.options().target()?, &ConstantFacts::default())?;
     if samples.is_empty() {
         return optc_passes::prune(graph, options).map_err(|e| PassError::Prune(e).into());
     }

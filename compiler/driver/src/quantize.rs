@@ -17,6 +17,7 @@ use optc_ir::{Dim, Graph, NodeId, Op, TensorType, Type, Val};
 use optc_passes::calibrate::{Calibrator, Method, Ranges, apply, observed};
 use optc_passes::insert_fake_quant::insert;
 use optc_passes::{Layer, PassCx};
+use optc_tensor::ConstantFacts;
 
 use crate::passes::run_passes;
 use crate::{Compiler, Error, Integers, Options, Session, Times};
@@ -73,7 +74,7 @@ impl Quantizer {
     /// Passes or compilation fail, or weights are not finite.
     pub fn new(mut graph: Graph, options: &Options, skip: &[String]) -> Result<Quantizer, Error> {
         let _memory = options.memory.enter();
-        run_passes(&mut graph, PREPARE, options, &options.any_target()?)?;
+        run_passes(&mut graph, PREPARE, options, &options.any_target()?, &ConstantFacts::default())?;
         let layers = decide(&graph, options, skip)?;
         let stored = |id: NodeId| stores(&graph, id) && !asked(&graph, id, skip);
         let float: Vec<NodeId> = layers.iter().filter(|(id, l)| !l.int8 && !stored(*id)).map(|(id, _)| *id).collect();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use optc_kernel::program::Program;
 use optc_native::{NativeCode, Resolver};
 use optc_runtime::Plan;
+use optc_runtime::plan::KernelCode;
 
-use super::{Code, EmitError, machine_code};
+use super::{Code, EmitError, KernelCache, machine_code};
 
 /// Why a program could not be emitted.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub struct Jit<'a> {
     pub threads: usize,
     /// Makes the ops of the host.
     pub resolve: &'a Resolver<'a>,
+    /// Kernels that other plans have, and that this one leaves to others; none where there will be no others.
+    pub cache: Option<&'a KernelCache>,
 }
 
 /// Compiles for an artifact: for any target, the same bytes everywhere.
@@ -52,8 +55,12 @@ impl Backend for Jit<'_> {
     type Output = Plan;
 
     fn emit(&self, program: &Program) -> Result<Plan, BackendError> {
-        let code = Code::compile_for(&program.all_kernels(), &program.target, self.threads)?; // verifies the kernels
-        let plan = optc_native::plan(program, Arc::new(code), self.resolve)?; // verifies the steps
+        let (kernels, target) = (program.all_kernels(), &program.target);
+        let code: Arc<dyn KernelCode> = match self.cache {
+            Some(cache) => Arc::new(cache.compile(&kernels, target, self.threads)?), // verifies the kernels
+            None => Arc::new(Code::compile_with(&kernels, target, self.threads, None)?), // as well
+        };
+        let plan = optc_native::plan(program, code, self.resolve)?; // verifies the steps
         program.verify_bounds().map_err(optc_native::LoadError::from)?;
         Ok(plan)
     }
@@ -73,5 +80,5 @@ impl Backend for Native {
 /// # Errors
 /// As [`Backend::emit`], or the resolver refuses an op.
 pub fn load(program: &Program, threads: usize, resolve: &Resolver) -> Result<Plan, BackendError> {
-    Jit { threads, resolve }.emit(program)
+    Jit { threads, resolve, cache: None }.emit(program)
 }

@@ -13,12 +13,14 @@
 //! graphs or builders of kernels. Start in `backend.rs` and `text.rs`, then `tile.rs` and `x86/mod.rs`.
 
 mod backend;
+mod cache;
 mod nest;
 mod text;
 mod tile;
 mod x86;
 
 pub use backend::{Backend, BackendError, Jit, Native, load};
+pub use cache::KernelCache;
 pub use optc_native::{HostError, Regions, Resolver, host};
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
@@ -34,8 +36,8 @@ use optc_runtime::plan::KernelCode;
 use optc_runtime::{Executable, MachineCode};
 use optc_types::{Feature, Features};
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use text::TextModule;
 
 /// Why kernels could not be compiled.
@@ -75,7 +77,12 @@ pub enum EmitError {
 
 /// Executable memory with the machine code of a batch of kernels.
 #[derive(Debug)]
-pub struct Code(Executable, usize);
+pub struct Code {
+    memory: Executable,
+    kernels: usize,
+    /// The instructions of its tiles, for those who compile others.
+    _tiles: Vec<TileCode>,
+}
 
 impl Code {
     /// Compiles kernels of any row that this machine runs, on up to `threads` threads; [`Code::entry`] numbers are
@@ -85,39 +92,45 @@ impl Code {
     ///
     /// A kernel that does not verify, and what the code generator refuses.
     pub fn compile(kernels: &[&Kernel], threads: usize) -> Result<Code, EmitError> {
-        Code::compile_for(kernels, &host::target(), threads)
+        Code::compile_with(kernels, &host::target(), threads, None)
     }
 
-    /// Compiles kernels for a target that this machine is.
-    fn compile_for(kernels: &[&Kernel], target: &Target, threads: usize) -> Result<Code, EmitError> {
+    /// Compiles kernels for a target that this machine is, but for tiles that are known.
+    fn compile_with(
+        kernels: &[&Kernel],
+        target: &Target,
+        threads: usize,
+        known: Option<&KernelCache>,
+    ) -> Result<Code, EmitError> {
         if !host::runs(target) {
             return Err(EmitError::Elsewhere(target.to_string()));
         }
-        let code = machine_code(kernels, target, threads)?;
+        let (code, _tiles) = linked(kernels, target, threads, known)?;
         // SAFETY: the entries were compiled from verified kernels, for this machine, with the signature of `KernelFn`.
         // That a kernel keeps to the buffers that it declares is proven before a plan calls it (rule P7 of programs, in
         // `load`).
-        Ok(Code(unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?, code.entries.len()))
+        let memory = unsafe { Executable::new(&code) }.map_err(EmitError::Memory)?;
+        Ok(Code { memory, kernels: code.entries.len(), _tiles })
     }
 
     /// The entry point of the i-th kernel; it lives as long as `self`.
     pub fn entry(&self, kernel: usize) -> KernelFn {
-        self.0.entry(kernel)
+        self.memory.entry(kernel)
     }
 
     /// How many kernels there are.
     pub fn len(&self) -> usize {
-        self.1
+        self.kernels
     }
 
     /// Whether there is no kernel.
     pub fn is_empty(&self) -> bool {
-        self.1 == 0
+        self.kernels == 0
     }
 
     /// Bytes of machine code.
     pub fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.memory.bytes()
     }
 }
 
@@ -127,25 +140,29 @@ impl Code {
 ///
 /// A kernel that does not verify, and what the code generator refuses.
 pub fn machine_code(kernels: &[&Kernel], target: &Target, threads: usize) -> Result<MachineCode, EmitError> {
-    let isa = cranelift_isa(target)?;
-    let mut module = TextModule::new(isa.clone());
-    let entries = define(kernels, target, &isa, &mut module, threads)?;
-    module.link(&entries)
+    Ok(linked(kernels, target, threads, None)?.0)
 }
 
-/// Defines the functions of kernels in a module; its entries by the kernels' numbers.
-fn define(
+/// The linked machine code of kernels, and the instructions of their tiles that `known` is to know from now on.
+fn linked(
     kernels: &[&Kernel],
     target: &Target,
-    isa: &OwnedTargetIsa,
-    module: &mut impl Module,
     threads: usize,
-) -> Result<Vec<FuncId>, EmitError> {
-    let Jobs { list, entries } = declare(kernels, target, module)?;
-    for (id, code, relocs) in compile_all(isa, list, threads.max(1))? {
+    known: Option<&KernelCache>,
+) -> Result<(MachineCode, Vec<TileCode>), EmitError> {
+    let isa = cranelift_isa(target)?;
+    let mut module = TextModule::new(isa.clone());
+    let Jobs { list, entries } = declare(kernels, target, known, &mut module)?;
+    let tiles: Vec<Option<&Tile>> = list.iter().map(|job| job.work.tile()).collect();
+    let mut kept = Vec::new();
+    for ((id, code, relocs), tile) in compile_all(&isa, list, threads.max(1))?.into_iter().zip(tiles) {
         module.define_function_bytes(id, 64, &code, &relocs).map_err(Box::new)?;
+        if let (Some(tile), Some(known)) = (tile, known) {
+            known.add_tile(tile, &code);
+            kept.push(code);
+        }
     }
-    Ok(entries)
+    Ok((module.link(&entries)?, kept))
 }
 
 /// What Cranelift compiles for: the target's architecture, its system's calling convention, its features.
@@ -227,6 +244,18 @@ struct Job<'a> {
 enum Work<'a> {
     Clif(Box<Function>),
     X86(&'a Tile),
+    /// A tile that was compiled before.
+    Known(&'a Tile, TileCode),
+}
+
+impl<'a> Work<'a> {
+    /// The tile whose instructions stand for themselves.
+    fn tile(&self) -> Option<&'a Tile> {
+        match self {
+            Work::Clif(_) => None,
+            Work::X86(tile) | Work::Known(tile, _) => Some(tile),
+        }
+    }
 }
 
 struct Jobs<'a> {
@@ -235,7 +264,12 @@ struct Jobs<'a> {
 }
 
 /// Declares and builds all functions of a batch, equal tiles once.
-fn declare<'a>(kernels: &[&'a Kernel], target: &Target, module: &mut impl Module) -> Result<Jobs<'a>, EmitError> {
+fn declare<'a>(
+    kernels: &[&'a Kernel],
+    target: &Target,
+    compiled: Option<&KernelCache>,
+    module: &mut impl Module,
+) -> Result<Jobs<'a>, EmitError> {
     let config = module.isa().frontend_config();
     let fused = target.arch != Arch::X86_64 || target.features.contains(Features::of(&[Feature::Fma]));
     let mut list = Vec::new();
@@ -256,7 +290,10 @@ fn declare<'a>(kernels: &[&'a Kernel], target: &Target, module: &mut impl Module
                     tile::build(tile, fused, config, &mut func);
                     Work::Clif(Box::new(func))
                 }
-                Emitter::X86 => Work::X86(tile),
+                Emitter::X86 => match compiled.and_then(|cache| cache.tile(tile)) {
+                    Some(code) => Work::Known(tile, code),
+                    None => Work::X86(tile),
+                },
             };
             known.insert(key, id);
             tiles.push(id);
@@ -283,7 +320,9 @@ fn integers(module: &impl Module, params: usize) -> Signature {
     sig
 }
 
-type Compiled = (FuncId, Vec<u8>, Vec<ModuleReloc>);
+/// The instructions of a tile.
+type TileCode = Arc<[u8]>;
+type Compiled = (FuncId, TileCode, Vec<ModuleReloc>);
 
 /// Compiles on several threads; the order of the result is that of the jobs, whatever the threads did.
 fn compile_all(isa: &OwnedTargetIsa, jobs: Vec<Job>, threads: usize) -> Result<Vec<Compiled>, EmitError> {
@@ -314,14 +353,15 @@ fn compile_all(isa: &OwnedTargetIsa, jobs: Vec<Job>, threads: usize) -> Result<V
 fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<Compiled, EmitError> {
     let func = match job.work {
         Work::Clif(func) => func,
-        Work::X86(tile) => return Ok((job.id, tile_code(tile)?, Vec::new())),
+        Work::X86(tile) => return Ok((job.id, tile_code(tile)?.into(), Vec::new())),
+        Work::Known(_, code) => return Ok((job.id, code, Vec::new())),
     };
     context.clear();
     context.func = *func;
     let mut plane = Default::default();
     let compiled =
         context.compile(isa.as_ref(), &mut plane).map_err(|e| EmitError::Compile(job.name, Box::new(e.inner)))?;
-    let bytes = compiled.code_buffer().to_vec();
+    let bytes = compiled.code_buffer().into();
     let relocs: Vec<_> = compiled.buffer.relocs().to_vec();
     let relocs = relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &context.func, job.id)).collect();
     Ok((job.id, bytes, relocs))
@@ -330,10 +370,10 @@ fn compile_one(isa: &OwnedTargetIsa, job: Job, context: &mut Context) -> Result<
 // SAFETY: entries keep to the contract (`Code::compile`); the code lives as long as `self`.
 unsafe impl KernelCode for Code {
     fn entry(&self, kernel: usize) -> KernelFn {
-        self.0.entry(kernel)
+        self.memory.entry(kernel)
     }
 
-    fn bytes(&self) -> usize {
-        self.0.bytes()
+    fn pieces(&self) -> Vec<(usize, usize)> {
+        self.memory.pieces()
     }
 }

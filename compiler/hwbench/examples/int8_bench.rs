@@ -73,7 +73,7 @@ fn integer(isa: &Isa, (size, channels, filters, kernel): (usize, usize, usize, u
         operands: vec![],
         epilogue: Expr::Operand(0),
         own_weights: false,
-        form: Int8Form::choose(isa, size, &[]),
+        form: Int8Form::choose(isa, size, true),
     };
     let problem = problem.merged();
     let schedule = Int8Schedule::choose(&problem, isa, &optc_emit::host::caches());

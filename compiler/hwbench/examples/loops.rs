@@ -31,7 +31,7 @@ fn kernels(isa: &Isa) -> Result<Vec<(&'static str, Kernel)>, Box<dyn Error>> {
     let filtered = Winograd::of(&conv, &F4).ok_or("the convolution cannot be filtered")?;
     Ok(vec![
         ("f32", dense(&Contract::matmul(1, SIZE, SIZE, SIZE))?),
-        ("int8", narrow(Int8Form::choose(isa, SIZE, &[]))),
+        ("int8", narrow(Int8Form::choose(isa, SIZE, true))),
         ("bf16", narrow(Int8Form::bf16(isa, SIZE, SIZE, false))),
         ("depthwise", window(&WindowNest::channels_last(1, 96, axes, WindowReduce::Dot), isa).kernel),
         ("winograd input", filtered.input(isa).kernel),

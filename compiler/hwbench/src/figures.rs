@@ -41,7 +41,7 @@ pub fn measure(isa: &'static Isa) -> Result<Figures, EmitError> {
     let built = contract(&float, isa, schedule);
     let built = built.expect("rows a stride apart need no table, whose offsets could be too large");
     let f32 = (m * n * k) as f64 / fastest(&built.kernel)?;
-    let (int8, staged) = narrow(isa, Int8Form::choose(isa, m, &[]))?;
+    let (int8, staged) = narrow(isa, Int8Form::choose(isa, m, true))?;
     let (bf16, rounded) = narrow(isa, Int8Form::bf16(isa, m, k, true))?;
     let copied = whole(COPIED as f64 / fastest(&copy(isa))?);
     let filtered = whole(transforms(isa)?);

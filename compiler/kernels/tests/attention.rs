@@ -17,17 +17,17 @@ fn dense(heads: usize, rows: usize, columns: usize) -> HeadMatrices {
 }
 
 /// `[heads, rows, k]` times `[heads, k, n]`, the latter with these strides, packed.
-fn packed(values: &[f32], heads: usize, p: &PackB, nr: usize) -> Vec<f32> {
-    let len = packed_len(1, p.k, p.n, nr);
+fn packed(values: &[f32], heads: usize, p: &PackB, lanes: usize) -> Vec<f32> {
+    let len = packed_len(1, p.k, p.n, lanes);
     let mut all = vec![0.0; heads * len];
     for (head, packed) in all.chunks_exact_mut(len).enumerate() {
-        pack_b(&values[head * p.k * p.n..], p, nr, 1, packed);
+        pack_b(&values[head * p.k * p.n..], p, lanes, 1, packed);
     }
     all
 }
 
 fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) {
-    let nr = isa.contract_f32.1 * isa.lanes();
+    let lanes = isa.lanes();
     let of_keys = PackB { taps: 1, k: size, n: keys, tap_stride: 0, k_stride: 1, n_stride: size };
     let of_values = PackB { taps: 1, k: keys, n: width, tap_stride: 0, k_stride: width, n_stride: 1 };
     let scale = 1.0 / (size as f32).sqrt();
@@ -38,7 +38,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
         size,
         width,
         q: dense(heads, queries, size),
-        packed_strides: [&of_keys, &of_values].map(|p| 4 * packed_len(1, p.k, p.n, nr) as i64),
+        packed_strides: [&of_keys, &of_values].map(|p| 4 * packed_len(1, p.k, p.n, lanes) as i64),
         // A mask that all heads share.
         operands: vec![Operand {
             mem: MemType::F32,
@@ -58,7 +58,7 @@ fn check(isa: &Isa, [heads, queries, keys, size, width]: [usize; 5], l2: usize) 
         .collect();
     let kernel = attention(&problem, isa, &Caches { l2, ..Caches::default() }).unwrap();
     kernel.verify().unwrap();
-    let inputs = [&q, &packed(&k, heads, &of_keys, nr), &packed(&v, heads, &of_values, nr), &mask];
+    let inputs = [&q, &packed(&k, heads, &of_keys, lanes), &packed(&v, heads, &of_values, lanes), &mask];
     let mut buffers: Vec<_> = inputs.iter().map(|v| bytes_of(v)).collect();
     buffers.push(vec![0xee; problem.dst.bytes]);
     run_here(&kernel, &mut buffers).unwrap();

@@ -67,9 +67,9 @@ fn matmul_on(isa: &Isa, batch: usize, m: usize, n: usize, k: usize, transposed: 
         *w = ((sum + operands[0][col] + operands[1][i]) * operands[2][row]).max(0.0);
     }
     let p = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
-    let len = packed_len(1, k, n, nr);
+    let len = packed_len(1, k, n, isa.lanes());
     let mut packed = vec![0.0; batch * len];
-    b.chunks(k * n).zip(packed.chunks_mut(len)).for_each(|(b, packed)| pack_b(b, &p, nr, 1, packed));
+    b.chunks(k * n).zip(packed.chunks_mut(len)).for_each(|(b, packed)| pack_b(b, &p, isa.lanes(), 1, packed));
     let pack = pack_b_kernel(batch, b.len(), k * n, &p, nr, isa.lanes());
     let mut buffers = vec![bytes_of(&b), vec![0; 4 * packed.len()]];
     run_here(&pack, &mut buffers).unwrap();
@@ -105,11 +105,11 @@ fn equal_columns_have_equal_sums_wherever_they_are() {
         let (m, n) = (isa.contract_f32.0 + 1, nr + nr / 2);
         let c = Contract::matmul(1, m, n, k);
         let schedule = ContractSchedule::choose(&c, isa, &Caches::default());
-        let nr = schedule.nr;
         let column = random_floats(k, 1);
         let b: Vec<f32> = (0..k * n).map(|i| column[i / n]).collect();
-        let mut packed = vec![0.0; packed_len(1, k, n, nr)];
-        pack_b(&b, &PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 }, nr, 1, &mut packed);
+        let mut packed = vec![0.0; packed_len(1, k, n, isa.lanes())];
+        let p = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
+        pack_b(&b, &p, isa.lanes(), 1, &mut packed);
         let built = contract(&c, isa, schedule).unwrap();
         let found = run(&built, &random_floats(m * k, 2), &packed, &[], false);
         assert!(found.chunks(n).all(|row| row.iter().all(|v| v == &row[0])), "{}", isa.name);
@@ -156,12 +156,11 @@ fn convolve(c: &ConvNest, schedule: impl Fn(ContractSchedule) -> ContractSchedul
 fn convolve_on(isa: &Isa, c: &ConvNest, schedule: &impl Fn(ContractSchedule) -> ContractSchedule) {
     let problem = conv(c);
     let schedule = schedule(ContractSchedule::choose(&problem, isa, &Caches::default()));
-    let nr = schedule.nr;
     let x = random_floats(c.src.bytes / 4, 1);
     let area: usize = c.axes.iter().map(|a| a.kernel).product();
     let w = random_floats(c.groups * c.filters * c.channels * area, 2);
-    let mut packed = vec![0.0; c.packed_len(nr)];
-    c.pack_weights(&w, nr, 2, &mut packed);
+    let mut packed = vec![0.0; c.packed_len(isa.lanes())];
+    c.pack_weights(&w, isa.lanes(), 2, &mut packed);
     let operands: Vec<_> = c.operands.iter().map(|o| random_floats(o.bytes / 4, 3)).collect();
     let built = contract(&problem, isa, schedule).unwrap();
     for interpret in [false, true] {

@@ -65,11 +65,10 @@ fn check(c: &ConvNest, form: &'static WinogradMatrices, isa: &Isa, interpret: bo
     let winograd = Winograd::of(c, form).unwrap();
     let product = winograd.product();
     let schedule = ContractSchedule::choose(&product, isa, &Caches::default());
-    let nr = schedule.nr;
     let [x, w, bias] = [c.src.bytes / 4, 9 * c.channels * c.filters, c.filters].map(|n| random_floats(n, n as u64));
     let residual = random_floats(c.dst.bytes / 4, 5);
-    let mut packed = vec![0.0; winograd.packed_len(nr)];
-    winograd.pack_weights(&w, nr, 3, &mut packed);
+    let mut packed = vec![0.0; winograd.packed_len(isa.lanes())];
+    winograd.pack_weights(&w, isa.lanes(), 3, &mut packed);
     let input = winograd.input(isa);
     let v = result(&input.kernel, vec![bytes_of(&x), input.table.unwrap()], interpret);
     let product = contract(&product, isa, schedule).unwrap();

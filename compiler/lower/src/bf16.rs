@@ -3,7 +3,7 @@
 
 use optc_ir::ops::nn::Conv;
 use optc_kernel::expr::Expr;
-use optc_kernels::int8::{Int8Form, Pack, pack};
+use optc_kernels::int8::{Int8Form, NarrowProduct, Pack, pack};
 use optc_kernels::window::Axis;
 use optc_tensor::{DType, Tensor, bf16};
 use optc_types::ReasonCode;
@@ -68,7 +68,9 @@ pub(super) fn bf16_conv(cx: &mut Cx, op: &Conv, site: &Site, x: &TensorView, axe
     let groups = usize::try_from(op.groups).map_err(|_| Declined::new(ReasonCode::Attribute, "no groups"))?;
     let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
     let conv = NarrowConv { site, bias: 2, x, src_zero: 0, axes, groups, shape };
-    narrow_conv(cx, conv, |i| rounded(w[i]), |p| Int8Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1))
+    let all = || w.iter().map(|&w| rounded(w)).collect();
+    let form = |p: &NarrowProduct| Int8Form::bf16(isa, p.axes[1].out, p.run(), p.axes[1].kernel == 1);
+    narrow_conv(cx, conv, &[&weights], all, form)
 }
 
 /// A matrix product with one constant right operand.
@@ -81,8 +83,11 @@ pub(super) fn bf16_product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
     let rank = dst.shape.len();
     let form = Int8Form::bf16(cx.target.isa, dst.shape[rank - 2], of.k, true);
     let packing = Pack { form, rows: 1, taps: 1, k: of.k, n: of.n, zero: 0 };
-    let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]));
-    let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
+    let (nr, how) = (narrow_nr(cx, form), format!(", {} and {} apart", of.k_stride, of.n_stride));
+    let at = add_packed(cx, &[&tensor], &how, (1, &packing, nr), || {
+        pack(&packing, nr, |_, _, k, n| rounded(w[k * of.k_stride + n * of.n_stride]))
+    })?;
+    let right = PackedRight { at, own: false, form };
     let a = if a.strides[a.shape.len() - 1] != 1 && of.k != 1 { plain_copy(cx, &a, loc)? } else { a };
     let a = a.broadcast(&[&dst.shape[..rank - 1], &[of.k]].concat());
     let a = a.ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;

@@ -8,7 +8,7 @@ use optc_ir::TensorType;
 use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Point, Program};
 use optc_kernels::contract::{Contract, ContractSchedule};
-use optc_tensor::{Memory, TensorError, element_count};
+use optc_tensor::{Memory, Tensor, TensorError, element_count};
 use optc_types::HostText;
 use optc_types::steps::{ArenaPlace, BufRef, KernelBuffer, KernelStep, ProgramConstant, Step, StepInfo};
 
@@ -206,5 +206,6 @@ pub(super) fn is_parallel(tasks: u64, info: &StepInfo) -> bool {
 /// Whether two constants are of the same values in the same form: different ones differ early, as a rule.
 fn is_same(a: &ProgramConstant, b: &ProgramConstant) -> bool {
     let types = |c: &ProgramConstant| (c.tensor.dtype(), c.tensor.shape().to_vec());
-    a.recipe == b.recipe && types(a) == types(b) && a.tensor.bytes() == b.tensor.bytes()
+    let same = |a: &Tensor, b: &Tensor| a.shares_bytes(b) || a.bytes() == b.bytes();
+    a.recipe == b.recipe && types(a) == types(b) && same(&a.tensor, &b.tensor)
 }

@@ -48,24 +48,25 @@ pub(super) fn contraction(cx: &mut Cx, call: ContractCall) -> Lowered {
     Ok(())
 }
 
-/// Packs a constant B: one packed matrix for each of `batch`, which are `stride` elements apart.
+/// Packs a constant B of one tap: one packed matrix for each of `batch`, which are `stride` elements apart.
 ///
 /// # Errors
 /// There is no memory for them.
 pub(super) fn pack_constant(
     cx: &mut Cx,
-    src: &[f32],
+    of: &Tensor,
     batch: usize,
     stride: usize,
     p: &PackB,
-    nr: usize,
 ) -> Result<BufRef, Declined> {
-    let len = packed_len(p.taps, p.k, p.n, nr);
-    let threads = cx.threads;
-    let recipe = format!("operand 1, {batch} x {} x {} x {} in panels of {nr}", p.taps, p.k, p.n);
-    cx.constant_floats(recipe, batch * len, |packed| {
+    let src = of.as_slice::<f32>()?;
+    let (lanes, threads) = (cx.target.isa.lanes(), cx.threads);
+    let len = packed_len(p.taps, p.k, p.n, lanes);
+    let apart = [p.k_stride, p.n_stride].map(|stride| stride.to_string()).join(" and ");
+    let recipe = format!("operand 1, {batch} x {} x {}, {apart} apart, in strips of {lanes}", p.k, p.n);
+    cx.packed_floats(&[of], recipe, batch * len, |packed| {
         for (i, packed) in packed.chunks_exact_mut(len.max(1)).enumerate() {
-            pack_b(&src[i * stride..], p, nr, threads, packed);
+            pack_b(&src[i * stride..], p, lanes, threads, packed);
         }
     })
 }

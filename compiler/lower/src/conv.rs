@@ -18,7 +18,7 @@ use super::matmul::packing;
 use super::moves::{plain_copy, view_in};
 use super::operands::{Placed, axes, epilogue, floats, image, only_f32, permuted};
 use super::separable::{Depthwise, separable};
-use super::sparse::{BlockSize, Geometry, Matrix, block_of, sparse_conv, weigh};
+use super::sparse::{BlockSize, Geometry, Matrix, block_of, sparse_conv, weigh, zeros_of};
 use super::winograd::{Way, filtered, three_by_three, way_of};
 use super::{Declined, Lowered, Site, TensorView, sparse};
 
@@ -32,7 +32,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
         return Err(Declined::new(ReasonCode::Empty, "an empty convolution"));
     }
     let weights = filters(cx, site.operand(1)?)?;
-    let shape = weights.shape().to_vec();
+    let shape = cx.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
     let depthwise = shape[1] == 1 && op.groups > 1 && shape[0] as i64 == op.groups;
     // A depthwise kernel reads what it writes: channels last, or pixels side by side.
     let plain = depthwise && dst.is(Encoding::Plain) && !dst.is(Encoding::Nhwc);
@@ -46,10 +46,7 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     }
     let fused = epilogue(cx, site, 2, &dst)?;
     if depthwise {
-        let (x, weights) = match op.precision {
-            DType::BF16 => (rounded_copy(cx, x, &site.loc)?, rounded_filters(weights)?),
-            _ => (x, weights),
-        };
+        let x = if op.precision == DType::BF16 { rounded_copy(cx, x, &site.loc)? } else { x };
         let problem = WindowNest {
             batch: x.shape[0],
             channels: groups,
@@ -62,13 +59,13 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
             epilogue: fused.expr,
         };
         if let DenseFilters::Constant(t) = &weights {
-            let (weights, value) = (t.as_slice()?, site.operand(0)?);
+            let (weights, value) = (t, site.operand(0)?);
             let (window, places, loc) = (&problem, &fused.places[..], &site.loc[..]);
             if separable(cx, &Depthwise { value, src: &x, window, weights, places, dst: dst.at, loc }) {
                 return Ok(());
             }
         }
-        let filters = depthwise_filters(cx, &weights, groups, &site.loc)?;
+        let filters = depthwise_filters(cx, &weights, groups, op.precision, &site.loc)?;
         return window(cx, &problem, &x, Some(filters), &fused.places, &dst, &site.loc);
     }
     let problem = contract::ConvNest {
@@ -87,7 +84,8 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
         let (m, k) = (shape[0], t.len() / shape[0]);
         let w = t.as_slice::<f32>()?;
         let three_by_three = three_by_three(&problem);
-        weigh(cx, w, Product { staged_bytes, three_by_three, ..Product::new(dst.len() / m, k, m, Numbers::Floats) });
+        let product = Product::new(dst.len() / m, k, m, Numbers::Floats);
+        weigh(cx, zeros_of(cx, t), || w.to_vec(), Product { staged_bytes, three_by_three, ..product });
     }
     if let Some(lowered) = conv_dots(cx, &problem, x.at, &weights, &fused.places, dst.at, &site.loc) {
         return lowered;
@@ -95,10 +93,9 @@ pub(super) fn conv(cx: &mut Cx, op: &Conv, site: &Site) -> Lowered {
     let way = if matches!(weights, DenseFilters::Constant(_)) { way_of(cx, &problem) } else { None };
     match (&weights, way) {
         (DenseFilters::Constant(t), Some((Way(Some(form)), _))) => {
-            let w = t.as_slice::<f32>()?;
             let winograd = Winograd::of(&problem, form)
                 .ok_or_else(|| Declined::new(ReasonCode::NotFiltered, "no 3x3 convolution"))?;
-            filtered(cx, &winograd, w, x.at, &fused.places, dst.at, &site.loc)?;
+            filtered(cx, &winograd, t, x.at, &fused.places, dst.at, &site.loc)?;
         }
         _ => convolution(cx, &problem, x.at, &weights, &fused.places, dst.at, &site.loc)?,
     }
@@ -118,7 +115,7 @@ fn conv_in_blocks(cx: &mut Cx, op: &Conv, site: &Site, block: BlockSize) -> Lowe
     sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 2)
 }
 
-fn filters(cx: &mut Cx, value: Value) -> Result<DenseFilters, Declined> {
+fn filters<'a>(cx: &mut Cx, value: Value) -> Result<DenseFilters<'a>, Declined> {
     if let Some(tensor) = cx.constant(value).cloned() {
         tensor.as_slice::<f32>()?;
         return Ok(DenseFilters::Constant(tensor));
@@ -128,12 +125,28 @@ fn filters(cx: &mut Cx, value: Value) -> Result<DenseFilters, Declined> {
     Ok(DenseFilters::Computed(view))
 }
 
-/// The filters of a depthwise convolution, `[taps…, channels]`.
-fn depthwise_filters(cx: &mut Cx, w: &DenseFilters, channels: usize, loc: &[String]) -> Result<BufRef, Declined> {
+/// The filters of a depthwise convolution, `[taps…, channels]`; constant ones are rounded to the precision.
+fn depthwise_filters(
+    cx: &mut Cx,
+    w: &DenseFilters,
+    channels: usize,
+    precision: DType,
+    loc: &[String],
+) -> Result<BufRef, Declined> {
     match w {
+        DenseFilters::Constant(t) if precision == DType::BF16 => {
+            cx.packed(&[t], "operand 1, rounded to bf16, channels last", || {
+                Ok(floats(&window::filters(rounded_floats(t)?.as_slice()?, channels))?)
+            })
+        }
         DenseFilters::Constant(t) => {
-            let w = t.as_slice::<f32>()?;
-            Ok(cx.add_constant("operand 1, channels last", floats(&window::filters(w, channels))?))
+            cx.packed(&[t], "operand 1, channels last", || Ok(floats(&window::filters(t.as_slice()?, channels))?))
+        }
+        DenseFilters::Part(part) => cx.packed(&[part.of], format!("operand 1, {}, channels last", part.which), || {
+            Ok(floats(&window::filters(&(part.take)(), channels))?)
+        }),
+        DenseFilters::Computed(_) if precision == DType::BF16 => {
+            Err(Declined::new(ReasonCode::NotConstant, "in bfloat16, weights are constant"))
         }
         DenseFilters::Computed(view) => {
             let rank = view.shape.len();
@@ -143,7 +156,8 @@ fn depthwise_filters(cx: &mut Cx, w: &DenseFilters, channels: usize, loc: &[Stri
     }
 }
 
-/// The filters of a dense convolution in panels of `nr` columns; computed ones get their channels last before.
+/// The packed filters of a dense convolution; computed ones get their channels last before, and are packed `nr` columns
+/// at a time.
 fn packed_filters(
     cx: &mut Cx,
     w: &DenseFilters,
@@ -151,12 +165,17 @@ fn packed_filters(
     nr: usize,
     loc: &[String],
 ) -> Result<BufRef, Declined> {
+    let (lanes, threads) = (cx.target.isa.lanes(), cx.threads);
+    let len = c.packed_len(lanes);
     match w {
         DenseFilters::Constant(t) => {
             let w = t.as_slice::<f32>()?;
-            let threads = cx.threads;
-            let recipe = format!("operand 1, {} groups in panels of {nr}", c.groups);
-            cx.constant_floats(recipe, c.packed_len(nr), |packed| c.pack_weights(w, nr, threads, packed))
+            let recipe = format!("operand 1, {} groups in strips of {lanes}", c.groups);
+            cx.packed_floats(&[t], recipe, len, |packed| c.pack_weights(w, lanes, threads, packed))
+        }
+        DenseFilters::Part(part) => {
+            let recipe = format!("operand 1, {}, {} groups in strips of {lanes}", part.which, c.groups);
+            cx.packed_floats(&[part.of], recipe, len, |packed| c.pack_weights(&(part.take)(), lanes, threads, packed))
         }
         DenseFilters::Computed(view) => {
             let rank = view.shape.len();
@@ -223,25 +242,19 @@ pub(super) fn window(
     Ok(())
 }
 
-/// Constant filters rounded to bfloat16.
-fn rounded_filters(w: DenseFilters) -> Result<DenseFilters, Declined> {
-    match w {
-        DenseFilters::Constant(t) => Ok(DenseFilters::Constant(rounded_floats(&t)?)),
-        DenseFilters::Computed(_) => Err(Declined::new(ReasonCode::NotConstant, "in bfloat16, weights are constant")),
-    }
-}
-
 /// The weights of a convolution as ONNX has them.
-pub(super) enum DenseFilters {
+pub(super) enum DenseFilters<'a> {
     Constant(Tensor),
+    Part(FiltersPart<'a>),
     Computed(TensorView),
 }
 
-impl DenseFilters {
-    fn shape(&self) -> &[usize] {
-        match self {
-            DenseFilters::Constant(t) => t.shape(),
-            DenseFilters::Computed(view) => &view.shape,
-        }
-    }
+/// Weights that are some of a constant's elements.
+pub(super) struct FiltersPart<'a> {
+    /// The constant.
+    pub of: &'a Tensor,
+    /// Which elements, in words that say it all.
+    pub which: String,
+    /// Gives them.
+    pub take: &'a dyn Fn() -> Vec<f32>,
 }

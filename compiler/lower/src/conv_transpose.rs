@@ -11,10 +11,11 @@ use optc_kernel::space;
 use optc_kernels::contract;
 use optc_kernels::elementwise::{Elementwise, elementwise};
 use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
+use optc_tensor::Tensor;
 use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
-use super::conv::{DenseFilters, convolution, window};
+use super::conv::{DenseFilters, FiltersPart, convolution, window};
 use super::cx::Cx;
 use super::moves::view_in;
 use super::operands::{ImageEpilogue, epilogue, floats, image, only_f32};
@@ -61,8 +62,9 @@ fn phases(size: usize, out: usize, kernel: usize, stride: usize, dilation: usize
 struct Transposed<'a> {
     x: TensorView,
     dst: TensorView,
-    /// `[channels, filters of a group, taps…]`.
-    weights: &'a [f32],
+    /// `[channels, filters of a group, taps…]`, and its elements.
+    weights: &'a Tensor,
+    values: &'a [f32],
     /// Taps of planes, rows and columns.
     kernel: [usize; 3],
     strides: [usize; 3],
@@ -96,7 +98,8 @@ pub(super) fn conv_transpose(cx: &mut Cx, op: &ConvTranspose, site: &Site) -> Lo
     }
     let fused = epilogue(cx, site, 2, &dst)?;
     let t = Transposed {
-        weights: weights.as_slice::<f32>()?,
+        weights: &weights,
+        values: weights.as_slice::<f32>()?,
         kernel,
         strides,
         channels: shape[0] / groups.max(1),
@@ -126,7 +129,8 @@ fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
         return no_taps(cx, t, axes, dst, operands);
     }
     let src = every(&image(&t.x)?, phases.map(|p| p.skip), [1; 3]);
-    let weights = t.weights_of(phases);
+    let take = || t.weights_of(phases);
+    let which = format!("taps {:?}", phases.map(|p| &p.taps));
     let (batch, epilogue) = (t.x.shape[0], t.fused.expr.clone());
     if t.groups > 1 && t.filters == 1 && t.channels == 1 {
         let problem = WindowNest {
@@ -140,16 +144,15 @@ fn phase(cx: &mut Cx, t: &Transposed, phases: [&Phase; 3]) -> Lowered {
             operands,
             epilogue,
         };
-        let filters = cx.add_constant(
-            "operand 1, the taps of a phase, channels last",
-            floats(&window::filters(&weights, t.groups))?,
-        );
+        let filters = cx.packed(&[t.weights], format!("operand 1, {which}, channels last"), || {
+            Ok(floats(&window::filters(&take(), t.groups))?)
+        })?;
         window(cx, &problem, &t.x, Some(filters), &t.fused.places, &t.dst, t.loc)?;
         return Ok(());
     }
     let (channels, filters, groups) = (t.channels, t.filters, t.groups);
     let problem = contract::ConvNest { batch, channels, filters, groups, axes, src, dst, operands, epilogue };
-    let weights = DenseFilters::Constant(floats(&weights)?);
+    let weights = DenseFilters::Part(FiltersPart { of: t.weights, which, take: &take });
     convolution(cx, &problem, t.x.at, &weights, &t.fused.places, t.dst.at, t.loc)
 }
 
@@ -191,7 +194,7 @@ impl Transposed<'_> {
                 let from = ((group * self.channels + channel) * self.filters + filter) * area;
                 for plane in planes {
                     for row in rows {
-                        all.extend(columns.iter().map(|column| self.weights[from + (plane * h + row) * w + column]));
+                        all.extend(columns.iter().map(|column| self.values[from + (plane * h + row) * w + column]));
                     }
                 }
             }

@@ -8,11 +8,12 @@ use optc_kernel::nest::Kernel;
 use optc_kernel::program::{Choice, Filtered, Point};
 use optc_kernel::target::Target;
 use optc_kernels::contract::{Contract, ContractSchedule};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{ConstantFacts, DType, Tensor};
 use optc_types::steps::{BufRef, ProgramConstant, Step, StepInfo};
 use optc_types::{Machine, Product, ReasonCode};
 
 use super::builder::{KernelCall, Mark, ProgramBuilder};
+use super::packed::PackedConstants;
 use super::places::{Loc, Places, buffered, stored};
 use super::tune::{Open, Tuning};
 use super::{Declined, TensorView};
@@ -26,6 +27,8 @@ pub(super) struct Cx<'a> {
     pub threads: usize,
     pub tuning: &'a Tuning,
     pub machine: &'a dyn Machine,
+    pub packed: &'a PackedConstants,
+    pub facts: &'a ConstantFacts,
     pub places: &'a mut Places,
     pub out: &'a mut ProgramBuilder,
     /// The first ONNX node that it came from: what constants are of.
@@ -121,19 +124,38 @@ impl Cx<'_> {
         self.out.constant(ProgramConstant { of: self.of.to_owned(), recipe: recipe.into(), tensor })
     }
 
-    /// A buffer with `len` constant floats, which `fill` writes over zeros.
+    /// A buffer with what `make` makes of constants of the graph. The recipe, with their shapes, says all that it
+    /// depends on besides: it is made once for all who ask for it by the same, in all programs of the model.
+    ///
+    /// # Errors
+    /// As `make`.
+    pub fn packed(
+        &mut self,
+        of: &[&Tensor],
+        recipe: impl Into<String>,
+        make: impl FnOnce() -> Result<Tensor, Declined>,
+    ) -> Result<BufRef, Declined> {
+        let recipe = recipe.into();
+        let made = self.packed.get_or_make(of, &recipe, make)?;
+        Ok(self.add_constant(recipe, made))
+    }
+
+    /// The same with `len` floats, which `fill` writes over zeros.
     ///
     /// # Errors
     /// There is no memory for them.
-    pub fn constant_floats(
+    pub fn packed_floats(
         &mut self,
+        of: &[&Tensor],
         recipe: impl Into<String>,
         len: usize,
         fill: impl FnOnce(&mut [f32]),
     ) -> Result<BufRef, Declined> {
-        let mut tensor = Tensor::zeros(DType::F32, &[len])?;
-        fill(tensor.as_mut_slice()?);
-        Ok(self.add_constant(recipe, tensor))
+        self.packed(of, recipe, || {
+            let mut tensor = Tensor::zeros(DType::F32, &[len])?;
+            fill(tensor.as_mut_slice()?);
+            Ok(tensor)
+        })
     }
 
     /// A buffer for intermediate bytes of the op at hand.

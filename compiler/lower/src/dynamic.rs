@@ -15,12 +15,15 @@ use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
 use super::operands::{floats, only_f32};
 use super::product::{EXACT, MatrixStack, PackedRight, add_packed, matrix_product, narrow_nr};
-use super::recurrent::{Attrs, LSTM_ACTIVATIONS, RecurrentLayer, layer, recurrent, weights};
+use super::recurrent::{Attrs, LSTM_ACTIVATIONS, RecurrentLayer, StateWeights, layer, recurrent, values};
 use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, strides_in};
 
 /// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a
 /// direction.
 struct Weights {
+    /// What they are made from.
+    of: Tensor,
+    zeros: Option<Tensor>,
     values: Vec<i16>,
     scales: Vec<f32>,
     directions: usize,
@@ -29,6 +32,15 @@ struct Weights {
 }
 
 impl Weights {
+    /// Whether each is a signed byte.
+    fn fit_bytes(&self) -> bool {
+        self.values.iter().all(|&w| i8::try_from(w).is_ok())
+    }
+
+    fn sources(&self) -> Vec<&Tensor> {
+        std::iter::once(&self.of).chain(&self.zeros).collect()
+    }
+
     /// The weight of row `k` in column `n` of all directions' columns.
     fn at(&self, k: usize, n: usize) -> i16 {
         let (dir, column) = (n / self.columns, n % self.columns);
@@ -84,23 +96,29 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     if r.sums(|v| 255 * i64::from(v).abs()).into_iter().any(|s| s >= EXACT) {
         return Err(Declined::new(ReasonCode::Numbers, "the sums over the state are not exact in f32"));
     }
-    let peepholes = weights(cx, site, 7)?.unwrap_or_default();
+    let peepholes = values(cx, site, 7)?.unwrap_or_default();
     let rows = if peepholes.is_empty() { 0 } else { 3 };
     let cell = |d: usize| {
         let activations = attrs.activations(d, LSTM_ACTIVATIONS);
         recurrent::dynamic(recurrent::lstm(&activations, rows > 0, op.input_forget), rows)
     };
     let h = r.inner;
-    let problem = layer(cx, site, h, &attrs, 4, rows + 4, cell)?;
+    let mut problem = layer(cx, site, h, &attrs, 4, rows + 4, cell)?;
+    if r.fit_bytes() {
+        problem.weights = MemType::I8;
+    }
     let constants = (0..r.directions).flat_map(|d| {
         let scales = &r.scales[d * r.columns..][..r.columns];
         [&peepholes[d * rows * h..][..rows * h], scales].concat()
     });
     let constants = constants.collect();
-    let turned = (0..r.directions * r.columns).flat_map(|n| (0..h).map(move |k| (k, n)));
-    let turned: Vec<f32> = turned.map(|(k, n)| f32::from(r.at(k, n))).collect();
+    let turned = || {
+        let all = (0..r.directions * r.columns).flat_map(|n| (0..h).map(move |k| (k, n)));
+        all.map(|(k, n)| f32::from(r.at(k, n))).collect()
+    };
     let input = dynamic_products(cx, site, &w, h)?;
-    recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6), &turned, input)
+    let state = StateWeights { of: &r.sources(), words: ", integers", take: &turned };
+    recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6), state, input)
 }
 
 /// Constant weights in operand `slot`, with scales and zero points in two others.
@@ -126,7 +144,8 @@ fn narrow_weights(cx: &Cx, site: &Site, slot: usize, [scale, zero]: [usize; 2]) 
     let zeros = spread(constant(zero)?.map_or_else(|| vec![0.0; directions], Tensor::to_f64_vec))?;
     let column = |i: usize| i / (inner * columns).max(1) * columns + i % columns.max(1);
     let values = w.to_i64_vec().into_iter().enumerate().map(|(i, v)| (v - zeros[column(i)] as i64) as i16);
-    Ok(Weights { values: values.collect(), scales, directions, inner, columns })
+    let zeros = constant(zero)?.cloned();
+    Ok(Weights { of: w.clone(), zeros, values: values.collect(), scales, directions, inner, columns })
 }
 
 /// The products of the operands of all steps, quantized at once: `[steps * batch, directions * 4 * hidden]` with all
@@ -143,10 +162,11 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
     let (a, scale, zero) =
         (temp_view(cx, DType::U8, &x.shape), temp_view(cx, DType::F32, &[]), temp_view(cx, DType::U8, &[]));
     quantized(cx, x, &a, [&scale, &zero], loc)?;
-    let form = Int8Form::choose(cx.target.isa, m, &w.values);
+    let form = Int8Form::choose(cx.target.isa, m, w.fit_bytes());
     let packing = Pack { form, rows: 1, taps: 1, k, n, zero: form.staged_zero(MemType::U8, 0) };
-    let packed = pack(&packing, narrow_nr(cx, form), |_, _, k, n| w.at(k, n));
-    let right = PackedRight { at: add_packed(cx, &packing, narrow_nr(cx, form), &packed)?, own: false, form };
+    let nr = narrow_nr(cx, form);
+    let at = add_packed(cx, &w.sources(), "", (1, &packing, nr), || pack(&packing, nr, |_, _, k, n| w.at(k, n)))?;
+    let right = PackedRight { at, own: false, form };
     let dst = temp_view(cx, DType::F32, &[m, n]);
     let mut operands = vec![scale, zero];
     let sums: Vec<i32> = w.sums(i64::from).into_iter().map(|s| s as i32).collect();
@@ -155,7 +175,7 @@ fn dynamic_products(cx: &mut Cx, site: &Site, w: &Weights, h: usize) -> Result<B
     let of = Expr::Operand;
     let sum = of(0).minus(of(2).times(of(3))).to_float();
     let mut expr = sum.times(of(1).times(of(4)));
-    if let Some(bias) = weights(cx, site, 3)? {
+    if let Some(bias) = values(cx, site, 3)? {
         let both = |i: usize| bias[i / (4 * h) * 8 * h + i % (4 * h)] + bias[i / (4 * h) * 8 * h + 4 * h + i % (4 * h)];
         operands.push(row(cx, floats(&(0..n).map(both).collect::<Vec<_>>()), n)?);
         expr = expr.plus(of(5));

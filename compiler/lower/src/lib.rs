@@ -31,6 +31,7 @@ mod fold;
 mod fused;
 mod gather;
 mod host;
+mod integers;
 #[cfg(test)]
 mod interpreted;
 mod mapped;
@@ -39,6 +40,7 @@ mod movement;
 mod moves;
 mod nodes;
 mod operands;
+mod packed;
 mod places;
 mod pool;
 mod product;
@@ -65,9 +67,10 @@ use optc_ir::{Encoding, Graph, NoExpression, NodeId, Value, Verified};
 use optc_kernel::program::{NodeReport, Program};
 use optc_kernel::target::Target;
 use optc_kernels::profile::Profile;
-use optc_tensor::{Claim, Memory, TensorError};
+use optc_tensor::{Claim, ConstantFacts, Memory, TensorError};
 use optc_types::steps::{ArenaPlace, Port, Slot};
 use optc_types::{Machine, Reason, ReasonCode};
+pub use packed::PackedConstants;
 use places::{Loc, Places, buffered, stored};
 use site::{Epilogue, Site};
 pub use tune::Tuning;
@@ -147,6 +150,10 @@ pub struct LowerOptions {
     pub threads: usize,
     /// Who chooses between forms of a product; the profile of the target's row where it is not given.
     pub machine: Option<Arc<dyn Machine>>,
+    /// What was packed for other programs of the same model.
+    pub packed: PackedConstants,
+    /// What is known of its constants.
+    pub facts: ConstantFacts,
     /// Whether the program is left as it is before its rewrites, to be looked at: each buffer has bytes of its own,
     /// and copies into other layouts are not kernels yet.
     pub draft: bool,
@@ -155,7 +162,14 @@ pub struct LowerOptions {
 impl Default for LowerOptions {
     /// The choices of the target's row, on one thread.
     fn default() -> LowerOptions {
-        LowerOptions { tuning: Tuning::default(), threads: 1, machine: None, draft: false }
+        LowerOptions {
+            tuning: Tuning::default(),
+            threads: 1,
+            machine: None,
+            packed: PackedConstants::default(),
+            facts: ConstantFacts::default(),
+            draft: false,
+        }
     }
 }
 
@@ -231,6 +245,8 @@ impl Lowering {
             threads: self.options.threads,
             tuning: &self.options.tuning,
             machine: &*self.machine,
+            packed: &self.options.packed,
+            facts: &self.options.facts,
             places: &mut self.places,
             out: &mut self.out,
             of,

@@ -15,7 +15,7 @@ use super::cx::Cx;
 use super::dots::{Undecided, matmul_dots};
 use super::moves::plain_copy;
 use super::operands::{Placed, collapse, dims, mem_of, only_f32};
-use super::sparse::{BlockSize, Matrix, SparseFilters, block_of, columns, some_zeros, sparse_matmul, weigh};
+use super::sparse::{BlockSize, Matrix, SparseFilters, block_of, columns, sparse_matmul, weigh, zeros_of};
 use super::weights::{MatrixProduct, Right};
 use super::{Declined, Epilogue, Lowered, Site, TensorView};
 
@@ -118,12 +118,11 @@ fn in_blocks(
 fn weigh_right(cx: &mut Cx, b: &Right, rows: usize) {
     let Right::Constant { tensor, pack, .. } = b else { return };
     let Ok(src) = tensor.as_slice::<f32>() else { return };
-    if tensor.rank() == 2 && some_zeros(src) {
+    if tensor.rank() == 2 {
         let (k, staged_bytes) = (pack.k, if rows > 1 { 4 * rows * pack.k } else { 0 });
         let at = |i: usize| src[i / k * pack.n_stride + i % k * pack.k_stride];
-        let weights: Vec<f32> = (0..src.len()).map(at).collect();
         let product = Product { staged_bytes, ..Product::new(rows, k, pack.n, Numbers::Floats) };
-        weigh(cx, &weights, product);
+        weigh(cx, zeros_of(cx, tensor), || (0..src.len()).map(at).collect(), product);
     }
 }
 
@@ -229,7 +228,7 @@ pub(super) fn regular(
     Ok((copy, found))
 }
 
-/// B in panels of `nr` columns: at compile time where it is constant, else by a kernel.
+/// B packed: at compile time where it is constant, else by a kernel, `nr` columns in a task.
 pub(super) fn packed(
     cx: &mut Cx,
     b: Right,
@@ -237,18 +236,17 @@ pub(super) fn packed(
     nr: usize,
     loc: &[String],
 ) -> Result<PackedPlace, Declined> {
-    let batch: usize = lead.iter().product();
+    let (batch, lanes): (usize, _) = (lead.iter().product(), cx.target.isa.lanes());
     match b {
         Right::Constant { tensor, batches, pack } => {
-            let src = tensor.as_slice::<f32>()?;
             if batches != 1 && batches != batch {
                 return Err(Declined::new(
                     ReasonCode::NotConstant,
                     "a constant operand broadcasts some of its batches",
                 ));
             }
-            let at = pack_constant(cx, src, batches, pack.k * pack.n, &pack, nr)?;
-            Ok(PackedPlace { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, nr) } })
+            let at = pack_constant(cx, &tensor, batches, pack.k * pack.n, &pack)?;
+            Ok(PackedPlace { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, lanes) } })
         }
         Right::View(view) => packed_view(cx, view, lead, nr, loc),
     }
@@ -280,11 +278,10 @@ fn packed_view(
     let (k_stride, n_stride) = (positive(from.strides[matrix])?, positive(from.strides[matrix + 1])?);
     let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride, n_stride };
     let at = packing(cx, &from, batch, stride, &pack, nr, loc);
-    Ok(PackedPlace { at, batch_stride: if one { 0 } else { packed_len(1, k, n, nr) } })
+    Ok(PackedPlace { at, batch_stride: if one { 0 } else { packed_len(1, k, n, cx.target.isa.lanes()) } })
 }
 
-/// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, in panels of `nr`
-/// columns.
+/// Emits the kernel that packs `batch` computed matrices of one tap, `stride` elements apart, `nr` columns in a task.
 pub(super) fn packing(
     cx: &mut Cx,
     from: &TensorView,
@@ -294,9 +291,10 @@ pub(super) fn packing(
     nr: usize,
     loc: &[String],
 ) -> BufRef {
-    let len = packed_len(1, p.k, p.n, nr);
+    let lanes = cx.target.isa.lanes();
+    let len = packed_len(1, p.k, p.n, lanes);
     let at = cx.temp(4 * batch * len);
-    let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, cx.target.isa.lanes());
+    let kernel = pack_b_kernel(batch, from.span_bytes() / 4, stride, p, nr, lanes);
     let info = StepInfo { loc: loc.to_vec(), bytes: 8.0 * (batch * len) as f64, ..StepInfo::default() };
     cx.kernel(kernel, vec![from.at, at], None, info);
     at

@@ -12,10 +12,11 @@ use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
 use super::cx::Cx;
+use super::integers::{QuantizedWeights, ZeroOf};
 use super::moves::plain_copy;
 use super::operands::{collapse, dims, epilogue, image, mem_of};
 use super::sparse::{Matrix, SparseFilters, block_of, columns, sparse_matmul, weigh};
-use super::{Declined, Epilogue, Lowered, Site, TensorView, room, sparse};
+use super::{Declined, Epilogue, Lowered, Site, TensorView, room};
 
 /// Integers of a larger magnitude are not all `f32`.
 pub(super) const EXACT: i64 = 1 << 24;
@@ -27,26 +28,6 @@ pub(super) fn zero_point(cx: &Cx, value: Option<Value>) -> Result<i32, Declined>
         Some(t) if t.len() == 1 => Ok(t.to_i64_vec()[0] as i32),
         _ => Err(Declined::new(ReasonCode::NotConstant, "a zero point that is not one constant")),
     }
-}
-
-/// Constant weights without their zero points, of which there are one or one for each of `n` rows (or columns).
-pub(super) fn centred(
-    cx: &Cx,
-    w: Value,
-    zero: Option<Value>,
-    row_of: impl Fn(usize) -> usize,
-) -> Result<Vec<i16>, Declined> {
-    let weights =
-        cx.constant(w).ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
-    let zeros = match zero {
-        None => vec![0],
-        Some(zero) => cx
-            .constant(zero)
-            .ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights' zero points are not constant"))?
-            .to_i64_vec(),
-    };
-    let zero = |i: usize| if zeros.len() == 1 { zeros[0] } else { zeros.get(row_of(i)).copied().unwrap_or(0) };
-    Ok(weights.to_i64_vec().into_iter().enumerate().map(|(i, v)| (v - zero(i)) as i16).collect())
 }
 
 /// An epilogue whose operand 0, an integer, is in an `f32` that holds it exactly.
@@ -118,12 +99,13 @@ pub(super) struct NarrowConv<'a> {
     pub shape: &'a [usize],
 }
 
-/// Packs the weights of a convolution, each of which `weight` gives in ONNX's order, in the form that `form` chooses
-/// for the problem, and emits its kernels.
+/// Packs the weights of a convolution, which `weights` gives of the constants `of` in ONNX's order, in the form that
+/// `form` chooses for the problem, and emits its kernels.
 pub(super) fn narrow_conv(
     cx: &mut Cx,
     c: NarrowConv,
-    weight: impl Fn(usize) -> i16,
+    of: &[&Tensor],
+    weights: impl FnOnce() -> Vec<i16>,
     form: impl Fn(&NarrowProduct) -> Int8Form,
 ) -> Lowered {
     let dst = c.site.result()?.clone();
@@ -145,16 +127,18 @@ pub(super) fn narrow_conv(
     let mut problem = stepped(problem).merged();
     problem.form = form(&problem);
     let (packing, nr) = (problem.pack(), narrow_nr(cx, problem.form));
-    let (channels, kernel) = (c.shape[1], c.axes.map(|a| a.kernel));
-    let at = |group: usize, row: usize, tap: usize, k: usize, n: usize| {
-        let (column, channel) = (tap + k / channels, k % channels);
-        let filter = group * problem.filters + n;
-        weight(((filter * channels + channel) * kernel[0] + row) * kernel[1] + column)
-    };
-    let _packing = room(c.groups * packing.bytes(nr))?;
-    let packed: Vec<u8> =
-        (0..c.groups).flat_map(|g| pack(&packing, nr, |row, tap, k, n| at(g, row, tap, k, n))).collect();
-    let b = add_packed(cx, &packing, nr, &packed)?;
+    let (channels, [rows, columns]) = (c.shape[1], c.axes.map(|a| a.kernel));
+    // Elements of k are the channels of one column after the other.
+    let of_k: Vec<usize> = (0..packing.k).map(|k| k % channels * rows * columns + k / channels).collect();
+    let filter = channels * rows * columns;
+    let b = add_packed(cx, of, "", (c.groups, &packing, nr), || {
+        let w = weights();
+        let all = (0..c.groups).flat_map(|g| {
+            let w = &w[g * problem.filters * filter..];
+            pack(&packing, nr, |row, tap, k, n| w[n * filter + of_k[k] + row * columns + tap])
+        });
+        all.collect()
+    })?;
     narrow_product(cx, problem, c.x.at, b, fused.places, dst.at, &c.site.loc)
 }
 
@@ -203,15 +187,14 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
     let a = a.broadcast(&lead).ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
     let (src_zero, epilogue) = a_zero(cx, site, b, k, n)?;
     if b_shape.len() == 2 && cx.constant(b).is_some() {
-        let w = centred(cx, b, site.optional(3), |i| i % n)?;
+        let w = QuantizedWeights::of(cx, b, site.optional(3), ZeroOf::Column(n))?;
         if let Some(block) = block_of(cx, b) {
-            let matrix = Matrix::Integers(columns(&w, k, n), src_zero);
+            let matrix = Matrix::Integers(columns(&w.values(), k, n), src_zero);
             return sparse_matmul(cx, &a, &SparseFilters { matrix, shape: vec![n, k], block }, site, epilogue);
         }
         let pixels = batch * m;
-        if sparse::some_zeros(&w) {
-            weigh(cx, &columns(&w, k, n), weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 }));
-        }
+        let product = weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 });
+        weigh(cx, w.share_of_zeros(cx), || columns(&w.values(), k, n), product);
     }
     let staged = (mem_of(a.dtype)?, src_zero, m);
     let right = packed_right(cx, b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
@@ -272,18 +255,16 @@ fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32
         zero => return Ok((zero_point(cx, zero)?, epilogue)),
     };
     let zero = cx.view(zero)?;
-    let w = centred(cx, b, site.optional(3), |i| i % n)?;
+    let w = QuantizedWeights::of(cx, b, site.optional(3), ZeroOf::Column(n))?;
     if w.len() != k * n {
         return Err(Declined::new(ReasonCode::NotConstant, "a computed zero point with weights of several batches"));
     }
-    let sums: Vec<i32> = (0..n).map(|c| w.iter().skip(c).step_by(n).map(|&v| i32::from(v)).sum()).collect();
-    let sums = Tensor::from_slice(&[n], &sums)?;
-    let sums = TensorView {
-        at: cx.add_constant("operand 1, sums of columns", sums),
-        dtype: DType::I32,
-        shape: vec![n],
-        strides: vec![1],
-    };
+    let at = cx.packed(&w.sources(), "operand 1, sums of columns", || {
+        let mut sums = vec![0; n];
+        w.values().chunks(n).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += i32::from(v)));
+        Ok(Tensor::from_slice(&[n], &sums)?)
+    })?;
+    let sums = TensorView { at, dtype: DType::I32, shape: vec![n], strides: vec![1] };
     Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
 }
 
@@ -306,14 +287,15 @@ fn packed_right(
         if own != 1 && own != batch {
             return Err(Declined::new(ReasonCode::NotConstant, "a constant operand broadcasts some of its batches"));
         }
-        let w = centred(cx, b, zero, |i| i % n)?;
-        let matrices = w.chunks((k * n).max(1));
-        let form = Int8Form::choose(cx.target.isa, pixels, &w);
+        let w = QuantizedWeights::of(cx, b, zero, ZeroOf::Column(n))?;
+        let form = w.form(cx, pixels);
         let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
         let nr = narrow_nr(cx, form);
-        let _packing = room(own * packing.bytes(nr))?;
-        let packed: Vec<u8> = matrices.flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect();
-        return Ok(PackedRight { at: add_packed(cx, &packing, nr, &packed)?, own: own != 1, form });
+        let at = add_packed(cx, &w.sources(), "", (own, &packing, nr), || {
+            let all = w.values();
+            all.chunks((k * n).max(1)).flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect()
+        })?;
+        return Ok(PackedRight { at, own: own != 1, form });
     }
     let zero = zero_point(cx, zero)?;
     let view = cx.view(b)?;
@@ -336,11 +318,23 @@ fn packed_right(
     Ok(PackedRight { at, own: own != 1, form: Int8Form::Pairs })
 }
 
-/// A buffer with the packed weights of a narrow product.
-pub(super) fn add_packed(cx: &mut Cx, pack: &Pack, nr: usize, packed: &[u8]) -> Result<BufRef, Declined> {
+/// A buffer with so many packed weights of narrow products, which `make` packs of constants; `how` says what else it
+/// goes by.
+pub(super) fn add_packed(
+    cx: &mut Cx,
+    of: &[&Tensor],
+    how: &str,
+    (count, pack, nr): (usize, &Pack, usize),
+    make: impl FnOnce() -> Vec<u8>,
+) -> Result<BufRef, Declined> {
     let Pack { form, rows, taps, k, n, zero } = pack;
-    let recipe = format!("operand 1, {form:?} {rows} x {taps} x {k} x {n} around {zero} in panels of {nr}");
-    Ok(cx.add_constant(recipe, Tensor::from_slice(&[packed.len()], packed)?))
+    let recipe =
+        format!("operand 1{how}, {form:?} {count} x {rows} x {taps} x {k} x {n} around {zero} in panels of {nr}");
+    cx.packed(of, recipe, || {
+        let _packing = room(count * pack.bytes(nr))?;
+        let packed = make();
+        Ok(Tensor::from_slice(&[packed.len()], &packed)?)
+    })
 }
 
 /// Emits the kernel of a product.

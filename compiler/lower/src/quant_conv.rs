@@ -8,7 +8,7 @@ use optc_ir::ops::quant::QuantConv;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::Unary;
-use optc_kernels::int8::Int8Form;
+use optc_kernels::int8::{Int8Form, NarrowProduct};
 use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_tensor::{DType, Tensor};
 use optc_types::ReasonCode;
@@ -16,9 +16,10 @@ use optc_types::steps::BufRef;
 
 use super::conv::window;
 use super::cx::Cx;
+use super::integers::{QuantizedWeights, ZeroOf};
 use super::moves::{copy, view_in};
 use super::operands::{axes, epilogue, floats, image};
-use super::product::{EXACT, NarrowConv, centred, narrow_conv, of_float, weighed, without_zero, zero_point};
+use super::product::{EXACT, NarrowConv, narrow_conv, of_float, weighed, without_zero, zero_point};
 use super::sparse::{Geometry, Matrix, SparseFilters, block_of, sparse_conv, weigh};
 use super::{Declined, Lowered, Site, TensorView, elementwise, sparse, strides_in};
 
@@ -26,12 +27,12 @@ pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
     let dst = site.result()?.clone();
     let shape = cx.ty(site.operand(1)?)?.static_shape().unwrap_or_default();
     let filter: usize = shape[1..].iter().product();
-    let w = centred(cx, site.operand(1)?, site.optional(3), |i| i / filter.max(1))?;
+    let w = QuantizedWeights::of(cx, site.operand(1)?, site.optional(3), ZeroOf::Filter(filter))?;
     let computed = site.optional(2).filter(|&zero| cx.constant(zero).is_none());
     let src_zero = if computed.is_some() { 0 } else { zero_point(cx, site.optional(2))? };
     // Sparse kernels begin with constant sums.
     if let (Some(block), None) = (block_of(cx, site.operand(1)?), computed) {
-        let filters = SparseFilters { matrix: Matrix::Integers(w, src_zero), shape, block };
+        let filters = SparseFilters { matrix: Matrix::Integers(w.values(), src_zero), shape, block };
         let (dilations, pads, strides) = (&op.dilations, &op.pads, &op.strides);
         return sparse_conv(cx, &Geometry { dilations, groups: op.groups, pads, strides }, site, &filters, 4);
     }
@@ -54,19 +55,21 @@ pub(super) fn quant_conv(cx: &mut Cx, op: &QuantConv, site: &Site) -> Lowered {
 
 /// The site of a convolution whose zero point is computed: a multiple of each filter's sum is taken off the result.
 /// Nothing may be padded.
-fn without_computed_zero(cx: &mut Cx, site: &Site, zero: Value, w: &[i16], filter: usize) -> Result<Site, Declined> {
+fn without_computed_zero(
+    cx: &mut Cx,
+    site: &Site,
+    zero: Value,
+    w: &QuantizedWeights,
+    filter: usize,
+) -> Result<Site, Declined> {
     let (zero, shape) = (cx.view(zero)?, site.result()?.shape.clone());
-    let sums: Vec<i32> = w.chunks(filter.max(1)).map(|of| of.iter().map(|&v| i32::from(v)).sum()).collect();
     let mut channels = vec![1; shape.len()];
-    channels[1] = sums.len();
-    let sums = Tensor::from_slice(&channels, &sums)?;
-    let strides = strides_in(&channels, Encoding::Plain);
-    let sums = TensorView {
-        at: cx.add_constant("operand 1, sums of filters", sums),
-        dtype: DType::I32,
-        shape: channels,
-        strides,
-    };
+    channels[1] = w.len() / filter.max(1);
+    let at = cx.packed(&w.sources(), "operand 1, sums of filters", || {
+        let sum = |of: &[i16]| of.iter().map(|&v| i32::from(v)).sum::<i32>();
+        Ok(Tensor::from_slice(&channels, &w.values().chunks(filter.max(1)).map(sum).collect::<Vec<_>>())?)
+    })?;
+    let sums = TensorView { at, dtype: DType::I32, strides: strides_in(&channels, Encoding::Plain), shape: channels };
     let epilogue = without_zero(site.epilogue.clone(), &zero, &sums, &shape)?;
     let (operands, results, loc) = (site.operands.clone(), site.results.clone(), site.loc.clone());
     Ok(Site { operands, results, epilogue, loc })
@@ -112,7 +115,7 @@ fn integer_conv(
     site: &Site,
     x: &TensorView,
     src_zero: i32,
-    (w, shape): (&[i16], &[usize]),
+    (w, shape): (&QuantizedWeights, &[usize]),
     axes: [Axis; 3],
     groups: usize,
     depthwise: bool,
@@ -126,11 +129,13 @@ fn integer_conv(
     }
     if groups == 1 {
         let (staged_bytes, m) = (sparse::staged_bytes(x, [axes[1], axes[2]]), shape[0]);
-        weigh(cx, w, weighed(m, w.len() / m, dst.len() / m, staged_bytes));
+        let product = weighed(m, w.len() / m, dst.len() / m, staged_bytes);
+        weigh(cx, w.share_of_zeros(cx), || w.values(), product);
     }
-    let (isa, axes) = (cx.target.isa, [axes[1], axes[2]]);
+    let (isa, axes, bytes) = (cx.target.isa, [axes[1], axes[2]], w.fit_bytes(cx));
     let conv = NarrowConv { site, bias: 4, x, src_zero, axes, groups, shape };
-    narrow_conv(cx, conv, |i| w[i], |p| Int8Form::choose(isa, p.axes[1].out, w))
+    let form = |p: &NarrowProduct| Int8Form::choose(isa, p.axes[1].out, bytes);
+    narrow_conv(cx, conv, &w.sources(), || w.values(), form)
 }
 
 /// A depthwise convolution with `f32` sums.
@@ -139,11 +144,11 @@ fn quant_depthwise(
     site: &Site,
     x: &TensorView,
     src_zero: i32,
-    w: &[i16],
+    integers: &QuantizedWeights,
     axes: [Axis; 3],
     channels: usize,
 ) -> Lowered {
-    let dst = site.result()?.clone();
+    let (dst, w) = (site.result()?.clone(), integers.values());
     let taps = w.len() / channels.max(1);
     let sums = w.chunks(taps.max(1)).map(|of| 255 * of.iter().map(|&v| i64::from(v).abs()).sum::<i64>());
     let largest = sums.max().unwrap_or(0);
@@ -168,8 +173,10 @@ fn quant_depthwise(
     if largest >= EXACT {
         return Err(Declined::new(ReasonCode::Numbers, "the window's sums are not exact in f32"));
     }
-    let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
-    let filters = cx.add_constant("operand 1, channels last", floats(&window::filters(&w, channels))?);
+    let filters = cx.packed(&integers.sources(), "operand 1, channels last", || {
+        let w: Vec<f32> = w.iter().map(|&v| f32::from(v)).collect();
+        Ok(floats(&window::filters(&w, channels))?)
+    })?;
     window(cx, &problem, x, Some(filters), &fused.places, &dst, &site.loc)?;
     Ok(())
 }

@@ -3,10 +3,10 @@
 use optc_ir::ops::nn::{Gru, Lstm, RecurrentActivation, RecurrentDirection, Rnn};
 use optc_ir::{Encoding, Real};
 use optc_kernel::expr::{Expr, Func};
-use optc_kernel::tile::Cmp;
+use optc_kernel::tile::{Cmp, MemType};
 use optc_kernels::contract::{Contract, Operand, PackB};
 use optc_kernels::recurrent::{self, Direction, RecurrentNest};
-use optc_tensor::DType;
+use optc_tensor::{DType, Tensor};
 use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
@@ -88,7 +88,7 @@ pub(super) struct RecurrentLayer {
 
 pub(super) fn lstm(cx: &mut Cx, op: &Lstm, site: &Site) -> Lowered {
     let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
-    let constants = weights(cx, site, 7)?.unwrap_or_default();
+    let constants = values(cx, site, 7)?.unwrap_or_default();
     let rows = if constants.is_empty() { 0 } else { 3 };
     let cell = |d: usize| recurrent::lstm(&attrs.activations(d, LSTM_ACTIVATIONS), rows > 0, op.input_forget);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 4, rows, cell)?;
@@ -102,7 +102,7 @@ pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
     let cell = |d: usize| recurrent::gru(&attrs.activations(d, defaults), after);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 3, usize::from(after), cell)?;
     let h = problem.hidden;
-    let constants = match (after, weights(cx, site, 3)?) {
+    let constants = match (after, values(cx, site, 3)?) {
         (false, _) => vec![],
         (true, None) => vec![0.0; problem.directions.len() * h],
         (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
@@ -117,12 +117,17 @@ pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
     float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true], constants: vec![] }, None)
 }
 
-/// The values of a constant operand; an error if it is there and not constant.
-pub(super) fn weights(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
+/// A constant operand of floats; an error if it is there and not constant.
+fn weights(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Tensor>, Declined> {
     let Some(value) = site.optional(slot) else { return Ok(None) };
     let t = cx.constant(value).ok_or_else(|| Declined::new(ReasonCode::NotConstant, "the weights are not constant"))?;
-    let values = t.as_slice::<f32>()?;
-    Ok(Some(values.to_vec()))
+    t.as_slice::<f32>()?;
+    Ok(Some(t.clone()))
+}
+
+/// The values of such an operand.
+pub(super) fn values(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Vec<f32>>, Declined> {
+    Ok(weights(cx, site, slot)?.map(|t| t.as_slice().map(<[f32]>::to_vec)).transpose()?)
 }
 
 /// The units of a layer whose recurrent weights are `[directions, gates * hidden, hidden]`.
@@ -158,14 +163,25 @@ pub(super) fn layer(
     }
     let direction = |(i, &reverse): (usize, &bool)| Direction { reverse, phases: cell(i) };
     let directions = attrs.direction.reversed().iter().enumerate().map(direction).collect();
-    Ok(RecurrentNest { steps, batch, hidden, gates, constants, directions })
+    Ok(RecurrentNest { steps, batch, hidden, gates, constants, weights: MemType::F32, directions })
 }
 
 /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
 fn float_recurrent(cx: &mut Cx, site: &Site, layer: RecurrentLayer, c0: Option<usize>) -> Lowered {
     let weights = weights(cx, site, 2)?.ok_or_else(|| Declined::new(ReasonCode::Absent, "the weights are absent"))?;
     let input = products(cx, site, &layer.problem, &layer.merged)?;
-    recurrent(cx, site, layer, c0, &weights, input)
+    let take = || weights.as_slice().map(<[f32]>::to_vec).unwrap_or_default();
+    recurrent(cx, site, layer, c0, StateWeights { of: &[&weights], words: "", take: &take }, input)
+}
+
+/// The recurrent weights `[directions, gates * hidden, hidden]`.
+pub(super) struct StateWeights<'a> {
+    /// The constants that they are made from.
+    pub of: &'a [&'a Tensor],
+    /// How, where they are not the first of these as it is.
+    pub words: &'a str,
+    /// Gives them.
+    pub take: &'a dyn Fn() -> Vec<f32>,
 }
 
 /// Emits the kernel of the steps, with the recurrent weights and the products of the operands.
@@ -174,13 +190,23 @@ pub(super) fn recurrent(
     site: &Site,
     layer: RecurrentLayer,
     c0: Option<usize>,
-    weights: &[f32],
+    weights: StateWeights,
     input: BufRef,
 ) -> Lowered {
     let RecurrentLayer { problem: r, constants, .. } = layer;
     let (count, h) = (r.directions.len(), r.hidden);
     let lanes = cx.target.isa.lanes();
-    let mut args = vec![input, cx.add_constant("weights of the state", floats(&r.pack(weights, lanes))?)];
+    let gates: Vec<_> = r.directions.iter().flat_map(|d| &d.phases).map(|phase| &phase.gates).collect();
+    let as_bytes = if r.weights == MemType::I8 { " as bytes" } else { "" };
+    let recipe = format!("weights of the state{}{as_bytes}, gates {gates:?} in vectors of {lanes}", weights.words);
+    let state = cx.packed(weights.of, recipe, || {
+        let packed = r.pack(&(weights.take)(), lanes);
+        Ok(match r.weights {
+            MemType::I8 => Tensor::from_slice(&[packed.len()], &packed.iter().map(|&w| w as i8).collect::<Vec<_>>())?,
+            _ => floats(&packed)?,
+        })
+    })?;
+    let mut args = vec![input, state];
     if r.constants > 0 {
         args.push(cx.add_constant("biases and peepholes", floats(&constants)?));
     }
@@ -203,8 +229,8 @@ pub(super) fn recurrent(
     }
     let kernel = recurrent::recurrent(&r, cx.target.isa);
     let flops = 2.0 * (r.steps * r.batch * count * r.gates * h * h) as f64;
-    let info =
-        StepInfo { loc: site.loc.clone(), flops, bytes: 4.0 * r.packed_len(lanes) as f64, ..StepInfo::default() };
+    let bytes = r.weights.bytes() as f64 * r.packed_len(lanes) as f64;
+    let info = StepInfo { loc: site.loc.clone(), flops, bytes, ..StepInfo::default() };
     cx.kernel(kernel, args, None, info);
     Ok(())
 }
@@ -222,10 +248,10 @@ fn products(cx: &mut Cx, site: &Site, r: &RecurrentNest, merged: &[bool]) -> Res
     let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
     let contract = Contract::matmul(1, m, n, k);
     let (schedule, point) = cx.schedule(&contract);
-    let b = pack_constant(cx, &w, 1, 0, &pack, schedule.nr)?;
+    let b = pack_constant(cx, &w, 1, 0, &pack)?;
     let mut operands = Vec::new();
     let mut epilogue = Expr::Operand(0);
-    if let Some(bias) = weights(cx, site, 3)? {
+    if let Some(bias) = values(cx, site, 3)? {
         let sum = |i: usize| {
             let (dir, unit) = (&bias[i / (gates * h) * 2 * gates * h..], i % (gates * h));
             dir[unit] + if merged[unit / h] { dir[gates * h + unit] } else { 0.0 }

@@ -6,6 +6,7 @@
 use optc_ir::Value;
 use optc_kernels::separable::{self as kernels, Separable};
 use optc_kernels::window::WindowNest;
+use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, StepInfo};
 
 use super::TensorView;
@@ -19,7 +20,7 @@ pub(super) struct Depthwise<'a> {
     pub value: Value,
     pub src: &'a TensorView,
     pub window: &'a WindowNest,
-    pub weights: &'a [f32],
+    pub weights: &'a Tensor,
     pub places: &'a [BufRef],
     pub dst: BufRef,
     pub loc: &'a [String],
@@ -53,10 +54,12 @@ fn together(cx: &mut Cx, d: &Depthwise) -> Result<(), &'static str> {
     let kernel =
         kernels::separable(&problem, cx.target.isa, cut).map_err(|_| "an offset of the first one does not fit")?;
     let of_group = cut.panels * tile.1;
-    let filters = floats(&kernels::filters(d.weights, problem.window.channels, of_group));
+    let recipe = format!("operand 1, channels last in groups of {of_group}");
+    let filters = cx.packed(&[d.weights], recipe, || {
+        Ok(floats(&kernels::filters(d.weights.as_slice()?, problem.window.channels, of_group))?)
+    });
     let filters = filters.map_err(|_| "there is no memory for its weights")?;
     let before = cx.out.held.take().ok_or("it does not follow the product that it reads")?;
-    let filters = cx.add_constant(format!("operand 1, channels last in groups of {of_group}"), filters);
     let mut args = vec![before.a, before.b];
     args.extend(before.places);
     args.push(filters);

@@ -6,7 +6,7 @@ use optc_kernel::program::Choice;
 use optc_kernels::movement::movement;
 use optc_kernels::spmm::{self, Bcsr, MatrixPlace, Operand, SparseForm, Spmm, Weights, count_blocks};
 use optc_kernels::window::Axis;
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, count};
 use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Form, Nanos, Numbers, Product, ReasonCode};
 
@@ -275,7 +275,11 @@ fn sparse_product(cx: &mut Cx, sparse: Sparse, dst: &TensorView, strides: &Strid
 
 /// The columns of a row-major matrix of `rows` by `cols`, one after the other.
 pub(super) fn columns<T: Copy>(matrix: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..matrix.len()).map(|i| matrix[i % rows * cols + i / rows]).collect()
+    let mut columns = Vec::with_capacity(matrix.len());
+    for column in 0..cols {
+        columns.extend((0..rows).map(|row| matrix[row * cols + column]));
+    }
+    columns
 }
 
 /// A convolution as the kernel sees it: quads are channels of one word.
@@ -304,21 +308,28 @@ pub(super) fn staged_bytes(x: &TensorView, axes: [Axis; 2]) -> usize {
 /// Weights with fewer zeros than this are not worth a look.
 const SOME_ZEROS: f64 = 0.05;
 
-/// Whether enough weights are zero that blocks may pay.
-pub(super) fn some_zeros<T: Default + PartialEq>(weights: &[T]) -> bool {
-    share_of_zeros(weights) >= SOME_ZEROS
+/// The share of weights that are zero.
+pub(super) fn share_of_zeros<T: Default + PartialEq>(weights: &[T]) -> f64 {
+    count(weights, &T::default()) as f64 / weights.len().max(1) as f64
 }
 
-fn share_of_zeros<T: Default + PartialEq>(weights: &[T]) -> f64 {
-    weights.iter().filter(|&w| *w == T::default()).count() as f64 / weights.len().max(1) as f64
-}
-
-/// Notes what the forms of a layer that runs dense would cost: `matrix` has a row for each of `m` output channels.
-pub(super) fn weigh<T: Copy + Default + PartialEq>(cx: &mut Cx, matrix: &[T], product: Product) {
-    if some_zeros(matrix) {
-        let candidates = spmm::BLOCKS.map(|rows| (rows, 1));
-        note(cx, share_of_zeros(matrix), product, &candidates, |block| count_blocks(matrix, product.depth, block));
+/// Notes what the forms of a layer that runs dense would cost, where a share of its weights is zero with which blocks
+/// may pay: `matrix` gives a row for each of `m` output channels.
+pub(super) fn weigh<T: Copy + Default + PartialEq>(
+    cx: &mut Cx,
+    zeros: f64,
+    matrix: impl FnOnce() -> Vec<T>,
+    product: Product,
+) {
+    if zeros >= SOME_ZEROS {
+        let (matrix, candidates) = (matrix(), spmm::BLOCKS.map(|rows| (rows, 1)));
+        note(cx, zeros, product, &candidates, |block| count_blocks(&matrix, product.depth, block));
     }
+}
+
+/// The share of zeros in a constant of floats.
+pub(super) fn zeros_of(cx: &Cx, t: &Tensor) -> f64 {
+    cx.facts.number(&[t], "share of zeros", || t.as_slice::<f32>().map_or(0.0, share_of_zeros))
 }
 
 /// Notes what the forms of a layer that runs sparse would cost.

@@ -74,7 +74,7 @@ pub(super) fn way_of(cx: &mut Cx, c: &ConvNest) -> Option<(Way, Open)> {
 pub(super) fn filtered(
     cx: &mut Cx,
     w: &Winograd,
-    weights: &[f32],
+    weights: &Tensor,
     x: BufRef,
     places: &[BufRef],
     dst: BufRef,
@@ -92,9 +92,10 @@ pub(super) fn filtered(
     cx.kernel(input.kernel, vec![x, table, v], None, info(src.bytes + v_bytes));
     let contract = w.product();
     let (schedule, point) = cx.schedule(&contract);
-    let nr = schedule.nr;
-    let recipe = format!("operand 1, filters transformed in panels of {nr}");
-    let b = cx.constant_floats(recipe, w.packed_len(nr), |packed| w.pack_weights(weights, nr, threads, packed))?;
+    let lanes = cx.target.isa.lanes();
+    let recipe = format!("operand 1, filters transformed for {}, in strips of {lanes}", Way(Some(w.form())));
+    let (len, filters) = (w.packed_len(lanes), weights.as_slice::<f32>()?);
+    let b = cx.packed_floats(&[weights], recipe, len, |packed| w.pack_weights(filters, lanes, threads, packed))?;
     let (none, epilogue) = (Vec::new(), Expr::Operand(0));
     contraction(cx, ContractCall { contract, a: v, b, dst: m, operands: none, epilogue, schedule, loc: loc.to_vec() })?;
     cx.close(point);

@@ -57,7 +57,7 @@ unsafe impl KernelCode for Executable {
         unsafe { std::mem::transmute::<*const u8, KernelFn>(function) }
     }
 
-    fn bytes(&self) -> usize {
-        self.memory.as_deref().map_or(0, <[u8]>::len)
+    fn pieces(&self) -> Vec<(usize, usize)> {
+        self.memory.as_deref().map(|text| (text.as_ptr().addr(), text.len())).into_iter().collect()
     }
 }

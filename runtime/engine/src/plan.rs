@@ -21,8 +21,13 @@ use crate::kernel::KernelFn;
 pub unsafe trait KernelCode: Send + Sync + std::fmt::Debug {
     /// The entry of the kernel with this number.
     fn entry(&self, kernel: usize) -> KernelFn;
+    /// The memory that the code is in, each piece once: its address and bytes. Plans may share pieces.
+    fn pieces(&self) -> Vec<(usize, usize)>;
+
     /// Bytes of machine code.
-    fn bytes(&self) -> usize;
+    fn bytes(&self) -> usize {
+        self.pieces().iter().map(|(_, bytes)| bytes).sum()
+    }
 }
 
 /// Everything that a run needs. See the [module](self).

@@ -105,7 +105,7 @@ unsafe impl KernelCode for Part {
         self.code.entry(self.first + kernel)
     }
 
-    fn bytes(&self) -> usize {
-        self.code.bytes()
+    fn pieces(&self) -> Vec<(usize, usize)> {
+        self.code.pieces()
     }
 }

@@ -384,8 +384,8 @@ mod tests {
             }
             for form in [
                 Int8Form::Pairs,
-                Int8Form::choose(isa, 1, &[]),
-                Int8Form::choose(isa, 9, &[]),
+                Int8Form::choose(isa, 1, true),
+                Int8Form::choose(isa, 9, true),
                 Int8Form::bf16(isa, 9, 128, false),
             ] {
                 let problem = int8::NarrowProduct::points(100, 100, 128, form);

@@ -78,10 +78,10 @@ impl AttentionNest {
 /// # Errors
 /// As [`contract`].
 pub fn attention(a: &AttentionNest, isa: &Isa, caches: &Caches) -> Result<Kernel, ContractError> {
-    let (block, nr) = (a.block(isa, caches), isa.contract_f32.1 * isa.lanes());
+    let (block, lanes) = (a.block(isa, caches), isa.lanes());
     let blocks = a.queries.div_ceil(block);
     let mut kernel = Kernel::new(format!("attention_f32_{block}x{}", a.keys), (a.heads * blocks) as u64);
-    let packed = |k: usize, n: usize, stride: i64| stride as usize * (a.heads - 1) + 4 * packed_len(1, k, n, nr);
+    let packed = |k: usize, n: usize, stride: i64| stride as usize * (a.heads - 1) + 4 * packed_len(1, k, n, lanes);
     let q = kernel.buf("q", a.q.bytes, Access::Read);
     let k = kernel.buf("k", packed(a.size, a.keys, a.packed_strides[0]), Access::Read);
     let v = kernel.buf("v", packed(a.keys, a.width, a.packed_strides[1]), Access::Read);

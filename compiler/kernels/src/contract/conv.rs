@@ -101,14 +101,14 @@ impl ConvNest {
     }
 
     /// Elements of the packed weights of all groups.
-    pub fn packed_len(&self, nr: usize) -> usize {
+    pub fn packed_len(&self, lanes: usize) -> usize {
         let (taps, k) = self.taps();
-        self.groups * super::packed_len(taps, k, self.filters, nr)
+        self.groups * super::packed_len(taps, k, self.filters, lanes)
     }
 
-    /// Packs the weights of all groups as ONNX has them for panels of `nr` columns into `packed`, which holds
+    /// Packs the weights of all groups as ONNX has them for vectors of `lanes` columns into `packed`, which holds
     /// [`ConvNest::packed_len`] zeros, on up to `threads` threads.
-    pub fn pack_weights(&self, weights: &[f32], nr: usize, threads: usize, packed: &mut [f32]) {
+    pub fn pack_weights(&self, weights: &[f32], lanes: usize, threads: usize, packed: &mut [f32]) {
         let turned;
         let (from, pack) = match self.pack_in_place() {
             Some(pack) => (weights, pack),
@@ -119,7 +119,7 @@ impl ConvNest {
         };
         let group = packed.len() / self.groups.max(1);
         for (g, packed) in packed.chunks_exact_mut(group.max(1)).enumerate() {
-            super::pack_b(&from[self.group_weights(g)..], &pack, nr, threads, packed);
+            super::pack_b(&from[self.group_weights(g)..], &pack, lanes, threads, packed);
         }
     }
 }

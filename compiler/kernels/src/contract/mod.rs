@@ -2,8 +2,9 @@
 //!
 //! Rows of A are either a stride apart (a matrix product) or named by a table of byte offsets, one for each row and tap
 //! of a block, where a negative one is a row of zeros (a convolution of any kernel, stride, dilation and padding over
-//! NHWC, without an im2col buffer). B is packed in panels of `nr` columns: `[panel][tap][k][nr]`, zeros after the last
-//! column.
+//! NHWC, without an im2col buffer). B is packed in strips of the columns of a vector: `[strip][tap][k][lanes]`, zeros
+//! after the last column. A panel is the strips under a tile, whatever its number of columns: how a contraction is cut
+//! does not change how its weights are packed, and those that several products share are packed once.
 //!
 //! ```text
 //! task = (batch, block of rows, block of panels)
@@ -199,7 +200,7 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: ContractSchedule) -> Result<B
     let mut kernel = Kernel::new(name, (c.batch * cut.blocks * n_blocks) as u64);
     let a = kernel.buf("a", c.a_bytes, Access::Read);
     let sets = if c.own_b { c.batch } else { 1 };
-    let b = kernel.buf("b", 4 * sets * packed_len(c.taps, c.k, c.n, nr), Access::Read);
+    let b = kernel.buf("b", 4 * sets * packed_len(c.taps, c.k, c.n, isa.lanes()), Access::Read);
     let rows = cut.buffer.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
     let operands =
         c.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
@@ -320,7 +321,7 @@ impl Nest<'_> {
         let tile = kernel.tile(tile::build(c, self.isa, spec));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
-        let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, nr as usize) as i64 } else { 0 };
+        let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, self.isa.lanes()) as i64 } else { 0 };
         let a = match &c.rows {
             ContractRows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
             ContractRows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),

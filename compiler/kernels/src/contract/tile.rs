@@ -79,7 +79,8 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
     let places = Places { a, panel, next, table, operands, dst: b.ptr() };
     // As many as in a whole panel: equal columns have equal sums, wherever they are.
     let chains = chains(rows * nr / isa.lanes(), c.k);
-    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), nr, k: c.k, chains };
+    let strip = (4 * c.taps * c.k * isa.lanes()) as i64;
+    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), strip, k: c.k, chains };
     match &c.rows {
         ContractRows::Stride(stride) if spec.below => {
             let count = b.count();
@@ -114,7 +115,8 @@ const REPEATED: usize = 1;
 struct Shape {
     rows: usize,
     vectors: usize,
-    nr: usize,
+    /// Bytes from one strip of B to the next.
+    strip: i64,
     k: usize,
     chains: usize,
 }
@@ -126,7 +128,7 @@ impl Shape {
         let acc = vec![zero; self.rows * self.vectors * self.chains];
         let acc = match (&c.rows, p.table) {
             (ContractRows::Pixels(_), Some((zeros, offsets))) => {
-                let mut advance = vec![(offsets, 4), (p.panel, (4 * self.nr * c.k) as i64)];
+                let mut advance = vec![(offsets, 4), (p.panel, (4 * b.lanes() * c.k) as i64)];
                 advance.extend(p.next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
                 b.for_each(Count::Static(c.taps as u32), &advance, &acc, |b, q, acc| {
                     let next = p.next.map(|(_, lines)| (q[2], lines));
@@ -154,7 +156,7 @@ impl Shape {
         next: Option<(Ptr, usize)>,
         acc: &[Reg],
     ) -> Vec<Reg> {
-        let mut advance = vec![(panel, (UNROLL * 4 * self.nr) as i64)];
+        let mut advance = vec![(panel, (UNROLL * 4 * b.lanes()) as i64)];
         // Rows that share a pointer advance by it alone.
         let mut slots = Vec::new();
         for &(ptr, _) in at {
@@ -199,8 +201,9 @@ impl Shape {
     ) {
         let lanes = b.lanes();
         let chain = (u % self.chains) * self.rows * self.vectors;
+        let row = (4 * u * lanes) as i64;
         let columns: Vec<_> =
-            (0..self.vectors).map(|v| b.load(MemType::F32, p[0], (4 * (u * self.nr + v * lanes)) as i64)).collect();
+            (0..self.vectors).map(|v| b.load(MemType::F32, p[0], v as i64 * self.strip + row)).collect();
         for r in 0..self.rows {
             let mut x = None;
             for (v, &column) in columns.iter().enumerate() {

@@ -27,9 +27,10 @@ pub(super) const BLOCK: usize = MATRIX_ROWS;
 const FEW_PIXELS: usize = 4;
 
 impl Int8Form {
-    /// The fastest form of a target for constant weights without their zero points, and so many pixels side by side.
-    pub fn choose(isa: &Isa, pixels: usize, weights: &[i16]) -> Int8Form {
-        if !isa.needs.sums_bytes() || weights.iter().any(|&w| i8::try_from(w).is_err()) {
+    /// The fastest form of a target for constant weights that are signed `bytes` without their zero points, or are not,
+    /// and so many pixels side by side.
+    pub fn choose(isa: &Isa, pixels: usize, bytes: bool) -> Int8Form {
+        if !isa.needs.sums_bytes() || !bytes {
             return Int8Form::Pairs;
         }
         if isa.needs.has_matrices() && pixels >= FEW_PIXELS { Int8Form::ByteBlocks } else { Int8Form::Fours }

@@ -50,29 +50,33 @@ impl Pack {
 
 /// Packs constant weights; `at(row, tap, k, n)` is a weight without its zero point, or the bits of a bfloat16.
 pub fn pack(p: &Pack, nr: usize, at: impl Fn(usize, usize, usize, usize) -> i16) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(p.bytes(nr));
-    let group = p.form.group();
-    let value = |row: usize, tap: usize, k: usize, n: usize| if k < p.k && n < p.n { at(row, tap, k, n) } else { 0 };
-    let taps = || (0..p.rows).flat_map(|row| (0..p.taps).map(move |tap| (row, tap)));
-    for panel in 0..p.n.div_ceil(nr) {
-        let columns = panel * nr..(panel + 1) * nr;
-        if p.head_bytes(nr) > 0 {
-            packed.extend(columns.clone().flat_map(|n| {
-                let all = taps().flat_map(|(row, tap)| (0..p.k).map(move |k| (row, tap, k)));
-                let sum: i32 = all.map(|(row, tap, k)| i32::from(value(row, tap, k, n))).sum();
-                sum.wrapping_mul(-p.zero).to_le_bytes()
-            }));
+    let mut packed = vec![0; p.bytes(nr)];
+    for (panel, dst) in packed.chunks_exact_mut(p.panel_bytes(nr).max(1)).enumerate() {
+        let (first, (head, mut rest)) = (panel * nr, dst.split_at_mut(p.head_bytes(nr)));
+        let mut sums = vec![0i32; nr.min(p.n - first)];
+        for (row, tap) in (0..p.rows).flat_map(|row| (0..p.taps).map(move |tap| (row, tap))) {
+            let (here, after) = rest.split_at_mut(p.tap_bytes(nr));
+            pack_tap(p, nr, here, &mut sums, |k, n| at(row, tap, k, first + n));
+            rest = after;
         }
-        for (row, tap) in taps() {
-            for first in (0..p.form.groups(p.k)).map(|i| i * group) {
-                for (n, k) in columns.clone().flat_map(|n| (first..first + group).map(move |k| (n, k))) {
-                    let bytes = value(row, tap, k, n).to_le_bytes();
-                    packed.extend_from_slice(&bytes[..p.form.packed_bytes()]);
-                }
-            }
+        for (to, sum) in head.chunks_exact_mut(4).zip(sums) {
+            to.copy_from_slice(&sum.wrapping_mul(-p.zero).to_le_bytes());
         }
     }
     packed
+}
+
+/// Packs one tap of a panel, and adds its columns to `sums`, as many as there are.
+fn pack_tap(p: &Pack, nr: usize, dst: &mut [u8], sums: &mut [i32], at: impl Fn(usize, usize) -> i16) {
+    let (group, bytes) = (p.form.group(), p.form.packed_bytes());
+    for k in 0..p.k {
+        let row = &mut dst[k / group * 4 * nr..][..4 * nr];
+        for (n, (sum, to)) in sums.iter_mut().zip(row.chunks_exact_mut(4)).enumerate() {
+            let weight = at(k, n);
+            *sum = sum.wrapping_add(i32::from(weight));
+            to[k % group * bytes..][..bytes].copy_from_slice(&weight.to_le_bytes()[..bytes]);
+        }
+    }
 }
 
 /// A kernel that packs a batch of computed matrices as pairs: element `(batch, k, n)` is at strides 0, 3 and 4 of the

@@ -31,7 +31,7 @@ pub fn recurrent(r: &RecurrentNest, isa: &Isa) -> Kernel {
     let state = 4 * count * r.batch * r.hidden;
     let lanes = isa.lanes();
     let input = kernel.buf("input", 4 * r.steps * r.batch * count * r.gates * r.hidden, Access::Read);
-    let weights = kernel.buf("weights", 4 * r.packed_len(lanes), Access::Read);
+    let weights = kernel.buf("weights", r.weights.bytes() as usize * r.packed_len(lanes), Access::Read);
     let mut optional = |is: bool, name: &str, bytes: usize, access: Access| {
         if is { kernel.buf(name, bytes, access) } else { Base::Scratch }
     };
@@ -102,7 +102,8 @@ struct Step {
 
 impl Nest<'_> {
     fn phase_bytes(&self, phase: &Phase) -> usize {
-        4 * phase.gates.len() * self.r.hidden.next_multiple_of(self.lanes) * self.r.hidden
+        let units = self.r.hidden.next_multiple_of(self.lanes);
+        self.r.weights.bytes() as usize * phase.gates.len() * units * self.r.hidden
     }
 
     /// All steps of a direction, whose weights begin at `offset`.
@@ -196,6 +197,7 @@ impl Nest<'_> {
         let spec = RecurrentTile {
             phase,
             hidden: self.r.hidden,
+            weights: self.r.weights,
             rows,
             units,
             from: self.row_stride(from),
@@ -204,7 +206,7 @@ impl Nest<'_> {
             outputs: phase.outputs.iter().map(|(_, p)| stride(p)).collect(),
         };
         let tile = kernel.tile(build(&spec, self.lanes));
-        let panel = unit.clone() * (4 * phase.gates.len() * self.r.hidden) as i64;
+        let panel = unit.clone() * (self.r.weights.bytes() * (phase.gates.len() * self.r.hidden) as i64);
         let mut ptrs = vec![self.bases.weights.at(panel + offset), self.place(from, step, &row, &0.into())];
         let outputs = phase.outputs.iter().map(|(_, p)| p);
         ptrs.extend(

@@ -20,6 +20,7 @@ mod tile;
 pub use cells::{dynamic, gru, lstm, rnn};
 pub use kernel::{FLOAT_KERNEL, recurrent};
 use optc_kernel::expr::Expr;
+use optc_kernel::tile::MemType;
 
 /// Where the units of one sequence are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +84,14 @@ pub struct RecurrentNest {
     pub gates: usize,
     /// Rows of constants of a direction.
     pub constants: usize,
+    /// What a packed recurrent weight is: `f32`, or `i8` for integers that fit.
+    pub weights: MemType,
     /// One or two.
     pub directions: Vec<Direction>,
 }
 
 impl RecurrentNest {
-    /// Packs the recurrent weights `[directions, gates * hidden, hidden]`.
+    /// Packs the recurrent weights `[directions, gates * hidden, hidden]`; as floats, whatever they are in memory.
     pub fn pack(&self, weights: &[f32], lanes: usize) -> Vec<f32> {
         let (h, mut packed) = (self.hidden, Vec::with_capacity(self.packed_len(lanes)));
         for (dir, direction) in weights.chunks(self.gates * h * h).zip(&self.directions) {

@@ -1,7 +1,7 @@
 //! The tile: the sums of a phase's gates for one vector of units of a few sequences, and its expressions.
 
 use optc_kernel::expr::RegisterScope;
-use optc_kernel::tile::{Count, MemType, Reg, Tile, TileBuilder};
+use optc_kernel::tile::{Count, MemType, Ptr, Reg, Tile, TileBuilder, Unary};
 
 use super::{Phase, SequencePlace};
 
@@ -14,6 +14,8 @@ const CHAINS: usize = 8;
 pub(super) struct RecurrentTile<'a> {
     pub phase: &'a Phase,
     pub hidden: usize,
+    /// What a weight is.
+    pub weights: MemType,
     /// Sequences.
     pub rows: usize,
     /// Units.
@@ -47,8 +49,8 @@ pub(super) fn build(s: &RecurrentTile, lanes: usize) -> Tile {
         }
     }
     let step = |b: &mut TileBuilder, weights, from, u: usize, acc: &mut [Reg]| {
-        let at = |gate: usize| (4 * (u * gates + gate) * lanes) as i64;
-        let columns: Vec<_> = (0..gates).map(|gate| b.load(MemType::F32, weights, at(gate))).collect();
+        let column = |gate: usize| column(b, s.weights, weights, (u * gates + gate) * lanes);
+        let columns: Vec<_> = (0..gates).map(column).collect();
         for row in 0..s.rows {
             let x = b.broadcast(MemType::F32, from, row as i64 * s.from + 4 * u as i64);
             for (gate, &column) in columns.iter().enumerate() {
@@ -57,7 +59,8 @@ pub(super) fn build(s: &RecurrentTile, lanes: usize) -> Tile {
             }
         }
     };
-    let advance = [(weights, (4 * UNROLL * gates * lanes) as i64), (from, 4 * UNROLL as i64)];
+    let turn = s.weights.bytes() * (UNROLL * gates * lanes) as i64;
+    let advance = [(weights, turn), (from, 4 * UNROLL as i64)];
     let (ptrs, mut acc) = b.for_each_ptrs(Count::Static((s.hidden / UNROLL) as u32), &advance, &acc, |b, p, acc| {
         let mut acc = acc.to_vec();
         (0..UNROLL).for_each(|u| step(b, p[0], p[1], u, &mut acc));
@@ -81,4 +84,10 @@ pub(super) fn build(s: &RecurrentTile, lanes: usize) -> Tile {
         }
     }
     b.finish()
+}
+
+/// The weights of a vector of units, as floats, this many elements from a pointer.
+fn column(b: &mut TileBuilder, mem: MemType, weights: Ptr, at: usize) -> Reg {
+    let column = b.load(mem, weights, mem.bytes() * at as i64);
+    if mem == MemType::F32 { column } else { b.unary(Unary::ToFloat, column) }
 }

@@ -142,14 +142,16 @@ impl Bcsr<i16> {
 
 /// The blocks of `block` rows by `width` columns of a row-major matrix of `cols` columns that are not all zero.
 pub fn count_blocks<T: Copy + Default + PartialEq>(matrix: &[T], cols: usize, (block, width): (usize, usize)) -> usize {
-    let strips = matrix.chunks(block * cols.max(1));
-    let in_strip = |strip: &[T]| {
-        let holds = |first: usize| {
-            strip.chunks(cols).any(|row| row[first..cols.min(first + width)].iter().any(|&v| v != T::default()))
-        };
-        (0..cols).step_by(width).filter(|&first| holds(first)).count()
+    // Columns of a strip that hold something: found row by row, which compilers make vectors of.
+    let mut held = vec![0u8; cols];
+    let mut in_strip = |strip: &[T]| {
+        held.fill(0);
+        for row in strip.chunks(cols.max(1)) {
+            held.iter_mut().zip(row).for_each(|(held, v)| *held |= u8::from(*v != T::default()));
+        }
+        held.chunks(width).filter(|columns| columns.contains(&1)).count()
     };
-    strips.map(in_strip).sum()
+    matrix.chunks(block * cols.max(1)).map(&mut in_strip).sum()
 }
 
 /// A row-major matrix of columns `(channel, tap)` with columns `(four channels, tap, channel of the four)` instead.

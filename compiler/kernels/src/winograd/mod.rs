@@ -110,6 +110,11 @@ impl<'a> Winograd<'a> {
         self.conv
     }
 
+    /// The form of its tiles.
+    pub fn form(&self) -> &'static WinogradMatrices {
+        self.form
+    }
+
     /// Tiles down and across an image.
     fn tiles_of(&self) -> [usize; 2] {
         [1, 2].map(|d| self.conv.axes[d].out.div_ceil(self.form.outputs))

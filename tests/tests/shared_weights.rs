@@ -1,0 +1,163 @@
+//! Weights are packed once for each form, whoever reads them: ops of one program, and plans of one model. What no plan
+//! reads any more is freed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use optc::{Compiler, Memory, Model, Options, Program, Tensor, Val};
+use optc_ir::{Graph, parse_with};
+use optc_tensor::{DType, Random};
+
+/// Rows and columns of the weights.
+const K: usize = 96;
+const N: usize = 200;
+
+/// A graph with two constants, which the text names `w` (K x N) and `r` (N x N).
+fn graph(text: &str) -> Graph {
+    let mut random = Random::new(5);
+    let mut floats = |shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.real(-1.0, 1.0) as f32).collect();
+        Tensor::from_slice(shape, &values).unwrap()
+    };
+    let constants = [("w", floats(&[K, N])), ("r", floats(&[N, N]))].map(|(name, t)| (name.to_owned(), t));
+    parse_with(text, &constants.into_iter().collect()).unwrap()
+}
+
+fn program(text: &str) -> Program {
+    Compiler::default().program(graph(text)).unwrap()
+}
+
+/// Bytes of a program's constants, and how many there are of some bytes at least.
+fn constants(program: &Program) -> (usize, usize) {
+    let bytes = program.flow.constants.iter().map(|c| c.tensor.bytes().len());
+    (bytes.clone().sum(), bytes.filter(|&bytes| bytes >= 1 << 14).count())
+}
+
+#[test]
+fn ops_of_different_rows_read_one_packed_weight() {
+    let text = format!(
+        "func @rows(%a: tensor<1x{K}xf32>, %b: tensor<7x{K}xf32>, %c: tensor<100x{K}xf32>, %d: tensor<2x3x{K}xf32>) {{
+  %w = tensor.const {{value = @w}} : tensor<{K}x{N}xf32>
+  %0 = math.matmul %a, %w : tensor<1x{N}xf32>
+  %1 = math.matmul %b, %w : tensor<7x{N}xf32>
+  %2 = nn.gemm %c, %w {{alpha = 2.0}} : tensor<100x{N}xf32>
+  %3 = math.matmul %d, %w : tensor<2x3x{N}xf32>
+  %4 = math.relu %3 : tensor<2x3x{N}xf32>
+  return %0, %1, %2, %4
+}}"
+    );
+    let (bytes, large) = constants(&program(&text));
+    assert_eq!(large, 1);
+    assert!(bytes as f64 <= 1.2 * (4 * K * N) as f64, "{bytes} bytes");
+}
+
+#[test]
+fn a_weight_is_packed_for_each_of_its_forms() {
+    // As it is and transposed: two forms of the same bytes.
+    let text = format!(
+        "func @forms(%a: tensor<5x{N}xf32>, %b: tensor<9x{N}xf32>) {{
+  %r = tensor.const {{value = @r}} : tensor<{N}x{N}xf32>
+  %0 = nn.gemm %a, %r : tensor<5x{N}xf32>
+  %1 = nn.gemm %b, %r : tensor<9x{N}xf32>
+  %2 = nn.gemm %a, %r {{trans_b = true}} : tensor<5x{N}xf32>
+  %3 = nn.gemm %b, %r {{trans_b = true}} : tensor<9x{N}xf32>
+  return %0, %1, %2, %3
+}}"
+    );
+    assert_eq!(constants(&program(&text)).1, 2);
+}
+
+/// A layer before and after which nothing is known of the rows.
+fn open() -> Graph {
+    graph(&format!(
+        "func @open(%x: tensor<?x{K}xf32>, %f: tensor<3x{K}xf32>) {{
+  %w = tensor.const {{value = @w}} : tensor<{K}x{N}xf32>
+  %r = tensor.const {{value = @r}} : tensor<{N}x{N}xf32>
+  %0 = math.matmul %x, %w : tensor<?x{N}xf32>
+  %1 = math.tanh %0 : tensor<?x{N}xf32>
+  %2 = nn.gemm %1, %r {{trans_b = true}} : tensor<?x{N}xf32>
+  %3 = math.matmul %f, %w : tensor<3x{N}xf32>
+  return %2, %3
+}}"
+    ))
+}
+
+fn inputs(rows: usize) -> [Val; 2] {
+    [rows, 3].map(|rows| {
+        let values: Vec<f32> = (0..rows * K).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        Tensor::from_slice(&[rows, K], &values).unwrap().into()
+    })
+}
+
+fn compiled(options: &Options) -> Model {
+    Compiler::new(options.clone()).compile_graph(open()).unwrap()
+}
+
+fn run(model: &Model, rows: usize) -> Vec<Val> {
+    model.session().run_values(&inputs(rows)).unwrap()
+}
+
+#[test]
+fn plans_of_a_model_share_constants_and_kernels_and_nothing_of_it_shows() {
+    let rows = [1, 2, 3, 5, 9, 17, 48, 100];
+    let model = compiled(&Options::default());
+    run(&model, rows[0]);
+    let one = model.plan_bytes();
+    for rows in rows {
+        // A model of its own for each shape shares nothing.
+        assert_eq!(run(&model, rows), run(&compiled(&Options::default()), rows), "{rows} rows");
+    }
+    let all = model.plan_bytes();
+    assert_eq!((one.plans, all.plans), (1, rows.len()));
+    assert_eq!(all.constants, one.constants);
+    let own = |rows: usize| {
+        let model = compiled(&Options::default());
+        run(&model, rows);
+        model.plan_bytes().code
+    };
+    // The product of three rows is the same kernel in all plans.
+    let apart: usize = rows.into_iter().map(own).sum();
+    assert!(all.code < apart, "{} bytes of code, {apart} in models of their own", all.code);
+}
+
+#[test]
+fn what_no_plan_reads_is_freed() {
+    let memory = Memory::with_limit(1 << 30);
+    let options = Options { cached_plans: 2, memory: memory.clone(), ..Options::default() };
+    {
+        let model = compiled(&options);
+        let mut session = model.session();
+        let mut used = Vec::new();
+        for rows in (1..60).chain(1..60) {
+            drop(session.run_values(&inputs(rows)).unwrap());
+            used.push(memory.used());
+        }
+        let last = |n: usize| used[used.len() - n..].iter().max().copied();
+        assert_eq!(model.plan_bytes().plans, 2);
+        assert!(model.cache_stats().evictions > 100);
+        // Activations of 59 rows, of as many plans as a session keeps, and no more constants than at the start.
+        assert!(last(10) <= used[..60].iter().max().copied(), "{used:?}");
+    }
+    assert_eq!(memory.used(), 0);
+}
+
+#[test]
+fn integers_and_floats_of_the_same_shape_are_packed_apart() {
+    let weights = |zero: u8| Tensor::from_slice(&[1], &[zero]).unwrap();
+    let text = format!(
+        "func @zeros(%a: tensor<4x{K}xu8>) {{
+  %w = tensor.const {{value = @q}} : tensor<{K}x{N}xu8>
+  %one = tensor.const {{value = @one}} : tensor<1xu8>
+  %two = tensor.const {{value = @two}} : tensor<1xu8>
+  %za = tensor.const {{value = @one}} : tensor<1xu8>
+  %0 = quant.matmul %a, %w, %za, %one : tensor<4x{N}xi32>
+  %1 = quant.matmul %a, %w, %za, %two : tensor<4x{N}xi32>
+  return %0, %1
+}}"
+    );
+    let q = Tensor::from_bytes(DType::U8, &[K, N], &(0..K * N).map(|i| (i % 120) as u8).collect::<Vec<_>>()).unwrap();
+    let constants = [("q", q), ("one", weights(1)), ("two", weights(2))].map(|(name, t)| (name.to_owned(), t));
+    let graph = parse_with(&text, &constants.into_iter().collect()).unwrap();
+    let a = Tensor::from_bytes(DType::U8, &[4, K], &(0..4 * K).map(|i| (i % 251) as u8).collect::<Vec<_>>()).unwrap();
+    let expected = optc_ir::run(&graph, &[a.clone().into()]).unwrap();
+    let model = Compiler::default().compile_graph(graph).unwrap();
+    assert_eq!(model.session().run_values(&[a.into()]).unwrap(), expected);
+}
