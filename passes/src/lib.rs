@@ -25,6 +25,7 @@ mod layer;
 pub mod machine;
 mod manager;
 mod matching;
+mod merge_products;
 mod pass;
 mod pipeline;
 mod product;

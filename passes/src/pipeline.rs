@@ -43,10 +43,11 @@ pub static PIPELINES: &[NamedPipeline] = &[
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra`
-        // moves things into them; the clean-up after these computes what they made from constants. What is sparse wants
-        // another layout, so that is decided before; layouts before fusion, which only joins what lies alike.
-        passes: "integers,clean-up,fold-batch-norm,recompose,simplify-algebra,clean-up,to-bcsr,assign-layout{to=nhwc},\
-                 fuse,schedule",
+        // moves things into them, or into products that are merged; the clean-up after these computes what they made
+        // from constants. What is sparse wants another layout, so that is decided before; layouts before fusion, which
+        // only joins what lies alike.
+        passes: "integers,clean-up,fold-batch-norm,recompose,merge-products,simplify-algebra,clean-up,to-bcsr,\
+                 assign-layout{to=nhwc},fuse,schedule",
     },
     NamedPipeline { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

@@ -39,6 +39,7 @@ use crate::fold_quant::FoldQuant;
 use crate::fuse::Fuse;
 use crate::infer_types::InferTypes;
 use crate::insert_fake_quant::InsertFakeQuant;
+use crate::merge_products::MergeProducts;
 use crate::prune::Prune;
 use crate::recompose::Recompose;
 use crate::schedule::ScheduleOps;
@@ -109,6 +110,7 @@ impl Registry {
             .with::<Calibrate>()
             .with::<FoldQuant>()
             .with::<Recompose>()
+            .with::<MergeProducts>()
             .with::<SimplifyAlgebra>()
             .with::<Prune>()
             .with::<ToBcsr>()
