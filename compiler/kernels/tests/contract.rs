@@ -97,6 +97,30 @@ fn every_tail_of_a_product() {
     matmul(2, 200, 33, 300, false);
 }
 
+/// A batch is rows, and its answers must not depend on its size: each sum is one chain over k, on any row of the table.
+#[test]
+fn a_row_has_the_same_bits_however_many_there_are() {
+    let (n, k) = (75, 37);
+    let (a, b) = (random_floats(40 * k, 1), random_floats(k * n, 2));
+    let p = PackB { taps: 1, k, n, tap_stride: 0, k_stride: n, n_stride: 1 };
+    for isa in all_isas() {
+        let product = |m: usize, schedule: ContractSchedule| {
+            let c = Contract::matmul(1, m, n, k);
+            let mut packed = vec![0.0; packed_len(1, k, n, schedule.nr)];
+            pack_b(&b, &p, schedule.nr, 1, &mut packed);
+            run(&contract(&c, isa, schedule).unwrap(), &a[..m * k], &packed, &[], false)
+        };
+        let of = |m: usize| ContractSchedule::options(&Contract::matmul(1, m, n, k), isa, &Caches::default());
+        let all: Vec<u32> = product(40, of(40)[0]).into_iter().map(f32::to_bits).collect();
+        for m in [1, 2, 3, 7, 10, 19, 40] {
+            for schedule in of(m) {
+                let found: Vec<u32> = product(m, schedule).into_iter().map(f32::to_bits).collect();
+                assert_eq!(found, all[..m * n], "{}: {m} rows, {schedule}", isa.name);
+            }
+        }
+    }
+}
+
 /// A softmax of large equal numbers is uniform only if they are equal bit for bit.
 #[test]
 fn equal_columns_have_equal_sums_wherever_they_are() {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use optc_kernel::target::{Caches, Emitter, Isa};
 
-use super::{Contract, ContractRows, Taps, tile};
+use super::{Contract, ContractRows, Taps};
 
 /// How a contraction is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub(crate) fn panels(all: usize, blocks: usize, tasks: usize) -> usize {
     let panels = if blocks >= tasks { all } else { all.div_ceil(tasks.div_ceil(blocks.max(1))) };
     panels.max(1)
 }
+
+/// Vectors of sums that hide the latency of the FMA units (4 cycles, 2 a cycle), and that latency.
+const SUMS: usize = 8;
+const LATENCY: f64 = 4.0;
 
 /// Rows of a tile, each of which has an address in a general register, with the panel's and a counter in addition.
 const ROWS: usize = 12;
@@ -58,6 +62,21 @@ impl ContractSchedule {
             ContractRows::Pixels(_) | ContractRows::Stride(_) => fit.min(share).next_multiple_of(mr),
         };
         ContractSchedule { mr, nr, mc, panels: 1 }.with_panels(c, TASKS)
+    }
+
+    /// The choice for panels of `nr` columns: tiles of even height.
+    pub fn in_panels(c: &Contract, nr: usize, isa: &Isa, caches: &Caches) -> ContractSchedule {
+        let vectors = nr / isa.lanes();
+        let most = ContractSchedule::tallest(vectors, isa).clamp(1, c.m.max(1));
+        let even = c.m.div_ceil(c.m.div_ceil(most).max(1)).max(1);
+        ContractSchedule::with_tile(c, (even, vectors), isa, caches)
+    }
+
+    /// Rows of the tallest tile of so many vectors.
+    pub fn tallest(vectors: usize, isa: &Isa) -> usize {
+        let (rows, columns) = isa.contract_f32;
+        let most = isa.vector_regs.saturating_sub(1 + vectors) / vectors.max(1);
+        if vectors == columns { rows } else { most.min(ROWS) }
     }
 
     /// With as many panels in a block as leave at least `tasks` tasks.
@@ -110,9 +129,8 @@ fn suited(c: &Contract, isa: &Isa) -> (usize, usize) {
 /// Cycles of an element of k in all tiles: two FMAs or two loads in each, and four from a sum to itself.
 fn cycles(c: &Contract, (mr, vectors): (usize, usize), lanes: usize) -> f64 {
     let of_tile = |rows: usize, filled: usize| {
-        let chains = tile::chains(rows * vectors, c.k);
         let work = (rows * filled).max(rows + filled) as f64 / 2.0;
-        work.max(4.0 / chains as f64)
+        work.max(LATENCY)
     };
     let of_panel = |filled: usize| {
         let rest = if c.m.is_multiple_of(mr) { 0.0 } else { of_tile(c.m % mr, filled) };
@@ -126,10 +144,12 @@ fn cycles(c: &Contract, (mr, vectors): (usize, usize), lanes: usize) -> f64 {
 /// own.
 fn tiles(c: &Contract, isa: &Isa) -> Vec<(usize, usize)> {
     let mut tiles = Vec::new();
-    let (rows, columns) = isa.contract_f32;
-    for vectors in 1..=c.n.div_ceil(isa.lanes()).min(2 * columns) {
-        let most = (isa.vector_regs - 1 - vectors) / vectors;
-        let most = if vectors == columns { rows } else { most.min(ROWS) }.min(c.m);
+    let (_, columns) = isa.contract_f32;
+    for vectors in 1..=c.n.div_ceil(isa.lanes()).min((2 * columns).max(SUMS)) {
+        let most = ContractSchedule::tallest(vectors, isa).min(c.m);
+        if most == 0 {
+            continue;
+        }
         // As few steps as with the tallest tile, of equal height.
         let even = c.m.div_ceil(c.m.div_ceil(most));
         tiles.extend([(most, vectors), (even, vectors)]);

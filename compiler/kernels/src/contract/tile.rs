@@ -1,4 +1,7 @@
 //! The micro-kernel: `rows` by `cols` sums in registers over all taps and k, then the epilogue.
+//!
+//! Each sum is one chain of multiply-adds in the order of taps and k, whatever the tile: a row's bits depend neither on
+//! how many rows there are nor on where tiles and panels begin.
 
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, MemType, Ptr, Reg, Tile, TileBuilder};
@@ -8,9 +11,6 @@ use super::{Contract, ContractRows, ContractSchedule};
 /// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each
 /// carried register at the back edge, so that the loop must be long.
 const UNROLL: usize = 4;
-
-/// Independent sums that hide the latency of the FMA units (4 cycles, 2 a cycle).
-const CHAINS: usize = 8;
 
 /// A panel of this many bytes, with the others of its B, is not in L2 when its turn comes.
 const FAR: usize = 8 << 10;
@@ -77,10 +77,8 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
     let table = c.has_table().then(|| (b.ptr(), b.ptr()));
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
     let places = Places { a, panel, next, table, operands, dst: b.ptr() };
-    // As many as in a whole panel: equal columns have equal sums, wherever they are.
-    let chains = chains(rows * nr / isa.lanes(), c.k);
     let strip = (4 * c.taps * c.k * isa.lanes()) as i64;
-    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), strip, k: c.k, chains };
+    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), strip, k: c.k };
     match &c.rows {
         ContractRows::Stride(stride) if spec.below => {
             let count = b.count();
@@ -101,11 +99,6 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
     b.finish()
 }
 
-/// Sums of each element that are added in the end, in a tile of this many vectors of them.
-pub(super) fn chains(sums: usize, k: usize) -> usize {
-    CHAINS.div_ceil(sums).min(UNROLL).min(k.max(1))
-}
-
 /// So many rows broadcast from memory, once for each vector: a load of a single use becomes one `vbroadcastss` without
 /// a register move. The other rows load [`UNROLL`] elements at once and broadcast them from the register, which takes
 /// the shuffle unit instead of the two load ports. (Zen 3, 4x8, 512x512x512, per cent of the FMA peak: 79 with none,
@@ -118,14 +111,13 @@ struct Shape {
     /// Bytes from one strip of B to the next.
     strip: i64,
     k: usize,
-    chains: usize,
 }
 
 impl Shape {
     /// All sums of one tile and their epilogue.
     fn tile(&self, b: &mut TileBuilder, c: &Contract, p: &Places, cols: usize) {
         let zero = b.f32(0.0);
-        let acc = vec![zero; self.rows * self.vectors * self.chains];
+        let acc = vec![zero; self.rows * self.vectors];
         let acc = match (&c.rows, p.table) {
             (ContractRows::Pixels(_), Some((zeros, offsets))) => {
                 let mut advance = vec![(offsets, 4), (p.panel, (4 * b.lanes() * c.k) as i64)];
@@ -143,7 +135,6 @@ impl Shape {
             }
             (ContractRows::Pixels(_), None) => acc,
         };
-        let acc = self.join(b, acc);
         epilogue(b, c, &acc, self.rows, cols, &p.operands, p.dst);
     }
 
@@ -200,7 +191,6 @@ impl Shape {
         acc: &mut [Reg],
     ) {
         let lanes = b.lanes();
-        let chain = (u % self.chains) * self.rows * self.vectors;
         let row = (4 * u * lanes) as i64;
         let columns: Vec<_> =
             (0..self.vectors).map(|v| b.load(MemType::F32, p[0], v as i64 * self.strip + row)).collect();
@@ -216,24 +206,12 @@ impl Shape {
                     },
                 };
                 x = Some(value);
-                let sum = &mut acc[chain + r * self.vectors + v];
+                let sum = &mut acc[r * self.vectors + v];
                 // The first factor's register is overwritten: best one that is not needed again.
                 let column_dies = r + 1 == self.rows && v + 1 < self.vectors;
                 *sum = if column_dies { b.fma(column, value, *sum) } else { b.fma(value, column, *sum) };
             }
         }
-    }
-
-    /// Adds the chains of each sum.
-    fn join(&self, b: &mut TileBuilder, mut acc: Vec<Reg>) -> Vec<Reg> {
-        let sums = self.rows * self.vectors;
-        for chain in (1..self.chains).rev() {
-            for i in 0..sums {
-                acc[i] = b.add(acc[i], acc[chain * sums + i]);
-            }
-        }
-        acc.truncate(sums);
-        acc
     }
 }
 
