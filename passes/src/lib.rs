@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod assign_layout;
+mod batch;
 pub mod calibrate;
 mod canonicalize;
 mod choice;
@@ -42,6 +43,7 @@ mod to_bcsr;
 mod to_bf16;
 mod weighted;
 
+pub use batch::{Batched, NotBatched, batched};
 pub use choice::UnknownChoice;
 pub use layer::Layer;
 pub use manager::{Failed, PassManager, PassOptions, PassReport, PipelineReport, VerifyEach};

@@ -24,7 +24,7 @@ pub use host::HostCall;
 pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
 pub use interp::run;
 pub use ops::{
-    Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, LayoutRule, NoExpression, Op,
+    Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, ItemCx, LayoutRule, NoExpression, Op,
     OpFacts, OperandSpec, RegionRunner, Scalar, Scalars, Semantics, same_name,
 };
 pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, ParseError, TensorType, Type, Val};

@@ -4,8 +4,8 @@ use optc_kernel::expr::Expr;
 use optc_tensor::DType;
 
 use super::{
-    Args, Carried, Decl, InferCx, NoExpression, OpFacts, OperandSpec, Scalars, Semantics, bad_dtype, cf, eval, kernel,
-    math, ml, nn, quant, seq, tensor, text,
+    Args, Carried, Decl, InferCx, ItemCx, NoExpression, OpFacts, OperandSpec, Scalars, Semantics, bad_dtype, cf, eval,
+    kernel, math, ml, nn, quant, seq, tensor, text,
 };
 use crate::{Attr, OpError, Type, Val};
 
@@ -140,6 +140,16 @@ macro_rules! op_enum {
 
             /// Whether inference is exact. See [`Semantics::exact`].
             pub fn exact(&self) -> bool { match self { $(Op::$Op(op) => op.exact()),* } }
+
+            /// The operand that says extents. See [`Semantics::EXTENTS`].
+            pub fn extents_operand(&self) -> Option<usize> {
+                match self { $(Op::$Op(_) => $module::$Op::EXTENTS),* }
+            }
+
+            /// Whether it works on each item of a batch by itself. See [`Semantics::is_itemwise`].
+            pub fn is_itemwise(&self, cx: &ItemCx) -> bool {
+                match self { $(Op::$Op(op) => op.is_itemwise(cx)),* }
+            }
 
             /// The results. See [`Semantics::eval`].
             ///

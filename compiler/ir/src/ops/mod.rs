@@ -8,6 +8,7 @@ pub mod cf;
 mod declare;
 pub(crate) mod eval;
 pub mod facts;
+mod items;
 pub mod kernel;
 pub mod math;
 mod message;
@@ -27,6 +28,7 @@ pub use declare::{Decl, OperandSpec};
 #[doc(hidden)]
 pub use declare::{no_more_attrs, take_attr};
 pub use facts::{Anchor, ComputedBy, Effects, Facts, FusionRole, LayoutRule, OpFacts};
+pub use items::ItemCx;
 pub use scalar::{NoExpression, Scalar, Scalars};
 
 use crate::{Graph, OpError, TensorType, Type, Val};
@@ -51,6 +53,8 @@ pub trait Semantics: Decl {
     const FACTS: Facts<Self>;
     /// Whether an evaluation only moves elements from its operands to its results.
     const ONLY_MOVES: bool = false;
+    /// The operand that says the extents of the result, and nothing else.
+    const EXTENTS: Option<usize> = None;
     /// Bytes that an evaluation works with besides its operands and results, which have this many elements. Ops that
     /// compute widen both to 64 bits, and make lists of new elements.
     fn working_bytes(&self, operands: usize, results: usize) -> usize {
@@ -62,6 +66,12 @@ pub trait Semantics: Decl {
     /// declared in, and hand plain values to their regions.
     fn exact(&self) -> bool {
         false
+    }
+    /// Whether item `i` of each result, along the first axis, is computed of item `i` of those operands that are
+    /// batches and of the whole of the others, in the same way for each. `false` where the op cannot say so; a
+    /// pointwise op can, where its operands are aligned.
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        Self::FACTS.op.computed_by == ComputedBy::Expression && cx.is_aligned()
     }
     /// The results themselves.
     ///

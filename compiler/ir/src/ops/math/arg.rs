@@ -8,7 +8,7 @@ use crate::ops::axis_of;
 use crate::ops::message::shown;
 use crate::ops::number::order_keys;
 use crate::ops::tensor::Canvas;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
 
 text_enum! {
     /// Which of the elements along an axis is sought.
@@ -60,6 +60,10 @@ impl Semantics for ArgReduce {
         let Some(dims) = &x.shape else { return Ok(vec![TensorType::unranked(DType::I64).into()]) };
         let axis = axis_of(self.axis, dims.len())?;
         Ok(vec![TensorType::new(DType::I64, self.shape(dims.clone(), axis, Dim::Known(1))).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

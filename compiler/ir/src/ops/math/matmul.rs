@@ -6,7 +6,7 @@ use std::ops::{AddAssign, Mul};
 use optc_tensor::{DType, Tensor, bf16, broadcast_shapes};
 
 use super::broadcast::{broadcast_indices, broadcast_types};
-use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// NumPy's `matmul`: matrices in the last two dims, batches broadcast; a rank-1 operand is a row or a column.
@@ -50,6 +50,16 @@ impl Semantics for MatMul {
             shape.push(y[y.len() - 1].clone());
         }
         Ok(vec![TensorType::new(b.dtype, shape).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        let matrix = |slot: usize| cx.rank(slot).unwrap_or(0);
+        // The last two dims are matrices: items are rows of the left operand, or matrices.
+        match (cx.is_batched(0), cx.is_batched(1)) {
+            (true, false) => matrix(0) >= 2 && (matrix(1) <= 2 || matrix(1) < matrix(0)),
+            (true, true) => matrix(0) >= 3 && matrix(0) == matrix(1),
+            (false, _) => matrix(1) >= 3 && matrix(0) <= matrix(1),
+        }
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

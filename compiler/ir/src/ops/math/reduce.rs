@@ -5,7 +5,9 @@ use optc_tensor::{DType, Tensor};
 use super::broadcast::for_each_broadcast;
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{
+    Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// What a reduction makes of the elements.
@@ -101,6 +103,13 @@ impl Semantics for Reduce {
         }
         let reduced = self.reduced(cx.constant(1), shape.len())?;
         Ok(vec![TensorType::new(x.dtype, self.keep(shape, &reduced, Dim::Known(1))).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        let by = if cx.infer.has(1) { cx.constant(1) } else { None };
+        let known = !cx.infer.has(1) || by.is_some();
+        let reduced = cx.rank(0).map(|rank| self.reduced(by, rank));
+        cx.only(&[0]) && known && reduced.is_some_and(|of| of.is_ok_and(|of| of.first() == Some(&false)))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

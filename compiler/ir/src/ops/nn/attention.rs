@@ -5,7 +5,9 @@ use optc_tensor::{DType, Tensor, broadcast_shapes};
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{broadcast_indices, product};
 use crate::ops::message::shown;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{
+    Args, Dim, Facts, InferCx, ItemCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// The point at which the scores of an attention become a result.
@@ -76,6 +78,12 @@ impl Semantics for Attention {
         let scores = TensorType::new(q.dtype, vec![at(q, 0), at(q, 1), at(q, 2), at(k, 2)]);
         let absent = self.scores == AttentionScores::Absent;
         Ok(if absent { vec![y.into()] } else { vec![y.into(), scores.into()] })
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        let whole = |slot: usize| !cx.infer.has(slot) || cx.is_batched(slot);
+        // All three have the items first, and so has a mask that is a batch.
+        (0..3).all(whole) && cx.only(&[0, 1, 2, 3]) && (!cx.is_batched(3) || cx.rank(3) == Some(4))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor, for_each_index};
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
 use crate::ops::math::{agree, factors, fits};
-use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Cross-correlation of `x: [N, C, D…]` with `w: [M, C/groups, K…]`, plus `bias: [M]`; result `[N, M, E…]`.
@@ -144,6 +144,10 @@ impl Semantics for Conv {
         ensure!(fits(self.precision, w.dtype), "C5", "`precision` is {}, the operands are {}", self.precision, w.dtype);
         check_bias(cx, 2, w.dtype, w.shape.as_ref().and_then(|s| s.first()?.known()))?;
         Ok(vec![TensorType::of(w.dtype, self.dims(x, w)?).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, for_each_index};
 use super::conv::{bias_planes, check_bias, check_groups};
 use super::window::WindowAxes;
 use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The gradient of a convolution with respect to its operand, as a layer: each element of `x: [N, C, D…]` adds the
@@ -74,6 +74,10 @@ impl Semantics for ConvTranspose {
             });
         }
         Ok(vec![TensorType::new(x.dtype, shape).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

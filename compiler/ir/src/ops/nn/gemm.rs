@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::math::{agree, broadcast_indices, factors, fits, product};
-use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `alpha · a′ · b′ + beta · c`, where `′` transposes where asked; `c` broadcasts to the result. With a `beta` of 0
@@ -53,6 +53,10 @@ impl Semantics for Gemm {
             ensure!(p == q, "C1", "inner extents are {p} and {q}");
         }
         Ok(vec![TensorType::new(b.dtype, vec![x[ta].clone(), y[1 - tb].clone()]).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0, 2]) && cx.is_batched(0) && !self.trans_a && (!cx.is_batched(2) || cx.rank(2) == Some(2))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

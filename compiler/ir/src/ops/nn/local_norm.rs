@@ -4,7 +4,7 @@ use optc_tensor::Tensor;
 
 use super::softmax::map_lines;
 use crate::ops::axis_of;
-use crate::{Anchor, Args, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Local response normalisation (Krizhevsky et al. 2012) across the channels of `x: [N, C, D…]`: `x / (bias + alpha
@@ -77,6 +77,10 @@ impl Semantics for LpNorm {
         ensure!(matches!(self.p, 1 | 2), "C2", "`p` is {}", self.p);
         x.rank().map_or(Ok(0), |rank| axis_of(self.axis, rank))?;
         Ok(vec![x.clone().into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{Tensor, broadcast_shapes, element_count};
 
 use crate::ops::axis_of;
 use crate::ops::math::broadcast_indices;
-use crate::{Anchor, Args, Dim, Facts, InferCx, OpError, Real, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Real, Semantics, Type, Val, ensure, op};
 
 op! {
     /// Batch normalisation with given statistics: `scale · (x − mean) / √(var + epsilon) + bias` per channel (axis 1).
@@ -39,6 +39,10 @@ impl Semantics for BatchNorm {
             ensure!(fits, "C1", "operand {slot} is {vector}, expected one element a channel of {}", cx.tensor(0)?);
         }
         same_float(cx)
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -127,6 +131,10 @@ impl Semantics for LayerNorm {
         same_float(cx)
     }
 
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let inner: usize = x.shape()[axis_of(self.axis, x.rank())?..].iter().product();
@@ -145,6 +153,10 @@ impl Semantics for RmsNorm {
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         cx.tensor(0)?.rank().map_or(Ok(0), |rank| axis_of(self.axis, rank))?;
         same_float(cx)
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -192,6 +204,10 @@ impl Semantics for GroupNorm {
             }
         }
         same_float(cx)
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use super::window::{WindowAxes, WindowRun};
 use crate::ops::eval::result_shapes;
-use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
 
 text_enum! {
     /// What a pooling makes of the elements under its window.
@@ -171,6 +171,10 @@ impl Semantics for Pool {
         Ok(vec![pooled(x, &self.window(&kernel))?.into()])
     }
 
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let shape = &result_shapes(self, args)?[0];
@@ -274,6 +278,10 @@ impl Semantics for LpPool {
         ensure!(self.p > 0, "C1", "`p` is {}", self.p);
         ensure!(x.dtype.is_float(), "C4", "`x` is {}, expected a float", x.dtype);
         Ok(vec![pooled(x, &self.window(&kernel))?.into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

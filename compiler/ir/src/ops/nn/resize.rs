@@ -6,7 +6,9 @@ use super::grid::{Interpolation, cubic_weights};
 use crate::ops::axis_of;
 use crate::ops::eval::{result_shapes, room};
 use crate::ops::tensor::gather_elements;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{
+    Args, Dim, Facts, InferCx, ItemCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// Where an element of a resampled axis stands in the axis that it is made from.
@@ -260,6 +262,7 @@ impl Resize {
 
 impl Semantics for Resize {
     const FACTS: Facts<Resize> = Facts::family();
+    const EXTENTS: Option<usize> = Some(2);
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
@@ -295,6 +298,16 @@ impl Semantics for Resize {
             }
         }
         Ok(vec![TensorType::new(x.dtype, shape).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        // Sizes that name the items ask for as many as there are.
+        let as_many = cx.infer.has(2) && self.aspect == AspectPolicy::Stretch && !cx.infer.has(3);
+        let factor = cx.constant(1).and_then(|t| t.to_f64_vec().first().copied());
+        match self.axes.is_empty() {
+            true => cx.only(&[0]) && (as_many || factor == Some(1.0)),
+            false => cx.spares(self.axes.iter().copied()),
+        }
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::Tensor;
 
 use crate::ops::axis_of;
 use crate::ops::number::round_to;
-use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the
@@ -50,6 +50,10 @@ impl Semantics for Softmax {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_along(cx, self.axis)
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

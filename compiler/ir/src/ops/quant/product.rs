@@ -7,7 +7,7 @@ use optc_tensor::{DType, Tensor, broadcast_shapes, element_count};
 use crate::ops::eval::{bounded, result_shapes};
 use crate::ops::math::{MatMul, broadcast_indices, product};
 use crate::ops::nn::{Conv, bias_planes};
-use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `(a − a_zero) · (b − b_zero)` as NumPy's `matmul`, summed in `i32`, which wraps. A zero point is a scalar, a
@@ -108,6 +108,11 @@ impl Semantics for QuantMatMul {
         MatMul::default().infer(&product).map_err(|e| e.numbered("C1"))
     }
 
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        let rank = |slot: usize| cx.rank(slot).unwrap_or(0);
+        cx.only(&[0]) && rank(0) >= 2 && rank(1) <= 2 && rank(2) == 0
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         let shape = &result_shapes(self, args)?[0];
@@ -154,6 +159,10 @@ impl Semantics for QuantConv {
         let fits = w_zero == 1 || rows.is_none_or(|rows| w_zero == rows);
         ensure!(fits, "C5", "`w_zero` has {w_zero} elements, expected one, or one for each row of {}", cx.tensor(1)?);
         Ok(vec![TensorType::of(DType::I32, self.conv().dims(cx.tensor(0)?, cx.tensor(1)?)?).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -3,7 +3,7 @@
 use optc_tensor::{DType, Tensor};
 
 use crate::ops::math::{Reduce, ReduceKind, Sub};
-use crate::{Anchor, Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The sum of `x − zero` over axes (all where the list is empty), in `i32`, which wraps: what a mean of integers
@@ -38,6 +38,10 @@ impl Semantics for QuantSum {
         }
         let wide: Type = TensorType::of(DType::I32, x.shape.clone()).into();
         self.reduce().infer(&InferCx { types: &[Some(&wide), None], consts: &[], regions: &[] })
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        !self.axes.is_empty() && cx.spares(self.axes.iter().copied())
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{DType, Tensor, for_each_index, strides_of};
 
 use super::Canvas;
 use crate::ops::axis_of;
-use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Resolves an index into an axis of extent `n`, negative ones from the end.
 ///
@@ -46,6 +46,14 @@ impl Semantics for Gather {
         let axis = axis_of(self.axis, shape.len())?;
         let dims = [&shape[..axis], at, &shape[axis + 1..]].concat();
         Ok(vec![TensorType::new(x.dtype, dims).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        match cx.is_batched(1) {
+            // Rows of a table: the indices' first axis is the result's.
+            true => cx.only(&[1]) && cx.rank(0).is_some_and(|rank| axis_of(self.axis, rank) == Ok(0)),
+            false => cx.spares([self.axis]),
+        }
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -4,7 +4,7 @@ use optc_tensor::{Tensor, strides_of};
 
 use super::{Canvas, copy_view};
 use crate::ops::axis_of;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The operands one after the other along `axis`.
@@ -44,6 +44,10 @@ impl Semantics for Concat {
             }
         }
         Ok(vec![TensorType::new(first.dtype, shape).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.rank(0).is_some_and(|rank| axis_of(self.axis, rank).is_ok_and(|axis| axis > 0))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -140,6 +144,10 @@ impl Semantics for Split {
             TensorType::of(x.dtype, dims).into()
         };
         Ok(self.extents(cx.constant(1), cx.has(1), extent)?.into_iter().map(part).collect())
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares([self.axis])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -5,7 +5,7 @@ use optc_tensor::{Tensor, element_count, for_each_index, strides_of};
 use super::Canvas;
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
 
 text_enum! {
     /// What the elements around a tensor are.
@@ -129,6 +129,12 @@ impl Semantics for Pad {
             None => Ok(Dim::Unknown),
         });
         Ok(vec![TensorType::new(x.dtype, dims.collect::<Result<_, _>>()?).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        let pairs = cx.rank(0).map(|rank| self.pairs(cx.constant(2), cx.constant(3), rank));
+        let known = (2..4).all(|slot| cx.infer.has(slot) == cx.constant(slot).is_some());
+        cx.only(&[0]) && known && pairs.is_some_and(|pairs| pairs.is_ok_and(|pairs| pairs.first() == Some(&(0, 0))))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -6,7 +6,7 @@ use super::constant::{dims_of, shape_arg};
 use super::{Canvas, Pad, PadMode, copy_view};
 use crate::ops::axis_of;
 use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `x` repeated `repeats[d]` times along each axis.
@@ -39,6 +39,10 @@ impl Semantics for Tile {
             _ => Dim::Unknown,
         };
         Ok(vec![TensorType::new(x.dtype, dims.iter().enumerate().map(tiled).collect()).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0]) && cx.constant(1).is_some_and(|t| t.to_i64_vec().first() == Some(&1))
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

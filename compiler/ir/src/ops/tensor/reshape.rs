@@ -7,7 +7,7 @@ use super::copy_view;
 use crate::ops::axis_of;
 use crate::ops::math::{broadcast_strides, broadcast_types};
 use crate::ops::number::checked_len;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// The elements of `x` under the shape that `shape` names: `-1` is what is left over (at most one), `0` copies
@@ -52,6 +52,7 @@ impl Reshape {
 
 impl Semantics for Reshape {
     const FACTS: Facts<Reshape> = Facts::view().with_strings();
+    const EXTENTS: Option<usize> = Some(1);
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -67,6 +68,10 @@ impl Semantics for Reshape {
             ensure!(fits, "C1", "{} does not have as many elements as {}", x, result);
         }
         Ok(vec![result.into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -112,6 +117,10 @@ impl Semantics for Flatten {
         Ok(vec![TensorType::new(x.dtype, vec![product(&shape[..at]), product(&shape[at..])]).into()])
     }
 
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
+    }
+
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let at = self.split(x.rank())?;
@@ -147,6 +156,10 @@ impl Semantics for Squeeze {
         };
         let kept = shape.iter().enumerate().filter(|(d, _)| !gone.contains(d)).map(|(_, n)| n.clone()).collect();
         Ok(vec![TensorType::new(x.dtype, kept).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -190,6 +203,10 @@ impl Semantics for Unsqueeze {
             return Ok(vec![TensorType::unranked(x.dtype).into()]);
         };
         Ok(vec![TensorType::new(x.dtype, unsqueezed(shape, &axes.to_i64_vec(), Dim::Known(1))?).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -240,12 +257,17 @@ op! {
 
 impl Semantics for Expand {
     const FACTS: Facts<Expand> = Facts::family().with_strings();
+    const EXTENTS: Option<usize> = Some(1);
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
         let target = TensorType::of(x.dtype, dims_of(cx, 1)?);
         Ok(vec![TensorType::of(x.dtype, broadcast_types(x, &target)?).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0]) && cx.is_aligned()
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

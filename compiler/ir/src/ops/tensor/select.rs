@@ -4,7 +4,7 @@ use optc_tensor::strides_of;
 
 use super::copy_view;
 use crate::ops::axis_of;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Permutes the axes of `x`: `y[i] = x[j]` where `j[perm[d]] = i[d]`.
@@ -36,6 +36,10 @@ impl Semantics for Transpose {
         let Some(shape) = &x.shape else { return Ok(vec![x.clone().into()]) };
         self.check(shape.len())?;
         Ok(vec![TensorType::new(x.dtype, self.perm.iter().map(|&d| shape[d as usize].clone()).collect()).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.only(&[0]) && self.perm.first() == Some(&0)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
@@ -120,6 +124,10 @@ impl Semantics for Slice {
             };
         }
         Ok(vec![TensorType::new(x.dtype, shape).into()])
+    }
+
+    fn is_itemwise(&self, cx: &ItemCx) -> bool {
+        cx.spares_in(3)
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
