@@ -6,6 +6,7 @@ use optc_kernel::nest::{Access, Kernel, call};
 use optc_kernel::tile::{
     Binary, Cmp, Count, Mat, MemType, Ptr, Reg, Shift, Tile, TileBuilder, TileProduct, Unary, parse_tile,
 };
+use optc_tensor::f16;
 use optc_testing::{all_isas, bytes_of, floats_of, random_floats, run_here};
 
 /// Runs a tile of (src, dst) through both, expects equal bytes, returns dst.
@@ -612,6 +613,66 @@ fn bfloat16_in_memory_matches_the_interpreter() {
             vec![]
         });
         both(b.finish(), &bytes_of(&src), 2 * src.len());
+    }
+}
+
+/// Each half, be it a number or not, as floats and a little beside them: what is between two halves, and the middle.
+fn near_halves() -> Vec<f32> {
+    let wide = (0..=u16::MAX).step_by(97).chain([0x7bff, 0x7c00, 0x7c01, 0x7e00, 0x3ff, 0x400, 1, 0x8001, 0xfbff]);
+    let near = wide.map(|half| f16::from_bits(half).to_f32().to_bits());
+    let by = [0, 1, -1, 0xfff, 0x1000, 0x1001, 0x1800];
+    near.flat_map(|bits| by.map(|by| f32::from_bits(bits.wrapping_add_signed(by)))).chain(numbers()).collect()
+}
+
+#[test]
+fn halves_in_memory_match_the_interpreter() {
+    let src = near_halves();
+    let halves: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for isa in all_isas() {
+        let lanes = isa.lanes();
+        for (from, to, from_bytes, to_bytes, bytes) in
+            [(MemType::F32, MemType::F16, 4, 2, &bytes_of(&src)), (MemType::F16, MemType::F32, 2, 4, &halves)]
+        {
+            let mut b = TileBuilder::with_isa("halves", isa);
+            let (s, d) = (b.ptr(), b.ptr());
+            let turns = bytes.len() / from_bytes / lanes;
+            let advance = [(s, (from_bytes * lanes) as i64), (d, (to_bytes * lanes) as i64)];
+            b.for_each(Count::Static(turns as u32), &advance, &[], |b, p, _| {
+                let x = b.load(from, p[0], 0);
+                b.store(to, p[1], 0, x);
+                vec![]
+            });
+            let found = both(b.finish(), bytes, turns * to_bytes * lanes);
+            if to == MemType::F16 {
+                for (half, &x) in found.as_chunks::<2>().0.iter().zip(&src) {
+                    let (half, want) = (f16::from_le_bytes(*half), f16::from_f32(x));
+                    assert!(half.to_bits() == want.to_bits() || half.is_nan() && want.is_nan(), "{x}: {half}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn words_of_any_count_and_stride_match_the_interpreter() {
+    let src: Vec<u8> = bytes(512, 7).into_iter().chain([0xff, 0x7f, 0x00, 0x80, 0xff, 0xff, 0x00, 0x7c]).collect();
+    for isa in all_isas() {
+        let lanes = isa.lanes();
+        let shapes = (1..=lanes).flat_map(|n| [2, 4, 6].map(|stride| (n, stride)));
+        for ((n, stride), mem) in shapes.flat_map(|of| [MemType::F16, MemType::U16, MemType::I16].map(|mem| (of, mem)))
+        {
+            let mut b = TileBuilder::with_isa("words", isa);
+            let (s, d) = (b.ptr(), b.ptr());
+            let (x, y) = (b.load_along(mem, s, 514 - 2 * n as i64, n, 2), b.load_along(mem, s, 2, n, stride));
+            let (z, wide) = (b.broadcast(mem, s, 512), MemType::of(mem.elem()));
+            for (i, value) in [x, y, z].into_iter().enumerate() {
+                b.store(wide, d, (4 * lanes * i) as i64, value);
+            }
+            b.store_strided(mem, d, (12 * lanes) as i64, n, stride, y);
+            let narrowed = b.load_along(wide, s, 4, n, 4);
+            b.store_strided(mem, d, (18 * lanes) as i64 + 2, n, stride, narrowed);
+            both(b.finish(), &src, 24 * lanes + 2);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Feature {
     /// Vectors of 128 bits with rounding and selection (SSE4.1).
     Sse41,
-    /// Vectors of 256 bits, of floats and integers.
+    /// Vectors of 256 bits, of floats and integers, and halves in memory (F16C, which each CPU with AVX2 has).
     Avx2,
     /// Fused multiply-add.
     Fma,

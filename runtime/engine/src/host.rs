@@ -52,12 +52,15 @@ fn detected() -> Features {
             [$(std::arch::is_x86_feature_detected!($name).then_some(Feature::$feature)),*]
         };
     }
+    // What stands for AVX2 is that and F16C.
+    let halves = std::arch::is_x86_feature_detected!("f16c");
     let found = found! {
         "sse4.1" => Sse41, "avx2" => Avx2, "fma" => Fma, "avx512f" => Avx512F, "avx512bw" => Avx512Bw,
         "avx512dq" => Avx512Dq, "avx512vl" => Avx512Vl, "avxvnni" => AvxVnni, "avx512vnni" => Avx512Vnni,
         "avx512bf16" => Avx512Bf16,
     };
-    Features::of(&found.into_iter().flatten().chain(matrices()).collect::<Vec<_>>())
+    let known = found.into_iter().flatten().filter(|&feature| halves || feature != Feature::Avx2);
+    Features::of(&known.chain(matrices()).collect::<Vec<_>>())
 }
 
 #[cfg(all(target_arch = "aarch64", unix))]

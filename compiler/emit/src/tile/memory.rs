@@ -1,7 +1,7 @@
 //! Loads and stores of tiles with Cranelift.
 
 use super::{Emit, flags};
-use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use optc_kernel::tile::{Elem, Load, MemType};
 
@@ -24,6 +24,14 @@ impl Emit<'_> {
                 let word = self.b.ins().ishl_imm_s(half, 16);
                 self.b.ins().bitcast(types::F32, MemFlagsData::new(), word)
             }
+            MemType::F16 => {
+                let half = self.b.ins().uload16(types::I32, flags(), ptr, disp);
+                let half = self.b.ins().scalar_to_vector(types::I32X4, half);
+                let wide = self.widen_f16(half);
+                self.b.ins().extractlane(wide, 0)
+            }
+            MemType::U16 => self.b.ins().uload16(types::I32, flags(), ptr, disp),
+            MemType::I16 => self.b.ins().sload16(types::I32, flags(), ptr, disp),
             MemType::I32 | MemType::I64 => self.b.ins().load(types::I32, flags(), ptr, disp),
             MemType::U8 => self.b.ins().uload8(types::I32, flags(), ptr, disp),
             MemType::I8 => self.b.ins().sload8(types::I32, flags(), ptr, disp),
@@ -47,6 +55,11 @@ impl Emit<'_> {
             }
             Load::Contiguous(4) if matches!(mem, MemType::U8 | MemType::I8) => self.load_bytes(mem, ptr, disp),
             Load::Contiguous(4) if mem == MemType::Bf16 => self.load_halves(ptr, disp),
+            Load::Contiguous(4) if matches!(mem, MemType::F16 | MemType::U16 | MemType::I16) => {
+                self.load_words(mem, ptr, disp)
+            }
+            Load::Contiguous(n) if mem == MemType::F16 => self.gather_f16(ptr, disp, n, mem.bytes()),
+            Load::Strided(n, stride) if mem == MemType::F16 => self.gather_f16(ptr, disp, n, stride),
             Load::Contiguous(n) if mem.is_pair() => self.load_pairs(mem, ptr, disp, n),
             Load::Contiguous(n @ 2..=3) if matches!(mem, MemType::F32 | MemType::I32) => {
                 let (at, low_disp) = self.place(ptr, disp);
@@ -98,6 +111,88 @@ impl Emit<'_> {
         let halves = self.cast(types::I16X8, halves);
         let mask = (0..4).flat_map(|i| [16, 17, 2 * i, 2 * i + 1]).collect();
         self.shuffle_bytes(halves, zero, mask, types::F32X4)
+    }
+
+    /// Four words of 16 bits at once, widened in registers.
+    fn load_words(&mut self, mem: MemType, ptr: Value, disp: i64) -> Value {
+        let (ptr, disp) = self.place(ptr, disp);
+        let words = self.b.ins().load(types::F64, flags(), ptr, disp);
+        let words = self.b.ins().scalar_to_vector(types::F64X2, words);
+        let words = self.cast(types::I16X8, words);
+        match mem {
+            MemType::I16 => self.b.ins().swiden_low(words),
+            MemType::F16 => {
+                let wide = self.b.ins().uwiden_low(words);
+                self.widen_f16(wide)
+            }
+            _ => self.b.ins().uwiden_low(words),
+        }
+    }
+
+    /// So many halves, `stride` bytes apart.
+    fn gather_f16(&mut self, ptr: Value, disp: i64, n: u8, stride: i64) -> Value {
+        let words = self.gather(MemType::U16, types::I32X4, ptr, disp, n, stride);
+        self.widen_f16(words)
+    }
+
+    /// The floats that halves in the lower 16 bits of lanes are, as the interpreter of tiles defines it.
+    fn widen_f16(&mut self, half: Value) -> Value {
+        let (magnitude, sign) = (self.constant(types::I32X4, 0x7fff), self.constant(types::I32X4, 0x8000));
+        let shifted = self.b.ins().band(half, magnitude);
+        let shifted = self.b.ins().ishl_imm_s(shifted, 13);
+        let sign = self.b.ins().band(half, sign);
+        let sign = self.b.ins().ishl_imm_s(sign, 16);
+        // As bits of a float the half is too small by 2^112.
+        let scale = self.constant(types::I32X4, (112 + 127) << 23);
+        let scale = self.cast(types::F32X4, scale);
+        let number = self.cast(types::F32X4, shifted);
+        let number = self.b.ins().fmul(number, scale);
+        let number = self.cast(types::I32X4, number);
+        let (end, infinity) = (self.constant(types::I32X4, 0x7c00 << 13), self.constant(types::I32X4, 0x7f80_0000));
+        let quiet = self.constant(types::I32X4, 0x0040_0000);
+        let special = self.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, shifted, end);
+        let infinity = self.b.ins().band(special, infinity);
+        let nan = self.b.ins().icmp(IntCC::SignedGreaterThan, shifted, end);
+        let quiet = self.b.ins().band(nan, quiet);
+        let all = self.b.ins().bor(number, infinity);
+        let all = self.b.ins().bor(all, quiet);
+        let all = self.b.ins().bor(all, sign);
+        self.cast(types::F32X4, all)
+    }
+
+    /// The nearest half of each lane, in its lower 16 bits.
+    fn round_f16(&mut self, x: Value) -> Value {
+        let ints = types::I32X4;
+        let bits = self.cast(ints, x);
+        let (magnitude, sign) = (self.constant(ints, 0x7fff_ffff), self.constant(ints, 0x8000));
+        let magnitude = self.b.ins().band(bits, magnitude);
+        let high = self.b.ins().ushr_imm_s(bits, 16);
+        let sign = self.b.ins().band(high, sign);
+        let (one, up) = (self.constant(ints, 1), self.constant(ints, 0xfffu32.wrapping_sub(112 << 23)));
+        let kept = self.b.ins().ushr_imm_s(magnitude, 13);
+        let odd = self.b.ins().band(kept, one);
+        let normal = self.b.ins().iadd(magnitude, up);
+        let normal = self.b.ins().iadd(normal, odd);
+        let normal = self.b.ins().sshr_imm_s(normal, 13);
+        let infinity = self.constant(ints, 0x7c00);
+        let normal = self.b.ins().smin(normal, infinity);
+        // Those that are not normal have the last place of 0.5.
+        let place = self.constant(ints, 0.5f32.to_bits());
+        let half = self.cast(types::F32X4, place);
+        let small = self.cast(types::F32X4, magnitude);
+        let small = self.b.ins().fadd(small, half);
+        let small = self.cast(ints, small);
+        let small = self.b.ins().isub(small, place);
+        let least = self.constant(ints, 0x3880_0000);
+        let is_small = self.b.ins().icmp(IntCC::SignedLessThan, magnitude, least);
+        let number = self.b.ins().bitselect(is_small, small, normal);
+        let (payload, quiet) = (self.constant(ints, 0x3ff), self.constant(ints, 0x7e00));
+        let payload = self.b.ins().band(kept, payload);
+        let nan = self.b.ins().bor(payload, quiet);
+        let end = self.constant(ints, 0x7f80_0000);
+        let is_nan = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, end);
+        let all = self.b.ins().bitselect(is_nan, nan, number);
+        self.b.ins().bor(all, sign)
     }
 
     /// The nearest bfloat16 of each lane, in its upper half.
@@ -176,6 +271,17 @@ impl Emit<'_> {
                 let (ptr, disp) = self.place(ptr, disp);
                 self.b.ins().store(flags(), packed, ptr, disp);
             }
+            MemType::F16 => {
+                let rounded = self.round_f16(value);
+                self.store(MemType::U16, ptr, disp, n, stride, rounded);
+            }
+            MemType::U16 | MemType::I16 if contiguous && n == 4 => {
+                let mask = [0, 1, 4, 5, 8, 9, 12, 13].repeat(2);
+                let packed = self.shuffle_bytes(value, value, mask, types::F64X2);
+                let packed = self.b.ins().extractlane(packed, 0);
+                let (ptr, disp) = self.place(ptr, disp);
+                self.b.ins().store(flags(), packed, ptr, disp);
+            }
             MemType::U8 | MemType::I8 if contiguous && n == 4 => {
                 let mask = [0, 4, 8, 12].repeat(4);
                 let packed = self.shuffle_bytes(value, value, mask, types::I32X4);
@@ -184,6 +290,8 @@ impl Emit<'_> {
             MemType::F32
             | MemType::I32
             | MemType::I64
+            | MemType::U16
+            | MemType::I16
             | MemType::U8
             | MemType::I8
             | MemType::U8Pair
@@ -210,8 +318,10 @@ impl Emit<'_> {
                 self.b.ins().store(flags(), wide, ptr, disp)
             }
             MemType::U8 | MemType::I8 => self.b.ins().istore8(flags(), one, ptr, disp),
-            // The verifier refuses stores of pairs; bfloat16 is rounded before.
-            MemType::Bf16 | MemType::U8Pair | MemType::I8Pair => self.b.ins().istore16(flags(), one, ptr, disp),
+            // The verifier refuses stores of pairs; halves of both kinds are rounded before.
+            MemType::U16 | MemType::I16 | MemType::F16 | MemType::Bf16 | MemType::U8Pair | MemType::I8Pair => {
+                self.b.ins().istore16(flags(), one, ptr, disp)
+            }
         };
     }
 }

@@ -123,7 +123,7 @@ impl Walk<'_> {
         }
         let (code, mask) = match e.mem {
             MemType::I64 => return self.load_longs_wide(dst, e),
-            MemType::Bf16 => return self.load_halves_wide(dst, e),
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => return self.load_halves_wide(dst, e),
             MemType::F32 | MemType::I32 => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, e.n),
             MemType::U8 => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, e.n),
             MemType::I8 => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, e.n),
@@ -180,7 +180,8 @@ impl Walk<'_> {
                     continue;
                 }
                 // The verifier refuses pairs that are apart.
-                MemType::Bf16 => Code::Movzx_r32_rm16,
+                MemType::Bf16 | MemType::F16 | MemType::U16 => Code::Movzx_r32_rm16,
+                MemType::I16 => Code::Movsx_r32_rm16,
                 MemType::U8 | MemType::U8Pair => Code::Movzx_r32_rm8,
                 MemType::I8 | MemType::I8Pair => Code::Movsx_r32_rm8,
             };
@@ -189,26 +190,25 @@ impl Walk<'_> {
             self.masked(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, false, &[AsmOperand::R(d), AsmOperand::R(one_word)]);
             self.general.let_go();
         }
-        if e.mem == MemType::Bf16 {
-            self.upper(d);
-        }
+        self.words_to_lanes(e.mem, d);
         Ok(())
     }
 
     pub(super) fn store_wide(&mut self, x: Register, e: &Elements) -> Result<(), Full> {
         match (e.mem, e.stride == e.mem.bytes()) {
-            (MemType::Bf16, true) => return self.store_halves_wide(x, e),
-            (MemType::Bf16, false) => return self.store_halves_apart_wide(x, e),
+            (MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16, true) => return self.store_halves_wide(x, e),
+            (MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16, false) => {
+                return self.store_halves_apart_wide(x, e);
+            }
             (_, false) => return self.store_apart_wide(x, e),
             (_, true) => {}
         }
         let code = match e.mem {
             MemType::I64 => return self.store_longs_wide(x, e),
             MemType::F32 | MemType::I32 => Code::EVEX_Vmovups_zmmm512_k1z_zmm,
-            // The verifier refuses stores of pairs; bfloat16 has rules of its own.
-            MemType::Bf16 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
-                Code::EVEX_Vpmovdb_xmmm128_k1z_zmm
-            }
+            // The verifier refuses stores of pairs; 16 bits have rules of their own.
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => Code::EVEX_Vpmovdw_ymmm256_k1z_zmm,
+            MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
         };
         if e.n < LANES {
             self.first(e.n)?;
@@ -254,7 +254,10 @@ impl Walk<'_> {
                     self.ins(Code::EVEX_Vpmovsxdq_xmm_k1z_xmmm64, &[one, one]);
                     self.ins(Code::EVEX_Vmovq_xmmm64_xmm, &[at, one]);
                 }
-                MemType::Bf16 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
+                MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => {
+                    self.ins(Code::EVEX_Vpextrw_r32m16_xmm_imm8, &[at, one, AsmOperand::I(0)]);
+                }
+                MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
                     self.ins(Code::EVEX_Vpextrb_r32m8_xmm_imm8, &[at, one, AsmOperand::I(0)]);
                 }
             }

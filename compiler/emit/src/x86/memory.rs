@@ -38,7 +38,7 @@ impl Walk<'_> {
             MemType::F32 | MemType::I32 if stride == mem.bytes() => self.load_words(dst, &e),
             MemType::I64 | MemType::F32 | MemType::I32 if stride == 8 && n == LANES => self.load_every_other(dst, &e),
             MemType::F32 | MemType::I32 | MemType::I64 => self.load_apart(dst, &e),
-            MemType::Bf16 => self.load_halves(dst, &e),
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => self.load_halves(dst, &e),
             MemType::U8 | MemType::I8 => self.load_bytes(dst, &e),
             MemType::U8Pair | MemType::I8Pair => self.load_pairs(dst, &e),
         }
@@ -51,7 +51,7 @@ impl Walk<'_> {
             MemType::F32 | MemType::I32 | MemType::I64 => {
                 self.ins(Code::VEX_Vbroadcastss_ymm_m32, &[AsmOperand::R(d), at])
             }
-            MemType::Bf16 => self.broadcast_half(d, at),
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => self.broadcast_half(mem, d, at),
             // The verifier refuses broadcasts of pairs.
             MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => {
                 self.ins(Code::VEX_Vpbroadcastb_ymm_xmmm8, &[AsmOperand::R(d), at]);
@@ -213,7 +213,7 @@ impl Walk<'_> {
             }
             MemType::F32 | MemType::I32 => self.store_words(x, &e),
             MemType::I64 => self.store_longs(x, &e),
-            MemType::Bf16 => self.store_halves(x, &e),
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => self.store_halves(x, &e),
             // The verifier refuses stores of pairs.
             MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => self.store_bytes(x, &e),
         }

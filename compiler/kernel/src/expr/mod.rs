@@ -39,6 +39,8 @@ pub enum Func {
     Cos,
     /// The nearest bfloat16, ties to even.
     Bf16,
+    /// The nearest half, ties to even.
+    F16,
 }
 
 /// A scalar expression.
@@ -181,6 +183,7 @@ impl Expr {
         let cost = |expr: &Expr| match expr {
             Expr::Operand(_) | Expr::Const(_) | Expr::Int(_) => 0,
             Expr::Func(Func::Bf16, _) => 9,
+            Expr::Func(Func::F16, _) => 18,
             Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
             Expr::Func(Func::Exp | Func::ExpM1 | Func::Sigmoid | Func::Tanh | Func::Erf, _) => 18,
             Expr::Func(Func::Sin | Func::Cos, _) => 95,
@@ -308,6 +311,7 @@ impl Func {
             Func::Erf => b.erf(x),
             Func::Sin => b.sin(x),
             Func::Cos => b.cos(x),
+            Func::F16 => b.round_f16(x),
             Func::Bf16 => {
                 let bits = b.round_bf16(x);
                 b.unary(Unary::AsFloat, bits)

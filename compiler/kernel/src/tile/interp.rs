@@ -4,7 +4,7 @@
 //! A pointer is a buffer and an offset in it, so that an access outside of its buffer is an error, not a crash.
 
 use super::inst::lane_wise;
-use super::lane::{TypedLane, dot4};
+use super::lane::{TypedLane, dot4, round_f16, widen_f16};
 use super::{
     Carry, Count, Elem, Inst, Load, MATRICES, MATRIX_BYTES, MATRIX_ROWS, MemType, Ptr, Reg, Tile, TileLoop,
     TileProduct, verify,
@@ -220,6 +220,9 @@ impl State<'_> {
         Ok(match mem {
             MemType::F32 | MemType::I32 | MemType::I64 => u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
             MemType::Bf16 => u32::from(u16::from_le_bytes([raw[0], raw[1]])) << 16,
+            MemType::F16 => widen_f16(u16::from_le_bytes([raw[0], raw[1]])),
+            MemType::U16 => u16::from_le_bytes([raw[0], raw[1]]) as u32,
+            MemType::I16 => i16::from_le_bytes([raw[0], raw[1]]) as u32,
             MemType::U8 => raw[0] as u32,
             MemType::I8 => raw[0] as i8 as u32,
             MemType::U8Pair => raw[0] as u32 | (raw[1] as u32) << 16,
@@ -233,6 +236,8 @@ impl State<'_> {
             MemType::F32 | MemType::I32 => raw.copy_from_slice(&bits.to_le_bytes()),
             MemType::I64 => raw.copy_from_slice(&(bits as i32 as i64).to_le_bytes()),
             MemType::Bf16 => raw.copy_from_slice(&round_bf16(bits).to_le_bytes()),
+            MemType::F16 => raw.copy_from_slice(&round_f16(bits).to_le_bytes()),
+            MemType::U16 | MemType::I16 => raw.copy_from_slice(&(bits as u16).to_le_bytes()),
             MemType::U8 | MemType::I8 => raw[0] = bits as u8,
             // The verifier refuses such stores.
             MemType::U8Pair | MemType::I8Pair => {}

@@ -32,6 +32,36 @@ impl TileBuilder {
         self.binary(Binary::And, all, high)
     }
 
+    /// `x` (`f32`) rounded to the nearest half, ties to even, as `f32`: infinity from 65520 on. NaN stays NaN.
+    pub fn round_f16(&mut self, x: Reg) -> Reg {
+        let bits = self.unary(Unary::AsInt, x);
+        let (sign, magnitude) = (self.i32(i32::MIN), self.i32(i32::MAX));
+        let sign = self.binary(Binary::And, bits, sign);
+        let magnitude = self.binary(Binary::And, bits, magnitude);
+        let (one, half, kept) = (self.i32(1), self.i32(0xfff), self.i32(-0x2000));
+        let odd = self.shift(Shift::Logical, magnitude, 13);
+        let odd = self.binary(Binary::And, odd, one);
+        let up = self.add(odd, half);
+        let rounded = self.add(magnitude, up);
+        let rounded = self.binary(Binary::And, rounded, kept);
+        let (end, infinity) = (self.i32(65536f32.to_bits() as i32), self.i32(f32::INFINITY.to_bits() as i32));
+        let above = self.cmp(Cmp::Ge, rounded, end);
+        let rounded = self.select(above, infinity, rounded);
+        // Those that are not normal have the last place of 0.5.
+        let place = self.f32(0.5);
+        let small = self.unary(Unary::AsFloat, magnitude);
+        let small = self.add(small, place);
+        let small = self.sub(small, place);
+        let small = self.unary(Unary::AsInt, small);
+        let least = self.i32(0x3880_0000);
+        let is_small = self.cmp(Cmp::Lt, magnitude, least);
+        let rounded = self.select(is_small, small, rounded);
+        let rounded = self.binary(Binary::Or, rounded, sign);
+        let rounded = self.unary(Unary::AsFloat, rounded);
+        let number = self.cmp(Cmp::Eq, x, x);
+        self.select(number, rounded, x)
+    }
+
     /// The polynomial with these coefficients, highest power first.
     pub fn poly(&mut self, x: Reg, coefficients: &[f32]) -> Reg {
         let mut sum = self.f32(coefficients[0]);

@@ -7,9 +7,9 @@
 //! count `n` is a constant, as all shapes are known when a kernel is built.
 //!
 //! Scalars are registers whose lanes are all equal ([`Load::Broadcast`], [`Inst::Reduce`] and constants make them);
-//! booleans are `i32` registers of all ones or all zeros. Memory may also hold `i64`, `u8` and `i8` (bool is `u8`):
-//! loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for `i64`). Bfloat16 in
-//! memory is `f32` in registers; stores round it.
+//! booleans are `i32` registers of all ones or all zeros. Memory may also hold `i64`, and 8 and 16 bits with a sign or
+//! without (bool is `u8`): loads convert to `i32`, stores convert back (wrapping for narrow types, sign-extending for
+//! `i64`). Halves and bfloat16 in memory are `f32` in registers; stores round them.
 //!
 //! The instructions are rows of a table in `inst.rs`, their operators in `operators.rs`. Write tiles with
 //! [`build::TileBuilder`]; [`interp`] says what each instruction means; [`mod@verify`] what is well formed.
@@ -87,10 +87,17 @@ pub enum MemType {
     /// Two bytes, a bfloat16, loaded into an [`Elem::F32`] register. A store rounds to the nearest one, ties to even;
     /// NaN stays NaN. Numbers that are not normal may be stored as zeros.
     Bf16,
+    /// Two bytes, an IEEE half, loaded into an [`Elem::F32`] register. A store rounds to the nearest one, ties to even:
+    /// to infinity from 65520 on, to numbers that are not normal below 2^-14. NaN stays NaN, and becomes a quiet one.
+    F16,
     /// Four bytes.
     I32,
     /// Eight bytes, truncated by a load, sign-extended by a store.
     I64,
+    /// Two bytes, zero-extended.
+    U16,
+    /// Two bytes, sign-extended.
+    I16,
     /// One byte, zero-extended.
     U8,
     /// One byte, sign-extended.
@@ -110,7 +117,8 @@ impl MemType {
             MemType::F32 | MemType::I32 => 4,
             MemType::I64 => 8,
             MemType::U8 | MemType::I8 => 1,
-            MemType::Bf16 | MemType::U8Pair | MemType::I8Pair => 2,
+            MemType::Bf16 | MemType::F16 | MemType::U16 | MemType::I16 => 2,
+            MemType::U8Pair | MemType::I8Pair => 2,
         }
     }
 
@@ -122,8 +130,9 @@ impl MemType {
     /// The element type of a register loaded from such memory.
     pub fn elem(self) -> Elem {
         match self {
-            MemType::F32 | MemType::Bf16 => Elem::F32,
-            MemType::I32 | MemType::I64 | MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => Elem::I32,
+            MemType::F32 | MemType::Bf16 | MemType::F16 => Elem::F32,
+            MemType::I32 | MemType::I64 | MemType::U16 | MemType::I16 => Elem::I32,
+            MemType::U8 | MemType::I8 | MemType::U8Pair | MemType::I8Pair => Elem::I32,
         }
     }
 }

@@ -23,8 +23,8 @@ macro_rules! words {
 
 words! {
     MemType {
-        F32 = "f32", Bf16 = "bf16", I32 = "i32", I64 = "i64", U8 = "u8", I8 = "i8", U8Pair = "u8_pair",
-        I8Pair = "i8_pair",
+        F32 = "f32", Bf16 = "bf16", F16 = "f16", I32 = "i32", I64 = "i64", U16 = "u16", I16 = "i16", U8 = "u8",
+        I8 = "i8", U8Pair = "u8_pair", I8Pair = "i8_pair",
     }
     TileProduct { Bytes = "bytes", Bf16 = "bf16" }
 }

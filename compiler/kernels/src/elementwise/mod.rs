@@ -30,7 +30,7 @@ pub struct Elementwise {
     /// The operands.
     pub operands: Vec<ByteView>,
     /// The results; operand `i` of an expression is `operands[i]`, and its value must fit the view's memory: `f32` for
-    /// `MemType::F32` and `MemType::Bf16`, integers for the others (see [`Expr::bit`], [`Expr::to_int`]).
+    /// `MemType::F32` and halves of either kind, integers for the others (see [`Expr::bit`], [`Expr::to_int`]).
     pub results: Vec<(ByteView, Expr)>,
 }
 

@@ -110,6 +110,7 @@ fn tile(w: &WindowNest, lanes: usize, rows: &[Range<usize>]) -> Tile {
     let numbers = match w.src.mem {
         MemType::F32 => "f32",
         MemType::Bf16 => "bf16",
+        MemType::F16 => "f16",
         _ => "i8",
     };
     let mut b = TileBuilder::new(format!("depthwise_planes_{numbers}_{}", rows.len()), lanes);

@@ -110,7 +110,8 @@ impl Ptrs {
 fn turn(b: &mut TileBuilder, spec: &WindowTile, p: &Ptrs, counts: Option<[Count; 2]>) {
     let w = spec.window;
     let start = match (w.reduce, w.src.mem) {
-        (WindowReduce::Max, MemType::F32 | MemType::Bf16) => b.f32(f32::NEG_INFINITY),
+        (WindowReduce::Max, MemType::F32 | MemType::Bf16 | MemType::F16) => b.f32(f32::NEG_INFINITY),
+        (WindowReduce::Max, MemType::I16) => b.i32(i32::from(i16::MIN)),
         (WindowReduce::Max, MemType::I8) => b.i32(i32::from(i8::MIN)),
         (WindowReduce::Max, _) => b.i32(0),
         _ => b.f32(0.0),
