@@ -10,14 +10,13 @@ use optc_kernel::tile::MemType;
 use optc_kernels::contract::{Contract, ContractRows, ConvNest, Operand};
 use optc_kernels::fold::{Fold, FoldOp, Folding, folding};
 use optc_kernels::window::{Axis, ImageView};
-use optc_tensor::Tensor;
 use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
 use super::conv::DenseFilters;
 use super::cx::Cx;
 use super::moves::plain_copy;
-use super::operands::{Placed, permuted};
+use super::operands::{Placed, floats, permuted};
 use super::weights::Right;
 use super::{Declined, Lowered};
 
@@ -96,7 +95,7 @@ pub(super) fn conv_dots(
     if c.groups != 1 || !suits(c.filters, elements) || run < ELEMENTS || !contiguous || !c.axes.iter().all(inside) {
         return None;
     }
-    Some(packed(cx, weights, loc).and_then(|w| {
+    Some(packed(cx, c, weights, loc).and_then(|w| {
         let all: Vec<BufRef> = [x, w].into_iter().chain(places.iter().copied()).chain([dst]).collect();
         nest(c).emit(cx, all, loc)
     }))
@@ -130,12 +129,13 @@ pub(super) fn matmul_dots(cx: &mut Cx, c: &Contract, b: &Right, call: &Undecided
         },
         epilogue: call.epilogue.clone(),
     };
-    let mut columns = || -> Result<BufRef, Declined> {
+    let recipe = format!("operand 1, columns of {k}, {} and {} apart", pack.k_stride, pack.n_stride);
+    let columns = cx.packed(&[tensor], recipe, || {
         let from = tensor.as_slice::<f32>()?;
         let turned: Vec<f32> = (0..c.n * k).map(|i| from[i / k * pack.n_stride + i % k * pack.k_stride]).collect();
-        Ok(cx.add_constant("operand 1, one column after the other", Tensor::from_slice(&[turned.len()], &turned)?))
-    };
-    Some(columns().and_then(|w| {
+        Ok(floats(&turned)?)
+    });
+    Some(columns.and_then(|w| {
         let operands = call.operands.iter().map(|placed| placed.at);
         let all: Vec<BufRef> = [call.a, w].into_iter().chain(operands).chain([call.dst]).collect();
         nest.emit(cx, all, call.loc)
@@ -176,18 +176,25 @@ fn nest(c: &ConvNest) -> DotNest {
 }
 
 /// The filters with their channels last.
-fn packed(cx: &mut Cx, w: &DenseFilters, loc: &[String]) -> Result<BufRef, Declined> {
+fn packed(cx: &mut Cx, c: &ConvNest, w: &DenseFilters, loc: &[String]) -> Result<BufRef, Declined> {
     match w {
-        DenseFilters::Constant(t) => {
-            let (shape, from) = (t.shape(), t.as_slice::<f32>()?);
-            let (channels, taps) = (shape[1], shape[2..].iter().product::<usize>());
-            let at = |i: usize| (i / (taps * channels) * channels + i % channels) * taps + i / channels % taps;
-            let last: Vec<f32> = (0..from.len()).map(|i| from[at(i)]).collect();
-            Ok(cx.add_constant("operand 1, channels last", Tensor::from_slice(&[last.len()], &last)?))
+        DenseFilters::Constant(t) => cx.packed(&[t], "operand 1, filters with their channels last", || {
+            Ok(floats(&channels_last(t.as_slice()?, c))?)
+        }),
+        DenseFilters::Part(part) => {
+            let recipe = format!("operand 1, {}, filters with their channels last", part.which);
+            cx.packed(&[part.of], recipe, || Ok(floats(&channels_last(&(part.take)(), c))?))
         }
         DenseFilters::Computed(view) => {
             let order: Vec<usize> = [0].into_iter().chain(2..view.shape.len()).chain([1]).collect();
             Ok(plain_copy(cx, &permuted(view, &order), loc)?.at)
         }
     }
+}
+
+fn channels_last(w: &[f32], c: &ConvNest) -> Vec<f32> {
+    let size = w.len() / c.filters;
+    let taps = size / c.channels;
+    let at = |i: usize| i % c.channels * taps + i / c.channels;
+    w.chunks_exact(size.max(1)).flat_map(|filter| (0..size).map(move |i| filter[at(i)])).collect()
 }

@@ -317,7 +317,7 @@ impl Nest<'_> {
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, below: Option<Ix>) -> Stmt {
         let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
         let ahead = Ahead::choose(c, self.schedule);
-        let spec = ContractTile { nr: nr as usize, rows, cols, ahead, below: below.is_some() };
+        let spec = ContractTile { rows, cols, ahead, below: below.is_some() };
         let tile = kernel.tile(tile::build(c, self.isa, spec));
         let batch = || Ix::var(self.batch);
         let panel_bytes = 4 * nr * (c.taps * c.k) as i64;

@@ -45,8 +45,6 @@ impl Ahead {
 /// Which tile is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ContractTile {
-    /// Columns of the panel.
-    pub nr: usize,
     /// Rows and columns.
     pub rows: usize,
     pub cols: usize,
@@ -70,7 +68,7 @@ struct Places {
 /// Builds the tile. Pointers: A (its first row, or the batch), the panel of B, what is brought near if something is,
 /// the zeros and the offsets of the first row if there is a table, the operands of the epilogue, C.
 pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
-    let ContractTile { nr, rows, cols, .. } = spec;
+    let ContractTile { rows, cols, .. } = spec;
     let mut b = TileBuilder::new(format!("contract_f32_{rows}x{cols}"), isa.lanes());
     let (a, panel) = (b.ptr(), b.ptr());
     let next = spec.ahead.map(|ahead| (b.ptr(), ahead.lines));
