@@ -76,7 +76,7 @@ pub(super) fn elementwise(m: &mut Maker) -> Option<NodeId> {
     let other: Vec<usize> = shape[skipped..].iter().map(|&n| if m.once_in(3) { 1 } else { n }).collect();
     let (x, y) = (m.input(&shape), m.either(&other));
     let two: [Op; 5] = [Add {}.into(), Sub {}.into(), Mul {}.into(), Max {}.into(), Min {}.into()];
-    let one: [Op; 9] = [
+    let one: [Op; 13] = [
         Relu {}.into(),
         Sigmoid {}.into(),
         Tanh {}.into(),
@@ -84,6 +84,10 @@ pub(super) fn elementwise(m: &mut Maker) -> Option<NodeId> {
         Erf {}.into(),
         Abs {}.into(),
         Floor {}.into(),
+        Atan {}.into(),
+        Asinh {}.into(),
+        Sinh {}.into(),
+        Cosh {}.into(),
         HardSwish {}.into(),
         Gelu { approximate: m.once_in(2) }.into(),
     ];

@@ -63,13 +63,15 @@ pub(super) fn add(b: &mut GraphBuilder) -> Option<Value> {
 }
 
 fn unary(b: &mut GraphBuilder) -> Option<Value> {
-    let ops: [Op; 12] = [
+    let ops: [Op; 14] = [
         Relu {}.into(),
         Sigmoid {}.into(),
         Tanh {}.into(),
         Abs {}.into(),
         Neg {}.into(),
         Erf {}.into(),
+        Atan {}.into(),
+        Asinh {}.into(),
         HardSwish {}.into(),
         Softsign {}.into(),
         Softplus {}.into(),

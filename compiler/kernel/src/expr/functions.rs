@@ -167,6 +167,72 @@ impl Expr {
         self.times(n.clone().over(n.plus(Expr::Const(2.0))))
     }
 
+    /// A value that is not negative, with the sign of `x`.
+    fn signed_as(self, x: Expr) -> Expr {
+        let sign = x.func(Func::Lane(Unary::AsInt)).binary(Binary::And, Expr::Int(i32::MIN));
+        let bits = self.func(Func::Lane(Unary::AsInt)).binary(Binary::Or, sign);
+        bits.func(Func::Lane(Unary::AsFloat))
+    }
+
+    /// `exp(|self|) / 2`, finite wherever that is: by the square of the half's exponential.
+    fn half_exp(self) -> Expr {
+        let root = self.abs().times(Expr::Const(0.5)).exp();
+        root.clone().times(Expr::Const(0.5)).times(root)
+    }
+
+    /// `sinh(self)`, as `(e + e / (e + 1)) / 2` with `e = exp(|self|) - 1`; from 20 on as `exp(|self|) / 2`.
+    pub fn sinh(self) -> Expr {
+        let e = self.clone().abs().func(Func::ExpM1);
+        let near = e.clone().plus(e.clone().over(e.plus(Expr::Const(1.0)))).times(Expr::Const(0.5));
+        let far = self.clone().abs().cmp(Cmp::Gt, Expr::Const(20.0));
+        far.select(self.clone().half_exp(), near).signed_as(self)
+    }
+
+    /// `cosh(self)`.
+    pub fn cosh(self) -> Expr {
+        let half = self.half_exp();
+        half.clone().plus(Expr::Const(0.25).over(half))
+    }
+
+    /// `asinh(self)`: by `log(1 + x)` near zero, as `log(2 |self|)` from 4096 on.
+    pub fn asinh(self) -> Expr {
+        let one = || Expr::Const(1.0);
+        let a = self.clone().abs();
+        let square = a.clone().times(a.clone());
+        let root = square.clone().plus(one()).sqrt();
+        let near = a.clone().plus(square.over(root.clone().plus(one()))).func(Func::Log1p);
+        let far = a.clone().log_of_sum(root);
+        a.cmp(Cmp::Le, Expr::Const(0.75)).select(near, far).signed_as(self)
+    }
+
+    /// `log(self + root)`; from 4096 on, where `root` is as much as `self`, as `log(2 self)`.
+    fn log_of_sum(self, root: Expr) -> Expr {
+        let large = self.clone().cmp(Cmp::Gt, Expr::Const(4096.0));
+        let of = large.clone().select(self.clone(), self.plus(root)).log();
+        of.plus(large.select(Expr::Const(std::f32::consts::LN_2), Expr::Const(0.0)))
+    }
+
+    /// `acosh(self)`: by `log(1 + x)` near 1, as `log(2 self)` from 4096 on; NaN below 1.
+    pub fn acosh(self) -> Expr {
+        let above = self.clone().minus(Expr::Const(1.0));
+        let root = above.clone().times(self.clone().plus(Expr::Const(1.0))).sqrt();
+        let near = above.plus(root.clone()).func(Func::Log1p);
+        let far = self.clone().log_of_sum(root);
+        let inside = self.clone().cmp(Cmp::Ge, Expr::Const(1.0));
+        let y = self.cmp(Cmp::Le, Expr::Const(1.25)).select(near, far);
+        inside.select(y, Expr::Const(f32::NAN))
+    }
+
+    /// `atanh(self)`: half the logarithm of `(1 + |self|) / (1 - |self|)`, near zero by `log(1 + x)`.
+    pub fn atanh(self) -> Expr {
+        let a = self.clone().abs();
+        let below = Expr::Const(1.0).minus(a.clone());
+        let near = a.clone().plus(a.clone()).over(below.clone()).func(Func::Log1p);
+        let far = a.clone().plus(Expr::Const(1.0)).over(below).log();
+        let y = a.cmp(Cmp::Le, Expr::Const(1.0 / 3.0)).select(near, far);
+        y.times(Expr::Const(0.5)).signed_as(self)
+    }
+
     /// `self` to a constant power, where a few exact operations give it: -2, -1, -1/2, 0, 1/2, 1, 2, 3, 4.
     pub fn power(self, exponent: f32) -> Option<Expr> {
         // By twice the exponent, so that halves are integers.

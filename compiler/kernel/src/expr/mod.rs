@@ -37,6 +37,12 @@ pub enum Func {
     Sin,
     /// `cos(x)`.
     Cos,
+    /// `asin(x)`.
+    Asin,
+    /// `acos(x)`.
+    Acos,
+    /// `atan(x)`.
+    Atan,
     /// The nearest bfloat16, ties to even.
     Bf16,
     /// The nearest half, ties to even.
@@ -186,6 +192,7 @@ impl Expr {
             Expr::Func(Func::F16, _) => 18,
             Expr::Func(Func::Lane(_), _) | Expr::Binary(..) | Expr::Cmp(..) | Expr::Select(_) => 1,
             Expr::Func(Func::Exp | Func::ExpM1 | Func::Sigmoid | Func::Tanh | Func::Erf, _) => 18,
+            Expr::Func(Func::Asin | Func::Acos | Func::Atan, _) => 24,
             Expr::Func(Func::Sin | Func::Cos, _) => 95,
             Expr::Func(_, _) => 30,
         };
@@ -312,6 +319,9 @@ impl Func {
             Func::Sin => b.sin(x),
             Func::Cos => b.cos(x),
             Func::F16 => b.round_f16(x),
+            Func::Asin => b.asin(x),
+            Func::Acos => b.acos(x),
+            Func::Atan => b.atan(x),
             Func::Bf16 => {
                 let bits = b.round_bf16(x);
                 b.unary(Unary::AsFloat, bits)

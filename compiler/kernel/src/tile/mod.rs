@@ -16,7 +16,8 @@
 
 use optc_types::Features;
 
-pub mod build;
+pub mod arcs;
+mod build;
 mod error;
 mod field;
 mod inst;

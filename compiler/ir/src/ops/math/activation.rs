@@ -92,7 +92,13 @@ op! {
 }
 
 impl Semantics for Shrink {
-    const FACTS: Facts<Shrink> = Facts::no_expression();
+    const FACTS: Facts<Shrink> = Facts::float(|op, x| {
+        let (bias, lambda) = (Expr::Const(op.bias.0), Expr::Const(op.lambda.0));
+        let below = x.clone().cmp(Cmp::Lt, lambda.clone().negated());
+        let above = x.clone().cmp(Cmp::Gt, lambda);
+        let positive = above.select(x.clone().minus(bias.clone()), Expr::Const(0.0));
+        below.select(x.plus(bias), positive)
+    });
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         same_type(cx)

@@ -84,23 +84,23 @@ unary! {
     /// Tangent.
     "math.tan" = Tan {} |s, x| x.tan(), Facts::float(|_, x| x.clone().func(Func::Sin).over(x.func(Func::Cos)));
     /// Inverse sine.
-    "math.asin" = Asin {} |s, x| x.asin(), Facts::no_expression();
+    "math.asin" = Asin {} |s, x| x.asin(), Facts::float(|_, x| x.func(Func::Asin));
     /// Inverse cosine.
-    "math.acos" = Acos {} |s, x| x.acos(), Facts::no_expression();
+    "math.acos" = Acos {} |s, x| x.acos(), Facts::float(|_, x| x.func(Func::Acos));
     /// Inverse tangent.
-    "math.atan" = Atan {} |s, x| x.atan(), Facts::no_expression();
+    "math.atan" = Atan {} |s, x| x.atan(), Facts::float(|_, x| x.func(Func::Atan));
     /// Hyperbolic sine.
-    "math.sinh" = Sinh {} |s, x| x.sinh(), Facts::no_expression();
+    "math.sinh" = Sinh {} |s, x| x.sinh(), Facts::float(|_, x| x.sinh());
     /// Hyperbolic cosine.
-    "math.cosh" = Cosh {} |s, x| x.cosh(), Facts::no_expression();
+    "math.cosh" = Cosh {} |s, x| x.cosh(), Facts::float(|_, x| x.cosh());
     /// Hyperbolic tangent.
     "math.tanh" = Tanh {} |s, x| x.tanh(), Facts::float(|_, x| x.func(Func::Tanh));
     /// Inverse hyperbolic sine.
-    "math.asinh" = Asinh {} |s, x| x.asinh(), Facts::no_expression();
+    "math.asinh" = Asinh {} |s, x| x.asinh(), Facts::float(|_, x| x.asinh());
     /// Inverse hyperbolic cosine.
-    "math.acosh" = Acosh {} |s, x| x.acosh(), Facts::no_expression();
+    "math.acosh" = Acosh {} |s, x| x.acosh(), Facts::float(|_, x| x.acosh());
     /// Inverse hyperbolic tangent.
-    "math.atanh" = Atanh {} |s, x| x.atanh(), Facts::no_expression();
+    "math.atanh" = Atanh {} |s, x| x.atanh(), Facts::float(|_, x| x.atanh());
 }
 
 /// Declares ops of one operand that are defined on integers as well: on floats, on `i64`, on `u64`; and their facts.
@@ -180,7 +180,16 @@ op! {
 }
 
 impl Semantics for IsInf {
-    const FACTS: Facts<IsInf> = Facts::no_expression();
+    const FACTS: Facts<IsInf> = Facts::expression(None, |op: &IsInf, s| {
+        let x = s.float()?;
+        let is = |v: f32| x.clone().cmp(Cmp::Eq, Expr::Const(v));
+        Ok(match (op.negative, op.positive) {
+            (true, true) => x.clone().abs().cmp(Cmp::Eq, Expr::Const(f32::INFINITY)),
+            (true, false) => is(f32::NEG_INFINITY),
+            (false, true) => is(f32::INFINITY),
+            (false, false) => x.cmp(Cmp::Lt, Expr::Const(f32::NEG_INFINITY)),
+        })
+    });
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         infer_test("math.is_inf", cx)
