@@ -5,7 +5,7 @@
 //! nothing. It works in the regions of control-flow ops as well; those of `kernel.fused` are settled and are left
 //! alone.
 
-use optc_ir::{Graph, NodeId, Op, OpError, TensorType, Type, Value, infer_node};
+use optc_ir::{Graph, NodeId, Op, OpError, TensorType, Type, Value, infer_node, is_proven};
 
 use crate::{PassCx, PassError};
 
@@ -92,6 +92,13 @@ impl Patch {
     pub fn replacing(mut self, old: Value, new: Ref) -> Patch {
         self.replacements.push((old, new));
         self
+    }
+
+    /// Whether it still reads a result of a node.
+    fn reads(&self, node: NodeId) -> bool {
+        let is = |r: &Ref| matches!(r, Ref::Old(value) if value.node == node);
+        self.nodes.iter().flat_map(|n| n.operands.iter().flatten()).any(is)
+            || self.replacements.iter().any(|(_, r)| is(r))
     }
 
     /// Makes the changes. New nodes get inferred types, which keep what the replaced value's type knew, and the
@@ -241,6 +248,29 @@ pub fn rewrite_to_fixpoint(graph: &mut Graph, rules: &[Rule], cx: &mut PassCx) -
     for_each_region(graph, &mut |region| rewrite_to_fixpoint(region, rules, cx))
 }
 
+/// Nodes that a rewrite is taken to match at most.
+const MATCHED: usize = 64;
+
+/// Whether a patch at `root` would take away a node that may refuse its operands at run time (see [`is_proven`]): the
+/// root, or one that only it and what goes with it use.
+fn drops_a_check(graph: &Graph, root: NodeId, patch: &Patch) -> bool {
+    let (mut going, mut next) = (vec![root], 0);
+    while let Some(&id) = going.get(next).filter(|_| next < MATCHED) {
+        if !is_proven(graph, id) {
+            return true;
+        }
+        next += 1;
+        for value in graph.node(id).operands.iter().flatten() {
+            let used = |(user, _): (NodeId, usize)| going.contains(&user);
+            let goes = !patch.reads(value.node) && !graph.is_output(*value) && graph.each_use(*value).all(used);
+            if goes && !going.contains(&value.node) {
+                going.push(value.node);
+            }
+        }
+    }
+    false
+}
+
 /// Applies the first rule that fires at a node, and names it.
 fn rewrite_at(
     graph: &mut Graph,
@@ -253,6 +283,9 @@ fn rewrite_at(
             return Ok(None);
         }
         let Some(patch) = matches(graph, id) else { continue };
+        if drops_a_check(graph, id, &patch) {
+            continue;
+        }
         if !cx.permit(rule) {
             return Ok(None);
         }

@@ -174,6 +174,29 @@ pub fn infer_node(graph: &Graph, id: NodeId) -> Result<Vec<Type>, OpError> {
     with_cx(graph, id, |op, cx| op.infer(cx))
 }
 
+/// Whether the concrete extents of a node's results follow from its operands, and its op takes these whatever their
+/// values are. Where it is not so, only an evaluation shows whether the node refuses its operands: no kernel may be
+/// made for it, and no rewrite may drop it for something that does not look.
+pub fn is_proven(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    matches!(node.op, Op::Param(_))
+        || with_cx(graph, id, |op, cx| match op.infer(cx) {
+            Ok(types) => op.settled(cx) && node.results.iter().zip(types).all(|(info, ty)| follows(op, &info.ty, ty)),
+            Err(_) => false,
+        })
+}
+
+/// Whether a declared type says no more of the extents than the inferred one.
+pub(crate) fn follows(op: &Op, declared: &Type, ty: Type) -> bool {
+    let is_static = |ty: &Type| ty.as_tensor().is_some_and(|t| t.static_shape().is_some());
+    !is_static(declared) || is_static(&laid_out(op, declared, ty))
+}
+
+/// Whether a node's op takes its operands whatever their values are. See [`Semantics::settled`](crate::Semantics).
+pub(crate) fn is_settled(graph: &Graph, id: NodeId) -> bool {
+    with_cx(graph, id, |op, cx| op.settled(cx))
+}
+
 /// Calls `f` with a node's op and what inference may look at.
 fn with_cx<T>(graph: &Graph, id: NodeId, f: impl FnOnce(&Op, &InferCx) -> T) -> T {
     let node = graph.node(id);

@@ -21,7 +21,7 @@ mod verify;
 pub use attr::{Attr, AttrValue, Const, Real, TextEnum, one_of};
 pub use graph::{Graph, Node, NodeId, Output, Outputs, ResultInfo, Value};
 pub use host::HostCall;
-pub use infer::{infer_node, infer_regions, infer_types, regions_settled, widen_carried};
+pub use infer::{infer_node, infer_regions, infer_types, is_proven, regions_settled, widen_carried};
 pub use interp::run;
 pub use ops::{
     Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, ItemCx, LayoutRule, NoExpression, Op,

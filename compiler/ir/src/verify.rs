@@ -14,14 +14,14 @@
 //!
 //! V4 says how far a declared type may differ from what follows from the operands: two concrete extents are never at
 //! odds, and either side may leave open what the other one says. Other ops and lowering go by what is declared. Where
-//! that says more than follows ([`Verified::is_proven`]), only the value itself can show it, so that no kernel may be
-//! made for it. [`Verified`] is the proof that all of this holds.
+//! that says more than follows, or an op has not seen all that it depends on ([`Verified::is_proven`]), only the value
+//! itself can show it, so that no kernel may be made for it. [`Verified`] is the proof that all of this holds.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::infer::{infer_node, laid_out};
+use crate::infer::{follows, infer_node, is_settled, laid_out};
 use crate::ops::tensor::Constant;
 use crate::{Encoding, Graph, Node, NodeId, Op, Type, Value};
 
@@ -63,7 +63,7 @@ impl fmt::Display for Unsound {
 #[derive(Debug, Clone)]
 pub struct Verified {
     graph: Graph,
-    /// Nodes with a result that is declared to be more concrete than follows.
+    /// Nodes with a result that is declared to be more concrete than follows, or that may refuse their operands.
     unproven: HashSet<NodeId>,
 }
 
@@ -78,7 +78,7 @@ impl Verified {
     }
 
     /// Whether the concrete extents of a node's results, and those inside of a `kernel.fused`, follow from its
-    /// operands.
+    /// operands, which it does not refuse.
     pub fn is_proven(&self, id: NodeId) -> bool {
         !self.unproven.contains(&id)
     }
@@ -228,9 +228,12 @@ impl Check<'_> {
                     if !declarable(&node.op, &info.ty, &ty) {
                         self.fail_at(id, node, "V4", &format!(" gives {ty}, declared {}", info.ty));
                     }
-                    if is_static(&info.ty) && !is_static(&ty) {
+                    if !follows(&node.op, &info.ty, ty) {
                         self.unproven.insert(id);
                     }
+                }
+                if !is_settled(self.graph, id) {
+                    self.unproven.insert(id);
                 }
             }
         }
@@ -258,10 +261,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-fn is_static(ty: &Type) -> bool {
-    ty.as_tensor().is_some_and(|t| t.static_shape().is_some())
 }
 
 /// Whether a result of `op` that is inferred to be `ty` may be declared that way.

@@ -151,6 +151,9 @@ macro_rules! op_enum {
                 match self { $(Op::$Op(op) => op.is_itemwise(cx)),* }
             }
 
+            /// Whether inference has seen all that constraints depend on. See [`Semantics::settled`].
+            pub fn settled(&self, cx: &InferCx) -> bool { match self { $(Op::$Op(op) => op.settled(cx)),* } }
+
             /// The results. See [`Semantics::eval`].
             ///
             /// # Errors

@@ -73,6 +73,11 @@ pub trait Semantics: Decl {
     fn is_itemwise(&self, cx: &ItemCx) -> bool {
         Self::FACTS.op.computed_by == ComputedBy::Expression && cx.is_aligned()
     }
+    /// Whether `infer` has seen all operands that the op's constraints depend on: what it then says of the results
+    /// holds whatever their values are. Where it has not, only an evaluation shows whether the op takes its operands.
+    fn settled(&self, _cx: &InferCx) -> bool {
+        true
+    }
     /// The results themselves.
     ///
     /// # Errors
