@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use optc_tensor::{TensorMut, TensorRef};
 use optc_types::{Callable, HostOp, HostText};
 
-use crate::{Args, Graph, NodeId, Op, OpError, Output, ParseError, Printed, Type, Val, Value, parse_with, print};
+use crate::{
+    Args, Graph, NodeId, Op, OpError, Operands, Output, ParseError, Printed, Type, Val, Value, parse_with, print,
+};
 
 /// An op with everything that its evaluation needs besides its operands.
 #[derive(Debug)]
@@ -69,6 +72,10 @@ impl HostOp for HostCall {
             None => Err(OpError::Constraint { constraint: "regions", reason: "the op has no such region".to_owned() }),
         };
         self.op.eval(&Args { values: operands, types: &self.types, call: &call })
+    }
+
+    fn eval_into(&self, operands: &[Option<TensorRef>], results: &mut [TensorMut]) -> Result<bool, OpError> {
+        self.op.eval_into(&Operands(operands), results)
     }
 }
 

@@ -25,7 +25,7 @@ pub use infer::{infer_node, infer_regions, infer_types, is_proven, regions_settl
 pub use interp::run;
 pub use ops::{
     Anchor, Args, Carried, ComputedBy, Decl, Effects, Facts, FusionRole, InferCx, ItemCx, LayoutRule, NoExpression, Op,
-    OpFacts, OperandSpec, RegionRunner, Scalar, Scalars, Semantics, same_name,
+    OpFacts, OperandSpec, Operands, RegionRunner, Scalar, Scalars, Semantics, same_name,
 };
 pub use optc_types::{Dim, Encoding, GraphError, MAX_EXTENT, OpError, ParseError, TensorType, Type, Val};
 pub use parse::{parse, parse_with};

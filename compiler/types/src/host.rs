@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use optc_tensor::Tensor;
+use optc_tensor::{Tensor, TensorMut, TensorRef};
 
 use crate::{OpError, Val};
 
@@ -17,6 +17,16 @@ pub trait HostOp: Send + Sync + Debug {
     /// # Errors
     /// The op refuses its operands, or there is no memory or time for its work.
     fn eval(&self, operands: &[Option<Val>]) -> Result<Vec<Val>, OpError>;
+
+    /// The same for tensors that lie in memory already, into memory for the results: nothing is copied. Whether it was
+    /// done: `false` where the op cannot do so, or not for these dtypes and shapes; [`eval`](HostOp::eval) then says
+    /// what is to be said. Before that, and after an error, results hold any bytes.
+    ///
+    /// # Errors
+    /// As [`eval`](HostOp::eval).
+    fn eval_into(&self, _operands: &[Option<TensorRef>], _results: &mut [TensorMut]) -> Result<bool, OpError> {
+        Ok(false)
+    }
 }
 
 /// An op that runs without a kernel, as a program says it: a graph of that one op in the text form of the IR, with its

@@ -3,13 +3,15 @@
 //! After the first run nothing is allocated for kernels: arena, scratch and argument lists are kept, and the memory of
 //! an output is used again when the caller has dropped it. Host steps allocate their results.
 
+mod host;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
 use optc_types::{OpError, TensorType, Val};
 
-use crate::plan::{ArenaPlace, BufRef, HostStep, KernelStep, PlainTensor, Plan, Port, Slot, Step};
+use crate::plan::{ArenaPlace, BufRef, KernelStep, PlainTensor, Plan, Port, Slot, Step};
 use crate::{RunError, ThreadPool};
 
 /// Rounds that a kernel is cut into where there is a deadline.
@@ -128,7 +130,7 @@ impl Executor {
         for (i, step) in plan.flow.steps.iter().enumerate() {
             deadline.check()?;
             let began = timings.is_some().then(|| start.elapsed());
-            self.step(&plan, step, pool, (scratch_at, scratch))?;
+            self.step(&plan, step, inputs, pool, (scratch_at, scratch))?;
             if let (Some(t), Some(began)) = (timings.as_deref_mut(), began) {
                 let ended = start.elapsed();
                 t.steps[i] += ended - began;
@@ -187,13 +189,20 @@ impl Executor {
         }
     }
 
-    fn step(&mut self, plan: &Plan, step: &Step, pool: &ThreadPool, scratch: (*mut u8, usize)) -> Result<(), RunError> {
+    fn step(
+        &mut self,
+        plan: &Plan,
+        step: &Step,
+        inputs: &[Val],
+        pool: &ThreadPool,
+        scratch: (*mut u8, usize),
+    ) -> Result<(), RunError> {
         match step {
             Step::Kernel(kernel) => {
                 self.kernel(plan, kernel, pool, scratch);
                 Ok(())
             }
-            Step::Host(host) => self.host(plan, host),
+            Step::Host(host) => self.host(plan, host, inputs),
             Step::Copy { src, dst, bytes } => {
                 let (src, dst) = (self.address(*src), self.address(*dst));
                 // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and
@@ -299,39 +308,6 @@ impl Executor {
                 let reason = format!("index {index} is outside of {}..{n}", -n);
                 let error = Box::new(OpError::Constraint { constraint: "C1", reason });
                 return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
-            }
-        }
-        Ok(())
-    }
-
-    fn host(&mut self, plan: &Plan, step: &HostStep) -> Result<(), RunError> {
-        let op = &plan.hosts[step.host];
-        let failed = |error: OpError| RunError::Op {
-            op: op.name().to_owned(),
-            loc: step.info.loc.join(", "),
-            error: Box::new(error),
-        };
-        let mut operands = Vec::with_capacity(step.operands.len());
-        for slot in &step.operands {
-            operands.push(match slot {
-                None => None,
-                Some(Slot::Buffer(stored)) => Some(self.read(stored)?.into()),
-                Some(Slot::Value(v)) => self.values[*v].clone(),
-                Some(Slot::Constant(t)) => Some(t.clone().into()),
-            });
-        }
-        let results = op.eval(&operands).map_err(failed)?;
-        for (slot, value) in step.results.iter().zip(results) {
-            match slot {
-                None | Some(Slot::Constant(_)) => {}
-                Some(Slot::Value(v)) => self.values[*v] = Some(value),
-                Some(Slot::Buffer(to)) => match &value {
-                    Val::Tensor(t) if fits(t, to) => self.write(t, to),
-                    other => {
-                        let reason = format!("the result is {}, expected {}", other.ty(), describe(to));
-                        return Err(failed(OpError::Constraint { constraint: "type", reason }));
-                    }
-                },
             }
         }
         Ok(())

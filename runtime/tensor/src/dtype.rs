@@ -121,9 +121,13 @@ macro_rules! element {
     ($($T:ty => $D:ident),*) => {$(
         impl Element for $T {
             const DTYPE: DType = DType::$D;
+            #[inline]
             fn from_f64(v: f64) -> Self { v as $T }
+            #[inline]
             fn from_i64(v: i64) -> Self { v as $T }
+            #[inline]
             fn to_f64(self) -> f64 { self as f64 }
+            #[inline]
             fn to_i64(self) -> i64 { self as i64 }
         }
     )*};
@@ -134,6 +138,7 @@ element!(u8 => U8, u16 => U16, u32 => U32, u64 => U64);
 /// `v` as `f32`, towards the neighbour whose last bit is set where it lies between two. What is rounded to nearest from
 /// there on, to a dtype narrower by two bits or more, is then rounded once; `half` on its own rounds `f64` twice, or
 /// drops bits.
+#[inline]
 fn round_to_odd(v: f64) -> f32 {
     let near = v as f32;
     let back = f64::from(near);
@@ -150,9 +155,13 @@ macro_rules! half_element {
     ($($T:ty => $D:ident),*) => {$(
         impl Element for $T {
             const DTYPE: DType = DType::$D;
+            #[inline]
             fn from_f64(v: f64) -> Self { <$T>::from_f32(round_to_odd(v)) }
+            #[inline]
             fn from_i64(v: i64) -> Self { Element::from_f64(v as f64) }
+            #[inline]
             fn to_f64(self) -> f64 { <$T>::to_f64(self) }
+            #[inline]
             fn to_i64(self) -> i64 { <$T>::to_f64(self) as i64 }
         }
     )*};

@@ -6,6 +6,7 @@
 //! In: numbers, `.npy` and `.npz` files, mapped files. Out: tensors, and files that are written whole or not at all. It
 //! knows nothing about graphs, ONNX or kernels. Start in `tensor.rs`, then `memory.rs`.
 
+mod borrowed;
 mod buffer;
 mod compare;
 mod deadline;
@@ -20,6 +21,7 @@ mod tensor;
 mod weak;
 mod write_file;
 
+pub use borrowed::{TensorMut, TensorRef};
 pub use buffer::{ALIGN, Buffer};
 pub use compare::{Difference, Tolerance};
 pub use deadline::{Deadline, OutOfTime, Until};

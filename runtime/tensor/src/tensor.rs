@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::borrowed::holds;
 use crate::memory::{Claim, Memory, OutOfMemory};
-use crate::{Buffer, DType, Element};
+use crate::{Buffer, DType, Element, TensorMut, TensorRef};
 
 /// Why a tensor could not be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -308,7 +309,7 @@ impl Tensor {
     /// # Errors
     /// The tensor holds another dtype.
     pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
-        self.check::<T>()?;
+        holds::<T>(self.dtype)?;
         Ok(bytemuck::cast_slice(self.bytes()))
     }
 
@@ -317,13 +318,8 @@ impl Tensor {
     /// # Errors
     /// The tensor holds another dtype, or there is no memory for a copy.
     pub fn as_mut_slice<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
-        self.check::<T>()?;
+        holds::<T>(self.dtype)?;
         Ok(bytemuck::cast_slice_mut(self.bytes_mut()?))
-    }
-
-    fn check<T: Element>(&self) -> Result<(), TensorError> {
-        let same = T::DTYPE == self.dtype || (T::DTYPE == DType::U8 && self.dtype == DType::Bool);
-        if same { Ok(()) } else { Err(TensorError::DType { expected: T::DTYPE, found: self.dtype }) }
     }
 
     /// The strings of a `str` tensor.
@@ -339,12 +335,29 @@ impl Tensor {
 
     /// All elements as `f64` (empty for strings).
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        decode(self, |v| v, |v| v as f64, |v| v as f64)
+        self.view().map_or_else(Vec::new, |view| view.to_f64_vec())
     }
 
     /// All elements as `i64` (floats truncated, the upper half of `u64` wrapped; empty for strings).
     pub fn to_i64_vec(&self) -> Vec<i64> {
-        decode(self, |v| v as i64, |v| v, |v| v as i64)
+        self.view().map_or_else(Vec::new, |view| view.to_i64_vec())
+    }
+
+    /// The tensor as one that borrows its elements; `None` for strings.
+    pub fn view(&self) -> Option<TensorRef<'_>> {
+        TensorRef::new(self.dtype, &self.shape, self.bytes())
+    }
+
+    /// The tensor as one whose elements are borrowed to be written, copied first where they are shared; `None` for
+    /// strings.
+    ///
+    /// # Errors
+    /// There is no memory for the copy.
+    pub fn view_mut(&mut self) -> Result<Option<TensorMut<'_>>, TensorError> {
+        self.bytes_mut()?;
+        let Data::Bytes(buffer) = &mut self.data else { return Ok(None) };
+        let bytes = Arc::get_mut(buffer).map_or(&mut [][..], Buffer::own_mut);
+        Ok(TensorMut::new(self.dtype, &self.shape, bytes))
     }
 
     /// The same elements under another shape of the same size.
@@ -412,15 +425,21 @@ fn encode<V: Copy>(
     Ok(tensor)
 }
 
-fn decode<V>(t: &Tensor, from_f: impl Fn(f64) -> V, from_i: impl Fn(i64) -> V, from_u: impl Fn(u64) -> V) -> Vec<V> {
-    fn floats<T: Element, V>(t: &Tensor, f: impl Fn(f64) -> V) -> Vec<V> {
+/// All elements, by the function for the dtype: floats, signed and narrow integers, `u64`.
+pub(crate) fn decode<V>(
+    t: &TensorRef,
+    from_f: impl Fn(f64) -> V,
+    from_i: impl Fn(i64) -> V,
+    from_u: impl Fn(u64) -> V,
+) -> Vec<V> {
+    fn floats<T: Element, V>(t: &TensorRef, f: impl Fn(f64) -> V) -> Vec<V> {
         bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_f64())).collect()
     }
-    fn ints<T: Element, V>(t: &Tensor, f: impl Fn(i64) -> V) -> Vec<V> {
+    fn ints<T: Element, V>(t: &TensorRef, f: impl Fn(i64) -> V) -> Vec<V> {
         bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_i64())).collect()
     }
     let nibble = |i: usize| (t.bytes()[i / 2] >> (4 * (i % 2))) & 15;
-    match t.dtype {
+    match t.dtype() {
         DType::F32 => floats::<f32, V>(t, from_f),
         DType::F64 => floats::<f64, V>(t, from_f),
         DType::F16 => floats::<f16, V>(t, from_f),

@@ -1,11 +1,11 @@
 //! The one list of ops, and what is made from it: the enum [`Op`], and each function on any op.
 
 use optc_kernel::expr::Expr;
-use optc_tensor::DType;
+use optc_tensor::{DType, TensorMut};
 
 use super::{
-    Args, Carried, Decl, InferCx, ItemCx, NoExpression, OpFacts, OperandSpec, Scalars, Semantics, bad_dtype, cf, eval,
-    kernel, math, ml, nn, quant, seq, tensor, text,
+    Args, Carried, Decl, InferCx, ItemCx, NoExpression, OpFacts, OperandSpec, Operands, Scalars, Semantics, bad_dtype,
+    cf, eval, kernel, math, ml, nn, quant, seq, tensor, text,
 };
 use crate::{Attr, OpError, Type, Val};
 
@@ -163,6 +163,20 @@ macro_rules! op_enum {
                 self.refuse_strings(args.values.iter().filter_map(|v| Some(v.as_ref()?.as_tensor()?.dtype())))?;
                 let _work = eval::claim_work(self, args)?;
                 match self { $(Op::$Op(op) => op.eval(args)),* }
+            }
+
+            /// The results into memory that is there, where the op can do so and they are of these types; whether it
+            /// was done. See [`Semantics::eval_into`].
+            ///
+            /// # Errors
+            /// As [`Op::eval`].
+            pub fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                // What does not fit is left to `eval`, which says why.
+                if self.check_arity(operands.0.iter().map(Option::is_some).collect()).is_err()
+                    || !eval::gives(self, operands, results) {
+                    return Ok(false);
+                }
+                match self { $(Op::$Op(op) => op.eval_into(operands, results)),* }
             }
         }
     };

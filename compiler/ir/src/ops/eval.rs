@@ -1,9 +1,9 @@
 //! What the evaluations of many ops share: the shapes of their results, and the memory that they take.
 
-use optc_tensor::{Claim, DType, Memory, Tensor, TensorError, element_count};
+use optc_tensor::{Claim, DType, Memory, Tensor, TensorError, TensorMut, TensorRef, element_count};
 
 use super::number::checked_len;
-use super::{Args, InferCx, Semantics};
+use super::{Args, InferCx, Operands, Semantics};
 use crate::{Op, OpError, TensorType, Type, Val};
 
 /// Claims what an evaluation works with besides its operands, and sees that there is room for its results as well, as
@@ -85,6 +85,54 @@ fn with_values<T>(args: &Args, f: impl FnOnce(&InferCx) -> T) -> T {
     let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
     let consts: Vec<Option<&Tensor>> = args.values.iter().map(|v| v.as_ref().and_then(Val::as_tensor)).collect();
     f(&InferCx { types: &types, consts: &consts, regions: &[] })
+}
+
+/// Operands of more bytes than this are not looked at to find the types of results: no axis, shape or count takes them.
+const LISTS: usize = 1 << 10;
+
+/// Whether the results of an op for these operands are of the types that memory is there for, as far as `infer` knows.
+pub(super) fn gives(op: &Op, operands: &Operands, results: &[TensorMut]) -> bool {
+    let ty = |t: &TensorRef| Type::from(TensorType::fixed(t.dtype(), t.shape()));
+    let types: Vec<Option<Type>> = operands.0.iter().map(|t| t.as_ref().map(ty)).collect();
+    let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
+    let list = |t: &TensorRef| (t.bytes().len() <= LISTS).then(|| t.to_tensor().ok()).flatten();
+    let consts: Vec<Option<Tensor>> = operands.0.iter().map(|t| t.as_ref().and_then(list)).collect();
+    let consts: Vec<Option<&Tensor>> = consts.iter().map(Option::as_ref).collect();
+    let Ok(found) = op.infer(&InferCx { types: &types, consts: &consts, regions: &[] }) else { return false };
+    let declared = results.iter().map(|t| Type::from(TensorType::fixed(t.dtype(), t.shape())));
+    found.into_iter().eq(declared)
+}
+
+/// The results of an op that [evaluates into memory that is there](Semantics::eval_into), in new tensors of these
+/// dtypes and shapes; `None` where it leaves the operands to what its `eval` does else.
+///
+/// # Errors
+/// As the evaluation, or there is no memory.
+pub(crate) fn eval_new(
+    op: &impl Semantics,
+    args: &Args,
+    results: &[(DType, &[usize])],
+) -> Result<Option<Vec<Val>>, OpError> {
+    let mut operands = Vec::with_capacity(args.values.len());
+    for value in args.values {
+        let view = value.as_ref().and_then(Val::as_tensor).and_then(Tensor::view);
+        if view.is_none() && value.is_some() {
+            return Ok(None);
+        }
+        operands.push(view);
+    }
+    let make = |(dtype, shape): &(DType, &[usize])| {
+        checked_len(*dtype, shape)?;
+        Tensor::zeros(*dtype, shape)
+    };
+    let mut tensors = results.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in &mut tensors {
+        let Some(view) = tensor.view_mut()? else { return Ok(None) };
+        views.push(view);
+    }
+    let done = op.eval_into(&Operands(&operands), &mut views)?;
+    Ok(done.then(|| tensors.into_iter().map(Val::from).collect()))
 }
 
 /// The shapes of the results for these operands: what `infer` says once all types and values are known.

@@ -13,6 +13,7 @@ mod expression;
 mod fourier;
 mod linalg;
 mod matmul;
+mod pairs;
 mod reduce;
 mod spectrum;
 mod unary;

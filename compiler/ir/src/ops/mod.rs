@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod math;
 mod message;
 pub mod ml;
+mod native;
 pub mod nn;
 mod number;
 pub mod quant;
@@ -21,7 +22,7 @@ pub mod seq;
 pub mod tensor;
 pub mod text;
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut, TensorRef};
 
 pub use all::{Op, same_name};
 pub use declare::{Decl, OperandSpec};
@@ -83,6 +84,15 @@ pub trait Semantics: Decl {
     /// # Errors
     /// A constraint of the op does not hold for these operands.
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError>;
+    /// The results themselves, into memory that is there: dtypes and shapes of `results` are those that `infer` says,
+    /// their bytes are any. An op that can do so computes here alone, on slices of the dtype at hand, and its `eval` is
+    /// [`eval_new`](eval::eval_new) and what is left: strings, and dtypes of less than a byte. Whether it was done.
+    ///
+    /// # Errors
+    /// As [`Semantics::eval`].
+    fn eval_into(&self, _operands: &Operands, _results: &mut [TensorMut]) -> Result<bool, OpError> {
+        Ok(false)
+    }
 }
 
 /// Which results of a loop's region become its parameters on the next trip.
@@ -160,6 +170,25 @@ impl<'a> Args<'a> {
     /// The tensor in operand `slot`, if there is one.
     pub fn optional(&self, slot: usize) -> Option<&'a Tensor> {
         self.values.get(slot)?.as_ref()?.as_tensor()
+    }
+}
+
+/// The operands of an evaluation into memory that is there: tensors whose elements are borrowed, `None` for absent
+/// ones.
+pub struct Operands<'a>(pub &'a [Option<TensorRef<'a>>]);
+
+impl<'a> Operands<'a> {
+    /// The tensor in operand `slot`.
+    ///
+    /// # Errors
+    /// It is absent.
+    pub fn tensor(&self, slot: usize) -> Result<TensorRef<'a>, OpError> {
+        self.optional(slot).ok_or(OpError::Operand { slot })
+    }
+
+    /// The tensor in operand `slot`, if there is one.
+    pub fn optional(&self, slot: usize) -> Option<TensorRef<'a>> {
+        self.0.get(slot).copied().flatten()
     }
 }
 

@@ -15,6 +15,7 @@ mod nms;
 mod norm;
 mod pool;
 mod recurrent;
+mod resampling;
 mod resize;
 mod rnn;
 mod roi;

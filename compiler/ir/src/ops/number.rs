@@ -45,11 +45,13 @@ pub(crate) trait Number: Copy + PartialOrd {
     fn is_nan(self) -> bool;
 
     /// The smaller one; NaN where either is.
+    #[inline]
     fn least(self, other: Self) -> Self {
         if self.is_nan() || self < other { self } else { other }
     }
 
     /// The larger one; NaN where either is.
+    #[inline]
     fn greatest(self, other: Self) -> Self {
         if self.is_nan() || self > other { self } else { other }
     }
@@ -60,6 +62,7 @@ impl Number for f64 {
     const ONE: f64 = 1.0;
     const LOWEST: f64 = f64::NEG_INFINITY;
     const HIGHEST: f64 = f64::INFINITY;
+    #[inline]
     fn from_i128(v: i128) -> Option<f64> {
         Some(v as f64)
     }
@@ -69,15 +72,19 @@ impl Number for f64 {
     fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
         Tensor::from_f64(dtype, shape, values)
     }
+    #[inline]
     fn plus(self, other: f64) -> f64 {
         self + other
     }
+    #[inline]
     fn times(self, other: f64) -> f64 {
         self * other
     }
+    #[inline]
     fn absolute(self) -> f64 {
         self.abs()
     }
+    #[inline]
     fn is_nan(self) -> bool {
         f64::is_nan(self)
     }
@@ -88,6 +95,7 @@ impl Number for i64 {
     const ONE: i64 = 1;
     const LOWEST: i64 = i64::MIN;
     const HIGHEST: i64 = i64::MAX;
+    #[inline]
     fn from_i128(v: i128) -> Option<i64> {
         v.try_into().ok()
     }
@@ -97,15 +105,19 @@ impl Number for i64 {
     fn tensor(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor, TensorError> {
         Tensor::from_i64(dtype, shape, values)
     }
+    #[inline]
     fn plus(self, other: i64) -> i64 {
         self.wrapping_add(other)
     }
+    #[inline]
     fn times(self, other: i64) -> i64 {
         self.wrapping_mul(other)
     }
+    #[inline]
     fn absolute(self) -> i64 {
         self.wrapping_abs()
     }
+    #[inline]
     fn is_nan(self) -> bool {
         false
     }
@@ -116,6 +128,7 @@ impl Number for u64 {
     const ONE: u64 = 1;
     const LOWEST: u64 = 0;
     const HIGHEST: u64 = u64::MAX;
+    #[inline]
     fn from_i128(v: i128) -> Option<u64> {
         v.try_into().ok()
     }
@@ -125,15 +138,19 @@ impl Number for u64 {
     fn tensor(dtype: DType, shape: &[usize], values: &[u64]) -> Result<Tensor, TensorError> {
         Tensor::from_i64(dtype, shape, &values.iter().map(|&v| v as i64).collect::<Vec<_>>())
     }
+    #[inline]
     fn plus(self, other: u64) -> u64 {
         self.wrapping_add(other)
     }
+    #[inline]
     fn times(self, other: u64) -> u64 {
         self.wrapping_mul(other)
     }
+    #[inline]
     fn absolute(self) -> u64 {
         self
     }
+    #[inline]
     fn is_nan(self) -> bool {
         false
     }
@@ -146,29 +163,6 @@ pub(crate) fn round_to(dtype: DType, v: f64) -> f64 {
         DType::F16 => <f16 as Element>::from_f64(v).to_f64(),
         DType::BF16 => <bf16 as Element>::from_f64(v).to_f64(),
         _ => v,
-    }
-}
-
-/// A key for each element, whose order as an integer is that of the elements: NaN is the largest, both zeros are one.
-pub(crate) fn order_keys(x: &Tensor) -> Vec<u64> {
-    const SIGN: u64 = 1 << 63;
-    let of_float = |v: f64| {
-        let bits = if v == 0.0 { 0 } else { v.to_bits() };
-        match v.is_nan() {
-            true => u64::MAX,
-            false if bits & SIGN != 0 => !bits,
-            false => bits | SIGN,
-        }
-    };
-    if let Ok(strings) = x.strings() {
-        let mut sorted: Vec<&String> = strings.iter().collect();
-        sorted.sort_unstable();
-        return strings.iter().map(|s| sorted.partition_point(|t| *t < s) as u64).collect();
-    }
-    match x.dtype() {
-        d if d.is_float() => x.to_f64_vec().into_iter().map(of_float).collect(),
-        DType::U64 => u64::all(x),
-        _ => x.to_i64_vec().into_iter().map(|v| v as u64 ^ SIGN).collect(),
     }
 }
 

@@ -112,7 +112,7 @@ impl Semantics for Shrink {
             _ => 0.0,
         };
         let (int, uint) = (|x| shrink(x as f64) as i64, |x| shrink(x as f64) as u64);
-        super::unary::map_number("math.shrink", args.tensor(0)?, shrink, int, uint)
+        super::unary::map_number(self, args, shrink, int, uint)
     }
 }
 

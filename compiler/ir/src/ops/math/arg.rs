@@ -2,13 +2,16 @@
 
 use std::cmp::Reverse;
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
 use crate::ops::axis_of;
+use crate::ops::eval::{eval_new, room};
 use crate::ops::message::shown;
-use crate::ops::number::order_keys;
+use crate::ops::native::{NativeElement, by_native, order_keys};
 use crate::ops::tensor::Canvas;
-use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::{
+    Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// Which of the elements along an axis is sought.
@@ -37,9 +40,9 @@ op! {
     }
 }
 
-/// The lengths of `x` before, at and after an axis.
-fn around(x: &Tensor, axis: usize) -> (usize, usize, usize) {
-    (x.shape()[..axis].iter().product(), x.shape()[axis], x.shape()[axis + 1..].iter().product())
+/// The lengths before, at and after an axis.
+fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 
 impl ArgReduce {
@@ -69,8 +72,13 @@ impl Semantics for ArgReduce {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let axis = axis_of(self.axis, x.rank())?;
-        let (outer, n, inner) = around(x, axis);
+        let (outer, n, inner) = around(x.shape(), axis);
         ensure!(n > 0 || outer * inner == 0, "C2", "there is no extreme of nothing");
+        let shape = self.shape(x.shape().to_vec(), axis, 1);
+        if let Some(results) = eval_new(self, args, &[(DType::I64, &shape)])? {
+            return Ok(results);
+        }
+        // Strings, `bool`, and elements of less than a byte.
         let mut keys = order_keys(x);
         match self.kind {
             Extreme::Max => {}
@@ -82,7 +90,51 @@ impl Semantics for ArgReduce {
             let better = |best: usize, k: usize| key(k) > key(best) || (self.last && key(k) == key(best));
             found.push((1..n).fold(0, |best, k| if better(best, k) { k } else { best }) as i64);
         }
-        Ok(vec![Tensor::from_slice(&self.shape(x.shape().to_vec(), axis, 1), &found)?.into()])
+        Ok(vec![Tensor::from_slice(&shape, &found)?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let (outer, n, inner) = around(x.shape(), axis);
+        ensure!(n > 0 || outer * inner == 0, "C2", "there is no extreme of nothing");
+        let found = results[0].as_mut_slice::<i64>()?;
+        by_native!(x.dtype(), T => {
+            let x = x.as_slice::<T>()?;
+            match self.kind {
+                Extreme::Max => extremes(x, found, [n, inner], |v, best| v.above(best) || self.last && !best.above(v)),
+                // NaN is the largest.
+                Extreme::Min => extremes(x, found, [n, inner], |v, best| best.above(v) || self.last && !v.above(best)),
+            }
+            Ok(true)
+        }, else Ok(false))
+    }
+}
+
+/// Along the middle one of three dims, the place of the element that is better than all before it.
+fn extremes<T: NativeElement>(x: &[T], found: &mut [i64], [n, inner]: [usize; 2], better: impl Fn(T, T) -> bool) {
+    if inner == 1 {
+        for (row, found) in x.chunks_exact(n.max(1)).zip(found) {
+            let mut best = (0, row[0]);
+            for (k, &v) in row.iter().enumerate().skip(1) {
+                if better(v, best.1) {
+                    best = (k, v);
+                }
+            }
+            *found = best.0 as i64;
+        }
+        return;
+    }
+    for (x, found) in x.chunks_exact((n * inner).max(1)).zip(found.chunks_exact_mut(inner.max(1))) {
+        let mut best = x[..inner].to_vec();
+        found.fill(0);
+        for (k, row) in x.chunks_exact(inner).enumerate().skip(1) {
+            for ((best, found), &v) in best.iter_mut().zip(found.iter_mut()).zip(row) {
+                let is = better(v, *best);
+                *best = if is { v } else { *best };
+                *found = if is { k as i64 } else { *found };
+            }
+        }
     }
 }
 
@@ -130,12 +182,16 @@ impl Semantics for TopK {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let axis = axis_of(self.axis, x.rank())?;
-        let (outer, n, inner) = around(x, axis);
+        let (outer, n, inner) = around(x.shape(), axis);
         let k = count_of(args.tensor(1)?)?;
         ensure!(k <= n, "C1", "`k` is {k} for an extent of {n}");
-        let keys = order_keys(x);
         let mut shape = x.shape().to_vec();
         shape[axis] = k;
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &shape), (DType::I64, &shape)])? {
+            return Ok(results);
+        }
+        // Strings, `bool`, and elements of less than a byte.
+        let keys = order_keys(x);
         let mut values = Canvas::zeroed(x.dtype(), &shape)?;
         let mut indices = vec![0i64; outer * k * inner];
         for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
@@ -153,7 +209,74 @@ impl Semantics for TopK {
         }
         Ok(vec![values.finish()?.into(), Tensor::from_slice(&shape, &indices)?.into()])
     }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let (outer, n, inner) = around(x.shape(), axis);
+        let [values, indices] = results else { return Ok(false) };
+        let k = values.shape()[axis];
+        ensure!(k <= n, "C1", "`k` is {k} for an extent of {n}");
+        let _room = room(n.saturating_mul(size_of::<(u64, usize)>()))?;
+        by_native!(x.dtype(), T => {
+            let (x, values) = (x.as_slice::<T>()?, values.as_mut_slice::<T>()?);
+            let (indices, mut first) = (indices.as_mut_slice::<i64>()?, First::new(k, self.largest));
+            for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+                let lane = x[o * n * inner + i..].iter().step_by(inner).take(n);
+                for (rank, &(_, r)) in first.of(lane.copied()).iter().enumerate() {
+                    let to = (o * k + rank) * inner + i;
+                    (values[to], indices[to]) = (x[(o * n + r) * inner + i], r as i64);
+                }
+            }
+            Ok(true)
+        }, else Ok(false))
+    }
 }
+
+/// Finds the first elements of lists in their order.
+struct First {
+    k: usize,
+    largest: bool,
+    /// Those that may be among them, by keys in whose order they come.
+    found: Vec<(u64, usize)>,
+}
+
+impl First {
+    fn new(k: usize, largest: bool) -> First {
+        First { k, largest, found: vec![] }
+    }
+
+    /// The first `k` of a list, which has as many: keys and places. Whatever comes after the last one of those that
+    /// were found so far is passed by with one comparison.
+    fn of<T: NativeElement>(&mut self, list: impl Iterator<Item = T>) -> &[(u64, usize)] {
+        // The largest comes first where keys are turned around.
+        let (k, turned) = (self.k, if self.largest { u64::MAX } else { 0 });
+        let mut bound: Option<T> = None;
+        self.found.clear();
+        for (r, v) in list.enumerate().take(if k == 0 { 0 } else { usize::MAX }) {
+            // Of equal ones the first come first.
+            let behind = bound.is_some_and(|b| !if self.largest { v.above(b) } else { b.above(v) });
+            if behind {
+                continue;
+            }
+            self.found.push((v.order_key() ^ turned, r));
+            if self.found.len() >= 2 * k + SPARE {
+                self.found.select_nth_unstable(k - 1);
+                self.found.truncate(k);
+                bound = Some(T::of_order_key(self.found[k - 1].0 ^ turned));
+            }
+        }
+        if self.found.len() > k && k > 0 {
+            self.found.select_nth_unstable(k - 1);
+            self.found.truncate(k);
+        }
+        self.found.sort_unstable();
+        &self.found
+    }
+}
+
+/// Elements more than twice those that are sought from which on the others are dropped.
+const SPARE: usize = 32;
 
 #[cfg(test)]
 mod tests {

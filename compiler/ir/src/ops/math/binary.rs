@@ -6,17 +6,18 @@
 //!
 //! Floats are computed in `f64` and rounded once; integers are exact and wrap.
 
-use std::cmp::Ordering;
-
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::{Binary, Cmp};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Element, Tensor, TensorMut, TensorRef};
 
-use super::broadcast::{broadcast_types, common_shape, for_each_broadcast};
+use super::broadcast::{broadcast_types, common_shape};
 use super::expression;
+use super::pairs::{Apply, OnNumbers, arithmetic_into, zip, zip_into};
 use crate::ops::bad_dtype;
-use crate::ops::number::{Number, by_number};
-use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::eval::eval_new;
+use crate::ops::native::by_native;
+use crate::ops::number::Number;
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 /// On which dtypes an op is defined.
 #[derive(Clone, Copy, PartialEq)]
@@ -64,51 +65,65 @@ fn operands<'a>(
     Ok((a, b, common_shape(&[a, b])?))
 }
 
-fn zip<A, T>(a: (&[A], &[usize]), b: (&[A], &[usize]), shape: &[usize], f: impl Fn(&A, &A) -> T) -> Vec<T> {
-    let mut out = Vec::with_capacity(shape.iter().product());
-    for_each_broadcast([a.1, b.1], shape, |[i, j]| out.push(f(&a.0[i], &b.0[j])));
-    out
-}
-
-/// Applies the function for the operands' dtype: on `f64`, on `i64` (all integers but `u64`) or on `u64`.
-pub(super) fn arithmetic(
-    name: &'static str,
+/// Applies the function for the operands' dtype. `op` is who asks, with [`arithmetic_into`] for its `eval_into`.
+pub(super) fn arithmetic<O: Semantics>(
+    op: &O,
     args: &Args,
     domain: Domain,
-    float: impl Fn(f64, f64) -> f64,
-    int: impl Fn(i64, i64) -> i64,
-    uint: impl Fn(u64, u64) -> u64,
+    f: &(impl Apply<f64> + Apply<i64> + Apply<u64>),
 ) -> Result<Vec<Val>, OpError> {
-    fn apply<N: Number>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(N, N) -> N) -> Result<Tensor, OpError> {
-        let out = zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, |&x, &y| f(x, y));
+    fn apply<N: Number>(a: &Tensor, b: &Tensor, shape: &[usize], f: &impl Apply<N>) -> Result<Tensor, OpError> {
+        let out = zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, |&x, &y| f.apply(x, y));
         Ok(N::tensor(a.dtype(), shape, &out)?)
     }
-    let (a, b, shape) = operands(name, args, domain)?;
+    let (a, b, shape) = operands(O::NAME, args, domain)?;
+    if let Some(results) = eval_new(op, args, &[(a.dtype(), &shape)])? {
+        return Ok(results);
+    }
+    // Elements of less than a byte.
     let t = match a.dtype() {
-        DType::U64 => apply(a, b, &shape, uint)?,
-        d if d.is_float() => apply(a, b, &shape, float)?,
-        _ => apply(a, b, &shape, int)?,
+        DType::U64 => apply::<u64>(a, b, &shape, f)?,
+        d if d.is_float() => apply::<f64>(a, b, &shape, f)?,
+        _ => apply::<i64>(a, b, &shape, f)?,
     };
     Ok(vec![t.into()])
 }
 
-/// Compares the elements; `test` gets `None` where either is NaN.
-fn compare(
-    name: &'static str,
-    args: &Args,
-    domain: Domain,
-    test: fn(Option<Ordering>) -> bool,
-) -> Result<Vec<Val>, OpError> {
-    fn apply<N: Number>(a: &Tensor, b: &Tensor, shape: &[usize], test: fn(Option<Ordering>) -> bool) -> Found {
-        Ok(zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, |x, y| test(x.partial_cmp(y))))
+/// What a comparison says of two elements.
+trait Test: Semantics {
+    fn test<T: PartialOrd>(a: &T, b: &T) -> bool;
+}
+
+/// Compares the elements; no comparison holds where either is NaN.
+fn compare<O: Test>(op: &O, args: &Args, domain: Domain) -> Result<Vec<Val>, OpError> {
+    fn apply<O: Test, N: Number>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Vec<bool>, OpError> {
+        Ok(zip((&N::all(a), a.shape()), (&N::all(b), b.shape()), shape, O::test))
     }
-    type Found = Result<Vec<bool>, OpError>;
-    let (a, b, shape) = operands(name, args, domain)?;
+    let (a, b, shape) = operands(O::NAME, args, domain)?;
+    if let Some(results) = eval_new(op, args, &[(DType::Bool, &shape)])? {
+        return Ok(results);
+    }
+    // Strings, and elements of less than a byte.
     let found = match (a.strings(), b.strings()) {
-        (Ok(x), Ok(y)) => zip((x, a.shape()), (y, b.shape()), &shape, |x, y| test(x.partial_cmp(y))),
-        _ => by_number!(name, a.dtype(), apply(a, b, &shape, test))?,
+        (Ok(x), Ok(y)) => zip((x, a.shape()), (y, b.shape()), &shape, O::test),
+        _ => apply::<O, i64>(a, b, &shape)?,
     };
     Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
+}
+
+/// Compares the elements on slices of their dtype.
+fn compare_into<O: Test>(operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+    fn apply<O: Test, T: Element>(a: TensorRef, b: TensorRef, y: &mut TensorMut) -> Result<bool, OpError> {
+        let to = (y.shape(), y.as_mut_slice::<u8>()?);
+        let of = (a.as_slice::<T>()?, b.as_slice::<T>()?);
+        zip_into(of, [a.shape(), b.shape()], (to.1, to.0), |a, b| u8::from(O::test(&a, &b)));
+        Ok(true)
+    }
+    let (a, b, y) = (operands.tensor(0)?, operands.tensor(1)?, &mut results[0]);
+    if a.dtype() == DType::Bool {
+        return apply::<O, u8>(a, b, y);
+    }
+    by_native!(a.dtype(), T => apply::<O, T>(a, b, y), else Ok(false))
 }
 
 /// Declares an arithmetic op: what it is on floats, on integers (one expression, for `i64` and for `u64`), and its
@@ -120,8 +135,19 @@ macro_rules! arithmetic {
             const FACTS: Facts<$Op> = $facts;
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Numbers, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-                arithmetic($name, args, Domain::Numbers,
-                    |$a: f64, $b: f64| $float, |$a: i64, $b: i64| $int, |$a: u64, $b: u64| $int)
+                arithmetic(self, args, Domain::Numbers, &$Op::on_numbers())
+            }
+            fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                arithmetic_into(operands, results, &$Op::on_numbers(), None)
+            }
+        }
+        impl $Op {
+            fn on_numbers() -> impl Apply<f64> + Apply<i64> + Apply<u64> {
+                OnNumbers {
+                    float: |$a: f64, $b: f64| $float,
+                    int: |$a: i64, $b: i64| $int,
+                    uint: |$a: u64, $b: u64| $int,
+                }
             }
         }
     )*};
@@ -140,9 +166,6 @@ arithmetic! {
     /// `a / b`; integers truncate, and `a / 0` is 0 for them.
     "math.div" = Div |a, b| a / b, if b == 0 { 0 } else { a.wrapping_div(b) },
         Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(Expr::over), None, None]));
-    /// `aᵇ`; integers wrap, and a negative exponent gives 0 but for ±1.
-    "math.pow" = Pow |a, b| a.powf(b), IntPow::int_pow(a, b),
-        Facts::expression(None, |_, s| expression::power(s));
     /// The smaller one; NaN where either is.
     "math.min" = Min |a, b| a.least(b), a.min(b),
         Facts::expression(Some(FusionRole::Float), |_, s| s.pair(expression::LEAST));
@@ -155,12 +178,41 @@ arithmetic! {
         Facts::expression(Some(FusionRole::Float), |_, s| s.pair([Some(expression::sloped), None, None]));
 }
 
+op! {
+    /// `aᵇ`; integers wrap, and a negative exponent gives 0 but for ±1. Of `f32` it is what `powf` of the C library
+    /// gives, which is within a unit in the last place.
+    "math.pow" = Pow(a, b) {}
+}
+
+impl Semantics for Pow {
+    const FACTS: Facts<Pow> = Facts::expression(None, |_, s| expression::power(s));
+
+    fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
+        infer("math.pow", cx, Domain::Numbers, None)
+    }
+
+    fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        arithmetic(self, args, Domain::Numbers, &Pow::on_numbers())
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        arithmetic_into(operands, results, &Pow::on_numbers(), Some(f32::powf))
+    }
+}
+
+impl Pow {
+    fn on_numbers() -> impl Apply<f64> + Apply<i64> + Apply<u64> {
+        OnNumbers { float: f64::powf, int: i64::int_pow, uint: u64::int_pow }
+    }
+}
+
 /// Integer powers by squaring.
 trait IntPow {
     fn int_pow(self, exponent: Self) -> Self;
 }
 
 impl IntPow for u64 {
+    #[inline]
     fn int_pow(self, mut exponent: u64) -> u64 {
         let (mut base, mut power) = (self, 1u64);
         while exponent > 0 {
@@ -175,6 +227,7 @@ impl IntPow for u64 {
 }
 
 impl IntPow for i64 {
+    #[inline]
     fn int_pow(self, exponent: i64) -> i64 {
         match (self, exponent) {
             // Wrapped products do not depend on the sign's reading.
@@ -203,9 +256,21 @@ impl Semantics for Mod {
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+        arithmetic(self, args, Domain::Numbers, &self.on_numbers())
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        // A remainder is exact in either width, and the sum with the divisor is rounded once.
+        let single: fn(f32, f32) -> f32 = if self.truncate { |a, b| a % b } else { floored_single };
+        arithmetic_into(operands, results, &self.on_numbers(), Some(single))
+    }
+}
+
+impl Mod {
+    fn on_numbers(&self) -> impl Apply<f64> + Apply<i64> + Apply<u64> {
         let truncate = self.truncate;
-        let float = |a: f64, b: f64| if truncate { a % b } else { floored_remainder(a, b) };
-        let int = |a: i64, b: i64| match b {
+        let float = move |a: f64, b: f64| if truncate { a % b } else { floored_remainder(a, b) };
+        let int = move |a: i64, b: i64| match b {
             0 => 0,
             _ if truncate => a.wrapping_rem(b),
             _ => {
@@ -213,7 +278,7 @@ impl Semantics for Mod {
                 if r != 0 && (r < 0) != (b < 0) { r.wrapping_add(b) } else { r }
             }
         };
-        arithmetic("math.mod", args, Domain::Numbers, float, int, |a, b| a.checked_rem(b).unwrap_or(0))
+        OnNumbers { float, int, uint: |a: u64, b: u64| a.checked_rem(b).unwrap_or(0) }
     }
 }
 
@@ -229,8 +294,21 @@ fn floored_remainder(a: f64, b: f64) -> f64 {
     }
 }
 
+/// The same of `f32`.
+fn floored_single(a: f32, b: f32) -> f32 {
+    let r = a % b;
+    match r {
+        0.0 => 0f32.copysign(b),
+        _ if (r < 0.0) != (b < 0.0) => r + b,
+        _ => r,
+    }
+}
+
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $name:literal = $Op:ident on $domain:ident: [$test:pat], $facts:expr;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:literal = $Op:ident on $domain:ident: |$a:ident, $b:ident| $test:expr, $facts:expr;
+    )*) => {$(
         op! { $(#[$doc])* $name = $Op(a, b) {} }
         impl Semantics for $Op {
             const FACTS: Facts<$Op> = $facts;
@@ -239,27 +317,33 @@ macro_rules! comparisons {
                 infer($name, cx, Domain::$domain, Some(DType::Bool))
             }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-                compare($name, args, Domain::$domain, |order| matches!(order, Some($test)))
+                compare(self, args, Domain::$domain)
             }
+            fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                compare_into::<$Op>(operands, results)
+            }
+        }
+        impl Test for $Op {
+            fn test<T: PartialOrd>($a: &T, $b: &T) -> bool { $test }
         }
     )*};
 }
 
 comparisons! {
     /// `a = b`, on any dtype.
-    "math.equal" = Equal on Any: [Ordering::Equal],
+    "math.equal" = Equal on Any: |a, b| a == b,
         Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Eq)).with_strings();
     /// `a < b`.
-    "math.less" = Less on Numbers: [Ordering::Less],
+    "math.less" = Less on Numbers: |a, b| a < b,
         Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Lt));
     /// `a > b`.
-    "math.greater" = Greater on Numbers: [Ordering::Greater],
+    "math.greater" = Greater on Numbers: |a, b| a > b,
         Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Gt));
     /// `a ≤ b`.
-    "math.less_equal" = LessEqual on Numbers: [Ordering::Less | Ordering::Equal],
+    "math.less_equal" = LessEqual on Numbers: |a, b| a <= b,
         Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Le));
     /// `a ≥ b`.
-    "math.greater_equal" = GreaterEqual on Numbers: [Ordering::Greater | Ordering::Equal],
+    "math.greater_equal" = GreaterEqual on Numbers: |a, b| a >= b,
         Facts::expression(Some(FusionRole::Compare), |_, s| expression::compared(s, Cmp::Ge));
 }
 
@@ -271,12 +355,18 @@ macro_rules! logic {
 
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Bools, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-                let (a, b, shape) = operands($name, args, Domain::Bools)?;
-                let found = zip((a.bytes(), a.shape()), (b.bytes(), b.shape()), &shape, |x, y| {
-                    let ($a, $b) = (*x != 0, *y != 0);
-                    $f
+                let (.., shape) = operands($name, args, Domain::Bools)?;
+                let done = eval_new(self, args, &[(DType::Bool, &shape)])?;
+                Ok(done.unwrap_or_default())
+            }
+            fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                let (a, b, y) = (operands.tensor(0)?, operands.tensor(1)?, &mut results[0]);
+                let to = (y.shape(), y.as_mut_slice::<u8>()?);
+                zip_into((a.bytes(), b.bytes()), [a.shape(), b.shape()], (to.1, to.0), |x, y| {
+                    let ($a, $b) = (x != 0, y != 0);
+                    u8::from($f)
                 });
-                Ok(vec![Tensor::from_bools(&shape, &found)?.into()])
+                Ok(true)
             }
         }
     )*};

@@ -1,9 +1,11 @@
 //! Integers as strings of bits: logic bit by bit, shifts, and the reading of bits as another dtype.
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
 use super::binary::{Domain, arithmetic, infer};
-use crate::{Args, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use super::pairs::{Apply, OnNumbers, arithmetic_into};
+use super::unary::{map_number, map_number_into};
+use crate::{Args, Facts, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Declares an op on two integer operands: one expression for `i64` and one for `u64`.
 macro_rules! bitwise {
@@ -14,9 +16,16 @@ macro_rules! bitwise {
 
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { infer($name, cx, Domain::Integers, None) }
             fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                arithmetic(self, args, Domain::Integers, &$Op::on_numbers())
+            }
+            fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                arithmetic_into(operands, results, &$Op::on_numbers(), None)
+            }
+        }
+        impl $Op {
+            fn on_numbers() -> impl Apply<f64> + Apply<i64> + Apply<u64> {
                 // `Domain::Integers` keeps floats out, so that the first function is never called.
-                arithmetic($name, args, Domain::Integers,
-                    |a, _| a, |$a: i64, $b: i64| $int, |$a: u64, $b: u64| $uint)
+                OnNumbers { float: |a: f64, _: f64| a, int: |$a: i64, $b: i64| $int, uint: |$a: u64, $b: u64| $uint }
             }
         }
     )*};
@@ -53,8 +62,14 @@ impl Semantics for BitNot {
         if !x.dtype().is_int() {
             return crate::ops::bad_dtype("math.bit_not", x.dtype());
         }
-        let values: Vec<i64> = x.to_i64_vec().into_iter().map(|v| !v).collect();
-        Ok(vec![Tensor::from_i64(x.dtype(), x.shape(), &values)?.into()])
+        let no_float = |v: f64| v; // refused above
+        map_number(self, args, no_float, |v| !v, |v| !v)
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let defined = x.dtype().is_int();
+        Ok(defined && map_number_into(x, &mut results[0], |v| v, |v| !v, |v| !v)?)
     }
 }
 

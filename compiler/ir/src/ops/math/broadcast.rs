@@ -71,6 +71,61 @@ pub(crate) fn for_each_broadcast<const N: usize>(from: [&[usize]; N], shape: &[u
     });
 }
 
+/// A result in row-major order as runs of elements, along each of which an operand that broadcasts to it either moves
+/// on with it (a step of 1) or stays (0): what inner loops are made of.
+pub(crate) struct Runs<const N: usize> {
+    /// The extents around the runs, and how far each operand moves along them.
+    outer: Vec<(usize, [usize; N])>,
+    /// The elements of a run.
+    pub len: usize,
+    /// How far each operand moves from element to element.
+    pub steps: [usize; N],
+}
+
+impl<const N: usize> Runs<N> {
+    /// The runs of a result of shape `shape`; `from` are the operands' shapes.
+    pub fn new(from: [&[usize]; N], shape: &[usize]) -> Runs<N> {
+        let strides = from.map(|s| broadcast_strides(s, shape));
+        let mut dims: Vec<(usize, [usize; N])> = Vec::new();
+        // Dims that all operands go through as if they were one are one.
+        for (d, &n) in shape.iter().enumerate().rev().filter(|(_, n)| **n != 1) {
+            let moves: [usize; N] = std::array::from_fn(|k| strides[k][d]);
+            match dims.last_mut() {
+                Some((len, steps)) if (0..N).all(|k| moves[k] == steps[k].saturating_mul(*len)) => *len *= n,
+                _ => dims.push((n, moves)),
+            }
+        }
+        dims.reverse();
+        let (len, steps) = dims.pop().unwrap_or((1, [0; N]));
+        Runs { outer: dims, len, steps }
+    }
+
+    /// Calls `f` for each run with the positions of its first element in the result and in each operand.
+    pub fn for_each(&self, mut f: impl FnMut(usize, [usize; N])) {
+        if self.len == 0 || self.outer.iter().any(|(n, _)| *n == 0) {
+            return;
+        }
+        let (mut index, mut to, mut at) = (vec![0; self.outer.len()], 0, [0; N]);
+        loop {
+            f(to, at);
+            to += self.len;
+            let mut d = self.outer.len();
+            loop {
+                let Some(next) = d.checked_sub(1) else { return };
+                d = next;
+                let (n, moves) = &self.outer[d];
+                index[d] += 1;
+                if index[d] < *n {
+                    (0..N).for_each(|k| at[k] += moves[k]);
+                    break;
+                }
+                index[d] = 0;
+                (0..N).for_each(|k| at[k] -= (n - 1) * moves[k]);
+            }
+        }
+    }
+}
+
 /// For each element of `shape`, the index of the element of a tensor of shape `from` that broadcasts to it.
 pub(crate) fn broadcast_indices(from: &[usize], shape: &[usize]) -> Vec<usize> {
     let mut indices = Vec::with_capacity(shape.iter().product());
@@ -91,6 +146,32 @@ mod tests {
         assert_eq!(broadcast_indices(&[], &[2]), [0, 0]);
         assert_eq!(broadcast_indices(&[1], &[]).len(), 1);
         assert!(broadcast_indices(&[0], &[0]).is_empty());
+    }
+
+    #[test]
+    fn runs_are_the_elements_one_by_one() {
+        let shapes: [[&[usize]; 3]; 9] = [
+            [&[2, 3, 4], &[4], &[2, 3, 4]],
+            [&[2, 1, 4], &[3, 1], &[2, 3, 4]],
+            [&[1], &[], &[]],
+            [&[5, 1, 1], &[5, 2, 3], &[5, 2, 3]],
+            [&[2, 3], &[2, 3], &[2, 3]],
+            [&[0, 3], &[1, 3], &[0, 3]],
+            [&[1, 3, 1, 2], &[4, 1, 5, 1], &[4, 3, 5, 2]],
+            [&[3, 0], &[1], &[3, 0]],
+            [&[1, 1, 1], &[1, 1, 2], &[1, 1, 2]],
+        ];
+        for [a, b, shape] in shapes {
+            let (mut expected, mut found) = (vec![], vec![]);
+            for_each_broadcast([a, b], shape, |at| expected.push(at));
+            let runs = Runs::new([a, b], shape);
+            runs.for_each(|to, [i, j]| {
+                assert_eq!(to, found.len());
+                found.extend((0..runs.len).map(|e| [i + e * runs.steps[0], j + e * runs.steps[1]]));
+            });
+            assert!(runs.steps.iter().all(|&s| s < 2));
+            assert_eq!(found, expected, "{a:?} and {b:?} to {shape:?}");
+        }
     }
 
     #[test]

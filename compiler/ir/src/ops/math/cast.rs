@@ -1,9 +1,11 @@
 //! Conversion between dtypes.
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
 use super::expression;
-use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::eval::eval_new;
+use crate::ops::native::{NativeElement, by_native};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to
@@ -27,8 +29,14 @@ impl Semantics for Cast {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
+        if x.dtype() == self.to {
+            return Ok(vec![x.clone().into()]);
+        }
+        if let Some(results) = eval_new(self, args, &[(self.to, x.shape())])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let t = match (x.dtype(), self.to) {
-            (from, to) if from == to => x.clone(),
             (DType::Str, to) => from_strings(x, to)?,
             (_, DType::Str) => Tensor::from_strings(x.shape(), to_strings(x))?,
             (DType::U64, to) if to.is_float() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
@@ -37,6 +45,33 @@ impl Semantics for Cast {
         };
         Ok(vec![t.into()])
     }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, y) = (operands.tensor(0)?, &mut results[0]);
+        match (x.dtype(), self.to) {
+            (from, to) if from == to => y.bytes_mut().copy_from_slice(x.bytes()),
+            (DType::Bool, _) => return converted(x.as_slice::<u8>()?, y),
+            _ => return by_native!(x.dtype(), T => converted(x.as_slice::<T>()?, y), else Ok(false)),
+        }
+        Ok(true)
+    }
+}
+
+/// Converts elements to the dtype of the result; whether it is one that fills bytes.
+fn converted<T: NativeElement>(x: &[T], y: &mut TensorMut) -> Result<bool, OpError> {
+    if y.dtype() == DType::Bool {
+        y.as_mut_slice::<u8>()?.iter_mut().zip(x).for_each(|(y, x)| *y = u8::from(x.to_f64() != 0.0));
+        return Ok(true);
+    }
+    let by_float = T::DTYPE.is_float() || (T::DTYPE == DType::U64 && y.dtype().is_float());
+    by_native!(y.dtype(), To => {
+        let to = y.as_mut_slice::<To>()?.iter_mut().zip(x);
+        match by_float {
+            true => to.for_each(|(y, x)| *y = To::of_float(x.to_f64())),
+            false => to.for_each(|(y, x)| *y = To::of_int(x.to_i64())),
+        }
+        Ok(true)
+    }, else Ok(false))
 }
 
 fn from_strings(x: &Tensor, to: DType) -> Result<Tensor, OpError> {

@@ -1,12 +1,14 @@
 //! Elementwise choice: `where` and `clip`.
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
-use super::broadcast::{broadcast_types, common_shape, for_each_broadcast};
+use super::broadcast::{Runs, broadcast_types, common_shape, for_each_broadcast};
 use super::expression;
+use crate::ops::eval::eval_new;
+use crate::ops::native::{NativeElement, by_native, by_width};
 use crate::ops::number::{Number, by_number};
 use crate::ops::tensor::Canvas;
-use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `a` where `cond` holds, else `b`.
@@ -37,6 +39,9 @@ impl Semantics for Where {
         ensure!(a.dtype() == b.dtype(), "C2", "operands are {} and {}, expected one dtype", a.dtype(), b.dtype());
         ensure!(cond.dtype() == DType::Bool, "C3", "`cond` is {}, expected bool", cond.dtype());
         let shape = common_shape(&[cond, a, b])?;
+        if let Some(results) = eval_new(self, args, &[(a.dtype(), &shape)])? {
+            return Ok(results);
+        }
         let mut y = Canvas::zeroed(a.dtype(), &shape)?;
         let holds = cond.bytes();
         for_each_broadcast([cond.shape(), a.shape(), b.shape()], &shape, |[c, i, j]| {
@@ -45,6 +50,46 @@ impl Semantics for Where {
         });
         Ok(vec![y.finish()?.into()])
     }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (cond, a, b) = (operands.tensor(0)?, operands.tensor(1)?, operands.tensor(2)?);
+        let y = &mut results[0];
+        let runs = Runs::new([cond.shape(), a.shape(), b.shape()], y.shape());
+        by_width!(a.dtype(), T => {
+            chosen(&runs, cond.bytes(), [a.as_bits::<T>()?, b.as_bits::<T>()?], y.as_mut_bits::<T>()?);
+            Ok(true)
+        }, else Ok(false))
+    }
+}
+
+/// The elements of the first list where the condition holds, else those of the second.
+fn chosen<T: Copy>(runs: &Runs<3>, cond: &[u8], [a, b]: [&[T]; 2], y: &mut [T]) {
+    let n = runs.len;
+    runs.for_each(|to, [c, i, j]| {
+        let y = &mut y[to..][..n];
+        let pick = |c: u8, a: T, b: T| if c != 0 { a } else { b };
+        match runs.steps {
+            [0, ..] => match (cond[c] != 0, runs.steps) {
+                (true, [_, 0, _]) => y.fill(a[i]),
+                (true, _) => y.copy_from_slice(&a[i..][..n]),
+                (false, [.., 0]) => y.fill(b[j]),
+                (false, _) => y.copy_from_slice(&b[j..][..n]),
+            },
+            [_, 0, 0] => y.iter_mut().zip(&cond[c..][..n]).for_each(|(y, &c)| *y = pick(c, a[i], b[j])),
+            [_, 0, _] => {
+                let with = cond[c..][..n].iter().zip(&b[j..][..n]);
+                y.iter_mut().zip(with).for_each(|(y, (&c, &b))| *y = pick(c, a[i], b));
+            }
+            [_, _, 0] => {
+                let with = cond[c..][..n].iter().zip(&a[i..][..n]);
+                y.iter_mut().zip(with).for_each(|(y, (&c, &a))| *y = pick(c, a, b[j]));
+            }
+            _ => {
+                let with = cond[c..][..n].iter().zip(a[i..][..n].iter().zip(&b[j..][..n]));
+                y.iter_mut().zip(with).for_each(|(y, (&c, (&a, &b)))| *y = pick(c, a, b));
+            }
+        }
+    });
 }
 
 op! {
@@ -88,7 +133,24 @@ impl Semantics for Clip {
                 x.dtype()
             );
         }
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), x.shape())])? {
+            return Ok(results);
+        }
         by_number!("math.clip", x.dtype(), clip(x, args.optional(1), args.optional(2)))
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        by_native!(x.dtype(), T => {
+            let bound = |slot: usize, or: T| match operands.optional(slot) {
+                Some(bound) => Ok::<T, OpError>(bound.as_slice::<T>()?.first().copied().unwrap_or(or)),
+                None => Ok(or),
+            };
+            let (low, high) = (bound(1, T::FIRST)?.widen(), bound(2, T::LAST)?.widen());
+            let to = results[0].as_mut_slice::<T>()?.iter_mut().zip(x.as_slice::<T>()?);
+            to.for_each(|(y, x)| *y = T::narrow(x.widen().greatest(low).least(high)));
+            Ok(true)
+        }, else Ok(false))
     }
 }
 

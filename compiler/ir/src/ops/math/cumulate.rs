@@ -1,10 +1,12 @@
 //! Running sums and products.
 
-use optc_tensor::Tensor;
+use optc_tensor::{Tensor, TensorMut};
 
 use crate::ops::axis_of;
+use crate::ops::eval::eval_new;
+use crate::ops::native::{NativeElement, by_native};
 use crate::ops::number::{Number, by_number};
-use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op, text_enum};
+use crate::{Args, Facts, InferCx, OpError, Operands, Semantics, Type, Val, ensure, op, text_enum};
 
 text_enum! {
     /// What runs along an axis.
@@ -31,20 +33,33 @@ op! {
     }
 }
 
+/// Elements side by side whose totals are kept at once: long enough rows for memory, few enough for the first cache.
+/// Of 1000 rows of 512 `f32`, 32 take 0.09 ms, 16 take 0.21 and whole rows 0.13 (Zen 4).
+const BLOCK: usize = 32;
+
 impl Cumulate {
-    fn run<N: Number>(&self, x: &Tensor, axis: usize) -> Result<Vec<Val>, OpError> {
-        let (first, f): (N, fn(N, N) -> N) = match self.kind {
+    /// The axis that the operand names.
+    fn axis(axis: &[i64], rank: usize) -> Result<usize, OpError> {
+        ensure!(axis.len() == 1, "C2", "`axis` has {} elements, expected 1", axis.len());
+        axis_of(axis[0], rank)
+    }
+
+    /// What each total begins with, and how it goes on.
+    fn step<N: Number>(&self) -> (N, fn(N, N) -> N) {
+        match self.kind {
             CumulateKind::Sum => (N::ZERO, N::plus),
             CumulateKind::Prod => (N::ONE, N::times),
-        };
-        let (n, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
-        let outer: usize = x.shape()[..axis].iter().product();
+        }
+    }
+
+    /// Elements of less than a byte, and of `bool`.
+    fn run<N: Number>(&self, x: &Tensor, axis: usize) -> Result<Vec<Val>, OpError> {
+        let (first, f) = self.step::<N>();
         let mut values = N::all(x);
-        for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+        for (o, lane) in lanes(x.shape(), axis) {
             let mut total = first;
-            for step in 0..n {
-                let k = if self.reverse { n - 1 - step } else { step };
-                let value = &mut values[(o * n + k) * inner + i];
+            for k in self.order(lane.n) {
+                let value = &mut values[o + k * lane.inner];
                 let after = f(total, *value);
                 *value = if self.exclusive { total } else { after };
                 total = after;
@@ -52,6 +67,66 @@ impl Cumulate {
         }
         Ok(vec![N::tensor(x.dtype(), x.shape(), &values)?.into()])
     }
+
+    /// The steps along an axis of extent `n`.
+    fn order(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
+        let reverse = self.reverse;
+        (0..n).map(move |step| if reverse { n - 1 - step } else { step })
+    }
+
+    /// The totals along the middle one of three dims.
+    fn totals<T: NativeElement>(
+        &self,
+        x: &[T],
+        y: &mut [T],
+        [n, inner]: [usize; 2],
+        f: impl Fn(T::Wide, T::Wide) -> T::Wide,
+    ) {
+        let first = self.step::<T::Wide>().0;
+        let size = (n * inner).max(1);
+        for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+            for begin in (0..inner).step_by(BLOCK) {
+                let mut totals = [first; BLOCK];
+                let width = BLOCK.min(inner - begin);
+                for k in self.order(n) {
+                    let at = k * inner + begin;
+                    let row = (&x[at..at + width], &mut y[at..at + width]);
+                    match (width, self.exclusive) {
+                        (BLOCK, false) => add_row::<T, false>(row, &mut totals, &f),
+                        (_, false) => add_row::<T, false>(row, &mut totals[..width], &f),
+                        (_, true) => add_row::<T, true>(row, &mut totals[..width], &f),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One step of totals that lie side by side: what they are after it, or before it.
+#[inline]
+fn add_row<T: NativeElement, const EXCLUSIVE: bool>(
+    (x, y): (&[T], &mut [T]),
+    totals: &mut [T::Wide],
+    f: &impl Fn(T::Wide, T::Wide) -> T::Wide,
+) {
+    for ((y, x), total) in y.iter_mut().zip(x).zip(totals) {
+        let before = *total;
+        *total = f(before, x.widen());
+        *y = T::narrow(if EXCLUSIVE { before } else { *total });
+    }
+}
+
+/// A run of elements along an axis.
+struct Lane {
+    n: usize,
+    inner: usize,
+}
+
+/// The first element of each run along an axis, and the run.
+fn lanes(shape: &[usize], axis: usize) -> impl Iterator<Item = (usize, Lane)> {
+    let (n, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+    let outer: usize = shape[..axis].iter().product();
+    (0..outer).flat_map(move |o| (0..inner).map(move |i| (o * n * inner + i, Lane { n, inner })))
 }
 
 impl Semantics for Cumulate {
@@ -63,12 +138,28 @@ impl Semantics for Cumulate {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, axis) = (args.tensor(0)?, args.tensor(1)?.to_i64_vec());
-        ensure!(axis.len() == 1, "C2", "`axis` has {} elements, expected 1", axis.len());
-        let axis = axis_of(axis[0], x.rank())?;
+        let axis = Cumulate::axis(&axis, x.rank())?;
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), x.shape())])? {
+            return Ok(results);
+        }
         fn run<N: Number>(op: &Cumulate, x: &Tensor, axis: usize) -> Result<Vec<Val>, OpError> {
             op.run::<N>(x, axis)
         }
         by_number!("math.cumulate", x.dtype(), run(self, x, axis))
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, axis) = (operands.tensor(0)?, operands.tensor(1)?.to_i64_vec());
+        let axis = Cumulate::axis(&axis, x.rank())?;
+        let dims = [x.shape()[axis], x.shape()[axis + 1..].iter().product()];
+        by_native!(x.dtype(), T => {
+            let (x, y) = (x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?);
+            match self.kind {
+                CumulateKind::Sum => self.totals(x, y, dims, |a, b| a.plus(b)),
+                CumulateKind::Prod => self.totals(x, y, dims, |a, b| a.times(b)),
+            }
+            Ok(true)
+        }, else Ok(false))
     }
 }
 

@@ -1,12 +1,15 @@
 //! Reductions over axes.
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
-use super::broadcast::for_each_broadcast;
+use super::broadcast::{Runs, for_each_broadcast};
 use crate::ops::axis_of;
+use crate::ops::eval::{eval_new, room};
+use crate::ops::native::{NativeElement, by_native};
 use crate::ops::number::{Number, by_number, checked_len};
 use crate::{
-    Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+    Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op,
+    text_enum,
 };
 
 text_enum! {
@@ -117,9 +120,94 @@ impl Semantics for Reduce {
         let reduced = self.reduced(args.optional(1), x.rank())?;
         let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&n, &r)| if r { 1 } else { n }).collect();
         checked_len(x.dtype(), &kept)?;
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &self.keep(x.shape(), &reduced, 1))])? {
+            return Ok(results);
+        }
         let y = by_number!("math.reduce", x.dtype(), reduced_to(self.kind, x, &kept))?;
         Ok(vec![y.reshaped(&self.keep(x.shape(), &reduced, 1))?.into()])
     }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let by = operands.optional(1).map(|t| t.to_tensor()).transpose()?;
+        let reduced = self.reduced(by.as_ref(), x.rank())?;
+        let kept: Vec<usize> = x.shape().iter().zip(&reduced).map(|(&n, &r)| if r { 1 } else { n }).collect();
+        by_native!(x.dtype(), T => {
+            let _room = room(kept.iter().product::<usize>() * size_of::<u64>())?;
+            let folded = Folding::new(x.as_slice::<T>()?, x.shape(), &kept);
+            reduced_into(self.kind, &folded, results[0].as_mut_slice::<T>()?)
+        }, else Ok(false))
+    }
+}
+
+/// Elements that are folded into those of a tensor that broadcasts to their shape.
+struct Folding<'a, T> {
+    x: &'a [T],
+    runs: Runs<1>,
+    /// The elements of the result.
+    kept: usize,
+}
+
+impl<'a, T: NativeElement> Folding<'a, T> {
+    fn new(x: &'a [T], shape: &[usize], kept: &[usize]) -> Folding<'a, T> {
+        Folding { x, runs: Runs::new([kept], shape), kept: kept.iter().product() }
+    }
+
+    fn fold<A: Copy>(&self, first: A, f: impl Fn(A, T) -> A) -> Vec<A> {
+        let (mut folded, n) = (vec![first; self.kept], self.runs.len);
+        self.runs.for_each(|from, [at]| {
+            let run = &self.x[from..][..n];
+            match self.runs.steps {
+                [0] => folded[at] = run.iter().fold(folded[at], |a, &v| f(a, v)),
+                _ => folded[at..][..n].iter_mut().zip(run).for_each(|(a, &v)| *a = f(*a, v)),
+            }
+        });
+        folded
+    }
+}
+
+/// Sums that are made side by side along a run, so that none waits for the one before.
+const LANES: usize = 8;
+
+impl<T: NativeElement> Folding<'_, T> {
+    /// The sums of `f` of the elements; along a run in lanes.
+    fn sums<N: Number>(&self, f: impl Fn(T) -> N) -> Vec<N> {
+        let (mut sums, n) = (vec![N::ZERO; self.kept], self.runs.len);
+        self.runs.for_each(|from, [at]| {
+            let run = &self.x[from..][..n];
+            if self.runs.steps == [1] {
+                sums[at..][..n].iter_mut().zip(run).for_each(|(sum, &v)| *sum = sum.plus(f(v)));
+                return;
+            }
+            let mut lanes = [N::ZERO; LANES];
+            let (blocks, rest) = run.as_chunks::<LANES>();
+            blocks.iter().for_each(|block| (0..LANES).for_each(|i| lanes[i] = lanes[i].plus(f(block[i]))));
+            let all = lanes.into_iter().chain(rest.iter().map(|&v| f(v)));
+            sums[at] = all.fold(sums[at], N::plus);
+        });
+        sums
+    }
+}
+
+/// What a reduction makes of elements that fill bytes: exactly, or in `f64` where the result need not be an integer;
+/// whether it does so here.
+fn reduced_into<T: NativeElement>(kind: ReduceKind, x: &Folding<T>, y: &mut [T]) -> Result<bool, OpError> {
+    let wide = |y: &mut [T], folds: Vec<T::Wide>| y.iter_mut().zip(folds).for_each(|(y, v)| *y = T::narrow(v));
+    match kind {
+        ReduceKind::Sum => wide(y, x.sums(T::widen)),
+        ReduceKind::Prod => wide(y, x.fold(T::Wide::ONE, |a, v| a.times(v.widen()))),
+        ReduceKind::SumSquare => wide(y, x.sums(|v| v.widen().times(v.widen()))),
+        ReduceKind::L1 => wide(y, x.sums(|v| v.widen().absolute())),
+        ReduceKind::Max => y.copy_from_slice(&x.fold(T::FIRST, |a: T, v| if v.above(a) { v } else { a })),
+        ReduceKind::Min => y.copy_from_slice(&x.fold(T::LAST, |a: T, v| if v.below(a) { v } else { a })),
+        ReduceKind::Mean => {
+            let count = x.x.len() as f64 / x.kept as f64;
+            let sums = x.sums(T::to_f64);
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::of_float(sum / count));
+        }
+        ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Folds the elements of `x` into those of a tensor of shape `kept`, which broadcasts to that of `x`; `f` gets the

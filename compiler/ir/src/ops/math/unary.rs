@@ -4,10 +4,12 @@
 
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Binary, Cmp};
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut, TensorRef};
 
 use super::expression;
-use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, op};
+use crate::ops::eval::eval_new;
+use crate::ops::native::{NativeElement, by_native};
+use crate::{Args, Facts, FusionRole, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, op};
 
 /// `f` over the elements of a float tensor, in its own dtype.
 pub(super) fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) -> Result<Vec<Val>, OpError> {
@@ -18,21 +20,61 @@ pub(super) fn map_float(name: &'static str, x: &Tensor, f: impl Fn(f64) -> f64) 
     Ok(vec![Tensor::from_f64(x.dtype(), x.shape(), &values)?.into()])
 }
 
-/// `f` over floats, `g` over integers, `h` over `u64`.
-pub(super) fn map_number(
-    name: &'static str,
-    x: &Tensor,
+/// `f` over floats, `g` over integers, `h` over `u64`. `op` is who asks, with [`map_number_into`] for its `eval_into`.
+pub(super) fn map_number<O: Semantics>(
+    op: &O,
+    args: &Args,
     f: impl Fn(f64) -> f64,
     g: impl Fn(i64) -> i64,
     h: impl Fn(u64) -> u64,
 ) -> Result<Vec<Val>, OpError> {
+    let x = args.tensor(0)?;
     if !x.dtype().is_int() {
-        return map_float(name, x, f);
+        return map_float(O::NAME, x, f);
     }
+    if let Some(results) = eval_new(op, args, &[(x.dtype(), x.shape())])? {
+        return Ok(results);
+    }
+    // Elements of less than a byte.
     let unsigned = x.dtype() == DType::U64;
     let apply = |v: i64| if unsigned { h(v as u64) as i64 } else { g(v) };
     let values: Vec<i64> = x.to_i64_vec().into_iter().map(apply).collect();
     Ok(vec![Tensor::from_i64(x.dtype(), x.shape(), &values)?.into()])
+}
+
+/// The same into memory that is there, on slices of the dtype.
+pub(super) fn map_number_into(
+    x: TensorRef,
+    y: &mut TensorMut,
+    f: impl Fn(f64) -> f64,
+    g: impl Fn(i64) -> i64,
+    h: impl Fn(u64) -> u64,
+) -> Result<bool, OpError> {
+    trait Choice<N> {
+        fn call(&self, v: N) -> N;
+    }
+    struct Each<F, G, H>(F, G, H);
+    impl<F: Fn(f64) -> f64, G, H> Choice<f64> for Each<F, G, H> {
+        fn call(&self, v: f64) -> f64 {
+            (self.0)(v)
+        }
+    }
+    impl<F, G: Fn(i64) -> i64, H> Choice<i64> for Each<F, G, H> {
+        fn call(&self, v: i64) -> i64 {
+            (self.1)(v)
+        }
+    }
+    impl<F, G, H: Fn(u64) -> u64> Choice<u64> for Each<F, G, H> {
+        fn call(&self, v: u64) -> u64 {
+            (self.2)(v)
+        }
+    }
+    let each = Each(f, g, h);
+    by_native!(x.dtype(), T => {
+        let to = y.as_mut_slice::<T>()?;
+        to.iter_mut().zip(x.as_slice::<T>()?).for_each(|(y, x)| *y = T::narrow(each.call(x.widen())));
+        Ok(true)
+    }, else Ok(false))
 }
 
 pub(super) fn same_type(cx: &InferCx) -> Result<Vec<Type>, OpError> {
@@ -110,7 +152,13 @@ macro_rules! unary_number {
         impl Semantics for $Op {
             const FACTS: Facts<$Op> = $facts;
             fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> { same_type(cx) }
-            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> { map_number($name, args.tensor(0)?, $f, $g, $h) }
+            fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
+                map_number(self, args, $f, $g, $h)
+            }
+            fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+                let x = operands.tensor(0)?;
+                Ok((x.dtype().is_int() || x.dtype().is_float()) && map_number_into(x, &mut results[0], $f, $g, $h)?)
+            }
         }
     )*};
 }

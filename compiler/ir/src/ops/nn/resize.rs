@@ -1,13 +1,15 @@
 //! Resampling to other extents, axis by axis.
 
-use optc_tensor::{DType, Tensor};
+use optc_tensor::{DType, Tensor, TensorMut};
 
 use super::grid::{Interpolation, cubic_weights};
+use super::resampling::Resampling;
 use crate::ops::axis_of;
-use crate::ops::eval::{result_shapes, room};
+use crate::ops::eval::{bounded, eval_new, result_shapes, room};
+use crate::ops::native::{NativeElement, by_native};
 use crate::ops::tensor::gather_elements;
 use crate::{
-    Args, Dim, Facts, InferCx, ItemCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+    Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum,
 };
 
 text_enum! {
@@ -318,45 +320,122 @@ impl Semantics for Resize {
         if self.mode == Interpolation::Nearest && !extrapolates {
             return Ok(vec![self.pick(x, &plan)?.into()]);
         }
-        let (mut values, mut extents) = (x.to_f64_vec(), x.shape().to_vec());
-        for axis in plan.iter().filter(|axis| self.moves(axis)) {
-            values = self.resample(axis, &values, &extents)?;
-            extents[axis.axis] = axis.to;
+        match eval_new(self, args, &[(x.dtype(), shape)])? {
+            Some(results) => Ok(results),
+            None => self.narrow(x, shape, &plan),
         }
-        for axis in &plan {
-            let inner: usize = shape[axis.axis + 1..].iter().product();
-            let outside = self.outside(axis);
-            let rows = values.chunks_mut(inner.max(1)).zip(outside.iter().cycle());
-            rows.filter(|(_, outside)| **outside).for_each(|(row, _)| row.fill(self.extrapolation.0 as f64));
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, y) = (operands.tensor(0)?, &mut results[0]);
+        let list = |slot: usize| operands.optional(slot).map(|t| t.to_tensor()).transpose();
+        let lists = [list(1)?, list(2)?, list(3)?];
+        let plan = self.plan(x.shape(), lists.each_ref().map(Option::as_ref))?;
+        let extrapolates = plan.iter().any(|axis| self.outside(axis).contains(&true));
+        if self.mode == Interpolation::Nearest && !extrapolates {
+            return Ok(false);
         }
-        if let Some((low, high)) = x.dtype().int_range() {
-            values.iter_mut().for_each(|v| *v = v.clamp(low as f64, high as f64));
-        }
-        Ok(vec![Tensor::from_f64(x.dtype(), shape, &values)?.into()])
+        by_native!(x.dtype(), T => {
+            let to = (y.shape(), y.as_mut_slice::<T>()?);
+            self.interpolated(x.as_slice::<T>()?, x.shape(), to.1, to.0, &plan)?;
+            Ok(true)
+        }, else Ok(false))
     }
 }
 
 impl Resize {
-    /// Values of shape `extents` resampled along one axis.
+    /// The resampling of an axis.
     ///
     /// # Errors
-    /// There is no memory for them.
-    fn resample(&self, axis: &Axis, values: &[f64], extents: &[usize]) -> Result<Vec<f64>, OpError> {
-        let inner: usize = extents[axis.axis + 1..].iter().product();
-        let outer: usize = extents[..axis.axis].iter().product();
-        // A list of taps for each element along the axis, and the elements themselves.
-        let list = 48 + 16 * self.taps(self.coordinate(axis, 0), axis).len();
-        let bytes = axis.to.saturating_mul(list.saturating_add(outer.saturating_mul(inner).saturating_mul(8)));
-        let _room = room(bytes)?;
-        let taps: Vec<_> = (0..axis.to).map(|i| self.taps(self.coordinate(axis, i), axis)).collect();
-        let mut y = vec![0.0; outer * axis.to * inner];
-        for (at, y) in y.chunks_mut(inner.max(1)).enumerate() {
-            let block = &values[at / axis.to * axis.from * inner..];
-            for &(i, weight) in &taps[at % axis.to] {
-                y.iter_mut().zip(&block[i * inner..][..inner]).for_each(|(y, v)| *y += weight * v);
+    /// There is no memory for it.
+    fn resampling(&self, axis: &Axis) -> Result<Resampling, OpError> {
+        let one = 56 + 32 * self.taps(self.coordinate(axis, 0), axis).len();
+        let _room = room(axis.to.saturating_mul(one))?;
+        let mut found = Resampling { axis: axis.axis, from: axis.from, taps: vec![], ends: vec![] };
+        for i in 0..axis.to {
+            found.taps.extend(self.taps(self.coordinate(axis, i), axis));
+            found.ends.push(found.taps.len());
+        }
+        Ok(found)
+    }
+
+    /// `x` of shape `from` resampled along all axes to `y` of shape `to`: one slab of the axes before the first that is
+    /// resampled after the other, in `f64`.
+    ///
+    /// # Errors
+    /// There is no memory for a slab.
+    fn interpolated<T: NativeElement>(
+        &self,
+        x: &[T],
+        from: &[usize],
+        y: &mut [T],
+        to: &[usize],
+        plan: &[Axis],
+    ) -> Result<(), OpError> {
+        if x.is_empty() || y.is_empty() {
+            return Ok(());
+        }
+        let mut axes = vec![];
+        for axis in plan.iter().filter(|axis| self.moves(axis)) {
+            axes.push(self.resampling(axis)?);
+        }
+        let first = axes.iter().map(|axis| axis.axis).min().unwrap_or(0);
+        let (slab, result): (usize, usize) = (from[first..].iter().product(), to[first..].iter().product());
+        let largest = (0..axes.len()).fold((from.to_vec(), slab), |(mut extents, most), k| {
+            extents[axes[k].axis] = axes[k].ends.len();
+            let now = extents[first..].iter().product::<usize>();
+            (extents, most.max(now))
+        });
+        let _room = room(largest.1.saturating_mul(16))?;
+        let (mut values, mut next) = (Vec::with_capacity(largest.1), Vec::with_capacity(largest.1));
+        let range = T::DTYPE.int_range().map_or((f64::NEG_INFINITY, f64::INFINITY), |(l, h)| (l as f64, h as f64));
+        for (x, y) in x.chunks_exact(slab).zip(y.chunks_exact_mut(result)) {
+            let mut extents = from.to_vec();
+            values.clear();
+            if axes.is_empty() {
+                values.extend(x.iter().map(|v| v.to_f64()));
+            }
+            for (k, axis) in axes.iter().enumerate() {
+                extents[axis.axis] = axis.ends.len();
+                next.resize(extents[first..].iter().product(), 0.0);
+                let inner = extents[axis.axis + 1..].iter().product();
+                match k {
+                    0 => axis.run(x, inner, &mut next),
+                    _ => axis.run(&values, inner, &mut next),
+                }
+                std::mem::swap(&mut values, &mut next);
+            }
+            match T::DTYPE.is_float() {
+                true => y.iter_mut().zip(&values).for_each(|(y, &v)| *y = T::of_float(v)),
+                false => y.iter_mut().zip(&values).for_each(|(y, &v)| *y = T::of_float(v.clamp(range.0, range.1))),
             }
         }
-        Ok(y)
+        self.extrapolate(y, to, plan);
+        Ok(())
+    }
+
+    /// Puts the value of elements outside of the region where these are.
+    fn extrapolate<T: NativeElement>(&self, y: &mut [T], shape: &[usize], plan: &[Axis]) {
+        let range = T::DTYPE.int_range().map_or((f64::NEG_INFINITY, f64::INFINITY), |(l, h)| (l as f64, h as f64));
+        let value = T::of_float(f64::from(self.extrapolation.0).clamp(range.0, range.1));
+        for axis in plan {
+            let outside = self.outside(axis);
+            if outside.contains(&true) {
+                let inner: usize = shape[axis.axis + 1..].iter().product();
+                let rows = y.chunks_mut(inner.max(1)).zip(outside.iter().cycle());
+                rows.filter(|(_, outside)| **outside).for_each(|(row, _)| row.fill(value));
+            }
+        }
+    }
+
+    /// The result for elements of less than a byte and `bool`.
+    fn narrow(&self, x: &Tensor, shape: &[usize], plan: &[Axis]) -> Result<Vec<Val>, OpError> {
+        let mut values = vec![0f64; bounded(shape)?];
+        self.interpolated(&x.to_f64_vec(), x.shape(), &mut values, shape, plan)?;
+        if let Some((low, high)) = x.dtype().int_range() {
+            values.iter_mut().for_each(|v| *v = v.clamp(low as f64, high as f64));
+        }
+        Ok(vec![Tensor::from_f64(x.dtype(), shape, &values)?.into()])
     }
 
     /// The nearest elements, of any dtype.

@@ -1,9 +1,13 @@
 //! Pooling over regions of interest.
 
-use optc_tensor::{Tensor, for_each_index};
+use optc_tensor::TensorMut;
 
-use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::ops::bad_dtype;
+use crate::ops::eval::{eval_new, result_shapes, room};
+use crate::ops::native::{NativeElement, by_native};
+use crate::{
+    Args, Dim, Facts, InferCx, OpError, Operands, Real, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// How the sampling points of a region's bin are pooled.
@@ -98,38 +102,81 @@ impl Semantics for RoiAlign {
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let (x, rois, batch) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?.to_i64_vec());
+        let (x, batch) = (args.tensor(0)?, args.tensor(2)?);
         let shape = &result_shapes(self, args)?[0];
         ensure!(batch.len() == shape[0], "C2", "`batch` has {} elements, `rois` {} rows", batch.len(), shape[0]);
-        let (height, width) = (x.shape()[2], x.shape()[3]);
-        let plane = height * width;
-        let (xv, rv) = (x.to_f64_vec(), rois.to_f64_vec());
-        let mut y = vec![];
-        for (roi, &n) in rv.chunks(4).zip(&batch) {
-            ensure!((0..x.shape()[0] as i64).contains(&n), "C2", "batch index {n} is outside of 0..{}", x.shape()[0]);
-            let columns = self.points(roi[0], roi[2], shape[3], width)?;
-            let rows = self.points(roi[1], roi[3], shape[2], height)?;
-            for c in 0..shape[1] {
-                let image = &xv[(n as usize * shape[1] + c) * plane..][..plane];
-                for rows in &rows {
-                    y.extend(columns.iter().map(|columns| self.pool(image, width, rows, columns)));
+        match eval_new(self, args, &[(x.dtype(), shape)])? {
+            Some(results) => Ok(results),
+            None => bad_dtype("nn.roi_align", x.dtype()),
+        }
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, rois, batch) = (operands.tensor(0)?, operands.tensor(1)?, operands.tensor(2)?.to_i64_vec());
+        let (shape, from) = (results[0].shape(), x.shape());
+        if batch.len() != shape[0] {
+            return Ok(false);
+        }
+        let plane = from[2] * from[3];
+        by_native!(x.dtype(), T => {
+            let (x, y) = (x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?);
+            let size = shape[1..].iter().product::<usize>().max(1);
+            for ((roi, &n), y) in rois.to_f64_vec().chunks_exact(4).zip(&batch).zip(y.chunks_exact_mut(size)) {
+                ensure!((0..from[0] as i64).contains(&n), "C2", "batch index {n} is outside of 0..{}", from[0]);
+                let bins = self.bins(roi, [shape[2], shape[3]], [from[2], from[3]])?;
+                let x = &x[n as usize * shape[1] * plane..][..shape[1] * plane];
+                match plane {
+                    0 => y.fill(T::of_int(0)),
+                    _ => bins.pool(x, plane, y, self.mode),
                 }
             }
+            Ok(true)
+        }, else Ok(false))
+    }
+}
+
+/// The pixels that the bins of a region see, with their weights, in the order of bins, points and corners.
+struct Bins {
+    pixels: Vec<(usize, f64)>,
+    /// Where in the list those of each bin end.
+    ends: Vec<usize>,
+}
+
+impl Bins {
+    /// The value of each bin in each of the planes of `x`.
+    fn pool<T: NativeElement>(&self, x: &[T], plane: usize, y: &mut [T], mode: RoiAlignMode) {
+        for (x, y) in x.chunks_exact(plane).zip(y.chunks_exact_mut(self.ends.len().max(1))) {
+            let mut begin = 0;
+            for (y, &end) in y.iter_mut().zip(&self.ends) {
+                let weighted = self.pixels[begin..end].iter().map(|&(at, weight)| weight * x[at].to_f64());
+                // There are four corners to a point.
+                let value = match mode {
+                    RoiAlignMode::Max => weighted.reduce(f64::max).unwrap_or(0.0),
+                    RoiAlignMode::Avg => weighted.sum::<f64>() / ((end - begin) / 4).max(1) as f64,
+                };
+                *y = T::of_float(value);
+                begin = end;
+            }
         }
-        Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
     }
 }
 
 impl RoiAlign {
-    fn pool(&self, image: &[f64], width: usize, rows: &[[(usize, f64); 2]], columns: &[[(usize, f64); 2]]) -> f64 {
-        let pixel = |y: usize, x: usize| image.get(y * width + x).copied().unwrap_or(0.0);
-        let points = rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c)));
-        let corners = points.flat_map(|(r, c)| r.iter().flat_map(move |r| c.iter().map(move |c| (r, c))));
-        let weighted = corners.map(|(&(y, wy), &(x, wx))| wy * wx * pixel(y, x));
-        match self.mode {
-            RoiAlignMode::Max => weighted.reduce(f64::max).unwrap_or(0.0),
-            RoiAlignMode::Avg => weighted.sum::<f64>() / (rows.len() * columns.len()).max(1) as f64,
+    /// What the bins of a region see of planes of `extents`.
+    fn bins(&self, roi: &[f64], bins: [usize; 2], extents: [usize; 2]) -> Result<Bins, OpError> {
+        let columns = self.points(roi[0], roi[2], bins[1], extents[1])?;
+        let rows = self.points(roi[1], roi[3], bins[0], extents[0])?;
+        let points = |bins: &Points| bins.iter().map(Vec::len).sum::<usize>();
+        let _room = room(points(&rows).saturating_mul(points(&columns)).saturating_mul(64))?;
+        let mut found = Bins { pixels: vec![], ends: vec![] };
+        for (rows, columns) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))) {
+            for (row, column) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))) {
+                let corners = row.iter().flat_map(|r| column.iter().map(move |c| (r, c)));
+                found.pixels.extend(corners.map(|(&(y, wy), &(x, wx))| (y * extents[1] + x, wy * wx)));
+            }
+            found.ends.push(found.pixels.len());
         }
+        Ok(found)
     }
 }
 
@@ -171,21 +218,40 @@ impl Semantics for MaxRoiPool {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, rois) = (args.tensor(0)?, args.tensor(1)?);
         let shape = &result_shapes(self, args)?[0];
-        let (height, width) = (x.shape()[2], x.shape()[3]);
-        let (xv, rv) = (x.to_f64_vec(), rois.to_f64_vec());
-        let mut y = vec![];
-        for roi in rv.chunks(5) {
-            let n = roi[0];
-            ensure!(n >= 0.0 && n < x.shape()[0] as f64, "C2", "image {n} is outside of 0..{}", x.shape()[0]);
-            let (columns, rows) =
-                (self.bins(roi[1], roi[3], shape[3], width), self.bins(roi[2], roi[4], shape[2], height));
-            for_each_index(&shape[1..], |i| {
-                let plane = (n as usize * shape[1] + i[0]) * height;
-                let pixels =
-                    rows[i[1]].clone().flat_map(|r| columns[i[2]].clone().map(move |c| (plane + r) * width + c));
-                y.push(pixels.map(|p| xv[p]).reduce(f64::max).unwrap_or(0.0));
-            });
+        match eval_new(self, args, &[(x.dtype(), shape)])? {
+            Some(results) => Ok(results),
+            None => bad_dtype("nn.max_roi_pool", rois.dtype()),
         }
-        Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, rois) = (operands.tensor(0)?, operands.tensor(1)?);
+        let (shape, from) = (results[0].shape(), x.shape());
+        let (height, width) = (from[2], from[3]);
+        by_native!(x.dtype(), T => {
+            let (x, y) = (x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?);
+            let size = shape[1..].iter().product::<usize>().max(1);
+            for (roi, y) in rois.to_f64_vec().chunks_exact(5).zip(y.chunks_exact_mut(size)) {
+                let n = roi[0];
+                ensure!(n >= 0.0 && n < from[0] as f64, "C2", "image {n} is outside of 0..{}", from[0]);
+                let columns = self.bins(roi[1], roi[3], shape[3], width);
+                let rows = self.bins(roi[2], roi[4], shape[2], height);
+                let bins = (0..shape[1]).flat_map(|c| rows.iter().flat_map({
+                    let columns = &columns;
+                    move |r| columns.iter().map(move |s| (c, r, s))
+                }));
+                for (y, (c, rows, columns)) in y.iter_mut().zip(bins) {
+                    let plane = (n as usize * shape[1] + c) * height;
+                    let row = |r: usize| &x[(plane + r) * width..][columns.start..columns.end.max(columns.start)];
+                    let first = rows.clone().next().and_then(|r| row(r).first());
+                    let mut top = first.copied().unwrap_or(T::of_int(0));
+                    for r in rows.clone() {
+                        row(r).iter().for_each(|&v| top = if v > top || top.not_a_number() { v } else { top });
+                    }
+                    *y = top;
+                }
+            }
+            Ok(true)
+        }, else Ok(false))
     }
 }

@@ -1,10 +1,12 @@
 //! Softmax, its logarithm, and the one-hot maximum.
 
-use optc_tensor::Tensor;
+use optc_tensor::{Tensor, TensorMut};
 
-use crate::ops::axis_of;
+use crate::ops::eval::eval_new;
+use crate::ops::native::{NativeElement, by_native};
 use crate::ops::number::round_to;
-use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Semantics, Type, Val, ensure, op};
+use crate::ops::{axis_of, bad_dtype};
+use crate::{Anchor, Args, Facts, InferCx, ItemCx, OpError, Operands, Semantics, Type, Val, ensure, op};
 
 op! {
     /// `exp(x − max) / Σ exp(x − max)` along `axis`. On 16-bit floats the result of each step is rounded, as the
@@ -87,13 +89,30 @@ impl Semantics for Hardmax {
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
-        let y = map_lines(args.tensor(0)?, self.axis, |line| {
-            let top = (0..line.len()).reduce(|best, i| if line[i] > line[best] { i } else { best });
-            line.fill(0.0);
-            if let Some(top) = top {
-                line[top] = 1.0;
+        let x = args.tensor(0)?;
+        axis_of(self.axis, x.rank())?;
+        match eval_new(self, args, &[(x.dtype(), x.shape())])? {
+            Some(results) => Ok(results),
+            None => bad_dtype("nn.hardmax", x.dtype()),
+        }
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let axis = axis_of(self.axis, x.rank())?;
+        let (n, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
+        by_native!(x.dtype(), T => {
+            let (x, y) = (x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?);
+            y.fill(T::of_int(0));
+            let size = (n * inner).max(1);
+            for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+                for k in 0..inner {
+                    let lane = x[k..].iter().step_by(inner).enumerate();
+                    let top = lane.reduce(|best, next| if next.1 > best.1 { next } else { best });
+                    top.into_iter().for_each(|(i, _)| y[i * inner + k] = T::of_int(1));
+                }
             }
-        })?;
-        Ok(vec![y.into()])
+            Ok(true)
+        }, else Ok(false))
     }
 }

@@ -1,11 +1,13 @@
 //! The partial inverse of max pooling.
 
-use optc_tensor::{Tensor, strides_of};
+use optc_tensor::{TensorMut, strides_of};
 
 use super::pool::kernel_of;
 use super::window::WindowAxes;
-use crate::ops::eval::result_shapes;
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::bad_dtype;
+use crate::ops::eval::{eval_new, result_shapes};
+use crate::ops::native::{NativeElement, by_native};
+use crate::{Args, Dim, Facts, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Puts the elements of `x: [N, C, D…]` where `indices` say, in a tensor of zeros. The indices are flat ones in the
@@ -76,16 +78,33 @@ impl Semantics for MaxUnpool {
         let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
         ensure!(x.shape() == indices.shape(), "C1", "`indices` have shape {:?}, `x` {:?}", indices.shape(), x.shape());
         let shape = &result_shapes(self, args)?[0];
+        match eval_new(self, args, &[(x.dtype(), shape)])? {
+            Some(results) => Ok(results),
+            None => bad_dtype("nn.max_unpool", x.dtype()),
+        }
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices, y) = (operands.tensor(0)?, operands.tensor(1)?, &mut results[0]);
+        if x.shape() != indices.shape() {
+            return Ok(false);
+        }
         let dims: Vec<Dim> = x.shape().iter().map(|&n| Dim::Known(n)).collect();
         let pooled: Vec<usize> = self.pooled(&dims)?.iter().filter_map(Dim::known).collect();
-        let (inner, outer) = (strides_of(&pooled), strides_of(shape));
+        let (inner, outer, whole) = (strides_of(&pooled), strides_of(y.shape()), y.shape() == pooled);
         let size: usize = pooled.iter().product();
-        let mut y = vec![0.0; shape.iter().product()];
-        for (v, i) in x.to_f64_vec().into_iter().zip(indices.to_i64_vec()) {
-            ensure!((0..size as i64).contains(&i), "C2", "index {i} is outside of 0..{size}");
-            let at: usize = (0..shape.len()).map(|d| i as usize / inner[d] % pooled[d] * outer[d]).sum();
-            y[at] = v;
-        }
-        Ok(vec![Tensor::from_f64(x.dtype(), shape, &y)?.into()])
+        let place = |i: usize| match whole {
+            true => i,
+            false => (0..pooled.len()).map(|d| i / inner[d] % pooled[d] * outer[d]).sum(),
+        };
+        by_native!(x.dtype(), T => {
+            let y = y.as_mut_slice::<T>()?;
+            y.fill(T::of_int(0));
+            for (v, i) in x.as_slice::<T>()?.iter().zip(indices.to_i64_vec()) {
+                ensure!((0..size as i64).contains(&i), "C2", "index {i} is outside of 0..{size}");
+                y[place(i as usize)] = *v;
+            }
+            Ok(true)
+        }, else Ok(false))
     }
 }

@@ -1,8 +1,10 @@
 //! What all data movement is made of: a result that is filled with runs of elements of other tensors, whatever their
 //! dtype.
 
-use optc_tensor::{Buffer, DType, Tensor, TensorError};
+use optc_tensor::{Buffer, DType, Tensor, TensorError, TensorMut, TensorRef};
 
+use crate::OpError;
+use crate::ops::native::by_width;
 use crate::ops::number::checked_len;
 
 /// A tensor in the making.
@@ -143,10 +145,19 @@ pub(crate) fn gather_elements(
 ///
 /// # Errors
 /// The shape is too large.
-pub(crate) fn copy_view(x: &Tensor, offset: usize, shape: &[usize], strides: &[isize]) -> Result<Tensor, TensorError> {
+pub(crate) fn copy_view(x: &Tensor, offset: usize, shape: &[usize], strides: &[isize]) -> Result<Tensor, OpError> {
+    checked_len(x.dtype(), shape)?;
+    if let (Some(from), true) = (x.view(), x.dtype().bits() >= 8) {
+        let mut tensor = Tensor::zeros(x.dtype(), shape)?;
+        if let Some(mut to) = tensor.view_mut()? {
+            copy_view_into(from, &mut to, offset, shape, strides)?;
+        }
+        return Ok(tensor);
+    }
+    // Strings, and elements of less than a byte.
     let mut canvas = Canvas::zeroed(x.dtype(), shape)?;
     if shape.contains(&0) {
-        return canvas.finish();
+        return Ok(canvas.finish()?);
     }
     // The trailing dims that lie in `x` as they do in the result are copied as one run.
     let (mut run, mut outer) = (1usize, shape.len());
@@ -164,7 +175,88 @@ pub(crate) fn copy_view(x: &Tensor, offset: usize, shape: &[usize], strides: &[i
             canvas.push(x, (offset as isize + moved + i as isize * step) as usize, run);
         }
     });
-    canvas.finish()
+    Ok(canvas.finish()?)
+}
+
+/// Copies runs of `len` elements of `x`, which begin at `starts`, one after the other into `y`; whether the dtype fills
+/// bytes.
+///
+/// # Errors
+/// A start is one: those before it were copied.
+pub(crate) fn copy_runs(
+    x: TensorRef,
+    y: &mut TensorMut,
+    starts: impl Iterator<Item = Result<usize, OpError>>,
+    len: usize,
+) -> Result<bool, OpError> {
+    by_width!(x.dtype(), T => {
+        let (x, y) = (x.as_bits::<T>()?, y.as_mut_bits::<T>()?);
+        if len == 1 {
+            for (y, start) in y.iter_mut().zip(starts) {
+                *y = x[start?];
+            }
+        } else if len > 0 {
+            for (y, start) in y.chunks_exact_mut(len).zip(starts) {
+                y.copy_from_slice(&x[start?..][..len]);
+            }
+        }
+        Ok(true)
+    }, else Ok(false))
+}
+
+/// Copies a view of `x`, as [`copy_view`], into `y`, which has as many elements; whether the dtype fills bytes.
+///
+/// # Errors
+/// The dtypes differ in width.
+pub(crate) fn copy_view_into(
+    x: TensorRef,
+    y: &mut TensorMut,
+    offset: usize,
+    shape: &[usize],
+    strides: &[isize],
+) -> Result<bool, OpError> {
+    let dims = merged(shape, strides);
+    by_width!(x.dtype(), T => {
+        let (x, y) = (x.as_bits::<T>()?, y.as_mut_bits::<T>()?);
+        if !shape.contains(&0) {
+            copy_dims(x, y, offset, &dims);
+        }
+        Ok(true)
+    }, else Ok(false))
+}
+
+/// Extents and strides of a view, where dims that are gone through as if they were one are one.
+fn merged(shape: &[usize], strides: &[isize]) -> Vec<(usize, isize)> {
+    let mut dims: Vec<(usize, isize)> = Vec::new();
+    for (&n, &stride) in shape.iter().zip(strides).rev().filter(|(n, _)| **n != 1) {
+        match dims.last_mut() {
+            Some((len, step)) if stride == *step * *len as isize => *len *= n,
+            _ => dims.push((n, stride)),
+        }
+    }
+    dims.reverse();
+    dims
+}
+
+/// The elements of a view, whose first lies at `at` of `x`, in row-major order.
+fn copy_dims<T: Copy>(x: &[T], y: &mut [T], at: usize, dims: &[(usize, isize)]) {
+    match *dims {
+        [] => y[0] = x[at],
+        [(n, 1)] => y.copy_from_slice(&x[at..][..n]),
+        [(_, 0)] => y.fill(x[at]),
+        [(n, -1)] => y.iter_mut().zip(x[at + 1 - n..=at].iter().rev()).for_each(|(y, x)| *y = *x),
+        [(_, step)] if step > 0 => y.iter_mut().zip(x[at..].iter().step_by(step as usize)).for_each(|(y, x)| *y = *x),
+        [(_, step)] => {
+            let from = x[..=at].iter().rev().step_by(step.unsigned_abs());
+            y.iter_mut().zip(from).for_each(|(y, x)| *y = *x);
+        }
+        [(n, step), ref rest @ ..] => {
+            let part = y.len() / n;
+            for (i, y) in y.chunks_exact_mut(part).enumerate() {
+                copy_dims(x, y, (at as isize + i as isize * step) as usize, rest);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Ops that pick elements or blocks by index.
 
-use optc_tensor::{DType, Tensor, for_each_index, strides_of};
+use optc_tensor::{DType, Tensor, TensorMut, TensorRef, for_each_index, strides_of};
 
 use super::Canvas;
+use super::canvas::copy_runs;
 use crate::ops::axis_of;
-use crate::{Args, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::eval::eval_new;
+use crate::ops::native::by_width;
+use crate::{Args, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 /// Resolves an index into an axis of extent `n`, negative ones from the end.
 ///
@@ -14,6 +17,18 @@ pub(crate) fn index_of(i: i64, n: usize) -> Result<usize, OpError> {
     let extent = n as i64;
     ensure!(i >= -extent && i < extent, "C2", "index {i} is outside of {}..{n}", -extent);
     Ok(if i < 0 { i + extent } else { i } as usize)
+}
+
+/// Calls `f` with each index of a list of `i32` or `i64`, in order, until it fails.
+///
+/// # Errors
+/// The list is of another dtype, or `f` fails.
+pub(super) fn for_indices(indices: TensorRef, mut f: impl FnMut(i64) -> Result<(), OpError>) -> Result<(), OpError> {
+    check_indices(indices.dtype())?;
+    match indices.dtype() {
+        DType::I64 => indices.as_slice::<i64>()?.iter().try_for_each(|&i| f(i)),
+        _ => indices.as_slice::<i32>()?.iter().try_for_each(|&i| f(i.into())),
+    }
 }
 
 /// Checks that indices are of a dtype that indices may have.
@@ -60,17 +75,34 @@ impl Semantics for Gather {
         let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
         check_indices(indices.dtype())?;
         let axis = axis_of(self.axis, x.rank())?;
+        let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &shape)])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let n = x.shape()[axis];
         let rows = indices.to_i64_vec().into_iter().map(|i| index_of(i, n)).collect::<Result<Vec<_>, _>>();
         let rows = rows.map_err(|e| e.numbered("C1"))?;
         let outer: usize = x.shape()[..axis].iter().product();
         let inner: usize = x.shape()[axis + 1..].iter().product();
-        let shape = [&x.shape()[..axis], indices.shape(), &x.shape()[axis + 1..]].concat();
         let mut y = Canvas::zeroed(x.dtype(), &shape)?;
         for o in 0..outer {
             rows.iter().for_each(|row| y.push(x, (o * n + row) * inner, inner));
         }
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices) = (operands.tensor(0)?, operands.tensor(1)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        let n = x.shape()[axis];
+        let mut rows = Vec::with_capacity(indices.len());
+        let listed = for_indices(indices, |i| index_of(i, n).map(|row| rows.push(row)));
+        listed.map_err(|e| e.numbered("C1"))?;
+        let outer: usize = x.shape()[..axis].iter().product();
+        let inner: usize = x.shape()[axis + 1..].iter().product();
+        let starts = (0..outer).flat_map(|o| rows.iter().map(move |row| Ok((o * n + row) * inner)));
+        copy_runs(x, &mut results[0], starts, inner)
     }
 }
 
@@ -85,20 +117,55 @@ op! {
     }
 }
 
-/// The position in a tensor of shape `shape` that each element of `indices` names, in row-major order of `indices`.
-pub(super) fn element_positions(shape: &[usize], indices: &Tensor, axis: usize) -> Result<Vec<usize>, OpError> {
+/// Calls `f` with the positions in a tensor of shape `shape` that the elements of `indices` name: those of a row of
+/// `indices` at a time, in row-major order.
+///
+/// # Errors
+/// The indices do not fit.
+pub(super) fn for_element_positions(
+    shape: &[usize],
+    indices: TensorRef,
+    axis: usize,
+    mut f: impl FnMut(&[usize]),
+) -> Result<(), OpError> {
     let at = indices.shape();
     let fits = at.len() == shape.len() && (0..at.len()).all(|d| d == axis || at[d] <= shape[d]);
     ensure!(fits, "C1", "indices of shape {at:?} do not fit {shape:?}");
     check_indices(indices.dtype())?;
-    let picks = indices.to_i64_vec().into_iter().map(|i| index_of(i, shape[axis])).collect::<Result<Vec<_>, _>>()?;
-    let strides = strides_of(shape);
-    let mut positions = Vec::with_capacity(picks.len());
-    for_each_index(at, |index| {
-        let base: usize = (0..index.len()).filter(|&d| d != axis).map(|d| index[d] * strides[d]).sum();
-        positions.push(base + picks[positions.len()] * strides[axis]);
+    match indices.dtype() {
+        DType::I64 => element_rows(shape, (indices.as_slice::<i64>()?, at), axis, &mut f),
+        _ => element_rows(shape, (indices.as_slice::<i32>()?, at), axis, &mut f),
+    }
+}
+
+/// The rows of [`for_element_positions`]: along the last dim the place is a regular one, but for the axis.
+fn element_rows<I: Copy + Into<i64>>(
+    shape: &[usize],
+    (indices, at): (&[I], &[usize]),
+    axis: usize,
+    f: &mut impl FnMut(&[usize]),
+) -> Result<(), OpError> {
+    let (n, strides) = (shape[axis] as i64, strides_of(shape));
+    let Some((&columns, outer)) = at.split_last().filter(|_| !at.contains(&0)) else { return Ok(()) };
+    let (step, stride) = (usize::from(axis + 1 != shape.len()), strides[axis]);
+    let mut rows = indices.chunks_exact(columns);
+    let (mut positions, mut wrong) = (vec![0; columns], None);
+    for_each_index(outer, |index| {
+        let row = rows.next().unwrap_or_default();
+        let outside = |&&i: &&I| !(-n..n).contains(&i.into());
+        wrong = wrong.or_else(|| row.iter().find(outside).copied());
+        if wrong.is_some() {
+            return;
+        }
+        let moves = index.iter().zip(&strides).enumerate().filter(|(d, _)| *d != axis);
+        let base: usize = moves.map(|(_, (i, stride))| i * stride).sum();
+        for (k, (position, &i)) in positions.iter_mut().zip(row).enumerate() {
+            let i: i64 = i.into();
+            *position = base + k * step + (if i < 0 { i + n } else { i }) as usize * stride;
+        }
+        f(&positions);
     });
-    Ok(positions)
+    wrong.map_or(Ok(()), |i| index_of(i.into(), shape[axis]).map(|_| ()))
 }
 
 impl Semantics for GatherElements {
@@ -118,9 +185,26 @@ impl Semantics for GatherElements {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
         let axis = axis_of(self.axis, x.rank())?;
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), indices.shape())])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let mut y = Canvas::zeroed(x.dtype(), indices.shape())?;
-        element_positions(x.shape(), indices, axis)?.into_iter().for_each(|at| y.push(x, at, 1));
+        for_element_positions(x.shape(), borrowed(indices)?, axis, |row| row.iter().for_each(|&at| y.push(x, at, 1)))?;
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices) = (operands.tensor(0)?, operands.tensor(1)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        by_width!(x.dtype(), T => {
+            let (from, to, mut done) = (x.as_bits::<T>()?, results[0].as_mut_bits::<T>()?, 0);
+            for_element_positions(x.shape(), indices, axis, |row| {
+                to[done..].iter_mut().zip(row).for_each(|(to, &at)| *to = from[at]);
+                done += row.len();
+            })?;
+            Ok(true)
+        }, else Ok(false))
     }
 }
 
@@ -136,6 +220,15 @@ op! {
     }
 }
 
+/// Indices as a list that can be borrowed.
+///
+/// # Errors
+/// They are strings.
+pub(super) fn borrowed(indices: &Tensor) -> Result<TensorRef<'_>, OpError> {
+    check_indices(indices.dtype())?;
+    indices.view().ok_or(OpError::Operand { slot: 1 })
+}
+
 /// Where blocks lie: the first element of each, and the number of elements of one.
 pub(super) struct GatherBlocks {
     pub starts: Vec<usize>,
@@ -143,7 +236,7 @@ pub(super) struct GatherBlocks {
 }
 
 /// The blocks of a tensor of shape `shape` that `indices` name.
-pub(super) fn blocks(shape: &[usize], indices: &Tensor, batch: usize) -> Result<GatherBlocks, OpError> {
+pub(super) fn blocks(shape: &[usize], indices: TensorRef, batch: usize) -> Result<GatherBlocks, OpError> {
     let at = indices.shape();
     let depth = *at.last().unwrap_or(&0);
     let fits = batch < at.len().max(1) && depth >= 1 && batch.checked_add(depth).is_some_and(|d| d <= shape.len());
@@ -187,13 +280,24 @@ impl Semantics for GatherNd {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, indices) = (args.tensor(0)?, args.tensor(1)?);
         let batch = usize::try_from(self.batch_dims).unwrap_or(usize::MAX);
-        let found = blocks(x.shape(), indices, batch)?;
+        let found = blocks(x.shape(), borrowed(indices)?, batch)?;
         let lead = &indices.shape()[..indices.rank() - 1];
         let depth = indices.shape()[indices.rank() - 1];
         let shape = [lead, &x.shape()[batch + depth..]].concat();
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &shape)])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let mut y = Canvas::zeroed(x.dtype(), &shape)?;
         found.starts.into_iter().for_each(|start| y.push(x, start, found.len));
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices) = (operands.tensor(0)?, operands.tensor(1)?);
+        let batch = usize::try_from(self.batch_dims).unwrap_or(usize::MAX);
+        let found = blocks(x.shape(), indices, batch)?;
+        copy_runs(x, &mut results[0], found.starts.into_iter().map(Ok), found.len)
     }
 }
 

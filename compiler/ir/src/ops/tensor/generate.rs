@@ -1,12 +1,16 @@
 //! Tensors made from a few numbers, and the mask of triangles.
 
-use optc_tensor::{DType, Tensor, strides_of};
+use std::ops;
+
+use optc_tensor::{DType, Tensor, TensorMut, strides_of};
 
 use super::Canvas;
+use crate::ops::eval::eval_new;
 use crate::ops::message::{shown, type_of};
-use crate::ops::number::{Number, by_number, countable};
+use crate::ops::native::{NativeElement, by_native, by_width};
+use crate::ops::number::{Number, countable};
 use crate::ops::{axis_of, bad_dtype};
-use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `start`, `start + delta`, … up to but without `limit`.
@@ -40,12 +44,25 @@ fn range_len(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<usize, Op
     Ok(countable(start.dtype(), &[len])?)
 }
 
-fn ramp<N: Number>(start: &Tensor, delta: &Tensor, len: usize) -> Result<Vec<Val>, OpError> {
+fn ramp<N: Number>(start: &Tensor, delta: &Tensor) -> Result<impl Fn(usize) -> N + use<N>, OpError> {
     let (Some(&first), Some(&step)) = (N::all(start).first(), N::all(delta).first()) else {
         return Err(OpError::Operand { slot: 0 });
     };
-    let values: Vec<N> = (0..len).map(|i| first.plus(N::from_i128(i as i128).unwrap_or(N::ZERO).times(step))).collect();
-    Ok(vec![N::tensor(start.dtype(), &[len], &values)?.into()])
+    Ok(move |i: usize| first.plus(N::from_i128(i as i128).unwrap_or(N::ZERO).times(step)))
+}
+
+/// The elements of a range of less than a byte.
+fn narrow_ramp(start: &Tensor, delta: &Tensor, len: usize) -> Result<Tensor, OpError> {
+    let at = ramp::<i64>(start, delta)?;
+    Ok(Tensor::from_i64(start.dtype(), &[len], &(0..len).map(at).collect::<Vec<_>>())?)
+}
+
+/// The elements of a range of numbers that fill bytes.
+fn native_ramp<T: NativeElement>(start: &Tensor, delta: &Tensor, len: usize) -> Result<Tensor, OpError> {
+    let at = ramp::<T::Wide>(start, delta)?;
+    let mut y = Tensor::zeros(T::DTYPE, &[len])?;
+    y.as_mut_slice::<T>()?.iter_mut().enumerate().for_each(|(i, y)| *y = T::narrow(at(i)));
+    Ok(y)
 }
 
 impl Semantics for Range {
@@ -63,7 +80,9 @@ impl Semantics for Range {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (start, limit, delta) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
         let len = range_len(start, limit, delta)?;
-        by_number!("tensor.range", start.dtype(), ramp(start, delta, len))
+        let y =
+            by_native!(start.dtype(), T => native_ramp::<T>(start, delta, len), else narrow_ramp(start, delta, len));
+        Ok(vec![y?.into()])
     }
 }
 
@@ -96,13 +115,44 @@ impl Semantics for Eye {
         if self.dtype == DType::Str {
             return bad_dtype("tensor.eye", self.dtype);
         }
+        if let Some(results) = eval_new(self, args, &[(self.dtype, &[rows, cols])])? {
+            return Ok(results);
+        }
+        // Elements of less than a byte.
         let one = Tensor::from_i64(self.dtype, &[], &[1])?;
         let mut y = Canvas::zeroed(self.dtype, &[rows, cols])?;
-        for row in 0..rows {
-            let col = usize::try_from((row as i64).saturating_add(self.k)).ok().filter(|&c| c < cols);
-            col.into_iter().for_each(|col| y.put(row * cols + col, &one, 0, 1));
-        }
+        self.places(rows, cols).for_each(|at| y.put(at, &one, 0, 1));
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let &[rows, cols] = operands.tensor(0)?.shape() else { return Ok(false) };
+        let y = &mut results[0];
+        if self.dtype.bits() < 8 {
+            return Ok(false);
+        }
+        y.bytes_mut().fill(0);
+        if self.dtype == DType::Bool {
+            let y = y.as_mut_slice::<u8>()?;
+            self.places(rows, cols).for_each(|at| y[at] = 1);
+            return Ok(true);
+        }
+        by_native!(self.dtype, T => {
+            let y = y.as_mut_slice::<T>()?;
+            self.places(rows, cols).for_each(|at| y[at] = T::of_int(1));
+            Ok(true)
+        }, else Ok(false))
+    }
+}
+
+impl Eye {
+    /// Where the ones are.
+    fn places(&self, rows: usize, cols: usize) -> impl Iterator<Item = usize> + use<> {
+        let k = self.k;
+        (0..rows).filter_map(move |row| {
+            let col = usize::try_from((row as i64).saturating_add(k)).ok().filter(|&c| c < cols);
+            col.map(|col| row * cols + col)
+        })
     }
 }
 
@@ -132,16 +182,45 @@ impl Semantics for Triangle {
         ensure!(x.rank() >= 2, "C1", "`x` has shape {:?}, expected two dims or more", x.shape());
         let k = args.optional(1).map_or_else(|| vec![0], |t| t.to_i64_vec());
         ensure!(k.len() == 1, "C1", "`k` has {} elements, expected 1", k.len());
-        let (rows, cols) = (x.shape()[x.rank() - 2], x.shape()[x.rank() - 1]);
-        let mut y = Canvas::zeroed(x.dtype(), x.shape())?;
-        for row in 0..x.len().checked_div(cols).unwrap_or(0) {
-            // The diagonal's column in this row: it stays in either triangle.
-            let at = ((row % rows) as i64).saturating_add(k[0]);
-            let clamp = |c: i64| c.clamp(0, cols as i64) as usize;
-            let kept = if self.upper { clamp(at)..cols } else { 0..clamp(at.saturating_add(1)) };
-            y.put(row * cols + kept.start, x, row * cols + kept.start, kept.len());
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), x.shape())])? {
+            return Ok(results);
         }
+        // Strings, and elements of less than a byte.
+        let mut y = Canvas::zeroed(x.dtype(), x.shape())?;
+        self.kept(x.shape(), k[0]).for_each(|kept| y.put(kept.start, x, kept.start, kept.len()));
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let k = operands.optional(1).map_or_else(|| vec![0], |t| t.to_i64_vec());
+        ensure!(k.len() == 1, "C1", "`k` has {} elements, expected 1", k.len());
+        by_width!(x.dtype(), T => {
+            let (x, y, shape) = (x.as_bits::<T>()?, results[0].as_mut_bits::<T>()?, x.shape());
+            let mut done = 0;
+            for kept in self.kept(shape, k[0]) {
+                y[done..kept.start].fill(0);
+                y[kept.clone()].copy_from_slice(&x[kept.clone()]);
+                done = kept.end;
+            }
+            y[done..].fill(0);
+            Ok(true)
+        }, else Ok(false))
+    }
+}
+
+impl Triangle {
+    /// The elements of each row that stay, for the `k`-th diagonal of matrices in a tensor of this shape, in order.
+    fn kept(&self, shape: &[usize], k: i64) -> impl Iterator<Item = ops::Range<usize>> + use<> {
+        let (rows, cols, upper) = (shape[shape.len() - 2], shape[shape.len() - 1], self.upper);
+        let all = if cols == 0 { 0 } else { shape[..shape.len() - 1].iter().product() };
+        (0..all).map(move |row| {
+            // The diagonal's column in this row: it stays in either triangle.
+            let at = ((row % rows) as i64).saturating_add(k);
+            let clamp = |c: i64| c.clamp(0, cols as i64) as usize;
+            let kept = if upper { clamp(at)..cols } else { 0..clamp(at.saturating_add(1)) };
+            row * cols + kept.start..row * cols + kept.end
+        })
     }
 }
 
@@ -161,6 +240,15 @@ fn depth_of(depth: &Tensor) -> Result<usize, OpError> {
     let n = depth.to_i64_vec();
     ensure!(n.len() == 1 && n[0] >= 0, "C1", "`depth` is {}, expected one number that is not negative", shown(depth));
     Ok(n[0] as usize)
+}
+
+/// Where the hot elements are in a result with an axis of extent `depth`, whose elements are `stride` apart.
+fn hot_places(indices: Vec<i64>, depth: usize, stride: usize) -> impl Iterator<Item = usize> {
+    indices.into_iter().enumerate().filter_map(move |(i, index)| {
+        let hot = if index < 0 { index.saturating_add(depth as i64) } else { index };
+        let inside = (0..depth as i64).contains(&hot);
+        inside.then(|| (i / stride * depth + hot as usize) * stride + i % stride)
+    })
 }
 
 impl OneHot {
@@ -190,15 +278,27 @@ impl Semantics for OneHot {
         let axis = self.place(indices.rank())?;
         let mut shape = indices.shape().to_vec();
         shape.insert(axis, depth);
+        if let Some(results) = eval_new(self, args, &[(values.dtype(), &shape)])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let mut y = Canvas::filled(values, &shape)?;
         let stride = strides_of(&shape)[axis];
-        for (i, index) in indices.to_i64_vec().into_iter().enumerate() {
-            let hot = if index < 0 { index.saturating_add(depth as i64) } else { index };
-            if (0..depth as i64).contains(&hot) {
-                y.put((i / stride * depth + hot as usize) * stride + i % stride, values, 1, 1);
-            }
-        }
+        hot_places(indices.to_i64_vec(), depth, stride).for_each(|at| y.put(at, values, 1, 1));
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (indices, values, y) = (operands.tensor(0)?, operands.tensor(2)?, &mut results[0]);
+        ensure!(values.len() == 2, "C1", "there are {} values, expected 2", values.len());
+        let axis = self.place(indices.rank())?;
+        let (depth, stride) = (y.shape()[axis], strides_of(y.shape())[axis]);
+        by_width!(values.dtype(), T => {
+            let (values, y) = (values.as_bits::<T>()?, y.as_mut_bits::<T>()?);
+            y.fill(values[0]);
+            hot_places(indices.to_i64_vec(), depth, stride).for_each(|at| y[at] = values[1]);
+            Ok(true)
+        }, else Ok(false))
     }
 }
 

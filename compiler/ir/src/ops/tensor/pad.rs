@@ -1,11 +1,15 @@
 //! Elements around a tensor.
 
-use optc_tensor::{Tensor, element_count, for_each_index, strides_of};
+use optc_tensor::{Tensor, TensorMut, TensorRef, element_count, for_each_index, strides_of};
 
 use super::Canvas;
 use crate::ops::axis_of;
+use crate::ops::eval::eval_new;
 use crate::ops::message::type_of;
-use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op, text_enum};
+use crate::ops::native::by_width;
+use crate::{
+    Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op, text_enum,
+};
 
 text_enum! {
     /// What the elements around a tensor are.
@@ -151,6 +155,10 @@ impl Semantics for Pad {
             type_of(value),
             x.dtype()
         );
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &shape)])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let mut y = Canvas::filled(value, &shape)?;
         let sources = self.sources(x.shape(), args.optional(2), args.optional(3))?;
         let strides = strides_of(x.shape());
@@ -163,6 +171,55 @@ impl Semantics for Pad {
             next += 1;
         });
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, y) = (operands.tensor(0)?, &mut results[0]);
+        let list = |slot: usize| operands.optional(slot).map(|t| t.to_tensor()).transpose();
+        let (by, axes) = (list(2)?, list(3)?);
+        let value = operands.optional(1).map_or(&[0u8; 8][..], |t| t.bytes());
+        self.padded(x, value, [by.as_ref(), axes.as_ref()], y)
+    }
+}
+
+impl Pad {
+    /// Pads `x` with the bytes of `value` into `y`, whose shape is the result's; whether the dtype fills bytes.
+    pub(super) fn padded(
+        &self,
+        x: TensorRef,
+        value: &[u8],
+        [by, axes]: [Option<&Tensor>; 2],
+        y: &mut TensorMut,
+    ) -> Result<bool, OpError> {
+        let sources = self.sources(x.shape(), by, axes)?;
+        let (strides, shape) = (strides_of(x.shape()), y.shape());
+        let Some((inner, outer)) = sources.split_last() else { return Ok(false) };
+        // Along the last axis the elements from `first` on that stay are a run.
+        let run = inner.iter().flatten().count().min(*x.shape().last().unwrap_or(&0));
+        let first = inner.iter().position(Option::is_some).unwrap_or(0);
+        let first = (first..inner.len()).find(|&i| inner[i] == Some(0)).unwrap_or(first);
+        let is_run = |i: usize| inner.get(first + i).copied().flatten() == inner[first].map(|at| at + i);
+        let run = (0..run).take_while(|&i| first < inner.len() && is_run(i)).count();
+        by_width!(x.dtype(), T => {
+            let mut fill = [0u8; size_of::<T>()];
+            fill.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
+            let (x, fill) = (x.as_bits::<T>()?, T::from_le_bytes(fill));
+            let mut rows = y.as_mut_bits::<T>()?.chunks_exact_mut(inner.len().max(1));
+            for_each_index(&shape[..outer.len()], |index| {
+                let Some(row) = rows.next() else { return };
+                let at = index.iter().enumerate().try_fold(0, |sum, (d, &i)| Some(sum + outer[d][i]? * strides[d]));
+                let Some(at) = at else { return row.fill(fill) };
+                let pick = |row: &mut [T], from: &[Option<usize>]| {
+                    row.iter_mut().zip(from).for_each(|(y, i)| *y = i.map_or(fill, |i| x[at + i]));
+                };
+                pick(&mut row[..first], &inner[..first]);
+                if let (Some(begin), true) = (inner.get(first).copied().flatten(), run > 0) {
+                    row[first..first + run].copy_from_slice(&x[at + begin..][..run]);
+                }
+                pick(&mut row[first + run..], &inner[first + run..]);
+            });
+            Ok(true)
+        }, else Ok(false))
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use optc_tensor::{DType, Tensor, for_each_index};
 
 use super::Canvas;
+use super::canvas::copy_runs;
 use crate::ops::axis_of;
 use crate::ops::message::type_of;
-use crate::ops::number::order_keys;
+use crate::ops::native::{NativeElement, by_native, order_keys};
+use crate::ops::number::checked_len;
 use crate::{Args, Dim, Facts, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -37,17 +39,34 @@ impl Semantics for NonZero {
         let x = args.tensor(0)?;
         ensure!(x.dtype() != DType::Str, "C1", "`x` holds strings");
         let shape = if x.rank() == 0 { &[1][..] } else { x.shape() };
-        let values = x.to_f64_vec();
-        let (mut rows, mut next) = (vec![vec![]; shape.len()], 0);
-        for_each_index(shape, |index| {
-            if values[next] != 0.0 {
-                rows.iter_mut().zip(index).for_each(|(row, &i)| row.push(i as i64));
-            }
-            next += 1;
-        });
-        let found = rows[0].len();
-        Ok(vec![Tensor::from_slice(&[shape.len(), found], &rows.concat())?.into()])
+        let view = x.view().ok_or(OpError::Operand { slot: 0 })?;
+        let found = match x.dtype() {
+            DType::Bool => places(view.as_slice::<u8>()?, shape),
+            dtype => by_native!(dtype, T => places(view.as_slice::<T>()?, shape), else places(&x.to_i64_vec(), shape)),
+        };
+        Ok(vec![found?.into()])
     }
+}
+
+/// The places of elements that are not zero in a tensor of this shape.
+fn places<T: NativeElement>(x: &[T], shape: &[usize]) -> Result<Tensor, OpError> {
+    let is = |v: &&T| v.to_f64() != 0.0;
+    let found = x.iter().filter(is).count();
+    let mut places = Tensor::zeros(DType::I64, &[shape.len(), found])?;
+    let (Some((&columns, outer)), false) = (shape.split_last(), found == 0) else { return Ok(places) };
+    let mut axes: Vec<&mut [i64]> = places.as_mut_slice::<i64>()?.chunks_exact_mut(found).collect();
+    let (mut rows, mut next) = (x.chunks_exact(columns), 0);
+    for_each_index(outer, |index| {
+        let first = next;
+        if let Some(last) = axes.last_mut() {
+            for (i, _) in rows.next().unwrap_or_default().iter().enumerate().filter(|(_, v)| is(v)) {
+                last[next] = i as i64;
+                next += 1;
+            }
+        }
+        axes.iter_mut().zip(index).for_each(|(axis, &i)| axis[first..next].fill(i as i64));
+    });
+    Ok(places)
 }
 
 op! {
@@ -89,8 +108,19 @@ fn slices(x: &Tensor, axis: usize, picks: &[usize]) -> Result<Tensor, OpError> {
     let mut shape = x.shape().to_vec();
     let n = std::mem::replace(&mut shape[axis], picks.len());
     let run: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    checked_len(x.dtype(), &shape)?;
+    if let (Some(from), true) = (x.view(), x.dtype().bits() >= 8) {
+        let mut y = Tensor::zeros(x.dtype(), &shape)?;
+        if let Some(mut to) = y.view_mut()? {
+            let starts = (0..outer).flat_map(|outer| picks.iter().map(move |pick| Ok((outer * n + pick) * run)));
+            copy_runs(from, &mut to, starts, run)?;
+        }
+        return Ok(y);
+    }
+    // Strings, and elements of less than a byte.
     let mut y = Canvas::zeroed(x.dtype(), &shape)?;
-    for outer in 0..shape[..axis].iter().product() {
+    for outer in 0..outer {
         picks.iter().for_each(|pick| y.push(x, (outer * n + pick) * run, run));
     }
     Ok(y.finish()?)

@@ -1,12 +1,15 @@
 //! Ops that repeat, reverse, centre or fold a tensor.
 
-use optc_tensor::{Tensor, for_each_index, strides_of};
+use optc_tensor::{Tensor, TensorMut, for_each_index, strides_of};
 
+use super::canvas::copy_runs;
 use super::constant::{dims_of, shape_arg};
 use super::{Canvas, Pad, PadMode, copy_view};
 use crate::ops::axis_of;
-use crate::ops::number::{Number, by_number, checked_len};
-use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::ops::eval::{eval_new, room};
+use crate::ops::native::{NativeElement, by_native};
+use crate::ops::number::{Number, checked_len};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// `x` repeated `repeats[d]` times along each axis.
@@ -92,15 +95,37 @@ impl Semantics for ReverseSequence {
         let (batches, steps) = (x.shape()[self.batch_axis as usize], x.shape()[self.time_axis as usize]);
         let fits = lengths.len() == batches && lengths.iter().all(|&n| n >= 0 && n <= steps as i64);
         ensure!(fits, "C2", "lengths {lengths:?} for {batches} batches of {steps} steps");
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), x.shape())])? {
+            return Ok(results);
+        }
+        // Strings, and elements of less than a byte.
         let run: usize = x.shape()[2..].iter().product();
         let mut y = Canvas::zeroed(x.dtype(), x.shape())?;
-        for_each_index(&x.shape()[..2], |index| {
-            let (b, t) = (index[self.batch_axis as usize], index[self.time_axis as usize]);
-            let from = if t < lengths[b] as usize { lengths[b] as usize - 1 - t } else { t };
-            let row = if self.time_axis == 0 { from * batches + b } else { b * steps + from };
-            y.push(x, row * run, run);
-        });
+        self.rows([batches, steps], &lengths).for_each(|row| y.push(x, row * run, run));
         Ok(vec![y.finish()?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, lengths) = (operands.tensor(0)?, operands.tensor(1)?.to_i64_vec());
+        let (batches, steps) = (x.shape()[self.batch_axis as usize], x.shape()[self.time_axis as usize]);
+        let fits = lengths.len() == batches && lengths.iter().all(|&n| n >= 0 && n <= steps as i64);
+        ensure!(fits, "C2", "lengths {lengths:?} for {batches} batches of {steps} steps");
+        let run: usize = x.shape()[2..].iter().product();
+        let starts = self.rows([batches, steps], &lengths).map(|row| Ok(row * run));
+        copy_runs(x, &mut results[0], starts, run)
+    }
+}
+
+impl ReverseSequence {
+    /// For each row of the first two axes of the result, the row that it is.
+    fn rows(&self, [batches, steps]: [usize; 2], lengths: &[i64]) -> impl Iterator<Item = usize> {
+        let time_first = self.time_axis == 0;
+        let (outer, inner) = if time_first { (steps, batches) } else { (batches, steps) };
+        (0..outer).flat_map(move |i| (0..inner).map(move |j| (i, j))).map(move |(i, j)| {
+            let (b, t) = if time_first { (j, i) } else { (i, j) };
+            let from = if t < lengths[b] as usize { lengths[b] as usize - 1 - t } else { t };
+            if time_first { from * batches + b } else { b * steps + from }
+        })
     }
 }
 
@@ -125,6 +150,22 @@ impl CenterCropPad {
     }
 }
 
+impl CenterCropPad {
+    /// The padding, by negative numbers the cropping, that makes a tensor of shape `from` one of the target's extents.
+    fn pad(&self, from: &[usize], target: &[usize]) -> Result<Pad, OpError> {
+        let (rank, axes) = (from.len(), self.axes(from.len(), target.len())?);
+        let mut pads = vec![0i64; 2 * rank];
+        for (axis, &to) in axes.into_iter().zip(target) {
+            let n = from[axis];
+            let (begin, end) = (n.abs_diff(to) / 2, n.abs_diff(to).div_ceil(2));
+            let sign = if to >= n { 1 } else { -1 };
+            let count = |v: usize| i64::try_from(v).map_or(i64::MAX, |v| sign * v);
+            (pads[axis], pads[axis + rank]) = (count(begin), count(end));
+        }
+        Ok(Pad { mode: PadMode::Constant, pads })
+    }
+}
+
 impl Semantics for CenterCropPad {
     const FACTS: Facts<CenterCropPad> = Facts::host("there is no kernel that moves elements so").with_strings();
     const ONLY_MOVES: bool = true;
@@ -142,18 +183,14 @@ impl Semantics for CenterCropPad {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
-        let target = shape_arg(args.tensor(1)?)?;
-        let axes = self.axes(x.rank(), target.len())?;
-        let mut pads = vec![0i64; 2 * x.rank()];
-        for (axis, to) in axes.into_iter().zip(target) {
-            let n = x.shape()[axis];
-            let (begin, end) = (n.abs_diff(to) / 2, n.abs_diff(to).div_ceil(2));
-            let sign = if to >= n { 1 } else { -1 };
-            let count = |v: usize| i64::try_from(v).map_or(i64::MAX, |v| sign * v);
-            (pads[axis], pads[axis + x.rank()]) = (count(begin), count(end));
-        }
-        let pad = Pad { mode: PadMode::Constant, pads };
+        let pad = self.pad(x.shape(), &shape_arg(args.tensor(1)?)?)?;
         pad.eval(&Args::plain(&args.values[..1]))
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let pad = self.pad(x.shape(), &shape_arg(&operands.tensor(1)?.to_tensor()?)?)?;
+        pad.padded(x, &[0; 8], [None, None], &mut results[0])
     }
 }
 
@@ -185,9 +222,13 @@ struct Fold {
 }
 
 impl Fold {
-    /// The place in the image of tap `k` of window `w`; `None` in the padding.
-    fn place(&self, w: usize, k: usize) -> Option<usize> {
-        (w * self.stride + k * self.dilation).checked_sub(self.pad).filter(|&i| i < self.image)
+    /// The first window whose tap `k` lies in the image, how many do, and the place of the first one's.
+    fn inside(&self, k: usize) -> (usize, usize, usize) {
+        let at = k * self.dilation;
+        let first = self.pad.saturating_sub(at).div_ceil(self.stride).min(self.windows);
+        let end = (self.image + self.pad).saturating_sub(at).div_ceil(self.stride).clamp(first, self.windows);
+        let place = (first * self.stride + at).saturating_sub(self.pad);
+        (first, end - first, if end > first { place } else { 0 })
     }
 }
 
@@ -217,26 +258,53 @@ impl Col2Im {
     }
 }
 
-fn fold<N: Number>(x: &Tensor, folds: &[Fold], shape: &[usize]) -> Result<Vec<Val>, OpError> {
-    let values = N::all(x);
-    let mut y = vec![N::ZERO; checked_len(x.dtype(), shape)?];
-    let taps: Vec<usize> = folds.iter().map(|f| f.block).collect();
-    let windows: Vec<usize> = folds.iter().map(|f| f.windows).collect();
-    let strides = strides_of(&shape[2..]);
-    let plane: usize = shape[2..].iter().product();
-    let mut next = 0;
-    for image in 0..shape[0] * shape[1] {
-        for_each_index(&taps, |k| {
-            for_each_index(&windows, |w| {
-                let at = |d: usize| folds[d].place(w[d], k[d]).map(|i| i * strides[d]);
-                if let Some(at) = (0..folds.len()).try_fold(0, |sum, d| Some(sum + at(d)?)) {
-                    y[image * plane + at] = y[image * plane + at].plus(values[next]);
-                }
-                next += 1;
-            });
+/// Calls `f` for each row of windows of one tap that lie in the image of one plane: the first element of the row in the
+/// columns and in the plane, the number of windows, and how far apart their places are.
+fn for_window_rows(folds: &[Fold], mut f: impl FnMut(usize, usize, usize, usize)) {
+    let Some((last, lead)) = folds.split_last() else { return };
+    let extents = |of: fn(&Fold) -> usize| folds.iter().map(of).collect::<Vec<_>>();
+    let (taps, columns) = (extents(|f| f.block), strides_of(&extents(|f| f.windows)));
+    let strides = strides_of(&extents(|f| f.image));
+    let all: usize = folds.iter().map(|f| f.windows).product();
+    let mut from = 0;
+    for_each_index(&taps, |k| {
+        // Along each axis the first window whose place lies in the image, how many do, and the first place.
+        let ranges: Vec<(usize, usize, usize)> = folds.iter().zip(k).map(|(fold, &k)| fold.inside(k)).collect();
+        let counts: Vec<usize> = ranges[..lead.len()].iter().map(|(_, count, _)| *count).collect();
+        let (mut row, mut to) = (from, 0);
+        for (d, (first, _, place)) in ranges.iter().enumerate() {
+            row += first * columns[d];
+            to += place * strides[d];
+        }
+        let n = ranges[lead.len()].1;
+        for_each_index(if n == 0 { &[0] } else { &counts }, |w| {
+            let moved = |by: &[usize]| w.iter().zip(by).map(|(w, by)| w * by).sum::<usize>();
+            let down: usize = w.iter().zip(lead).zip(&strides).map(|((w, fold), by)| w * fold.stride * by).sum();
+            f(row + moved(&columns), to + down, n, last.stride);
         });
+        from += all;
+    });
+}
+
+/// The sums of the columns of all planes, on slices.
+fn fold_into<T: NativeElement>(x: &[T], y: &mut [T], folds: &[Fold]) -> Result<(), OpError> {
+    let plane: usize = folds.iter().map(|f| f.image).product();
+    let columns: usize = folds.iter().map(|f| f.block * f.windows).product();
+    let _room = room(plane * size_of::<T::Wide>())?;
+    let mut sums = vec![T::Wide::ZERO; plane];
+    for (i, y) in y.chunks_exact_mut(plane.max(1)).enumerate() {
+        let x = &x[i * columns..][..columns];
+        sums.fill(T::Wide::ZERO);
+        for_window_rows(folds, |from, to, n, stride| {
+            let (row, sums) = (&x[from..][..n], &mut sums[to..]);
+            match stride {
+                1 => sums.iter_mut().zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
+                _ => sums.iter_mut().step_by(stride).zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
+            }
+        });
+        y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = T::narrow(sum));
     }
-    Ok(vec![N::tensor(x.dtype(), shape, &y)?.into()])
+    Ok(())
 }
 
 impl Semantics for Col2Im {
@@ -269,7 +337,28 @@ impl Semantics for Col2Im {
         let blocks = windows.map_or("too many".to_owned(), |n| n.to_string());
         ensure!(fits, "C2", "`x` of shape {:?} does not hold {blocks} blocks of {taps}", x.shape());
         let shape = [vec![n, rows / taps], image].concat();
-        by_number!("tensor.col2im", x.dtype(), fold(x, &folds, &shape))
+        if let Some(results) = eval_new(self, args, &[(x.dtype(), &shape)])? {
+            return Ok(results);
+        }
+        // `bool`, and elements of less than a byte.
+        let mut sums = vec![0i64; checked_len(x.dtype(), &shape)?];
+        fold_into(&x.to_i64_vec(), &mut sums, &folds)?;
+        Ok(vec![Tensor::from_i64(x.dtype(), &shape, &sums)?.into()])
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let extents = |slot: usize| shape_arg(&operands.tensor(slot)?.to_tensor()?).map_err(|e| e.numbered("C1"));
+        let folds = self.folds(&extents(1)?, &extents(2)?)?;
+        let columns: usize = folds.iter().map(|f| f.block * f.windows).product();
+        let planes: usize = results[0].shape()[..2].iter().product();
+        if columns.checked_mul(planes) != Some(x.len()) {
+            return Ok(false);
+        }
+        by_native!(x.dtype(), T => {
+            fold_into(x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?, &folds)?;
+            Ok(true)
+        }, else Ok(false))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Ops that write elements or blocks by index into a copy of a tensor.
 
-use optc_tensor::{Tensor, strides_of};
+use optc_tensor::{Tensor, TensorMut, TensorRef, strides_of};
 
 use super::Canvas;
-use super::gather::{blocks, check_indices, element_positions};
+use super::gather::{blocks, borrowed, check_indices, for_element_positions};
 use crate::ops::axis_of;
+use crate::ops::eval::eval_new;
 use crate::ops::message::type_of;
+use crate::ops::native::{NativeElement, by_native, by_width};
 use crate::ops::number::{Number, by_number};
-use crate::{Args, Facts, InferCx, OpError, Semantics, Type, Val, ensure, op, text_enum};
+use crate::{Args, Facts, InferCx, OpError, Operands, Semantics, Type, Val, ensure, op, text_enum};
 
 text_enum! {
     /// What becomes of the old element where a scatter puts a new one.
@@ -33,23 +35,15 @@ fn infer(cx: &InferCx) -> Result<Vec<Type>, OpError> {
     Ok(vec![x.clone().into()])
 }
 
-/// A copy of `x` with the blocks of `updates`, one after the other, written or reduced into those at `starts`.
-fn write(
-    x: &Tensor,
-    updates: &Tensor,
-    starts: &[usize],
-    len: usize,
-    reduction: ScatterReduction,
-) -> Result<Vec<Val>, OpError> {
-    ensure!(x.dtype() == updates.dtype(), "C3", "`x` is {}, `updates` are {}", x.dtype(), updates.dtype());
-    if reduction == ScatterReduction::None {
-        let mut y = Canvas::copy_of(x)?;
-        starts.iter().enumerate().for_each(|(i, &start)| y.put(start, updates, i * len, len));
-        return Ok(vec![y.finish()?.into()]);
-    }
-    by_number!("tensor.scatter", x.dtype(), accumulate(x, updates, starts, len, reduction))
+/// A copy of `x` with the blocks of `updates`, one after the other, put at `starts`: for strings and elements of less
+/// than a byte, which are not reduced.
+fn write(x: &Tensor, updates: &Tensor, starts: &[usize], len: usize) -> Result<Vec<Val>, OpError> {
+    let mut y = Canvas::copy_of(x)?;
+    starts.iter().enumerate().for_each(|(i, &start)| y.put(start, updates, i * len, len));
+    Ok(vec![y.finish()?.into()])
 }
 
+/// The same with reductions, for numbers of any width.
 fn accumulate<N: Number>(
     x: &Tensor,
     updates: &Tensor,
@@ -57,13 +51,7 @@ fn accumulate<N: Number>(
     len: usize,
     reduction: ScatterReduction,
 ) -> Result<Vec<Val>, OpError> {
-    let f = match reduction {
-        ScatterReduction::None => |_: N, new: N| new,
-        ScatterReduction::Add => N::plus,
-        ScatterReduction::Mul => N::times,
-        ScatterReduction::Max => N::greatest,
-        ScatterReduction::Min => N::least,
-    };
+    let f = reduction.function::<N>();
     let (mut y, updates) = (N::all(x), N::all(updates));
     for (i, &start) in starts.iter().enumerate() {
         for k in 0..len {
@@ -71,6 +59,83 @@ fn accumulate<N: Number>(
         }
     }
     Ok(vec![N::tensor(x.dtype(), x.shape(), &y)?.into()])
+}
+
+impl ScatterReduction {
+    /// What becomes of an old element and a new one.
+    fn function<N: Number>(self) -> fn(N, N) -> N {
+        match self {
+            ScatterReduction::None => |_, new| new,
+            ScatterReduction::Add => N::plus,
+            ScatterReduction::Mul => N::times,
+            ScatterReduction::Max => N::greatest,
+            ScatterReduction::Min => N::least,
+        }
+    }
+}
+
+/// The result of a scatter `op` for its operands, whose dtypes are checked; `blocks` gives where its blocks begin and
+/// how long they are.
+fn reduced_or_put(
+    op: &impl Semantics,
+    args: &Args,
+    reduction: ScatterReduction,
+    blocks: impl FnOnce() -> Result<(Vec<usize>, usize), OpError>,
+) -> Result<Vec<Val>, OpError> {
+    let (x, updates) = (args.tensor(0)?, args.tensor(2)?);
+    ensure!(x.dtype() == updates.dtype(), "C3", "`x` is {}, `updates` are {}", x.dtype(), updates.dtype());
+    if let Some(results) = eval_new(op, args, &[(x.dtype(), x.shape())])? {
+        return Ok(results);
+    }
+    let (starts, len) = blocks()?;
+    if reduction == ScatterReduction::None {
+        return write(x, updates, &starts, len);
+    }
+    by_number!("tensor.scatter", x.dtype(), accumulate(x, updates, &starts, len, reduction))
+}
+
+/// Calls `scatter` on the elements of `x` and `updates` that fill bytes, with what becomes of an old element and a new
+/// one: elements of any dtype are put, numbers are reduced; each result is rounded. Whether the dtype is one of these.
+fn scattered(
+    [x, updates]: [TensorRef; 2],
+    y: &mut TensorMut,
+    reduction: ScatterReduction,
+    mut starts: impl FnMut(&mut dyn FnMut(&[usize])) -> Result<(), OpError>,
+    len: usize,
+) -> Result<bool, OpError> {
+    if reduction == ScatterReduction::None {
+        return by_width!(x.dtype(), T => {
+            let (from, to) = (updates.as_bits::<T>()?, y.as_mut_bits::<T>()?);
+            to.copy_from_slice(x.as_bits::<T>()?);
+            let mut next = 0;
+            starts(&mut |row| {
+                if len == 1 {
+                    row.iter().zip(&from[next..]).for_each(|(&at, &new)| to[at] = new);
+                    next += row.len();
+                    return;
+                }
+                for &at in row {
+                    to[at..][..len].copy_from_slice(&from[next..][..len]);
+                    next += len;
+                }
+            })?;
+            Ok(true)
+        }, else Ok(false));
+    }
+    by_native!(x.dtype(), T => {
+        let (from, to) = (updates.as_slice::<T>()?, y.as_mut_slice::<T>()?);
+        let f = reduction.function::<<T as NativeElement>::Wide>();
+        to.copy_from_slice(x.as_slice::<T>()?);
+        let mut next = 0;
+        starts(&mut |row| {
+            for &at in row {
+                let pairs = to[at..][..len].iter_mut().zip(&from[next..][..len]);
+                pairs.for_each(|(to, new)| *to = T::narrow(f(to.widen(), new.widen())));
+                next += len;
+            }
+        })?;
+        Ok(true)
+    }, else Ok(false))
 }
 
 op! {
@@ -101,7 +166,18 @@ impl Semantics for ScatterElements {
         let axis = axis_of(self.axis, x.rank())?;
         let (a, b) = (indices.shape(), updates.shape());
         ensure!(a == b, "C1", "indices are of shape {a:?}, updates of {b:?}");
-        write(x, updates, &element_positions(x.shape(), indices, axis)?, 1, self.reduction)
+        let mut starts = Vec::new();
+        reduced_or_put(self, args, self.reduction, || {
+            for_element_positions(x.shape(), borrowed(indices)?, axis, |row| starts.extend_from_slice(row))?;
+            Ok((starts, 1))
+        })
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices, updates) = (operands.tensor(0)?, operands.tensor(1)?, operands.tensor(2)?);
+        let axis = axis_of(self.axis, x.rank())?;
+        let starts = |f: &mut dyn FnMut(&[usize])| for_element_positions(x.shape(), indices, axis, f);
+        scattered([x, updates], &mut results[0], self.reduction, starts, 1)
     }
 }
 
@@ -124,7 +200,7 @@ impl ScatterNd {
     /// # Errors
     /// The indices do not fit the shape.
     pub fn starts(&self, shape: &[usize], indices: &Tensor) -> Result<Vec<usize>, OpError> {
-        Ok(blocks(shape, indices, 0)?.starts)
+        Ok(blocks(shape, borrowed(indices)?, 0)?.starts)
     }
 }
 
@@ -137,11 +213,25 @@ impl Semantics for ScatterNd {
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (x, indices, updates) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
-        let found = blocks(x.shape(), indices, 0)?;
+        let found = blocks(x.shape(), borrowed(indices)?, 0)?;
         let (depth, lead) = indices.shape().split_last().unwrap_or((&0, &[]));
         let expected = [lead, &x.shape()[*depth..]].concat();
         ensure!(updates.shape() == expected, "C1", "updates are of shape {:?}, expected {expected:?}", updates.shape());
-        write(x, updates, &found.starts, found.len, self.reduction)
+        reduced_or_put(self, args, self.reduction, || Ok((found.starts, found.len)))
+    }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let (x, indices, updates) = (operands.tensor(0)?, operands.tensor(1)?, operands.tensor(2)?);
+        let found = blocks(x.shape(), indices, 0)?;
+        let (depth, lead) = indices.shape().split_last().unwrap_or((&0, &[]));
+        if updates.shape() != [lead, &x.shape()[*depth..]].concat() {
+            return Ok(false);
+        }
+        let starts = |f: &mut dyn FnMut(&[usize])| {
+            f(&found.starts);
+            Ok(())
+        };
+        scattered([x, updates], &mut results[0], self.reduction, starts, found.len)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Ops that pick elements in a regular order: transpose and slice.
 
-use optc_tensor::strides_of;
+use optc_tensor::{TensorMut, strides_of};
 
+use super::canvas::copy_view_into;
 use super::copy_view;
 use crate::ops::axis_of;
-use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// Permutes the axes of `x`: `y[i] = x[j]` where `j[perm[d]] = i[d]`.
@@ -133,18 +134,40 @@ impl Semantics for Slice {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let x = args.tensor(0)?;
         let lists = [1, 2, 3, 4].map(|s| args.optional(s).map(|t| t.to_i64_vec()));
-        let mut shape = x.shape().to_vec();
-        let mut strides: Vec<isize> = strides_of(x.shape()).iter().map(|&s| s as isize).collect();
-        let mut offset = 0;
-        for (axis, start, end, step) in slice_plan(lists, x.rank())? {
-            let (first, count) = slice_axis(x.shape()[axis], start, end, step)?;
-            offset += first as usize * strides[axis] as usize;
-            shape[axis] = count;
-            // A step is taken only where there are two elements, and then it lies within the extent.
-            strides[axis] = if count > 1 { strides[axis] * step as isize } else { 0 };
-        }
-        Ok(vec![copy_view(x, offset, &shape, &strides)?.into()])
+        let view = slice_view(x.shape(), lists)?;
+        Ok(vec![copy_view(x, view.offset, &view.shape, &view.strides)?.into()])
     }
+
+    fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
+        let x = operands.tensor(0)?;
+        let lists = [1, 2, 3, 4].map(|s| operands.optional(s).map(|t| t.to_i64_vec()));
+        let view = slice_view(x.shape(), lists)?;
+        copy_view_into(x, &mut results[0], view.offset, &view.shape, &view.strides)
+    }
+}
+
+/// Which elements of a tensor a slice has.
+struct SliceView {
+    /// The first one.
+    offset: usize,
+    /// The extents.
+    shape: Vec<usize>,
+    /// Elements from one index of each dim to the next.
+    strides: Vec<isize>,
+}
+
+/// The elements of a tensor of shape `x` that a slice with these operands has.
+fn slice_view(x: &[usize], lists: [Option<Vec<i64>>; 4]) -> Result<SliceView, OpError> {
+    let strides = strides_of(x).iter().map(|&s| s as isize).collect();
+    let mut view = SliceView { offset: 0, shape: x.to_vec(), strides };
+    for (axis, start, end, step) in slice_plan(lists, x.len())? {
+        let (first, count) = slice_axis(x[axis], start, end, step)?;
+        view.offset += first as usize * view.strides[axis] as usize;
+        view.shape[axis] = count;
+        // A step is taken only where there are two elements, and then it lies within the extent.
+        view.strides[axis] = if count > 1 { view.strides[axis] * step as isize } else { 0 };
+    }
+    Ok(view)
 }
 
 #[cfg(test)]
