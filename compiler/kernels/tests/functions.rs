@@ -2,7 +2,7 @@
 //! over the whole range, and what they give for NaN, infinities, zeros and outside of where they are defined.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
-use std::f32::consts::{FRAC_PI_2, FRAC_PI_4, PI};
+use std::f32::consts::{FRAC_PI_2, FRAC_PI_4};
 
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::space::ByteView;
