@@ -23,7 +23,7 @@ pub struct TensorMut<'a> {
 fn fits(dtype: DType, shape: &[usize], bytes: &[u8]) -> bool {
     let expected = element_count(shape).and_then(|n| dtype.bytes_for(n));
     let width = dtype.bits().div_ceil(8).max(1);
-    let aligned = bytes.is_empty() || (bytes.as_ptr() as usize).is_multiple_of(width);
+    let aligned = (bytes.as_ptr() as usize).is_multiple_of(width);
     dtype != DType::Str && expected == Some(bytes.len()) && aligned
 }
 
@@ -42,6 +42,8 @@ fn as_wide<T: Element>(dtype: DType) -> Result<(), TensorError> {
 impl<'a> TensorRef<'a> {
     /// The tensor whose elements are `bytes`; `None` where they are not those of this dtype and shape, or not aligned.
     pub fn new(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> Option<TensorRef<'a>> {
+        // No byte may lie anywhere, but slices of wider elements ask for a place all the same.
+        let bytes = if bytes.is_empty() { bytemuck::cast_slice::<u64, u8>(&[]) } else { bytes };
         fits(dtype, shape, bytes).then_some(TensorRef { dtype, shape, bytes })
     }
 
@@ -115,6 +117,7 @@ impl<'a> TensorRef<'a> {
 impl<'a> TensorMut<'a> {
     /// The tensor whose elements are `bytes`; `None` where they are not those of this dtype and shape, or not aligned.
     pub fn new(dtype: DType, shape: &'a [usize], bytes: &'a mut [u8]) -> Option<TensorMut<'a>> {
+        let bytes = if bytes.is_empty() { bytemuck::cast_slice_mut::<u64, u8>(&mut []) } else { bytes };
         fits(dtype, shape, bytes).then_some(TensorMut { dtype, shape, bytes })
     }
 
@@ -165,6 +168,8 @@ mod tests {
         assert!(TensorRef::new(DType::I32, &[3], &bytes[1..13]).is_none(), "another alignment");
         assert!(TensorRef::new(DType::Str, &[0], &[]).is_none(), "strings");
         assert!(TensorRef::new(DType::I64, &[usize::MAX, 2], bytes).is_none(), "too large a shape");
+        let nothing = TensorRef::new(DType::I64, &[3, 0], &bytes[1..1]).unwrap();
+        assert!(nothing.as_slice::<i64>().unwrap().is_empty() && nothing.to_f64_vec().is_empty());
         assert!(tensor.view().unwrap().as_slice::<f32>().is_err());
         assert_eq!(tensor.view().unwrap().as_bits::<u32>().unwrap(), [1, 2, 3, 4]);
         assert!(tensor.view().unwrap().as_bits::<u16>().is_err());
@@ -175,6 +180,8 @@ mod tests {
         let mut tensor = Tensor::zeros(DType::Bool, &[2]).unwrap();
         let shared = tensor.clone();
         tensor.view_mut().unwrap().unwrap().as_mut_slice::<u8>().unwrap()[1] = 1;
+        let mut nothing = TensorMut::new(DType::F64, &[0], &mut []).unwrap();
+        assert!(nothing.as_mut_slice::<f64>().unwrap().is_empty());
         assert_eq!((tensor.bytes(), shared.bytes()), (&[0, 1][..], &[0, 0][..]));
         assert_eq!(tensor.view().unwrap().to_tensor().unwrap(), tensor);
         assert!(Tensor::zeros(DType::Str, &[1]).unwrap().view_mut().unwrap().is_none());

@@ -135,7 +135,7 @@ native_float!(
     bf16: bf16::NEG_INFINITY, bf16::INFINITY
 );
 
-/// Evaluates an expression with `$T` as the [`NativeElement`] element of a dtype of numbers that fill bytes, another one for
+/// Evaluates an expression with `$T` as the [`NativeElement`] of a dtype of numbers that fill bytes, another one for
 /// `bool`, strings and narrower integers.
 macro_rules! by_native {
     ($dtype:expr, $T:ident => $body:expr, else $other:expr) => {

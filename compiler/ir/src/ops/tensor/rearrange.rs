@@ -350,9 +350,11 @@ impl Semantics for Col2Im {
         let x = operands.tensor(0)?;
         let extents = |slot: usize| shape_arg(&operands.tensor(slot)?.to_tensor()?).map_err(|e| e.numbered("C1"));
         let folds = self.folds(&extents(1)?, &extents(2)?)?;
-        let columns: usize = folds.iter().map(|f| f.block * f.windows).product();
+        let (taps, windows): (usize, usize) =
+            (folds.iter().map(|f| f.block).product(), folds.iter().map(|f| f.windows).product());
         let planes: usize = results[0].shape()[..2].iter().product();
-        if columns.checked_mul(planes) != Some(x.len()) {
+        let fits = x.rank() == 3 && x.shape()[2] == windows && planes.checked_mul(taps * windows) == Some(x.len());
+        if !fits {
             return Ok(false);
         }
         by_native!(x.dtype(), T => {

@@ -175,6 +175,9 @@ impl Semantics for ScatterElements {
 
     fn eval_into(&self, operands: &Operands, results: &mut [TensorMut]) -> Result<bool, OpError> {
         let (x, indices, updates) = (operands.tensor(0)?, operands.tensor(1)?, operands.tensor(2)?);
+        if indices.shape() != updates.shape() {
+            return Ok(false);
+        }
         let axis = axis_of(self.axis, x.rank())?;
         let starts = |f: &mut dyn FnMut(&[usize])| for_element_positions(x.shape(), indices, axis, f);
         scattered([x, updates], &mut results[0], self.reduction, starts, 1)
