@@ -28,6 +28,9 @@ use crate::{Error, TuningCache, region};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
 const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
+/// The pass that makes new weights: where a pipeline has it, it runs before shapes are known, so that all plans share
+/// the weights that it makes.
+const MAKES_WEIGHTS: &str = "fold-batch-norm";
 
 /// A graph input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +83,14 @@ impl Model {
     pub(crate) fn new(mut graph: Graph, settings: Arc<Settings>) -> Result<Model, Error> {
         let fixed = is_static(&graph);
         let start = Instant::now();
-        let passes = if fixed { &settings.passes } else { GENERIC_PASSES };
-        run_passes(&mut graph, passes, &settings.options, &settings.target, &settings.shared.facts)?;
+        let generic = || -> Result<String, Error> {
+            let pipeline = settings.options.registry.parse(&settings.passes)?;
+            let makes_weights = pipeline.passes().any(|pass| pass == MAKES_WEIGHTS);
+            let more = if makes_weights { format!(",{MAKES_WEIGHTS}") } else { String::new() };
+            Ok(format!("{GENERIC_PASSES}{more}"))
+        };
+        let passes = if fixed { settings.passes.clone() } else { generic()? };
+        run_passes(&mut graph, &passes, &settings.options, &settings.target, &settings.shared.facts)?;
         let pass_time = start.elapsed();
         let info = |name: &str, ty: &Type| ValueInfo { name: name.to_owned(), ty: ty.clone() };
         let inputs = graph.inputs().map(|v| info(graph.input_name(v).unwrap_or_default(), graph.ty(v))).collect();
