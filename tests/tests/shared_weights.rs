@@ -118,6 +118,37 @@ fn plans_of_a_model_share_constants_and_kernels_and_nothing_of_it_shows() {
     assert!(all.code < apart, "{} bytes of code, {apart} in models of their own", all.code);
 }
 
+/// A convolution, as a product, whose channels are scaled after it.
+fn scaled() -> Graph {
+    graph(&format!(
+        "func @scaled(%x: tensor<?x{K}xf32>) {{
+  %w = tensor.const {{value = @w}} : tensor<{K}x{N}xf32>
+  %s = tensor.const {{value = dense<[1.5, 0.5]> : tensor<2xf32>}} : tensor<2xf32>
+  %i = tensor.const {{value = dense<[{N}]> : tensor<1xi64>}} : tensor<1xi64>
+  %0 = tensor.const {{value = dense<[{halves}, 2]> : tensor<2xi64>}} : tensor<2xi64>
+  %1 = tensor.expand %s, %0 : tensor<{halves}x2xf32>
+  %2 = tensor.reshape %1, %i : tensor<{N}xf32>
+  %3 = math.matmul %x, %w : tensor<?x{N}xf32>
+  %4 = math.mul %3, %2 : tensor<?x{N}xf32>
+  return %4
+}}",
+        halves = N / 2
+    ))
+}
+
+#[test]
+fn plans_share_weights_that_passes_make() {
+    let model = Compiler::default().compile_graph(scaled()).unwrap();
+    let mut one = 0;
+    for rows in [1, 4, 30] {
+        let found = model.session().run_values(&inputs(rows)[..1]).unwrap();
+        let alone = Compiler::default().compile_graph(scaled()).unwrap();
+        assert_eq!(found, alone.session().run_values(&inputs(rows)[..1]).unwrap());
+        one = alone.plan_bytes().constants;
+    }
+    assert_eq!((model.plan_bytes().plans, model.plan_bytes().constants), (3, one));
+}
+
 #[test]
 fn what_no_plan_reads_is_freed() {
     let memory = Memory::with_limit(1 << 30);
@@ -160,4 +191,51 @@ fn integers_and_floats_of_the_same_shape_are_packed_apart() {
     let expected = optc_ir::run(&graph, &[a.clone().into()]).unwrap();
     let model = Compiler::default().compile_graph(graph).unwrap();
     assert_eq!(model.session().run_values(&[a.into()]).unwrap(), expected);
+}
+
+/// A product of unsigned bytes with these zero points; the operand's own is constant, or an input.
+fn unsigned(zero_of_weights: Vec<u8>, computed: bool) -> Graph {
+    let n = zero_of_weights.len();
+    let (input, of_a) = if computed { (", %z: tensor<u8>", "%z") } else { ("", "%za") };
+    let text = format!(
+        "func @unsigned(%a: tensor<5x{K}xu8>{input}) {{
+  %w = tensor.const {{value = @q}} : tensor<{K}x{N}xu8>
+  %zw = tensor.const {{value = @zw}} : tensor<{n}xu8>
+  %za = tensor.const {{value = dense<7> : tensor<u8>}} : tensor<u8>
+  %0 = quant.matmul %a, %w, {of_a}, %zw : tensor<5x{N}xi32>
+  %1 = math.cast %0 {{to = f32}} : tensor<5x{N}xf32>
+  return %0, %1
+}}"
+    );
+    let q: Vec<u8> = (0..K * N).map(|i| (i * 31 % 256) as u8).collect();
+    let zeros = Tensor::from_slice(&[n], &zero_of_weights).unwrap();
+    let constants = [("q", Tensor::from_bytes(DType::U8, &[K, N], &q).unwrap()), ("zw", zeros)];
+    parse_with(&text, &constants.map(|(name, t)| (name.to_owned(), t)).into_iter().collect()).unwrap()
+}
+
+#[test]
+fn unsigned_weights_stay_bytes_whatever_their_zero_points_are() {
+    let a = Tensor::from_bytes(DType::U8, &[5, K], &(0..5 * K).map(|i| (i * 7 % 256) as u8).collect::<Vec<_>>());
+    let a: Val = a.unwrap().into();
+    let of_columns = (0..N).map(|n| (n * 3 % 256) as u8).collect();
+    for zeros in [vec![119], vec![0], vec![128], of_columns] {
+        for computed in [false, true] {
+            let graph = unsigned(zeros.clone(), computed);
+            let inputs = [a.clone(), Tensor::scalar(200u8).into()];
+            let inputs = &inputs[..1 + usize::from(computed)];
+            let expected = optc_ir::run(&graph, inputs).unwrap();
+            for isa in optc_testing::all_isas() {
+                let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+                if options.target().is_ok() {
+                    let model = Compiler::new(options.clone()).compile_graph(graph.clone()).unwrap();
+                    let found = model.session().run_values(inputs).unwrap();
+                    assert_eq!(found, expected, "{}: {zeros:?}, computed: {computed}", isa.name);
+                }
+                if isa.needs.sums_bytes() {
+                    let (bytes, _) = constants(&Compiler::new(options).program(graph.clone()).unwrap());
+                    assert!(bytes < 2 * K * N, "{}: {bytes} bytes", isa.name);
+                }
+            }
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(super) struct QuantizedWeights {
     /// The zero points' values.
     values: Vec<i64>,
     zero_of: ZeroOf,
+    /// What stands in recipes, where they are not without their zero points.
+    pub how: &'static str,
 }
 
 /// Whether all fit a signed byte, as a fact of constants.
@@ -43,7 +45,7 @@ impl QuantizedWeights {
             Some(zero) => Some(constant(zero).ok_or_else(|| absent("the weights' zero points are not constant"))?),
         };
         let values = zeros.as_ref().map_or_else(|| vec![0], Tensor::to_i64_vec);
-        Ok(QuantizedWeights { weights, zeros, values, zero_of })
+        Ok(QuantizedWeights { weights, zeros, values, zero_of, how: "" })
     }
 
     /// How many there are.
@@ -88,11 +90,30 @@ impl QuantizedWeights {
 
     /// Whether each is a signed byte.
     pub fn fit_bytes(&self, cx: &Cx) -> bool {
-        if self.weights.dtype() == DType::I8 && self.values.iter().all(|&zero| zero == 0) {
+        let known = match self.weights.dtype() {
+            DType::I8 => self.values.iter().all(|&zero| zero == 0),
+            DType::U8 => self.values.iter().all(|&zero| zero == 128),
+            _ => false,
+        };
+        if known {
             return true;
         }
         let fit = || self.values().iter().all(|&w| i8::try_from(w).is_ok());
         cx.facts.number(&self.sources(), FIT, || f64::from(u8::from(fit()))) > 0.0
+    }
+
+    /// Unsigned bytes less 128, which are signed bytes, and what is added for each of `n` columns to be without their
+    /// zero points; none where all are signed bytes without these, or they are no unsigned bytes.
+    pub fn less_128(&self, cx: &Cx, n: usize) -> Option<(QuantizedWeights, Vec<i32>)> {
+        if self.weights.dtype() != DType::U8 || self.fit_bytes(cx) {
+            return None;
+        }
+        let zero = |column: usize| self.values.get(if self.values.len() == 1 { 0 } else { column }).copied();
+        let shifts = (0..n).map(|column| Some(128 - i32::try_from(zero(column)?).ok()?)).collect::<Option<_>>()?;
+        let weights = self.weights.clone();
+        let shifted =
+            QuantizedWeights { weights, zeros: None, values: vec![128], zero_of: self.zero_of, how: " less 128" };
+        Some((shifted, shifts))
     }
 
     /// The fastest form of the target for them, and so many pixels side by side.

@@ -2,7 +2,7 @@
 //! folds in `f32` where that is exact.
 
 use optc_ir::ops::quant::{QuantMatMul, QuantSum};
-use optc_ir::{Encoding, Value};
+use optc_ir::{Encoding, TensorType, Value};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{MemType, Unary};
 use optc_kernels::int8::{Int8Form, Int8Schedule, NarrowProduct, Pack, pack, pack_pairs_kernel, product};
@@ -185,9 +185,12 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
     let mut lead = dst.shape[..rank - 2].to_vec();
     lead.extend([m, k]);
     let a = a.broadcast(&lead).ok_or_else(|| Declined::new(ReasonCode::Shape, "batches do not broadcast"))?;
-    let (src_zero, epilogue) = a_zero(cx, site, b, k, n)?;
-    if b_shape.len() == 2 && cx.constant(b).is_some() {
-        let w = QuantizedWeights::of(cx, b, site.optional(3), ZeroOf::Column(n))?;
+    let (src_zero, mut epilogue) = a_zero(cx, site, b, k, n)?;
+    let mut weights = None;
+    if cx.constant(b).is_some() {
+        weights = Some(QuantizedWeights::of(cx, b, site.optional(3), ZeroOf::Column(n))?);
+    }
+    if let (2, Some(w)) = (b_shape.len(), &weights) {
         if let Some(block) = block_of(cx, b) {
             let matrix = Matrix::Integers(columns(&w.values(), k, n), src_zero);
             return sparse_matmul(cx, &a, &SparseFilters { matrix, shape: vec![n, k], block }, site, epilogue);
@@ -195,10 +198,45 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
         let pixels = batch * m;
         let product = weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 });
         weigh(cx, w.share_of_zeros(cx), || columns(&w.values(), k, n), product);
+        if cx.target.isa.needs.sums_bytes()
+            && (k as i64) < EXACT / 255
+            && let Some((less, shifts)) = w.less_128(cx, n)
+        {
+            epilogue = with_shifts(cx, epilogue, (&a, src_zero), shifts, &dst.shape, &site.loc)?;
+            weights = Some(less);
+        }
     }
     let staged = (mem_of(a.dtype)?, src_zero, m);
-    let right = packed_right(cx, b, site.optional(3), staged, &dst.shape[..rank - 2], &site.loc)?;
+    let right = packed_right(cx, (b, site.optional(3)), weights, staged, &dst.shape[..rank - 2], &site.loc)?;
     matrix_product(cx, MatrixStack { a, right, dst, epilogue, src_zero }, &site.loc)
+}
+
+/// An epilogue that adds a multiple of each row's sum, without its zero point, to the product first: one for each
+/// column, by which weights were too small.
+fn with_shifts(
+    cx: &mut Cx,
+    mut epilogue: Epilogue,
+    (a, zero): (&TensorView, i32),
+    shifts: Vec<i32>,
+    shape: &[usize],
+    loc: &[String],
+) -> Result<Epilogue, Declined> {
+    let (mut rows, n) = (shape.to_vec(), shifts.len());
+    rows[shape.len() - 1] = 1;
+    let sums = cx.dense(&TensorType::fixed(DType::F32, &rows))?;
+    let (operands, results, loc) = (vec![], vec![sums.clone()], loc.to_vec());
+    let site = Site { operands, results, epilogue: Epilogue::default(), loc };
+    super::fold::integer_sum(cx, &[-1], true, &site, a.clone(), zero)?;
+    let at = cx.add_constant("operand 1, what was taken off columns", Tensor::from_slice(&[n], &shifts)?);
+    let shifts = TensorView { at, dtype: DType::I32, shape: vec![n], strides: vec![1] };
+    for view in [&sums, &shifts] {
+        let wide = view.broadcast(shape);
+        epilogue.operands.push(wide.ok_or_else(|| Declined::new(ReasonCode::Shape, "sums of rows do not broadcast"))?);
+    }
+    let last = epilogue.operands.len();
+    let shift = Expr::Operand(last - 1).to_int().times(Expr::Operand(last));
+    epilogue.expr = epilogue.expr.with_operand(0, &Expr::Operand(0).plus(shift));
+    Ok(epilogue)
 }
 
 /// Emits the product of matrices: A is `[batches…, m, k]`, its last dim side by side.
@@ -268,11 +306,12 @@ fn a_zero(cx: &mut Cx, site: &Site, b: Value, k: usize, n: usize) -> Result<(i32
     Ok((0, without_zero(epilogue, &zero, &sums, &site.result()?.shape)?))
 }
 
-/// B in panels; `staged` is what A is in memory, its zero point, and how many rows it has.
+/// B in panels, a value with a zero point, whose `weights` these are where it is constant; `staged` is what A is in
+/// memory, its zero point, and how many rows it has.
 fn packed_right(
     cx: &mut Cx,
-    b: Value,
-    zero: Option<Value>,
+    (b, zero): (Value, Option<Value>),
+    weights: Option<QuantizedWeights>,
     (mem, zero_of_a, pixels): (MemType, i32, usize),
     lead: &[usize],
     loc: &[String],
@@ -283,15 +322,14 @@ fn packed_right(
     let (k, n) = (shape[r - 2], shape[r - 1]);
     let own: usize = shape[..r - 2].iter().product();
     let packing = Pack { form: Int8Form::Pairs, rows: 1, taps: 1, k, n, zero: 0 };
-    if cx.constant(b).is_some() {
+    if let Some(w) = weights {
         if own != 1 && own != batch {
             return Err(Declined::new(ReasonCode::NotConstant, "a constant operand broadcasts some of its batches"));
         }
-        let w = QuantizedWeights::of(cx, b, zero, ZeroOf::Column(n))?;
         let form = w.form(cx, pixels);
         let packing = Pack { form, zero: form.staged_zero(mem, zero_of_a), ..packing };
         let nr = narrow_nr(cx, form);
-        let at = add_packed(cx, &w.sources(), "", (own, &packing, nr), || {
+        let at = add_packed(cx, &w.sources(), w.how, (own, &packing, nr), || {
             let all = w.values();
             all.chunks((k * n).max(1)).flat_map(|w| pack(&packing, nr, |_, _, k, col| w[k * n + col])).collect()
         })?;
