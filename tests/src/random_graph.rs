@@ -98,11 +98,17 @@ impl GraphBuilder {
 /// A graph of about `ops` ops, determined by `seed`. Every input has a concrete shape; every value that no op reads is
 /// an output.
 pub fn random_graph(seed: u64, ops: usize) -> Graph {
+    random_graph_of(seed, ops, None)
+}
+
+/// The same, whose inputs all have this outermost extent.
+pub fn random_graph_of(seed: u64, ops: usize, items: Option<usize>) -> Graph {
     let mut b = GraphBuilder { graph: Graph::new("random"), random: Random::new(seed), values: vec![] };
     let image = [1 + b.random.below(2), b.random.pick(&[1, 3, 4, 5, 8]), 3 + b.random.below(5), 3 + b.random.below(5)];
     let matrix = [1 + b.random.below(7), b.random.pick(&[1, 3, 5, 8, 9])];
     let tokens = [1 + b.random.below(2), 2 + b.random.below(4), b.random.pick(&[4, 6, 7])];
     for (name, shape) in [("image", &image[..]), ("matrix", &matrix[..]), ("tokens", &tokens[..])] {
+        let shape = &[&[items.unwrap_or(shape[0])][..], &shape[1..]].concat();
         let v = b.graph.add_input(name, TensorType::fixed(DType::F32, shape).into());
         b.values.push(v);
     }

@@ -8,12 +8,14 @@ use optc_emit::{Backend, Native};
 use optc_ir::{Dim, Graph, Type, Value, Verified};
 use optc_kernel::program::{Program, ProgramBody};
 use optc_kernel::target::Target;
-use optc_lower::{Region, Tuning};
+use optc_lower::{BatchPorts, Region, Tuning};
 use optc_native::{Artifact, ArtifactError, MAGIC, NativeCode, NativeProgram};
 use optc_passes::PassError;
 use optc_runtime::ThreadPool;
 
 use crate::artifact::{self, LoadedArtifact};
+use crate::batch;
+use crate::model::GENERIC_PASSES;
 use crate::options::{MAX_THREADS, cores};
 use crate::passes::{SharedParts, is_static, lower_optimized, run_passes};
 use crate::plan::{CompiledPlan, Settings};
@@ -138,10 +140,11 @@ impl Compiler {
     }
 
     /// What a model with this graph runs, as data: for an instruction set that this machine need not have, and the
-    /// caches that it has. All input shapes must be known, from the graph or [`Options::shapes`].
+    /// caches that it has. All input shapes must be known, from the graph or [`Options::shapes`], but for the extent of
+    /// a batch.
     ///
     /// # Errors
-    /// The graph is not sound, an input has an open dim, a pass fails, or a value is too large.
+    /// The graph is not sound, an input has an open dim that is no batch, a pass fails, or a value is too large.
     pub fn program(&self, graph: Graph) -> Result<Program, Error> {
         let _memory = self.options.memory.enter();
         let mut graph = Verified::new(graph).map_err(Error::Unsound)?.into_graph();
@@ -167,30 +170,51 @@ impl Compiler {
     }
 
     /// The program of a graph that still needs these passes, and comes with some `tuning`.
-    fn lowered(&self, graph: Graph, passes: &str, tuning: TuningCache) -> Result<Program, Error> {
-        let open = |v: &Value| graph.ty(*v).as_tensor().is_some_and(|t| t.static_shape().is_none());
-        if let Some(input) = graph.inputs().find(open) {
-            let input = graph.input_name(input).unwrap_or_default().to_owned();
-            return Err(Error::Shape { input, reason: "a program is made for shapes that are known".to_owned() });
-        }
+    fn lowered(&self, mut graph: Graph, passes: &str, tuning: TuningCache) -> Result<Program, Error> {
         let target = self.options.any_target()?;
+        let open = |v: &Value| graph.ty(*v).as_tensor().is_some_and(|t| t.static_shape().is_none());
+        let open = graph.inputs().find(open).map(|input| graph.input_name(input).unwrap_or_default().to_owned());
+        let batch = open.map(|input| self.one_item(&mut graph, &target, input)).transpose()?;
         let tuning = self.tuning(tuning, &machine_name(&target, self.options.run_threads()));
         let of = ProgramsOf { target: &target, tuning: &tuning, shared: SharedParts::default() };
-        self.with_bodies(graph, &self.options.pipeline(passes)?, &of, &mut MAX_BODIES.clone())
+        self.with_bodies(graph, &self.options.pipeline(passes)?, (&of, batch), &mut MAX_BODIES.clone())
+    }
+
+    /// Makes a graph with a batch that of one item; `input` is one whose shape is open.
+    fn one_item(&self, graph: &mut Graph, target: &Target, input: String) -> Result<BatchPorts, Error> {
+        run_passes(graph, GENERIC_PASSES, &self.options, target, &optc_tensor::ConstantFacts::default())?;
+        let none = |why: String| {
+            let reason =
+                format!("a program is made for shapes that are known, or a batch of any number of items: {why}");
+            Error::Shape { input: input.clone(), reason }
+        };
+        let batched = optc_passes::batched(graph).map_err(|e| none(e.to_string()))?;
+        let types: Vec<Type> = graph.inputs().map(|v| graph.ty(v).clone()).collect();
+        let one =
+            batch::with_items(&types, &batched, &Dim::Known(1)).ok_or_else(|| none("it is no tensor".to_owned()))?;
+        optc_passes::specialize(graph, &one)?;
+        Ok(batch::ports(&batched))
     }
 
     /// The program of a graph after these passes, with those of its regions whose types are static: `left` of them at
     /// most.
-    fn with_bodies(&self, mut graph: Graph, passes: &str, of: &ProgramsOf, left: &mut usize) -> Result<Program, Error> {
+    fn with_bodies(
+        &self,
+        mut graph: Graph,
+        passes: &str,
+        (of, batch): (&ProgramsOf, Option<BatchPorts>),
+        left: &mut usize,
+    ) -> Result<Program, Error> {
         run_passes(&mut graph, passes, &self.options, of.target, &of.shared.facts)?;
-        let (mut program, regions) = lower_optimized(graph, of.target, of.tuning.clone(), &of.shared, &self.options)?;
+        let (mut program, regions) =
+            lower_optimized(graph, of.target, of.tuning.clone(), &of.shared, &self.options, batch)?;
         for Region { host, region, graph } in regions {
             if *left == 0 {
                 break;
             }
             *left -= 1;
             // A region that refuses its types fails when it runs, if it does.
-            if let Ok(body) = self.with_bodies(graph, passes, of, left) {
+            if let Ok(body) = self.with_bodies(graph, passes, (of, None), left) {
                 program.bodies.push(ProgramBody { host, region, program: body });
             }
         }

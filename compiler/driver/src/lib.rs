@@ -23,6 +23,7 @@
 
 mod artifact;
 mod autotune;
+mod batch;
 mod cache;
 mod compiler;
 mod error;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optc_emit::{Backend, Jit, KernelCache, Regions};
-use optc_ir::{Graph, GraphError, Type, Val};
+use optc_ir::{Dim, Graph, GraphError, Type, Val};
 use optc_kernel::program::{Decision, NodeReport, Program};
 use optc_kernel::target::{Arch, ISAS, Isa};
 use optc_kernels::recurrent::FLOAT_KERNEL;
-use optc_lower::Tuning;
+use optc_lower::{BatchPorts, Tuning};
 use optc_native::{NativeCode, Saved};
 use optc_passes::PassError;
 use optc_runtime::plan::Port;
@@ -19,6 +19,7 @@ use optc_tensor::Memory;
 use optc_types::{HostText, Numbers, Product};
 
 use crate::autotune::{TuningResult, tune};
+use crate::batch::{self, ModelBatch};
 use crate::cache::{CacheStats, Shared};
 use crate::machine::Times;
 use crate::options::cores;
@@ -27,7 +28,7 @@ use crate::plan::{CompiledPlan, PlanBytes, Settings};
 use crate::{Error, TuningCache, region};
 
 /// The passes that make sense before shapes are known; the rest waits for them.
-const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
+pub(crate) const GENERIC_PASSES: &str = "infer-types,fold-constants{quantized=keep},canonicalize,cse,dce";
 /// The pass that makes new weights: where a pipeline has it, it runs before shapes are known, so that all plans share
 /// the weights that it makes.
 const MAKES_WEIGHTS: &str = "fold-batch-norm";
@@ -77,6 +78,8 @@ struct Inner {
     /// The plan of a model whose input shapes are all static.
     only: Option<Arc<CompiledPlan>>,
     plans: Shared<Vec<Type>, Arc<CompiledPlan>>,
+    /// Whether one plan serves any number of items.
+    batch: ModelBatch,
 }
 
 impl Model {
@@ -98,11 +101,16 @@ impl Model {
         let name = graph.name.clone();
         let kept = (!fixed || settings.options.keep_graph).then(|| graph.clone());
         let only = match fixed {
-            true => Some(Arc::new(compile(graph, &settings, &settings.tuning, None, pass_time)?)),
+            true => {
+                let with = Compiling { tuning: &settings.tuning, cache: None, batch: None };
+                Some(Arc::new(compile(graph, &settings, with, pass_time)?))
+            }
             false => None,
         };
         let plans = Shared::new(settings.options.cached_plans);
-        Ok(Model(Arc::new(Inner { name, inputs, outputs, settings, graph: kept, specialised: fixed, only, plans })))
+        let batch = ModelBatch::default();
+        let (graph, specialised) = (kept, fixed);
+        Ok(Model(Arc::new(Inner { name, inputs, outputs, settings, graph, specialised, only, plans, batch })))
     }
 
     /// A model of a plan whose machine code was there.
@@ -111,7 +119,8 @@ impl Model {
         let inputs = plan.plan.flow.inputs.iter().map(info).collect();
         let outputs = plan.plan.flow.outputs.iter().map(info).collect();
         let (only, plans) = (Some(Arc::new(plan)), Shared::new(settings.options.cached_plans));
-        Model(Arc::new(Inner { name, inputs, outputs, settings, graph: None, specialised: true, only, plans }))
+        let (graph, specialised, batch) = (None, true, ModelBatch::default());
+        Model(Arc::new(Inner { name, inputs, outputs, settings, graph, specialised, only, plans, batch }))
     }
 
     /// The model's name.
@@ -227,8 +236,15 @@ impl Model {
         crate::artifact::save(path, graph, passes, self.0.specialised, &self.tuning(), natives)
     }
 
-    /// The plan for inputs of these types, compiled at first use and then cached. Threads that ask for the same types
-    /// meanwhile wait for the one that compiles.
+    /// Why the model is compiled for each number of items anew, where its input shapes are open and it has no batch:
+    /// an outermost dim of which one plan serves any extent. `None` where it has one, or all shapes are known.
+    pub fn no_batch(&self) -> Option<String> {
+        let open = self.0.only.is_none();
+        self.graph().filter(|_| open).and_then(|graph| self.0.batch.of(graph).err().map(str::to_owned))
+    }
+
+    /// The plan for inputs of these types, compiled at first use and then cached: one for all numbers of items, where
+    /// the model has a batch. Threads that ask for the same types meanwhile wait for the one that compiles.
     ///
     /// # Errors
     /// The types do not fit the model's, or kernels cannot be made.
@@ -236,7 +252,10 @@ impl Model {
         if let Some(only) = &self.0.only {
             return Ok(only.clone());
         }
-        self.0.plans.get_or_make(&types.to_vec(), || Ok(Arc::new(self.specialise(types)?)))
+        if let Some(plan) = self.plan_for_items(types) {
+            return Ok(plan);
+        }
+        self.0.plans.get_or_make(&types.to_vec(), || Ok(Arc::new(self.specialise(types, None)?)))
     }
 
     /// The plan for these values.
@@ -254,12 +273,28 @@ impl Model {
         PlanBytes::of(self.0.only.iter().chain(&plans).map(|plan| &*plan.plan))
     }
 
-    fn specialise(&self, types: &[Type]) -> Result<CompiledPlan, Error> {
+    /// The plan for any number of items, where the model has a batch and these are types of one.
+    fn plan_for_items(&self, types: &[Type]) -> Option<Arc<CompiledPlan>> {
+        let _memory = self.memory().enter();
+        let batched = self.0.batch.of(self.graph()?).ok()?;
+        batch::items(types, batched)?;
+        let key = batch::with_items(types, batched, &Dim::Unknown)?;
+        let one = batch::with_items(types, batched, &Dim::Known(1))?;
+        let plan = self
+            .0
+            .plans
+            .get_or_make(&key, || Ok::<_, Error>(Arc::new(self.specialise(&one, Some(batch::ports(batched)))?)));
+        // What cannot be made for one item, or is no batch after all, may still be made for these.
+        plan.map_err(|e| self.0.batch.refuse(e.to_string())).ok()
+    }
+
+    fn specialise(&self, types: &[Type], batch: Option<BatchPorts>) -> Result<CompiledPlan, Error> {
         let _memory = self.memory().enter();
         let start = Instant::now();
         let graph = self.graph_for(types)?;
         let settings = &self.0.settings;
-        compile(graph, settings, &settings.tuning, Some(&settings.shared.kernels), start.elapsed())
+        let with = Compiling { tuning: &settings.tuning, cache: Some(&settings.shared.kernels), batch };
+        compile(graph, settings, with, start.elapsed())
     }
 
     /// The graph with all passes run for inputs of these types.
@@ -295,7 +330,9 @@ impl Model {
         let graph = self.graph_for(&types)?;
         let pass_time = start.elapsed();
         let cache = KernelCache::default(); // trials differ in a few kernels
-        let with = |tuning: &Tuning| compile(graph.clone(), settings, tuning, Some(&cache), pass_time);
+        let with = |tuning: &Tuning| {
+            compile(graph.clone(), settings, Compiling { tuning, cache: Some(&cache), batch: None }, pass_time)
+        };
         let TuningResult { tuning, plan, points, trials, share, complete } =
             tune(&with, &settings.tuning, &settings.pool, inputs, time)?;
         let changed = plan.points.iter().filter(|p| p.taken > 0).map(|p| &p.key).collect::<HashSet<_>>().len();
@@ -314,6 +351,7 @@ impl Model {
             specialised: inner.specialised,
             only,
             plans,
+            batch: ModelBatch::refused("it was tuned for other shapes"),
         }));
         Ok(Tuned { model, winners, points, changed, trials, share, complete })
     }
@@ -329,16 +367,25 @@ fn of_run(error: Error) -> Error {
     }
 }
 
-/// Lowers a graph that has been through all passes, and loads the program; `cache` has the kernels of other plans.
+/// With what a graph is compiled, besides the settings of its model.
+struct Compiling<'a> {
+    tuning: &'a Tuning,
+    /// The kernels of other plans.
+    cache: Option<&'a KernelCache>,
+    /// The batch, of which the graph does one item.
+    batch: Option<BatchPorts>,
+}
+
+/// Lowers a graph that has been through all passes, and loads the program.
 fn compile(
     graph: Graph,
     settings: &Arc<Settings>,
-    tuning: &Tuning,
-    cache: Option<&KernelCache>,
+    Compiling { tuning, cache, batch }: Compiling,
     pass_time: Duration,
 ) -> Result<CompiledPlan, Error> {
     let start = Instant::now();
-    let (program, _) = lower_optimized(graph, &settings.target, tuning.clone(), &settings.shared, &settings.options)?;
+    let Settings { target, shared, options, .. } = &**settings;
+    let (program, _) = lower_optimized(graph, target, tuning.clone(), shared, options, batch)?;
     let resolve = |host: &HostText, plans: &Regions| region::resolve(host, plans, settings);
     let jit = Jit { threads: cores(), resolve: &resolve, cache };
     let plan = jit.emit(&program)?;

@@ -6,7 +6,7 @@ use optc_emit::KernelCache;
 use optc_ir::{Graph, Type, Verified};
 use optc_kernel::program::Program;
 use optc_kernel::target::Target;
-use optc_lower::{LowerOptions, PackedConstants, Region, Tuning, lower_with_regions};
+use optc_lower::{BatchPorts, LowerOptions, PackedConstants, Region, Tuning, lower_with_regions};
 use optc_passes::{PassManager, PassOptions, Pipeline};
 use optc_tensor::ConstantFacts;
 use optc_types::Machine;
@@ -25,18 +25,21 @@ pub(crate) struct SharedParts {
     pub kernels: KernelCache,
 }
 
-/// Lowers a graph that has been through all passes; its static regions are left to be lowered as well.
+/// Lowers a graph that has been through all passes, of one item where there is a batch; its static regions are left to
+/// be lowered as well.
 pub(crate) fn lower_optimized(
     graph: Graph,
     target: &Target,
     tuning: Tuning,
     shared: &SharedParts,
     options: &Options,
+    batch: Option<BatchPorts>,
 ) -> Result<(Program, Vec<Region>), Error> {
     let graph = Verified::new(graph).map_err(Error::Broken)?;
     let machine = Some(Arc::new(options.profile.of(target.isa)) as Arc<dyn Machine>);
     let (SharedParts { packed, facts, .. }, threads, draft) = (shared.clone(), cores(), options.draft);
-    Ok(lower_with_regions(graph, target, LowerOptions { tuning, threads, machine, packed, facts, draft })?)
+    let lowering = LowerOptions { tuning, threads, machine, packed, facts, draft, batch };
+    Ok(lower_with_regions(graph, target, lowering)?)
 }
 
 /// Runs a pipeline on a graph for a target, whose costs choose between forms of its layers.

@@ -6,8 +6,6 @@ use optc_kernel::program::Program;
 use optc_kernels::movement::{Movement, Piece, PiecePlace, Source, movement};
 use optc_types::steps::{Arrange, KernelStep, Step};
 
-use super::builder::is_parallel;
-
 /// Makes kernels of all copies into other layouts; equal ones share one.
 pub(super) fn kernels(program: &mut Program) {
     let mut kernels: IndexSet<Kernel> = std::mem::take(&mut program.kernels).into_iter().collect();
@@ -17,8 +15,9 @@ pub(super) fn kernels(program: &mut Program) {
         let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
         let (kernel, _) = kernels.insert_full(kernel);
         let Arrange { src, dst, point, info, .. } = arrange.clone();
-        let (args, parallel) = (vec![src.0, dst.0], is_parallel(tasks, &info));
-        *step = Step::Kernel(KernelStep { kernel, args, tasks, scratch, in_place: None, parallel, point, info });
+        let (args, parallel) = (vec![src.0, dst.0], info.is_parallel(tasks, 1));
+        let (in_place, several) = (None, vec![]);
+        *step = Step::Kernel(KernelStep { kernel, args, tasks, scratch, in_place, parallel, several, point, info });
     }
     program.kernels = kernels.into_iter().collect();
 }

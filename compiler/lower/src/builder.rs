@@ -10,14 +10,9 @@ use optc_kernel::program::{Point, Program};
 use optc_kernels::contract::{Contract, ContractSchedule};
 use optc_tensor::{Memory, Tensor, TensorError, element_count};
 use optc_types::HostText;
-use optc_types::steps::{ArenaPlace, BufRef, KernelBuffer, KernelStep, ProgramConstant, Step, StepInfo};
+use optc_types::steps::{ArenaPlace, BufRef, KernelBuffer, KernelStep, ProgramConstant, SeveralItems, Step, StepInfo};
 
 use super::{LowerError, Region, TensorView};
-
-/// Work below this is done by the caller alone: waking a worker takes some microseconds.
-const PARALLEL_FLOPS: f64 = 400e3;
-/// The same for bytes moved.
-const PARALLEL_BYTES: f64 = 128e3;
 
 /// What is made from the nodes so far.
 #[derive(Debug, Default)]
@@ -49,6 +44,8 @@ pub(super) struct KernelCall {
     /// The argument that the last one may overwrite.
     pub in_place: Option<usize>,
     pub info: StepInfo,
+    /// Kernels for several items of a batch, most items first.
+    pub several: Vec<(usize, Kernel)>,
     /// The choice point that made it.
     pub point: Option<usize>,
 }
@@ -87,7 +84,7 @@ pub(super) struct Mark {
 impl ProgramBuilder {
     /// A new buffer.
     pub fn buffer(&mut self, bytes: usize, place: ArenaPlace) -> BufRef {
-        self.buffers.push(KernelBuffer { bytes, place });
+        self.buffers.push(KernelBuffer { bytes, place, each: false });
         BufRef { buf: self.buffers.len() - 1, offset: 0 }
     }
 
@@ -144,12 +141,17 @@ impl ProgramBuilder {
 
     /// Adds the step of a kernel.
     pub fn emit(&mut self, call: KernelCall) {
-        let KernelCall { kernel, args, in_place, info, point } = call;
-        let parallel = is_parallel(kernel.tasks, &info);
+        let KernelCall { kernel, args, in_place, info, several, point } = call;
+        let parallel = info.is_parallel(kernel.tasks, 1);
         let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
         self.emit_held(); // its kernel's number comes first
         let (kernel, _) = self.kernels.insert_full(kernel);
-        self.step(Step::Kernel(KernelStep { kernel, args, tasks, scratch, in_place, parallel, point, info }));
+        let several = several.into_iter().map(|(items, kernel)| {
+            let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
+            SeveralItems { items, kernel: self.kernels.insert_full(kernel).0, tasks, scratch }
+        });
+        let several = several.collect();
+        self.step(Step::Kernel(KernelStep { kernel, args, tasks, scratch, in_place, parallel, several, point, info }));
     }
 
     /// Adds a step; what is held comes before it.
@@ -196,11 +198,6 @@ impl ProgramBuilder {
         self.point = mark.point;
         self.held = mark.held;
     }
-}
-
-/// Whether work is worth waking other threads.
-pub(super) fn is_parallel(tasks: u64, info: &StepInfo) -> bool {
-    tasks > 1 && (info.flops >= PARALLEL_FLOPS || info.bytes >= PARALLEL_BYTES)
 }
 
 /// Whether two constants are of the same values in the same form: different ones differ early, as a rule.

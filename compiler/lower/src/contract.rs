@@ -3,13 +3,13 @@
 use optc_kernel::expr::Expr;
 use optc_kernels::contract::{self as kernels, Contract, ContractSchedule, PackB, pack_b, packed_len};
 use optc_tensor::{DType, Tensor};
-use optc_types::steps::{BufRef, StepInfo};
+use optc_types::steps::{ArenaPlace, BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
-use super::builder::Held;
+use super::builder::{Held, KernelCall};
 use super::cx::Cx;
 use super::operands::Placed;
-use super::{Declined, Lowered};
+use super::{Declined, Lowered, several};
 
 /// A contraction, where its operands are, and what it came from.
 pub(super) struct ContractCall {
@@ -43,7 +43,10 @@ pub(super) fn contraction(cx: &mut Cx, call: ContractCall) -> Lowered {
     let flops = 2.0 * c.batch as f64 * c.m as f64 * c.n as f64 * c.k as f64 * c.taps as f64;
     let bytes = (c.a_bytes + 4 * c.batch * c.k * c.n * c.taps + c.c_bytes) as f64;
     let info = StepInfo { loc, flops, bytes, schedule: schedule.to_string(), ..StepInfo::default() };
-    let call = cx.call(built.kernel, args, info);
+    let is_constant = |at: &BufRef| matches!(cx.out.buffers[at.buf].place, ArenaPlace::Constant(_));
+    let constant: Vec<bool> = places.iter().map(is_constant).collect();
+    let several = if cx.batch { several::kernels(&cx.target, &c, &constant, schedule) } else { vec![] };
+    let call = KernelCall { several, ..cx.call(built.kernel, args, info) };
     cx.out.hold(Held { contract: c, a, b, places, schedule, call });
     Ok(())
 }

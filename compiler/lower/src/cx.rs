@@ -15,6 +15,7 @@ use optc_types::{Machine, Product, ReasonCode};
 use super::builder::{KernelCall, Mark, ProgramBuilder};
 use super::packed::PackedConstants;
 use super::places::{Loc, Places, buffered, stored};
+use super::several;
 use super::tune::{Open, Tuning};
 use super::{Declined, TensorView};
 
@@ -23,6 +24,8 @@ pub(super) struct Cx<'a> {
     pub graph: &'a Graph,
     /// What is compiled for.
     pub target: Target,
+    /// Whether the graph is that of one item of a batch.
+    pub batch: bool,
     /// Threads that pack weights.
     pub threads: usize,
     pub tuning: &'a Tuning,
@@ -186,7 +189,7 @@ impl Cx<'_> {
         }
         let info = StepInfo { name: if info.name.is_empty() { kernel.name.clone() } else { info.name }, ..info };
         self.notes.names.push(info.name.clone());
-        KernelCall { kernel, args, in_place: None, info, point: self.out.point }
+        KernelCall { kernel, args, in_place: None, info, several: vec![], point: self.out.point }
     }
 
     /// Takes one of `options`, the first of which is the choice without measuring; the point decides all steps until it
@@ -207,7 +210,13 @@ impl Cx<'_> {
 
     /// How a contraction is cut.
     pub fn schedule(&mut self, c: &Contract) -> (ContractSchedule, Open) {
-        let options = ContractSchedule::options(c, self.target.isa, &self.target.caches);
+        let (isa, caches) = (self.target.isa, &self.target.caches);
+        let mut options = ContractSchedule::options(c, isa, caches);
+        if self.batch
+            && let Some(nr) = several::panels(c, isa, caches)
+        {
+            options.insert(0, ContractSchedule::in_panels(c, nr, isa, caches));
+        }
         self.pick(c.key(), options)
     }
 

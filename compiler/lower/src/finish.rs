@@ -18,7 +18,7 @@ impl Lowering {
             self.out;
         let mut program = Program {
             target: self.target,
-            flow: Flow { inputs: self.inputs, outputs, buffers, constants, arena_bytes, values, steps },
+            flow: Flow { inputs: self.inputs, outputs, buffers, constants, arena_bytes, batch: None, values, steps },
             kernels: kernels.into_iter().collect(),
             hosts,
             bodies: vec![],
@@ -26,6 +26,9 @@ impl Lowering {
             points,
         };
         program.compact();
+        if let Some(batch) = &self.options.batch {
+            program.for_batch(&batch.inputs, &batch.outputs)?;
+        }
         if !self.options.draft {
             arrange::kernels(&mut program);
             program.plan_memory();

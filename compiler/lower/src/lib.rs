@@ -49,6 +49,7 @@ mod quantize;
 mod recurrent;
 mod report;
 mod separable;
+mod several;
 mod shape;
 mod site;
 mod sparse;
@@ -64,7 +65,7 @@ use std::sync::Arc;
 use builder::ProgramBuilder;
 use cx::{Cx, Notes};
 use optc_ir::{Encoding, Graph, NoExpression, NodeId, Value, Verified};
-use optc_kernel::program::{NodeReport, Program};
+use optc_kernel::program::{NoBatch, NodeReport, Program};
 use optc_kernel::target::Target;
 use optc_kernels::profile::Profile;
 use optc_tensor::{Claim, ConstantFacts, Memory, TensorError};
@@ -85,6 +86,9 @@ pub enum LowerError {
     /// A value is too large.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// The program is none for a batch.
+    #[error(transparent)]
+    Batch(#[from] NoBatch),
     /// A result of a node is too large.
     #[error("`{op}` at {loc}: {error}")]
     Node {
@@ -157,6 +161,18 @@ pub struct LowerOptions {
     /// Whether the program is left as it is before its rewrites, to be looked at: each buffer has bytes of its own,
     /// and copies into other layouts are not kernels yet.
     pub draft: bool,
+    /// Whose outermost dim is a batch, where the program is to be one for any number of items: the graph is that of one
+    /// item.
+    pub batch: Option<BatchPorts>,
+}
+
+/// The inputs and outputs whose outermost dim is a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchPorts {
+    /// For each input, whether it is one.
+    pub inputs: Vec<bool>,
+    /// The same of the outputs.
+    pub outputs: Vec<bool>,
 }
 
 impl Default for LowerOptions {
@@ -169,6 +185,7 @@ impl Default for LowerOptions {
             packed: PackedConstants::default(),
             facts: ConstantFacts::default(),
             draft: false,
+            batch: None,
         }
     }
 }
@@ -242,6 +259,7 @@ impl Lowering {
         Cx {
             graph: &self.graph,
             target: self.target,
+            batch: self.options.batch.is_some(),
             threads: self.options.threads,
             tuning: &self.options.tuning,
             machine: &*self.machine,

@@ -11,7 +11,8 @@ pub type BufId = usize;
 /// Where the bytes of a buffer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArenaPlace {
-    /// At this offset of the arena, which is aligned to 64 bytes.
+    /// At this offset of the arena, which is aligned to 64 bytes; of an item's part of it, where each has one: with `n`
+    /// items at once the buffer begins at `n` times the offset.
     Arena(usize),
     /// The bytes of the constant with this number.
     Constant(usize),
@@ -36,10 +37,12 @@ pub struct ProgramConstant {
 /// Bytes that kernels work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelBuffer {
-    /// How many.
+    /// How many; of one item, where each has its own.
     pub bytes: usize,
     /// Where.
     pub place: ArenaPlace,
+    /// Whether each item of a [batch](Flow::batch) has bytes of its own: those of item `i` begin at `i * bytes`.
+    pub each: bool,
 }
 
 /// A place in a buffer.
@@ -109,6 +112,20 @@ pub struct StepInfo {
 /// Numbers of operations and bytes are never NaN.
 impl Eq for StepInfo {}
 
+/// A kernel that does for several items of a batch what another one does for each: its buffers are those of the other,
+/// but of which each item has its own are as many times as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeveralItems {
+    /// How many, more than one.
+    pub items: usize,
+    /// The kernel's number.
+    pub kernel: usize,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// Private bytes that each worker must have.
+    pub scratch: usize,
+}
+
 /// The call of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelStep {
@@ -125,6 +142,8 @@ pub struct KernelStep {
     pub in_place: Option<usize>,
     /// Whether the work is worth waking other threads.
     pub parallel: bool,
+    /// Kernels that do the same for several items of a batch at once, those for most items first.
+    pub several: Vec<SeveralItems>,
     /// The choice point that made it one of several possible kernels: its number in the program's list.
     pub point: Option<usize>,
     /// For reports.
@@ -244,6 +263,16 @@ pub enum Step {
     },
 }
 
+/// How a flow goes through the items of a batch: so many at once, step by step, then the next ones. Types of ports with
+/// a batch are those of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Items at once, at least one.
+    pub block: usize,
+    /// Bytes of the arena that each of them has.
+    pub item_bytes: usize,
+}
+
 /// What a compiled model does, whoever computes its kernels: what goes in and out, the bytes, and what is done in
 /// order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -256,12 +285,52 @@ pub struct Flow {
     pub buffers: Vec<KernelBuffer>,
     /// Weights and tables, each once.
     pub constants: Vec<ProgramConstant>,
-    /// Bytes of the arena.
+    /// Bytes of the arena that are there once.
     pub arena_bytes: usize,
+    /// Where the outermost dim of inputs and outputs is a batch, whose extent is known when a run begins: steps that
+    /// name a buffer that [each](KernelBuffer::each) item has are done for each item.
+    pub batch: Option<Batch>,
     /// How many values the run's table has.
     pub values: usize,
     /// What to do, in order.
     pub steps: Vec<Step>,
+}
+
+impl KernelBuffer {
+    /// Bytes from one item of a batch to the next.
+    pub fn stride(&self) -> usize {
+        if self.each { self.bytes } else { 0 }
+    }
+}
+
+/// Work below this is done by the caller alone: waking a worker takes some microseconds.
+const PARALLEL_FLOPS: f64 = 400e3;
+/// The same for bytes moved.
+const PARALLEL_BYTES: f64 = 128e3;
+
+impl StepInfo {
+    /// Whether so many tasks that do this together, so many times over, are worth waking other threads.
+    pub fn is_parallel(&self, tasks: u64, times: usize) -> bool {
+        tasks > 1 && (self.flops * times as f64 >= PARALLEL_FLOPS || self.bytes * times as f64 >= PARALLEL_BYTES)
+    }
+}
+
+impl Flow {
+    /// Whether a step is done for each item of a batch.
+    pub fn is_repeated(&self, step: &Step) -> bool {
+        step.places().iter().any(|at| self.buffers[at.buf].each)
+    }
+
+    /// Whether a port's outermost dim is the batch.
+    pub fn is_batched(&self, port: &Port) -> bool {
+        matches!(&port.slot, Slot::Buffer(stored) if self.buffers[stored.at.buf].each)
+    }
+
+    /// Bytes of the arena for a run of so many items; more than there can be, where it is too large.
+    pub fn arena_for(&self, items: usize) -> usize {
+        let batch = self.batch.map_or(0, |batch| batch.item_bytes.saturating_mul(items.min(batch.block)));
+        self.arena_bytes.saturating_add(batch)
+    }
 }
 
 impl KernelStep {

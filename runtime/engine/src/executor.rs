@@ -2,58 +2,26 @@
 //!
 //! After the first run nothing is allocated for kernels: arena, scratch and argument lists are kept, and the memory of
 //! an output is used again when the caller has dropped it. Host steps allocate their results.
+//!
+//! A plan with a batch goes through its items in blocks: each step for all items of a block, whose tasks are shared
+//! among the threads like those of one item, then the next step. What no item has a part in is done once.
 
 mod host;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_tensor::{ALIGN, Bytes, DType, Deadline, Tensor, TensorError};
-use optc_types::{OpError, TensorType, Val};
+use optc_tensor::{Bytes, DType, Deadline, Tensor, TensorError};
+use optc_types::{OpError, Val};
 
+use crate::arena::Arena;
+use crate::inputs::{check_inputs, describe, fits, with_items};
+use crate::kernel::KernelFn;
 use crate::plan::{ArenaPlace, BufRef, KernelStep, PlainTensor, Plan, Port, Slot, Step};
 use crate::{RunError, ThreadPool};
 
 /// Rounds that a kernel is cut into where there is a deadline.
 const ROUNDS: u64 = 64;
-
-/// Bytes aligned to a cache line that grow and never shrink: arenas and scratch.
-#[derive(Debug, Default)]
-pub struct Arena {
-    tensor: Option<Tensor>,
-    /// The address of bytes that somebody else keeps, and how many they are: these, and no others.
-    given: Option<(usize, usize)>,
-}
-
-impl Arena {
-    /// An arena over `bytes` bytes from `at` on that the caller keeps, which runs that need more of them refuse: for
-    /// hosts that place memory themselves, and tests that put inaccessible pages between buffers.
-    ///
-    /// # Safety
-    /// The bytes live as long as any run in the arena, and nobody else uses them meanwhile. Those that a plan's buffers
-    /// have, or for an executor's scratch all of them, can be read, and written where the plan writes.
-    pub unsafe fn over(at: *mut u8, bytes: usize) -> Arena {
-        Arena { tensor: None, given: Some((at.expose_provenance(), bytes)) }
-    }
-
-    /// The address of at least `bytes` bytes.
-    fn reserve(&mut self, bytes: usize) -> Result<*mut u8, RunError> {
-        if let Some((at, have)) = self.given {
-            let enough = bytes <= have;
-            return enough
-                .then(|| std::ptr::with_exposed_provenance_mut(at))
-                .ok_or(TensorError::TooLarge(vec![bytes]).into());
-        }
-        if self.tensor.as_ref().is_none_or(|t| t.len() < bytes) {
-            self.tensor = None;
-            self.tensor = Some(Tensor::zeros(DType::U8, &[bytes.next_multiple_of(ALIGN)])?);
-        }
-        match &mut self.tensor {
-            Some(tensor) => Ok(tensor.bytes_mut()?.as_mut_ptr()),
-            None => Ok(std::ptr::null_mut()),
-        }
-    }
-}
 
 /// Time that each step of a plan took, summed over runs.
 #[derive(Debug, Clone, Default)]
@@ -66,15 +34,40 @@ pub struct Timings {
     pub runs: usize,
 }
 
+/// The items of a batch that are at hand.
+struct Block {
+    /// The first of them, of all.
+    first: usize,
+    /// How many.
+    items: usize,
+    /// For how many the arena has room.
+    room: usize,
+}
+
 /// Runs one plan. Not shared between threads; the plan is.
 #[derive(Debug)]
 pub struct Executor {
     plan: Arc<Plan>,
     outputs: Vec<Option<Tensor>>,
     values: Vec<Option<Val>>,
+    /// Which steps are done for each item of a batch.
+    repeated: Vec<bool>,
+    /// Where each buffer begins, for the first item at hand.
     addresses: Vec<*mut u8>,
     args: Vec<*mut u8>,
+    calls: Vec<KernelCall>,
     scratch: Arena,
+}
+
+/// A call of a kernel for one or several items.
+#[derive(Debug)]
+struct KernelCall {
+    entry: KernelFn,
+    /// Where its arguments begin.
+    args: usize,
+    /// Its tasks among those of all calls of the step.
+    begin: u64,
+    end: u64,
 }
 
 // SAFETY: the raw pointers are addresses of the last run, written anew at the start of each run before they are used.
@@ -84,7 +77,9 @@ impl Executor {
     /// An executor of `plan`.
     pub fn new(plan: Arc<Plan>) -> Executor {
         let (outputs, values) = (vec![None; plan.flow.outputs.len()], vec![None; plan.flow.values]);
-        Executor { outputs, values, addresses: Vec::new(), args: Vec::new(), scratch: Arena::default(), plan }
+        let repeated = plan.flow.steps.iter().map(|step| plan.flow.is_repeated(step)).collect();
+        let (addresses, args, calls) = (Vec::new(), Vec::new(), Vec::new());
+        Executor { outputs, values, repeated, addresses, args, calls, scratch: Arena::default(), plan }
     }
 
     /// The plan.
@@ -110,49 +105,77 @@ impl Executor {
         mut timings: Option<&mut Timings>,
     ) -> Result<Vec<Val>, RunError> {
         let plan = self.plan.clone();
-        check_inputs(&plan.flow.inputs, inputs)?;
+        let items = check_inputs(&plan.flow, inputs)?;
         self.values.iter_mut().for_each(|v| *v = None);
         for (port, input) in plan.flow.inputs.iter().zip(inputs) {
             if let Slot::Value(i) = port.slot {
                 self.values[i] = Some(input.clone());
             }
         }
-        self.place(&plan, inputs, arena)?;
+        let base = arena.reserve(plan.flow.arena_for(items)).map_err(|e| no_arena(&plan, items, e))?;
+        self.make_outputs(&plan, items)?;
         let scratch = plan.scratch_bytes();
         let scratch_at = self.scratch.reserve(scratch * pool.threads())?;
-        let start = Instant::now();
         if let Some(t) = timings.as_deref_mut() {
             t.steps.resize(plan.flow.steps.len(), Duration::ZERO);
             t.last.clear();
             t.runs += 1;
         }
+        let (most, start) = (plan.flow.batch.map_or(1, |batch| batch.block).min(items), Instant::now());
+        let mut block = Block { first: 0, items: most, room: most };
+        loop {
+            self.place(&plan, inputs, base, &block)?;
+            let clock = (start, timings.as_deref_mut());
+            self.block(&plan, (&block, inputs), pool, (scratch_at, scratch), clock)?;
+            block.first += block.items;
+            if block.first >= items {
+                break;
+            }
+            block.items = most.min(items - block.first);
+        }
+        Deadline::current().check()?;
+        plan.flow.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
+    }
+
+    /// Does all steps for some items, those that are not for items with the first of them.
+    fn block(
+        &mut self,
+        plan: &Plan,
+        (block, inputs): (&Block, &[Val]),
+        pool: &ThreadPool,
+        scratch: (*mut u8, usize),
+        (start, mut timings): (Instant, Option<&mut Timings>),
+    ) -> Result<(), RunError> {
         let deadline = Deadline::current();
         for (i, step) in plan.flow.steps.iter().enumerate() {
             deadline.check()?;
+            let times = match self.repeated[i] {
+                true => block.items,
+                false => usize::from(block.first == 0),
+            };
             let began = timings.is_some().then(|| start.elapsed());
-            self.step(&plan, step, inputs, pool, (scratch_at, scratch))?;
+            if times > 0 {
+                self.step(plan, step, (times, inputs), pool, scratch)?;
+            }
             if let (Some(t), Some(began)) = (timings.as_deref_mut(), began) {
                 let ended = start.elapsed();
                 t.steps[i] += ended - began;
                 t.last.push((began, ended));
             }
         }
-        deadline.check()?;
-        plan.flow.outputs.iter().enumerate().map(|(i, port)| self.output(i, port)).collect()
+        Ok(())
     }
 
-    /// Settles the address of every buffer for this run.
-    fn place(&mut self, plan: &Plan, inputs: &[Val], arena: &mut Arena) -> Result<(), RunError> {
-        let base = arena.reserve(plan.flow.arena_bytes).map_err(|e| no_arena(plan, e))?;
-        for (i, port) in plan.flow.outputs.iter().enumerate() {
-            if let Slot::Buffer(stored) = &port.slot {
-                self.make_output(i, stored)?;
-            }
-        }
+    /// Settles the address of every buffer for some items of this run.
+    fn place(&mut self, plan: &Plan, inputs: &[Val], base: *mut u8, block: &Block) -> Result<(), RunError> {
         self.addresses.clear();
         for buffer in &plan.flow.buffers {
             let address = match buffer.place {
-                // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`.
+                // The offset lies within the reserved bytes: the memory plan ends at `arena_bytes`, and that of an item
+                // at `item_bytes`.
+                ArenaPlace::Arena(offset) if buffer.each => {
+                    base.wrapping_add(plan.flow.arena_bytes + offset * block.room)
+                }
                 ArenaPlace::Arena(offset) => base.wrapping_add(offset),
                 ArenaPlace::Constant(i) => plan.flow.constants[i].tensor.bytes().as_ptr().cast_mut(),
                 ArenaPlace::Input(i) => {
@@ -163,16 +186,25 @@ impl Executor {
                     None => std::ptr::null_mut(),
                 },
             };
-            self.addresses.push(address);
+            let before = if matches!(buffer.place, ArenaPlace::Arena(_)) { 0 } else { block.first };
+            self.addresses.push(address.wrapping_add(before * buffer.stride()));
         }
         Ok(())
     }
 
-    /// Makes the tensor of an output, or uses the one of the last run again if nobody else holds it.
-    fn make_output(&mut self, i: usize, stored: &PlainTensor) -> Result<(), RunError> {
-        let reusable = self.outputs[i].as_ref().is_some_and(Tensor::is_unique);
-        if !reusable {
-            self.outputs[i] = Some(Tensor::zeros(stored.dtype, &stored.shape)?);
+    /// Makes the tensors of the outputs, or uses those of the last run again that nobody else holds.
+    fn make_outputs(&mut self, plan: &Plan, items: usize) -> Result<(), RunError> {
+        for (port, output) in plan.flow.outputs.iter().zip(&mut self.outputs) {
+            let Slot::Buffer(stored) = &port.slot else { continue };
+            let batched = plan.flow.is_batched(port);
+            let fits = |t: &Tensor| t.is_unique() && (!batched || t.shape()[0] == items);
+            if !output.as_ref().is_some_and(fits) {
+                *output = None;
+                *output = Some(match batched {
+                    true => Tensor::zeros(stored.dtype, &with_items(stored, items))?,
+                    false => Tensor::zeros(stored.dtype, &stored.shape)?,
+                });
+            }
         }
         Ok(())
     }
@@ -193,60 +225,95 @@ impl Executor {
         &mut self,
         plan: &Plan,
         step: &Step,
-        inputs: &[Val],
+        (times, inputs): (usize, &[Val]),
         pool: &ThreadPool,
         scratch: (*mut u8, usize),
     ) -> Result<(), RunError> {
+        let each = |at: &BufRef, item: usize| {
+            self.addresses[at.buf].wrapping_add(at.offset + item * plan.flow.buffers[at.buf].stride())
+        };
         match step {
-            Step::Kernel(kernel) => {
-                self.kernel(plan, kernel, pool, scratch);
-                Ok(())
-            }
-            Step::Host(host) => self.host(plan, host, inputs),
+            Step::Kernel(kernel) => self.kernel(plan, kernel, times, pool, scratch),
+            Step::Host(host) => self.host(plan, host, inputs)?,
             Step::Copy { src, dst, bytes } => {
-                let (src, dst) = (self.address(*src), self.address(*dst));
-                // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), and
-                // addresses are those of live memory (see `place`). `copy` allows an overlap.
-                unsafe { std::ptr::copy(src, dst, *bytes) };
-                Ok(())
+                for item in 0..times {
+                    // SAFETY: the plan's buffers hold `bytes` bytes at both places (checked when it was made), for each
+                    // item, and addresses are those of live memory (see `place`). `copy` allows an overlap.
+                    unsafe { std::ptr::copy(each(src, item), each(dst, item), *bytes) };
+                }
             }
             Step::Arrange(arrange) => {
-                let (src, dst) = (self.address(arrange.src.0), self.address(arrange.dst.0));
-                // SAFETY: the offsets lie within the spans of source and result, which their buffers hold (checked when
-                // the plan was made), and addresses are those of live memory (see `place`).
-                arrange.for_each(|from, to| unsafe { std::ptr::copy(src.add(from), dst.add(to), arrange.width) });
-                Ok(())
+                for item in 0..times {
+                    let (src, dst) = (each(&arrange.src.0, item), each(&arrange.dst.0, item));
+                    // SAFETY: the offsets lie within the spans of source and result, which their buffers hold for each
+                    // item (checked when the plan was made), and addresses are those of live memory (see `place`).
+                    arrange.for_each(|from, to| unsafe { std::ptr::copy(src.add(from), dst.add(to), arrange.width) });
+                }
             }
-            Step::Load { value, to, loc } => self.load(*value, to, loc),
-            Step::Check { indices, extent, loc } => self.check(indices, *extent, loc),
+            Step::Load { value, to, loc } => self.load(*value, to, loc)?,
+            Step::Check { indices, extent, loc } => {
+                (0..times).try_for_each(|item| check(each(&indices.at, item), indices, *extent, loc))?;
+            }
         }
+        Ok(())
     }
 
     fn address(&self, at: BufRef) -> *mut u8 {
         self.addresses[at.buf].wrapping_add(at.offset)
     }
 
-    fn kernel(&mut self, plan: &Plan, step: &KernelStep, pool: &ThreadPool, (scratch, stride): (*mut u8, usize)) {
+    /// Lists the calls of a step's kernels for so many items, and their arguments; gives the number of tasks.
+    fn calls(&mut self, plan: &Plan, step: &KernelStep, times: usize) -> u64 {
         self.args.clear();
-        for &at in &step.args {
-            self.args.push(self.addresses[at.buf].wrapping_add(at.offset));
+        self.calls.clear();
+        let one = plan.code.entry(step.kernel);
+        let (mut item, mut begin) = (0, 0);
+        while item < times {
+            let several = step.several.iter().find(|several| several.items <= times - item);
+            let (items, entry, tasks) =
+                several.map_or((1, one, step.tasks), |s| (s.items, plan.code.entry(s.kernel), s.tasks));
+            let (args, end) = (self.args.len(), begin + tasks);
+            self.calls.push(KernelCall { entry, args, begin, end });
+            for &at in &step.args {
+                let before = at.offset + item * plan.flow.buffers[at.buf].stride();
+                self.args.push(self.addresses[at.buf].wrapping_add(before));
+            }
+            (item, begin) = (item + items, end);
         }
-        let entry = plan.code.entry(step.kernel);
-        let args = Shared(self.args.as_ptr());
+        begin
+    }
+
+    fn kernel(
+        &mut self,
+        plan: &Plan,
+        step: &KernelStep,
+        times: usize,
+        pool: &ThreadPool,
+        (scratch, stride): (*mut u8, usize),
+    ) {
+        let tasks = self.calls(plan, step, times);
+        let (args, calls) = (Shared(self.args.as_ptr()), &self.calls[..]);
         let scratch = Shared(scratch);
         let call = |worker: usize, begin: u64, end: u64| {
             let (args, scratch) = (args, scratch);
-            // SAFETY: the arguments are addresses of live buffers, as long as the kernel declares (checked when the
-            // plan was made); `plan` keeps the code alive; `stride` bytes of scratch for each worker were reserved; the
-            // pool gives ranges within `tasks`, and one range at a time to a worker.
-            unsafe { entry(args.get(), scratch.get().wrapping_add(worker * stride), begin, end) };
+            let first = calls.partition_point(|call| call.end <= begin);
+            for call in calls[first..].iter().take_while(|call| call.begin < end) {
+                let (from, to) = (begin.max(call.begin) - call.begin, end.min(call.end) - call.begin);
+                let args = args.get().wrapping_add(call.args);
+                // SAFETY: the arguments are addresses of live buffers, as long as the kernel declares (checked when the
+                // plan was made), for each item; `plan` keeps the code alive; `stride` bytes of scratch for each worker
+                // were reserved; the pool gives ranges within the tasks of all items, and one range at a time to a
+                // worker.
+                unsafe { (call.entry)(args, scratch.get().wrapping_add(worker * stride), from, to) };
+            }
         };
+        let parallel = step.parallel || times > 1 && step.info.is_parallel(tasks, times);
         if Deadline::current().is_set() {
-            within_time(step, pool, &call);
-        } else if step.parallel {
-            pool.run(step.tasks, &call);
-        } else if step.tasks > 0 {
-            call(0, 0, step.tasks);
+            within_time((tasks, parallel), pool, &call);
+        } else if parallel {
+            pool.run(tasks, &call);
+        } else if tasks > 0 {
+            call(0, 0, tasks);
         }
     }
 
@@ -291,36 +358,36 @@ impl Executor {
             None => Err(mismatch("nothing".to_owned())),
         }
     }
+}
 
-    fn check(&self, indices: &PlainTensor, extent: usize, loc: &str) -> Result<(), RunError> {
-        let (from, wide) = (self.address(indices.at), indices.dtype == DType::I64);
-        let n = extent as i64;
-        for i in 0..indices.shape.iter().product::<usize>() {
-            // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), so element
-            // `i` can be read.
-            let index = unsafe {
-                match wide {
-                    true => from.cast::<i64>().add(i).read_unaligned(),
-                    false => from.cast::<i32>().add(i).read_unaligned().into(),
-                }
-            };
-            if !(-n..n).contains(&index) {
-                let reason = format!("index {index} is outside of {}..{n}", -n);
-                let error = Box::new(OpError::Constraint { constraint: "C1", reason });
-                return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
+/// Checks the indices from an address on.
+fn check(from: *const u8, indices: &PlainTensor, extent: usize, loc: &str) -> Result<(), RunError> {
+    let (wide, n) = (indices.dtype == DType::I64, extent as i64);
+    for i in 0..indices.shape.iter().product::<usize>() {
+        // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), for each item, so
+        // element `i` can be read.
+        let index = unsafe {
+            match wide {
+                true => from.cast::<i64>().add(i).read_unaligned(),
+                false => from.cast::<i32>().add(i).read_unaligned().into(),
             }
+        };
+        if !(-n..n).contains(&index) {
+            let reason = format!("index {index} is outside of {}..{n}", -n);
+            let error = Box::new(OpError::Constraint { constraint: "C1", reason });
+            return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Does a kernel's tasks in rounds until the time is up; the next step finds that it is.
-fn within_time(step: &KernelStep, pool: &ThreadPool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
-    let round = if step.parallel { step.tasks.div_ceil(ROUNDS).max(pool.threads() as u64) } else { step.tasks.max(1) };
+fn within_time((all, parallel): (u64, bool), pool: &ThreadPool, call: &(dyn Fn(usize, u64, u64) + Sync)) {
+    let round = if parallel { all.div_ceil(ROUNDS).max(pool.threads() as u64) } else { all.max(1) };
     let mut begin = 0;
-    while begin < step.tasks && Deadline::current().check().is_ok() {
-        let tasks = round.min(step.tasks - begin);
-        match step.parallel {
+    while begin < all && Deadline::current().check().is_ok() {
+        let tasks = round.min(all - begin);
+        match parallel {
             true => pool.run(tasks, &|worker, from, to| call(worker, begin + from, begin + to)),
             false => call(0, begin, begin + tasks),
         }
@@ -329,43 +396,18 @@ fn within_time(step: &KernelStep, pool: &ThreadPool, call: &(dyn Fn(usize, u64, 
 }
 
 /// That the arena does not fit, and which result takes most of it.
-fn no_arena(plan: &Plan, error: RunError) -> RunError {
+fn no_arena(plan: &Plan, items: usize, error: RunError) -> RunError {
     let RunError::Memory(TensorError::Memory { error, .. }) = error else { return error };
     let in_arena = |b: &usize| matches!(plan.flow.buffers[*b].place, ArenaPlace::Arena(_));
-    let Some(largest) = (0..plan.flow.buffers.len()).filter(in_arena).max_by_key(|&b| plan.flow.buffers[b].bytes)
-    else {
+    let at_once = plan.flow.batch.map_or(1, |batch| batch.block.min(items));
+    let bytes = |b: usize| plan.flow.buffers[b].bytes.max(plan.flow.buffers[b].stride().saturating_mul(at_once));
+    let Some(largest) = (0..plan.flow.buffers.len()).filter(in_arena).max_by_key(|&b| bytes(b)) else {
         return RunError::Memory(error.into());
     };
     let writes = |k: &&KernelStep| k.args.last().is_some_and(|at| at.buf == largest);
     let info = plan.kernel_steps().find(writes).map(|k| &k.info);
     let loc = info.map_or_else(String::new, |info| info.loc.join(", "));
-    RunError::Arena { loc, bytes: Bytes(plan.flow.buffers[largest].bytes), error }
-}
-
-fn fits(t: &Tensor, to: &PlainTensor) -> bool {
-    t.dtype() == to.dtype && t.shape() == to.shape
-}
-
-fn describe(to: &PlainTensor) -> String {
-    TensorType::fixed(to.dtype, &to.shape).to_string()
-}
-
-fn check_inputs(ports: &[Port], inputs: &[Val]) -> Result<(), RunError> {
-    if ports.len() != inputs.len() {
-        return Err(RunError::InputCount { expected: ports.len(), found: inputs.len() });
-    }
-    for (port, input) in ports.iter().zip(inputs) {
-        let found = input.ty();
-        // A tensor in a buffer must have exactly the bytes that the plan was made for.
-        let same = match &port.slot {
-            Slot::Buffer(stored) => input.as_tensor().is_some_and(|t| fits(t, stored)),
-            Slot::Value(_) | Slot::Constant(_) => port.ty.admits(&found),
-        };
-        if !same {
-            return Err(RunError::InputType { name: port.name.clone(), found, expected: port.ty.plain() });
-        }
-    }
-    Ok(())
+    RunError::Arena { loc, bytes: Bytes(bytes(largest)), error }
 }
 
 /// A pointer that a closure hands to several threads.

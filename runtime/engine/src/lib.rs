@@ -7,18 +7,21 @@
 //! Cranelift: a kernel is a function pointer, an op of the host something that can be called. Start in `plan.rs`, then
 //! `executor.rs` and `pool.rs`.
 
+mod arena;
 mod body;
 mod code;
 mod error;
 mod executor;
 pub mod host;
+mod inputs;
 pub mod kernel;
 pub mod plan;
 mod pool;
 
+pub use arena::Arena;
 pub use body::PlanBody;
 pub use code::{Executable, MachineCode};
 pub use error::RunError;
-pub use executor::{Arena, Executor, Timings};
+pub use executor::{Executor, Timings};
 pub use plan::Plan;
 pub use pool::ThreadPool;

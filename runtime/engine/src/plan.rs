@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use optc_tensor::ALIGN;
-use optc_types::HostOp;
 pub use optc_types::steps::{
     ArenaPlace, BufId, BufRef, Flow, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, Slot, Step, StepInfo,
 };
+use optc_types::{HostOp, Type};
 
 use crate::kernel::KernelFn;
 
@@ -49,7 +49,15 @@ impl Plan {
 
     /// Bytes of scratch that each worker has: those of the kernel that needs most, to the next cache line.
     pub fn scratch_bytes(&self) -> usize {
-        self.kernel_steps().map(|k| k.scratch.next_multiple_of(ALIGN)).max().unwrap_or(0)
+        let of = |k: &KernelStep| k.several.iter().map(|several| several.scratch).fold(k.scratch, usize::max);
+        self.kernel_steps().map(|k| of(k).next_multiple_of(ALIGN)).max().unwrap_or(0)
+    }
+
+    /// Bytes of the arena in a run with inputs of these types.
+    pub fn arena_bytes(&self, inputs: &[Type]) -> usize {
+        let batched = self.flow.inputs.iter().zip(inputs).find(|(port, _)| self.flow.is_batched(port));
+        let items = batched.and_then(|(_, ty)| ty.as_tensor()?.shape.as_ref()?.first()?.known());
+        self.flow.arena_for(items.unwrap_or(1))
     }
 
     /// The steps that are evaluated on the host.

@@ -24,7 +24,7 @@ pub fn seeds(target: FuzzTarget, folder: &Path) -> Result<Vec<Vec<u8>>> {
         FuzzTarget::Onnx | FuzzTarget::Run | FuzzTarget::Kernels => models,
         FuzzTarget::Text => models.iter().filter_map(|m| text(m)).collect(),
         FuzzTarget::Tuning => vec![tuning()?, serde_json::to_vec(&MachineProfile::measure()?)?],
-        FuzzTarget::Program => models.iter().step_by(4).filter_map(|m| program(m)).collect(),
+        FuzzTarget::Program => models.iter().step_by(4).filter_map(|m| program(m)).chain(batch()).collect(),
         FuzzTarget::Artifact => models.iter().step_by(2).filter_map(|m| artifact(m, folder)).collect(),
     })
 }
@@ -47,6 +47,17 @@ fn text(model: &[u8]) -> Option<Vec<u8>> {
 fn program(model: &[u8]) -> Option<Vec<u8>> {
     let options = Options { isa: Some("portable".to_owned()), ..Options::default() };
     programs::seed(&Compiler::new(options).program(optc_onnx::import_bytes(model).ok()?).ok()?)
+}
+
+/// A program for a batch.
+fn batch() -> Option<Vec<u8>> {
+    let text = "func @f(%x: tensor<Nx6xf32>, %w: tensor<6x3xf32>) {
+        %0 = math.matmul %x, %w : tensor<Nx3xf32>
+        %1 = nn.softmax %0 : tensor<Nx3xf32>
+        return %1 as \"y\"
+    }";
+    let options = Options { isa: Some("portable".to_owned()), ..Options::default() };
+    programs::seed(&Compiler::new(options).program(optc_ir::parse(text).ok()?).ok()?)
 }
 
 /// What is found in a moment for a small model.

@@ -19,20 +19,22 @@ impl Program {
         let reads: Vec<bool> = self.kernels.iter().map(reads_tables).collect();
         let mut proven = HashSet::new();
         for step in self.flow.steps.iter().filter_map(kernel_step) {
-            // A kernel without tables is the same wherever it is called.
-            let tables = if reads[step.kernel] { self.constants_of(step) } else { vec![] };
-            if proven.insert((step.kernel, tables.clone())) {
-                let contents: Vec<_> =
-                    tables.iter().map(|c| c.map(|(i, from)| &self.flow.constants[i].tensor.bytes()[from..])).collect();
-                self.kernels[step.kernel].prove(&contents)?;
+            for kernel in std::iter::once(step.kernel).chain(step.several.iter().map(|several| several.kernel)) {
+                // A kernel without tables is the same wherever it is called.
+                let tables = if reads[kernel] { self.constants_of(step, kernel) } else { vec![] };
+                if proven.insert((kernel, tables.clone())) {
+                    let bytes = |(i, from): (usize, usize)| &self.flow.constants[i].tensor.bytes()[from..];
+                    let contents: Vec<_> = tables.iter().map(|c| c.map(bytes)).collect();
+                    self.kernels[kernel].prove(&contents)?;
+                }
             }
         }
         Ok(())
     }
 
     /// For each buffer of a kernel the constant that it is, and where in it it begins.
-    fn constants_of(&self, step: &KernelStep) -> Vec<Option<(usize, usize)>> {
-        let kernel = &self.kernels[step.kernel];
+    fn constants_of(&self, step: &KernelStep, kernel: usize) -> Vec<Option<(usize, usize)>> {
+        let kernel = &self.kernels[kernel];
         let constant =
             |(at, buf): (&optc_types::steps::BufRef, &crate::nest::Buf)| match self.flow.buffers[at.buf].place {
                 ArenaPlace::Constant(i) if buf.access == Access::Read => Some((i, at.offset)),

@@ -1,7 +1,7 @@
 //! Leaves out what nobody reads: buffers of results that were fused away, and constants of kernels that were not taken
 //! after all.
 
-use optc_types::steps::{ArenaPlace, BufRef, Slot};
+use optc_types::steps::{ArenaPlace, BufRef, KernelStep, Slot, Step};
 
 use super::Program;
 
@@ -27,6 +27,22 @@ impl Program {
                 *i = constants[*i];
             }
         }
+    }
+
+    /// Drops kernels that no step calls.
+    pub(super) fn drop_kernels(&mut self) {
+        let mut used = vec![false; self.kernels.len()];
+        let of =
+            |step: &KernelStep| std::iter::once(step.kernel).chain(step.several.iter().map(|s| s.kernel)).collect();
+        let kernels = |step: &Step| if let Step::Kernel(step) = step { of(step) } else { Vec::new() };
+        self.flow.steps.iter().flat_map(kernels).for_each(|kernel| used[kernel] = true);
+        let numbers = renumbered(&used);
+        for step in &mut self.flow.steps {
+            let Step::Kernel(step) = step else { continue };
+            step.kernel = numbers[step.kernel];
+            step.several.iter_mut().for_each(|several| several.kernel = numbers[several.kernel]);
+        }
+        keep(&mut self.kernels, &used);
     }
 
     fn ports(&mut self) -> impl Iterator<Item = &mut BufRef> {

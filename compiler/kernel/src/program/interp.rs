@@ -61,21 +61,78 @@ impl Program {
     /// The inputs do not fit, a kernel reaches outside its buffers, or a host op refuses its operands. A program that
     /// does not [verify](Program::verify) may end in any of these.
     pub fn interpret(&self, inputs: &[Val], hosts: &[Arc<dyn HostOp>]) -> Result<Vec<Val>, InterpretError> {
+        if self.flow.batch.is_none() {
+            return self.interpret_item(inputs, hosts, true);
+        }
+        let batched =
+            |(port, value): (&Port, &Val)| Some(value.as_tensor().filter(|_| self.flow.is_batched(port))?.clone());
+        let all: Vec<Option<Tensor>> = self.flow.inputs.iter().zip(inputs).map(batched).collect();
+        let mut extents = all.iter().flatten().map(|t| t.shape().first().copied());
+        let items = extents.next().flatten().unwrap_or(0);
+        if extents.any(|n| n != Some(items)) {
+            return Err(InterpretError::Input("a batch".to_owned()));
+        }
+        // Without an item, what is done once is still done.
+        let mut found = vec![];
+        for item in 0..items.max(1) {
+            let of = |(value, batched): (&Val, &Option<Tensor>)| match batched {
+                Some(all) if items > 0 => item_of(all, item),
+                Some(_) | None => Ok(value.clone()),
+            };
+            let inputs = inputs.iter().zip(&all).map(of).collect::<Result<Vec<_>, _>>()?;
+            found.push(self.interpret_item(&inputs, hosts, items > 0)?);
+        }
+        let joined = |(i, port): (usize, &Port)| match (&port.slot, self.flow.is_batched(port)) {
+            (Slot::Buffer(s), true) => all_items(s, items, found.iter().filter_map(|outputs| outputs[i].as_tensor())),
+            _ => Ok(found[0][i].clone()),
+        };
+        self.flow.outputs.iter().enumerate().map(joined).collect()
+    }
+
+    /// Runs the program on one item, or only what is done once.
+    fn interpret_item(
+        &self,
+        inputs: &[Val],
+        hosts: &[Arc<dyn HostOp>],
+        repeated: bool,
+    ) -> Result<Vec<Val>, InterpretError> {
         let outputs =
             self.flow.outputs.iter().map(|port| vec![0; stored(port).map_or(0, PlainTensor::bytes)]).collect();
+        let item_bytes = self.flow.batch.map_or(0, |batch| batch.item_bytes);
         let mut memory = Memory {
             program: self,
-            arena: vec![0xa5; self.flow.arena_bytes],
+            arena: vec![0xa5; self.flow.arena_bytes.saturating_add(item_bytes)],
             inputs: inputs.iter().map(|v| v.as_tensor().cloned()).collect(),
             outputs,
             values: vec![None; self.flow.values],
         };
-        memory.take(inputs)?;
-        for step in &self.flow.steps {
+        memory.take(inputs, repeated)?;
+        for step in self.flow.steps.iter().filter(|step| repeated || !self.flow.is_repeated(step)) {
             memory.step(step, hosts)?;
         }
         self.flow.outputs.iter().map(|port| memory.slot(&port.slot)).collect()
     }
+}
+
+/// An item of a batch.
+fn item_of(all: &Tensor, item: usize) -> Result<Val, InterpretError> {
+    let mut shape = all.shape().to_vec();
+    let items = shape.first().copied().unwrap_or(0).max(1);
+    if let Some(first) = shape.first_mut() {
+        *first = 1;
+    }
+    let bytes = all.bytes().len() / items;
+    Ok(Tensor::from_bytes(all.dtype(), &shape, &all.bytes()[item * bytes..][..bytes])?.into())
+}
+
+/// The items of an output, side by side.
+fn all_items<'a>(of: &PlainTensor, n: usize, items: impl Iterator<Item = &'a Tensor>) -> Result<Val, InterpretError> {
+    let mut shape = of.shape.clone();
+    if let Some(first) = shape.first_mut() {
+        *first = n;
+    }
+    let bytes: Vec<u8> = items.take(n).flat_map(|t| t.bytes()).copied().collect();
+    Ok(Tensor::from_bytes(of.dtype, &shape, &bytes)?.into())
 }
 
 fn stored(port: &Port) -> Option<&PlainTensor> {
@@ -83,7 +140,7 @@ fn stored(port: &Port) -> Option<&PlainTensor> {
 }
 
 impl Memory<'_> {
-    fn take(&mut self, inputs: &[Val]) -> Result<(), InterpretError> {
+    fn take(&mut self, inputs: &[Val], items: bool) -> Result<(), InterpretError> {
         if self.program.flow.inputs.len() != inputs.len() {
             return Err(InterpretError::Input(format!("{} inputs", inputs.len())));
         }
@@ -92,7 +149,7 @@ impl Memory<'_> {
                 Slot::Buffer(s) => value.as_tensor().is_some_and(|t| t.dtype() == s.dtype && t.shape() == s.shape),
                 Slot::Value(_) | Slot::Constant(_) => port.ty.admits(&value.ty()),
             };
-            if !fits {
+            if !fits && (items || !self.program.flow.is_batched(port)) {
                 return Err(InterpretError::Input(port.name.clone()));
             }
             if let Slot::Value(slot) = port.slot {
@@ -191,9 +248,15 @@ impl Memory<'_> {
         }
     }
 
+    /// Where a buffer of the arena begins: after what is there once, those of an item.
+    fn begin(&self, at: BufRef, begin: usize) -> usize {
+        let each = self.program.flow.buffers[at.buf].each;
+        if each { begin.saturating_add(self.program.flow.arena_bytes) } else { begin }
+    }
+
     fn read(&self, at: BufRef, bytes: usize) -> Result<&[u8], InterpretError> {
         let all: &[u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
-            Some(ArenaPlace::Arena(begin)) => self.arena.get(begin..).unwrap_or_default(),
+            Some(ArenaPlace::Arena(begin)) => self.arena.get(self.begin(at, begin)..).unwrap_or_default(),
             Some(ArenaPlace::Constant(i)) => {
                 self.program.flow.constants.get(i).map(|c| c.tensor.bytes()).unwrap_or_default()
             }
@@ -209,7 +272,10 @@ impl Memory<'_> {
 
     fn write(&mut self, at: BufRef, bytes: &[u8]) -> Result<(), InterpretError> {
         let all: &mut [u8] = match self.program.flow.buffers.get(at.buf).map(|b| b.place) {
-            Some(ArenaPlace::Arena(begin)) => self.arena.get_mut(begin..).unwrap_or_default(),
+            Some(ArenaPlace::Arena(begin)) => {
+                let begin = self.begin(at, begin);
+                self.arena.get_mut(begin..).unwrap_or_default()
+            }
             Some(ArenaPlace::Output(i)) => self.outputs.get_mut(i).map(Vec::as_mut_slice).unwrap_or_default(),
             Some(ArenaPlace::Constant(_) | ArenaPlace::Input(_)) | None => &mut [],
         };

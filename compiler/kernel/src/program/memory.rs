@@ -4,11 +4,14 @@
 //! names it to the last. Buffers are placed largest first, each at the lowest offset that is free during its life
 //! (greedy by size, Pisarchyk and Lee 2020). A result that may overwrite an operand takes the operand's place when the
 //! operand ends there.
+//!
+//! In a program with a batch, buffers that each item has share the item's part of the arena; the others keep bytes of
+//! their own, since later items need them again.
 
 mod occupied;
 
 use optc_tensor::ALIGN;
-use optc_types::steps::{ArenaPlace, BufId, Flow, Port, Slot, Step};
+use optc_types::steps::{ArenaPlace, BufId, Flow, KernelBuffer, Port, Slot, Step};
 
 use self::occupied::Occupied;
 use super::Program;
@@ -26,20 +29,35 @@ impl Program {
     pub fn plan_memory(&mut self) {
         let flow = &mut self.flow;
         let mut lives = lives(flow.buffers.len(), &flow.steps, &flow.outputs);
-        let homes = share(flow, &mut lives);
-        let movable = |b: BufId| matches!(flow.buffers[b].place, ArenaPlace::Arena(_));
-        let mut order: Vec<BufId> =
-            (0..flow.buffers.len()).filter(|&b| homes[b] == b && movable(b) && lives[b].is_some()).collect();
-        order.sort_by_key(|&b| (std::cmp::Reverse(flow.buffers[b].bytes), b));
-        let mut offsets = vec![0; flow.buffers.len()];
-        let mut occupied = Occupied::new(flow.steps.len() + 1);
-        flow.arena_bytes = 0;
-        for b in order {
-            let (size, Some(life)) = (Program::room(flow.buffers[b].bytes), lives[b]) else { continue };
-            offsets[b] = occupied.lowest_free(life, size);
-            occupied.take(life, offsets[b], size);
-            flow.arena_bytes = flow.arena_bytes.max(offsets[b] + size);
+        if flow.batch.is_some() {
+            let once = lives.iter_mut().zip(&flow.buffers).filter(|(_, buffer)| !buffer.each);
+            once.filter_map(|(life, _)| life.as_mut()).for_each(|life| *life = (0, flow.steps.len()));
         }
+        let homes = share(flow, &mut lives);
+        let mut offsets = vec![0; flow.buffers.len()];
+        let mut place = |each: bool| {
+            let movable =
+                |b: BufId| matches!(flow.buffers[b].place, ArenaPlace::Arena(_)) && flow.buffers[b].each == each;
+            let mut order: Vec<BufId> =
+                (0..flow.buffers.len()).filter(|&b| homes[b] == b && movable(b) && lives[b].is_some()).collect();
+            order.sort_by_key(|&b| (std::cmp::Reverse(flow.buffers[b].bytes), b));
+            let mut occupied = Occupied::new(flow.steps.len() + 1);
+            let mut end = 0;
+            for b in order {
+                let (size, Some(life)) = (Program::room(flow.buffers[b].bytes), lives[b]) else { continue };
+                offsets[b] = occupied.lowest_free(life, size);
+                occupied.take(life, offsets[b], size);
+                end = end.max(offsets[b] + size);
+            }
+            end
+        };
+        let (once, each) = (place(false), place(true));
+        flow.arena_bytes = once;
+        if let Some(batch) = &mut flow.batch {
+            batch.item_bytes = each;
+        }
+        self.choose_block();
+        let flow = &mut self.flow;
         for (b, buffer) in flow.buffers.iter_mut().enumerate() {
             if let ArenaPlace::Arena(offset) = &mut buffer.place {
                 *offset = offsets[homes[b]];
@@ -75,8 +93,9 @@ fn share(flow: &Flow, lives: &mut [Life]) -> Vec<BufId> {
         let home = homes[from];
         let (Some(life), Some(home_life)) = (lives[b], lives[home]) else { continue };
         let begins = life.0 == i && movable(b) && movable(home);
+        let alike = |a: &KernelBuffer, b: &KernelBuffer| (a.bytes, a.each) == (b.bytes, b.each);
         // Equal sizes keep accesses through either within bounds, and every earlier tenant has ended.
-        if begins && flow.buffers[b].bytes == flow.buffers[home].bytes && home_life.1 == i && home != b {
+        if begins && alike(&flow.buffers[b], &flow.buffers[home]) && home_life.1 == i && home != b {
             homes[b] = home;
             lives[home] = Some((home_life.0, life.1));
         }
@@ -86,7 +105,7 @@ fn share(flow: &Flow, lives: &mut [Life]) -> Vec<BufId> {
 
 #[cfg(test)]
 mod tests {
-    use optc_types::steps::{BufRef, KernelBuffer, KernelStep, StepInfo};
+    use optc_types::steps::{BufRef, KernelStep, StepInfo};
 
     use super::*;
     use crate::target::{Arch, Target};
@@ -94,7 +113,8 @@ mod tests {
     /// A program of steps that each read one buffer and write the next, which may take its place.
     fn program(sizes: &[usize], steps: &[(BufId, BufId)], in_place: Option<usize>) -> Program {
         let mut program = super::super::parse::empty(Target::of(Arch::X86_64.least()));
-        program.flow.buffers = sizes.iter().map(|&bytes| KernelBuffer { bytes, place: ArenaPlace::Arena(0) }).collect();
+        program.flow.buffers =
+            sizes.iter().map(|&bytes| KernelBuffer { bytes, place: ArenaPlace::Arena(0), each: false }).collect();
         let at = |buf| BufRef { buf, offset: 0 };
         let step = |&(from, to): &(BufId, BufId)| KernelStep {
             kernel: 0,
@@ -103,6 +123,7 @@ mod tests {
             scratch: 0,
             in_place,
             parallel: false,
+            several: vec![],
             point: None,
             info: StepInfo::default(),
         };

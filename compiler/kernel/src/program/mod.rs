@@ -5,6 +5,7 @@
 //! function pointer and nothing of a process. Regions of control flow whose types are static are programs in it.
 //! `optc-emit` makes a plan from it, which the engine runs.
 
+mod batch;
 mod compact;
 mod interp;
 mod memory;
@@ -15,6 +16,7 @@ mod report;
 mod report_text;
 mod verify;
 
+pub use batch::NoBatch;
 pub use interp::InterpretError;
 pub use report::{Choice, Decision, Filtered, NodeReport};
 pub use verify::ProgramError;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use optc_tensor::Tensor;
-use optc_types::steps::{ArenaPlace, Flow, KernelBuffer, Port, ProgramConstant};
+use optc_types::steps::{ArenaPlace, Batch, Flow, KernelBuffer, Port, ProgramConstant};
 use optc_types::{Cursor, Feature, Features, HostText, ParseError, TensorType};
 
 use super::{Program, ProgramBody};
@@ -144,6 +144,7 @@ impl Parser<'_> {
                 "input" => program.flow.inputs.push(self.port(&named)?),
                 "output" => program.flow.outputs.push(self.port(&named)?),
                 "arena" => program.flow.arena_bytes = self.cursor.number()?,
+                "batch" => program.flow.batch = Some(self.batch()?),
                 "values" => program.flow.values = self.cursor.number()?,
                 "buffer" => program.flow.buffers.push(self.buffer(program.flow.buffers.len())?),
                 "host" => program.hosts.push(self.host(program.hosts.len(), &named)?),
@@ -268,6 +269,7 @@ impl Parser<'_> {
     fn buffer(&mut self, number: usize) -> Result_<KernelBuffer> {
         self.next("b", number)?;
         let bytes = self.cursor.number()?;
+        let each = self.cursor.eat("each");
         let place: fn(usize) -> ArenaPlace = match self.cursor.word("a place")? {
             "arena" => ArenaPlace::Arena,
             "constant" => ArenaPlace::Constant,
@@ -275,7 +277,13 @@ impl Parser<'_> {
             "output" => ArenaPlace::Output,
             word => return Err(self.cursor.error(format!("there is no place `{word}`"))),
         };
-        Ok(KernelBuffer { bytes, place: place(self.cursor.number()?) })
+        Ok(KernelBuffer { bytes, place: place(self.cursor.number()?), each })
+    }
+
+    fn batch(&mut self) -> Result_<Batch> {
+        let block = self.cursor.number()?;
+        self.cursor.expect("items")?;
+        Ok(Batch { block, item_bytes: self.cursor.number()? })
     }
 
     fn host(&mut self, number: usize, named: &HashMap<String, Tensor>) -> Result_<HostText> {

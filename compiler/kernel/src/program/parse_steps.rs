@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use optc_tensor::Tensor;
-use optc_types::steps::{Arrange, BufRef, HostStep, KernelStep, PlainTensor, Slot, Step, StepInfo};
+use optc_types::steps::{Arrange, BufRef, HostStep, KernelStep, PlainTensor, SeveralItems, Slot, Step, StepInfo};
 
 use super::parse::{Parser, Result_};
 
@@ -61,7 +61,16 @@ impl Parser<'_> {
         let point = if self.cursor.eat("point ") { Some(self.numbered("p")?) } else { None };
         let parallel = self.cursor.eat("parallel ");
         let (tasks, scratch) = (kernel.tasks, kernel.scratch_bytes);
-        Ok(KernelStep { kernel: number, args, tasks, scratch, in_place, parallel, point, info: self.info()? })
+        let several = if self.cursor.eat("several") { self.list(Parser::several)? } else { vec![] };
+        Ok(KernelStep { kernel: number, args, tasks, scratch, in_place, parallel, several, point, info: self.info()? })
+    }
+
+    fn several(&mut self) -> Result_<SeveralItems> {
+        let items = self.cursor.number()?;
+        let number = self.numbered("k")?;
+        let kernel = self.kernels.get(number);
+        let kernel = kernel.ok_or_else(|| self.cursor.error(format!("there is no kernel k{number}")))?;
+        Ok(SeveralItems { items, kernel: number, tasks: kernel.tasks, scratch: kernel.scratch_bytes })
     }
 
     fn at(&mut self) -> Result_<BufRef> {

@@ -25,7 +25,9 @@
 use std::fmt::{Display, Write};
 
 use optc_tensor::Tensor;
-use optc_types::steps::{ArenaPlace, BufRef, KernelStep, PlainTensor, Port, ProgramConstant, Slot, Step, StepInfo};
+use optc_types::steps::{
+    ArenaPlace, Batch, BufRef, KernelStep, PlainTensor, Port, ProgramConstant, Slot, Step, StepInfo,
+};
 use optc_types::{HostText, TensorType};
 
 use super::report_text::{Line, list};
@@ -85,6 +87,9 @@ impl Printer {
             }
         }
         self.line(format_args!("arena {}", p.flow.arena_bytes));
+        if let Some(Batch { block, item_bytes }) = p.flow.batch {
+            self.line(format_args!("batch {block} items {item_bytes}"));
+        }
         self.line(format_args!("values {}", p.flow.values));
         for (b, buffer) in p.flow.buffers.iter().enumerate() {
             let place = match buffer.place {
@@ -93,7 +98,8 @@ impl Printer {
                 ArenaPlace::Input(i) => format!("input {i}"),
                 ArenaPlace::Output(i) => format!("output {i}"),
             };
-            self.line(format_args!("buffer b{b} {} {place}", buffer.bytes));
+            let each = if buffer.each { " each" } else { "" };
+            self.line(format_args!("buffer b{b} {}{each} {place}", buffer.bytes));
         }
         p.hosts.iter().enumerate().for_each(|(i, host)| self.host(i, host));
         p.points.iter().enumerate().for_each(|(i, point)| self.point(i, point));
@@ -160,8 +166,10 @@ impl Printer {
         let in_place = step.in_place.map_or_else(String::new, |arg| format!(" in_place {arg}"));
         let point = step.point.map_or_else(String::new, |p| format!(" point p{p}"));
         let parallel = if step.parallel { " parallel" } else { "" };
+        let several: Vec<_> = step.several.iter().map(|s| format!("{} k{}", s.items, s.kernel)).collect();
+        let several = if several.is_empty() { String::new() } else { format!(" several ({})", several.join(", ")) };
         self.line(format_args!(
-            "call k{} ({}){in_place}{point}{parallel}{}",
+            "call k{} ({}){in_place}{point}{parallel}{several}{}",
             step.kernel,
             args.join(", "),
             info(&step.info)

@@ -12,10 +12,14 @@
 //! - (P7) What a kernel reads and writes is [proven](crate::BoundsError) to lie in the buffers and the scratch that it
 //!   declares, with the constants that it is called with.
 //! - (P8) A body is that of a region of a host op, the only one, and well formed for the same target.
+//! - (P9) Only a program with a batch has buffers of which each item has its own, and these are no constants. An input
+//!   or output that is one is an item, whose outermost extent is 1. Steps that name such a buffer write no other, and
+//!   neither the host nor a slot takes part in them. A kernel for several items has the buffers of the one for each, of
+//!   which those that items have are whole, and as many times as long.
 
 use std::collections::BTreeMap;
 
-use optc_types::steps::{ArenaPlace, BufId, BufRef, HostStep, KernelStep, PlainTensor, Port, Slot, Step};
+use optc_types::steps::{ArenaPlace, BufId, BufRef, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, Slot, Step};
 
 use super::Program;
 use crate::BoundsError;
@@ -78,6 +82,9 @@ impl Program {
             }
         }
         (0..self.flow.buffers.len()).try_for_each(|b| self.buffer(b))?;
+        if self.flow.batch.is_some_and(|batch| batch.block == 0) {
+            return Err(error("P9", "the batch".to_owned(), "it has no item at once"));
+        }
         let filled = self.flow.inputs.len() + self.flow.steps.iter().map(results).sum::<usize>();
         if self.flow.values > filled {
             return Err(error(
@@ -87,14 +94,18 @@ impl Program {
             ));
         }
         let lives = vec![None; self.flow.buffers.len()];
-        let mut check = Check { program: self, slots: vec![false; self.flow.values], lives, at: String::new() };
+        let (slots, at) = (vec![false; self.flow.values], String::new());
+        let mut check = Check { program: self, slots, lives, at, repeats: false };
         check.ports(&self.flow.inputs, 0, Use::Written)?;
         for (i, step) in self.flow.steps.iter().enumerate() {
             check.at = format!("step {i}");
             check.step(i, step)?;
         }
+        check.repeats = false;
         check.ports(&self.flow.outputs, self.flow.steps.len(), Use::Read)?;
-        apart(self, &check.lives)
+        let lives = check.lives;
+        apart(self, &lives, false)?;
+        apart(self, &lives, true)
     }
 
     /// Whether a buffer is within the arena, or as large as what it stands for.
@@ -102,7 +113,13 @@ impl Program {
         let buffer = &self.flow.buffers[b];
         let of = |ports: &[Port], i: usize| ports.get(i).and_then(stored).map(PlainTensor::bytes);
         let fits = match buffer.place {
-            ArenaPlace::Arena(begin) => begin.checked_add(buffer.bytes).is_some_and(|end| end <= self.flow.arena_bytes),
+            ArenaPlace::Arena(begin) => {
+                let room = match self.flow.batch {
+                    Some(batch) if buffer.each => batch.item_bytes,
+                    _ => self.flow.arena_bytes,
+                };
+                begin.checked_add(buffer.bytes).is_some_and(|end| end <= room)
+            }
             ArenaPlace::Constant(i) => {
                 self.flow.constants.get(i).is_some_and(|c| c.tensor.bytes().len() == buffer.bytes)
             }
@@ -110,7 +127,21 @@ impl Program {
             ArenaPlace::Output(i) => of(&self.flow.outputs, i) == Some(buffer.bytes),
         };
         let reason = || format!("{} bytes do not fit {:?}", buffer.bytes, buffer.place);
-        if fits { Ok(()) } else { Err(error("P3", format!("buffer {b}"), reason())) }
+        if !fits {
+            return Err(error("P3", format!("buffer {b}"), reason()));
+        }
+        let is_item = |port: Option<&Port>| port.and_then(stored).is_some_and(|s| s.shape.first() == Some(&1));
+        let may_be = self.flow.batch.is_some()
+            && match buffer.place {
+                ArenaPlace::Arena(_) => true,
+                ArenaPlace::Constant(_) => false,
+                ArenaPlace::Input(i) => is_item(self.flow.inputs.get(i)),
+                ArenaPlace::Output(i) => is_item(self.flow.outputs.get(i)),
+            };
+        if buffer.each && !may_be {
+            return Err(error("P9", format!("buffer {b}"), "it is not of an item of a batch"));
+        }
+        Ok(())
     }
 }
 
@@ -148,6 +179,8 @@ struct Check<'a> {
     lives: Vec<Life>,
     /// The step or port at hand.
     at: String,
+    /// Whether the step at hand is done for each item of a batch.
+    repeats: bool,
 }
 
 impl Check<'_> {
@@ -172,13 +205,28 @@ impl Check<'_> {
                     }
                     self.lives[s.at.buf] = Some((0, 0));
                 }
-                slot => self.slot(slot, step, how)?,
+                slot => {
+                    self.slot(slot, step, how)?;
+                    self.whole(slot)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// That what is given of each item is all of an output.
+    fn whole(&self, slot: &Slot) -> Result<(), ProgramError> {
+        let Slot::Buffer(s) = slot else { return Ok(()) };
+        let buffer = &self.program.flow.buffers[s.at.buf];
+        let is_output = matches!(buffer.place, ArenaPlace::Output(_)) && s.at.offset == 0;
+        if buffer.each && !is_output { self.error("P9", "it does not lie where outputs lie") } else { Ok(()) }
+    }
+
     fn step(&mut self, i: usize, step: &Step) -> Result<(), ProgramError> {
+        self.repeats = step.places().iter().any(|at| self.program.flow.buffers.get(at.buf).is_some_and(|b| b.each));
+        if self.repeats && matches!(step, Step::Host(_) | Step::Load { .. }) {
+            return self.error("P9", "the host takes part in what is done for each item");
+        }
         match step {
             Step::Kernel(step) => self.kernel(i, step),
             Step::Host(step) => self.host(i, step),
@@ -215,6 +263,10 @@ impl Check<'_> {
             && step.point.is_none_or(|p| p < self.program.points.len());
         if !same {
             return self.error("P2", format!("the call does not fit kernel `{}`", kernel.name));
+        }
+        let before = step.several.windows(2).all(|two| two[0].items > two[1].items);
+        if !before || !step.several.iter().all(|several| self.program.does_several(step, several)) {
+            return self.error("P9", "a kernel for several items does not fit the one for each");
         }
         for (buf, at) in kernel.bufs.iter().zip(&step.args).filter(|(buf, _)| buf.access == Access::Read) {
             self.bytes(*at, buf.bytes, i, Use::Read)?;
@@ -263,6 +315,9 @@ impl Check<'_> {
         if fixed && how == Use::Written {
             return self.error("P4", format!("buffer {}, which is given, is written", at.buf));
         }
+        if self.repeats && !buffer.each && how == Use::Written {
+            return self.error("P9", format!("buffer {}, which is there once, is written for each item", at.buf));
+        }
         match (&mut self.lives[at.buf], how) {
             (Some(life), _) => life.1 = step,
             (life @ None, Use::Written) => *life = Some((step, step)),
@@ -285,18 +340,20 @@ struct Tenant {
     last: usize,
 }
 
-/// Checks that buffers of the arena which are needed at once are apart.
-fn apart(program: &Program, lives: &[Life]) -> Result<(), ProgramError> {
-    let place = |b: BufId| match program.flow.buffers[b].place {
-        ArenaPlace::Arena(begin) if program.flow.buffers[b].bytes > 0 => {
-            Some((begin, begin + program.flow.buffers[b].bytes))
+/// Checks that buffers of the arena which are needed at once are apart: of those that each item of a batch has, or of
+/// the others, which all items need.
+fn apart(program: &Program, lives: &[Life], each: bool) -> Result<(), ProgramError> {
+    let place = |b: BufId| match program.flow.buffers[b] {
+        KernelBuffer { place: ArenaPlace::Arena(begin), bytes, each: own } if bytes > 0 && own == each => {
+            Some((begin, begin + bytes))
         }
         _ => None,
     };
+    let stays = program.flow.batch.is_some() && !each;
     let mut order: Vec<(usize, usize, BufId)> = Vec::new();
     for (b, life) in lives.iter().enumerate() {
         if let (Some((first, last)), Some(_)) = (*life, place(b)) {
-            order.push((first, last, b));
+            order.push((first, if stays { usize::MAX } else { last }, b));
         }
     }
     order.sort_unstable();

@@ -5,8 +5,9 @@ use std::ops::Range;
 use optc_tensor::{Tensor, TensorMut, TensorRef};
 use optc_types::{HostOp, OpError, Val};
 
-use super::{Executor, describe, fits};
+use super::Executor;
 use crate::RunError;
+use crate::inputs::{describe, fits};
 use crate::plan::{ArenaPlace, HostStep, PlainTensor, Plan, Slot};
 
 impl Executor {

@@ -101,7 +101,7 @@ pub fn run(args: &BenchArgs, format: Format) -> Outcome {
         first_output_ms: ms(loaded.import + compile + first_run),
         kernel_steps: compiled.plan.kernel_steps().count(),
         host_steps: compiled.plan.host_steps().count(),
-        arena_bytes: compiled.plan.flow.arena_bytes,
+        arena_bytes: compiled.plan.arena_bytes(&types),
         constant_bytes: compiled.plan.constant_bytes(),
         code_bytes: compiled.plan.code.bytes(),
         peak_rss_bytes: peak_rss_bytes(),

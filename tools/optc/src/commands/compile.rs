@@ -129,7 +129,7 @@ fn program(args: &CompileArgs, format: Format) -> Outcome {
         steps: program.flow.steps.len(),
         kernels: program.kernels.len(),
         host_ops: program.hosts.len(),
-        arena_bytes: program.flow.arena_bytes,
+        arena_bytes: program.flow.arena_for(1),
         constant_bytes: constants.iter().map(|(_, t)| t.bytes().len()).sum(),
     };
     emit(&report, format)?;

@@ -41,6 +41,11 @@ struct ExplainReport {
     host: usize,
     /// The row of the target table that it is compiled for.
     isa: &'static str,
+    /// Whether the plan serves any number of items of a batch.
+    batch: bool,
+    /// Why a model with open dims has no such plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_batch: Option<String>,
 }
 
 /// Dense or sparse, and why.
@@ -220,14 +225,10 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
         measured.retain(|k| k.kernel.contains(text.as_str()) || has(&k.nodes));
     }
     let count = |decision: &str| nodes.iter().filter(|n| n.decision == decision).count();
-    let report = ExplainReport {
-        kernels: count("kernel"),
-        views: count("view"),
-        host: count("host"),
-        nodes,
-        measured,
-        isa: model.isa().name,
-    };
+    let (batch, no_batch) = (compiled.plan.flow.batch.is_some(), model.no_batch());
+    let (kernels, views, host) = (count("kernel"), count("view"), count("host"));
+    let isa = model.isa().name;
+    let report = ExplainReport { kernels, views, host, batch, no_batch, nodes, measured, isa };
     emit(&report, format)?;
     Ok(Exit::Ok)
 }
@@ -291,7 +292,12 @@ impl Report for ExplainReport {
         };
         let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
-        let counts = counts + &self.slower() + &self.differing();
+        let batch = match &self.no_batch {
+            _ if self.batch => "one plan for any number of items\n".to_owned(),
+            Some(why) => format!("a plan for each set of shapes: {why}\n"),
+            None => String::new(),
+        };
+        let counts = counts + &batch + &self.slower() + &self.differing();
         let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
         if self.measured.is_empty() {
             return nodes + &counts;

@@ -191,7 +191,7 @@ fn plan(model: &Model) -> Outcome<PlanFacts> {
         kernel_steps: plan.kernel_steps().count(),
         kernels: kernels.len(),
         host_steps: plan.host_steps().count(),
-        arena_bytes: plan.flow.arena_bytes,
+        arena_bytes: plan.arena_bytes(&types),
         constant_bytes: plan.constant_bytes(),
         code_bytes: plan.code.bytes(),
     })

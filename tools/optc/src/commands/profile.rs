@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc::{NodeReport, Timings, Val};
-use optc_runtime::plan::{Step, StepInfo};
+use optc_runtime::plan::{Flow, Step, StepInfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -94,7 +94,7 @@ pub fn run(args: &ProfileArgs, format: Format) -> Outcome {
         session.run_timed(&values, Some(&mut timings))?;
     }
     let compiled = model.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())?;
-    let mut steps = lines(&compiled.plan.flow.steps, &timings);
+    let mut steps = lines(&compiled.plan.flow, items(&compiled.plan.flow, &values), &timings);
     name_results(&mut steps, &compiled.plan.flow.steps, &compiled.report);
     if let Some(path) = &args.trace {
         write_text(path, &trace(&steps, &timings))?;
@@ -109,12 +109,19 @@ pub fn run(args: &ProfileArgs, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
+/// How often steps are done that are done for each item of a batch.
+fn items(flow: &Flow, values: &[Val]) -> usize {
+    let batched = flow.inputs.iter().zip(values).find(|(port, _)| flow.is_batched(port));
+    batched.and_then(|(_, value)| value.as_tensor()?.shape().first().copied()).unwrap_or(1)
+}
+
+fn lines(flow: &Flow, items: usize, timings: &Timings) -> Vec<StepLine> {
     let total = timings.steps.iter().sum::<Duration>().as_secs_f64().max(f64::MIN_POSITIVE);
     let runs = timings.runs.max(1) as f64;
     let line = |(index, (step, time)): (usize, (&Step, &Duration))| {
         let seconds = time.as_secs_f64() / runs;
-        let rate = |amount: f64| (amount > 0.0 && seconds > 0.0).then(|| amount / seconds / 1e9);
+        let times = if flow.is_repeated(step) { items as f64 } else { 1.0 };
+        let rate = |amount: f64| (amount > 0.0 && seconds > 0.0).then(|| times * amount / seconds / 1e9);
         let (kind, info) = describe(step);
         StepLine {
             index,
@@ -128,7 +135,7 @@ fn lines(steps: &[Step], timings: &Timings) -> Vec<StepLine> {
             nodes: info.loc,
         }
     };
-    steps.iter().zip(&timings.steps).enumerate().map(line).collect()
+    flow.steps.iter().zip(&timings.steps).enumerate().map(line).collect()
 }
 
 /// Notes what each kernel gives.
@@ -179,8 +186,10 @@ fn summary(steps: &[StepLine]) -> Vec<SummaryLine> {
 
 /// The last run in Chrome's trace event format: one complete event a step, times in microseconds.
 fn trace(steps: &[StepLine], timings: &Timings) -> String {
+    // The steps come again for each block of a batch.
     let events: Vec<_> = steps
         .iter()
+        .cycle()
         .zip(&timings.last)
         .map(|(step, (began, ended))| {
             json!({

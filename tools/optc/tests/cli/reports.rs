@@ -123,6 +123,33 @@ fn completions_and_help_are_printed() {
 }
 
 #[test]
+fn explain_says_whether_one_plan_serves_any_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = json(&line(folder.path(), "explain {lenet.onnx} --json"), 0);
+    assert!(batch["batch"] == true && batch["no_batch"].is_null());
+    assert!(stdout(&line(folder.path(), "explain {lenet.onnx}"), 0).contains("one plan for any number of items"));
+    let pinned = json(&line(folder.path(), "explain {lenet.onnx} --shape input:7x1x28x28 --json"), 0);
+    assert!(pinned["batch"] == false && pinned["no_batch"].is_null());
+    let turned = stdout(&line(folder.path(), "explain {vit.onnx}"), 0);
+    assert!(turned.contains("a plan for each set of shapes: `tensor.transpose`"), "{turned}");
+    let profile = json(&line(folder.path(), "profile {lenet.onnx} --input {fashion_100.npz} --runs 1 --json"), 0);
+    assert!(profile["steps"][0]["gflops"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_program_is_made_for_a_batch_but_not_for_other_open_dims() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(code(&line(folder.path(), "compile {mlp.onnx} --emit program -o @m.prog")), 0);
+    let text = std::fs::read_to_string(folder.path().join("m.prog")).unwrap();
+    assert!(
+        text.contains("\n  batch 64 items ") && text.contains(" each input 0\n") && text.contains(" several ("),
+        "{text}"
+    );
+    let refused = line(folder.path(), "compile {vit.onnx} --emit program -o @v.prog");
+    assert!(code(&refused) != 0 && stderr(&refused).contains("does not take each item by itself"));
+}
+
+#[test]
 fn explain_measures_kernels_beside_what_the_machine_can_do() {
     let folder = tempfile::tempdir().unwrap();
     let report = json(&line(folder.path(), "explain {lenet.onnx} --measure --json"), 0);
