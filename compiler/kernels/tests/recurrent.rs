@@ -4,7 +4,7 @@
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::nest::{Buf, parse_kernel};
 use optc_kernel::tile::MemType;
-use optc_kernels::recurrent::{Direction, Phase, RecurrentNest, dynamic, gru, lstm, recurrent, rnn};
+use optc_kernels::recurrent::{Direction, Phase, RecurrentNest, bounded, dynamic, gru, lstm, recurrent, rnn};
 use optc_testing::{all_isas, bytes_of, floats_of, portable, random_floats, run_here};
 
 fn activations() -> [Expr; 3] {
@@ -26,6 +26,11 @@ fn kernels_match_the_interpreter() {
             problem(gru(&[gate.clone(), tanh.clone()], false), 3, 0, batch, hidden),
             problem(gru(&[gate.clone(), tanh.clone()], true), 3, 1, batch, hidden),
             problem(rnn(&tanh), 1, 0, batch, hidden),
+            // Sequences that run at some steps and not at others.
+            problem(bounded(lstm(&activations(), true, false)), 4, 3, batch, hidden),
+            problem(bounded(gru(&[gate.clone(), tanh.clone()], false)), 3, 0, batch, hidden),
+            problem(bounded(gru(&[gate.clone(), tanh.clone()], true)), 3, 1, batch, hidden),
+            problem(bounded(rnn(&tanh)), 1, 0, batch, hidden),
             problem(dynamic(lstm(&activations(), true, true), 3), 4, 7, batch, hidden),
         ];
         for (r, isa) in problems.iter().flat_map(|r| all_isas().into_iter().map(move |isa| (r, isa))) {

@@ -1,7 +1,7 @@
 //! Quantization whose scales are found at run time: `quant.dynamic_quantize` and `quant.dynamic_lstm`.
 
-use optc_ir::Encoding;
 use optc_ir::ops::quant::{self, DynamicLstm, DynamicQuantize};
+use optc_ir::{Decl, Encoding};
 use optc_kernel::expr::Expr;
 use optc_kernel::tile::MemType;
 use optc_kernels::dynamic::range_kernel;
@@ -15,7 +15,7 @@ use super::cx::Cx;
 use super::moves::{plain_copy, view_in};
 use super::operands::{floats, only_f32};
 use super::product::{EXACT, MatrixStack, PackedRight, add_packed, matrix_product, narrow_nr};
-use super::recurrent::{Attrs, LSTM_ACTIVATIONS, RecurrentLayer, StateWeights, layer, recurrent, values};
+use super::recurrent::{Attrs, LSTM_ACTIVATIONS, RecurrentLayer, StateWeights, layer, lengths, recurrent, values};
 use super::{Declined, Epilogue, Lowered, Site, TensorView, elementwise, strides_in};
 
 /// Quantized weights `[directions, inner, columns]` without their zero points, and a scale for each column of a
@@ -104,6 +104,10 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     };
     let h = r.inner;
     let mut problem = layer(cx, site, h, &attrs, 4, rows + 4, cell)?;
+    if lengths(cx, site, problem.steps)?.is_some() {
+        // States of sequences that have ended have no share in the scale.
+        return Err(Declined::new(ReasonCode::Shape, "sequences of different lengths"));
+    }
     if r.fit_bytes() {
         problem.weights = MemType::I8;
     }
@@ -118,7 +122,8 @@ pub(super) fn dynamic_lstm(cx: &mut Cx, op: &DynamicLstm, site: &Site) -> Lowere
     };
     let input = dynamic_products(cx, site, &w, h)?;
     let state = StateWeights { of: &r.sources(), words: ", integers", take: &turned };
-    recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6), state, input)
+    let layer = RecurrentLayer { op: DynamicLstm::NAME, problem, merged: vec![true; 4], constants };
+    recurrent(cx, site, layer, Some(6), state, input)
 }
 
 /// Constant weights in operand `slot`, with scales and zero points in two others.

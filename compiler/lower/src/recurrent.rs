@@ -1,20 +1,21 @@
 //! Recurrent layers: one product for the operands of all steps, then the kernel of the steps.
 
 use optc_ir::ops::nn::{Gru, Lstm, RecurrentActivation, RecurrentDirection, Rnn};
-use optc_ir::{Encoding, Real};
+use optc_ir::{Decl, Encoding, Real, Value};
 use optc_kernel::expr::{Expr, Func};
 use optc_kernel::tile::{Cmp, MemType};
 use optc_kernels::contract::{Contract, Operand, PackB};
 use optc_kernels::recurrent::{self, Direction, RecurrentNest};
 use optc_tensor::{DType, Tensor};
 use optc_types::ReasonCode;
-use optc_types::steps::{BufRef, StepInfo};
+use optc_types::steps::{BufRef, Step, StepInfo};
 
 use super::contract::{ContractCall, contraction, pack_constant};
 use super::cx::Cx;
 use super::moves::view_in;
 use super::operands::{Placed, floats, only_f32};
-use super::{Declined, Lowered, Site};
+use super::places::stored;
+use super::{Declined, Lowered, Site, TensorView, elementwise};
 
 /// The attributes that all layers have.
 pub(super) struct Attrs<'a> {
@@ -79,6 +80,8 @@ pub(super) const LSTM_ACTIVATIONS: [(RecurrentActivation, bool); 3] =
 /// What is to be computed, with the biases of a direction as rows of `hidden`: those of the operands' gates, then those
 /// of the state's.
 pub(super) struct RecurrentLayer {
+    /// The op's name, for errors.
+    pub op: &'static str,
     pub problem: RecurrentNest,
     /// For each gate, whether the state's bias is added with the operand's.
     pub merged: Vec<bool>,
@@ -92,7 +95,7 @@ pub(super) fn lstm(cx: &mut Cx, op: &Lstm, site: &Site) -> Lowered {
     let rows = if constants.is_empty() { 0 } else { 3 };
     let cell = |d: usize| recurrent::lstm(&attrs.activations(d, LSTM_ACTIVATIONS), rows > 0, op.input_forget);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 4, rows, cell)?;
-    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true; 4], constants }, Some(6))
+    float_recurrent(cx, site, RecurrentLayer { op: Lstm::NAME, problem, merged: vec![true; 4], constants }, Some(6))
 }
 
 pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
@@ -107,14 +110,19 @@ pub(super) fn gru(cx: &mut Cx, op: &Gru, site: &Site) -> Lowered {
         (true, None) => vec![0.0; problem.directions.len() * h],
         (true, Some(bias)) => bias.chunks(6 * h).flat_map(|b| b[5 * h..].to_vec()).collect(),
     };
-    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true, true, !after], constants }, None)
+    float_recurrent(
+        cx,
+        site,
+        RecurrentLayer { op: Gru::NAME, problem, merged: vec![true, true, !after], constants },
+        None,
+    )
 }
 
 pub(super) fn rnn(cx: &mut Cx, op: &Rnn, site: &Site) -> Lowered {
     let attrs = Attrs::new(&op.activations, [&op.activation_alpha, &op.activation_beta], op.clip, op.direction);
     let cell = |d: usize| recurrent::rnn(&attrs.activations(d, [(RecurrentActivation::Tanh, true)])[0]);
     let problem = layer(cx, site, hidden(cx, site)?, &attrs, 1, 0, cell)?;
-    float_recurrent(cx, site, RecurrentLayer { problem, merged: vec![true], constants: vec![] }, None)
+    float_recurrent(cx, site, RecurrentLayer { op: Rnn::NAME, problem, merged: vec![true], constants: vec![] }, None)
 }
 
 /// A constant operand of floats; an error if it is there and not constant.
@@ -155,15 +163,44 @@ pub(super) fn layer(
     if site.epilogue != Default::default() {
         return Err(Declined::new(ReasonCode::Region, "a recurrent layer has no epilogue"));
     }
-    if let Some(lengths) = site.optional(4) {
-        let lengths = cx.constant(lengths).map(|t| t.to_i64_vec());
-        if !lengths.is_some_and(|l| l.iter().all(|&l| l == steps as i64)) {
-            return Err(Declined::new(ReasonCode::Shape, "sequences of different lengths"));
-        }
-    }
+    let bounded = lengths(cx, site, steps)?.is_some();
+    let cell = |i: usize| if bounded { recurrent::bounded(cell(i)) } else { cell(i) };
     let direction = |(i, &reverse): (usize, &bool)| Direction { reverse, phases: cell(i) };
     let directions = attrs.direction.reversed().iter().enumerate().map(direction).collect();
     Ok(RecurrentNest { steps, batch, hidden, gates, constants, weights: MemType::F32, directions })
+}
+
+/// The lengths of the sequences, where they are not all as long as there are steps.
+pub(super) fn lengths(cx: &Cx, site: &Site, steps: usize) -> Result<Option<Value>, Declined> {
+    let all = |t: &Tensor| t.to_i64_vec().iter().all(|&l| l == steps as i64);
+    let lengths = site.optional(4).filter(|&value| !cx.constant(value).is_some_and(all));
+    // A kernel compares steps as floats.
+    if lengths.is_some() && steps >= 1 << 24 {
+        return Err(Declined::new(ReasonCode::Numbers, format!("there are {steps} steps")));
+    }
+    Ok(lengths)
+}
+
+/// Emits the kernel that says which sequences run at which steps, `[steps, batch]`, after a check of their lengths.
+fn running(cx: &mut Cx, site: &Site, op: &str, lengths: Value, r: &RecurrentNest) -> Result<BufRef, Declined> {
+    let view = view_in(cx, lengths, Encoding::Plain)?;
+    if ![DType::I32, DType::I64].contains(&view.dtype) || view.shape != [r.batch] {
+        return Err(Declined::new(ReasonCode::Numbers, format!("lengths are {} {:?}", view.dtype, view.shape)));
+    }
+    let (op, loc) = (op.to_owned(), site.loc.join(", "));
+    cx.out.step(Step::CheckLengths { lengths: stored(&view), most: r.steps, op, loc });
+    let shape = vec![r.steps, r.batch];
+    let numbers: Vec<f32> = (0..r.steps).map(|step| step as f32).collect();
+    let steps = cx.add_constant("the numbers of steps", floats(&numbers)?);
+    let steps = TensorView { at: steps, dtype: DType::F32, shape: shape.clone(), strides: vec![1, 0] };
+    let wide = view.broadcast(&shape).ok_or_else(|| Declined::new(ReasonCode::Shape, "lengths do not broadcast"))?;
+    // Lengths that passed the check fit the lower half.
+    let wide = elementwise::halves(wide).swap_remove(0);
+    let dst = TensorView { at: cx.temp(4 * r.steps * r.batch), strides: vec![r.batch as i64, 1], ..steps.clone() };
+    let runs = Expr::Operand(1).to_float().cmp(Cmp::Gt, Expr::Operand(0));
+    let expr = runs.select(Expr::Const(1.0), Expr::Const(0.0));
+    elementwise::elementwise(cx, &expr, &[steps, wide], &dst, &site.loc)?;
+    Ok(dst.at)
 }
 
 /// Emits the kernels of a layer of floats; `c0` is the slot of the first cell state.
@@ -193,7 +230,7 @@ pub(super) fn recurrent(
     weights: StateWeights,
     input: BufRef,
 ) -> Lowered {
-    let RecurrentLayer { problem: r, constants, .. } = layer;
+    let RecurrentLayer { op, problem: r, constants, .. } = layer;
     let (count, h) = (r.directions.len(), r.hidden);
     let lanes = cx.target.isa.lanes();
     let gates: Vec<_> = r.directions.iter().flat_map(|d| &d.phases).map(|phase| &phase.gates).collect();
@@ -209,6 +246,9 @@ pub(super) fn recurrent(
     let mut args = vec![input, state];
     if r.constants > 0 {
         args.push(cx.add_constant("biases and peepholes", floats(&constants)?));
+    }
+    if let Some(lengths) = lengths(cx, site, r.steps)? {
+        args.push(running(cx, site, op, lengths, &r)?);
     }
     for slot in std::iter::once(5).chain(c0) {
         args.push(match site.optional(slot) {

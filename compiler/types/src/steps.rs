@@ -261,6 +261,17 @@ pub enum Step {
         /// For errors.
         loc: String,
     },
+    /// A check that lengths of sequences, `i32` or `i64`, lie in `0..=most`; what they bound comes after it.
+    CheckLengths {
+        /// The lengths.
+        lengths: PlainTensor,
+        /// The longest one that there may be.
+        most: usize,
+        /// The op that they are an operand of, for errors.
+        op: String,
+        /// For errors.
+        loc: String,
+    },
 }
 
 /// How a flow goes through the items of a batch: so many at once, step by step, then the next ones. Types of ports with
@@ -361,7 +372,7 @@ impl Step {
             Step::Copy { src, dst, .. } => vec![*src, *dst],
             Step::Arrange(a) => vec![a.src.0, a.dst.0],
             Step::Load { to, .. } => vec![to.at],
-            Step::Check { indices, .. } => vec![indices.at],
+            Step::Check { indices: checked, .. } | Step::CheckLengths { lengths: checked, .. } => vec![checked.at],
         }
     }
 
@@ -375,7 +386,9 @@ impl Step {
             Step::Copy { src, dst, .. } => vec![src, dst],
             Step::Arrange(a) => vec![&mut a.src.0, &mut a.dst.0],
             Step::Load { to, .. } => vec![&mut to.at],
-            Step::Check { indices, .. } => vec![&mut indices.at],
+            Step::Check { indices: checked, .. } | Step::CheckLengths { lengths: checked, .. } => {
+                vec![&mut checked.at]
+            }
         }
     }
 }

@@ -6,13 +6,16 @@
 //! A plan with a batch goes through its items in blocks: each step for all items of a block, whose tasks are shared
 //! among the threads like those of one item, then the next step. What no item has a part in is done once.
 
+mod checks;
 mod host;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optc_tensor::{Bytes, DType, Deadline, Tensor, TensorError};
+use optc_tensor::{Bytes, Deadline, Tensor, TensorError};
 use optc_types::{OpError, Val};
+
+use checks::{check_indices, check_lengths};
 
 use crate::arena::Arena;
 use crate::inputs::{check_inputs, describe, fits, with_items};
@@ -252,7 +255,10 @@ impl Executor {
             }
             Step::Load { value, to, loc } => self.load(*value, to, loc)?,
             Step::Check { indices, extent, loc } => {
-                (0..times).try_for_each(|item| check(each(&indices.at, item), indices, *extent, loc))?;
+                (0..times).try_for_each(|item| check_indices(each(&indices.at, item), indices, *extent, loc))?;
+            }
+            Step::CheckLengths { lengths, most, op, loc } => {
+                (0..times).try_for_each(|item| check_lengths(each(&lengths.at, item), lengths, *most, op, loc))?;
             }
         }
         Ok(())
@@ -358,27 +364,6 @@ impl Executor {
             None => Err(mismatch("nothing".to_owned())),
         }
     }
-}
-
-/// Checks the indices from an address on.
-fn check(from: *const u8, indices: &PlainTensor, extent: usize, loc: &str) -> Result<(), RunError> {
-    let (wide, n) = (indices.dtype == DType::I64, extent as i64);
-    for i in 0..indices.shape.iter().product::<usize>() {
-        // SAFETY: the buffer holds a tensor of this dtype and shape (checked when the plan was made), for each item, so
-        // element `i` can be read.
-        let index = unsafe {
-            match wide {
-                true => from.cast::<i64>().add(i).read_unaligned(),
-                false => from.cast::<i32>().add(i).read_unaligned().into(),
-            }
-        };
-        if !(-n..n).contains(&index) {
-            let reason = format!("index {index} is outside of {}..{n}", -n);
-            let error = Box::new(OpError::Constraint { constraint: "C1", reason });
-            return Err(RunError::Op { op: "tensor.gather".to_owned(), loc: loc.to_owned(), error });
-        }
-    }
-    Ok(())
 }
 
 /// Does a kernel's tasks in rounds until the time is up; the next step finds that it is.

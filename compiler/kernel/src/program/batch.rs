@@ -171,7 +171,7 @@ impl Program {
             Step::Copy { dst, .. } => vec![dst.buf],
             Step::Arrange(arrange) => vec![arrange.dst.0.buf],
             Step::Load { to, .. } => vec![to.at.buf],
-            Step::Check { .. } => vec![],
+            Step::Check { .. } | Step::CheckLengths { .. } => vec![],
         }
     }
 }

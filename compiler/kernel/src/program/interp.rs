@@ -39,6 +39,9 @@ pub enum InterpretError {
     /// An index lies outside of what it addresses.
     #[error("index {0} is outside of an extent of {1}")]
     Index(i64, usize),
+    /// A sequence is longer than there are steps, or its length is negative.
+    #[error("a length is {0}, expected 0 to {1}")]
+    Length(i64, usize),
     /// There is no memory.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -185,6 +188,11 @@ impl Memory<'_> {
                 let range = -(*extent as i64)..*extent as i64;
                 let outside = indices.into_iter().find(|i| !range.contains(i));
                 outside.map_or(Ok(()), |i| Err(InterpretError::Index(i, *extent)))
+            }
+            Step::CheckLengths { lengths, most, .. } => {
+                let range = 0..=*most as i64;
+                let outside = self.tensor(lengths)?.to_i64_vec().into_iter().find(|length| !range.contains(length));
+                outside.map_or(Ok(()), |length| Err(InterpretError::Length(length, *most)))
             }
         }
     }

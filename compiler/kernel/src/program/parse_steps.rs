@@ -42,11 +42,18 @@ impl Parser<'_> {
                 Ok(Step::Load { value, to, loc: self.cursor.string()? })
             }
             "check" => {
-                let indices = self.stored()?;
-                self.cursor.expect("below")?;
-                let extent = self.cursor.number()?;
+                let checked = self.stored()?;
+                if self.cursor.eat("below") {
+                    let extent = self.cursor.number()?;
+                    self.cursor.expect("loc")?;
+                    return Ok(Step::Check { indices: checked, extent, loc: self.cursor.string()? });
+                }
+                self.cursor.expect("up_to")?;
+                let most = self.cursor.number()?;
+                self.cursor.expect("of")?;
+                let op = self.cursor.string()?;
                 self.cursor.expect("loc")?;
-                Ok(Step::Check { indices, extent, loc: self.cursor.string()? })
+                Ok(Step::CheckLengths { lengths: checked, most, op, loc: self.cursor.string()? })
             }
             word => Err(self.cursor.error(format!("there is no step `{word}`"))),
         }

@@ -157,6 +157,9 @@ impl Printer {
             Step::Check { indices, extent, loc } => {
                 self.line(format_args!("check {} below {extent} loc {loc:?}", stored(indices)));
             }
+            Step::CheckLengths { lengths, most, op, loc } => {
+                self.line(format_args!("check {} up_to {most} of {op:?} loc {loc:?}", stored(lengths)));
+            }
         }
     }
 

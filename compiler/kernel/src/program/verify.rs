@@ -2,7 +2,7 @@
 //!
 //! - (P1) Each kernel is [well formed](crate::nest::Kernel::verify).
 //! - (P2) A step names kernels, host ops, buffers and slots that exist, with an argument for each buffer of a kernel
-//!   and the kernel's own numbers of tasks and bytes of scratch.
+//!   and the kernel's own numbers of tasks and bytes of scratch. What is checked is `i32` or `i64`.
 //! - (P3) What a step reads or writes lies in its buffer; a buffer lies in the arena, or is as large as its constant,
 //!   input or output.
 //! - (P4) Constants and inputs are not written.
@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use optc_tensor::DType;
 use optc_types::steps::{ArenaPlace, BufId, BufRef, HostStep, KernelBuffer, KernelStep, PlainTensor, Port, Slot, Step};
 
 use super::Program;
@@ -249,7 +250,12 @@ impl Check<'_> {
                 self.slot(&Slot::Value(*value), i, Use::Read)?;
                 self.bytes(to.at, to.bytes(), i, Use::Written)
             }
-            Step::Check { indices, .. } => self.bytes(indices.at, indices.bytes(), i, Use::Read),
+            Step::Check { indices: checked, .. } | Step::CheckLengths { lengths: checked, .. } => {
+                if ![DType::I32, DType::I64].contains(&checked.dtype) {
+                    return self.error("P2", format!("it checks {}, which are not i32 or i64", checked.dtype));
+                }
+                self.bytes(checked.at, checked.bytes(), i, Use::Read)
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The cells of ONNX as phases. An activation is an expression on operand 0.
 
 use optc_kernel::expr::Expr;
+use optc_kernel::tile::Cmp;
 
 use super::{Phase, SequencePlace};
 
@@ -110,4 +111,29 @@ fn dynamic_phase(phase: Phase, scales: usize) -> Phase {
         outputs: phase.outputs.into_iter().map(|(expr, to)| (expr.with_operands(&new), to)).collect(),
         ..phase
     }
+}
+
+/// A phase that does nothing to the states of a sequence that does not run.
+pub(super) fn bounded_phase(mut phase: Phase) -> Phase {
+    let behind = phase.gates.len() + phase.operands.len();
+    let stores = |place: SequencePlace| phase.outputs.iter().any(|o| o.1 == place);
+    let kept =
+        [(SequencePlace::Last, stores(SequencePlace::After)), (SequencePlace::Cell, stores(SequencePlace::Cell))];
+    let kept = kept.into_iter().filter_map(|(place, is)| is.then_some(place));
+    let added: Vec<SequencePlace> = std::iter::once(SequencePlace::Running).chain(kept).collect();
+    let old = |place: SequencePlace| added.iter().position(|&p| p == place).map(|i| of(behind + i));
+    let runs = || of(behind).cmp(Cmp::Gt, Expr::Const(0.0));
+    let mut outputs = Vec::new();
+    for (new, place) in std::mem::take(&mut phase.outputs) {
+        let (same, zero) = (old(place), Expr::Const(0.0));
+        match (place, old(SequencePlace::Last)) {
+            (SequencePlace::After, Some(last)) => {
+                outputs.push((runs().select(new.clone(), zero), place));
+                outputs.push((runs().select(new, last), SequencePlace::Last));
+            }
+            _ => outputs.push((same.map_or(new.clone(), |same| runs().select(new, same)), place)),
+        }
+    }
+    phase.operands.extend(added);
+    Phase { outputs, ..phase }
 }

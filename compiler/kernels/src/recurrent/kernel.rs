@@ -17,8 +17,9 @@ const TASKS: usize = 8;
 
 /// Builds the kernel. Buffers: the products of the operands `[steps, batch, directions, gates * hidden]` with all
 /// biases that are added before the gates, the packed recurrent weights, the constants `[directions, rows, hidden]` if
-/// there are any, the first hidden state and, of an LSTM, the first cell state `[directions, batch, hidden]`, then the
-/// results: all states `[steps, directions, batch, hidden]`, the last one, and of an LSTM the last cell state.
+/// there are any, where sequences end at steps of their own which run `[steps, batch]`, the first hidden state and, of
+/// an LSTM, the first cell state `[directions, batch, hidden]`, then the results: all states `[steps, directions,
+/// batch, hidden]`, the last one, and of an LSTM the last cell state.
 pub fn recurrent(r: &RecurrentNest, isa: &Isa) -> Kernel {
     let most = r.directions.iter().flat_map(|d| &d.phases).map(|p| p.gates.len()).max().unwrap_or(1);
     let mr = (8 / most).clamp(1, 4);
@@ -36,18 +37,20 @@ pub fn recurrent(r: &RecurrentNest, isa: &Isa) -> Kernel {
         if is { kernel.buf(name, bytes, access) } else { Base::Scratch }
     };
     let constants = optional(r.constants > 0, "constants", 4 * count * r.constants * r.hidden, Access::Read);
+    let running = optional(r.is_bounded(), "running", 4 * r.steps * r.batch, Access::Read);
     let h0 = optional(true, "h0", state, Access::Read);
     let c0 = optional(r.has_cell(), "c0", state, Access::Read);
     let y = optional(true, "y", r.steps * state, Access::Write);
     let h = optional(true, "h", state, Access::Write);
     let c = optional(r.has_cell(), "c", state, Access::Write);
     let scratch = kernel.scratch(4 * r.scratch_vectors() * rows * r.hidden);
+    let held = if r.is_bounded() { kernel.scratch(4 * rows * r.hidden) } else { 0 };
     let [integers, scale] = match r.is_quantized() {
         true => [4 * r.batch * r.hidden, 4 * lanes].map(|bytes| kernel.scratch(bytes)),
         false => [0; 2],
     };
     let [b0, sequences] = [(); 2].map(|()| kernel.var());
-    let bases = Bases { input, weights, constants, h0, c0, y, h, c, scratch, integers, scale };
+    let bases = Bases { input, weights, constants, running, h0, c0, y, h, c, scratch, held, integers, scale };
     let nest = Nest { r, lanes, mr, rows, bases, b0, sequences };
     let mut body = vec![
         let_(b0, Ix::var(TASK) % blocks as i64 * rows as i64),
@@ -70,12 +73,16 @@ struct Bases {
     input: Base,
     weights: Base,
     constants: Base,
+    running: Base,
     h0: Base,
     c0: Base,
     y: Base,
     h: Base,
     c: Base,
     scratch: usize,
+    /// Where the scratch has the states before a step, of sequences that end at steps of their own: what a step gives
+    /// is zero after their ends, so that it is not the state before the next one.
+    held: usize,
     /// Where the scratch has a state as integers, and their scale.
     integers: usize,
     scale: usize,
@@ -119,6 +126,9 @@ impl Nest<'_> {
                 [self.bases.c0.at(at.clone()), self.bases.c.at(at)]
             }));
         }
+        if r.is_bounded() {
+            return self.bounded_steps(kernel, i, direction, offset, body);
+        }
         let first = Step { direction: i, time: time(0.into()), before: None };
         body.extend(self.step(kernel, direction, &first, offset));
         let s = kernel.var();
@@ -129,6 +139,27 @@ impl Nest<'_> {
             let from = self.states(&time(last.into()), i, sequence(row));
             [self.bases.y.at(from), self.bases.h.at(self.state(i, sequence(row)))]
         }));
+        body
+    }
+
+    /// The same where sequences end at steps of their own: the last state is kept beside what the steps give.
+    fn bounded_steps(
+        &self,
+        kernel: &mut Kernel,
+        i: usize,
+        direction: &Direction,
+        offset: usize,
+        mut body: Vec<Stmt>,
+    ) -> Vec<Stmt> {
+        let state = |row: Var| self.state(i, Ix::var(self.b0) + Ix::var(row));
+        let held = |row: Var| Base::Scratch.at(Ix::var(row) * (4 * self.r.hidden) as i64 + self.bases.held);
+        body.push(self.copy_rows(kernel, |row| [self.bases.h0.at(state(row)), self.bases.h.at(state(row))]));
+        let s = kernel.var();
+        let last = self.r.steps as i64 - 1;
+        let time = if direction.reverse { Ix::from(last) - Ix::var(s) } else { s.into() };
+        let mut turn = vec![self.copy_rows(kernel, |row| [self.bases.h.at(state(row)), held(row)])];
+        turn.extend(self.step(kernel, direction, &Step { direction: i, time, before: None }, offset));
+        body.push(for_loop(s, 0, self.r.steps, turn));
         body
     }
 
@@ -220,9 +251,11 @@ impl Nest<'_> {
         match place {
             SequencePlace::Input(_) => row * (self.r.gates * self.r.directions.len()) as i64,
             SequencePlace::Constant(_) | SequencePlace::Scale | SequencePlace::Zero => 0,
+            SequencePlace::Running => 4,
             SequencePlace::Before
             | SequencePlace::After
             | SequencePlace::Cell
+            | SequencePlace::Last
             | SequencePlace::Scratch(_)
             | SequencePlace::Integers => row,
         }
@@ -240,6 +273,9 @@ impl Nest<'_> {
                 b.input.at(cell * (row_bytes * r.gates as i64) + unit + gate as i64 * row_bytes)
             }
             SequencePlace::Constant(i) => b.constants.at(unit + (step.direction * r.constants + i) as i64 * row_bytes),
+            SequencePlace::Before if self.r.is_bounded() => Base::Scratch.at(row.clone() * row_bytes + unit + b.held),
+            SequencePlace::Running => b.running.at((step.time.clone() * r.batch as i64 + sequence) * 4),
+            SequencePlace::Last => b.h.at(self.state(step.direction, sequence) + unit),
             SequencePlace::Before => match &step.before {
                 None => b.h0.at(self.state(step.direction, sequence) + unit),
                 Some(before) => b.y.at(self.states(before, step.direction, sequence) + unit),

@@ -43,6 +43,10 @@ pub enum SequencePlace {
     Integers,
     /// The scale of those integers.
     Scale,
+    /// One value for all units: more than zero while the sequence runs.
+    Running,
+    /// The hidden state after the last step that the sequence ran, which is updated in place.
+    Last,
 }
 
 /// Sums over a state and what becomes of them.
@@ -90,6 +94,12 @@ pub struct RecurrentNest {
     pub directions: Vec<Direction>,
 }
 
+/// Phases of sequences that end at steps of their own ([`SequencePlace::Running`]): after its end, or before its
+/// beginning in reverse, a sequence keeps its states and gives zeros.
+pub fn bounded(phases: Vec<Phase>) -> Vec<Phase> {
+    phases.into_iter().map(cells::bounded_phase).collect()
+}
+
 impl RecurrentNest {
     /// Packs the recurrent weights `[directions, gates * hidden, hidden]`; as floats, whatever they are in memory.
     pub fn pack(&self, weights: &[f32], lanes: usize) -> Vec<f32> {
@@ -122,6 +132,11 @@ impl RecurrentNest {
 
     fn has_cell(&self) -> bool {
         self.places().any(|p| p == SequencePlace::Cell)
+    }
+
+    /// Whether sequences end at steps of their own.
+    fn is_bounded(&self) -> bool {
+        self.places().any(|p| p == SequencePlace::Running)
     }
 
     fn is_quantized(&self) -> bool {

@@ -76,6 +76,9 @@ pub(super) fn build(s: &RecurrentTile, lanes: usize) -> Tile {
         let mut scope = RegisterScope::default();
         let mut leaf = |b: &mut TileBuilder, i: usize| match i.checked_sub(gates) {
             None => acc[row * gates + i],
+            Some(i) if phase.operands[i] == SequencePlace::Running => {
+                b.broadcast(MemType::F32, operands[i], row as i64 * s.operands[i])
+            }
             Some(i) => b.load_n(MemType::F32, operands[i], row as i64 * s.operands[i], s.units),
         };
         let values: Vec<_> = phase.outputs.iter().map(|(expr, _)| scope.emit(expr, &mut b, &mut leaf)).collect();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc::{NodeReport, Timings, Val};
-use optc_runtime::plan::{Flow, Step, StepInfo};
+use optc_runtime::plan::{Flow, PlainTensor, Step, StepInfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -146,6 +146,10 @@ fn name_results(lines: &mut [StepLine], steps: &[Step], report: &[NodeReport]) {
     }
 }
 
+fn checked(name: &str, values: &PlainTensor, loc: &str) -> StepInfo {
+    StepInfo { name: name.into(), loc: vec![loc.to_owned()], bytes: values.bytes() as f64, ..StepInfo::default() }
+}
+
 fn describe(step: &Step) -> (&'static str, StepInfo) {
     match step {
         Step::Kernel(kernel) => ("kernel", kernel.info.clone()),
@@ -154,10 +158,8 @@ fn describe(step: &Step) -> (&'static str, StepInfo) {
             ("copy", StepInfo { name: "copy".into(), bytes: 2.0 * *bytes as f64, ..StepInfo::default() })
         }
         Step::Arrange(arrange) => ("copy", arrange.info.clone()),
-        Step::Check { indices, loc, .. } => {
-            let bytes = indices.bytes() as f64;
-            ("check", StepInfo { name: "check indices".into(), loc: vec![loc.clone()], bytes, ..StepInfo::default() })
-        }
+        Step::Check { indices, loc, .. } => ("check", checked("check indices", indices, loc)),
+        Step::CheckLengths { lengths, loc, .. } => ("check", checked("check lengths", lengths, loc)),
         Step::Load { to, loc, .. } => {
             let bytes = 2.0 * to.bytes() as f64;
             ("load", StepInfo { name: "load".into(), loc: vec![loc.clone()], bytes, ..StepInfo::default() })
