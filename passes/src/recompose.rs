@@ -19,7 +19,7 @@
 //!   minima; `math.sigmoid` by `exp`.
 //! - `nn.attention` (Vaswani et al. 2017): `softmax(scale · q·kᵀ + mask) · v` with or without scale and mask, where the
 //!   heads of all three are the same and a transpose made `kᵀ`. A query whose keys are all masked by minus infinity
-//!   gives zeros, not NaN.
+//!   gives NaN, as the formula does.
 //!
 //! Why: a normalisation in one kernel reads its operand once instead of four times, an activation in one op fuses with
 //! whatever is before it, and what quantizes or differentiates a graph meets one op and not ten.

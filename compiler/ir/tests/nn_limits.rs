@@ -144,6 +144,7 @@ fn a_sequence_of_no_steps_keeps_its_state() {
 fn attention_of_a_query_that_sees_nothing_is_zero() {
     let op = nn::Attention {
         causal: true,
+        formula: false,
         left: -1,
         right: -1,
         scale: Real(0.0),
@@ -151,11 +152,18 @@ fn attention_of_a_query_that_sees_nothing_is_zero() {
         softcap: Real(0.0),
     };
     let (q, k) = (zeros(&[1, 1, 2, 1]), zeros(&[1, 1, 2, 1]));
-    let v = tensor(&[1, 1, 2, 1], &[3.0, f32::NAN]);
+    let v = tensor(&[1, 1, 2, 1], &[3.0, 5.0]);
     let lengths = Some(Val::from(Tensor::from_slice(&[1], &[1i64]).unwrap()));
     // With one key and two queries the first query stands before all keys.
-    let y = eval(op.clone(), &[q.clone(), k.clone(), v.clone(), None, lengths]).unwrap();
+    let y = eval(op.clone(), &[q.clone(), k.clone(), v.clone(), None, lengths.clone()]).unwrap();
     assert_eq!(y[0].to_f64_vec(), [0.0, 3.0]);
+    // The formula has the softmax of nothing, and zero times what is not a number.
+    let formula = nn::Attention { formula: true, ..op.clone() };
+    let y = eval(formula, &[q.clone(), k.clone(), v.clone(), None, lengths.clone()]).unwrap()[0].to_f64_vec();
+    assert!(y[0].is_nan() && y[1] == 3.0, "{y:?}");
+    let unseen = tensor(&[1, 1, 2, 1], &[3.0, f32::NAN]);
+    let y = eval(op.clone(), &[q.clone(), k.clone(), unseen, None, lengths]).unwrap()[0].to_f64_vec();
+    assert!(y[1].is_nan(), "{y:?}");
     let far = Some(Val::from(Tensor::from_slice(&[1], &[i64::MAX]).unwrap()));
     assert!(eval(op, &[q, k, v, None, far]).is_err());
 }

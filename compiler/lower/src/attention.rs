@@ -50,9 +50,7 @@ pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     if op.scores != AttentionScores::Absent {
         return Err(Declined::new(ReasonCode::Attribute, "its kernels do not give the scores"));
     }
-    if site.optional(4).or(site.optional(5)).is_some() {
-        return Err(Declined::new(ReasonCode::OpenShape, "lengths and offsets depend on data"));
-    }
+    let positions = [4, 5].map(|slot| integers(cx, site, slot));
     let [q, k, v] = [0, 1, 2].map(|slot| site.operand(slot).and_then(|value| cx.view(value)));
     let (q, k, v, dst) = (q?, k?, v?, site.result()?.clone());
     [&q, &k, &v, &dst].into_iter().try_for_each(only_f32)?;
@@ -63,17 +61,26 @@ pub(super) fn attention(cx: &mut Cx, op: &Attention, site: &Site) -> Lowered {
     }
     let loc = &site.loc;
     let scale = if op.scale.0 == 0.0 { 1.0 / (q.shape[3] as f32).sqrt() } else { op.scale.0 };
-    let epilogue = score(cx, op, scale, &sizes, site)?;
+    let [lengths, offset] = positions;
+    let seen = Seen { op, lengths: lengths?, offset: offset?.and_then(|list| list.first().copied()) };
+    let epilogue = score(cx, &seen, scale, &sizes, site)?;
     let size = q.shape[3];
     let a = grouped(cx, q, &sizes, size, loc)?;
     let dst = dst
         .reshaped(&sizes.matrices(v.shape[3]))
         .ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))?;
-    attend(cx, &sizes, [a, k, v, dst], epilogue, loc)
+    attend(cx, &sizes, [a, k, v, dst], epilogue, op.formula, loc)
 }
 
 /// Emits the kernel for `[q, k, v, y]`, with the heads of `q` and `y` grouped.
-fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [TensorView; 4], score: Epilogue, loc: &[String]) -> Lowered {
+fn attend(
+    cx: &mut Cx,
+    sizes: &Sizes,
+    [q, k, v, dst]: [TensorView; 4],
+    score: Epilogue,
+    formula: bool,
+    loc: &[String],
+) -> Lowered {
     let lead = [sizes.batch, sizes.shared];
     let (size, width) = (q.shape[3], v.shape[3]);
     let q = if q.strides[3] == 1 { q } else { plain_copy(cx, &q, loc)? };
@@ -92,6 +99,7 @@ fn attend(cx: &mut Cx, sizes: &Sizes, [q, k, v, dst]: [TensorView; 4], score: Ep
         packed_strides: [&keys, &values].map(|p| 4 * p.batch_stride as i64),
         operands: Vec::new(),
         score: score.expr,
+        formula,
         dst: matrices(&dst, &of_dst),
     };
     let mut args = vec![q.at, keys.at, values.at];
@@ -135,8 +143,33 @@ fn grouped(
     copy.reshaped(&shape).ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))
 }
 
+/// Constant integers of an operand, which may be absent.
+fn integers(cx: &Cx, site: &Site, slot: usize) -> Result<Option<Vec<i64>>, Declined> {
+    let Some(value) = site.optional(slot) else { return Ok(None) };
+    let constant = cx.constant(value);
+    let open = || Declined::new(ReasonCode::OpenShape, "lengths or offsets depend on data");
+    Ok(Some(constant.ok_or_else(open)?.to_i64_vec()))
+}
+
+/// What says which keys a query sees by their positions.
+struct Seen<'a> {
+    op: &'a Attention,
+    lengths: Option<Vec<i64>>,
+    offset: Option<i64>,
+}
+
+impl Seen<'_> {
+    /// Whether a query of a sequence sees key `j`.
+    fn sees(&self, sizes: &Sizes, batch: usize, query: usize, j: usize) -> bool {
+        let length = self.lengths.as_ref().map(|lengths| lengths[batch]);
+        let first = self.offset.or(length.map(|length| length - sizes.queries as i64)).unwrap_or(0);
+        length.is_none_or(|length| (j as i64) < length) && self.op.sees(first + query as i64, j as i64)
+    }
+}
+
 /// What becomes of a product of `q` and `k`.
-fn score(cx: &mut Cx, op: &Attention, scale: f32, sizes: &Sizes, site: &Site) -> Result<Epilogue, Declined> {
+fn score(cx: &mut Cx, seen: &Seen, scale: f32, sizes: &Sizes, site: &Site) -> Result<Epilogue, Declined> {
+    let op = seen.op;
     let mut expr = Expr::Operand(0).times(Expr::Const(scale));
     if op.softcap.0 != 0.0 {
         let cap = || Expr::Const(op.softcap.0);
@@ -147,9 +180,7 @@ fn score(cx: &mut Cx, op: &Attention, scale: f32, sizes: &Sizes, site: &Site) ->
         let mask = cx.view(mask)?;
         biases.push(if mask.dtype == DType::Bool { bias_of(cx, &mask, &site.loc)? } else { mask });
     }
-    if op.causal || op.left >= 0 || op.right >= 0 {
-        biases.push(positions(cx, op, sizes)?);
-    }
+    biases.extend(positions(cx, seen, sizes)?);
     let mut operands = Vec::new();
     for bias in biases {
         only_f32(&bias)?;
@@ -170,12 +201,25 @@ fn bias_of(cx: &mut Cx, mask: &TensorView, loc: &[String]) -> Result<TensorView,
     Ok(bias)
 }
 
-/// What the positions of queries and keys add.
-fn positions(cx: &mut Cx, op: &Attention, sizes: &Sizes) -> Result<TensorView, Declined> {
-    let shape = vec![sizes.queries, sizes.keys];
-    let bias = |i: usize, j: usize| if op.sees(i as i64, j as i64) { 0.0 } else { f32::NEG_INFINITY };
-    let _room = room(4 * sizes.queries * sizes.keys)?;
-    let all: Vec<f32> = (0..sizes.queries).flat_map(|i| (0..sizes.keys).map(move |j| bias(i, j))).collect();
+/// What the positions of queries and keys add, where that is anything.
+fn positions(cx: &mut Cx, seen: &Seen, sizes: &Sizes) -> Result<Option<TensorView>, Declined> {
+    let batches = seen.lengths.as_ref().map_or(1, |_| sizes.batch);
+    if seen.lengths.as_ref().is_some_and(|lengths| lengths.len() != sizes.batch) {
+        return Err(Declined::new(ReasonCode::Shape, "there is not one length for each sequence"));
+    }
+    if !(seen.op.causal || seen.op.left >= 0 || seen.op.right >= 0 || seen.lengths.is_some()) {
+        return Ok(None);
+    }
+    let shape = vec![batches, 1, sizes.queries, sizes.keys];
+    let _room = room(4 * batches * sizes.queries * sizes.keys)?;
+    let row = |at: usize| {
+        let (batch, query) = (at / sizes.queries, at % sizes.queries);
+        (0..sizes.keys).map(move |j| if seen.sees(sizes, batch, query, j) { 0.0 } else { f32::NEG_INFINITY })
+    };
+    let all: Vec<f32> = (0..batches * sizes.queries).flat_map(row).collect();
+    if all.iter().all(|&bias| bias == 0.0) {
+        return Ok(None);
+    }
     let at = cx.add_constant("which keys a query sees", Tensor::from_slice(&shape, &all)?);
-    Ok(TensorView { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape })
+    Ok(Some(TensorView { at, dtype: DType::F32, strides: strides_in(&shape, Encoding::Plain), shape }))
 }

@@ -11,7 +11,7 @@ use optc_tensor::{DType, Tensor};
 
 fn attention() -> nn::Attention {
     let scores = nn::AttentionScores::Absent;
-    nn::Attention { causal: false, left: -1, right: -1, scale: Real(0.0), scores, softcap: Real(0.0) }
+    nn::Attention { causal: false, formula: false, left: -1, right: -1, scale: Real(0.0), scores, softcap: Real(0.0) }
 }
 
 /// `q`, `k` and `v` of this many heads, sharing `shared`.

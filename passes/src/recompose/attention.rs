@@ -32,6 +32,7 @@ pub(super) fn attention(g: &Graph, node: NodeId) -> Option<Patch> {
     let k = untransposed(g, kt, &mut patch)?;
     let op = Attention {
         causal: false,
+        formula: true,
         left: -1,
         right: -1,
         scale: Real(scale as f32),

@@ -95,6 +95,7 @@ pub(super) fn attention(m: &mut Maker) -> Option<NodeId> {
     let scale = Real(if m.once_in(2) { 0.0 } else { 0.3 });
     let op = Attention {
         causal: m.once_in(3),
+        formula: m.once_in(3),
         left: -1,
         right: -1,
         scale,

@@ -20,7 +20,7 @@ use optc_kernel::target::{Caches, Isa};
 use optc_kernel::tile::MemType;
 
 use crate::contract::{Contract, ContractError, ContractRows, ContractSchedule, Operand, contract, packed_len};
-use crate::fold::{Folding, folding, softmax_of_seen};
+use crate::fold::{Folding, folding, softmax, softmax_of_seen};
 
 /// The rows of a matrix for each head: bytes of the buffer, from one head to the next and from one row to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct AttentionNest {
     pub operands: Vec<Operand>,
     /// The score: operand 0 is the product of a query and a key, operand `i + 1` is `operands[i]`.
     pub score: Expr,
+    /// Whether a query whose scores are all minus infinity gives NaN, as the softmax of these is; else zeros.
+    pub formula: bool,
     /// The result.
     pub dst: HeadMatrices,
 }
@@ -163,7 +165,7 @@ impl Nest<'_> {
     }
 
     fn softmax(&self, rows: usize) -> Kernel {
-        let (folds, store) = softmax_of_seen(1);
+        let (folds, store) = if self.a.formula { softmax(1) } else { softmax_of_seen(1) };
         let view = ByteView::dense(MemType::F32, &[rows, self.a.keys]);
         let problem = Folding {
             shape: vec![rows, self.a.keys],

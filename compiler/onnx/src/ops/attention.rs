@@ -52,6 +52,7 @@ fn attention(cx: &mut NodeCx) -> Mapped {
     };
     let op = nn::Attention {
         causal: cx.attrs.flag("is_causal", false)?,
+        formula: false,
         left: cx.attrs.int_or("left_window_size", -1)?,
         right: cx.attrs.int_or("right_window_size", -1)?,
         scale: Real(cx.attrs.float_or("scale", 0.0)?),

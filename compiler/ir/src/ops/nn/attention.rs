@@ -31,7 +31,8 @@ op! {
     /// `k`. `mask` is added, or where it is boolean says which keys a query sees; its last extent may be short, further
     /// keys are not seen. `lengths: [B]` says how many keys count. Query `i` stands at `p = i + offset`, or at `i +
     /// lengths − Sq` without an `offset`; it sees keys from `p − left` to `p + right`, and none after `p` with
-    /// `causal`. A query that sees no key gives zeros.
+    /// `causal`. The score of a key that is not seen is the sum with minus infinity. A query that sees no key gives
+    /// zeros, unless this is the formula.
     ///
     /// - (C1) `q`, `k` and `v` have rank 4 and the shapes above; `q` and `k` have one float dtype, `v` has any.
     /// - (C2) `mask` broadcasts to `[B, Hq, Sq, Sk]` and is boolean or a float.
@@ -40,6 +41,8 @@ op! {
     "nn.attention" = Attention(q, k, v, mask: optional, lengths: optional, offset: optional) {
         /// Whether a query sees no key after its own position.
         causal: bool = false,
+        /// Whether a query that sees no key gives NaN, as the softmax of its scores is.
+        formula: bool = false,
         /// How many keys before its position a query sees; negative for all.
         left: i64 = -1,
         /// How many keys after its position a query sees; negative for all.
@@ -114,15 +117,15 @@ impl Semantics for Attention {
             for (i, row) in scores.chunks_mut(keys.max(1)).enumerate() {
                 for (j, s) in row.iter_mut().enumerate() {
                     let bias = mask.as_ref().map_or(0.0, |m| m[(head * queries + i) * keys + j]);
-                    let seen =
-                        (j as i64) < length && self.sees(first + i as i64, j as i64) && bias != f64::NEG_INFINITY;
-                    *s = if seen { *s + bias } else { f64::NEG_INFINITY };
+                    let seen = (j as i64) < length && self.sees(first + i as i64, j as i64);
+                    *s += if seen { bias } else { f64::NEG_INFINITY };
                 }
             }
             self.keep(&mut kept, AttentionScores::Masked, &scores);
-            scores.chunks_mut(keys.max(1)).for_each(softmax);
+            scores.chunks_mut(keys.max(1)).for_each(|row| softmax(row, self.formula));
             self.keep(&mut kept, AttentionScores::Probabilities, &scores);
-            y.extend(weighted(&scores, &vv[shared * keys * width..][..keys * width], (queries, keys, width)));
+            let values = &vv[shared * keys * width..][..keys * width];
+            y.extend(product(&scores, values, queries, keys, width));
         }
         let mut results = vec![Tensor::from_f64(q.dtype(), &shapes[0], &y)?.into()];
         if let Some(shape) = shapes.get(1) {
@@ -182,23 +185,12 @@ fn transpose(m: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     (0..rows * columns).map(|i| m[i % rows * columns + i / rows]).collect()
 }
 
-/// The softmax of one row; zeros where nothing is seen.
-fn softmax(row: &mut [f64]) {
+/// The softmax of one row; zeros where nothing is seen, unless it is to be the formula.
+fn softmax(row: &mut [f64], formula: bool) {
     let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if top == f64::NEG_INFINITY && !row.iter().any(|s| s.is_nan()) {
+    if !formula && top == f64::NEG_INFINITY && !row.iter().any(|s| s.is_nan()) {
         return row.fill(0.0);
     }
     let sum: f64 = row.iter().map(|s| (s - top).exp()).sum();
     row.iter_mut().for_each(|s| *s = (*s - top).exp() / sum);
-}
-
-/// The rows of `v` weighted by each row of probabilities. A key that is not seen does not count, whatever its value.
-fn weighted(p: &[f64], v: &[f64], (queries, keys, width): (usize, usize, usize)) -> Vec<f64> {
-    let mut y = vec![0.0; queries * width];
-    for (i, y) in y.chunks_mut(width.max(1)).enumerate() {
-        for (j, &p) in p[i * keys..(i + 1) * keys].iter().enumerate().filter(|(_, p)| **p != 0.0) {
-            y.iter_mut().zip(&v[j * width..(j + 1) * width]).for_each(|(y, v)| *y += p * v);
-        }
-    }
-    y
 }
