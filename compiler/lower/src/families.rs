@@ -16,6 +16,7 @@ use super::pool::pool;
 use super::product::{quant_matmul, quant_sum};
 use super::quant_conv::quant_conv;
 use super::recurrent::{gru, lstm, rnn};
+use super::rotary::rotary_embedding;
 use super::{Declined, Lowered, Site, elementwise, fold, gather, mapped, movement};
 
 /// Makes the dispatch, and the list of the ops that it knows: `Op(binding) => lowering` each.
@@ -45,6 +46,7 @@ families! { cx, op, site:
     QuantSum(op) => quant_sum(cx, op, site),
     ConvTranspose(op) => conv_transpose(cx, op, site),
     Attention(op) => attention(cx, op, site),
+    RotaryEmbedding(op) => rotary_embedding(cx, op, site),
     ArgReduce(op) => fold::arg_reduce(cx, op, site),
     Pool(op) => pool(cx, op, site),
     BatchNorm(op) => elementwise::batch_norm(cx, op, site),

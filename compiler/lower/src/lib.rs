@@ -48,6 +48,7 @@ mod quant_conv;
 mod quantize;
 mod recurrent;
 mod report;
+mod rotary;
 mod separable;
 mod several;
 mod shape;

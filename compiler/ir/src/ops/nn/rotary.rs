@@ -20,7 +20,11 @@ op! {
 }
 
 impl RotaryEmbedding {
-    fn rotated(&self, size: usize) -> Result<usize, OpError> {
+    /// How many elements of a row of `size` are rotated.
+    ///
+    /// # Errors
+    /// They are not pairs, or more than there are (C1).
+    pub fn rotated(&self, size: usize) -> Result<usize, OpError> {
         let rotated = if self.dims == 0 { size as i64 } else { self.dims };
         ensure!(rotated % 2 == 0 && (0..=size as i64).contains(&rotated), "C1", "{rotated} of {size} elements rotate");
         Ok(rotated as usize)
@@ -28,7 +32,7 @@ impl RotaryEmbedding {
 }
 
 impl Semantics for RotaryEmbedding {
-    const FACTS: Facts<RotaryEmbedding> = Facts::host("there is no kernel for it");
+    const FACTS: Facts<RotaryEmbedding> = Facts::family();
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
