@@ -16,6 +16,7 @@ mod canonicalize;
 mod choice;
 mod cse;
 mod dce;
+mod decompose;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_quant;

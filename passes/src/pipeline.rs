@@ -25,14 +25,15 @@ pub static PIPELINES: &[NamedPipeline] = &[
     NamedPipeline {
         name: "clean-up",
         summary: "canonical form, no duplicates, nothing unused",
-        // Canonical form first, so that `cse` sees equal things spelled equally; `dce` last, for what the others left.
-        passes: "O0,canonicalize,cse,dce",
+        // `decompose` leaves reshapes and transposes for `canonicalize`. Canonical form first, so that `cse` sees equal
+        // things spelled equally; `dce` last, for what the others left.
+        passes: "O0,decompose,canonicalize,cse,dce",
     },
     NamedPipeline {
         name: "integers",
         summary: "integer ops for what stands between quantizations",
-        // Constants stay quantized until `fold-quant` has seen them.
-        passes: "infer-types,fold-constants{quantized=keep},infer-types,dce,fold-quant",
+        // Constants stay quantized until `fold-quant` has seen them, and the products among what `decompose` makes.
+        passes: "infer-types,fold-constants{quantized=keep},infer-types,dce,decompose,fold-quant",
     },
     NamedPipeline {
         name: "O1",

@@ -33,6 +33,7 @@ use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::cse::Cse;
 use crate::dce::Dce;
+use crate::decompose::Decompose;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
 use crate::fold_quant::FoldQuant;
@@ -103,6 +104,7 @@ impl Registry {
             .with::<InferTypes>()
             .with::<SpecializeShapes>()
             .with::<FoldConstants>()
+            .with::<Decompose>()
             .with::<Canonicalize>()
             .with::<Cse>()
             .with::<FoldBatchNorm>()

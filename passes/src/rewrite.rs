@@ -122,13 +122,16 @@ impl Patch {
             graph.node_mut(id).results = types.into_iter().map(|ty| optc_ir::ResultInfo { ty }).collect();
         }
         let mut gone = vec![];
-        for (old, new) in self.replacements {
-            let new = resolve(new, &made);
+        for (old, new) in &self.replacements {
+            let (old, new) = (*old, resolve(*new, &made));
             if made.contains(&new.node) {
                 let ty = refined(graph.ty(new), graph.ty(old));
                 graph.node_mut(new.node).results[new.result as usize].ty = ty;
             }
             graph.replace_uses(old, new);
+        }
+        // All at the end: a node goes with its last result that is replaced, whether anybody read it or not.
+        for (old, _) in self.replacements {
             gone.extend(remove_unused(graph, old.node));
         }
         made.retain(|&id| !matches!(graph.node(id).op, Op::Constant(_)));

@@ -46,6 +46,8 @@ pub static KINDS: &[NestKind] = &[
     NestKind { name: "recurrent", kernels: &["recurrent"], make: sequences::recurrent },
     NestKind { name: "dynamic", kernels: &["dynamic_range", "recurrent_i8"], make: sequences::dynamic },
     NestKind { name: "attention", kernels: &["contract_", "attention"], make: sequences::attention },
+    NestKind { name: "rotary", kernels: &["elementwise"], make: sequences::rotary },
+    NestKind { name: "einsum", kernels: &["contract_", "elementwise", "fold", "move"], make: products::einsum },
     NestKind { name: "int8 matmul", kernels: &["contract_"], make: integers::matmul },
     NestKind { name: "int8 conv", kernels: &["contract_"], make: integers::conv },
     NestKind { name: "int8 depthwise", kernels: &["depthwise_i8"], make: integers::depthwise },

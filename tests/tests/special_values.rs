@@ -1,5 +1,8 @@
 //! What is not a number and what is infinite come out of a rewritten graph as out of the graph itself, interpreted and
-//! compiled: the graphs of the filetests of `recompose`, on inputs with such values, single ones and whole rows.
+//! compiled: the graphs of the filetests of `recompose` and `decompose`, on inputs with such values, single ones and
+//! whole rows.
+//!
+//! Sums that `decompose` takes before a product may be of infinities, as it documents: its graphs get NaN alone.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first failure")]
 
 use std::path::Path;
@@ -85,4 +88,9 @@ fn check_folder(pass: &str, special: &[f32]) {
 #[test]
 fn recomposed_graphs_keep_special_values() {
     check_folder("recompose", &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+}
+
+#[test]
+fn decomposed_graphs_keep_what_is_not_a_number() {
+    check_folder("decompose", &[f32::NAN]);
 }

@@ -1,6 +1,6 @@
 //! Products of reals.
 
-use optc_ir::ops::math::MatMul;
+use optc_ir::ops::math::{Einsum, MatMul};
 use optc_ir::ops::nn::{Conv, ConvTranspose, Gemm};
 use optc_ir::{NodeId, Real};
 use optc_tensor::{DType, Tensor};
@@ -116,4 +116,41 @@ pub(super) fn sparse(m: &mut Maker) -> Option<NodeId> {
     let (dilations, pads, strides) = attributes(&windows);
     let (dilations, pads, strides) = if pointwise { Default::default() } else { (dilations, pads, strides) };
     m.op(Conv { dilations, groups: 1, pads, precision: DType::F32, strides }, &[Some(x), Some(w), bias])
+}
+
+/// Einstein sums of one to three operands over labels that are drawn: diagonals, traces, extents of 1 that broadcast,
+/// `...` and results that are not said among them.
+pub(super) fn einsum(m: &mut Maker) -> Option<NodeId> {
+    let letters = ['a', 'b', 'c', 'd', 'e'];
+    let extents: Vec<usize> = letters.iter().map(|_| if m.once_in(3) { m.extent() } else { m.few(5) }).collect();
+    let count = m.random.pick(&[1, 2, 2, 2, 3]);
+    let rest: Vec<usize> = (0..m.random.pick(&[0, 0, 0, 1, 2])).map(|_| m.few(3)).collect();
+    // The interpreter looks at each combination of indices.
+    if extents.iter().chain(&rest).product::<usize>() > 200_000 {
+        return None;
+    }
+    let (mut terms, mut operands, mut used) = (vec![], vec![], vec![]);
+    for _ in 0..count {
+        let labels: Vec<usize> = (0..m.few(4)).map(|_| m.random.below(letters.len())).collect();
+        // A label whose extent is 1 in an operand is so everywhere in it.
+        let own: Vec<usize> = extents.iter().map(|&n| if m.once_in(8) { 1 } else { n }).collect();
+        let dots = if rest.is_empty() || m.once_in(4) { 0 } else { m.random.below(rest.len() + 1) };
+        let lead = rest[rest.len() - dots..].iter().map(|&n| if m.once_in(6) { 1 } else { n });
+        let shape: Vec<usize> = lead.chain(labels.iter().map(|&l| own[l])).collect();
+        let written: String = labels.iter().map(|&l| letters[l]).collect();
+        terms.push(if rest.is_empty() { written } else { format!("...{written}") });
+        used.extend(labels);
+        operands.push(Some(m.either(&shape)));
+    }
+    used.sort_unstable();
+    used.dedup();
+    let mut kept: Vec<usize> = used.into_iter().filter(|_| !m.once_in(3)).collect();
+    for i in (1..kept.len()).rev() {
+        kept.swap(i, m.random.below(i + 1));
+    }
+    let result: String = kept.iter().map(|&l| letters[l]).collect();
+    let dots = if rest.is_empty() { "" } else { "..." };
+    let right = if m.once_in(5) { String::new() } else { format!("->{dots}{result}") };
+    m.passes = Some(m.random.pick(&["decompose", "O1", "O2"]));
+    m.op(Einsum { equation: terms.join(",") + &right }, &operands)
 }

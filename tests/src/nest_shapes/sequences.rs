@@ -1,6 +1,6 @@
 //! Recurrent layers and attention.
 
-use optc_ir::ops::nn::{Attention, AttentionScores, Gru, Lstm, RecurrentDirection, Rnn};
+use optc_ir::ops::nn::{Attention, AttentionScores, Gru, Lstm, RecurrentDirection, Rnn, RotaryEmbedding};
 use optc_ir::ops::quant::{DynamicLstm, DynamicQuantize};
 use optc_ir::{NodeId, Real, Value};
 use optc_tensor::{DType, Tensor};
@@ -20,7 +20,13 @@ pub(super) fn recurrent(m: &mut Maker) -> Option<NodeId> {
     let bias = m.once_in(2).then(|| m.constant(&[directions, 2 * gates * hidden]));
     let h0 = m.once_in(2).then(|| m.input(&[directions, batch, hidden]));
     let clip = Real(0.0);
-    let operands = [Some(x), Some(w), Some(r), bias, None, h0];
+    let lengths = m.once_in(2).then(|| {
+        let dtype = m.random.pick(&[DType::I32, DType::I32, DType::I64]);
+        let lengths: Vec<i64> = (0..batch).map(|_| m.random.below(steps + 1) as i64).collect();
+        let t = Tensor::from_i64(dtype, &[batch], &lengths).expect("a length for each sequence");
+        if m.once_in(3) { m.constant_of(t) } else { m.input_of(t) }
+    });
+    let operands = [Some(x), Some(w), Some(r), bias, lengths, h0];
     let (activation_alpha, activation_beta, activations) = (vec![], vec![], vec![]);
     match gates {
         4 => {
@@ -93,14 +99,51 @@ pub(super) fn attention(m: &mut Maker) -> Option<NodeId> {
         }
     };
     let scale = Real(if m.once_in(2) { 0.0 } else { 0.3 });
+    let (lengths, offset) = (m.once_in(4).then_some(keys), m.once_in(3).then(|| m.random.below(keys)));
+    let lengths = lengths.map(|n| integers(m, batch, 1, n));
+    let offset = offset.map(|n| integers(m, 1, n, n));
+    let (before, after) = (m.random.below(keys) as i64, m.random.below(keys) as i64);
+    use AttentionScores::{Absent, Capped, Masked, Probabilities, Raw};
     let op = Attention {
         causal: m.once_in(3),
         formula: m.once_in(3),
-        left: -1,
-        right: -1,
+        left: if m.once_in(4) { before } else { -1 },
+        right: if m.once_in(4) { after } else { -1 },
         scale,
-        scores: AttentionScores::Absent,
+        scores: m.random.pick(&[Absent, Absent, Absent, Absent, Raw, Capped, Masked, Probabilities]),
         softcap: Real(if m.once_in(4) { 2.0 } else { 0.0 }),
     };
-    m.op(op, &[Some(q), Some(k), Some(v), mask])
+    // What depends on data, and scores, are taken apart before.
+    m.passes = Some(m.random.pick(&["decompose", "O2"]));
+    m.op(op, &[Some(q), Some(k), Some(v), mask, lengths, offset])
+}
+
+/// Integers between `low` and `high`, given or constant.
+fn integers(m: &mut Maker, count: usize, low: usize, high: usize) -> Value {
+    let values: Vec<i64> = (0..count).map(|_| (low + m.random.below(high - low + 1)) as i64).collect();
+    let dtype = m.random.pick(&[DType::I32, DType::I64]);
+    let t = Tensor::from_i64(dtype, &[count], &values).expect("as many values as are asked for");
+    if m.once_in(2) { m.constant_of(t) } else { m.input_of(t) }
+}
+
+/// Rotary embeddings of halves and neighbours, with positions or without.
+pub(super) fn rotary(m: &mut Maker) -> Option<NodeId> {
+    let (batch, heads, steps, size) = (m.few(2), m.few(3), m.extent(), m.extent());
+    let x = m.input(&[batch, heads, steps, size]);
+    let half = if m.once_in(2) { size / 2 } else { m.few(size) / 2 };
+    if half == 0 {
+        return None;
+    }
+    let (interleaved, rows) = (m.once_in(2), m.extent());
+    let (table, positions) = match m.once_in(2) {
+        true => {
+            let positions: Vec<i64> = (0..batch * steps).map(|_| m.random.below(rows) as i64).collect();
+            let positions = m.input_of(Tensor::from_slice(&[batch, steps], &positions).ok()?);
+            (vec![rows, half], Some(positions))
+        }
+        false => (vec![batch, steps, half], None),
+    };
+    let (cos, sin) = (m.either(&table), m.either(&table));
+    m.passes = Some(m.random.pick(&["decompose", "O2"]));
+    m.op(RotaryEmbedding { dims: 2 * half as i64, interleaved }, &[Some(x), Some(cos), Some(sin), positions])
 }

@@ -24,27 +24,54 @@ op! {
     }
 }
 
-/// An axis' name: a letter, or the axis that lies this many places before the last one of `...`.
+/// An axis' name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Label {
+pub enum EinsumLabel {
+    /// The axis that lies this many places before the last one of `...`.
     Rest(usize),
+    /// A letter of the equation.
     Letter(char),
 }
 
-impl std::fmt::Display for Label {
+impl std::fmt::Display for EinsumLabel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Label::Rest(0) => f.write_str("the last axis of `...`"),
-            Label::Rest(behind) => write!(f, "axis {} of `...`", -1 - *behind as i64),
-            Label::Letter(letter) => write!(f, "`{letter}`"),
+            EinsumLabel::Rest(0) => f.write_str("the last axis of `...`"),
+            EinsumLabel::Rest(behind) => write!(f, "axis {} of `...`", -1 - *behind as i64),
+            EinsumLabel::Letter(letter) => write!(f, "`{letter}`"),
         }
     }
 }
 
 /// An equation whose `...` are resolved by the operands' ranks.
-struct Terms {
-    operands: Vec<Vec<Label>>,
-    result: Vec<Label>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EinsumTerms {
+    /// The labels of each operand's axes; one may stand there more than once.
+    pub operands: Vec<Vec<EinsumLabel>>,
+    /// The labels of the result's axes, each once.
+    pub result: Vec<EinsumLabel>,
+}
+
+impl EinsumTerms {
+    /// The extent of each label; operands in which it is 1 broadcast.
+    ///
+    /// # Errors
+    /// Extents of one label do not fit (C2).
+    pub fn extents(&self, shapes: &[&[usize]]) -> Result<BTreeMap<EinsumLabel, usize>, OpError> {
+        let mut extents = BTreeMap::new();
+        for (labels, shape) in self.operands.iter().zip(shapes) {
+            for (d, (&label, &n)) in labels.iter().zip(*shape).enumerate() {
+                let own = (0..d).find(|&before| labels[before] == label).map(|before| shape[before]);
+                ensure!(own.is_none_or(|own| own == n), "C2", "{label} is {} and {n} in one operand", own.unwrap_or(n));
+                let extent = extents.entry(label).or_insert(n);
+                ensure!(*extent == n || *extent == 1 || n == 1, "C2", "{label} is {extent} and {n}");
+                if *extent == 1 {
+                    *extent = n;
+                }
+            }
+        }
+        Ok(extents)
+    }
 }
 
 fn wrong<T>(reason: String) -> Result<T, OpError> {
@@ -52,17 +79,17 @@ fn wrong<T>(reason: String) -> Result<T, OpError> {
 }
 
 /// The labels of one term; `rest` is the number of axes that `...` stands for.
-fn labels(term: &str, rest: usize) -> Result<Vec<Label>, OpError> {
+fn labels(term: &str, rest: usize) -> Result<Vec<EinsumLabel>, OpError> {
     let (before, behind) = term.split_once("...").unwrap_or((term, ""));
-    let letters = |s: &str| -> Result<Vec<Label>, OpError> {
+    let letters = |s: &str| -> Result<Vec<EinsumLabel>, OpError> {
         ensure!(
             s.chars().all(|c| c.is_ascii_alphabetic()),
             "C1",
             "the term `{term}` holds something other than letters"
         );
-        Ok(s.chars().map(Label::Letter).collect())
+        Ok(s.chars().map(EinsumLabel::Letter).collect())
     };
-    let middle = (0..rest).rev().map(Label::Rest).filter(|_| term.contains("...")).collect();
+    let middle = (0..rest).rev().map(EinsumLabel::Rest).filter(|_| term.contains("...")).collect();
     Ok([letters(before)?, middle, letters(behind)?].concat())
 }
 
@@ -75,7 +102,11 @@ fn check_dtypes(mut dtypes: impl Iterator<Item = DType>) -> Result<(), OpError> 
 }
 
 impl Einsum {
-    fn terms(&self, ranks: &[usize]) -> Result<Terms, OpError> {
+    /// The labels of operands of these ranks and of the result.
+    ///
+    /// # Errors
+    /// The equation does not fit the operands (C1).
+    pub fn terms(&self, ranks: &[usize]) -> Result<EinsumTerms, OpError> {
         let equation: String = self.equation.chars().filter(|c| !c.is_whitespace()).collect();
         let (left, right) = match equation.split_once("->") {
             Some((left, right)) => (left, Some(right)),
@@ -104,49 +135,37 @@ impl Einsum {
         let known = result.iter().all(|l| operands.iter().flatten().any(|o| o == l));
         let once = (0..result.len()).all(|i| !result[..i].contains(&result[i]));
         ensure!(known && once, "C1", "the result of `{equation}` repeats or makes up a label");
-        Ok(Terms { operands, result })
+        Ok(EinsumTerms { operands, result })
     }
 }
 
 /// The result's labels where the equation does not say them.
-fn implicit(operands: &[Vec<Label>]) -> Vec<Label> {
-    let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
+fn implicit(operands: &[Vec<EinsumLabel>]) -> Vec<EinsumLabel> {
+    let mut counts: BTreeMap<EinsumLabel, usize> = BTreeMap::new();
     operands.iter().flatten().for_each(|&l| *counts.entry(l).or_default() += 1);
-    let rests = counts.keys().rev().copied().filter(|l| matches!(l, Label::Rest(_)));
-    let letters = counts.iter().filter(|(l, n)| matches!(l, Label::Letter(_)) && **n == 1).map(|(&l, _)| l);
+    let rests = counts.keys().rev().copied().filter(|l| matches!(l, EinsumLabel::Rest(_)));
+    let letters = counts.iter().filter(|(l, n)| matches!(l, EinsumLabel::Letter(_)) && **n == 1).map(|(&l, _)| l);
     rests.chain(letters).collect()
 }
 
-/// The extent of each label; operands in which it is 1 broadcast.
-fn extents(terms: &Terms, shapes: &[&[usize]]) -> Result<BTreeMap<Label, usize>, OpError> {
-    let mut extents = BTreeMap::new();
-    for (labels, shape) in terms.operands.iter().zip(shapes) {
-        for (d, (&label, &n)) in labels.iter().zip(*shape).enumerate() {
-            let own = (0..d).find(|&before| labels[before] == label).map(|before| shape[before]);
-            ensure!(own.is_none_or(|own| own == n), "C2", "{label} is {} and {n} in one operand", own.unwrap_or(n));
-            let extent = extents.entry(label).or_insert(n);
-            ensure!(*extent == n || *extent == 1 || n == 1, "C2", "{label} is {extent} and {n}");
-            if *extent == 1 {
-                *extent = n;
-            }
-        }
-    }
-    Ok(extents)
-}
-
 /// For each label of `order`, how far a step along it moves in a tensor of shape `shape` with these labels.
-fn steps(order: &[Label], labels: &[Label], shape: &[usize]) -> Vec<usize> {
+fn steps(order: &[EinsumLabel], labels: &[EinsumLabel], shape: &[usize]) -> Vec<usize> {
     let strides = strides_of(shape);
-    let step = |&l: &Label| (0..labels.len()).filter(|&d| labels[d] == l && shape[d] != 1).map(|d| strides[d]).sum();
+    let step =
+        |&l: &EinsumLabel| (0..labels.len()).filter(|&d| labels[d] == l && shape[d] != 1).map(|d| strides[d]).sum();
     order.iter().map(step).collect()
 }
 
-fn contract<N: Number>(terms: &Terms, xs: &[&Tensor], extents: &BTreeMap<Label, usize>) -> Result<Vec<Val>, OpError> {
-    let summed: Vec<Label> = extents.keys().copied().filter(|l| !terms.result.contains(l)).collect();
+fn contract<N: Number>(
+    terms: &EinsumTerms,
+    xs: &[&Tensor],
+    extents: &BTreeMap<EinsumLabel, usize>,
+) -> Result<Vec<Val>, OpError> {
+    let summed: Vec<EinsumLabel> = extents.keys().copied().filter(|l| !terms.result.contains(l)).collect();
     let shape: Vec<usize> = terms.result.iter().map(|l| extents[l]).collect();
     let inner: Vec<usize> = summed.iter().map(|l| extents[l]).collect();
     let values: Vec<Vec<N>> = xs.iter().map(|x| N::all(x)).collect();
-    let of = |order: &[Label]| -> Vec<Vec<usize>> {
+    let of = |order: &[EinsumLabel]| -> Vec<Vec<usize>> {
         terms.operands.iter().zip(xs).map(|(labels, x)| steps(order, labels, x.shape())).collect()
     };
     let (outer_steps, inner_steps) = (of(&terms.result), of(&summed));
@@ -175,8 +194,8 @@ impl Semantics for Einsum {
         };
         let terms = self.terms(&ranks)?;
         let named = terms.operands.iter().zip(&xs).flat_map(|(labels, x)| labels.iter().zip(x.shape.iter().flatten()));
-        let named: Vec<(&Label, &Dim)> = named.collect();
-        let dim = |label: &Label| {
+        let named: Vec<(&EinsumLabel, &Dim)> = named.collect();
+        let dim = |label: &EinsumLabel| {
             let mut dims = named.iter().filter(|(l, _)| *l == label).map(|(_, dim)| *dim);
             let sure = |dim: &&Dim| dim.known().is_some_and(|n| n != 1);
             let all: Vec<&Dim> = dims.by_ref().collect();
@@ -191,7 +210,7 @@ impl Semantics for Einsum {
         let Some(first) = xs.first() else { return Err(OpError::Operand { slot: 0 }) };
         check_dtypes(xs.iter().map(|x| x.dtype()))?;
         let terms = self.terms(&xs.iter().map(|x| x.rank()).collect::<Vec<_>>())?;
-        let extents = extents(&terms, &xs.iter().map(|x| x.shape()).collect::<Vec<_>>())?;
+        let extents = terms.extents(&xs.iter().map(|x| x.shape()).collect::<Vec<_>>())?;
         // The list of offsets must fit as well as the result does.
         checked_len(
             DType::F64,
