@@ -36,7 +36,7 @@ use optc_ir::{
 use optc_tensor::{Tensor, element_count};
 
 use crate::matching::{kept_zeros, pruned};
-use crate::rewrite::remove_unused;
+use crate::rewrite::{is_settled, remove_unused};
 use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// Multiply-adds beyond which a contraction of constants stays: `eval` is written to be read, not to be fast.
@@ -98,7 +98,7 @@ impl Pass for FoldConstants {
 impl FoldConstants {
     /// Folds what lies in the regions of a node, with the types that the node's operands have by now.
     fn regions(&self, graph: &mut Graph, id: NodeId, cx: &mut PassCx) -> Result<(), PassError> {
-        if graph.node(id).regions.is_empty() || matches!(graph.node(id).op, Op::Fused(_)) {
+        if graph.node(id).regions.is_empty() || is_settled(&graph.node(id).op) {
             return Ok(());
         }
         // What refuses its types is for `infer-types` to report.

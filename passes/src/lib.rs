@@ -17,6 +17,7 @@ mod choice;
 mod cse;
 mod dce;
 mod decompose;
+mod defer_open_shapes;
 mod fold_batch_norm;
 mod fold_constants;
 mod fold_quant;

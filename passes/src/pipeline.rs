@@ -38,16 +38,18 @@ pub static PIPELINES: &[NamedPipeline] = &[
     NamedPipeline {
         name: "O1",
         summary: "clean-ups, layouts and fusion",
-        passes: "clean-up,assign-layout,fuse,schedule",
+        passes: "clean-up,defer-open-shapes,assign-layout,fuse,schedule",
     },
     NamedPipeline {
         name: "O2",
         summary: "everything that keeps f32 results within documented bounds",
         // Canonical form before `recompose`, whose patterns are in it, and formulas found before `simplify-algebra`
         // moves things into them, or into products that are merged; the clean-up after these computes what they made
-        // from constants. What is sparse wants another layout, so that is decided before; layouts before fusion, which
-        // only joins what lies alike.
-        passes: "integers,clean-up,fold-batch-norm,recompose,merge-products,simplify-algebra,clean-up,to-bcsr,\
+        // from constants. What is deferred goes through all this again, so it leaves before decisions on extents. What
+        // is sparse wants another layout, so that is decided before; layouts before fusion, which only joins what lies
+        // alike.
+        passes: "integers,clean-up,fold-batch-norm,recompose,merge-products,simplify-algebra,clean-up,\
+                 defer-open-shapes,to-bcsr,\
                  assign-layout{to=nhwc},fuse,schedule",
     },
     NamedPipeline { name: "O3", summary: "the same passes as `O2`", passes: "O2" },

@@ -34,6 +34,7 @@ use crate::canonicalize::Canonicalize;
 use crate::cse::Cse;
 use crate::dce::Dce;
 use crate::decompose::Decompose;
+use crate::defer_open_shapes::DeferOpenShapes;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
 use crate::fold_quant::FoldQuant;
@@ -114,6 +115,7 @@ impl Registry {
             .with::<Recompose>()
             .with::<MergeProducts>()
             .with::<SimplifyAlgebra>()
+            .with::<DeferOpenShapes>()
             .with::<Prune>()
             .with::<ToBcsr>()
             .with::<AssignLayout>()

@@ -2,8 +2,8 @@
 //!
 //! A [`Rule`] is a pure function from a place to an optional [`Patch`]. The driver goes through the nodes in
 //! topological order, tries the rules in their order, applies the first patch, and repeats until a sweep changes
-//! nothing. It works in the regions of control-flow ops as well; those of `kernel.fused` are settled and are left
-//! alone.
+//! nothing. It works in the regions of control-flow ops as well; those of `kernel.fused` and
+//! `kernel.deferred` are settled and are left alone.
 
 use optc_ir::{Graph, NodeId, Op, OpError, TensorType, Type, Value, infer_node, is_proven};
 
@@ -300,13 +300,18 @@ fn rewrite_at(
     Ok(None)
 }
 
+/// Whether the regions of an op are left alone: they are one kernel, or go through all passes when they are run.
+pub(crate) fn is_settled(op: &Op) -> bool {
+    matches!(op, Op::Fused(_) | Op::Deferred(_))
+}
+
 /// Calls `f` on each region of the graph's control-flow ops.
 pub(crate) fn for_each_region(
     graph: &mut Graph,
     f: &mut dyn FnMut(&mut Graph) -> Result<(), PassError>,
 ) -> Result<(), PassError> {
     for id in graph.ids().collect::<Vec<_>>() {
-        if !matches!(graph.node(id).op, Op::Fused(_)) {
+        if !is_settled(&graph.node(id).op) {
             graph.node_mut(id).regions.iter_mut().try_for_each(&mut *f)?;
         }
     }

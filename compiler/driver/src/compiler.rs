@@ -228,7 +228,7 @@ impl Compiler {
     }
 
     /// The settings of a model that comes with some `tuning`; the options' own takes precedence.
-    fn settings(&self, passes: &str, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
+    pub(crate) fn settings(&self, passes: &str, tuning: TuningCache) -> Result<Arc<Settings>, Error> {
         self.settings_for(passes, self.options.target()?, tuning)
     }
 

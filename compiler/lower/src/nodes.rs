@@ -1,6 +1,6 @@
 //! The walk over the nodes: each becomes views, kernels or a step of the host, and an entry of the report.
 
-use optc_ir::{Node, NodeId, Op, Value};
+use optc_ir::{ComputedBy, Node, NodeId, Op, Value};
 use optc_kernel::program::{Decision, NodeReport};
 use optc_types::ReasonCode;
 
@@ -56,7 +56,11 @@ impl Lowering {
             return Ok(Ok((decision, cx.notes)));
         }
         let Some(types) = node.results.iter().map(|r| buffered(&r.ty)).collect::<Option<Vec<_>>>() else {
-            return Ok(Err(Declined::new(ReasonCode::OpenShape, "the shape of a result depends on data")));
+            let reason = match node.op.facts().computed_by {
+                ComputedBy::Host(reason) => reason,
+                _ => "the shape of a result depends on data",
+            };
+            return Ok(Err(Declined::new(ReasonCode::OpenShape, reason)));
         };
         let before = cx.before();
         let mut results = Vec::new();

@@ -176,7 +176,7 @@ impl Exporter {
                     let name = node.operands.first().copied().flatten().and_then(|v| names.get(&v).cloned());
                     names.insert(Value { node: id, result: 0 }, name.unwrap_or_default());
                 }
-                Op::Fused(_) => self.inline(graph, id, names)?,
+                Op::Fused(_) | Op::Deferred(_) => self.inline(graph, id, names)?,
                 op => {
                     let mut site = self.site(graph, id, names, wanted);
                     self.widen(op, &mut site);

@@ -53,6 +53,7 @@ macro_rules! for_each_op {
             AffineGrid in nn, NonMaxSuppression in nn, Quantize in quant, Dequantize in quant,
             DynamicQuantize in quant, Requantize in quant, QuantMatMul in quant, QuantConv in quant,
             FakeQuant in quant, QuantSum in quant, DynamicLstm in quant, Fused in kernel, ConvertLayout in kernel,
+            Deferred in kernel,
         }
     };
 }

@@ -20,7 +20,8 @@ impl Exporter {
     /// Writes one op.
     pub(super) fn node(&mut self, op: &Op, site: &Site) -> Result<(), Diagnostic> {
         let spelling = match op {
-            Op::Param(_) | Op::Constant(_) | Op::Fused(_) | Op::ConvertLayout(_) => return Ok(()), // the walk's own
+            // The walk's own.
+            Op::Param(_) | Op::Constant(_) | Op::Fused(_) | Op::Deferred(_) | Op::ConvertLayout(_) => return Ok(()),
             Op::If(_) => return self.branch(site),
             Op::Loop(op) => return self.repeat(op, site),
             Op::Scan(op) => return self.scan(op, site),
