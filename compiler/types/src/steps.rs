@@ -261,7 +261,7 @@ pub enum Step {
         /// For errors.
         loc: String,
     },
-    /// A check that lengths of sequences, `i32` or `i64`, lie in `0..=most`; what they bound comes after it.
+    /// A check that lengths or positions, `i32` or `i64`, lie in `0..=most`; what they bound comes after it.
     CheckLengths {
         /// The lengths.
         lengths: PlainTensor,
