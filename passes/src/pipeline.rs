@@ -49,8 +49,7 @@ pub static PIPELINES: &[NamedPipeline] = &[
         // is sparse wants another layout, so that is decided before; layouts before fusion, which only joins what lies
         // alike.
         passes: "integers,clean-up,fold-batch-norm,recompose,merge-products,simplify-algebra,clean-up,\
-                 defer-open-shapes,to-bcsr,\
-                 assign-layout{to=nhwc},fuse,schedule",
+                 defer-open-shapes,to-bcsr,assign-layout{to=nhwc},fuse,schedule",
     },
     NamedPipeline { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

@@ -15,10 +15,9 @@ use crate::nest::{Access, Buf};
 
 /// Items at once, at most.
 const MOST: usize = 64;
-/// Bytes that the items at hand may take: they are to stay in the outer caches from step to step.
+/// Bytes that the items at hand may take: they are to stay in the outer caches from step to step. (Zen 5, 16 MiB of L3,
+/// beside other work, seven items of mobilenet_v1: 57 to 90 ms one by one in 4.8 MB, 90 to 96 all at once in 33.7 MB.)
 const AT_ONCE: usize = 8 << 20;
-/// As many items at once at least, so that weights are read once for some of them.
-const LEAST: usize = 8;
 
 /// The name of the batch in the types of ports.
 const NAME: &str = "N";
@@ -100,7 +99,7 @@ impl Program {
     /// Says how many items are at hand at once, as their bytes allow, once the memory is planned.
     pub(super) fn choose_block(&mut self) {
         if let Some(batch) = &mut self.flow.batch {
-            batch.block = (AT_ONCE / batch.item_bytes.max(1)).clamp(LEAST, MOST);
+            batch.block = (AT_ONCE / batch.item_bytes.max(1)).clamp(1, MOST);
         }
     }
 

@@ -111,7 +111,7 @@ fn artifacts_with_machine_code_are_the_same_bytes_each_time() {
         std::fs::read(folder.path().join(format!("{out}.optc"))).unwrap()
     });
     assert!(made[0] == made[1]);
-    let refused = line(folder.path(), "compile {resnet8.onnx} --native=avx2 -o @open.optc");
+    let refused = line(folder.path(), "compile {vit.onnx} --native=avx2 -o @open.optc");
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
     let no_code = "compile {resnet8.onnx} --shape input:1x1x28x28 --native=wasm32-simd128 -o @wasm.optc";
     let refused = line(folder.path(), no_code);
@@ -154,7 +154,7 @@ fn programs_are_written_for_any_target() {
     let run = line(folder.path(), "bench {lenet.onnx} --shape input:1x1x28x28 --target wasm32-simd128");
     assert_eq!(code(&run), 4, "{}", stderr(&run));
     assert!(stderr(&run).contains("this machine cannot run `wasm32-simd128`"), "{}", stderr(&run));
-    let open = line(folder.path(), "compile {lenet.onnx} --emit program -o @open.prog");
+    let open = line(folder.path(), "compile {vit.onnx} --emit program -o @open.prog");
     assert_eq!(code(&open), 2, "{}", stderr(&open));
     assert!(stderr(&open).contains("`input`"), "{}", stderr(&open));
     assert!(!folder.path().join("open.prog").exists());
