@@ -87,8 +87,8 @@ fn attend(
     let (q, of_q) = regular(cx, q, 2, loc)?;
     let of_dst = strides(&dst, 2).ok_or_else(|| Declined::new(ReasonCode::Layout, "the heads are not regular"))?;
     let nr = nr(cx);
-    let keys = packed(cx, Right::View(turned(k)), &lead, nr, loc)?;
-    let values = packed(cx, Right::View(v), &lead, nr, loc)?;
+    let keys = packed(cx, Right::View(turned(k)), &lead, nr, MemType::F32, loc)?;
+    let values = packed(cx, Right::View(v), &lead, nr, MemType::F32, loc)?;
     let mut problem = attention::AttentionNest {
         heads: sizes.batch * sizes.shared,
         queries: sizes.heads / sizes.shared * sizes.queries,

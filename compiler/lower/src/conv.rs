@@ -1,8 +1,11 @@
 //! Convolutions: dense and grouped ones are contractions, depthwise ones are windows.
 
+use std::borrow::Cow;
+
 use optc_ir::ops::nn::Conv;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::Expr;
+use optc_kernel::tile::MemType;
 use optc_kernels::contract;
 use optc_kernels::window::{self, Axis, WindowNest, WindowReduce};
 use optc_kernels::winograd::Winograd;
@@ -11,7 +14,7 @@ use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
 use super::bf16::{bf16_conv, only_f32_precision, only_factors, rounded_copy, rounded_floats};
-use super::contract::{ContractCall, contraction};
+use super::contract::{ContractCall, Strips, contraction, strip_mem};
 use super::cx::Cx;
 use super::dots::conv_dots;
 use super::matmul::packing;
@@ -162,20 +165,19 @@ fn packed_filters(
     cx: &mut Cx,
     w: &DenseFilters,
     c: &contract::ConvNest,
-    nr: usize,
+    (nr, mem): (usize, MemType),
     loc: &[String],
 ) -> Result<BufRef, Declined> {
-    let (lanes, threads) = (cx.target.isa.lanes(), cx.threads);
+    let lanes = cx.target.isa.lanes();
     let len = c.packed_len(lanes);
     match w {
         DenseFilters::Constant(t) => {
-            let w = t.as_slice::<f32>()?;
             let recipe = format!("operand 1, {} groups in strips of {lanes}", c.groups);
-            cx.packed_floats(&[t], recipe, len, |packed| c.pack_weights(w, lanes, threads, packed))
+            filter_strips(cx, c, Strips { of: t, recipe, len, mem }, || Ok(Cow::Borrowed(t.as_slice()?)))
         }
         DenseFilters::Part(part) => {
             let recipe = format!("operand 1, {}, {} groups in strips of {lanes}", part.which, c.groups);
-            cx.packed_floats(&[part.of], recipe, len, |packed| c.pack_weights(&(part.take)(), lanes, threads, packed))
+            filter_strips(cx, c, Strips { of: part.of, recipe, len, mem }, || Ok(Cow::Owned((part.take)())))
         }
         DenseFilters::Computed(view) => {
             let rank = view.shape.len();
@@ -189,6 +191,18 @@ fn packed_filters(
     }
 }
 
+/// Adds the filters that `take` gives, packed for all groups.
+fn filter_strips<'w>(
+    cx: &mut Cx,
+    c: &contract::ConvNest,
+    strips: Strips,
+    take: impl FnOnce() -> Result<Cow<'w, [f32]>, Declined>,
+) -> Result<BufRef, Declined> {
+    let (lanes, threads) = (cx.target.isa.lanes(), cx.threads);
+    let floats = |w: &[f32], packed: &mut [f32]| c.pack_weights(w, lanes, threads, packed);
+    strips.add(cx, take, floats, |w, packed| c.pack_weights(w, lanes, threads, packed))
+}
+
 /// Emits the contraction of a convolution.
 pub(super) fn convolution(
     cx: &mut Cx,
@@ -199,9 +213,14 @@ pub(super) fn convolution(
     dst: BufRef,
     loc: &[String],
 ) -> Lowered {
-    let mut contract = contract::conv(problem);
+    let b_mem = match weights {
+        DenseFilters::Constant(t) => strip_mem(cx, t)?,
+        DenseFilters::Part(part) => strip_mem(cx, part.of)?,
+        DenseFilters::Computed(_) => MemType::F32,
+    };
+    let mut contract = contract::Contract { b_mem, ..contract::conv(problem) };
     let (schedule, point) = cx.schedule(&contract);
-    let b = packed_filters(cx, weights, problem, schedule.nr, loc)?;
+    let b = packed_filters(cx, weights, problem, (schedule.nr, contract.b_mem), loc)?;
     let operands = std::mem::take(&mut contract.operands);
     let operands = operands.into_iter().zip(places).map(|(operand, &at)| Placed { operand, at }).collect();
     let epilogue = std::mem::replace(&mut contract.epilogue, Expr::Operand(0));

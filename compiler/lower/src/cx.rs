@@ -95,7 +95,7 @@ impl Cx<'_> {
                 let ty = TensorType::fixed(t.dtype(), t.shape());
                 buffered(&ty.clone().into())
                     .ok_or_else(|| Declined::new(ReasonCode::Numbers, format!("{} operand", t.dtype())))?;
-                let at = self.add_constant(AS_IT_IS, t);
+                let at = self.packed(&[&t], AS_IT_IS, || Ok(t.clone()))?;
                 let view = TensorView::dense(at, &ty)
                     .ok_or_else(|| Declined::new(ReasonCode::Layout, "the constant has no layout"))?;
                 self.places.set_copy(value, Encoding::Plain, view.clone());
@@ -139,7 +139,8 @@ impl Cx<'_> {
         make: impl FnOnce() -> Result<Tensor, Declined>,
     ) -> Result<BufRef, Declined> {
         let recipe = recipe.into();
-        let made = self.packed.get_or_make(of, &recipe, make)?;
+        let (of, origins) = self.places.origins(of);
+        let made = self.packed.get_or_make(&of, &format!("{recipe}{origins}"), make)?;
         Ok(self.add_constant(recipe, made))
     }
 

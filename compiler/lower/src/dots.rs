@@ -26,7 +26,7 @@ const COLUMNS: usize = 2;
 const ELEMENTS: usize = 64;
 
 /// Whether a product is made of dot products, where its elements lie side by side.
-fn suits(columns: usize, elements: usize) -> bool {
+pub(super) fn suits(columns: usize, elements: usize) -> bool {
     (1..=COLUMNS).contains(&columns) && elements >= ELEMENTS * columns
 }
 

@@ -4,17 +4,19 @@ use optc_ir::ops::math::MatMul;
 use optc_ir::ops::nn::Gemm;
 use optc_ir::{Encoding, Value};
 use optc_kernel::expr::Expr;
+use optc_kernel::tile::MemType;
 use optc_kernels::contract::{Contract, ContractRows, Operand, PackB, pack_b_kernel, packed_len};
 use optc_tensor::DType;
 use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
 use super::bf16::{bf16_product, only_f32_precision, only_factors};
-use super::contract::{ContractCall, contraction, pack_constant};
+use super::contract::{ContractCall, contraction, pack_constant, strip_mem};
 use super::cx::Cx;
 use super::dots::{Undecided, matmul_dots};
 use super::moves::plain_copy;
 use super::operands::{Placed, collapse, dims, mem_of, only_f32};
+use super::scaled::scaled_right;
 use super::sparse::{BlockSize, Matrix, SparseFilters, block_of, columns, sparse_matmul, weigh, zeros_of};
 use super::weights::{MatrixProduct, Right};
 use super::{Declined, Epilogue, Lowered, Site, TensorView};
@@ -40,7 +42,8 @@ pub(super) fn matmul(cx: &mut Cx, op: &MatMul, site: &Site) -> Lowered {
         only_f32_precision(op.precision)?;
         return in_blocks(cx, &a, (site.operand(1)?, false), block, site, site.epilogue.clone());
     }
-    let b = right(cx, site.operand(1)?, false)?;
+    let rows = a.shape[..a.shape.len().saturating_sub(1)].iter().product();
+    let b = right(cx, site.operand(1)?, false, (op.precision, rows))?;
     let b_is_vector = cx.ty(site.operand(1)?)?.rank() == Some(1);
     let mut epilogue = site.epilogue.clone();
     // A vector is a matrix of one row or column, a dim that the result does not have.
@@ -80,7 +83,8 @@ pub(super) fn gemm(cx: &mut Cx, op: &Gemm, site: &Site) -> Lowered {
         return in_blocks(cx, &a, (site.operand(1)?, op.trans_b), block, site, epilogue);
     }
     let a = if op.trans_a { turned(a) } else { a };
-    let b = right(cx, site.operand(1)?, op.trans_b)?;
+    let rows = site.result()?.shape.first().copied().unwrap_or(0);
+    let b = right(cx, site.operand(1)?, op.trans_b, (op.precision, rows))?;
     let dst = site.result()?.clone();
     product(cx, MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
 }
@@ -126,8 +130,13 @@ fn weigh_right(cx: &mut Cx, b: &Right, rows: usize) {
     }
 }
 
-/// A value as the right operand of a product.
-fn right(cx: &mut Cx, b: Value, transposed: bool) -> Result<Right, Declined> {
+/// A value as the right operand of a product in some precision, of so many rows.
+fn right(cx: &mut Cx, b: Value, transposed: bool, (precision, rows): (DType, usize)) -> Result<Right, Declined> {
+    if precision == DType::F32
+        && let Some(scaled) = scaled_right(cx, b, transposed, rows)
+    {
+        return Ok(Right::Scaled(scaled));
+    }
     let Some(t) = cx.constant(b).cloned() else {
         let view = cx.view(b)?;
         let view = if view.shape.len() == 1 { inserted(&view, 1) } else { view };
@@ -194,6 +203,8 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
         a_batch_stride: 4 * of_a.batch,
         rows: ContractRows::Stride(4 * of_a.row),
         own_b,
+        b_mem: right_mem(cx, &b)?,
+        scaled: if let Right::Scaled(b) = &b { Some(b.scaled) } else { None },
         c_mem: mem_of(dst.dtype)?,
         c_bytes: dst.span_bytes(),
         c_batch_stride: width(&dst) * of_c.batch,
@@ -206,7 +217,10 @@ pub(super) fn product(cx: &mut Cx, p: MatrixProduct) -> Lowered {
         return lowered;
     }
     let (schedule, point) = cx.schedule(&contract);
-    let b = packed(cx, b, &lead, schedule.nr, loc)?.at;
+    let b = match b {
+        Right::Scaled(b) => b.pack(cx, &contract)?,
+        b => packed(cx, b, &lead, schedule.nr, contract.b_mem, loc)?.at,
+    };
     let (epilogue, loc) = (epilogue.expr, loc.to_vec());
     contraction(cx, ContractCall { contract, a: a.at, b, dst: dst.at, operands, epilogue, schedule, loc })?;
     cx.close(point);
@@ -228,12 +242,21 @@ pub(super) fn regular(
     Ok((copy, found))
 }
 
-/// B packed: at compile time where it is constant, else by a kernel, `nr` columns in a task.
+/// What the strips of a right operand hold.
+fn right_mem(cx: &Cx, b: &Right) -> Result<MemType, Declined> {
+    match b {
+        Right::Constant { tensor, .. } => strip_mem(cx, tensor),
+        Right::Scaled(_) | Right::View(_) => Ok(MemType::F32),
+    }
+}
+
+/// B packed: at compile time where it is constant, as `mem`, else by a kernel, `nr` columns in a task, as `f32`.
 pub(super) fn packed(
     cx: &mut Cx,
     b: Right,
     lead: &[usize],
     nr: usize,
+    mem: MemType,
     loc: &[String],
 ) -> Result<PackedPlace, Declined> {
     let (batch, lanes): (usize, _) = (lead.iter().product(), cx.target.isa.lanes());
@@ -245,9 +268,10 @@ pub(super) fn packed(
                     "a constant operand broadcasts some of its batches",
                 ));
             }
-            let at = pack_constant(cx, &tensor, batches, pack.k * pack.n, &pack)?;
+            let at = pack_constant(cx, &tensor, (batches, pack.k * pack.n), &pack, mem)?;
             Ok(PackedPlace { at, batch_stride: if batches == 1 { 0 } else { packed_len(1, pack.k, pack.n, lanes) } })
         }
+        Right::Scaled(_) => Err(Declined::new(ReasonCode::Numbers, "integers are packed for one product")),
         Right::View(view) => packed_view(cx, view, lead, nr, loc),
     }
 }

@@ -22,7 +22,8 @@ impl Lowering {
 
     fn node(&mut self, id: NodeId) -> Result<(), LowerError> {
         let node = self.graph.node(id).clone();
-        if matches!(node.op, Op::Param(_) | Op::Constant(_)) {
+        let value = Value { node: id, result: 0 };
+        if matches!(node.op, Op::Param(_) | Op::Constant(_)) || self.places.stored(value).is_some() {
             return Ok(());
         }
         let (decision, notes) = match self.try_node(id, &node)? {

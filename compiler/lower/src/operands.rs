@@ -144,8 +144,11 @@ pub(super) fn mem_of(dtype: DType) -> Result<MemType, Declined> {
     Ok(match dtype {
         DType::F32 => MemType::F32,
         DType::BF16 => MemType::Bf16,
+        DType::F16 => MemType::F16,
         DType::I32 => MemType::I32,
         DType::I64 => MemType::I64,
+        DType::U16 => MemType::U16,
+        DType::I16 => MemType::I16,
         DType::U8 | DType::Bool => MemType::U8,
         DType::I8 => MemType::I8,
         other => return Err(Declined::new(ReasonCode::Numbers, format!("kernels do not compute with {other}"))),

@@ -1,5 +1,6 @@
 //! Where the values of a graph are while it is lowered.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
@@ -8,6 +9,7 @@ use optc_tensor::{DType, Tensor};
 use optc_types::steps::PlainTensor;
 
 use super::TensorView;
+use super::stored::StoredConstant;
 
 /// Where a value is.
 #[derive(Clone, Debug)]
@@ -17,10 +19,30 @@ pub(super) enum Loc {
     Constant(Tensor),
 }
 
+/// A constant that is stored in another form, and that is widened once somebody asks for it.
+#[derive(Debug)]
+struct Widened {
+    constant: StoredConstant,
+    wide: OnceCell<Option<Loc>>,
+}
+
+impl Widened {
+    fn loc(&self) -> Option<&Loc> {
+        self.wide.get_or_init(|| self.constant.widened().map(Loc::Constant)).as_ref()
+    }
+
+    /// Whether a tensor is what this was widened to.
+    fn is(&self, t: &Tensor) -> bool {
+        matches!(self.wide.get(), Some(Some(Loc::Constant(wide))) if wide.shares_bytes(t))
+    }
+}
+
 /// Where the values are, and who still reads them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     locs: HashMap<Value, Loc>,
+    /// Constants that are widened when they are asked for.
+    stored: HashMap<Value, Widened>,
     /// Copies of values in other layouts, and constants that were put into buffers.
     copies: IndexMap<(Value, Encoding), TensorView>,
     uses_left: HashMap<Value, usize>,
@@ -31,6 +53,12 @@ impl Places {
     pub fn of_constants(graph: &mut Graph) -> Places {
         let mut places = Places::default();
         let ids: Vec<NodeId> = graph.ids().collect();
+        let widened = |&id: &NodeId| {
+            let constant = StoredConstant::of(graph, id)?;
+            Some((Value { node: id, result: 0 }, Widened { constant, wide: OnceCell::new() }))
+        };
+        let stored = ids.iter().filter_map(widened);
+        places.stored = stored.collect();
         for id in ids {
             for value in graph.node(id).operands.iter().flatten() {
                 *places.uses_left.entry(*value).or_default() += 1;
@@ -48,7 +76,28 @@ impl Places {
 
     /// Where a value is.
     pub fn get(&self, value: Value) -> Option<&Loc> {
-        self.locs.get(&value)
+        self.locs.get(&value).or_else(|| self.stored.get(&value)?.loc())
+    }
+
+    /// The form in which a constant is stored, where that is not the one that is read.
+    pub fn stored(&self, value: Value) -> Option<&StoredConstant> {
+        self.stored.get(&value).map(|widened| &widened.constant)
+    }
+
+    /// The constants of the graph that some constants are made from, and how those are that are stored in another form:
+    /// these are widened for each program anew, and known by what is stored.
+    pub fn origins<'a>(&'a self, of: &[&'a Tensor]) -> (Vec<&'a Tensor>, String) {
+        let (mut from, mut how) = (Vec::new(), String::new());
+        for (i, &t) in of.iter().enumerate() {
+            match self.stored.values().find(|widened| widened.is(t)) {
+                Some(Widened { constant, .. }) => {
+                    from.extend(constant.operands.iter().flatten());
+                    how += &format!(", {i} is {:?} of {}", constant.op, constant.operands.iter().flatten().count());
+                }
+                None => from.push(t),
+            }
+        }
+        (from, how)
     }
 
     /// Says where a value is.
@@ -58,7 +107,7 @@ impl Places {
 
     /// The constant that a value is, if it is one.
     pub fn constant(&self, value: Value) -> Option<&Tensor> {
-        if let Some(Loc::Constant(t)) = self.locs.get(&value) { Some(t) } else { None }
+        if let Some(Loc::Constant(t)) = self.get(value) { Some(t) } else { None }
     }
 
     /// The copy of a value in another layout, or of a constant in a buffer.
@@ -91,6 +140,11 @@ impl Places {
         for value in node.operands.iter().flatten() {
             if let Some(left) = self.uses_left.get_mut(value) {
                 *left -= 1;
+                if *left == 0
+                    && let Some(stored) = self.stored.remove(value)
+                {
+                    stored.constant.operands.iter().flatten().for_each(|t| optc_tensor::evict(t.bytes()));
+                }
                 let Some(Loc::Constant(t)) = self.locs.get(value).filter(|_| *left == 0) else { continue };
                 if !self.copies.contains_key(&(*value, Encoding::Plain)) {
                     optc_tensor::evict(t.bytes()); // packed: a model takes its weights' memory once, not twice

@@ -13,7 +13,7 @@ use super::{Declined, Lowered, Site};
 pub(super) fn pool(cx: &mut Cx, op: &Pool, site: &Site) -> Lowered {
     let dst = site.result()?.clone();
     let x = cx.view(site.operand(0)?)?;
-    let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16) && op.kind == PoolKind::Max;
+    let exact = matches!(x.dtype, DType::U8 | DType::I8 | DType::BF16 | DType::F16) && op.kind == PoolKind::Max;
     if !exact {
         only_f32(&x)?;
     }

@@ -10,7 +10,7 @@ use optc_tensor::{DType, Tensor};
 use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, Step, StepInfo};
 
-use super::contract::{ContractCall, contraction, pack_constant};
+use super::contract::{ContractCall, contraction, pack_constant, strip_mem};
 use super::cx::Cx;
 use super::moves::view_in;
 use super::operands::{Placed, floats, only_f32};
@@ -286,9 +286,9 @@ fn products(cx: &mut Cx, site: &Site, r: &RecurrentNest, merged: &[bool]) -> Res
         return Err(Declined::new(ReasonCode::Shape, "weights that do not fit the operand"));
     }
     let pack = PackB { taps: 1, k, n, tap_stride: 0, k_stride: 1, n_stride: k };
-    let contract = Contract::matmul(1, m, n, k);
+    let contract = Contract { b_mem: strip_mem(cx, &w)?, ..Contract::matmul(1, m, n, k) };
     let (schedule, point) = cx.schedule(&contract);
-    let b = pack_constant(cx, &w, 1, 0, &pack)?;
+    let b = pack_constant(cx, &w, (1, 0), &pack, contract.b_mem)?;
     let mut operands = Vec::new();
     let mut epilogue = Expr::Operand(0);
     if let Some(bias) = values(cx, site, 3)? {

@@ -10,6 +10,7 @@ use optc_tensor::DType;
 
 use super::fused::{analyse, anchor_params};
 use super::places::buffered;
+use super::stored::is_constant;
 
 /// Takes the regions of a graph apart that no kernel takes, and says of their nodes why. Nodes whose shapes are not
 /// proven stay: the host evaluates them as they are.
@@ -57,7 +58,7 @@ fn refusal(graph: &Graph, node: &Node) -> Option<String> {
     if result.contains(&0) || (0..params.len()).filter_map(operand).any(empty) {
         return reason("there is nothing to compute");
     }
-    let constant = |slot: usize| operand(slot).is_none_or(|value| graph.constant(value).is_some());
+    let constant = |slot: usize| operand(slot).is_none_or(|value| is_constant(graph, value));
     let rank = |slot: usize| operand(slot).and_then(shape).map_or(0, |shape| shape.len());
     refused(&region.node(anchor).op, constant, rank).and_then(reason)
 }

@@ -3,6 +3,7 @@
 use optc_kernels::contract::PackB;
 use optc_tensor::{DType, Tensor};
 
+use super::scaled::ScaledRight;
 use super::{Epilogue, TensorView};
 
 /// `dst = epilogue(a · b)` over the last two dims, batches broadcast.
@@ -20,6 +21,8 @@ pub(super) struct MatrixProduct<'a> {
 pub(super) enum Right {
     /// Known at compile time: `k` and `n` with their strides, one after the other in `batches`.
     Constant { tensor: Tensor, batches: usize, pack: PackB },
+    /// Known at compile time, stored as integers, one matrix for all batches.
+    Scaled(ScaledRight),
     /// Computed.
     View(TensorView),
 }
@@ -29,6 +32,7 @@ impl Right {
     pub fn extents(&self) -> (usize, usize) {
         match self {
             Right::Constant { pack, .. } => (pack.k, pack.n),
+            Right::Scaled(scaled) => (scaled.k, scaled.n),
             Right::View(view) => (view.shape[view.shape.len() - 2], view.shape[view.shape.len() - 1]),
         }
     }
@@ -37,6 +41,7 @@ impl Right {
     pub fn is_own(&self) -> bool {
         match self {
             Right::Constant { batches, .. } => *batches != 1,
+            Right::Scaled(_) => false,
             Right::View(view) => view.shape[..view.shape.len() - 2].iter().product::<usize>() != 1,
         }
     }

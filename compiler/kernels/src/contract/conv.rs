@@ -1,6 +1,7 @@
 //! Convolutions over images with channels last as contractions.
 
 use optc_kernel::expr::Expr;
+use optc_kernel::tile::MemType;
 
 use super::{Contract, ContractRows, Operand, PackB, Pixels, Taps};
 use crate::window::{Axis, ImageView};
@@ -93,7 +94,7 @@ impl ConvNest {
     }
 
     /// `[filters, channels, planes, rows, columns]` as `[filters, planes, rows, columns, channels]`.
-    fn to_channels_last(&self, weights: &[f32]) -> Vec<f32> {
+    fn to_channels_last<T: Copy>(&self, weights: &[T]) -> Vec<T> {
         let area: usize = self.axes.iter().map(|a| a.kernel).product();
         let filter = self.channels * area;
         let of = |i: usize| i / filter * filter + i % self.channels * area + i % filter / self.channels;
@@ -108,7 +109,7 @@ impl ConvNest {
 
     /// Packs the weights of all groups as ONNX has them for vectors of `lanes` columns into `packed`, which holds
     /// [`ConvNest::packed_len`] zeros, on up to `threads` threads.
-    pub fn pack_weights(&self, weights: &[f32], lanes: usize, threads: usize, packed: &mut [f32]) {
+    pub fn pack_weights<T: Copy + Send + Sync>(&self, weights: &[T], lanes: usize, threads: usize, packed: &mut [T]) {
         let turned;
         let (from, pack) = match self.pack_in_place() {
             Some(pack) => (weights, pack),
@@ -150,6 +151,8 @@ pub fn conv(c: &ConvNest) -> Contract {
         a_batch_stride: 4 * c.channels as i64,
         rows,
         own_b: true,
+        b_mem: MemType::F32,
+        scaled: None,
         c_mem: c.dst.mem,
         c_bytes: c.dst.bytes,
         c_offset: c.dst.offset,

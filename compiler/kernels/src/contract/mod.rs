@@ -12,11 +12,13 @@
 //! ```
 //!
 //! A block of rows of A stays in L2 while the panels pass. There is no blocking of k: the accumulators never leave the
-//! registers, and a panel that is too long for L1 streams from L2 at a fifth of its bandwidth.
+//! registers, and a panel that is too long for L1 streams from L2 at a fifth of its bandwidth. Strips may hold halves,
+//! which are widened as they are loaded.
 
 mod conv;
 mod pack;
 mod rows;
+mod scaled;
 mod schedule;
 mod stage;
 mod tile;
@@ -30,6 +32,7 @@ use optc_kernel::target::Isa;
 use optc_kernel::tile::MemType;
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
 pub use rows::{ContractRows, Pixels, Taps};
+pub use scaled::{Scaled, ScaledIntegers};
 pub use schedule::ContractSchedule;
 pub(crate) use schedule::{TASKS, panels};
 use tile::{Ahead, ContractTile};
@@ -58,7 +61,7 @@ impl Operand {
     }
 }
 
-/// A contraction of `f32`. Strides and offsets are bytes.
+/// A contraction of `f32`, where B may be stored as halves. Strides and offsets are bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contract {
     /// Independent products: a batch of matrices, or the groups of a convolution.
@@ -81,6 +84,11 @@ pub struct Contract {
     pub rows: ContractRows,
     /// Whether each batch has a B of its own, one packed after the other.
     pub own_b: bool,
+    /// What an element of packed B is: one that is `f32` in registers.
+    pub b_mem: MemType,
+    /// How the integers are kept of which the elements are made instead: of a matrix product, whose rows are a stride
+    /// apart.
+    pub scaled: Option<Scaled>,
     /// What an element of C is.
     pub c_mem: MemType,
     /// Length of the buffer of C.
@@ -113,6 +121,8 @@ impl Contract {
             a_batch_stride: 4 * (m * k) as i64,
             rows: ContractRows::Stride(4 * k as i64),
             own_b: false,
+            b_mem: MemType::F32,
+            scaled: None,
             c_mem: MemType::F32,
             c_bytes: 4 * batch * m * n,
             c_offset: 0,
@@ -122,6 +132,19 @@ impl Contract {
             operands: Vec::new(),
             epilogue: Expr::Operand(0),
         }
+    }
+
+    /// Bytes of packed B for so many columns, which are whole strips.
+    pub fn panel_bytes(&self, columns: usize) -> usize {
+        match self.scaled {
+            Some(scaled) => scaled.bytes(self.k, columns),
+            None => self.b_mem.bytes() as usize * self.taps * self.k * columns,
+        }
+    }
+
+    /// Bytes of one packed B, for vectors of `lanes` columns.
+    pub fn b_bytes(&self, lanes: usize) -> usize {
+        self.n.div_ceil(lanes) * self.panel_bytes(lanes)
     }
 }
 
@@ -200,7 +223,7 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: ContractSchedule) -> Result<B
     let mut kernel = Kernel::new(name, (c.batch * cut.blocks * n_blocks) as u64);
     let a = kernel.buf("a", c.a_bytes, Access::Read);
     let sets = if c.own_b { c.batch } else { 1 };
-    let b = kernel.buf("b", 4 * sets * packed_len(c.taps, c.k, c.n, isa.lanes()), Access::Read);
+    let b = kernel.buf("b", sets * c.b_bytes(isa.lanes()), Access::Read);
     let rows = cut.buffer.as_ref().map(|bytes| kernel.buf("rows", bytes.len(), Access::Read));
     let operands =
         c.operands.iter().enumerate().map(|(i, o)| kernel.buf(format!("x{i}"), o.bytes, Access::Read)).collect();
@@ -320,8 +343,8 @@ impl Nest<'_> {
         let spec = ContractTile { rows, cols, ahead, below: below.is_some() };
         let tile = kernel.tile(tile::build(c, self.isa, spec));
         let batch = || Ix::var(self.batch);
-        let panel_bytes = 4 * nr * (c.taps * c.k) as i64;
-        let own_b = if c.own_b { 4 * packed_len(c.taps, c.k, c.n, self.isa.lanes()) as i64 } else { 0 };
+        let panel_bytes = c.panel_bytes(nr as usize) as i64;
+        let own_b = if c.own_b { c.b_bytes(self.isa.lanes()) as i64 } else { 0 };
         let a = match &c.rows {
             ContractRows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
             ContractRows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),

@@ -38,10 +38,10 @@ const TOGETHER: usize = 16;
 
 /// Packs constant weights into `packed`, which holds [`packed_len`] zeros, on up to `threads` threads. `src` must hold
 /// every element that `p` names.
-pub fn pack_b(src: &[f32], p: &PackB, lanes: usize, threads: usize, packed: &mut [f32]) {
+pub fn pack_b<T: Copy + Send + Sync>(src: &[T], p: &PackB, lanes: usize, threads: usize, packed: &mut [T]) {
     let size = (p.taps * p.k * lanes).max(1);
     let column = column_order(p);
-    let strips = |first: usize, packed: &mut [f32]| {
+    let strips = |first: usize, packed: &mut [T]| {
         for (i, dst) in packed.chunks_mut(TOGETHER * size).enumerate() {
             let n0 = (first + i * TOGETHER) * lanes;
             let (src, cols) = (&src[n0 * p.n_stride..], (dst.len() / size * lanes).min(p.n - n0));
@@ -78,7 +78,7 @@ fn column_order(p: &PackB) -> Option<Vec<usize>> {
 }
 
 /// Columns that are one after the other: a line of each of a strip in turn, so that every line of `src` is read once.
-fn pack_columns(src: &[f32], (cols, n_stride): (usize, usize), rows: &[usize], lanes: usize, dst: &mut [f32]) {
+fn pack_columns<T: Copy>(src: &[T], (cols, n_stride): (usize, usize), rows: &[usize], lanes: usize, dst: &mut [T]) {
     for (strip, dst) in dst.chunks_exact_mut((rows.len() * lanes).max(1)).enumerate() {
         let columns = strip * lanes..cols.min((strip + 1) * lanes);
         for (chunk, rows) in rows.chunks(LINE).enumerate() {
@@ -93,7 +93,7 @@ fn pack_columns(src: &[f32], (cols, n_stride): (usize, usize), rows: &[usize], l
 }
 
 /// Rows of `cols` elements with any strides.
-fn pack_rows(src: &[f32], p: &PackB, cols: usize, lanes: usize, dst: &mut [f32]) {
+fn pack_rows<T: Copy>(src: &[T], p: &PackB, cols: usize, lanes: usize, dst: &mut [T]) {
     let strip = p.taps * p.k * lanes;
     for row in 0..p.taps * p.k {
         let from = row / p.k * p.tap_stride + row % p.k * p.k_stride;

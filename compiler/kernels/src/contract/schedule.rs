@@ -3,6 +3,7 @@
 use std::fmt;
 
 use optc_kernel::target::{Caches, Emitter, Isa};
+use optc_kernel::tile::MemType;
 
 use super::{Contract, ContractRows, Taps};
 
@@ -178,7 +179,12 @@ impl Contract {
             }
         };
         let own = if self.own_b { "" } else { ", one right side" };
-        format!("contract_f32 {batch}x{m}x{n}x{taps}x{k}, {rows}{own}, columns {} apart", self.c_col_stride)
+        let halves = match (self.scaled, self.b_mem) {
+            (Some(s), _) => format!(" of {} bits in groups of {}", if s.nibbles { 4 } else { 8 }, s.group),
+            (None, MemType::F32) => String::new(),
+            (None, other) => format!(" of {}", other.word()),
+        };
+        format!("contract_f32 {batch}x{m}x{n}x{taps}x{k}, {rows}{own}{halves}, columns {} apart", self.c_col_stride)
     }
 }
 

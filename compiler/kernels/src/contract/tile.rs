@@ -6,6 +6,7 @@
 use optc_kernel::target::Isa;
 use optc_kernel::tile::{Count, MemType, Ptr, Reg, Tile, TileBuilder};
 
+use super::scaled::ScaledRows;
 use super::{Contract, ContractRows, ContractSchedule};
 
 /// Turns of k in one turn of the loop: an FMA with a reused multiplicand costs Cranelift a move, and so does each
@@ -33,10 +34,10 @@ impl Ahead {
     pub(super) fn choose(c: &Contract, s: ContractSchedule) -> Option<Ahead> {
         let turns = c.k / UNROLL;
         let tiles = s.mc.min(c.m) / s.mr;
-        if 4 * c.taps * c.k * s.nr < FAR || turns == 0 || tiles < 2 {
+        if c.scaled.is_some() || c.panel_bytes(s.nr) < FAR || turns == 0 || tiles < 2 {
             return None;
         }
-        let all = (4 * UNROLL * s.nr).div_ceil(LINE);
+        let all = (c.b_mem.bytes() as usize * UNROLL * s.nr).div_ceil(LINE);
         let lines = all.div_ceil(tiles);
         Some(Ahead { lines, parts: all.div_ceil(lines), bytes: c.taps * turns * lines * LINE })
     }
@@ -75,8 +76,9 @@ pub(super) fn build(c: &Contract, isa: &Isa, spec: ContractTile) -> Tile {
     let table = c.has_table().then(|| (b.ptr(), b.ptr()));
     let operands: Vec<Ptr> = c.operands.iter().map(|_| b.ptr()).collect();
     let places = Places { a, panel, next, table, operands, dst: b.ptr() };
-    let strip = (4 * c.taps * c.k * isa.lanes()) as i64;
-    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), strip, k: c.k };
+    let strip = c.panel_bytes(isa.lanes()) as i64;
+    let row = c.b_mem.bytes() * isa.lanes() as i64;
+    let shape = Shape { rows, vectors: cols.div_ceil(isa.lanes()), strip, row, k: c.k, b_mem: c.b_mem };
     match &c.rows {
         ContractRows::Stride(stride) if spec.below => {
             let count = b.count();
@@ -108,7 +110,10 @@ struct Shape {
     vectors: usize,
     /// Bytes from one strip of B to the next.
     strip: i64,
+    /// Bytes from one row of a strip to the next.
+    row: i64,
     k: usize,
+    b_mem: MemType,
 }
 
 impl Shape {
@@ -118,7 +123,7 @@ impl Shape {
         let acc = vec![zero; self.rows * self.vectors];
         let acc = match (&c.rows, p.table) {
             (ContractRows::Pixels(_), Some((zeros, offsets))) => {
-                let mut advance = vec![(offsets, 4), (p.panel, (4 * b.lanes() * c.k) as i64)];
+                let mut advance = vec![(offsets, 4), (p.panel, self.row * c.k as i64)];
                 advance.extend(p.next.map(|(next, lines)| (next, (c.k / UNROLL * lines * LINE) as i64)));
                 b.for_each(Count::Static(c.taps as u32), &advance, &acc, |b, q, acc| {
                     let next = p.next.map(|(_, lines)| (q[2], lines));
@@ -127,6 +132,7 @@ impl Shape {
                     self.accumulate(b, &at, q[1], next, acc)
                 })
             }
+            (ContractRows::Stride(stride), _) if c.scaled.is_some() => self.scaled(b, c, p, *stride, acc),
             (ContractRows::Stride(stride), _) => {
                 let at: Vec<_> = (0..self.rows).map(|r| (p.a, r as i64 * stride)).collect();
                 self.accumulate(b, &at, p.panel, p.next, &acc)
@@ -134,6 +140,22 @@ impl Shape {
             (ContractRows::Pixels(_), None) => acc,
         };
         epilogue(b, c, &acc, self.rows, cols, &p.operands, p.dst);
+    }
+
+    /// Adds all rows of strips of integers.
+    fn scaled(&self, b: &mut TileBuilder, c: &Contract, p: &Places, stride: i64, acc: Vec<Reg>) -> Vec<Reg> {
+        let Some(scaled) = c.scaled else { return acc };
+        let mut add = |b: &mut TileBuilder, u: usize, columns: &[Reg], a: Ptr, acc: &mut [Reg]| {
+            for r in 0..self.rows {
+                let x = b.broadcast(MemType::F32, a, r as i64 * stride + 4 * u as i64);
+                for (v, &column) in columns.iter().enumerate() {
+                    let sum = &mut acc[r * self.vectors + v];
+                    *sum = b.fma(x, column, *sum);
+                }
+            }
+        };
+        let (k, strip, vectors) = (self.k, self.strip, self.vectors);
+        ScaledRows { scaled, k, strip, vectors, unroll: UNROLL, add: &mut add }.all(b, p.a, p.panel, acc)
     }
 
     /// Adds one tap: the rows of A are at a pointer and a displacement each.
@@ -145,7 +167,7 @@ impl Shape {
         next: Option<(Ptr, usize)>,
         acc: &[Reg],
     ) -> Vec<Reg> {
-        let mut advance = vec![(panel, (UNROLL * 4 * b.lanes()) as i64)];
+        let mut advance = vec![(panel, UNROLL as i64 * self.row)];
         // Rows that share a pointer advance by it alone.
         let mut slots = Vec::new();
         for &(ptr, _) in at {
@@ -189,9 +211,9 @@ impl Shape {
         acc: &mut [Reg],
     ) {
         let lanes = b.lanes();
-        let row = (4 * u * lanes) as i64;
+        let row = u as i64 * self.row;
         let columns: Vec<_> =
-            (0..self.vectors).map(|v| b.load(MemType::F32, p[0], v as i64 * self.strip + row)).collect();
+            (0..self.vectors).map(|v| b.load(self.b_mem, p[0], v as i64 * self.strip + row)).collect();
         for r in 0..self.rows {
             let mut x = None;
             for (v, &column) in columns.iter().enumerate() {

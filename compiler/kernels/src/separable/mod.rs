@@ -60,7 +60,7 @@ impl Separable {
     pub fn declines(&self) -> Option<&'static str> {
         let (c, w) = (&self.dense, &self.window);
         let [depth, high, wide] = w.axes;
-        if !matches!(c.rows, ContractRows::Stride(_)) || c.batch != 1 || c.taps != 1 {
+        if !matches!(c.rows, ContractRows::Stride(_)) || c.batch != 1 || c.taps != 1 || c.scaled.is_some() {
             return Some("the first convolution is not pointwise");
         }
         if w.reduce != WindowReduce::Dot || w.src.mem != MemType::F32 || c.c_mem != MemType::F32 || depth != Axis::NONE
@@ -142,7 +142,7 @@ pub fn separable(s: &Separable, isa: &Isa, cut: SeparableSchedule) -> Result<Ker
     let mut kernel = Kernel::new(format!("separable_f32_{}x{channels}", cut.rows), tasks as u64);
     let operand = |k: &mut Kernel, i: usize, bytes: usize| k.buf(format!("x{i}"), bytes, Access::Read);
     let a = kernel.buf("a", c.a_bytes, Access::Read);
-    let b = kernel.buf("b", 4 * c.k * c.n, Access::Read);
+    let b = kernel.buf("b", c.b_bytes(isa.lanes()), Access::Read);
     let first = c.operands.iter().enumerate().map(|(i, o)| operand(&mut kernel, i, o.bytes)).collect();
     let filters = kernel.buf("filters", 4 * high.kernel * wide.kernel * c.n, Access::Read);
     let second = (c.operands.len()..).zip(&w.operands).map(|(i, o)| operand(&mut kernel, i, o.bytes)).collect();
@@ -253,7 +253,8 @@ impl Nest<'_> {
         let mc = part.m.min(self.cut.mc).next_multiple_of(mr);
         let schedule = ContractSchedule { mr, nr, mc, panels: self.cut.panels };
         let channel = |stride: i64| Ix::var(self.group) * (self.channels as i64 * stride);
-        let mut at = vec![self.a.at(pixel.clone() * stride + c.a_offset), self.b.at(channel(4 * c.k as i64))];
+        let mut at =
+            vec![self.a.at(pixel.clone() * stride + c.a_offset), self.b.at(channel(c.b_mem.bytes() * c.k as i64))];
         for (base, o) in self.first.iter().zip(&c.operands) {
             at.push(base.at(pixel.clone() * o.row_stride + channel(o.col_stride) + o.offset));
         }
