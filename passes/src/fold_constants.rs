@@ -19,6 +19,8 @@
 //! chooses takes the place of its `cf.if`, and its ops are gone through like all others; regions that stay are gone
 //! through with the types that their op's operands got.
 //!
+//! Integers that are dequantized to be the right side of matrix products stay: products read them as they are.
+//!
 //! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take;
 //! when the op has regions, which may loop for long; with `quantized=keep`, when it dequantizes, so that integers are
 //! still there for `fold-quant`; when the work is not worth it ([`MAX_WORK`]); when `eval` refuses the operands, which
@@ -41,6 +43,8 @@ use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError};
 
 /// Multiply-adds beyond which a contraction of constants stays: `eval` is written to be read, not to be fast.
 const MAX_WORK: usize = 1 << 24;
+/// Fewer integers than this are not worth a form of their own.
+const STORED: usize = 1 << 10;
 
 /// See the module.
 pub struct FoldConstants {
@@ -112,7 +116,7 @@ impl FoldConstants {
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
         let kept = self.keep_quantized && matches!(node.op, Op::Dequantize(_) | Op::FakeQuant(_));
-        if kept || node.op.facts().effects != Effects::Pure || !node.regions.is_empty() {
+        if kept || is_right_side(graph, id) || node.op.facts().effects != Effects::Pure || !node.regions.is_empty() {
             return None;
         }
         let constant = |v: &Option<Value>| match v {
@@ -132,6 +136,19 @@ impl FoldConstants {
         let small = tensors.iter().map(|t| t.bytes().len()).sum::<usize>() <= limit.saturating_mul(tensors.len());
         (small && tensors.len() == node.results.len()).then_some(tensors)
     }
+}
+
+/// Whether a node dequantizes a matrix that only products read, on their right side. One that was pruned may be stored
+/// in blocks of floats.
+fn is_right_side(graph: &Graph, id: NodeId) -> bool {
+    let value = Value { node: id, result: 0 };
+    let Op::Dequantize(_) = &graph.node(id).op else { return false };
+    let Some(integers) = graph.operand(id, 0).filter(|&v| pruned(graph, v) == 0).and_then(|v| graph.constant(v)) else {
+        return false;
+    };
+    let reads = |(user, slot): (NodeId, usize)| slot == 1 && matches!(graph.node(user).op, Op::MatMul(_) | Op::Gemm(_));
+    let large = integers.rank() == 2 && integers.len() >= STORED;
+    large && graph.is_used(value) && !graph.is_output(value) && graph.each_use(value).all(reads)
 }
 
 /// Infers the types of a node again; they stay as they are where that fails.

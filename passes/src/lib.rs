@@ -40,10 +40,12 @@ mod schedule;
 pub mod seeded;
 mod simplify_algebra;
 mod specialize_shapes;
+mod store_halves;
 pub mod testing;
 mod to_bcsr;
 mod to_bf16;
 mod weighted;
+mod widen;
 
 pub use batch::{Batched, NotBatched, batched};
 pub use choice::UnknownChoice;

@@ -32,13 +32,15 @@ pub static PIPELINES: &[NamedPipeline] = &[
     NamedPipeline {
         name: "integers",
         summary: "integer ops for what stands between quantizations",
-        // Constants stay quantized until `fold-quant` has seen them, and the products among what `decompose` makes.
-        passes: "infer-types,fold-constants{quantized=keep},infer-types,dce,decompose,fold-quant",
+        // Halves become `f32` before constants do. Constants stay quantized until `fold-quant` has seen them, and the
+        // products among what `decompose` makes.
+        passes: "infer-types,widen,fold-constants{quantized=keep},infer-types,dce,decompose,fold-quant",
     },
     NamedPipeline {
         name: "O1",
         summary: "clean-ups, layouts and fusion",
-        passes: "clean-up,defer-open-shapes,assign-layout,fuse,schedule",
+        passes: "infer-types,widen,clean-up,defer-open-shapes,assign-layout,to-bf16{layers=noted},fuse,store-halves,\
+                 schedule",
     },
     NamedPipeline {
         name: "O2",
@@ -47,9 +49,10 @@ pub static PIPELINES: &[NamedPipeline] = &[
         // moves things into them, or into products that are merged; the clean-up after these computes what they made
         // from constants. What is deferred goes through all this again, so it leaves before decisions on extents. What
         // is sparse wants another layout, so that is decided before; layouts before fusion, which only joins what lies
-        // alike.
+        // alike. Constants are stored as halves when nobody looks for them any more. Products of models in bfloat16
+        // round where that is faster.
         passes: "integers,clean-up,fold-batch-norm,recompose,merge-products,simplify-algebra,clean-up,\
-                 defer-open-shapes,to-bcsr,assign-layout{to=nhwc},fuse,schedule",
+                 defer-open-shapes,to-bcsr,assign-layout{to=nhwc},to-bf16{layers=noted},fuse,store-halves,schedule",
     },
     NamedPipeline { name: "O3", summary: "the same passes as `O2`", passes: "O2" },
 ];

@@ -47,8 +47,10 @@ use crate::recompose::Recompose;
 use crate::schedule::ScheduleOps;
 use crate::simplify_algebra::SimplifyAlgebra;
 use crate::specialize_shapes::SpecializeShapes;
+use crate::store_halves::StoreHalves;
 use crate::to_bcsr::ToBcsr;
 use crate::to_bf16::ToBf16;
+use crate::widen::Widen;
 use crate::{NamedPipeline, Numerics, OptionError, PIPELINES, Pass, PassArguments, PassCx, PassError};
 
 /// A pass with its options set.
@@ -104,6 +106,7 @@ impl Registry {
         Registry { passes: vec![], pipelines: PIPELINES.to_vec() }
             .with::<InferTypes>()
             .with::<SpecializeShapes>()
+            .with::<Widen>()
             .with::<FoldConstants>()
             .with::<Decompose>()
             .with::<Canonicalize>()
@@ -121,6 +124,7 @@ impl Registry {
             .with::<AssignLayout>()
             .with::<Fuse>()
             .with::<ToBf16>()
+            .with::<StoreHalves>()
             .with::<ScheduleOps>()
             .with::<Dce>()
     }

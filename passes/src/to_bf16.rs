@@ -25,13 +25,14 @@
 //! numbers (see [`stores`]).
 //!
 //! A product is rounded where the machine says that this is faster by its margin, all that can be with `layers=all`.
+//! With `layers=noted` only those of models in bfloat16 are, which `widen` has noted; where they are not faster, the
+//! note is taken back.
+//!
 //! Runs after `assign-layout`, which says how weights lie, and before `fuse`, which makes roundings parts of kernels
 //! ([`pipeline`]). Declines convolutions of three axes, sparse weights, and computed ones.
 
 mod stores;
 
-use optc_ir::ops::math::MatMul;
-use optc_ir::ops::nn::{Conv, Gemm};
 use optc_ir::{Encoding, Graph, NodeId, Op};
 use optc_tensor::DType;
 
@@ -43,34 +44,49 @@ use crate::{Numerics, OptionError, Pass, PassArguments, PassCx, PassError, Regis
 
 /// See the module.
 pub struct ToBf16 {
-    all: bool,
+    layers: Layers,
+}
+
+/// Which products may be rounded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layers {
+    Faster,
+    All,
+    Noted,
 }
 
 impl Pass for ToBf16 {
     const NAME: &'static str = "to-bf16";
     const SUMMARY: &'static str = "compute products with constant weights in bfloat16 where that is faster: \
-        `{layers=faster|all}`; before `fuse`";
+        `{layers=faster|all|noted}`; before `fuse`";
     const NUMERICS: Numerics = Numerics::Changes;
 
     fn from_options(options: &mut PassArguments) -> Result<ToBf16, OptionError> {
-        let all = match options.take("layers", "faster".to_owned())?.as_str() {
-            "faster" => false,
-            "all" => true,
+        let layers = match options.take("layers", "faster".to_owned())?.as_str() {
+            "faster" => Layers::Faster,
+            "all" => Layers::All,
+            "noted" => Layers::Noted,
             other => {
-                let reason = format!("`{other}` is not `faster` or `all`");
+                let reason = format!("`{other}` is not `faster`, `all` or `noted`");
                 return Err(OptionError { key: "layers".to_owned(), reason });
             }
         };
-        Ok(ToBf16 { all })
+        Ok(ToBf16 { layers })
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx) -> Result<(), PassError> {
         for id in graph.topological_order().unwrap_or_default() {
-            if let Some(op) = rounding(graph, id)
-                && (self.all || pays(graph, id, cx.machine()))
+            let noted = rounds(graph, id);
+            if graph.operand(id, 0).and_then(|x| dtype(graph, x)) != Some(DType::F32) {
+                continue;
+            }
+            set_precision(graph, id, DType::F32);
+            if (noted || self.layers != Layers::Noted)
+                && can_round(graph, id)
+                && (self.layers == Layers::All || pays(graph, id, cx.machine()))
                 && cx.permit("product")
             {
-                graph.node_mut(id).op = op;
+                set_precision(graph, id, DType::BF16);
             }
         }
         stores::insert(graph, cx);
@@ -84,28 +100,34 @@ impl Pass for ToBf16 {
 /// The text is not a pipeline.
 pub fn pipeline(registry: &Registry, text: &str) -> Result<String, PassError> {
     let parsed = registry.parse(text)?;
-    let mut passes: Vec<&str> = parsed.passes().collect();
+    let mut passes: Vec<&str> = parsed.passes().filter(|pass| !pass.starts_with(ToBf16::NAME)).collect();
     let at = passes.iter().rposition(|&pass| pass == "fuse").unwrap_or(passes.len());
     passes.insert(at, ToBf16::NAME);
     Ok(passes.join(","))
 }
 
-/// A product that rounds its operands, where it is one of dense constant weights.
-fn rounding(g: &Graph, id: NodeId) -> Option<Op> {
-    let (x, w) = (g.operand(id, 0)?, g.operand(id, 1)?);
-    let (weights, ty) = (g.constant(w)?, tensor_type(g, w)?);
-    let float = dtype(g, x)? == DType::F32 && weights.dtype() == DType::F32;
-    if !float || ty.encoding != Encoding::Plain {
-        return None;
-    }
+/// Whether a product may round its operands: it is one of dense constant weights.
+fn can_round(g: &Graph, id: NodeId) -> bool {
+    let weights = |slot: usize| g.operand(id, slot).and_then(|w| Some((g.constant(w)?, tensor_type(g, w)?)));
+    let Some((weights, ty)) = weights(1) else { return false };
+    let float = g.operand(id, 0).and_then(|x| dtype(g, x)) == Some(DType::F32) && weights.dtype() == DType::F32;
     let rank = weights.rank();
-    match &g.node(id).op {
-        Op::Conv(op) if op.precision == DType::F32 && rank <= 4 => {
-            Some(Op::from(Conv { precision: DType::BF16, ..op.clone() }))
-        }
-        Op::Gemm(op) if op.precision == DType::F32 => Some(Op::from(Gemm { precision: DType::BF16, ..op.clone() })),
-        Op::MatMul(op) if op.precision == DType::F32 && rank <= 2 => Some(Op::from(MatMul { precision: DType::BF16 })),
-        _ => None,
+    let known = match &g.node(id).op {
+        Op::Conv(_) => rank <= 4,
+        Op::Gemm(_) => true,
+        Op::MatMul(_) => rank <= 2,
+        _ => false,
+    };
+    known && float && ty.encoding == Encoding::Plain
+}
+
+/// Says to what a product rounds its operands.
+fn set_precision(g: &mut Graph, id: NodeId, precision: DType) {
+    match &mut g.node_mut(id).op {
+        Op::Conv(op) => op.precision = precision,
+        Op::Gemm(op) => op.precision = precision,
+        Op::MatMul(op) => op.precision = precision,
+        _ => {}
     }
 }
 

@@ -20,34 +20,36 @@ pub(crate) fn role_of(g: &Graph, id: NodeId) -> Option<FusionRole> {
         FusionRole::Select => floats(&node.operands[1..]),
         FusionRole::Convert => {
             let from = operand(node.operands.first()?.as_ref()?)?;
-            if from == DType::F32 && dtype(g, result(id)) == Some(DType::BF16) {
+            if from == DType::F32 && matches!(dtype(g, result(id)), Some(DType::BF16 | DType::F16)) {
                 return Some(role);
             }
-            matches!(from, DType::I64 | DType::I32 | DType::U8 | DType::Bool | DType::BF16)
+            matches!(from, DType::I64 | DType::I32 | DType::U8 | DType::Bool | DType::BF16 | DType::F16)
         }
     };
     let gives = if role == FusionRole::Compare { DType::Bool } else { DType::F32 };
     (fits && dtype(g, result(id)) == Some(gives)).then_some(role)
 }
 
-/// Whether kernels compute an op of integers: a change between reals and 8-bit integers with one scale (any that
-/// broadcasts, from sums), an addition to a sum, an extremum of bytes.
+/// Whether kernels compute an op of integers: a change between reals and integers of 8 or 16 bits with one scale (any
+/// that broadcasts, from sums), an addition to a sum, an extremum of bytes.
 fn quantized(g: &Graph, id: NodeId) -> bool {
     let node = g.node(id);
     let operand = |slot: usize| g.operand(id, slot).and_then(|v| dtype(g, v));
     let byte = |d: Option<DType>| matches!(d, Some(DType::U8 | DType::I8));
+    let narrow = |d: Option<DType>| byte(d) || matches!(d, Some(DType::U16 | DType::I16));
     let one = |slot: usize| g.operand(id, slot).is_none_or(|v| g.constant(v).is_some_and(|t| t.len() == 1));
     let gives = dtype(g, result(id));
     match &node.op {
         Op::Quantize(op) => {
             op.block == 0
-                && op.precision == DType::F32
+                && matches!(op.precision, DType::F32 | DType::F16 | DType::BF16)
                 && operand(0) == Some(DType::F32)
-                && byte(gives)
+                && operand(1) == Some(DType::F32)
+                && narrow(gives)
                 && one(1)
                 && one(2)
         }
-        Op::Dequantize(op) => op.block == 0 && byte(operand(0)) && gives == Some(DType::F32) && one(1) && one(2),
+        Op::Dequantize(op) => op.block == 0 && narrow(operand(0)) && gives == Some(DType::F32) && one(1) && one(2),
         Op::FakeQuant(op) => op.low.len() <= 1,
         Op::Requantize(_) => byte(gives) && one(2),
         Op::Add(_) => operand(0) == Some(DType::I32) && gives == Some(DType::I32),

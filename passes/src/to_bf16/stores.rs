@@ -14,6 +14,7 @@ use super::rounds;
 use crate::PassCx;
 use crate::fuse::elementwise;
 use crate::matching::{dtype, has_one_use, picks_elements, result, shape, tensor_type};
+use crate::rewrite::remove_unused;
 
 /// Puts roundings after what rounded products read.
 pub(super) fn insert(graph: &mut Graph, cx: &mut PassCx) {
@@ -23,6 +24,12 @@ pub(super) fn insert(graph: &mut Graph, cx: &mut PassCx) {
             if pays(graph, value, &readers) && cx.permit("store") {
                 store(graph, value, &readers);
             }
+        }
+    }
+    // What was widened for rounded products alone has no reader any more.
+    for id in graph.ids().collect::<Vec<_>>() {
+        if graph.get(id).is_some_and(|node| matches!(node.op, Op::Cast(_))) {
+            remove_unused(graph, id);
         }
     }
 }
@@ -80,8 +87,12 @@ fn before_maximum(g: &Graph, value: Value) -> Option<Value> {
     (picks_elements(pool) && all_round && computed && has_one_use(g, of)).then_some(of)
 }
 
-/// Adds a rounding of a value.
+/// Adds a rounding of a value; one that was widened is rounded already.
 fn cast(graph: &mut Graph, value: Value) -> Value {
+    let widened = graph.op::<Cast>(value.node).and_then(|_| graph.operand(value.node, 0));
+    if let Some(half) = widened.filter(|&v| dtype(graph, v) == Some(DType::BF16)) {
+        return half;
+    }
     let ty = tensor_type(graph, value).map(|t| TensorType { dtype: DType::BF16, ..t.clone() });
     let rounded = graph.add(Cast { to: DType::BF16 }, &[Some(value)], ty.into_iter().map(Into::into).collect());
     graph.node_mut(rounded).loc = graph.node(value.node).loc.clone();

@@ -139,6 +139,9 @@ macro_rules! op_enum {
                 match self { $(Op::$Op(op) => op.working_bytes(operands, results)),* }
             }
 
+            /// Whether it only moves elements. See [`Semantics::ONLY_MOVES`].
+            pub fn only_moves(&self) -> bool { match self { $(Op::$Op(_) => $module::$Op::ONLY_MOVES),* } }
+
             /// Whether inference is exact. See [`Semantics::exact`].
             pub fn exact(&self) -> bool { match self { $(Op::$Op(op) => op.exact()),* } }
 

@@ -29,9 +29,9 @@ pub enum FusionRole {
     Compare,
     /// A mask from the expression, `f32` operands and result.
     Select,
-    /// An integer, a mask or a bfloat16 becomes `f32`, or `f32` becomes a bfloat16.
+    /// An integer, a mask or a half (of either kind) becomes `f32`, or `f32` becomes a half.
     Convert,
-    /// Between reals and 8-bit integers, or on the integers themselves.
+    /// Between reals and integers of 8 or 16 bits, or on the integers themselves.
     Quantized,
 }
 

@@ -1,7 +1,8 @@
 //! Elements inside a kernel's expression: what the expression of an op is made of.
 //!
-//! Registers hold `f32`, `i32` or masks: a bool is a mask inside an expression and a byte in memory. Integers that are
-//! narrower or wider than 32 bits are only converted and compared; an `i64` is two operands of 32 bits, its halves.
+//! Registers hold `f32`, `i32` or masks: a bool is a mask inside an expression and a byte in memory; halves and
+//! bfloat16 are `f32` inside. Integers that are narrower or wider than 32 bits are only converted and compared; an
+//! `i64` is two operands of 32 bits, its halves.
 
 use optc_kernel::expr::{Expr, Func};
 use optc_tensor::{DType, Tensor};
@@ -54,8 +55,8 @@ impl Scalar {
     pub fn constant(t: &Tensor) -> Option<Scalar> {
         let int = || t.to_i64_vec().first().copied().unwrap_or(0);
         let expr = match (t.len(), t.dtype()) {
-            (1, DType::F32) => Expr::Const(t.to_f64_vec()[0] as f32),
-            (1, DType::I32 | DType::U8 | DType::I8 | DType::I64) => Expr::Int(int() as i32),
+            (1, DType::F32 | DType::F16 | DType::BF16) => Expr::Const(t.to_f64_vec()[0] as f32),
+            (1, DType::I32 | DType::U16 | DType::I16 | DType::U8 | DType::I8 | DType::I64) => Expr::Int(int() as i32),
             (1, DType::Bool) => Expr::Int(-i32::from(t.bytes()[0] != 0)),
             _ => return None,
         };
@@ -68,7 +69,7 @@ impl Scalar {
         match (self.dtype, self.expr) {
             (DType::Bool, expr) => expr.bit(),
             // The store rounds.
-            (DType::BF16, Expr::Func(Func::Bf16, x)) => Expr::clone(&x),
+            (DType::BF16, Expr::Func(Func::Bf16, x)) | (DType::F16, Expr::Func(Func::F16, x)) => Expr::clone(&x),
             (_, expr) => expr,
         }
     }
@@ -117,16 +118,16 @@ impl<'a> Scalars<'a> {
         if x.dtype == DType::F32 { Ok(x.expr.clone()) } else { Err(NoExpression::DTypes) }
     }
 
-    /// What the first two operands give by the function for their dtype: `f32`, `i32`, 8-bit integers.
+    /// What the first two operands give by the function for their dtype: `f32`, `i32`, narrower integers.
     ///
     /// # Errors
     /// There is no function for it.
-    pub fn pair(&self, [float, int, byte]: [Option<PairFn>; 3]) -> Result<Expr, NoExpression> {
+    pub fn pair(&self, [float, int, narrow]: [Option<PairFn>; 3]) -> Result<Expr, NoExpression> {
         let x = self.given(0)?;
         let function = match x.dtype {
             DType::F32 => float,
             DType::I32 => int,
-            DType::U8 | DType::I8 => byte,
+            DType::U16 | DType::I16 | DType::U8 | DType::I8 => narrow,
             _ => None,
         };
         let function = function.ok_or(NoExpression::DTypes)?;

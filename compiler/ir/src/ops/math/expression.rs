@@ -62,7 +62,8 @@ pub(super) fn compared(s: &Scalars, cmp: Cmp) -> Result<Expr, NoExpression> {
     let (a, b) = (s.given(0)?, s.given(1)?);
     let (x, y) = (a.expr.clone(), b.expr.clone());
     match (a.dtype, &a.high, &b.high) {
-        (DType::F32 | DType::I32 | DType::U8 | DType::I8, _, _) => Ok(x.cmp(cmp, y)),
+        (DType::F32 | DType::F16 | DType::BF16, _, _) => Ok(x.cmp(cmp, y)),
+        (DType::I32 | DType::U16 | DType::I16 | DType::U8 | DType::I8, _, _) => Ok(x.cmp(cmp, y)),
         (DType::Bool, _, _) if cmp == Cmp::Eq => Ok(x.cmp(cmp, y)),
         (DType::I64, Some(p), Some(q)) => wide(cmp, [x, y], [p.clone(), q.clone()]),
         (other, _, _) => Err(NoExpression::Conversion(format!("{other} is not compared by kernels"))),
@@ -86,7 +87,7 @@ fn wide(cmp: Cmp, [x, y]: [Expr; 2], [p, q]: [Expr; 2]) -> Result<Expr, NoExpres
 
 /// The element converted to `to`.
 pub(super) fn cast(arg: &Scalar, to: DType) -> Result<Expr, NoExpression> {
-    use DType::{BF16, Bool, F32, I8, I32, I64, U8};
+    use DType::{BF16, Bool, F16, F32, I8, I16, I32, I64, U8, U16};
     let (x, from) = (arg.expr.clone(), arg.dtype);
     let unknown = || NoExpression::Conversion(format!("kernels do not convert {from} to {to}"));
     if let Some(high) = &arg.high {
@@ -94,17 +95,18 @@ pub(super) fn cast(arg: &Scalar, to: DType) -> Result<Expr, NoExpression> {
     }
     Ok(match (from, to) {
         _ if from == to => x,
-        (F32, Bool) => x.cmp(Cmp::Ne, Expr::Const(0.0)),
-        (F32, BF16) => x.func(Func::Bf16),
-        (BF16, F32) => x,
-        (F32, I32) => x.to_int(),
-        (F32, U8 | I8) => narrow(x.to_int(), to),
-        (Bool, F32) => x.select(Expr::Const(1.0), Expr::Const(0.0)),
-        (Bool, I32 | I64 | U8 | I8) => x.bit(),
-        (I32 | U8 | I8, F32) => x.to_float(),
-        (I32 | U8 | I8, Bool) => x.mask(),
-        (U8 | I8, I32 | I64) | (I32, I64) => x,
-        (I32 | U8 | I8, U8 | I8) => narrow(x, to),
+        (F32 | F16 | BF16, Bool) => x.cmp(Cmp::Ne, Expr::Const(0.0)),
+        (F32 | F16, BF16) => x.func(Func::Bf16),
+        (F32 | BF16, F16) => x.func(Func::F16),
+        (F16 | BF16, F32) => x,
+        (F32 | F16 | BF16, I32) => x.to_int(),
+        (F32 | F16 | BF16, U16 | I16 | U8 | I8) => narrow(x.to_int(), to),
+        (Bool, F32 | F16 | BF16) => x.select(Expr::Const(1.0), Expr::Const(0.0)),
+        (Bool, I32 | I64 | U16 | I16 | U8 | I8) => x.bit(),
+        (I32 | U16 | I16 | U8 | I8, F32) => x.to_float(),
+        (I32 | U16 | I16 | U8 | I8, Bool) => x.mask(),
+        (U16 | I16 | U8 | I8, I32 | I64) | (I32, I64) => x,
+        (I32 | U16 | I16 | U8 | I8, U16 | I16 | U8 | I8) => narrow(x, to),
         _ => return Err(unknown()),
     })
 }
@@ -120,13 +122,14 @@ fn cast_wide(low: Expr, high: Expr, to: DType) -> Option<Expr> {
         }
         DType::Bool => low.binary(Binary::Or, high).mask(),
         DType::I32 => low,
-        DType::U8 | DType::I8 => narrow(low, to),
+        DType::U16 | DType::I16 | DType::U8 | DType::I8 => narrow(low, to),
         _ => return None,
     })
 }
 
-/// The value that the lowest byte has as `u8` or `i8`.
+/// The value that the lowest bits have as an integer of 8 or 16 bits.
 fn narrow(x: Expr, to: DType) -> Expr {
-    let byte = x.binary(Binary::And, Expr::Int(255));
-    if to == DType::U8 { byte } else { byte.binary(Binary::Xor, Expr::Int(128)).minus(Expr::Int(128)) }
+    let sign = 1 << (to.bits() - 1);
+    let low = x.binary(Binary::And, Expr::Int(2 * sign - 1));
+    if to.is_signed() { low.binary(Binary::Xor, Expr::Int(sign)).minus(Expr::Int(sign)) } else { low }
 }

@@ -16,10 +16,17 @@ fn zero_point(s: &Scalars) -> Expr {
 }
 
 pub(super) fn quantize(op: &Quantize, s: &Scalars) -> Result<Expr, NoExpression> {
-    if op.block != 0 || op.precision != DType::F32 {
-        return Err(NoExpression::Attributes("kernels quantize in f32, without blocks"));
+    if op.block != 0 {
+        return Err(NoExpression::Attributes("kernels quantize without blocks"));
     }
-    quantized([s.only(0, DType::F32)?, s.only(1, DType::F32)?, zero_point(s)], s.result)
+    let quotient = s.only(0, DType::F32)?.over(s.only(1, DType::F32)?);
+    let quotient = match op.precision {
+        DType::F32 => quotient,
+        DType::F16 => quotient.func(Func::F16),
+        DType::BF16 => quotient.func(Func::Bf16),
+        _ => return Err(NoExpression::Attributes("kernels quantize in f32 and halves")),
+    };
+    rounded(quotient, zero_point(s), s.result)
 }
 
 pub(super) fn dequantize(op: &Dequantize, s: &Scalars) -> Result<Expr, NoExpression> {
@@ -29,7 +36,7 @@ pub(super) fn dequantize(op: &Dequantize, s: &Scalars) -> Result<Expr, NoExpress
     let (x, zero) = (s.given(0)?, zero_point(s));
     let scale = s.only(1, DType::F32)?;
     let exact = match x.dtype {
-        DType::U8 | DType::I8 => true,
+        DType::U16 | DType::I16 | DType::U8 | DType::I8 => true,
         dtype => dtype == DType::I32 && zero == Expr::Int(0),
     };
     if !exact {
@@ -70,10 +77,10 @@ pub fn quantized([x, scale, zero]: [Expr; 3], to: DType) -> Result<Expr, NoExpre
 /// the least value.
 fn rounded(x: Expr, zero: Expr, to: DType) -> Result<Expr, NoExpression> {
     let (low, high) = match to {
-        DType::U8 => (0, 255),
-        DType::I8 => (-128, 127),
+        DType::U8 | DType::I8 | DType::U16 | DType::I16 => to.int_range().unwrap_or_default(),
         other => return Err(NoExpression::Conversion(format!("kernels do not quantize to {other}"))),
     };
+    let (low, high) = (low as i32, high as i32);
     let bound = |bound: i32| match &zero {
         Expr::Int(zero) => Expr::Const((bound - zero) as f32),
         zero => Expr::Const(bound as f32).minus(zero.clone().to_float()),
