@@ -1,7 +1,8 @@
 //! Pipelines: lists of passes as text, and the named ones.
 
 use crate::registry::RunFn;
-use crate::{PassArguments, PassError, Registry};
+use crate::store_halves::StoreHalves;
+use crate::{Pass, PassArguments, PassError, Registry};
 
 /// A named pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,13 @@ impl Pipeline {
     /// As there.
     pub fn parse(text: &str) -> Result<Pipeline, PassError> {
         Registry::standard().parse(text)
+    }
+
+    /// The pipeline for a graph that is lowered and never written: without `store-halves`, which makes artifacts
+    /// smaller. Constants then stay those of the graph, and what is packed of them is shared.
+    pub fn unwritten(mut self) -> Pipeline {
+        self.steps.retain(|step| step.name != StoreHalves::NAME);
+        self
     }
 
     /// The passes in order, with their options.

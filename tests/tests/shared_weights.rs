@@ -170,6 +170,55 @@ fn what_no_plan_reads_is_freed() {
     assert_eq!(memory.used(), 0);
 }
 
+/// A product of open rows with weights that the text of `weights` makes of constants.
+fn stored(weights: &str, constants: &[(&str, Tensor)]) -> Model {
+    let text = format!(
+        "func @stored(%x: tensor<?x{K}xf32>) {{
+{weights}
+  %y = math.matmul %x, %w : tensor<?x{N}xf32>
+  return %y
+}}"
+    );
+    let constants = constants.iter().map(|(name, t)| ((*name).to_owned(), t.clone()));
+    Compiler::default().compile_graph(parse_with(&text, &constants.collect()).unwrap()).unwrap()
+}
+
+/// Bytes of constants of all plans after one for each of so many rows.
+fn constants_after(model: &Model, rows: &[usize]) -> usize {
+    let run = |&rows: &usize| drop(model.session().run_values(&inputs(rows)[..1]).unwrap());
+    rows.iter().for_each(run);
+    model.plan_bytes().constants
+}
+
+#[test]
+fn plans_share_weights_that_are_halves() {
+    let halves: Vec<f32> = (0..K * N).map(|i| (i % 255) as f32 / 128.0 - 1.0).collect();
+    let weights = format!("  %w = tensor.const {{value = @w}} : tensor<{K}x{N}xf32>");
+    let model = stored(&weights, &[("w", Tensor::from_slice(&[K, N], &halves).unwrap())]);
+    let one = constants_after(&model, &[1]);
+    assert_eq!(constants_after(&model, &[2, 3, 9, 17, 100]), one);
+}
+
+#[test]
+fn plans_share_integers_with_scales_and_what_is_made_of_them() {
+    let integers: Vec<i8> = (0..K * N).map(|i| (i % 255) as u8 as i8).collect();
+    let scales: Vec<f32> = (0..N).map(|i| 0.013 + i as f32 / 1000.0).collect();
+    let weights = format!(
+        "  %q = tensor.const {{value = @q}} : tensor<{K}x{N}xi8>
+  %s = tensor.const {{value = @s}} : tensor<{N}xf32>
+  %w = quant.dequantize %q, %s {{axis = 1}} : tensor<{K}x{N}xf32>"
+    );
+    let q = Tensor::from_slice(&[K, N], &integers).unwrap();
+    let model = stored(&weights, &[("q", q), ("s", Tensor::from_slice(&[N], &scales).unwrap())]);
+    // Few rows read integers, many rows floats.
+    let few = constants_after(&model, &[1]);
+    assert!((K * N..2 * K * N).contains(&few), "{few} bytes");
+    assert_eq!(constants_after(&model, &[2, 3, 8]), few);
+    let many = constants_after(&model, &[9]);
+    assert!(many >= few + 4 * K * N, "{many} bytes");
+    assert_eq!(constants_after(&model, &[10, 17, 100]), many);
+}
+
 #[test]
 fn integers_and_floats_of_the_same_shape_are_packed_apart() {
     let weights = |zero: u8| Tensor::from_slice(&[1], &[zero]).unwrap();

@@ -23,7 +23,7 @@ use crate::batch::{self, ModelBatch};
 use crate::cache::{CacheStats, Shared};
 use crate::machine::Times;
 use crate::options::cores;
-use crate::passes::{is_static, lower_optimized, run_passes};
+use crate::passes::{is_static, lower_optimized, run_passes, run_passes_of_plan};
 use crate::plan::{CompiledPlan, PlanBytes, Settings};
 use crate::{Error, TuningCache, region};
 
@@ -304,7 +304,7 @@ impl Model {
             optc_passes::specialize(&mut graph, types).map_err(|e| of_run(e.into()))?;
             let settings = &self.0.settings;
             let Settings { passes, options, target, shared, .. } = &**settings;
-            run_passes(&mut graph, passes, options, target, &shared.facts).map_err(of_run)?;
+            run_passes_of_plan(&mut graph, passes, options, target, &shared.facts).map_err(of_run)?;
         }
         Ok(graph)
     }

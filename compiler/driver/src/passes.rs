@@ -50,8 +50,29 @@ pub(crate) fn run_passes(
     target: &Target,
     facts: &ConstantFacts,
 ) -> Result<(), Error> {
+    run(graph, &options.registry.parse(passes)?, options, target, facts)
+}
+
+/// The same for a plan of one of many shapes, whose graph is never written.
+pub(crate) fn run_passes_of_plan(
+    graph: &mut Graph,
+    passes: &str,
+    options: &Options,
+    target: &Target,
+    facts: &ConstantFacts,
+) -> Result<(), Error> {
+    run(graph, &options.registry.parse(passes)?.unwritten(), options, target, facts)
+}
+
+fn run(
+    graph: &mut Graph,
+    pipeline: &Pipeline,
+    options: &Options,
+    target: &Target,
+    facts: &ConstantFacts,
+) -> Result<(), Error> {
     let with = PassOptions { facts: facts.clone(), ..options.pass_options_for(target) };
-    PassManager::new(with).run(&options.registry.parse(passes)?, graph)?;
+    PassManager::new(with).run(pipeline, graph)?;
     Ok(())
 }
 
