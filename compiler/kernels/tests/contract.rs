@@ -106,8 +106,8 @@ fn a_row_has_the_same_bits_however_many_there_are() {
     for isa in all_isas() {
         let product = |m: usize, schedule: ContractSchedule| {
             let c = Contract::matmul(1, m, n, k);
-            let mut packed = vec![0.0; packed_len(1, k, n, schedule.nr)];
-            pack_b(&b, &p, schedule.nr, 1, &mut packed);
+            let mut packed = vec![0.0; packed_len(1, k, n, isa.lanes())];
+            pack_b(&b, &p, isa.lanes(), 1, &mut packed);
             run(&contract(&c, isa, schedule).unwrap(), &a[..m * k], &packed, &[], false)
         };
         let of = |m: usize| ContractSchedule::options(&Contract::matmul(1, m, n, k), isa, &Caches::default());
