@@ -32,9 +32,9 @@
 //! With `to=pairs` only the first is done: that is the form in which quantized models are exchanged.
 //!
 //! Why: a quarter of the bytes, and twice the products of an instruction or more. Declines scales and zero points that
-//! are not constant; activations with several scales. Whether integers are faster is not asked: that changes results, so it
-//! is decided where a graph is quantized. What is left stays as it was written. Biases are rounded to the integers' scale, so results may differ from
-//! those of the pairs by a step.
+//! are not constant; activations with several scales. Whether integers are faster is not asked: that changes results,
+//! so it is decided where a graph is quantized. What is left stays as it was written. Biases are rounded to the
+//! integers' scale, so results may differ from those of the pairs by a step.
 
 mod matching;
 mod means;

@@ -65,6 +65,9 @@ fn a_weight_is_packed_for_each_of_its_forms() {
     assert_eq!(constants(&program(&text)).1, 2);
 }
 
+/// The largest of each column of `x`: a model with this result has no batch, and a plan for each number of rows.
+const LARGEST: &str = "%m = math.reduce %x {axes = [0], keep_dims = false, kind = \"max\"}";
+
 /// A layer before and after which nothing is known of the rows.
 fn open() -> Graph {
     graph(&format!(
@@ -75,7 +78,8 @@ fn open() -> Graph {
   %1 = math.tanh %0 : tensor<?x{N}xf32>
   %2 = nn.gemm %1, %r {{trans_b = true}} : tensor<?x{N}xf32>
   %3 = math.matmul %f, %w : tensor<3x{N}xf32>
-  return %2, %3
+  {LARGEST} : tensor<{K}xf32>
+  return %2, %3, %m
 }}"
     ))
 }
@@ -130,7 +134,8 @@ fn scaled() -> Graph {
   %2 = tensor.reshape %1, %i : tensor<{N}xf32>
   %3 = math.matmul %x, %w : tensor<?x{N}xf32>
   %4 = math.mul %3, %2 : tensor<?x{N}xf32>
-  return %4
+  {LARGEST} : tensor<{K}xf32>
+  return %4, %m
 }}",
         halves = N / 2
     ))
@@ -176,7 +181,8 @@ fn stored(weights: &str, constants: &[(&str, Tensor)]) -> Model {
         "func @stored(%x: tensor<?x{K}xf32>) {{
 {weights}
   %y = math.matmul %x, %w : tensor<?x{N}xf32>
-  return %y
+  {LARGEST} : tensor<{K}xf32>
+  return %y, %m
 }}"
     );
     let constants = constants.iter().map(|(name, t)| ((*name).to_owned(), t.clone()));

@@ -22,11 +22,13 @@ fn compile(name: &str, tuning: TuningCache) -> Model {
     Compiler::new(options).compile_file(&testdata(name)).unwrap()
 }
 
-/// What each choice point of the model takes for the picture.
+/// What each choice point of the model takes for the picture, by its key: branches of a graph have no order.
 fn taken(model: &Model) -> Vec<(String, String)> {
     let types: Vec<Type> = picture().iter().map(Val::ty).collect();
     let plan = model.plan_for(&types).unwrap();
-    plan.points.iter().map(|p| (p.key.clone(), p.options[p.taken].clone())).collect()
+    let mut taken: Vec<_> = plan.points.iter().map(|p| (p.key.clone(), p.options[p.taken].clone())).collect();
+    taken.sort();
+    taken
 }
 
 fn output(model: &Model) -> Tensor {

@@ -171,7 +171,8 @@ def main():
             tally.kinds["crashes of ONNX Runtime"] += 1
             at, going = at + 1, at + 1 < arguments.count
         process.join()
-    print(f"{at - arguments.first} models, {sum(tally.ops.values())} nodes of {len(tally.ops)} ops: {dict(tally.kinds)}")
+    nodes = sum(tally.ops.values())
+    print(f"{at - arguments.first} models, {nodes} nodes of {len(tally.ops)} ops: {dict(tally.kinds)}")
     return 1 if tally.kinds["differences"] else 0
 
 

@@ -1,8 +1,9 @@
 """Random nodes of ONNX's standard ops, for `random_models.py`.
 
-A *maker* is a function that gets a `Draw` and adds one node, with its attributes and constants, to values that are there
-or to new inputs. It may make what the op refuses: whoever calls it tries the node in ONNX Runtime first. Shapes are
-small and odd, with dims of 0 and 1; values have extremes, NaN and infinities among them where the op defines a result.
+A *maker* is a function that gets a `Draw` and adds one node, with its attributes and constants, to values that are
+there or to new inputs. It may make what the op refuses: whoever calls it tries the node in ONNX Runtime first. Shapes
+are small and odd, with dims of 0 and 1; values have extremes, NaN and infinities among them where the op defines a
+result.
 """
 
 import numpy as np
@@ -350,13 +351,15 @@ def scatter(d):
         return
     if d.chance(0.5):
         shape = [d.integer(1, n) for n in a.shape]
-        where = np.argsort(d.random.random([n if i == axis else s for i, (n, s) in enumerate(zip(a.shape, shape))]), axis)
+        whole = [n if i == axis else s for i, (n, s) in enumerate(zip(a.shape, shape))]
+        where = np.argsort(d.random.random(whole), axis)
         where = np.take(where, range(shape[axis]), axis).astype(np.int64)
         updates = d.new(np.nan_to_num(d.array(a.dtype, tuple(shape))))
         d.node("ScatterElements", [x, d.new(where), updates], axis=axis, reduction=reduction)
     else:
         at = d.random.permutation(a.shape[0])[: d.integer(0, a.shape[0])].astype(np.int64)[:, None]
-        d.node("ScatterND", [x, d.new(at), d.new(np.nan_to_num(d.array(a.dtype, (len(at), *a.shape[1:]))))], reduction=reduction)
+        updates = d.new(np.nan_to_num(d.array(a.dtype, (len(at), *a.shape[1:]))))
+        d.node("ScatterND", [x, d.new(at), updates], reduction=reduction)
 
 
 def matmul(d):
@@ -370,7 +373,8 @@ def matmul(d):
 def gemm(d):
     m, k, n = d.dim(), d.dim(), d.dim()
     ta, tb = d.integer(0, 1), d.integer(0, 1)
-    inputs = [d.new(d.array(np.float32, (k, m) if ta else (m, k))), d.new(d.array(np.float32, (n, k) if tb else (k, n)))]
+    a, b = (k, m) if ta else (m, k), (n, k) if tb else (k, n)
+    inputs = [d.new(d.array(np.float32, a)), d.new(d.array(np.float32, b))]
     if d.chance(0.7):
         inputs.append(d.new(d.array(np.float32, d.pick([(n,), (1, n), (m, 1), (m, n), (), (1,)]))))
     attributes = {"alpha": d.pick([None, 0.5]), "beta": d.pick([None, 0.0, 2.0]), "transA": ta, "transB": tb}
@@ -445,9 +449,13 @@ def norm(d):
     if (np.abs(np.nan_to_num(d.of(x))) > 1e15).any():  # squares overflow, or not, by how they are summed
         x = d.new(d.array(np.float32, d.of(x).shape, False))
     shape = d.of(x).shape
-    op = d.pick(["BatchNormalization", "InstanceNormalization", "LayerNormalization", "Softmax", "LogSoftmax", "Hardmax",
-                 "LpNormalization", "LRN", "GroupNormalization"])  # fmt: skip
-    vector = lambda n, positive=False: d.new(np.abs(d.array(np.float32, n, False)) + 0.1 if positive else d.array(np.float32, n, False))  # noqa: E731
+    op = d.pick(["BatchNormalization", "InstanceNormalization", "LayerNormalization", "Softmax", "LogSoftmax",
+                 "Hardmax", "LpNormalization", "LRN", "GroupNormalization"])  # fmt: skip
+
+    def vector(n, positive=False):
+        a = d.array(np.float32, n, False)
+        return d.new(np.abs(a) + 0.1 if positive else a)
+
     if op == "BatchNormalization":
         d.node(op, [x, *(vector((shape[1],)) for _ in range(3)), vector((shape[1],), True)])
     elif op == "InstanceNormalization":
@@ -551,7 +559,8 @@ def top(d):
 def other(d):
     """Ops of few choices."""
     op = d.pick(["Shape", "Size", "NonZero", "OneHot", "Trilu", "DepthToSpace", "SpaceToDepth", "EyeLike", "Range",
-                 "ReverseSequence", "Compress", "Unique", "ConstantOfShape", "Col2Im", "CenterCropPad", "Det"])  # fmt: skip
+                 "ReverseSequence", "Compress", "Unique", "ConstantOfShape", "Col2Im", "CenterCropPad",
+                 "Det"])  # fmt: skip
     if op in ("Shape", "Size", "NonZero"):
         d.node(op, [d.value(ANY, least=1)])
     elif op == "OneHot":

@@ -178,9 +178,9 @@ impl Model {
         node.product.map(|product| Times::of(&product, &options.profile.of(target.isa)))
     }
 
-    /// The rows of the target table on which a product of 8-bit integers is estimated to take longer than the same one
-    /// in `f32`, of those that code can be made for. It is computed in integers all the same: which numbers a product is
-    /// made of is decided where a model is quantized, so that it gives the same everywhere.
+    /// The rows of the target table on which a product of 8-bit integers is estimated to take longer than the same
+    /// one in `f32`, of those that code can be made for. It is computed in integers all the same: which numbers a
+    /// product is made of is decided where a model is quantized, so that it gives the same everywhere.
     pub fn slower_on(&self, node: &NodeReport) -> Vec<&'static str> {
         let Some(product) = node.product.filter(|p| p.numbers == Numbers::Bytes) else { return vec![] };
         let Settings { options, .. } = &*self.0.settings;
@@ -192,8 +192,9 @@ impl Model {
         ISAS.iter().filter(|isa| !codeless(isa) && slower(isa)).map(|isa| isa.name).collect()
     }
 
-    /// Why a node may give other bits on another target, or for another batch: where sums of `f32` are added in an order
-    /// that depends on it. Integers, and what is done element by element or along a dim, have one order everywhere.
+    /// Why a node may give other bits on another target, or for another batch: where sums of `f32` are added in an
+    /// order that depends on it. Integers, and what is done element by element or along a dim, have one order
+    /// everywhere.
     pub fn may_differ(&self, node: &NodeReport) -> Option<&'static str> {
         let Decision::Kernel { names } = &node.decision else { return None };
         let forms = |p: Product| {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use optc_ir::ops::kernel::Deferred;
+use optc_ir::ops::kernel::{Deferred, Fused};
 use optc_ir::{Decl, Graph, HostCall, OpError, Type, Val, Value};
 use optc_native::{HostError, Regions};
 use optc_runtime::{PlanBody, RunError};
@@ -52,13 +52,17 @@ impl std::fmt::Debug for CompiledRegion {
 }
 
 /// An op of the host. Its regions run as these plans, by their numbers, for values of the types that these take, and
-/// are compiled at their first call for others.
+/// are compiled at their first call for others. A fused region that no kernel takes is interpreted: to compile it would
+/// fuse it again.
 pub(crate) fn resolve(
     host: &HostText,
     plans: &Regions,
     settings: &Arc<Settings>,
 ) -> Result<Arc<dyn HostOp>, HostError> {
     let call = HostCall::parse(host, &|number, region| {
+        if host.name == Fused::NAME {
+            return Arc::new(region);
+        }
         let dynamic = CompiledRegion::shared(region, settings.clone(), host.name == Deferred::NAME);
         match plans.get(&number) {
             Some(plan) => Arc::new(PlanBody::new(plan.clone(), settings.pool.clone(), dynamic)),
@@ -157,6 +161,25 @@ mod tests {
         assert!((1..=4).all(|rows| compiles(10 * rows)));
         assert_eq!([compiles(50), compiles(50), compiles(10), compiles(20_000)], [false, true, true, true]);
         assert_eq!(elements(&region.graph, &[values(10)[0].ty(), values(10)[1].ty()]), Some(10 * 64 * 2 + 64 * 64));
+    }
+
+    /// A kernel for it is declined late: it is looked at as a whole, and so is a region of its own in each compilation.
+    #[test]
+    fn a_fused_region_on_the_host_is_interpreted() {
+        let text = "func @wide(%x: tensor<2x3xf64>) {
+            %0 = kernel.fused %x : tensor<2x3xf64> region
+            func @fused(%x: tensor<2x3xf64>) {
+                %0 = nn.softmax %x {axis = 1} : tensor<2x3xf64>
+                %1 = math.neg %0 : tensor<2x3xf64>
+                return %1 as \"y\"
+            }
+            return %0 as \"y\"
+        }";
+        let graph = parse(text).unwrap();
+        let x: Val = Tensor::from_f64(DType::F64, &[2, 3], &[0.0, 1.0, 2.0, -1.0, 0.5, 3.0]).unwrap().into();
+        let expected = optc_ir::run(&graph, std::slice::from_ref(&x)).unwrap();
+        let model = Compiler::default().compile_graph(graph).unwrap();
+        assert_eq!(model.session().run_values(&[x]).unwrap(), expected);
     }
 
     #[test]

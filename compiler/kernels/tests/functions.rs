@@ -31,6 +31,9 @@ fn asinh(x: f64) -> f64 {
 }
 
 fn acosh(x: f64) -> f64 {
+    if x < 1.0 {
+        return f64::NAN;
+    }
     let above = x - 1.0;
     (above + (above * (x + 1.0)).sqrt()).ln_1p()
 }

@@ -8,7 +8,7 @@ use optc_kernel::expr::Expr;
 use optc_kernel::space::ByteView;
 use optc_kernel::tile::MemType;
 use optc_kernels::contract::{Contract, ContractRows, ConvNest, Operand};
-use optc_kernels::fold::{Fold, FoldOp, Folding, folding};
+use optc_kernels::fold::{DOT_ELEMENTS, Fold, FoldOp, Folding, folding, suits_dots};
 use optc_kernels::window::{Axis, ImageView};
 use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
@@ -19,16 +19,6 @@ use super::moves::plain_copy;
 use super::operands::{Placed, floats, permuted};
 use super::weights::Right;
 use super::{Declined, Lowered};
-
-/// Columns that a product has at most, and elements that each of so many columns must sum: below them a contraction
-/// is faster. A dot product takes two loads for each vector of elements and about 20 instructions for its lanes.
-const COLUMNS: usize = 2;
-const ELEMENTS: usize = 64;
-
-/// Whether a product is made of dot products, where its elements lie side by side.
-pub(super) fn suits(columns: usize, elements: usize) -> bool {
-    (1..=COLUMNS).contains(&columns) && elements >= ELEMENTS * columns
-}
 
 /// A product whose operands have a stride for each dim of `kept` and `reduced`.
 struct DotNest {
@@ -92,7 +82,8 @@ pub(super) fn conv_dots(
     let run = if beside { c.channels * taps[2] } else { c.channels };
     let inside = |a: &Axis| a.pads[0] == 0 && (a.out - 1) * a.stride + a.reach() <= a.size;
     let contiguous = c.channels == 1 || c.src.strides[4] == 4;
-    if c.groups != 1 || !suits(c.filters, elements) || run < ELEMENTS || !contiguous || !c.axes.iter().all(inside) {
+    let suits = suits_dots(c.filters, elements) && run >= DOT_ELEMENTS && contiguous;
+    if c.groups != 1 || !suits || !c.axes.iter().all(inside) {
         return None;
     }
     Some(packed(cx, c, weights, loc).and_then(|w| {
@@ -105,7 +96,7 @@ pub(super) fn conv_dots(
 /// packed right side nor a schedule yet.
 pub(super) fn matmul_dots(cx: &mut Cx, c: &Contract, b: &Right, call: &Undecided) -> Option<Lowered> {
     let (Right::Constant { tensor, pack, .. }, ContractRows::Stride(row)) = (b, &c.rows) else { return None };
-    if c.batch != 1 || !suits(c.n, c.k) {
+    if c.batch != 1 || !suits_dots(c.n, c.k) {
         return None;
     }
     let (k, mem) = (c.k, MemType::F32);

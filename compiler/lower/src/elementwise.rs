@@ -12,8 +12,8 @@ use super::cx::Cx;
 use super::operands::kernel_view;
 use super::{Declined, Lowered, Site, TensorView, quantize};
 
-/// From this many elements on, comparisons of integers of 64 bits alone in a kernel are left to the host: a million take
-/// 2.0 ms in a kernel and 0.3 to 0.5 there (Zen 4).
+/// From this many elements on, comparisons of integers of 64 bits alone in a kernel are left to the host: a million
+/// take 2.0 ms in a kernel and 0.3 to 0.5 there (Zen 4).
 const MANY: usize = 1 << 14;
 
 /// The views of an operand: one, or for an `i64` those of its lower and its upper halves.
@@ -86,7 +86,7 @@ pub(super) fn batch_norm(cx: &mut Cx, op: &BatchNorm, site: &Site) -> Lowered {
         }
         views.push(TensorView { strides, shape: result.shape.clone(), ..vector });
     }
-    if views.iter().chain([&result]).any(|view| view.dtype != DType::F32) {
+    if views.iter().any(|view| view.dtype != DType::F32) {
         return Err(Declined::new(ReasonCode::Numbers, "kernels normalise f32 only"));
     }
     let [x, scale, bias, mean, var] = [0, 1, 2, 3, 4].map(Expr::Operand);

@@ -7,11 +7,12 @@
 use optc_ir::ops::quant::Dequantize;
 use optc_ir::{Op, Value};
 use optc_kernels::contract::{Contract, Scaled, ScaledIntegers};
+use optc_kernels::fold::suits_dots;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::BufRef;
 
 use super::cx::Cx;
-use super::{Declined, dots};
+use super::Declined;
 
 /// The most rows of a product that dequantizes its weights itself.
 const ROWS: usize = 8;
@@ -51,7 +52,7 @@ fn scaled(
     let (along_k, strides) = if transposed { (1, [1, second]) } else { (0, [second, 1]) };
     let (k, n) = if transposed { (second, first) } else { (first, second) };
     // Dot products read floats: which products they are must not depend on the rows.
-    if op.to != DType::F32 || k * n == 0 || dots::suits(n, k) {
+    if op.to != DType::F32 || k * n == 0 || suits_dots(n, k) {
         return None;
     }
     let axis = usize::try_from(if op.axis < 0 { op.axis + 2 } else { op.axis }).ok()?;

@@ -20,6 +20,19 @@ use optc_kernel::space::{AxisSplit, ByteView, Space};
 use optc_kernel::target::Isa;
 pub use problems::{Reduction, log_softmax, normalised, place_of_extreme, root_mean_square, softmax, softmax_of_seen};
 
+/// Columns that a product made of dot products has at most. A dot product takes two loads for each vector of elements
+/// and about 20 instructions for its lanes.
+const DOT_COLUMNS: usize = 2;
+
+/// Elements that each of so many columns must sum at least for dot products: below them a contraction is faster.
+pub const DOT_ELEMENTS: usize = 64;
+
+/// Whether a product of so many columns, each a sum of so many elements, is made of dot products where its elements
+/// lie side by side.
+pub fn suits_dots(columns: usize, elements: usize) -> bool {
+    (1..=DOT_COLUMNS).contains(&columns) && elements >= DOT_ELEMENTS * columns
+}
+
 /// How elements are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoldOp {
