@@ -24,6 +24,7 @@
 mod artifact;
 mod autotune;
 mod batch;
+mod bodies;
 mod cache;
 mod compiler;
 mod error;
@@ -40,6 +41,7 @@ mod session;
 mod status;
 mod tuning;
 
+pub use bodies::BodyReport;
 pub use cache::CacheStats;
 pub use compiler::Compiler;
 pub use error::Error;
@@ -50,7 +52,7 @@ pub use optc_kernel::program::{Choice, Decision, Filtered, NodeReport, Program, 
 pub use optc_native::{NativeCode, Saved, is_artifact, stored_bytes};
 pub use optc_passes::calibrate::{Method, Ranges};
 pub use optc_passes::{BlockShape, Budget, LayerReport, PruneOptions, Registry, Saliency, Spare, Verdict};
-pub use optc_runtime::{RunError, Timings};
+pub use optc_runtime::{BodyTimings, RunError, Timings};
 pub use optc_tensor::{DType, FileAccess, Memory, OutOfMemory, Tensor, TensorError, npy};
 pub use optc_types::Nanos;
 pub use options::{Integers, MAX_THREADS, Options, Precision};

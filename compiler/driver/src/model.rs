@@ -163,6 +163,10 @@ impl Model {
         self.0.settings.options.time_limit
     }
 
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
+        &self.0.settings
+    }
+
     pub(crate) fn pool(&self) -> &Arc<ThreadPool> {
         &self.0.settings.pool
     }
@@ -299,7 +303,7 @@ impl Model {
     }
 
     /// The graph with all passes run for inputs of these types.
-    fn graph_for(&self, types: &[Type]) -> Result<Graph, Error> {
+    pub(crate) fn graph_for(&self, types: &[Type]) -> Result<Graph, Error> {
         let mut graph = self.graph().ok_or(Error::NoGraph)?.clone();
         if !self.0.specialised {
             optc_passes::specialize(&mut graph, types).map_err(|e| of_run(e.into()))?;

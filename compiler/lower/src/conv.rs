@@ -22,6 +22,7 @@ use super::moves::{plain_copy, view_in};
 use super::operands::{Placed, axes, epilogue, floats, image, only_f32, permuted};
 use super::separable::{Depthwise, separable};
 use super::sparse::{BlockSize, Geometry, Matrix, block_of, sparse_conv, weigh, zeros_of};
+use super::weights::DenseFilters;
 use super::winograd::{Way, filtered, three_by_three, way_of};
 use super::{Declined, Lowered, Site, TensorView, sparse};
 
@@ -259,21 +260,4 @@ pub(super) fn window(
     let bytes = (src.span_bytes() + dst.span_bytes()) as f64;
     cx.kernel(built.kernel, args, None, StepInfo { loc: loc.to_vec(), flops, bytes, ..StepInfo::default() });
     Ok(())
-}
-
-/// The weights of a convolution as ONNX has them.
-pub(super) enum DenseFilters<'a> {
-    Constant(Tensor),
-    Part(FiltersPart<'a>),
-    Computed(TensorView),
-}
-
-/// Weights that are some of a constant's elements.
-pub(super) struct FiltersPart<'a> {
-    /// The constant.
-    pub of: &'a Tensor,
-    /// Which elements, in words that say it all.
-    pub which: String,
-    /// Gives them.
-    pub take: &'a dyn Fn() -> Vec<f32>,
 }

@@ -15,10 +15,11 @@ use optc_tensor::Tensor;
 use optc_types::ReasonCode;
 use optc_types::steps::{BufRef, StepInfo};
 
-use super::conv::{DenseFilters, FiltersPart, convolution, window};
+use super::conv::{convolution, window};
 use super::cx::Cx;
 use super::moves::view_in;
 use super::operands::{ImageEpilogue, epilogue, floats, image, only_f32};
+use super::weights::{DenseFilters, FiltersPart};
 use super::{Declined, Lowered, Site, TensorView};
 
 /// The elements `first`, `first + stride`, … of one axis of the result.

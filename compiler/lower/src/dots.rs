@@ -13,11 +13,10 @@ use optc_kernels::window::{Axis, ImageView};
 use optc_types::steps::{BufRef, StepInfo};
 use optc_types::{Numbers, Product, ReasonCode};
 
-use super::conv::DenseFilters;
 use super::cx::Cx;
 use super::moves::plain_copy;
 use super::operands::{Placed, floats, permuted};
-use super::weights::Right;
+use super::weights::{DenseFilters, Right};
 use super::{Declined, Lowered};
 
 /// A product whose operands have a stride for each dim of `kept` and `reduced`.

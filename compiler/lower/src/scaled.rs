@@ -11,8 +11,8 @@ use optc_kernels::fold::suits_dots;
 use optc_tensor::{DType, Tensor};
 use optc_types::steps::BufRef;
 
-use super::cx::Cx;
 use super::Declined;
+use super::cx::Cx;
 
 /// The most rows of a product that dequantizes its weights itself.
 const ROWS: usize = 8;

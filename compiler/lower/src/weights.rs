@@ -46,3 +46,20 @@ impl Right {
         }
     }
 }
+
+/// The weights of a convolution as ONNX has them.
+pub(super) enum DenseFilters<'a> {
+    Constant(Tensor),
+    Part(FiltersPart<'a>),
+    Computed(TensorView),
+}
+
+/// Weights that are some of a constant's elements.
+pub(super) struct FiltersPart<'a> {
+    /// The constant.
+    pub of: &'a Tensor,
+    /// Which elements, in words that say it all.
+    pub which: String,
+    /// Gives them.
+    pub take: &'a dyn Fn() -> Vec<f32>,
+}

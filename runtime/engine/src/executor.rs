@@ -10,7 +10,7 @@ mod checks;
 mod host;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use optc_tensor::{Bytes, Deadline, Tensor, TensorError};
 use optc_types::{OpError, Val};
@@ -21,21 +21,11 @@ use crate::arena::Arena;
 use crate::inputs::{check_inputs, describe, fits, with_items};
 use crate::kernel::KernelFn;
 use crate::plan::{ArenaPlace, BufRef, KernelStep, PlainTensor, Plan, Port, Slot, Step};
+use crate::timings::{Timings, watched};
 use crate::{RunError, ThreadPool};
 
 /// Rounds that a kernel is cut into where there is a deadline.
 const ROUNDS: u64 = 64;
-
-/// Time that each step of a plan took, summed over runs.
-#[derive(Debug, Clone, Default)]
-pub struct Timings {
-    /// One a step: the sum over all runs.
-    pub steps: Vec<Duration>,
-    /// When each step of the last run began and ended, since the run's start.
-    pub last: Vec<(Duration, Duration)>,
-    /// How many runs.
-    pub runs: usize,
-}
 
 /// The items of a batch that are at hand.
 struct Block {
@@ -96,7 +86,7 @@ impl Executor {
     }
 
     /// Runs the plan on one value per input; gives one per output. With `timings`, the time of every step is added
-    /// there.
+    /// there, and of those of the plans that steps of the host run.
     ///
     /// # Errors
     /// The inputs do not fit, an op refuses its operands, or memory is short.
@@ -105,9 +95,22 @@ impl Executor {
         inputs: &[Val],
         arena: &mut Arena,
         pool: &ThreadPool,
-        mut timings: Option<&mut Timings>,
+        timings: Option<&mut Timings>,
     ) -> Result<Vec<Val>, RunError> {
         let plan = self.plan.clone();
+        match timings {
+            Some(_) => self.run_plan(&plan, inputs, arena, (pool, timings)),
+            None => watched(&plan, |timings| self.run_plan(&plan, inputs, arena, (pool, timings))),
+        }
+    }
+
+    fn run_plan(
+        &mut self,
+        plan: &Arc<Plan>,
+        inputs: &[Val],
+        arena: &mut Arena,
+        (pool, mut timings): (&ThreadPool, Option<&mut Timings>),
+    ) -> Result<Vec<Val>, RunError> {
         let items = check_inputs(&plan.flow, inputs)?;
         self.values.iter_mut().for_each(|v| *v = None);
         for (port, input) in plan.flow.inputs.iter().zip(inputs) {
@@ -115,21 +118,19 @@ impl Executor {
                 self.values[i] = Some(input.clone());
             }
         }
-        let base = arena.reserve(plan.flow.arena_for(items)).map_err(|e| no_arena(&plan, items, e))?;
-        self.make_outputs(&plan, items)?;
+        let base = arena.reserve(plan.flow.arena_for(items)).map_err(|e| no_arena(plan, items, e))?;
+        self.make_outputs(plan, items)?;
         let scratch = plan.scratch_bytes();
         let scratch_at = self.scratch.reserve(scratch * pool.threads())?;
         if let Some(t) = timings.as_deref_mut() {
-            t.steps.resize(plan.flow.steps.len(), Duration::ZERO);
-            t.last.clear();
-            t.runs += 1;
+            t.begin(plan.flow.steps.len(), items);
         }
         let (most, start) = (plan.flow.batch.map_or(1, |batch| batch.block).min(items), Instant::now());
         let mut block = Block { first: 0, items: most, room: most };
         loop {
-            self.place(&plan, inputs, base, &block)?;
+            self.place(plan, inputs, base, &block)?;
             let clock = (start, timings.as_deref_mut());
-            self.block(&plan, (&block, inputs), pool, (scratch_at, scratch), clock)?;
+            self.block(plan, (&block, inputs), pool, (scratch_at, scratch), clock)?;
             block.first += block.items;
             if block.first >= items {
                 break;
@@ -156,14 +157,10 @@ impl Executor {
                 true => block.items,
                 false => usize::from(block.first == 0),
             };
-            let began = timings.is_some().then(|| start.elapsed());
-            if times > 0 {
-                self.step(plan, step, (times, inputs), pool, scratch)?;
-            }
-            if let (Some(t), Some(began)) = (timings.as_deref_mut(), began) {
-                let ended = start.elapsed();
-                t.steps[i] += ended - began;
-                t.last.push((began, ended));
+            let run = || if times > 0 { self.step(plan, step, (times, inputs), pool, scratch) } else { Ok(()) };
+            match timings.as_deref_mut() {
+                Some(timings) => timings.time(i, start, run)?,
+                None => run()?,
             }
         }
         Ok(())

@@ -17,11 +17,13 @@ mod inputs;
 pub mod kernel;
 pub mod plan;
 mod pool;
+mod timings;
 
 pub use arena::Arena;
 pub use body::PlanBody;
 pub use code::{Executable, MachineCode};
 pub use error::RunError;
-pub use executor::{Executor, Timings};
+pub use executor::Executor;
 pub use plan::Plan;
 pub use pool::ThreadPool;
+pub use timings::{BodyTimings, Timings};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use optc::{Choice, Decision, Filtered, NodeReport, Val};
+use optc::{BodyReport, Choice, Decision, Filtered, NodeReport, Val};
 use serde::Serialize;
 
 use super::roofline::{self, KernelLine};
@@ -160,6 +160,9 @@ pub struct NodeLine {
     pub may_differ: Option<&'static str>,
     /// The ONNX nodes that it came from.
     pub nodes: Vec<String>,
+    /// The region of a control-flow op that it is in, and those that this is in, from the outside in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 impl From<&NodeReport> for NodeLine {
@@ -185,8 +188,21 @@ impl From<&NodeReport> for NodeLine {
             slower_on: vec![],
             may_differ: None,
             nodes: node.loc.clone(),
+            body: None,
         }
     }
+}
+
+/// The lines of the regions of control-flow ops.
+fn in_bodies(bodies: &[BodyReport], outside: &str, line: &dyn Fn(&NodeReport) -> NodeLine) -> Vec<NodeLine> {
+    let mut lines = vec![];
+    for body in bodies {
+        let name = body.loc.first().unwrap_or(&body.op);
+        let name = format!("{outside}{} {name}, region {}", body.op, body.region);
+        lines.extend(body.report.iter().map(|node| NodeLine { body: Some(name.clone()), ..line(node) }));
+        lines.extend(in_bodies(&body.bodies, &format!("{name}: "), line));
+    }
+    lines
 }
 
 /// Runs the command.
@@ -196,7 +212,9 @@ impl From<&NodeReport> for NodeLine {
 pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
     let compiling = args.tune.compiling();
     // One thread where kernels are timed: what the machine can do is known of one.
-    let options = args.model.how.options(usize::from(args.measure))?;
+    let mut options = args.model.how.options(usize::from(args.measure))?;
+    // The graph has the regions that are explained as well; the program in an artifact is as it is.
+    options.keep_graph = !optc::is_artifact(&args.model.model);
     let model = load_tuned(&args.model, &args.tune, &args.input, options)?.0.model;
     let values = if args.measure { Some(args.input.values(&model)?) } else { None };
     let types = match &values {
@@ -204,6 +222,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
         None => closed_types(model.inputs())?,
     };
     let compiled = model.plan_for(&types).map_err(CommandError::from)?;
+    let bodies = model.bodies(&types).map_err(CommandError::from)?;
     drop(compiling);
     let mut measured = match &values {
         Some(values) => roofline::kernels(&model, &compiled, values, &args.model.how.options(1)?)?,
@@ -219,6 +238,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Outcome {
         }
     };
     let mut nodes: Vec<NodeLine> = compiled.report.iter().map(line).collect();
+    nodes.extend(in_bodies(&bodies, "", &line));
     if let Some(text) = &args.only {
         let has = |list: &[String]| list.iter().any(|item| item.contains(text.as_str()));
         nodes.retain(|n| has(&n.ops) || has(&n.kernels) || has(&n.nodes));
@@ -290,7 +310,12 @@ impl Report for ExplainReport {
             let times = n.f32_int8_us.map(|[f, i]| format!("{f:.1} / {i:.1}")).unwrap_or_default();
             vec![n.ops.join(" + "), how, times, n.results.join(", "), table::join(&n.nodes, NAMED)]
         };
-        let rows: Vec<Vec<String>> = self.nodes.iter().map(row).collect();
+        let tables = self.nodes.chunk_by(|a, b| a.body == b.body).map(|nodes| {
+            let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+            let table = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
+            nodes[0].body.as_ref().map_or_else(String::new, |body| format!("\nin {body}:\n")) + &table
+        });
+        let nodes: String = tables.collect();
         let counts = format!("{} in kernels, {} views, {} on the host\n", self.kernels, self.views, self.host);
         let batch = match &self.no_batch {
             _ if self.batch => "one plan for any number of items\n".to_owned(),
@@ -298,7 +323,6 @@ impl Report for ExplainReport {
             None => String::new(),
         };
         let counts = counts + &batch + &self.slower() + &self.differing();
-        let nodes = table::render(&["ops", "runs as", "us f32 / int8>", "result", "ONNX nodes"], &rows);
         if self.measured.is_empty() {
             return nodes + &counts;
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use optc::{NodeReport, Timings, Val};
+use optc_runtime::BodyTimings;
 use optc_runtime::plan::{Flow, PlainTensor, Step, StepInfo};
 use serde::Serialize;
 use serde_json::json;
@@ -44,19 +45,26 @@ struct ProfileReport {
     /// The sum over all steps of an average run.
     total_ms: f64,
     steps: Vec<StepLine>,
-    /// Time by kernel, most first.
+    /// Time by kernel, most first; that of a step that runs bodies is its own.
     summary: Vec<SummaryLine>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 struct StepLine {
     index: usize,
-    /// `kernel`, `host`, `copy` or `load`.
+    /// Where it is a step of the body of a control-flow op, or of what waits for shapes: the steps, and the bodies of
+    /// these, that it is in, as `step.body` from the outside in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    /// `kernel`, `host`, `copy`, `check` or `load`.
     kind: &'static str,
     name: String,
     /// The dtype of what the node gives that the step is for; `null` where that is not known.
     gives: Option<String>,
+    /// Of a run of the model, with the bodies that the step runs.
     ms: f64,
+    /// The same without them.
+    own_ms: f64,
     /// Part of all time, 0 to 1.
     share: f64,
     /// `null` where no floating point operations are counted.
@@ -94,14 +102,17 @@ pub fn run(args: &ProfileArgs, format: Format) -> Outcome {
         session.run_timed(&values, Some(&mut timings))?;
     }
     let compiled = model.plan_for(&values.iter().map(Val::ty).collect::<Vec<_>>())?;
-    let mut steps = lines(&compiled.plan.flow, items(&compiled.plan.flow, &values), &timings);
+    let whole = Whole { total: timings.steps.iter().sum(), runs: timings.runs };
+    let mut steps = whole.lines(&compiled.plan.flow, &timings);
     name_results(&mut steps, &compiled.plan.flow.steps, &compiled.report);
     if let Some(path) = &args.trace {
         write_text(path, &trace(&steps, &timings))?;
     }
-    let (total_ms, summary) = (steps.iter().map(|s| s.ms).sum(), summary(&steps));
+    let total_ms = steps.iter().map(|s| s.ms).sum();
+    let mut steps = whole.with_bodies(steps, &timings.bodies, "");
+    let summary = summary(&steps);
     if let Some(n) = args.top {
-        steps.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        steps.sort_by(|a, b| b.own_ms.total_cmp(&a.own_ms));
         steps.truncate(n);
     }
     let report = ProfileReport { runs: timings.runs, threads: model.threads(), total_ms, steps, summary };
@@ -109,33 +120,57 @@ pub fn run(args: &ProfileArgs, format: Format) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// How often steps are done that are done for each item of a batch.
-fn items(flow: &Flow, values: &[Val]) -> usize {
-    let batched = flow.inputs.iter().zip(values).find(|(port, _)| flow.is_batched(port));
-    batched.and_then(|(_, value)| value.as_tensor()?.shape().first().copied()).unwrap_or(1)
+/// Against what the times of steps are told.
+struct Whole {
+    /// The time of all runs.
+    total: Duration,
+    /// How many they were.
+    runs: usize,
 }
 
-fn lines(flow: &Flow, items: usize, timings: &Timings) -> Vec<StepLine> {
-    let total = timings.steps.iter().sum::<Duration>().as_secs_f64().max(f64::MIN_POSITIVE);
-    let runs = timings.runs.max(1) as f64;
-    let line = |(index, (step, time)): (usize, (&Step, &Duration))| {
-        let seconds = time.as_secs_f64() / runs;
-        let times = if flow.is_repeated(step) { items as f64 } else { 1.0 };
-        let rate = |amount: f64| (amount > 0.0 && seconds > 0.0).then(|| times * amount / seconds / 1e9);
-        let (kind, info) = describe(step);
-        StepLine {
-            index,
-            kind,
-            gives: None,
-            ms: seconds * 1e3,
-            share: time.as_secs_f64() / total,
-            gflops: rate(info.flops),
-            gb_per_s: rate(info.bytes),
-            name: info.name,
-            nodes: info.loc,
+impl Whole {
+    /// The steps of a plan.
+    fn lines(&self, flow: &Flow, timings: &Timings) -> Vec<StepLine> {
+        let total = self.total.as_secs_f64().max(f64::MIN_POSITIVE);
+        let line = |(index, (step, time)): (usize, (&Step, &Duration))| {
+            let seconds = time.as_secs_f64();
+            let times = if flow.is_repeated(step) { timings.items } else { timings.runs } as f64;
+            let rate = |amount: f64| (amount > 0.0 && seconds > 0.0).then(|| times * amount / seconds / 1e9);
+            let (kind, info) = describe(step);
+            let ms = 1e3 * seconds / self.runs.max(1) as f64;
+            StepLine {
+                index,
+                body: None,
+                kind,
+                gives: None,
+                ms,
+                own_ms: ms,
+                share: seconds / total,
+                gflops: rate(info.flops),
+                gb_per_s: rate(info.bytes),
+                name: info.name,
+                nodes: info.loc,
+            }
+        };
+        flow.steps.iter().zip(&timings.steps).enumerate().map(line).collect()
+    }
+
+    /// The lines of a plan, and after each those of the bodies that its step runs; `outside` is what the plan is in.
+    fn with_bodies(&self, lines: Vec<StepLine>, bodies: &[BodyTimings], outside: &str) -> Vec<StepLine> {
+        let mut all = vec![];
+        for mut line in lines {
+            let (at, index) = (all.len(), line.index);
+            for (number, body) in bodies.iter().filter(|body| body.step == index).enumerate() {
+                let name = format!("{outside}{index}.{number}");
+                let mut inside = self.lines(&body.plan.flow, &body.timings);
+                line.own_ms -= inside.iter().map(|step| step.ms).sum::<f64>();
+                inside.iter_mut().for_each(|step| step.body = Some(name.clone()));
+                all.extend(self.with_bodies(inside, &body.timings.bodies, &format!("{name}.")));
+            }
+            all.insert(at, line);
         }
-    };
-    flow.steps.iter().zip(&timings.steps).enumerate().map(line).collect()
+        all
+    }
 }
 
 /// Notes what each kernel gives.
@@ -178,8 +213,8 @@ fn summary(steps: &[StepLine]) -> Vec<SummaryLine> {
             share: 0.0,
         });
         line.count += 1;
-        line.ms += step.ms;
-        line.share += step.share;
+        line.ms += step.own_ms;
+        line.share += step.share * step.own_ms / step.ms.max(f64::MIN_POSITIVE);
     }
     let mut lines: Vec<SummaryLine> = by_name.into_values().collect();
     lines.sort_by(|a, b| b.ms.total_cmp(&a.ms));
@@ -216,7 +251,8 @@ impl Report for ProfileReport {
             let (gflops, gb) = (rate(s.gflops), rate(s.gb_per_s));
             let nodes = table::join(&s.nodes, NAMED);
             let gives = s.gives.clone().unwrap_or_else(|| "-".to_owned());
-            vec![s.index.to_string(), s.kind.into(), s.name.clone(), gives, time, share, gflops, gb, nodes]
+            let number = s.body.as_ref().map_or_else(|| s.index.to_string(), |body| format!("{body}.{}", s.index));
+            vec![number, s.kind.into(), s.name.clone(), gives, time, share, gflops, gb, nodes]
         };
         let steps: Vec<Vec<String>> = self.steps.iter().map(step).collect();
         let headers = ["#>", "kind", "name", "gives", "ms>", "%>", "GFLOP/s>", "GB/s>", "ONNX nodes"];
@@ -243,10 +279,12 @@ mod tests {
         let nodes = vec!["a".to_owned()];
         StepLine {
             index: 0,
+            body: None,
             kind: "kernel",
             name: name.into(),
             gives: None,
             ms,
+            own_ms: ms,
             share: ms / 10.0,
             gflops: None,
             gb_per_s: None,
@@ -259,6 +297,15 @@ mod tests {
         let lines = summary(&[line("a", 1.0), line("b", 5.0), line("a", 2.0)]);
         let all: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.count, l.ms)).collect();
         assert_eq!(all, [("b", 1, 5.0), ("a", 2, 3.0)]);
+    }
+
+    #[test]
+    fn what_bodies_take_is_not_counted_twice() {
+        let host = StepLine { kind: "host", own_ms: 1.0, ..line("cf.loop", 4.0) };
+        let inner = StepLine { body: Some("0.0".to_owned()), ..line("a", 3.0) };
+        let lines = summary(&[host, inner, line("a", 6.0)]);
+        let all: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.count, l.ms)).collect();
+        assert_eq!(all, [("a", 2, 9.0), ("cf.loop", 1, 1.0)]);
     }
 
     #[test]

@@ -6,11 +6,12 @@
 //! in the caches. Peak, bandwidths and times are of the same minute, and of one thread unless more are asked for. More
 //! than all of a bandwidth means that part of the bytes still lay in a nearer level.
 
-use optc::{CompiledPlan, Model, Options, Timings, Val};
+use optc::{CompiledPlan, Model, NodeReport, Options, Timings, Val};
 use optc_emit::EmitError;
 use optc_hwbench::peak::{Bandwidth, Peak, Work, bandwidth};
 use optc_kernel::target::Isa;
 use optc_kernels::profile;
+use optc_runtime::Plan;
 use optc_runtime::plan::{KernelStep, Step};
 use serde::Serialize;
 
@@ -136,29 +137,58 @@ pub fn kernels(model: &Model, compiled: &CompiledPlan, values: &[Val], options: 
     for _ in 0..RUNS {
         session.run_timed(values, Some(&mut timings))?;
     }
-    let steps = &compiled.plan.flow.steps;
-    let mut lines = vec![];
-    for ((step, time), node) in steps.iter().zip(&timings.steps).zip(steps::nodes(steps, &compiled.report)) {
-        let Step::Kernel(kernel) = step else { continue };
-        let threads = if kernel.parallel { model.threads().min(kernel.tasks as usize).max(1) } else { 1 };
-        let (bound, bound_by) = roofs.bound(kernel, threads);
+    let machine = Machine { model, roofs, runs: timings.runs };
+    let nodes = steps::nodes(&compiled.plan.flow.steps, &compiled.report);
+    let report = nodes.into_iter().map(|node| node.map(|at| &compiled.report[at])).collect::<Vec<_>>();
+    Ok(machine.lines(&compiled.plan, &timings, &report))
+}
+
+/// What kernels are compared with, and the model whose they are.
+struct Machine<'a> {
+    model: &'a Model,
+    roofs: Roofs,
+    /// Runs of the model that the times are the sums of.
+    runs: usize,
+}
+
+impl Machine<'_> {
+    /// The kernels of a plan and of the bodies in it; `report` has what is known of each step's node.
+    fn lines(&self, plan: &Plan, timings: &Timings, report: &[Option<&NodeReport>]) -> Vec<KernelLine> {
+        let mut lines = vec![];
+        for (at, (step, time)) in plan.flow.steps.iter().zip(&timings.steps).enumerate() {
+            if let Step::Kernel(kernel) = step {
+                let node = report.get(at).copied().flatten();
+                lines.push(self.line(kernel, time.as_secs_f64(), (timings.runs, node)));
+            }
+            for body in timings.bodies.iter().filter(|body| body.step == at) {
+                lines.extend(self.lines(&body.plan, &body.timings, &[]));
+            }
+        }
+        lines
+    }
+
+    /// A kernel that took so many seconds in so many runs.
+    fn line(&self, kernel: &KernelStep, seconds: f64, (runs, node): (usize, Option<&NodeReport>)) -> KernelLine {
+        let threads = if kernel.parallel { self.model.threads().min(kernel.tasks as usize).max(1) } else { 1 };
+        let (bound, bound_by) = self.roofs.bound(kernel, threads);
         // The estimate is of the node's product, which is in its kernel of most operations.
         let product = !kernel.info.schedule.is_empty();
-        let times = node.filter(|_| product).and_then(|at| model.times(&compiled.report[at]));
+        let times = node.filter(|_| product).and_then(|node| self.model.times(node));
         let estimate =
             times.map(|t| if is_int8(&kernel.info.name) { t.int8 } else { t.f32 }.seconds() / threads as f64);
-        let seconds = time.as_secs_f64() / timings.runs.max(1) as f64;
-        lines.push(KernelLine {
+        // A body may run several times in a run of the model.
+        let times = runs as f64 / self.runs.max(1) as f64;
+        let measured = seconds / self.runs.max(1) as f64;
+        KernelLine {
             kernel: kernel.info.name.clone(),
             schedule: kernel.info.schedule.clone(),
             tasks: kernel.tasks,
             threads,
-            predicted_us: 1e6 * estimate.unwrap_or(bound),
-            measured_us: 1e6 * seconds,
+            predicted_us: 1e6 * times * estimate.unwrap_or(bound),
+            measured_us: 1e6 * measured,
             bound_by,
-            roofline: bound / seconds.max(f64::MIN_POSITIVE),
+            roofline: times * bound / measured.max(f64::MIN_POSITIVE),
             nodes: kernel.info.loc.clone(),
-        });
+        }
     }
-    Ok(lines)
 }

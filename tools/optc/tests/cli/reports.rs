@@ -1,5 +1,7 @@
 //! `inspect`, `check`, `opt`, `profile`, `explain`, `passes`, `hwbench` and `completions`.
 
+use optc::{Tensor, npy};
+
 use crate::common::{code, files, json, line, stderr, stdout};
 
 #[test]
@@ -93,6 +95,56 @@ fn explain_tells_what_became_of_each_node() {
     assert!(conv["ops"].as_array().unwrap().iter().any(|op| op == "nn.conv"), "{conv}");
     let only = json(&line(folder.path(), "explain {lenet.onnx} --only /c1/Conv --json"), 0);
     assert!(only["nodes"].as_array().unwrap().len() < nodes.len());
+}
+
+/// A loop with a branch in it: products at two depths.
+const NESTED: &str = "func @nested(%n: tensor<i64>, %x: tensor<64x64xf32>) {
+  %0 = cf.loop %n, _, %x {carried = 1} : tensor<64x64xf32> loc(\"turns\") region
+  func @body(%i: tensor<i64>, %go: tensor<bool>, %x: tensor<64x64xf32>) {
+    %0 = math.matmul %x, %x : tensor<64x64xf32> loc(\"outer\")
+    %1 = math.tanh %0 : tensor<64x64xf32>
+    %2 = cf.if %go, %1 : tensor<64x64xf32> loc(\"choice\") region
+    func @then(%x: tensor<64x64xf32>) {
+      %0 = math.matmul %x, %x : tensor<64x64xf32> loc(\"inner\")
+      return %0 as \"y\"
+    }
+    region
+    func @else(%x: tensor<64x64xf32>) {
+      return %x as \"y\"
+    }
+    return %go as \"go\", %2 as \"x\"
+  }
+  return %0 as \"y\"
+}
+";
+
+#[test]
+fn reports_look_into_the_bodies_of_control_flow() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("nested.mlir"), NESTED).unwrap();
+    let n = Tensor::scalar(3i64);
+    let x = Tensor::from_slice(&[64, 64], &[0.125f32; 64 * 64]).unwrap();
+    npy::write_npz(&folder.path().join("x.npz"), [("n", &n), ("x", &x)]).unwrap();
+    let nodes = json(&line(folder.path(), "explain @nested.mlir --json"), 0)["nodes"].clone();
+    let body = |loc: &str| {
+        let of = |node: &&serde_json::Value| node["nodes"].to_string().contains(loc) && node["decision"] == "kernel";
+        nodes.as_array().unwrap().iter().find(of).map(|node| node["body"].as_str().unwrap().to_owned()).unwrap()
+    };
+    assert_eq!(body("outer"), "cf.loop turns, region 0");
+    assert_eq!(body("inner"), "cf.loop turns, region 0: cf.if choice, region 0");
+    let report = json(&line(folder.path(), "profile @nested.mlir --input @x.npz --runs 2 --json"), 0);
+    let steps = report["steps"].as_array().unwrap();
+    let of = |loc: &str| steps.iter().find(|s| s["nodes"].to_string().contains(loc)).unwrap();
+    let (turns, outer, inner) = (of("turns"), of("outer"), of("inner"));
+    assert!(turns["body"].is_null() && turns["own_ms"].as_f64() < turns["ms"].as_f64(), "{turns}");
+    let depth = |step: &serde_json::Value| step["body"].as_str().unwrap().matches('.').count();
+    assert_eq!((depth(outer), depth(inner)), (1, 3), "{report}");
+    assert!(outer["gflops"].as_f64() > Some(0.0) && inner["gflops"].as_f64() > Some(0.0));
+    // What bodies take is counted once.
+    let shares: f64 = report["summary"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-6, "{report}");
+    let measured = json(&line(folder.path(), "explain @nested.mlir --measure --input @x.npz --json"), 0);
+    assert!(measured["measured"].to_string().contains("inner"), "{measured}");
 }
 
 #[test]
