@@ -90,6 +90,24 @@ fn functions_are_accurate_over_the_whole_range() {
     }
 }
 
+/// Sine and cosine of phases of any length: times in seconds, positions of long signals.
+#[test]
+fn angles_of_any_size_are_reduced() {
+    let src: Vec<f32> = floats().into_iter().filter(|v| v.is_finite()).collect();
+    for (name, f, exact) in [("sin", Func::Sin, f64::sin as fn(f64) -> f64), ("cos", Func::Cos, f64::cos)] {
+        let found = match f {
+            Func::Sin => map(|x| x.func(Func::Sin), &src),
+            _ => map(|x| x.func(Func::Cos), &src),
+        };
+        for (x, y) in src.iter().zip(found) {
+            let want = exact(f64::from(*x));
+            // Two units in the last place of the result below 2^21, and 1e-6 of the largest beyond.
+            let allowed = if x.abs() <= 2_097_152.0 { 2.5e-7 * want.abs().max(1e-30) } else { 1e-6 };
+            assert!((f64::from(y) - want).abs() <= allowed, "{name}({x:e}) is {y:e}, expected {want:e}");
+        }
+    }
+}
+
 #[test]
 fn special_values_are_those_of_the_functions() {
     let (nan, inf, half_pi, eighth) = (f32::NAN, f32::INFINITY, FRAC_PI_2, FRAC_PI_4);
