@@ -50,6 +50,7 @@ static RULES: &[Rule] = &[
     ("transpose-identity", movement::transpose_identity),
     ("transpose-of-transpose", movement::transpose_of_transpose),
     ("transpose-to-reshape", movement::transpose_to_reshape),
+    ("gather-of-dequantize", movement::gather_of_dequantize),
     ("concat-of-one", movement::concat_of_one),
     ("concat-of-concat", movement::concat_of_concat),
     ("slice-of-all", movement::slice_of_all),

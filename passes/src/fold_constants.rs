@@ -19,7 +19,8 @@
 //! chooses takes the place of its `cf.if`, and its ops are gone through like all others; regions that stay are gone
 //! through with the types that their op's operands got.
 //!
-//! Integers that are dequantized to be the right side of matrix products stay: products read them as they are.
+//! Integers that are dequantized to be the right side of matrix products, or a table of which rows are gathered, stay:
+//! they are read as they are. Those of four and eight bits that are cast and scaled by hand are dequantized.
 //!
 //! Declines when a result would take more than `max_bytes` (1 MiB) and more than four times what its operands take;
 //! when the op has regions, which may loop for long; with `quantized=keep`, when it dequantizes, so that integers are
@@ -27,6 +28,7 @@
 //! is then an error of the run.
 
 mod branch;
+mod stored;
 
 use std::collections::VecDeque;
 
@@ -85,6 +87,13 @@ impl Pass for FoldConstants {
             }
             self.regions(graph, id, cx)?;
             refresh_types(graph, id);
+            if let Some(scaled) = stored::scaled(graph, id)
+                && cx.permit("scaled-integers")
+            {
+                order.push_front(stored::dequantize(graph, id, scaled));
+                remove_unused(graph, id);
+                continue;
+            }
             let folded = match &graph.node(id).op {
                 Op::ShapeOf(_) => static_shape(graph, id).map(|t| ("known-shape", vec![t])),
                 _ => self.evaluate(graph, id).map(|t| ("constant", t)),
@@ -116,7 +125,9 @@ impl FoldConstants {
     fn evaluate(&self, graph: &Graph, id: NodeId) -> Option<Vec<Tensor>> {
         let node = graph.node(id);
         let kept = self.keep_quantized && matches!(node.op, Op::Dequantize(_) | Op::FakeQuant(_));
-        if kept || is_right_side(graph, id) || node.op.facts().effects != Effects::Pure || !node.regions.is_empty() {
+        let kept = kept || stored::is_to_be_scaled(graph, id);
+        if kept || is_read_as_stored(graph, id) || node.op.facts().effects != Effects::Pure || !node.regions.is_empty()
+        {
             return None;
         }
         let constant = |v: &Option<Value>| match v {
@@ -138,15 +149,19 @@ impl FoldConstants {
     }
 }
 
-/// Whether a node dequantizes a matrix that only products read, on their right side. One that was pruned may be stored
-/// in blocks of floats.
-fn is_right_side(graph: &Graph, id: NodeId) -> bool {
+/// Whether a node dequantizes a matrix that only products, on their right side, and gathers of rows read. One that was
+/// pruned may be stored in blocks of floats.
+fn is_read_as_stored(graph: &Graph, id: NodeId) -> bool {
     let value = Value { node: id, result: 0 };
     let Op::Dequantize(_) = &graph.node(id).op else { return false };
     let Some(integers) = graph.operand(id, 0).filter(|&v| pruned(graph, v) == 0).and_then(|v| graph.constant(v)) else {
         return false;
     };
-    let reads = |(user, slot): (NodeId, usize)| slot == 1 && matches!(graph.node(user).op, Op::MatMul(_) | Op::Gemm(_));
+    let reads = |(user, slot): (NodeId, usize)| match &graph.node(user).op {
+        Op::MatMul(_) | Op::Gemm(_) => slot == 1,
+        Op::Gather(op) => slot == 0 && op.axis == 0,
+        _ => false,
+    };
     let large = integers.rank() == 2 && integers.len() >= STORED;
     large && graph.is_used(value) && !graph.is_output(value) && graph.each_use(value).all(reads)
 }

@@ -452,6 +452,9 @@ def norm(d):
     op = d.pick(["BatchNormalization", "InstanceNormalization", "LayerNormalization", "Softmax", "LogSoftmax",
                  "Hardmax", "LpNormalization", "LRN", "GroupNormalization"])  # fmt: skip
 
+    if op == "Hardmax":  # which of several elements is the largest is not defined where one is NaN
+        x = d.new(np.nan_to_num(d.of(x)))
+
     def vector(n, positive=False):
         a = d.array(np.float32, n, False)
         return d.new(np.abs(a) + 0.1 if positive else a)

@@ -42,8 +42,7 @@ pub(super) fn matmul(cx: &mut Cx, op: &MatMul, site: &Site) -> Lowered {
         only_f32_precision(op.precision)?;
         return in_blocks(cx, &a, (site.operand(1)?, false), block, site, site.epilogue.clone());
     }
-    let rows = a.shape[..a.shape.len().saturating_sub(1)].iter().product();
-    let b = right(cx, site.operand(1)?, false, (op.precision, rows))?;
+    let b = right(cx, site.operand(1)?, false, op.precision)?;
     let b_is_vector = cx.ty(site.operand(1)?)?.rank() == Some(1);
     let mut epilogue = site.epilogue.clone();
     // A vector is a matrix of one row or column, a dim that the result does not have.
@@ -83,8 +82,7 @@ pub(super) fn gemm(cx: &mut Cx, op: &Gemm, site: &Site) -> Lowered {
         return in_blocks(cx, &a, (site.operand(1)?, op.trans_b), block, site, epilogue);
     }
     let a = if op.trans_a { turned(a) } else { a };
-    let rows = site.result()?.shape.first().copied().unwrap_or(0);
-    let b = right(cx, site.operand(1)?, op.trans_b, (op.precision, rows))?;
+    let b = right(cx, site.operand(1)?, op.trans_b, op.precision)?;
     let dst = site.result()?.clone();
     product(cx, MatrixProduct { a, b, dst, epilogue, precision: op.precision, loc: &site.loc })
 }
@@ -130,10 +128,10 @@ fn weigh_right(cx: &mut Cx, b: &Right, rows: usize) {
     }
 }
 
-/// A value as the right operand of a product in some precision, of so many rows.
-fn right(cx: &mut Cx, b: Value, transposed: bool, (precision, rows): (DType, usize)) -> Result<Right, Declined> {
+/// A value as the right operand of a product in some precision.
+fn right(cx: &mut Cx, b: Value, transposed: bool, precision: DType) -> Result<Right, Declined> {
     if precision == DType::F32
-        && let Some(scaled) = scaled_right(cx, b, transposed, rows)
+        && let Some(scaled) = scaled_right(cx, b, transposed)
     {
         return Ok(Right::Scaled(scaled));
     }

@@ -1,8 +1,5 @@
-//! Right operands of products that are stored as integers with scales: where few rows read them, they are packed as
-//! they are, and the product dequantizes them as it loads them.
-//!
-//! Where many rows read each weight, the multiplication of a weight by its scale costs more than the bytes that it
-//! saves; the weights are then dequantized when they are packed.
+//! Right operands of products that are stored as integers with scales: they are packed as they are, and the product
+//! dequantizes them.
 
 use optc_ir::ops::quant::Dequantize;
 use optc_ir::{Op, Value};
@@ -13,9 +10,6 @@ use optc_types::steps::BufRef;
 
 use super::Declined;
 use super::cx::Cx;
-
-/// The most rows of a product that dequantizes its weights itself.
-const ROWS: usize = 8;
 
 /// A matrix `[k, n]` of integers.
 pub(super) struct ScaledRight {
@@ -33,9 +27,9 @@ pub(super) struct ScaledRight {
     scale_strides: [usize; 2],
 }
 
-/// A stored right operand as a product of so many rows reads it; `None` where it reads `f32`.
-pub(super) fn scaled_right(cx: &Cx, value: Value, transposed: bool, rows: usize) -> Option<ScaledRight> {
-    let stored = cx.places.stored(value).filter(|_| rows <= ROWS)?;
+/// A stored right operand as a product reads it; `None` where it reads `f32`.
+pub(super) fn scaled_right(cx: &Cx, value: Value, transposed: bool) -> Option<ScaledRight> {
+    let stored = cx.places.stored(value)?;
     let Op::Dequantize(op) = &stored.op else { return None };
     let operand = |slot: usize| stored.operands.get(slot).and_then(Option::as_ref);
     scaled(op, operand(0)?, operand(1)?, operand(2), transposed)

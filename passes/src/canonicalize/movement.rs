@@ -1,12 +1,15 @@
 //! Rules on ops that move elements.
 
+use optc_ir::ops::math::{Cast, Mul};
 use optc_ir::ops::nn::Conv;
-use optc_ir::ops::tensor::{Concat, Expand, Pad, PadMode, Split, Transpose};
+use optc_ir::ops::quant::Dequantize;
+use optc_ir::ops::tensor::{Concat, Expand, Gather, Pad, PadMode, Split, Transpose};
 use optc_ir::{Graph, NodeId, Op, Value};
+use optc_tensor::DType;
 
 use super::arith::is_broadcasting;
 use crate::matching::{
-    has_one_use, ints, positive_axes, producer, rank, result, same_shape, shape, splat_of, tensor_type,
+    has_one_use, ints, operands2, positive_axes, producer, rank, result, same_shape, shape, splat_of, tensor_type,
 };
 use crate::rewrite::{Patch, Ref};
 
@@ -35,6 +38,36 @@ pub(super) fn transpose_to_reshape(g: &Graph, node: NodeId) -> Option<Patch> {
         return None;
     }
     super::shape::reshape_to(node, x, &shape(g, result(node))?)
+}
+
+/// Rows gathered of a constant table that is dequantized → the integers of these rows, dequantized: the table stays in
+/// the form that is stored.
+pub(super) fn gather_of_dequantize(g: &Graph, node: NodeId) -> Option<Patch> {
+    let gather = g.op::<Gather>(node).filter(|op| op.axis == 0)?;
+    let (table, indices) = operands2(g, node)?;
+    let (table, op) = producer::<Dequantize>(g, table)?;
+    let (integers, scales) = (g.operand(table, 0)?, g.constant(g.operand(table, 1)?)?);
+    let (zeros, stored) = (g.operand(table, 2), g.constant(integers)?);
+    let bytes = matches!(stored.dtype(), DType::I8 | DType::U8);
+    if !bytes || stored.rank() != 2 || op.block != 0 || op.to != DType::F32 {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let rows = patch.add(gather.clone(), &[integers.into(), indices.into()]);
+    let axis = *positive_axes(&[op.axis], stored.rank())?.first()?;
+    let new = if scales.len() == 1 || axis == 1 {
+        let axis = if scales.len() == 1 { 0 } else { rank(g, indices)? as i64 };
+        let operands = [Some(rows), Some(g.operand(table, 1)?.into()), zeros.map(Ref::from)];
+        patch.add(Dequantize { axis, ..op.clone() }, &operands.into_iter().flatten().collect::<Vec<_>>())
+    } else if zeros.is_none() {
+        let scales = patch.constant(scales.reshaped(&[scales.len(), 1]).ok()?);
+        let scales = patch.add(gather.clone(), &[scales, indices.into()]);
+        let floats = patch.add(Cast { to: DType::F32 }, &[rows]);
+        patch.add(Mul {}, &[floats, scales])
+    } else {
+        return None;
+    };
+    Some(patch.replacing(result(node), new))
 }
 
 /// A concatenation of one operand → that operand. Operands without elements count for nothing.

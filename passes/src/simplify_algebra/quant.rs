@@ -4,6 +4,7 @@
 //! - `quantize(dequantize(q)) = q`, where scale, zero point and dtype agree; other pairs round, and are what they are.
 //! - `quantize(relu(x)) = max(quantize(x), zero)` and `relu(dequantize(q)) = dequantize(max(q, zero))`; where the zero
 //!   point is the least integer the maximum goes too.
+//! - `dequantize(q, s) · c = dequantize(q, s · c)` for a scalar.
 //! - The largest under a window, and of two values of one scale, is the largest of the integers, which `quantize` and
 //!   `dequantize` keep in order.
 //!
@@ -12,7 +13,7 @@
 
 use egg::Id;
 use optc_ir::Op;
-use optc_ir::ops::math::Max;
+use optc_ir::ops::math::{Max, Mul};
 use optc_ir::ops::quant::{Dequantize, Quantize};
 use optc_tensor::DType;
 
@@ -88,6 +89,20 @@ fn dequantized(
         let integers = f(operands[0], operands.get(2).copied(), p)?;
         let rest = operands[1..].iter().map(|&c| class(c));
         Some(op(inner.clone(), [integers].into_iter().chain(rest).collect()))
+    });
+    found.collect()
+}
+
+/// Dequantized integers times a scalar → dequantized with scales that are multiplied: weights stay as they are stored.
+pub(super) fn scaled(g: &AlgebraGraph, x: Id, by: Id) -> Vec<TermSpelling> {
+    if !is_scalar(g, by, 0) {
+        return vec![];
+    }
+    let found = ops(g, x, |inner, operands| {
+        plain_dequantize(inner)?;
+        let &[q, scale, ref zero @ ..] = operands else { return None };
+        let scales = op(Mul {}, vec![class(scale), class(by)]);
+        Some(op(inner.clone(), [class(q), scales].into_iter().chain(zero.iter().map(|&c| class(c))).collect()))
     });
     found.collect()
 }

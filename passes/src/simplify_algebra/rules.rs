@@ -169,8 +169,11 @@ fn reshape_out(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Option<TermSpel
 /// Sums and products with constants.
 fn constants(g: &AlgebraGraph, outer: &Op, children: &[Id]) -> Vec<TermSpelling> {
     let (&[x, c], true) = (children, matches!(outer, Op::Add(_) | Op::Mul(_))) else { return vec![] };
-    if !g[c].data.constant || g[x].data.constant || !is_float(g, c) {
+    if !g[c].data.constant || !is_float(g, c) {
         return vec![];
+    }
+    if g[x].data.constant {
+        return if matches!(outer, Op::Mul(_)) { quant::scaled(g, x, c) } else { vec![] };
     }
     let inner = ops(g, x, |o, inner| match (outer, o, inner) {
         (Op::Add(_), Op::Add(_), &[y, d]) if g[d].data.constant => {

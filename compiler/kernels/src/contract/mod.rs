@@ -26,7 +26,7 @@ mod tile;
 pub use conv::{ConvNest, conv};
 use optc_kernel::expr::Expr;
 use optc_kernel::nest::{
-    Access, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call_counts, for_loop, for_step, let_,
+    Access, Addr, Base, IndexMem, Ix, Kernel, Rel, Stmt, TASK, Var, call, call_counts, for_loop, for_step, let_,
 };
 use optc_kernel::target::Isa;
 use optc_kernel::tile::MemType;
@@ -36,6 +36,10 @@ pub use scaled::{Scaled, ScaledIntegers};
 pub use schedule::ContractSchedule;
 pub(crate) use schedule::{TASKS, panels};
 use tile::{Ahead, ContractTile};
+
+/// The most rows of a product that dequantizes its weights as it loads them. More widen a panel before they read it:
+/// that takes about four instructions for a vector, and each row one for each. (Zen 5: see the measurements.)
+const DIRECT: usize = 8;
 
 /// An operand of the epilogue; element `(batch, m, n)` is at `batch * batch_stride + m * row_stride + n * col_stride`.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,6 +146,11 @@ impl Contract {
         }
     }
 
+    /// How the integers are kept of panels that are widened before rows read them.
+    fn widened(&self) -> Option<Scaled> {
+        self.scaled.filter(|_| self.m > DIRECT)
+    }
+
     /// Bytes of one packed B, for vectors of `lanes` columns.
     pub fn b_bytes(&self, lanes: usize) -> usize {
         self.n.div_ceil(lanes) * self.panel_bytes(lanes)
@@ -239,7 +248,9 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: ContractSchedule) -> Result<B
         operands: c.operands.iter().map(|_| kernel.var()).collect(),
         first,
     };
-    let nest = Nest { c, isa, schedule, a, b, rows, operands, dst, batch, panel, place, tail, cut: &cut };
+    let vectors = nr.min(c.n).div_ceil(isa.lanes());
+    let widened = c.widened().map(|_| kernel.scratch(4 * c.k * vectors * isa.lanes()));
+    let nest = Nest { c, isa, schedule, a, b, rows, operands, dst, batch, panel, place, tail, cut: &cut, widened };
     let task = Ix::var(TASK);
     let mut stmts = vec![
         let_(batch, task.clone() / (cut.blocks * n_blocks) as i64),
@@ -285,6 +296,8 @@ struct Nest<'a> {
     /// Rows after the last whole tile.
     tail: Var,
     cut: &'a Cut,
+    /// Where in the scratch a panel of integers is widened, if it is.
+    widened: Option<usize>,
 }
 
 impl Nest<'_> {
@@ -319,7 +332,7 @@ impl Nest<'_> {
     fn over_rows(&self, kernel: &mut Kernel, cols: usize) -> Vec<Stmt> {
         let mr = self.schedule.mr;
         let (row, rows) = (kernel.var(), Ix::var(self.place.rows));
-        let mut body = Vec::new();
+        let mut body: Vec<Stmt> = self.widen(kernel, cols).into_iter().collect();
         if self.c.m >= mr {
             if self.below() {
                 body.push(self.call(kernel, mr, cols, 0.into(), Some(rows.clone() / mr as i64)));
@@ -336,12 +349,31 @@ impl Nest<'_> {
         body
     }
 
+    /// The address of the current panel of packed B.
+    fn panel(&self) -> Addr {
+        let c = self.c;
+        let own_b = if c.own_b { c.b_bytes(self.isa.lanes()) as i64 } else { 0 };
+        let bytes = c.panel_bytes(self.schedule.nr) as i64;
+        self.b.at(Ix::var(self.batch) * own_b + Ix::var(self.panel) * bytes)
+    }
+
+    /// Widens so many columns of the current panel, if it is integers that many rows read.
+    fn widen(&self, kernel: &mut Kernel, cols: usize) -> Option<Stmt> {
+        let (scaled, to) = (self.c.widened()?, self.widened?);
+        let tile = kernel.tile(scaled::widened(scaled, self.c.k, cols.div_ceil(self.isa.lanes()), self.isa));
+        Some(call(tile, vec![self.panel(), Base::Scratch.at(to)]))
+    }
+
     /// The call of the tile for `rows` by `cols` at row `row` of the task and the current panel.
     fn call(&self, kernel: &mut Kernel, rows: usize, cols: usize, row: Ix, below: Option<Ix>) -> Stmt {
         let (c, nr, p) = (self.c, self.schedule.nr as i64, &self.place);
         let ahead = Ahead::choose(c, self.schedule);
         let spec = ContractTile { rows, cols, ahead, below: below.is_some() };
-        let tile = kernel.tile(tile::build(c, self.isa, spec));
+        let tile = match self.widened {
+            Some(_) => tile::build(&Contract { scaled: None, b_mem: MemType::F32, ..c.clone() }, self.isa, spec),
+            None => tile::build(c, self.isa, spec),
+        };
+        let tile = kernel.tile(tile);
         let batch = || Ix::var(self.batch);
         let panel_bytes = c.panel_bytes(nr as usize) as i64;
         let own_b = if c.own_b { c.b_bytes(self.isa.lanes()) as i64 } else { 0 };
@@ -352,7 +384,7 @@ impl Nest<'_> {
                 self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset)
             }
         };
-        let mut ptrs = vec![a, self.b.at(batch() * own_b + Ix::var(self.panel) * panel_bytes)];
+        let mut ptrs = vec![a, self.widened.map_or_else(|| self.panel(), |to| Base::Scratch.at(to))];
         ptrs.extend(ahead.map(|ahead| {
             let part = (row.clone() / self.schedule.mr as i64).min(ahead.parts - 1) * ahead.bytes as i64;
             self.b.at(batch() * own_b + (Ix::var(self.panel) + 1) * panel_bytes + part)

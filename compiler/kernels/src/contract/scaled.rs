@@ -1,4 +1,5 @@
-//! Strips of integers that the tile dequantizes: `(q - zero) * scale`, as each of them is loaded.
+//! Strips of integers: `(q - zero) * scale`. The tile of few rows dequantizes each of them as it is loaded; where many
+//! rows read a panel, it is widened into the scratch before they do.
 //!
 //! ```text
 //! strip = for each group of rows: a vector of scales, one of zero points if there are any, then the rows
@@ -7,7 +8,8 @@
 //!
 //! Scales and zero points are `f32`. They stay in registers while the rows of their group pass.
 
-use optc_kernel::tile::{Binary, Count, MemType, Ptr, Reg, Shift, TileBuilder};
+use optc_kernel::target::Isa;
+use optc_kernel::tile::{Binary, Count, MemType, Ptr, Reg, Shift, Tile, TileBuilder};
 
 /// How the integers of a B are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,23 @@ impl Scaled {
     }
 }
 
+/// A panel of so many strips of `k` rows, as `f32`. Pointers: the panel, and the strips that are written one after the
+/// other.
+pub(super) fn widened(scaled: Scaled, k: usize, vectors: usize, isa: &Isa) -> Tile {
+    let lanes = isa.lanes();
+    let mut b = TileBuilder::new(format!("widen_{}", vectors * lanes), lanes);
+    let (panel, dst) = (b.ptr(), b.ptr());
+    let row = 4 * lanes as i64;
+    let mut store = |b: &mut TileBuilder, u: usize, columns: &[Reg], dst: Ptr, _: &mut [Reg]| {
+        for (v, &column) in columns.iter().enumerate() {
+            b.store(MemType::F32, dst, (v * k + u) as i64 * row, column);
+        }
+    };
+    let strip = scaled.bytes(k, lanes) as i64;
+    ScaledRows { scaled, k, strip, vectors, unroll: 4, step: row, add: &mut store }.all(&mut b, dst, panel, vec![]);
+    b.finish()
+}
+
 /// Adds rows of strips to sums: element `u` of k, of which the columns are given.
 pub(super) type AddRow<'a> = dyn FnMut(&mut TileBuilder, usize, &[Reg], Ptr, &mut [Reg]) + 'a;
 
@@ -101,12 +120,14 @@ pub(super) struct ScaledRows<'a> {
     pub vectors: usize,
     /// Rows in a turn of the loop.
     pub unroll: usize,
-    /// Adds element `u` from a pointer into A on.
+    /// Bytes from one element to the next of what `add` gets a pointer into.
+    pub step: i64,
+    /// Adds element `u` from a pointer on.
     pub add: &'a mut AddRow<'a>,
 }
 
 impl ScaledRows<'_> {
-    /// Goes through all groups of the strips from a pointer on: `a` is where the elements of A begin.
+    /// Goes through all groups of the strips from a pointer on: `a` is where `add` begins.
     pub fn all(&mut self, b: &mut TileBuilder, a: Ptr, panel: Ptr, acc: Vec<Reg>) -> Vec<Reg> {
         let Scaled { group, .. } = self.scaled;
         let (groups, rest) = (self.k / group, self.k % group);
@@ -115,11 +136,11 @@ impl ScaledRows<'_> {
             0 => (vec![panel, a], acc),
             1 => {
                 let acc = self.group(b, a, panel, group, acc);
-                (vec![b.offset(panel, bytes), b.offset(a, 4 * group as i64)], acc)
+                (vec![b.offset(panel, bytes), b.offset(a, self.step * group as i64)], acc)
             }
             _ => b.for_each_ptrs(
                 Count::Static(groups as u32),
-                &[(panel, bytes), (a, 4 * group as i64)],
+                &[(panel, bytes), (a, self.step * group as i64)],
                 &acc,
                 |b, p, acc| self.group(b, p[1], p[0], group, acc.to_vec()),
             ),
@@ -145,7 +166,7 @@ impl ScaledRows<'_> {
         let (turns, step) = (rows / self.unroll, self.scaled.rows(self.unroll, lanes) as i64);
         let mut ptrs = vec![data, a];
         if turns > 0 {
-            let advance = [(data, step), (a, 4 * self.unroll as i64)];
+            let advance = [(data, step), (a, self.step * self.unroll as i64)];
             (ptrs, acc) = b.for_each_ptrs(Count::Static(turns as u32), &advance, &acc, |b, p, acc| {
                 let mut acc = acc.to_vec();
                 self.rows(b, &columns, (p[0], p[1]), self.unroll, &mut acc);

@@ -155,7 +155,7 @@ impl Shape {
             }
         };
         let (k, strip, vectors) = (self.k, self.strip, self.vectors);
-        ScaledRows { scaled, k, strip, vectors, unroll: UNROLL, add: &mut add }.all(b, p.a, p.panel, acc)
+        ScaledRows { scaled, k, strip, vectors, unroll: UNROLL, step: 4, add: &mut add }.all(b, p.a, p.panel, acc)
     }
 
     /// Adds one tap: the rows of A are at a pointer and a displacement each.

@@ -217,6 +217,9 @@ impl Semantics for TopK {
         let [values, indices] = results else { return Ok(false) };
         let k = values.shape()[axis];
         ensure!(k <= n, "C1", "`k` is {k} for an extent of {n}");
+        if k == 0 {
+            return Ok(true);
+        }
         let _room = room(n.saturating_mul(size_of::<(u64, usize)>()))?;
         by_native!(x.dtype(), T => {
             let (x, values) = (x.as_slice::<T>()?, values.as_mut_slice::<T>()?);
@@ -246,14 +249,14 @@ impl First {
         First { k, largest, found: vec![] }
     }
 
-    /// The first `k` of a list, which has as many: keys and places. Whatever comes after the last one of those that
+    /// The first `k` of a list, which has as many, and at least one: keys and places. Whatever comes after the last one of those that
     /// were found so far is passed by with one comparison.
     fn of<T: NativeElement>(&mut self, list: impl Iterator<Item = T>) -> &[(u64, usize)] {
         // The largest comes first where keys are turned around.
         let (k, turned) = (self.k, if self.largest { u64::MAX } else { 0 });
         let mut bound: Option<T> = None;
         self.found.clear();
-        for (r, v) in list.enumerate().take(if k == 0 { 0 } else { usize::MAX }) {
+        for (r, v) in list.enumerate() {
             // Of equal ones the first come first.
             let behind = bound.is_some_and(|b| !if self.largest { v.above(b) } else { b.above(v) });
             if behind {
@@ -266,7 +269,7 @@ impl First {
                 bound = Some(T::of_order_key(self.found[k - 1].0 ^ turned));
             }
         }
-        if self.found.len() > k && k > 0 {
+        if self.found.len() > k {
             self.found.select_nth_unstable(k - 1);
             self.found.truncate(k);
         }
@@ -285,6 +288,16 @@ mod tests {
     fn eval(op: impl Into<crate::Op>, operands: Vec<Tensor>) -> Result<Vec<Tensor>, OpError> {
         let values: Vec<Option<Val>> = operands.into_iter().map(|t| Some(t.into())).collect();
         Ok(op.into().eval(&Args::plain(&values))?.iter().map(|v| v.as_tensor().unwrap().clone()).collect())
+    }
+
+    #[test]
+    fn none_of_an_empty_axis() {
+        let op = TopK { axis: 0, largest: true };
+        for shape in [[0, 3], [2, 3]] {
+            let x = Tensor::zeros(DType::F32, &shape).unwrap();
+            let results = eval(op.clone(), vec![x, Tensor::from_slice(&[1], &[0i64]).unwrap()]).unwrap();
+            results.iter().for_each(|t| assert_eq!(t.shape(), [0, 3]));
+        }
     }
 
     #[test]
