@@ -11,20 +11,20 @@ use super::STORED;
 use crate::matching::{producer, pruned, result};
 
 /// Integers, their scales, and the axis along which these differ.
-pub(super) struct Scaled {
+pub(super) struct ScaledByHand {
     integers: Value,
     scales: Tensor,
     axis: i64,
 }
 
 /// What a node multiplies, if it scales constant integers.
-pub(super) fn scaled(graph: &Graph, id: NodeId) -> Option<Scaled> {
+pub(super) fn scaled(graph: &Graph, id: NodeId) -> Option<ScaledByHand> {
     graph.op::<Mul>(id)?;
     [(0, 1), (1, 0)].into_iter().find_map(|(cast, scale)| {
         let (integers, scales) = (graph.operand(id, cast)?, graph.constant(graph.operand(id, scale)?)?);
         let integers = widened(graph, producer::<Cast>(graph, integers)?.0)?;
         let (axis, scales) = along_one_axis(graph.constant(integers)?.shape(), scales)?;
-        Some(Scaled { integers, scales, axis })
+        Some(ScaledByHand { integers, scales, axis })
     })
 }
 
@@ -56,7 +56,7 @@ fn along_one_axis(shape: &[usize], scales: &Tensor) -> Option<(i64, Tensor)> {
 }
 
 /// Puts the dequantization in the place of a node; gives it.
-pub(super) fn dequantize(graph: &mut Graph, id: NodeId, of: Scaled) -> NodeId {
+pub(super) fn dequantize(graph: &mut Graph, id: NodeId, of: ScaledByHand) -> NodeId {
     let loc = graph.node(id).loc.clone();
     let constant = Constant { value: Const(of.scales.clone()), zeros: 0 };
     let ty = TensorType::fixed(DType::F32, of.scales.shape()).into();

@@ -249,8 +249,8 @@ impl First {
         First { k, largest, found: vec![] }
     }
 
-    /// The first `k` of a list, which has as many, and at least one: keys and places. Whatever comes after the last one of those that
-    /// were found so far is passed by with one comparison.
+    /// The first `k` of a list, which has as many, and at least one: keys and places. Whatever comes after the last one
+    /// of those that were found so far is passed by with one comparison.
     fn of<T: NativeElement>(&mut self, list: impl Iterator<Item = T>) -> &[(u64, usize)] {
         // The largest comes first where keys are turned around.
         let (k, turned) = (self.k, if self.largest { u64::MAX } else { 0 });
