@@ -1,9 +1,10 @@
 //! What each op wants of its operands' and results' layouts.
 
 use optc_ir::{Encoding, Graph, LayoutRule, NodeId, Op, Value};
+use optc_tensor::DType;
 
 use crate::machine::{Change, Form, Machine, Nanos};
-use crate::matching::{dims, rank, result, tensor_type};
+use crate::matching::{dims, dtype, rank, result, tensor_type};
 use crate::weighted::Weighted;
 
 /// The layout that an op wants.
@@ -54,6 +55,9 @@ pub(super) fn role(g: &Graph, id: NodeId, machine: &dyn Machine) -> LayoutRole {
             if has_both(g, id, machine) { LayoutRole::Both { plain: 0, last: 0 } } else { dense }
         }),
         Op::Pool(_) if has_planes(g, id) => LayoutRole::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 },
+        Op::ConvTranspose(_) if has_planes(g, id) && has_kernel(g, id) => {
+            LayoutRole::Fixed { operands: Wish::Last, results: Wish::Last, reads: 1 }
+        }
         Op::Transpose(t) if t.perm == to_channels_first(t.perm.len()) => {
             LayoutRole::Fixed { operands: Wish::Plain, results: Wish::PlainCosts, reads: 1 }
         }
@@ -93,6 +97,12 @@ fn has_both(g: &Graph, id: NodeId, machine: &dyn Machine) -> bool {
 /// One or two spatial axes.
 fn has_planes(g: &Graph, id: NodeId) -> bool {
     matches!(rank(g, result(id)), Some(3 | 4))
+}
+
+/// Whether there are kernels for a transposed convolution: of `f32`, with constant weights.
+fn has_kernel(g: &Graph, id: NodeId) -> bool {
+    let constant = g.operand(id, 1).is_some_and(|weights| g.constant(weights).is_some());
+    constant && dtype(g, result(id)) == Some(DType::F32)
 }
 
 /// `[0, r−1, 1, …, r−2]`: a plain operand gives a channels-last result without moving anything.
