@@ -22,6 +22,15 @@ pub struct NonzeroBlocks {
     pub counts: [(usize, usize); 3],
     /// Activations that a sparse kernel copies before.
     pub staged: usize,
+    /// Whether it transposes them.
+    pub transposed: bool,
+}
+
+impl NonzeroBlocks {
+    /// Bytes that are copied before, of some kind of number.
+    fn staged_bytes(&self, numbers: Numbers) -> usize {
+        self.staged * if self.transposed { numbers.transposed_bytes() } else { numbers.bytes() }
+    }
 }
 
 impl Layer {
@@ -36,7 +45,7 @@ impl Layer {
     pub fn time(&self, machine: &dyn Machine, numbers: Numbers) -> Nanos {
         let dense = machine.densest(&Product { numbers, ..self.product }).1;
         let Some(blocks) = &self.blocks else { return dense };
-        let product = Product { staged_bytes: blocks.staged * numbers.bytes(), numbers, ..self.product };
+        let product = Product { staged_bytes: blocks.staged_bytes(numbers), numbers, ..self.product };
         let form = |&(rows, blocks): &(usize, usize)| Form::Sparse { block: (rows, 1), blocks };
         blocks.counts.iter().map(|count| machine.time(&product, form(count))).fold(dense, Nanos::min)
     }
@@ -54,5 +63,7 @@ fn sparse_blocks(g: &Graph, node: NodeId) -> Option<NonzeroBlocks> {
     let matrix = layer.matrix(g);
     let product = layer.product(g, 1)?;
     let counts = [4, 2, 1].map(|rows| (rows, blocks(&matrix, layer.cols, rows)));
-    Some(NonzeroBlocks { counts, staged: product.staged_bytes / product.numbers.bytes() })
+    let transposed = !matches!(g.node(node).op, Op::Conv(_));
+    let each = NonzeroBlocks { counts, staged: 1, transposed };
+    Some(NonzeroBlocks { staged: product.staged_bytes / each.staged_bytes(product.numbers), ..each })
 }

@@ -181,19 +181,20 @@ impl Weighted {
     pub fn product(&self, g: &Graph, width: usize) -> Option<Product> {
         let product = product(g, self.node)?;
         let (n, numbers) = (product.rows, self.numbers(g));
-        let copies = match &g.node(self.node).op {
+        let (each, copies) = match &g.node(self.node).op {
             Op::Conv(Conv { strides, pads, .. }) | Op::QuantConv(QuantConv { strides, pads, .. }) => {
                 let window = &g.constant(self.weights)?.shape()[2..];
                 let all = |v: &[i64], x: i64| v.iter().all(|&v| v == x);
                 let direct = width == 1 && window.iter().all(|&k| k == 1) && all(strides, 1) && all(pads, 0);
                 // With a stride along the rows each row of the window has a copy of its own.
                 let rows = strides.len() > 1 && strides[0] != 1;
-                if direct { 0 } else { window.last().copied()? * if rows { window[0] } else { 1 } }
+                let copies = if direct { 0 } else { window.last().copied()? * if rows { window[0] } else { 1 } };
+                (numbers.bytes(), copies)
             }
             // The activations are transposed.
-            _ => usize::from(n > 1),
+            _ => (numbers.transposed_bytes(), usize::from(n > 1)),
         };
-        let staged_bytes = numbers.bytes() * n * (self.cols / self.taps(g)?) * copies;
+        let staged_bytes = each * n * (self.cols / self.taps(g)?) * copies;
         // Groups that are not depthwise count as one product.
         let (batch, cols) = if product.depthwise { (product.batch, product.cols) } else { (1, self.rows) };
         Some(Product { batch, cols, numbers, staged_bytes, ..product })

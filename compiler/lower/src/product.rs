@@ -196,7 +196,8 @@ pub(super) fn quant_matmul(cx: &mut Cx, _: &QuantMatMul, site: &Site) -> Lowered
             return sparse_matmul(cx, &a, &SparseFilters { matrix, shape: vec![n, k], block }, site, epilogue);
         }
         let pixels = batch * m;
-        let product = weighed(n, k, pixels, if pixels > 1 { pixels * k } else { 0 });
+        let transposed = if pixels > 1 { pixels * k * Numbers::Bytes.transposed_bytes() } else { 0 };
+        let product = weighed(n, k, pixels, transposed);
         weigh(cx, w.share_of_zeros(cx), || columns(&w.values(), k, n), product);
         if cx.target.isa.needs.sums_bytes()
             && (k as i64) < EXACT / 255

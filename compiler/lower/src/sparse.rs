@@ -189,8 +189,9 @@ pub(super) fn sparse_matmul(
     let rank = a.shape.len();
     let pixels: usize = a.shape[..rank - 1].iter().product();
     let quads = filters.block.1 > 1;
-    let staged_bytes = if pixels > 1 { pixels * k * a.width() } else { 0 };
-    let product = Product { staged_bytes, ..Product::new(pixels, k, rows, filters.numbers()) };
+    let numbers = filters.numbers();
+    let staged_bytes = if pixels > 1 { pixels * k * numbers.transposed_bytes() } else { 0 };
+    let product = Product { staged_bytes, ..Product::new(pixels, k, rows, numbers) };
     weigh_filters(cx, filters, product);
     let flat =
         a.reshaped(&[pixels, k]).ok_or_else(|| Declined::new(ReasonCode::Layout, "rows that are not regular"))?;

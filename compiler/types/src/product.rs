@@ -62,4 +62,14 @@ impl Numbers {
             Numbers::Bytes => 1,
         }
     }
+
+    /// Bytes that could be copied while one number is moved by a transposition. Bytes are widened and narrowed on their
+    /// way through the registers: 4096 x 512 of them take 0.6 ms (Zen 5), 16 times a copy; half of that where rows are
+    /// not a power of two apart.
+    pub fn transposed_bytes(self) -> usize {
+        match self {
+            Numbers::Floats | Numbers::Halves => self.bytes(),
+            Numbers::Bytes => 8,
+        }
+    }
 }
