@@ -86,6 +86,26 @@ fn padding_of_all_widths_and_tails() {
     }
 }
 
+/// Every second element of rows, of which the last one ends the buffer: nothing is read after it.
+#[test]
+fn every_second_element() {
+    for n in [1, 3, 4, 5, 8, 9, 15, 16, 17, 33, 70] {
+        let row = 4 * (2 * n as i64 - 1);
+        let from = |first: i64| Source::Copy(0, PiecePlace { offset: first, strides: vec![row, 8] });
+        let piece = |source, offset| Piece {
+            shape: vec![3, n],
+            source,
+            dst: PiecePlace { offset, strides: vec![4 * n as i64, 4] },
+        };
+        check(&Movement {
+            width: 4,
+            sources: vec![3 * row as usize],
+            dst_bytes: 12 * n,
+            pieces: vec![piece(from(0), 0)],
+        });
+    }
+}
+
 /// Concatenates `[rows, n]` for each `n` along the last dim, the second one transposed.
 fn concat(width: usize, rows: usize, ns: &[usize]) -> Movement {
     let w = width as i64;

@@ -249,8 +249,18 @@ impl TileBuilder {
         match stride {
             0 => self.broadcast(mem, ptr, disp),
             s if s == mem.bytes() => self.load_n(mem, ptr, disp, n),
+            8 if mem.bytes() == 4 && n == self.lanes && n > 1 => self.load_every_second(mem, ptr, disp),
             s => self.load_strided(mem, ptr, disp, n, s),
         }
+    }
+
+    /// A full vector of every second element, by two loads: the second one ends with the last element that is wanted.
+    fn load_every_second(&mut self, mem: MemType, ptr: Ptr, disp: i64) -> Reg {
+        let (lanes, last) = (self.lanes, self.lanes - 1);
+        let (x, y) = (self.load(mem, ptr, disp), self.load(mem, ptr, disp + mem.bytes() * last as i64));
+        let of = |i: usize| if 2 * i < lanes { 2 * i } else { lanes + 2 * i - last };
+        let places: Vec<u8> = (0..lanes).map(|i| of(i) as u8).collect();
+        self.permute(x, y, &places)
     }
 
     /// Stores a full vector.
