@@ -1,5 +1,6 @@
 //! Running sums and products.
 
+use multiversion::multiversion;
 use optc_tensor::{Tensor, TensorMut};
 
 use crate::ops::axis_of;
@@ -73,37 +74,34 @@ impl Cumulate {
         let reverse = self.reverse;
         (0..n).map(move |step| if reverse { n - 1 - step } else { step })
     }
+}
 
-    /// The totals along the middle one of three dims.
-    fn totals<T: NativeElement>(
-        &self,
-        x: &[T],
-        y: &mut [T],
-        [n, inner]: [usize; 2],
-        f: impl Fn(T::Wide, T::Wide) -> T::Wide,
-    ) {
-        let first = self.step::<T::Wide>().0;
-        let size = (n * inner).max(1);
-        for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
-            for begin in (0..inner).step_by(BLOCK) {
-                let mut totals = [first; BLOCK];
-                let width = BLOCK.min(inner - begin);
-                for k in self.order(n) {
-                    let at = k * inner + begin;
-                    let row = (&x[at..at + width], &mut y[at..at + width]);
-                    match (width, self.exclusive) {
-                        (BLOCK, false) => add_row::<T, false>(row, &mut totals, &f),
-                        (_, false) => add_row::<T, false>(row, &mut totals[..width], &f),
-                        (_, true) => add_row::<T, true>(row, &mut totals[..width], &f),
-                    }
-                }
+/// The totals along the middle one of three dims, the first of them of extent 1.
+#[multiversion(targets("x86_64+avx2"))]
+fn totals<T: NativeElement, F: Fn(T::Wide, T::Wide) -> T::Wide>(
+    op: &Cumulate,
+    (x, y): (&[T], &mut [T]),
+    [n, inner]: [usize; 2],
+    f: &F,
+) {
+    let first = op.step::<T::Wide>().0;
+    for begin in (0..inner).step_by(BLOCK) {
+        let mut totals = [first; BLOCK];
+        let width = BLOCK.min(inner - begin);
+        for k in op.order(n) {
+            let at = k * inner + begin;
+            let row = (&x[at..at + width], &mut y[at..at + width]);
+            match (width, op.exclusive) {
+                (BLOCK, false) => add_row::<T, false>(row, &mut totals, f),
+                (_, false) => add_row::<T, false>(row, &mut totals[..width], f),
+                (_, true) => add_row::<T, true>(row, &mut totals[..width], f),
             }
         }
     }
 }
 
 /// One step of totals that lie side by side: what they are after it, or before it.
-#[inline]
+#[inline(always)]
 fn add_row<T: NativeElement, const EXCLUSIVE: bool>(
     (x, y): (&[T], &mut [T]),
     totals: &mut [T::Wide],
@@ -154,9 +152,12 @@ impl Semantics for Cumulate {
         let dims = [x.shape()[axis], x.shape()[axis + 1..].iter().product()];
         by_native!(x.dtype(), T => {
             let (x, y) = (x.as_slice::<T>()?, results[0].as_mut_slice::<T>()?);
-            match self.kind {
-                CumulateKind::Sum => self.totals(x, y, dims, |a, b| a.plus(b)),
-                CumulateKind::Prod => self.totals(x, y, dims, |a, b| a.times(b)),
+            let size = (dims[0] * dims[1]).max(1);
+            for of in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+                match self.kind {
+                    CumulateKind::Sum => totals(self, of, dims, &|a: <T as NativeElement>::Wide, b| a.plus(b)),
+                    CumulateKind::Prod => totals(self, of, dims, &|a: <T as NativeElement>::Wide, b| a.times(b)),
+                }
             }
             Ok(true)
         }, else Ok(false))

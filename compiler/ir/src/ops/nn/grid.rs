@@ -169,7 +169,14 @@ impl GridSample {
         let mut axes = vec![Taps::default(); r];
         for point in points.chunks_exact(r) {
             axes.iter_mut().enumerate().for_each(|(d, taps)| *taps = self.taps(point[r - 1 - d], spatial[d]));
-            combine(&axes, &strides, (0, 1.0), &mut seen.taps);
+            match (&axes[..], &strides[..]) {
+                // Pictures, by the same products.
+                ([rows, columns], &[down, _]) => rows.as_slice().iter().for_each(|&(i, w)| {
+                    let of_row = columns.as_slice().iter().map(|&(j, v)| (i * down + j, w * v));
+                    seen.taps.extend(of_row);
+                }),
+                _ => combine(&axes, &strides, (0, 1.0), &mut seen.taps),
+            }
             seen.ends.push(seen.taps.len());
         }
         seen

@@ -1,5 +1,6 @@
 //! Ops that repeat, reverse, centre or fold a tensor.
 
+use multiversion::multiversion;
 use optc_tensor::{Tensor, TensorMut, for_each_index, strides_of};
 
 use super::canvas::copy_runs;
@@ -295,16 +296,19 @@ fn fold_into<T: NativeElement>(x: &[T], y: &mut [T], folds: &[Fold]) -> Result<(
     for (i, y) in y.chunks_exact_mut(plane.max(1)).enumerate() {
         let x = &x[i * columns..][..columns];
         sums.fill(T::Wide::ZERO);
-        for_window_rows(folds, |from, to, n, stride| {
-            let (row, sums) = (&x[from..][..n], &mut sums[to..]);
-            match stride {
-                1 => sums.iter_mut().zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
-                _ => sums.iter_mut().step_by(stride).zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
-            }
-        });
+        for_window_rows(folds, |from, to, n, stride| add_row(&x[from..][..n], &mut sums[to..], stride));
         y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = T::narrow(sum));
     }
     Ok(())
+}
+
+/// Adds elements to sums that are `stride` apart.
+#[multiversion(targets("x86_64+avx2"))]
+fn add_row<T: NativeElement>(row: &[T], sums: &mut [T::Wide], stride: usize) {
+    match stride {
+        1 => sums.iter_mut().zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
+        _ => sums.iter_mut().step_by(stride).zip(row).for_each(|(sum, v)| *sum = sum.plus(v.widen())),
+    }
 }
 
 impl Semantics for Col2Im {
