@@ -197,6 +197,8 @@ def reduce(d):
         return
     if op in ("Max", "Min", "LogSumExp"):  # of NaN ONNX Runtime makes what its vectors make of it
         x = d.new(np.nan_to_num(d.of(x)))
+    if op in ("L2", "SumSquare") and d.of(x).dtype.kind == "f":  # squares overflow, or not, by how they are summed
+        x = d.new(np.clip(d.of(x), -1e15, 1e15))
     if d.of(x).dtype.kind == "i":  # overflow is not defined
         x = d.new(np.clip(d.of(x), -1 if op == "Prod" else -9, 1 if op == "Prod" else 9))
     rank = d.of(x).ndim
