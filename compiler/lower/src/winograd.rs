@@ -50,10 +50,14 @@ fn product_of(c: &ConvNest, three_by_three: [usize; 3]) -> Product {
     Product { inputs: c.src.bytes / 4, three_by_three: Some(three_by_three), ..dense }
 }
 
+/// The items that the form of a convolution in a program for a batch is chosen for: all items have one form, whatever
+/// their number is, so that they have the same bits.
+const ITEMS: usize = 8;
+
 /// The way to compute a convolution with constant weights, where there are several.
 pub(super) fn way_of(cx: &mut Cx, c: &ConvNest) -> Option<(Way, Open)> {
     let pixels @ [images, rows, columns] = three_by_three(c)?;
-    let product = product_of(c, pixels);
+    let product = product_of(c, if cx.batch { [images * ITEMS, rows, columns] } else { pixels });
     let (form, _) = cx.machine.densest(&product);
     let (mut ways, others): (Vec<Way>, Vec<Way>) = WAYS.into_iter().partition(|way| way.form() == form);
     ways.extend(others);
