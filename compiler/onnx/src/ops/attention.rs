@@ -17,7 +17,7 @@ pub(crate) const TABLE: Table = &[
 ];
 
 /// A constant list of integers.
-fn list(cx: &mut NodeCx, v: &[i64]) -> Result<Value, MapError> {
+pub(super) fn list(cx: &mut NodeCx, v: &[i64]) -> Result<Value, MapError> {
     Ok(cx.constant(Tensor::from_slice(&[v.len()], v)?))
 }
 

@@ -9,7 +9,7 @@ use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[("", "Gemm", gemm)];
 
-fn gemm(cx: &mut NodeCx) -> Mapped {
+pub(super) fn gemm(cx: &mut NodeCx) -> Mapped {
     let (alpha, beta) = (Real(cx.attrs.float_or("alpha", 1.0)?), Real(cx.attrs.float_or("beta", 1.0)?));
     let (trans_a, trans_b) = (cx.attrs.flag("transA", false)?, cx.attrs.flag("transB", false)?);
     let operands = [Some(cx.input(0)?), Some(cx.input(1)?), cx.optional(2)];

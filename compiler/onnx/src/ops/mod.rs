@@ -13,6 +13,7 @@ mod bits;
 mod cast;
 mod choose;
 mod constant;
+mod contrib;
 mod conv;
 mod cumulate;
 mod einsum;
@@ -68,6 +69,9 @@ const TABLES: &[Table] = &[
     cast::TABLE,
     choose::TABLE,
     constant::TABLE,
+    contrib::activation::TABLE,
+    contrib::norm::TABLE,
+    contrib::product::TABLE,
     conv::TABLE,
     cumulate::TABLE,
     einsum::TABLE,

@@ -121,7 +121,7 @@ fn group_norm(cx: &mut NodeCx) -> Mapped {
 }
 
 /// The optional results are the mean and the inverse of the standard deviation, in the dtype that `stash_type` names.
-fn layer_norm(cx: &mut NodeCx) -> Mapped {
+pub(super) fn layer_norm(cx: &mut NodeCx) -> Mapped {
     let stash = super::cast::dtype_attribute(cx, "stash_type")?.unwrap_or(DType::F32);
     let (axis, epsilon) = (cx.attrs.int_or("axis", -1)?, Real(cx.attrs.float_or("epsilon", 1e-5)?));
     let x = cx.input(0)?;

@@ -5,17 +5,16 @@ use optc_ir::ops::{math, quant, tensor};
 use optc_tensor::{DType, Tensor};
 
 use super::cast::dtype_attribute;
+use super::contrib::MICROSOFT;
 use super::conv::conv_attrs;
 use super::{Mapped, Table, rank_of, recurrent};
 use crate::mapping::{MapError, NodeCx};
 
-const MS: &str = "com.microsoft";
-
 pub(crate) const TABLE: Table = &[
     ("", "QuantizeLinear", quantize),
     ("", "DequantizeLinear", dequantize),
-    (MS, "QuantizeLinear", quantize),
-    (MS, "DequantizeLinear", dequantize),
+    (MICROSOFT, "QuantizeLinear", quantize),
+    (MICROSOFT, "DequantizeLinear", dequantize),
     ("", "DynamicQuantizeLinear", |cx| {
         let x = cx.input(0)?;
         cx.emit(quant::DynamicQuantize {}, &[Some(x)])
@@ -32,18 +31,18 @@ pub(crate) const TABLE: Table = &[
     }),
     ("", "QLinearMatMul", matmul),
     ("", "QLinearConv", qlinear_conv),
-    (MS, "MatMulIntegerToFloat", matmul_to_float),
-    (MS, "DynamicQuantizeMatMul", dynamic_matmul),
-    (MS, "DynamicQuantizeLSTM", dynamic_lstm),
-    (MS, "QLinearAdd", |cx| qlinear_binary(cx, math::Add {}.into())),
-    (MS, "QLinearMul", |cx| qlinear_binary(cx, math::Mul {}.into())),
-    (MS, "QLinearSigmoid", |cx| qlinear_unary(cx, math::Sigmoid {}.into())),
-    (MS, "QLinearLeakyRelu", |cx| {
+    (MICROSOFT, "MatMulIntegerToFloat", matmul_to_float),
+    (MICROSOFT, "DynamicQuantizeMatMul", dynamic_matmul),
+    (MICROSOFT, "DynamicQuantizeLSTM", dynamic_lstm),
+    (MICROSOFT, "QLinearAdd", |cx| qlinear_binary(cx, math::Add {}.into())),
+    (MICROSOFT, "QLinearMul", |cx| qlinear_binary(cx, math::Mul {}.into())),
+    (MICROSOFT, "QLinearSigmoid", |cx| qlinear_unary(cx, math::Sigmoid {}.into())),
+    (MICROSOFT, "QLinearLeakyRelu", |cx| {
         let alpha = optc_ir::Real(cx.attrs.float_or("alpha", 0.01)?);
         qlinear_unary(cx, math::LeakyRelu { alpha }.into())
     }),
-    (MS, "QLinearGlobalAveragePool", qlinear_global_pool),
-    (MS, "QLinearConcat", qlinear_concat),
+    (MICROSOFT, "QLinearGlobalAveragePool", qlinear_global_pool),
+    (MICROSOFT, "QLinearConcat", qlinear_concat),
 ];
 
 /// The dtype named by an attribute whose 0 stands for none.

@@ -1,0 +1,53 @@
+//! Ops of ONNX Runtime, as its optimizer and tools write them into models: compiled and interpreted, they give what ONNX
+//! Runtime gives; what an op is told beyond what is known is refused by name. `ONNXRUNTIME_OP=part` runs the cases whose
+//! name contains `part`.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::{Path, PathBuf};
+
+use optc::{Compiler, Options, Val};
+use optc_onnx::{ModelFile, import_file, read_data_set};
+use optc_testing::isas;
+use optc_tests::compare::difference;
+use optc_tests::data;
+use optc_tests::node_cases::{CaseOutcome, run_all};
+
+/// The folder of the cases, and their names.
+fn cases() -> (PathBuf, Vec<String>) {
+    let root = data::unpack("onnxruntime-ops.tar.xz", Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let part = std::env::var("ONNXRUNTIME_OP").unwrap_or_default();
+    let entries = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = entries.filter(|name| name.contains(&part)).collect();
+    names.sort();
+    assert!(!names.is_empty(), "no case is called like `{part}`");
+    (root, names)
+}
+
+#[test]
+fn compiled_they_give_what_onnx_runtime_gives() {
+    let (root, names) = cases();
+    for isa in isas() {
+        let options = Options { isa: Some(isa.name.to_owned()), ..Options::default() };
+        let outcomes = run_all(&Compiler::new(options), &root, &names);
+        let bad: Vec<_> = names.iter().zip(outcomes).filter(|(_, outcome)| *outcome != CaseOutcome::Pass).collect();
+        assert!(bad.is_empty(), "on {}: {bad:#?}", isa.name);
+    }
+}
+
+#[test]
+fn interpreted_they_give_what_onnx_runtime_gives() {
+    let (root, names) = cases();
+    for name in names {
+        let path = root.join(&name).join("model.onnx");
+        let graph = import_file(&path).unwrap();
+        assert_eq!(optc_ir::verify(&graph), [], "{name}");
+        let data = read_data_set(&ModelFile::open(&path).unwrap(), &root.join(&name).join("test_data_set_0")).unwrap();
+        let inputs: Vec<Val> = data.inputs.into_iter().map(|(_, v)| v).collect();
+        let found = optc_ir::run(&graph, &inputs).unwrap();
+        assert_eq!(found.len(), data.outputs.len(), "{name}");
+        for (found, (output, expected)) in found.iter().zip(&data.outputs) {
+            assert_eq!(difference(found, expected), None, "{name}: `{output}`");
+        }
+    }
+}
