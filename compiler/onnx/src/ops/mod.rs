@@ -70,6 +70,7 @@ const TABLES: &[Table] = &[
     choose::TABLE,
     constant::TABLE,
     contrib::activation::TABLE,
+    contrib::blocks::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,
     conv::TABLE,
