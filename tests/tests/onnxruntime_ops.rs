@@ -1,6 +1,5 @@
-//! Ops of ONNX Runtime, as its optimizer and tools write them into models: compiled and interpreted, they give what ONNX
-//! Runtime gives; what an op is told beyond what is known is refused by name. `ONNXRUNTIME_OP=part` runs the cases whose
-//! name contains `part`.
+//! Ops of ONNX Runtime, as its optimizer and tools write them into models: compiled and interpreted, they give what
+//! ONNX Runtime gives. `ONNXRUNTIME_OP=part` runs the cases whose name contains `part`.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -4,8 +4,8 @@
     pip install onnxruntime==1.32.0 onnx==1.23.2 numpy
     python3 tests/tools/make_onnxruntime_ops.py [FOLDER]
 
-Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_0/{input,output}_J.pb`, as for the standard's
-node tests; packed they are `testdata/onnxruntime-ops.tar.xz`.
+Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_0/{input,output}_J.pb`, as for the
+standard's node tests; packed they are `testdata/onnxruntime-ops.tar.xz`.
 """
 
 import io
@@ -143,6 +143,37 @@ def embeddings():
         constants)
 
 
+def integers(case, *shape):
+    """Bytes of any value, or of two integers each."""
+    return (np.abs(floats(case, *shape, scale=1e4)).astype(np.int64) % 256).astype(np.uint8)
+
+
+def blocks():
+    for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16)]:
+        n, count = 6, -(-k // block)
+        case = f"matmul_nbits_{bits}_{k}_{block}"
+        weights = integers(case, n, count, block * bits // 8)
+        scales = np.abs(floats(case, n * count, scale=0.05)) + 0.01
+        points = integers(case, n * (-(-count * bits // 8)))
+        shape = {"K": k, "N": n, "bits": bits, "block_size": block}
+        for kind, zeros in [("", None), ("_points", points), ("_floats", floats(case, n * count, scale=2))]:
+            if kind == "_floats" and bits == 8:
+                continue  # refused by ONNX Runtime on CPUs
+            named = {"x": floats("x", 3, k), "w": weights, "s": scales, "z": zeros}
+            add(case + kind, "MatMulNBits", named, constants=["w", "s", "z"], **shape)
+        biased = {"x": floats("x", 2, 5, k), "w": weights, "s": scales, "z": points, "g": None, "b": floats("b", n)}
+        add(case + "_bias", "MatMulNBits", biased, constants=["w", "s", "z", "b"], **shape)
+    at = np.array([[0, 3], [4, 1]], np.int64)
+    for bits, columns in [(4, 32), (8, 64)]:
+        case = f"gather_block_quantized_{bits}"
+        table, scales = integers(case, 5, 32 if bits == 4 else columns), np.abs(floats(case, 5, 64 // 16)) + 0.01
+        points = integers(case + "z", 5, 2 if bits == 4 else 4)
+        for kind, zeros in [("", None), ("_points", points)]:
+            named = {"t": table, "i": at, "s": scales, "z": zeros}
+            add(case + kind, "GatherBlockQuantized", named, constants=["t", "s", "z"], bits=bits, block_size=16,
+                gather_axis=0, quantize_axis=1)
+
+
 def write(folder, case, model, fed):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
     options = ort.SessionOptions()
@@ -182,7 +213,7 @@ def pack(folder):
 
 
 def main():
-    for group in [activations, products, convolutions, normalisations, embeddings]:
+    for group in [activations, products, convolutions, normalisations, embeddings, blocks]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for case, (model, fed) in CASES.items():

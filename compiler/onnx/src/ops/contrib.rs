@@ -1,7 +1,7 @@
 //! Ops of ONNX Runtime, in the domain `com.microsoft`: what its optimizer writes into models, and its tools.
 //!
-//! Each is written out in ops of the IR, which passes then fuse. What an op can be told beyond what is mapped is refused
-//! with the name of the attribute or input. The quantized ops of the domain are in `quant`.
+//! Each is written out in ops of the IR, which passes then fuse. What an op can be told beyond what is mapped is
+//! refused with the name of the attribute or input. The quantized ops of the domain are in `quant`.
 //!
 //! See `onnxruntime/docs/ContribOperators.md` of ONNX Runtime for what the ops do.
 

@@ -1,6 +1,6 @@
 //! Activations, alone and in one op with a product or a bias.
 
-use optc_ir::ops::{math, tensor};
+use optc_ir::ops::math;
 use optc_ir::{Op, Real, Value};
 
 use super::{MICROSOFT, plus};
@@ -15,13 +15,6 @@ pub(crate) const TABLE: Table = &[
     (MICROSOFT, "QuickGelu", |cx| {
         let alpha = Real(cx.attrs.float_or("alpha", 1.702)?);
         direct(cx, math::Swish { alpha }, 1)
-    }),
-    (MICROSOFT, "BiasSplitGelu", |cx| {
-        let (x, bias) = (cx.input(0)?, cx.input(1)?);
-        let sum = cx.emit1(math::Add {}, &[x, bias])?;
-        let halves = cx.emit(tensor::Split { axis: -1, parts: 2, sizes: vec![] }, &[Some(sum)])?;
-        let gate = cx.emit1(math::Gelu { approximate: false }, &[halves[1]])?;
-        Ok(vec![cx.emit1(math::Mul {}, &[halves[0], gate])?])
     }),
 ];
 
