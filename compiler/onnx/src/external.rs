@@ -1,7 +1,8 @@
 //! External tensor data: files beside the model, mapped or read once each.
 //!
-//! A location must be a relative path without `..` and, with links resolved, must stay inside the model's folder.
-//! Offset and length are checked against the file's size before use. What is not a plain file is not opened.
+//! A location must be a relative path without `..` and, with links resolved, must stay inside the model's folder. Where
+//! the model itself is a link, as in the cache of the Hugging Face hub, a linked data file may also lie in the folder
+//! that holds what the model links to. Offset and length are checked against the file's size before use. What is not a plain file is not opened.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -54,6 +55,8 @@ pub enum ExternalError {
 #[derive(Debug, Default)]
 pub struct ExternalFiles {
     folder: Option<PathBuf>,
+    /// Where what the model links to lies, if it is a link.
+    linked: Option<PathBuf>,
     access: FileAccess,
     open: Mutex<HashMap<PathBuf, Bytes>>,
 }
@@ -64,9 +67,13 @@ impl ExternalFiles {
         ExternalFiles::default()
     }
 
-    /// For a model that lies in `folder`; its files are held in this way.
-    pub fn beside(folder: &Path, access: FileAccess) -> Self {
-        ExternalFiles { folder: Some(folder.to_owned()), access, open: Mutex::default() }
+    /// For the model at `path`; its files are held in this way.
+    pub fn beside(path: &Path, access: FileAccess) -> Self {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_link = path.symlink_metadata().is_ok_and(|file| file.is_symlink());
+        let real = is_link.then(|| path.canonicalize().ok()).flatten();
+        let linked = real.and_then(|real| real.parent().map(Path::to_owned));
+        ExternalFiles { folder: Some(folder.to_owned()), linked, access, open: Mutex::default() }
     }
 
     /// The file that a tensor says its elements are in; nothing is checked.
@@ -113,7 +120,8 @@ impl ExternalFiles {
             return Ok(bytes.clone());
         }
         let (real, root) = (path.canonicalize().map_err(io)?, folder.canonicalize().map_err(io)?);
-        if !real.starts_with(root) {
+        let beside_target = self.linked.as_deref().is_some_and(|linked| real.parent() == Some(linked));
+        if !real.starts_with(root) && !beside_target {
             return Err(outside());
         }
         let bytes = Bytes::from_owner(FileBytes::open(&real, self.access).map_err(io)?);
@@ -135,7 +143,7 @@ mod tests {
     fn ranges_are_checked_against_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("w.bin"), [1, 2, 3, 4]).unwrap();
-        let files = ExternalFiles::beside(folder.path(), FileAccess::Map);
+        let files = ExternalFiles::beside(&folder.path().join("model.onnx"), FileAccess::Map);
         let at = |offset| entries(&[("location", "w.bin"), ("offset", offset), ("length", "2")]);
         assert_eq!(&files.read(&at("2"), 2).unwrap()[..], [3, 4]);
         assert!(matches!(files.read(&at("3"), 2), Err(ExternalError::Range { .. })));
@@ -150,7 +158,7 @@ mod tests {
         let folder = outer.path().join("model");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(outer.path().join("secret"), [0; 4]).unwrap();
-        let files = ExternalFiles::beside(&folder, FileAccess::Map);
+        let files = ExternalFiles::beside(&folder.join("model.onnx"), FileAccess::Map);
         let absolute = outer.path().join("secret");
         for location in ["../secret", "", "a/../../secret", absolute.to_str().unwrap()] {
             let got = files.read(&entries(&[("location", location)]), 4);
@@ -161,6 +169,40 @@ mod tests {
             std::os::unix::fs::symlink(&absolute, folder.join("link")).unwrap();
             let got = files.read(&entries(&[("location", "link")]), 4);
             assert!(matches!(got, Err(ExternalError::Outside(_))));
+        }
+    }
+
+    /// As the cache of the Hugging Face hub has them: all files of a snapshot are links into one folder.
+    #[cfg(unix)]
+    #[test]
+    fn what_a_linked_model_links_to_may_have_its_data_beside_it() {
+        use std::os::unix::fs::symlink;
+        let outer = tempfile::tempdir().unwrap();
+        let (blobs, snapshot) = (outer.path().join("blobs"), outer.path().join("snapshot"));
+        for folder in [&blobs, &snapshot, &blobs.join("deeper")] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        for file in ["blobs/model", "blobs/data", "blobs/deeper/data", "secret"] {
+            std::fs::write(outer.path().join(file), [1, 2, 3, 4]).unwrap();
+        }
+        let link = |to: &str, from: &str| symlink(outer.path().join(to), snapshot.join(from)).unwrap();
+        link("blobs/model", "model.onnx");
+        link("blobs/data", "data");
+        link("blobs/deeper/data", "deeper");
+        link("secret", "secret");
+        std::fs::write(snapshot.join("plain.onnx"), [0; 4]).unwrap();
+        let read = |model: &str, location: &str| {
+            let files = ExternalFiles::beside(&snapshot.join(model), FileAccess::Map);
+            files.read(&entries(&[("location", location)]), 4)
+        };
+        assert_eq!(&read("model.onnx", "data").unwrap()[..], [1, 2, 3, 4]);
+        for (model, location) in [
+            ("model.onnx", "secret"),
+            ("model.onnx", "deeper"),
+            ("model.onnx", "../blobs/data"),
+            ("plain.onnx", "data"),
+        ] {
+            assert!(matches!(read(model, location), Err(ExternalError::Outside(_))), "{model}: {location}");
         }
     }
 }

@@ -250,4 +250,14 @@ mod tests {
             let _ = import_bytes(&bytes[..n]); // most are errors; none may panic
         }
     }
+
+    #[test]
+    fn the_domain_of_onnx_runtime_need_not_be_imported() {
+        let of = |domain: &str| NodeProto { domain: Some(domain.into()), ..node("QuickGelu", &["x"], &["y"]) };
+        let mut m = model(vec![of("com.microsoft")]);
+        m.graph.as_mut().unwrap().output = vec![value("y", TensorType::of(DType::F32, None))];
+        assert_eq!(import(&m).unwrap().outputs.len(), 1);
+        let others = NodeProto { domain: Some("ai.onnx.ml".into()), ..node("Scaler", &["x"], &["y"]) };
+        assert!(import(&model(vec![others])).unwrap_err().to_string().contains("is not imported by the model"));
+    }
 }

@@ -67,9 +67,8 @@ impl ModelFile {
     /// As [`ModelFile::open`].
     pub fn open_as(path: &Path, access: FileAccess) -> Result<ModelFile, Diagnostic> {
         let bytes = FileBytes::open(path, access).map_err(|e| Diagnostic::io("read", path, &e))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self::decode(Bytes::from_owner(bytes), ExternalFiles::beside(folder, access)).map_err(|d| d.in_model(name))
+        Self::decode(Bytes::from_owner(bytes), ExternalFiles::beside(path, access)).map_err(|d| d.in_model(name))
     }
 
     /// Decodes a model from memory; it cannot have external data.
@@ -175,9 +174,18 @@ impl ModelFile {
             let more = if nodes.len() > NAMED_NODES { ", …" } else { "" };
             reason += &format!("\n    {}× {prefix}{op}: {}{more}", nodes.len(), names.join(", "));
         }
-        Err(Diagnostic::unsupported("import", reason))
+        let error = Diagnostic::unsupported("import", reason);
+        Err(match missing.iter().any(|((domain, _), _)| domain == BLOCKED_LAYOUT) {
+            true => {
+                error.hint("save the model at a lower level of graph optimization than `all` (ORT_ENABLE_EXTENDED)")
+            }
+            false => error,
+        })
     }
 }
+
+/// The domain of ops in the layout that ONNX Runtime chooses for the machine that it optimizes a model on.
+const BLOCKED_LAYOUT: &str = "com.microsoft.nchwc";
 
 /// What to call a node in a message: its name, or that of its first result.
 pub fn label(node: &NodeProto) -> String {
@@ -290,6 +298,14 @@ mod tests {
             "4 nodes use 3 ops that are not supported:\n    2× A: `a1`, `a2`\n    1× FromF: `in_f`\n\
              \x20   1× Inner: `deep`"
         );
+    }
+
+    #[test]
+    fn layouts_of_one_machine_are_refused_with_a_way_out() {
+        let blocked = NodeProto { domain: Some(BLOCKED_LAYOUT.into()), ..node("Conv", "c") };
+        let error = read(&model(vec![blocked])).unwrap().check_ops(|domain, _| domain.is_empty()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("com.microsoft.nchwc.Conv: `c`") && text.contains("ORT_ENABLE_EXTENDED"), "{text}");
     }
 
     #[test]

@@ -128,7 +128,9 @@ impl Importer<'_> {
         let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
         let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
         let no_opset = || MapError::Invalid(format!("operator set `{domain}` is not imported by the model"));
-        let opset = scope.opsets.get(domain).copied().ok_or_else(no_opset)?;
+        // ONNX Runtime's tools leave its own domain out at times, which has one version.
+        let own = (domain == ops::contrib::MICROSOFT).then_some(1);
+        let opset = scope.opsets.get(domain).copied().or(own).ok_or_else(no_opset)?;
         let inputs = node.input.iter().map(|name| scope.get(name)).collect();
         let attrs = Attributes::of(node, scope.bindings)?;
         let loc = label(node);

@@ -16,7 +16,7 @@ use optc_ir::ops::math;
 use crate::mapping::{MapError, NodeCx};
 
 /// The domain.
-pub(super) const MICROSOFT: &str = "com.microsoft";
+pub(crate) const MICROSOFT: &str = "com.microsoft";
 
 /// `x + y`, or `x` where there is no `y`.
 fn plus(cx: &mut NodeCx, x: Value, y: Option<Value>) -> Result<Value, MapError> {

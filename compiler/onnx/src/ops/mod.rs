@@ -13,7 +13,7 @@ mod bits;
 mod cast;
 mod choose;
 mod constant;
-mod contrib;
+pub(crate) mod contrib;
 mod conv;
 mod cumulate;
 mod einsum;
