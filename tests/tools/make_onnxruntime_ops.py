@@ -174,6 +174,22 @@ def blocks():
                 gather_axis=0, quantize_axis=1)
 
 
+def rotations():
+    heads, size, length = 2, 8, 5
+    flat, split = floats("x", 2, length, heads * size), floats("x", 2, heads, length, size)
+    at = np.array([[3, 0, 1, 7, 2], [9, 8, 4, 5, 6]], np.int64)
+    angles = floats("angles", 10, size // 2)
+    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    few = {name: table[:, :2].copy() for name, table in tables.items()}
+    for kind, where in [("", at), ("_offset", np.array([4], np.int64))]:
+        add(f"rotary_split{kind}", "RotaryEmbedding", {"x": split, "at": where, **tables}, constants=["cos", "sin"])
+        add(f"rotary_flat{kind}", "RotaryEmbedding", {"x": flat, "at": where, **tables}, constants=["cos", "sin"])
+        add(f"rotary_pairs{kind}", "RotaryEmbedding", {"x": flat, "at": where, **tables}, num_heads=heads,
+            interleaved=1, dims={"x": ["N", "T", heads * size]})
+        add(f"rotary_part{kind}", "RotaryEmbedding", {"x": flat, "at": where, **few}, constants=["cos", "sin"],
+            num_heads=heads, rotary_embedding_dim=4)
+
+
 def write(folder, case, model, fed):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
     options = ort.SessionOptions()
@@ -213,7 +229,7 @@ def pack(folder):
 
 
 def main():
-    for group in [activations, products, convolutions, normalisations, embeddings, blocks]:
+    for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for case, (model, fed) in CASES.items():

@@ -31,7 +31,7 @@ fn split_heads(cx: &mut NodeCx, x: Value, name: &str) -> Result<Value, MapError>
 }
 
 /// `[B, H, S, E]` as `[B, S, H · E]`.
-fn join_heads(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
+pub(super) fn join_heads(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
     let moved = cx.emit1(tensor::Transpose { perm: vec![0, 2, 1, 3] }, &[x])?;
     let shape = list(cx, &[0, 0, -1])?;
     cx.emit1(tensor::Reshape { allow_zero: false }, &[moved, shape])

@@ -9,6 +9,7 @@ pub(super) mod activation;
 pub(super) mod blocks;
 pub(super) mod norm;
 pub(super) mod product;
+pub(super) mod rotary;
 
 use optc_ir::Value;
 use optc_ir::ops::math;

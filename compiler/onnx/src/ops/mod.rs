@@ -73,6 +73,7 @@ const TABLES: &[Table] = &[
     contrib::blocks::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,
+    contrib::rotary::TABLE,
     conv::TABLE,
     cumulate::TABLE,
     einsum::TABLE,
