@@ -190,6 +190,54 @@ def rotations():
             num_heads=heads, rotary_embedding_dim=4)
 
 
+def attentions():
+    heads, size, queries, keys = 2, 8, 4, 6
+    q = floats("q", 2, queries, heads * size)
+    k, v = floats("k", 2, keys, heads * size), floats("v", 2, keys, heads * 4)
+    bias = floats("bias", heads * (2 * size + 4))
+    padding = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], np.int32)
+    scores = floats("scores", 1, heads, queries, keys)
+    names = ["q", "k", "v", "bias", "padding", "scores", "past_k", "past_v"]
+
+    def case(kind, values, outputs=("y",), **attributes):
+        given = {"q": q, "k": k, "v": v, **values}
+        named = {name: given.get(name) for name in names}
+        while named[list(named)[-1]] is None:
+            named.popitem()
+        add(f"multi_head_attention{kind}", "MultiHeadAttention", named, outputs, num_heads=heads,
+            constants=[name for name in named if name == "bias"], **attributes)
+
+    case("", {})
+    case("_bias", {"bias": bias})
+    case("_scale", {"bias": bias}, scale=0.2)
+    case("_padding", {"padding": padding})
+    case("_padding_value", {"bias": bias, "padding": padding}, mask_filter_value=-3.0)
+    case("_scores", {"scores": scores})
+    case("_padding_and_scores", {"bias": bias, "padding": padding, "scores": scores})
+    same = floats("k", 2, queries, heads * size), floats("v", 2, queries, heads * size)
+    case("_causal", {"k": same[0], "v": same[1]}, unidirectional=1)
+    past = {"past_k": floats("pk", 2, heads, 3, size), "past_v": floats("pv", 2, heads, 3, size)}
+    three = ("y", "present_k", "present_v")
+    case("_past", {"k": same[0], "v": same[1], **past}, three)
+    case("_causal_past", {"k": same[0], "v": same[1], **past}, three, unidirectional=1)
+
+
+def projected():
+    x, heads = floats("x", 2, 5, 16), 2
+    weights, bias = floats("w", 16, 48, scale=0.3), floats("b", 48)
+    padding = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
+    given = {"x": x, "w": weights, "b": bias}
+    more = {"padding": padding, "past": None, "scores": floats("scores", 1, heads, 5, 5)}
+    constants = ["w", "b"]
+    dims = {"x": ["N", 5, 16]}
+    add("attention", "Attention", given, constants=constants, num_heads=heads, dims=dims)
+    add("attention_padding", "Attention", {**given, "padding": padding}, constants=constants, num_heads=heads)
+    add("attention_scores", "Attention", {**given, **more}, constants=constants, num_heads=heads, scale=0.2)
+    add("attention_causal", "Attention", given, constants=constants, num_heads=heads, unidirectional=1)
+    sizes = {"x": x, "w": floats("w", 16, 40, scale=0.3), "b": floats("b", 40)}
+    add("attention_sizes", "Attention", sizes, constants=constants, num_heads=heads, qkv_hidden_sizes=[16, 16, 8])
+
+
 def write(folder, case, model, fed):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
     options = ort.SessionOptions()
@@ -229,7 +277,8 @@ def pack(folder):
 
 
 def main():
-    for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations]:
+    for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
+                  attentions, projected]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for case, (model, fed) in CASES.items():

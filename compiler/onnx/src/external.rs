@@ -2,7 +2,8 @@
 //!
 //! A location must be a relative path without `..` and, with links resolved, must stay inside the model's folder. Where
 //! the model itself is a link, as in the cache of the Hugging Face hub, a linked data file may also lie in the folder
-//! that holds what the model links to. Offset and length are checked against the file's size before use. What is not a plain file is not opened.
+//! that holds what the model links to. Offset and length are checked against the file's size before use. What is not a
+//! plain file is not opened.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

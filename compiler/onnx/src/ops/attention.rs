@@ -22,7 +22,7 @@ pub(super) fn list(cx: &mut NodeCx, v: &[i64]) -> Result<Value, MapError> {
 }
 
 /// `[B, S, heads · E]` as `[B, heads, S, E]`.
-fn split_heads(cx: &mut NodeCx, x: Value, name: &str) -> Result<Value, MapError> {
+pub(super) fn split_heads(cx: &mut NodeCx, x: Value, name: &str) -> Result<Value, MapError> {
     let missing = || MapError::Invalid(format!("attribute `{name}` is missing, which operands of rank 3 need"));
     let heads = cx.attrs.int(name)?.filter(|&h| h > 0).ok_or_else(missing)?;
     let shape = list(cx, &[0, 0, heads, -1])?;

@@ -6,6 +6,7 @@
 //! See `onnxruntime/docs/ContribOperators.md` of ONNX Runtime for what the ops do.
 
 pub(super) mod activation;
+pub(super) mod attention;
 pub(super) mod blocks;
 pub(super) mod norm;
 pub(super) mod product;

@@ -70,6 +70,7 @@ const TABLES: &[Table] = &[
     choose::TABLE,
     constant::TABLE,
     contrib::activation::TABLE,
+    contrib::attention::TABLE,
     contrib::blocks::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,

@@ -30,7 +30,7 @@ fn rotary_embedding(cx: &mut NodeCx) -> Mapped {
     if flat {
         let split = match heads {
             1.. => [0, 0, heads, -1],
-            _ => [0, 0, -1, 2 * last_extent(cx, cos)?],
+            _ => [0, 0, -1, 2 * last_extent(cx, cos, "`cos_cache`")?],
         };
         let split = list(cx, &split)?;
         x = cx.emit1(tensor::Reshape { allow_zero: false }, &[x, split])?;
@@ -55,8 +55,7 @@ fn counted(cx: &mut NodeCx, first: Value, x: Value, along: i64) -> Result<Value,
 }
 
 /// The last extent of a value, which must be known.
-fn last_extent(cx: &NodeCx, v: Value) -> Result<i64, MapError> {
+pub(super) fn last_extent(cx: &NodeCx, v: Value, name: &str) -> Result<i64, MapError> {
     let last = cx.ty(v).as_tensor().and_then(|t| t.shape.as_ref()?.last().and_then(Dim::known));
-    let open = || MapError::Unsupported("`num_heads` is missing, and the size of `cos_cache` is not known".into());
-    last.map(|n| n as i64).ok_or_else(open)
+    last.map(|n| n as i64).ok_or_else(|| MapError::Unsupported(format!("the last extent of {name} is not known")))
 }
