@@ -238,6 +238,31 @@ def projected():
     add("attention_sizes", "Attention", sizes, constants=constants, num_heads=heads, qkv_hidden_sizes=[16, 16, 8])
 
 
+def quantized():
+    a, b = integers("a", 3, 16), integers("b", 16, 6)
+    u8, signed = np.uint8, b.view(np.int8)
+    one = lambda x: np.array(x, np.float32)
+    scales = np.linspace(0.01, 0.03, 6).astype(np.float32)
+    c = (floats("c", 6, scale=900)).astype(np.int32)
+    ends = {"y_scale": one(2.0), "y_zero": np.array(120, u8)}
+
+    def gemm(case, a, b, b_scale, b_zero, more, **attributes):
+        named = {"a": a, "a_scale": one(0.02), "a_zero": np.array(117, u8), "b": b, "b_scale": b_scale,
+                 "b_zero": b_zero, **more}
+        add(case, "QGemm", named, constants=[name for name in named if name != "a"], **attributes)
+
+    zero = np.array(3, np.int8)
+    gemm("qgemm", a, signed, one(0.01), zero, {"c": c, **ends})
+    gemm("qgemm_columns", a, signed, scales, np.zeros(6, np.int8), {"c": c, **ends})
+    gemm("qgemm_unsigned", a, b, one(0.01), np.array(99, u8), {"c": None, **ends})
+    gemm("qgemm_turned", a.T.copy(), signed.T.copy(), one(0.01), zero, {"c": c, **ends}, transA=1, transB=1, alpha=0.5)
+    gemm("qgemm_floats", a, signed, scales, np.zeros(6, np.int8), {"c": c})
+    for case, axis in [("qlinear_softmax", -1), ("qlinear_softmax_axis", 1)]:
+        named = {"x": integers("x", 2, 5, 7), "x_scale": one(0.03), "x_zero": np.array(117, u8),
+                 "y_scale": one(1 / 256), "y_zero": np.array(0, u8)}
+        add(case, "QLinearSoftmax", named, constants=list(named)[1:], axis=axis, opset=13)
+
+
 def write(folder, case, model, fed):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
     options = ort.SessionOptions()
@@ -278,7 +303,7 @@ def pack(folder):
 
 def main():
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
-                  attentions, projected]:
+                  attentions, projected, quantized]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for case, (model, fed) in CASES.items():

@@ -1,7 +1,8 @@
 //! Ops of ONNX Runtime, in the domain `com.microsoft`: what its optimizer writes into models, and its tools.
 //!
 //! Each is written out in ops of the IR, which passes then fuse. What an op can be told beyond what is mapped is
-//! refused with the name of the attribute or input. The quantized ops of the domain are in `quant`.
+//! refused with the name of the attribute or input. Other quantized ops of the domain are
+//! among the standard's.
 //!
 //! See `onnxruntime/docs/ContribOperators.md` of ONNX Runtime for what the ops do.
 
@@ -10,6 +11,7 @@ pub(super) mod attention;
 pub(super) mod blocks;
 pub(super) mod norm;
 pub(super) mod product;
+pub(super) mod quant;
 pub(super) mod rotary;
 
 use optc_ir::Value;

@@ -74,6 +74,7 @@ const TABLES: &[Table] = &[
     contrib::blocks::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,
+    contrib::quant::TABLE,
     contrib::rotary::TABLE,
     conv::TABLE,
     cumulate::TABLE,

@@ -82,7 +82,7 @@ fn conv(cx: &NodeCx, x: Value, w: Value) -> Result<quant::QuantConv, MapError> {
 }
 
 /// `a · b / c` in `f32`: what takes a sum of products to the scale of its result.
-fn combined_scale(cx: &mut NodeCx, a: Value, b: Value, c: Option<Value>) -> Result<Value, MapError> {
+pub(super) fn combined_scale(cx: &mut NodeCx, a: Value, b: Value, c: Option<Value>) -> Result<Value, MapError> {
     let (a, b) = (cx.emit1(math::Cast { to: DType::F32 }, &[a])?, cx.emit1(math::Cast { to: DType::F32 }, &[b])?);
     let product = cx.emit1(math::Mul {}, &[a, b])?;
     let Some(c) = c else { return Ok(product) };
@@ -91,7 +91,7 @@ fn combined_scale(cx: &mut NodeCx, a: Value, b: Value, c: Option<Value>) -> Resu
 }
 
 /// A vector of scales as a column of `trailing` ones after it; a single scale as a scalar.
-fn column(cx: &mut NodeCx, v: Value, trailing: usize) -> Result<Value, MapError> {
+pub(super) fn column(cx: &mut NodeCx, v: Value, trailing: usize) -> Result<Value, MapError> {
     let shape = cx.ty(v).as_tensor().and_then(|t| t.static_shape());
     let mut to: Vec<i64> = match shape.as_deref() {
         Some([] | [1]) => vec![],
@@ -125,7 +125,7 @@ fn inputs<const N: usize>(cx: &NodeCx) -> Result<[Value; N], MapError> {
 
 /// One scale or zero point as a scalar, so that it does not raise the rank of what it broadcasts to; others as they
 /// are.
-fn scalar(cx: &mut NodeCx, v: Value) -> Result<Value, MapError> {
+pub(super) fn scalar(cx: &mut NodeCx, v: Value) -> Result<Value, MapError> {
     let one =
         cx.ty(v).as_tensor().and_then(|t| t.static_shape()).is_some_and(|s| !s.is_empty() && s.iter().all(|&n| n == 1));
     if !one {
@@ -189,14 +189,14 @@ fn dynamic_lstm(cx: &mut NodeCx) -> Mapped {
 }
 
 /// The reals that inputs `i..i + 3` (value, scale, zero point) stand for.
-fn real(cx: &mut NodeCx, i: usize) -> Result<Value, MapError> {
+pub(super) fn real(cx: &mut NodeCx, i: usize) -> Result<Value, MapError> {
     let (x, scale, zero) = (cx.input(i)?, cx.input(i + 1)?, cx.optional(i + 2));
     let op = quant::Dequantize { axis: 1, block: 0, to: DType::F32 };
     Ok(cx.emit(op, &[Some(x), Some(scale), zero])?[0])
 }
 
 /// `y` quantized with the scale and zero point in inputs `i` and `i + 1`, or as `u8` without the latter.
-fn quantized(cx: &mut NodeCx, y: Value, i: usize) -> Mapped {
+pub(super) fn quantized(cx: &mut NodeCx, y: Value, i: usize) -> Mapped {
     let (scale, zero) = (cx.input(i)?, cx.optional(i + 1));
     let to = zero.map_or(Ok(DType::U8), |zero| cx.dtype(zero))?;
     cx.emit(quant::Quantize { axis: 1, block: 0, precision: DType::F32, to }, &[Some(y), Some(scale), zero])
