@@ -18,17 +18,7 @@ impl Semantics for Fused {
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let [region] = cx.regions else {
-            let reason = format!("expected one region, found {}", cx.regions.len());
-            return Err(OpError::Constraint { constraint: "C1", reason });
-        };
-        let (found, expected) = (region.inputs().len(), cx.types.len());
-        crate::ensure!(found == expected, "C1", "the region has {found} parameters, expected {expected}");
-        for (slot, (param, operand)) in region.inputs().zip(cx.types).enumerate() {
-            let (param, operand) = (region.ty(param), operand.ok_or(OpError::Operand { slot })?);
-            crate::ensure!(param == operand, "C1", "operand {slot} is {operand}, the region takes {param}");
-        }
-        Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect()) // C2
+        region_types(cx, |param, operand| param == operand) // C2
     }
 
     fn exact(&self) -> bool {
@@ -42,6 +32,21 @@ impl Semantics for Fused {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         called(args)
     }
+}
+
+/// The types of the outputs of the only region of an op (C1), whose parameters take its operands as `takes` says.
+fn region_types(cx: &InferCx, takes: impl Fn(&Type, &Type) -> bool) -> Result<Vec<Type>, OpError> {
+    let [region] = cx.regions else {
+        let reason = format!("expected one region, found {}", cx.regions.len());
+        return Err(OpError::Constraint { constraint: "C1", reason });
+    };
+    let (found, expected) = (region.inputs().len(), cx.types.len());
+    crate::ensure!(found == expected, "C1", "the region has {found} parameters, expected {expected}");
+    for (slot, (param, operand)) in region.inputs().zip(cx.types).enumerate() {
+        let (param, operand) = (region.ty(param), operand.ok_or(OpError::Operand { slot })?);
+        crate::ensure!(takes(param, operand), "C1", "operand {slot} is {operand}, the region takes {param}");
+    }
+    Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect())
 }
 
 /// The outputs of the only region of an op, whose parameters are its operands.
@@ -67,17 +72,7 @@ impl Semantics for Deferred {
     const ONLY_MOVES: bool = true;
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        let [region] = cx.regions else {
-            let reason = format!("expected one region, found {}", cx.regions.len());
-            return Err(OpError::Constraint { constraint: "C1", reason });
-        };
-        let (found, expected) = (region.inputs().len(), cx.types.len());
-        crate::ensure!(found == expected, "C1", "the region has {found} parameters, expected {expected}");
-        for (slot, (param, operand)) in region.inputs().zip(cx.types).enumerate() {
-            let (param, operand) = (region.ty(param), operand.ok_or(OpError::Operand { slot })?);
-            crate::ensure!(param.admits(operand), "C1", "operand {slot} is {operand}, the region takes {param}");
-        }
-        Ok(region.outputs.iter().map(|o| region.ty(o.value).clone()).collect())
+        region_types(cx, Type::admits)
     }
 
     fn region_params(&self, cx: &InferCx, _region: usize) -> Vec<Option<Type>> {
