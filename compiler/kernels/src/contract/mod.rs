@@ -31,6 +31,7 @@ use optc_kernel::nest::{
 use optc_kernel::target::Isa;
 use optc_kernel::tile::MemType;
 pub use pack::{PackB, pack_b, pack_b_kernel, packed_len};
+use rows::Cut;
 pub use rows::{ContractRows, Pixels, Taps};
 pub use scaled::{Scaled, ScaledIntegers};
 pub use schedule::ContractSchedule;
@@ -146,11 +147,6 @@ impl Contract {
         }
     }
 
-    /// How the integers are kept of panels that are widened before rows read them.
-    fn widened(&self) -> Option<Scaled> {
-        self.scaled.filter(|_| self.m > DIRECT)
-    }
-
     /// Bytes of one packed B, for vectors of `lanes` columns.
     pub fn b_bytes(&self, lanes: usize) -> usize {
         self.n.div_ceil(lanes) * self.panel_bytes(lanes)
@@ -184,40 +180,6 @@ struct Place {
     first: Var,
 }
 
-/// The blocks of rows and the buffer that describes them.
-struct Cut {
-    blocks: usize,
-    /// Numbers of rows that remain after whole tiles.
-    tails: Vec<usize>,
-    /// Zeros, the index of the blocks, the pieces of the table.
-    buffer: Option<Vec<u8>>,
-    /// Bytes of the zeros, and of an entry of the index.
-    zeros: usize,
-    entry: usize,
-}
-
-impl Cut {
-    fn new(c: &Contract, s: ContractSchedule) -> Result<Cut, ContractError> {
-        let ContractRows::Pixels(pixels) = &c.rows else {
-            let tails = if c.m.is_multiple_of(s.mr) { vec![] } else { vec![c.m % s.mr] };
-            return Ok(Cut { blocks: c.m.div_ceil(s.mc), tails, buffer: None, zeros: 0, entry: 0 });
-        };
-        let blocks = pixels.blocks(s.mc, s.mr)?;
-        let mut tails: Vec<_> = blocks.list.iter().map(|b| b.rows % s.mr).filter(|&t| t > 0).collect();
-        tails.sort_unstable();
-        tails.dedup();
-        let (zeros, entry) = ((4 * c.k).next_multiple_of(64), 8 * (5 + c.operands.len()));
-        let tables = (zeros + entry * blocks.list.len()) as i64;
-        let mut buffer = vec![0; zeros];
-        for b in &blocks.list {
-            let fields = [b.rows as i64, b.a, tables + b.table, b.c, b.first];
-            buffer.extend(fields.iter().chain(&b.operands).flat_map(|v| v.to_le_bytes()));
-        }
-        buffer.extend(blocks.table.iter().flat_map(|o| o.to_le_bytes()));
-        Ok(Cut { blocks: blocks.list.len(), tails, buffer: Some(buffer), zeros, entry })
-    }
-}
-
 /// Builds the kernel of a contraction.
 ///
 /// # Errors
@@ -249,7 +211,8 @@ pub fn contract(c: &Contract, isa: &Isa, schedule: ContractSchedule) -> Result<B
         first,
     };
     let vectors = nr.min(c.n).div_ceil(isa.lanes());
-    let widened = c.widened().map(|_| kernel.scratch(4 * c.k * vectors * isa.lanes()));
+    let widened = c.scaled.filter(|_| c.m > DIRECT);
+    let widened = widened.map(|scaled| (scaled, kernel.scratch(4 * c.k * vectors * isa.lanes())));
     let nest = Nest { c, isa, schedule, a, b, rows, operands, dst, batch, panel, place, tail, cut: &cut, widened };
     let task = Ix::var(TASK);
     let mut stmts = vec![
@@ -296,8 +259,8 @@ struct Nest<'a> {
     /// Rows after the last whole tile.
     tail: Var,
     cut: &'a Cut,
-    /// Where in the scratch a panel of integers is widened, if it is.
-    widened: Option<usize>,
+    /// The integers of panels that are widened before rows read them, and where in the scratch.
+    widened: Option<(Scaled, usize)>,
 }
 
 impl Nest<'_> {
@@ -349,19 +312,19 @@ impl Nest<'_> {
         body
     }
 
-    /// The address of the current panel of packed B.
-    fn panel(&self) -> Addr {
+    /// An address in packed B, so many bytes into a panel.
+    fn panel(&self, number: Ix, part: Ix) -> Addr {
         let c = self.c;
         let own_b = if c.own_b { c.b_bytes(self.isa.lanes()) as i64 } else { 0 };
         let bytes = c.panel_bytes(self.schedule.nr) as i64;
-        self.b.at(Ix::var(self.batch) * own_b + Ix::var(self.panel) * bytes)
+        self.b.at(Ix::var(self.batch) * own_b + number * bytes + part)
     }
 
     /// Widens so many columns of the current panel, if it is integers that many rows read.
     fn widen(&self, kernel: &mut Kernel, cols: usize) -> Option<Stmt> {
-        let (scaled, to) = (self.c.widened()?, self.widened?);
+        let (scaled, to) = self.widened?;
         let tile = kernel.tile(scaled::widened(scaled, self.c.k, cols.div_ceil(self.isa.lanes()), self.isa));
-        Some(call(tile, vec![self.panel(), Base::Scratch.at(to)]))
+        Some(call(tile, vec![self.panel(Ix::var(self.panel), 0.into()), Base::Scratch.at(to)]))
     }
 
     /// The call of the tile for `rows` by `cols` at row `row` of the task and the current panel.
@@ -375,8 +338,6 @@ impl Nest<'_> {
         };
         let tile = kernel.tile(tile);
         let batch = || Ix::var(self.batch);
-        let panel_bytes = c.panel_bytes(nr as usize) as i64;
-        let own_b = if c.own_b { c.b_bytes(self.isa.lanes()) as i64 } else { 0 };
         let a = match &c.rows {
             ContractRows::Pixels(p) if p.taps == Taps::Staged => Base::Scratch.at(0),
             ContractRows::Pixels(_) => self.a.at(batch() * c.a_batch_stride + p.a + c.a_offset),
@@ -384,10 +345,12 @@ impl Nest<'_> {
                 self.a.at(batch() * c.a_batch_stride + p.a + row.clone() * *stride + c.a_offset)
             }
         };
-        let mut ptrs = vec![a, self.widened.map_or_else(|| self.panel(), |to| Base::Scratch.at(to))];
+        let panel = Ix::var(self.panel);
+        let b = self.widened.map_or_else(|| self.panel(panel.clone(), 0.into()), |(_, to)| Base::Scratch.at(to));
+        let mut ptrs = vec![a, b];
         ptrs.extend(ahead.map(|ahead| {
             let part = (row.clone() / self.schedule.mr as i64).min(ahead.parts - 1) * ahead.bytes as i64;
-            self.b.at(batch() * own_b + (Ix::var(self.panel) + 1) * panel_bytes + part)
+            self.panel(panel + 1, part)
         }));
         if let Some(table) = self.rows {
             ptrs.push(table.at(0));

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 
-use super::{Contract, ContractError};
+use super::{Contract, ContractError, ContractSchedule};
 use crate::window::Axis;
 
 /// Where the rows of A are; all numbers are bytes.
@@ -245,5 +245,39 @@ impl Contract {
     /// Taps of a row as the tile sees them.
     pub(super) fn has_table(&self) -> bool {
         matches!(self.rows, ContractRows::Pixels(_))
+    }
+}
+
+/// The blocks of rows and the buffer that describes them.
+pub(super) struct Cut {
+    pub blocks: usize,
+    /// Numbers of rows that remain after whole tiles.
+    pub tails: Vec<usize>,
+    /// Zeros, the index of the blocks, the pieces of the table.
+    pub buffer: Option<Vec<u8>>,
+    /// Bytes of the zeros, and of an entry of the index.
+    pub zeros: usize,
+    pub entry: usize,
+}
+
+impl Cut {
+    pub fn new(c: &Contract, s: ContractSchedule) -> Result<Cut, ContractError> {
+        let ContractRows::Pixels(pixels) = &c.rows else {
+            let tails = if c.m.is_multiple_of(s.mr) { vec![] } else { vec![c.m % s.mr] };
+            return Ok(Cut { blocks: c.m.div_ceil(s.mc), tails, buffer: None, zeros: 0, entry: 0 });
+        };
+        let blocks = pixels.blocks(s.mc, s.mr)?;
+        let mut tails: Vec<_> = blocks.list.iter().map(|b| b.rows % s.mr).filter(|&t| t > 0).collect();
+        tails.sort_unstable();
+        tails.dedup();
+        let (zeros, entry) = ((4 * c.k).next_multiple_of(64), 8 * (5 + c.operands.len()));
+        let tables = (zeros + entry * blocks.list.len()) as i64;
+        let mut buffer = vec![0; zeros];
+        for b in &blocks.list {
+            let fields = [b.rows as i64, b.a, tables + b.table, b.c, b.first];
+            buffer.extend(fields.iter().chain(&b.operands).flat_map(|v| v.to_le_bytes()));
+        }
+        buffer.extend(blocks.table.iter().flat_map(|o| o.to_le_bytes()));
+        Ok(Cut { blocks: blocks.list.len(), tails, buffer: Some(buffer), zeros, entry })
     }
 }
