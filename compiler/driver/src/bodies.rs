@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use optc_ir::{Graph, Type};
+use optc_ir::{Graph, Op, Type};
 use optc_kernel::program::{NodeReport, Program};
 use optc_lower::Region;
 use optc_types::steps::Step;
@@ -38,7 +38,12 @@ impl Model {
     /// The types do not fit the model, or it cannot be compiled for them.
     pub fn bodies(&self, types: &[Type]) -> Result<Vec<BodyReport>, Error> {
         let _memory = self.memory().enter();
-        if self.graph().is_none() {
+        // Fused regions are kernels, and those that wait for shapes have none before a run.
+        let has_body = |graph: &Graph, id| {
+            let node = graph.node(id);
+            !node.regions.is_empty() && !matches!(node.op, Op::Fused(_) | Op::Deferred(_))
+        };
+        if !self.graph().is_some_and(|graph| graph.ids().any(|id| has_body(graph, id))) {
             return Ok(vec![]);
         }
         Ok(reports(self.graph_for(types)?, self.settings(), &mut MAX_BODIES.clone())?.1)

@@ -87,8 +87,9 @@ pub(crate) fn watched<T>(plan: &Arc<Plan>, run: impl FnOnce(Option<&mut Timings>
     let mut timings = Timings::default();
     let result = run(Some(&mut timings));
     RUN.with_borrow_mut(|bodies| {
-        let body = BodyTimings { step: 0, plan: plan.clone(), timings };
-        bodies.iter_mut().for_each(|bodies| bodies.push(body.clone()));
+        if let Some(bodies) = bodies {
+            bodies.push(BodyTimings { step: 0, plan: plan.clone(), timings });
+        }
     });
     result
 }
