@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::process::Command;
 
-use crate::{OptcOptions, OptcPort, OptcShape, OptcTensor};
+use crate::{OptcOperand, OptcOptions, OptcPort, OptcShape, OptcTensor};
 
 /// An assertion in C for the size of a struct and for the place of each member.
 macro_rules! laid_out {
@@ -29,6 +29,7 @@ fn structs_lie_alike_in_c() {
             size, threads, passes, isa, shapes, shape_count, memory_limit, time_limit_ms, copy, trust
         }
         OptcPort { name, dtype, rank, dims }
+        OptcOperand { dtype, rank, dims, data, size }
         OptcTensor { dtype, rank, dims, data, size }
     };
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,6 +8,7 @@
 //! must not know what is below it. Start in `model.rs` and `session.rs`; `tests/c_programs.rs` compiles programs in C,
 //! and writes the header with `UPDATE_HEADER=1`.
 
+mod custom;
 mod error;
 #[cfg(test)]
 mod layout;
@@ -16,6 +17,10 @@ mod options;
 mod session;
 mod types;
 
+pub use custom::{
+    OptcCall, OptcCustomFn, OptcOperand, optc_call_declare, optc_call_fail, optc_call_float, optc_call_int,
+    optc_call_operand, optc_call_operand_count, optc_call_result, optc_call_string, optc_call_tensor, optc_register_op,
+};
 pub use error::{OptcStatus, optc_last_error};
 pub use model::{
     OptcModel, OptcPort, optc_compile_bytes, optc_compile_file, optc_model_find_input, optc_model_find_output,
@@ -24,7 +29,7 @@ pub use model::{
 pub use options::{OptcOptions, OptcShape};
 pub use session::{
     OptcSession, OptcTensor, optc_session_free, optc_session_new, optc_session_output, optc_session_run,
-    optc_session_set_input,
+    optc_session_set_input, optc_session_set_seed,
 };
 pub use types::OptcDtype;
 

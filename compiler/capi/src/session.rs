@@ -117,6 +117,20 @@ fn set(place: &mut Option<Val>, dtype: DType, dims: &[usize], bytes: &[u8]) -> R
     Ok(())
 }
 
+/// Sets the seed of the random numbers that the next runs draw, for models that draw any; 0 at first. Runs with one
+/// seed and the same inputs give the same outputs. From one thread at a time.
+///
+/// # Safety
+/// `session` is null or a session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn optc_session_set_seed(session: *mut OptcSession, seed: u64) -> OptcStatus {
+    guarded(|| {
+        // SAFETY: the host vouches for its pointer.
+        unsafe { exclusive(session, "session") }?.session.set_seed(seed);
+        Ok(())
+    })
+}
+
 /// Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread
 /// at a time.
 ///
@@ -162,16 +176,18 @@ pub unsafe extern "C" fn optc_session_output(
         let missing =
             || CallFailure::usage(format!("index {index} is out of range: the last run gave {}", outputs.len()));
         let output = outputs.get(index).ok_or_else(missing)?;
+        let Val::Tensor(output) = output else {
+            let message = format!("the output is {}, not a tensor", output.ty());
+            return Err(CallFailure::new(OptcStatus::Unsupported, message));
+        };
         let view = view(output)?;
         // SAFETY: as above.
         unsafe { give(tensor, || view, "tensor") }
     })
 }
 
-fn view(output: &Val) -> Result<OptcTensor, CallFailure> {
-    let Val::Tensor(t) = output else {
-        return Err(CallFailure::new(OptcStatus::Unsupported, format!("the output is {}, not a tensor", output.ty())));
-    };
+/// A tensor as the host sees it; borrowed.
+pub(crate) fn view(t: &Tensor) -> Result<OptcTensor, CallFailure> {
     if t.dtype() == DType::Str {
         return Err(CallFailure::new(OptcStatus::Unsupported, "strings are not carried by the C interface"));
     }

@@ -103,7 +103,10 @@ fn the_header_lists_every_source_file() {
     let files = std::fs::read_dir(here().join("src")).unwrap();
     let mut files: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["error.rs", "layout.rs", "lib.rs", "model.rs", "options.rs", "session.rs", "types.rs"]);
+    assert_eq!(
+        files,
+        ["custom.rs", "error.rs", "layout.rs", "lib.rs", "model.rs", "options.rs", "session.rs", "types.rs"]
+    );
 }
 
 #[test]
@@ -131,6 +134,16 @@ fn a_model_that_is_copied_outlives_its_file() {
     std::fs::copy(testdata("lenet.onnx"), &path).unwrap();
     stdout_of(&build_and_run("tests/copy.c", std::slice::from_ref(&path)));
     assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
+}
+
+/// A model of one node of an op that nobody knows but the program.
+#[test]
+fn a_custom_op_of_the_host_runs() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, include_bytes!("custom.onnx")).unwrap();
+    let printed = stdout_of(&build_and_run("tests/custom.c", &[path]));
+    assert_eq!(printed, "8 24 48\n");
 }
 
 /// Machine code that gives other results than the graph, so that it shows which of the two was run.

@@ -41,6 +41,14 @@ mod session;
 mod status;
 mod tuning;
 
+/// Ops of a user's own.
+pub mod custom {
+    pub use optc_ir::ops::custom::{
+        CustomCall, CustomError, CustomOp, CustomOperands, RegisteredTwice, custom_op, register_custom_op,
+    };
+    pub use optc_ir::{Attr, AttrValue, Const, Dim, Real, TensorType};
+}
+
 pub use bodies::BodyReport;
 pub use cache::CacheStats;
 pub use compiler::Compiler;

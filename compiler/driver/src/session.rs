@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use optc_ir::{Graph, OpError, Val};
 use optc_runtime::{Arena, Executor, Plan, RunError, Timings};
-use optc_tensor::{Deadline, Tensor};
+use optc_tensor::{Deadline, Draws, Tensor};
 use optc_types::Callable;
 
 use crate::cache::Lru;
@@ -17,6 +17,7 @@ pub struct Session {
     model: Model,
     executors: Lru<usize, Executor>,
     arena: Arena,
+    seed: u64,
 }
 
 impl Model {
@@ -29,7 +30,13 @@ impl Model {
 impl Session {
     fn new(model: Model) -> Session {
         let executors = Lru::new(model.cached_plans());
-        Session { model, executors, arena: Arena::default() }
+        Session { model, executors, arena: Arena::default(), seed: 0 }
+    }
+
+    /// Sets the seed of the random numbers that the next runs draw; 0 at first. Runs with one seed and the same inputs
+    /// give the same results.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// The model.
@@ -78,6 +85,7 @@ impl Session {
         self.check(inputs)?;
         let _memory = self.model.memory().enter();
         let _until = Deadline::after(self.model.time_limit()).enter();
+        let _draws = Draws::enter(self.seed);
         let plan = self.model.plan_for_values(inputs)?.plan.clone();
         let key = Arc::as_ptr(&plan) as usize;
         let pool = self.model.pool().clone();

@@ -97,6 +97,13 @@ impl<'a> Attributes<'a> {
         self.known.get(name).copied()
     }
 
+    /// The names of all attributes that are given, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.known.keys().map(|&name| name.to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// True when the attribute is given.
     pub fn has(&self, name: &str) -> bool {
         self.known.contains_key(name)

@@ -5,11 +5,14 @@
 //! place; encodings are left out, as they change no meaning.
 
 mod control;
+mod custom;
 mod nn;
 mod node;
 mod quant;
+mod random;
 mod spelling;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -56,7 +59,7 @@ pub fn export_model(graph: &Graph) -> Result<ModelProto, Diagnostic> {
         return Err(Diagnostic::unsupported("export", reason));
     }
     let standard = exporter.opset.max(BASE_OPSET);
-    let others = exporter.domains.iter().map(|&(domain, version)| opset(domain, version));
+    let others = exporter.domains.iter().map(|(domain, version)| opset(domain, *version));
     Ok(ModelProto {
         ir_version: Some(ir_version(standard)),
         producer_name: Some("optc".to_owned()),
@@ -122,7 +125,7 @@ struct Exporter {
     nodes: Vec<NodeProto>,
     opset: i64,
     /// Other domains and their versions, in order of use.
-    domains: Vec<(&'static str, i64)>,
+    domains: Vec<(Cow<'static, str>, i64)>,
     fresh: usize,
 }
 
@@ -266,13 +269,13 @@ impl Exporter {
         if domain.is_empty() {
             self.opset = self.opset.max(since);
         } else if !self.domains.iter().any(|(d, _)| *d == domain) {
-            self.domains.push((domain, since));
+            self.domains.push((domain.clone(), since));
         }
         let name = loc.first().filter(|name| self.node_names.insert((*name).clone())).cloned();
         self.nodes.push(NodeProto {
             name,
-            op_type: Some(op.to_owned()),
-            domain: (!domain.is_empty()).then(|| domain.to_owned()),
+            op_type: Some(op.into_owned()),
+            domain: (!domain.is_empty()).then(|| domain.into_owned()),
             input: operands,
             output: results,
             attribute: attributes,

@@ -54,7 +54,7 @@ pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
 
 /// Whether the importer knows an op; the standard domain is `""`.
 pub fn is_supported(domain: &str, op: &str) -> bool {
-    control::is_control(domain, op) || ops::find(domain, op).is_some()
+    control::is_control(domain, op) || ops::find(domain, op).is_some() || ops::custom::is_registered(domain, op)
 }
 
 #[cfg(test)]

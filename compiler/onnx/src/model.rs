@@ -175,11 +175,13 @@ impl ModelFile {
             reason += &format!("\n    {}× {prefix}{op}: {}{more}", nodes.len(), names.join(", "));
         }
         let error = Diagnostic::unsupported("import", reason);
-        Err(match missing.iter().any(|((domain, _), _)| domain == BLOCKED_LAYOUT) {
-            true => {
-                error.hint("save the model at a lower level of graph optimization than `all` (ORT_ENABLE_EXTENDED)")
-            }
-            false => error,
+        let any = |is: fn(&str) -> bool| missing.iter().any(|((domain, _), _)| is(domain));
+        Err(if any(|domain| domain == BLOCKED_LAYOUT) {
+            error.hint("save the model at a lower level of graph optimization than `all` (ORT_ENABLE_EXTENDED)")
+        } else if any(|domain| !domain.is_empty() && !domain.starts_with("ai.onnx")) {
+            error.hint("a program can register ops of its own: `optc::custom::register_custom_op`, `optc_register_op`")
+        } else {
+            error
         })
     }
 }

@@ -1,11 +1,13 @@
 //! The one list of ops, and what is made from it: the enum [`Op`], and each function on any op.
 
+use std::borrow::Cow;
+
 use optc_kernel::expr::Expr;
 use optc_tensor::{DType, TensorMut};
 
 use super::{
     Args, Carried, Decl, InferCx, ItemCx, NoExpression, OpFacts, OperandSpec, Operands, Scalars, Semantics, bad_dtype,
-    cf, eval, kernel, math, ml, nn, quant, seq, tensor, text,
+    cf, custom, eval, kernel, math, ml, nn, quant, random, seq, tensor, text,
 };
 use crate::{Attr, OpError, Type, Val};
 
@@ -53,7 +55,8 @@ macro_rules! for_each_op {
             AffineGrid in nn, NonMaxSuppression in nn, Quantize in quant, Dequantize in quant,
             DynamicQuantize in quant, Requantize in quant, QuantMatMul in quant, QuantConv in quant,
             FakeQuant in quant, QuantSum in quant, DynamicLstm in quant, Fused in kernel, ConvertLayout in kernel,
-            Deferred in kernel,
+            Deferred in kernel, RandomUniform in random, RandomNormal in random, Multinomial in random,
+            CustomCall in custom,
         }
     };
 }
@@ -90,7 +93,7 @@ macro_rules! op_enum {
             }
 
             /// The attributes that differ from their defaults, sorted by name.
-            pub fn attrs(&self) -> Vec<(&'static str, Attr)> {
+            pub fn attrs(&self) -> Vec<(Cow<'static, str>, Attr)> {
                 match self { $(Op::$Op(op) => op.attrs()),* }
             }
 

@@ -1,5 +1,7 @@
 //! The declaration of an op: what [`op!`](crate::op) makes of its text form.
 
+use std::borrow::Cow;
+
 use crate::{Attr, OpError};
 
 /// How an operand may appear.
@@ -20,7 +22,7 @@ pub trait Decl: Sized {
     /// The operands in order.
     const OPERANDS: &'static [OperandSpec];
     /// The attributes that differ from their defaults, by name.
-    fn attrs(&self) -> Vec<(&'static str, Attr)>;
+    fn attrs(&self) -> Vec<(Cow<'static, str>, Attr)>;
     /// The op with these attributes.
     ///
     /// # Errors
@@ -45,16 +47,17 @@ macro_rules! op {
             const NAME: &'static str = $name;
             const OPERANDS: &'static [$crate::OperandSpec] = &[$($crate::op!(@spec $operand $($mark)?)),*];
 
-            fn attrs(&self) -> Vec<(&'static str, $crate::Attr)> {
+            fn attrs(&self) -> Vec<(std::borrow::Cow<'static, str>, $crate::Attr)> {
                 #[allow(unused_mut, reason = "ops without attributes")]
-                let mut attrs: Vec<(&'static str, $crate::Attr)> = vec![];
+                let mut attrs: Vec<(std::borrow::Cow<'static, str>, $crate::Attr)> = vec![];
                 $(
                     let default: Option<$T> = $crate::op!(@default $($default)?);
                     if default.as_ref() != Some(&self.$attr) {
-                        attrs.push((stringify!($attr), $crate::AttrValue::to_attr(&self.$attr)));
+                        let value = $crate::AttrValue::to_attr(&self.$attr);
+                        attrs.push((std::borrow::Cow::Borrowed(stringify!($attr)), value));
                     }
                 )*
-                attrs.sort_by_key(|a| a.0);
+                attrs.sort_by(|a, b| a.0.cmp(&b.0));
                 attrs
             }
 

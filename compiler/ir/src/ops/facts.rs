@@ -151,6 +151,11 @@ impl<O> Facts<O> {
         Facts { op: OpFacts { strings: true, ..self.op }, ..self }
     }
 
+    /// Of an op that draws numbers.
+    pub const fn random(self) -> Facts<O> {
+        Facts { op: OpFacts { effects: Effects::Random, ..self.op }, ..self }
+    }
+
     /// The expression of `op` on these elements.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod all;
 pub mod cf;
+pub mod custom;
 mod declare;
 pub(crate) mod eval;
 pub mod facts;
@@ -17,6 +18,7 @@ mod native;
 pub mod nn;
 mod number;
 pub mod quant;
+pub mod random;
 pub mod scalar;
 pub mod seq;
 pub mod tensor;

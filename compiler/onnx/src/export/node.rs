@@ -7,6 +7,7 @@ use optc_tensor::{DType, Tensor};
 
 use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
 use super::quant::{dequantize, quantize};
+use super::random::multinomial;
 use super::spelling::{OnnxSpelling, spell, spelled};
 use super::{Exporter, Site};
 use crate::Diagnostic;
@@ -319,6 +320,9 @@ impl Exporter {
                 .flag("is_case_sensitive", op.case_sensitive)
                 .strings("stopwords", &op.stopwords),
             Op::Lookup(op) => lookup(op)?,
+            Op::RandomUniform(_) | Op::RandomNormal(_) => return self.drawn(op, site),
+            Op::Multinomial(op) => multinomial(op),
+            Op::CustomCall(op) => return self.custom(op, site),
         };
         self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
         Ok(())

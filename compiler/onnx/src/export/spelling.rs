@@ -1,5 +1,7 @@
 //! How one IR op is spelled as one ONNX node: its name, its operator set and its attributes.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use optc_ir::{Real, Type};
 use optc_tensor::{DType, Tensor};
@@ -13,8 +15,8 @@ pub(super) const BASE_OPSET: i64 = 21;
 
 /// A node's op and attributes. Attributes that have their defaults are left out by the one who builds it.
 pub(super) struct OnnxSpelling {
-    pub(super) domain: &'static str,
-    pub(super) op: &'static str,
+    pub(super) domain: Cow<'static, str>,
+    pub(super) op: Cow<'static, str>,
     /// The version of the operator set that has the op in this form.
     pub(super) since: i64,
     pub(super) attributes: Vec<AttributeProto>,
@@ -22,7 +24,13 @@ pub(super) struct OnnxSpelling {
 
 /// An op of the standard domain.
 pub(super) fn spell(op: &'static str) -> OnnxSpelling {
-    OnnxSpelling { domain: "", op, since: BASE_OPSET, attributes: vec![] }
+    OnnxSpelling { domain: Cow::Borrowed(""), op: Cow::Borrowed(op), since: BASE_OPSET, attributes: vec![] }
+}
+
+/// An op of another domain, whose names are not known here.
+pub(super) fn spell_owned(domain: &str, op: &str, version: i64) -> OnnxSpelling {
+    let own = |name: &str| Cow::Owned(name.to_owned());
+    OnnxSpelling { domain: own(domain), op: own(op), since: version, attributes: vec![] }
 }
 
 /// [`spell()`] of a name that is known here. One that no table in `compiler/onnx/src/ops` imports does not compile:
@@ -41,7 +49,7 @@ pub(super) use spelled;
 impl OnnxSpelling {
     /// The op in another domain, of the given version.
     pub(super) fn of(mut self, domain: &'static str, version: i64) -> OnnxSpelling {
-        (self.domain, self.since) = (domain, version);
+        (self.domain, self.since) = (Cow::Borrowed(domain), version);
         self
     }
 
@@ -79,6 +87,11 @@ impl OnnxSpelling {
         if ints.is_empty() {
             return self;
         }
+        self.with(name, AttributeType::Ints, AttributeProto { ints: ints.to_vec(), ..AttributeProto::default() })
+    }
+
+    /// A list of integers, be it empty.
+    pub(super) fn all_ints(self, name: &str, ints: &[i64]) -> OnnxSpelling {
         self.with(name, AttributeType::Ints, AttributeProto { ints: ints.to_vec(), ..AttributeProto::default() })
     }
 

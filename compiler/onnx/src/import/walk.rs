@@ -126,7 +126,8 @@ impl Importer<'_> {
     fn map(&mut self, node: &NodeProto, beside: &[NodeProto], scope: &NameScope) -> Result<Vec<Value>, MapError> {
         let domain = canonical_domain(node.domain());
         let lacking = || MapError::Unsupported(format!("op `{}` is not supported", node.op_type()));
-        let mapping = ops::find(domain, node.op_type()).ok_or_else(lacking)?;
+        let custom = || ops::custom::is_registered(domain, node.op_type()).then_some(ops::custom::call as ops::Mapping);
+        let mapping = ops::find(domain, node.op_type()).or_else(custom).ok_or_else(lacking)?;
         let no_opset = || MapError::Invalid(format!("operator set `{domain}` is not imported by the model"));
         // ONNX Runtime's tools leave its own domain out at times, which has one version.
         let own = (domain == ops::contrib::MICROSOFT).then_some(1);

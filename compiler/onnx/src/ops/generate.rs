@@ -3,8 +3,7 @@
 use optc_ir::ops::tensor;
 
 use super::cast::dtype_attribute;
-use super::{Mapped, Table, direct};
-use crate::mapping::{MapError, NodeCx};
+use super::{Table, direct};
 
 pub(crate) const TABLE: Table = &[
     ("", "Range", |cx| {
@@ -26,15 +25,4 @@ pub(crate) const TABLE: Table = &[
         let axis = cx.attrs.int_or("axis", -1)?;
         direct(cx, tensor::OneHot { axis }, 3)
     }),
-    ("", "Bernoulli", random),
-    ("", "Multinomial", random),
-    ("", "RandomNormal", random),
-    ("", "RandomNormalLike", random),
-    ("", "RandomUniform", random),
-    ("", "RandomUniformLike", random),
 ];
-
-/// The standard does not say which numbers a seed gives, so that no result would be the right one.
-fn random(_: &mut NodeCx) -> Mapped {
-    Err(MapError::Unsupported("random numbers are not defined by the standard, and not supported".to_owned()))
-}

@@ -16,6 +16,7 @@ mod constant;
 pub(crate) mod contrib;
 mod conv;
 mod cumulate;
+pub(crate) mod custom;
 mod einsum;
 mod fourier;
 mod gather;
@@ -30,6 +31,7 @@ mod pad;
 mod pick;
 mod pool;
 mod quant;
+mod random;
 mod rearrange;
 mod recurrent;
 mod reduce;
@@ -92,6 +94,7 @@ const TABLES: &[Table] = &[
     pick::TABLE,
     pool::TABLE,
     quant::TABLE,
+    random::TABLE,
     rearrange::TABLE,
     recurrent::TABLE,
     reduce::TABLE,

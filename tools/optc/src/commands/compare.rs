@@ -122,7 +122,7 @@ pub fn run(args: &CompareArgs, format: Format) -> Outcome {
     };
     let values = input.values(&model)?;
     let batch = args.batch.map(|n| n as usize);
-    let found = execute::in_batches(&mut model.session(), &values, batch)?;
+    let found = execute::in_batches(&mut input.session(&model), &values, batch)?;
     let names = model.outputs().iter().map(|o| o.name.clone());
     let found: Vec<(String, Val)> = names.zip(found).collect();
     let (reference, expected) = match args.expect.as_ref().or(args.data.as_ref()) {
@@ -171,7 +171,7 @@ fn computed(
     let other = load(path, &Compiler::new(options))?.model;
     // The other model's inputs need not come in the same order.
     let named: Vec<_> = model.inputs().iter().map(|i| i.name.as_str()).zip(values.iter().cloned()).collect();
-    let mut session = other.session();
+    let mut session = args.input.session(&other);
     let values = session.in_order(&named)?;
     let outputs = execute::in_batches(&mut session, &values, batch)?;
     let names = other.outputs().iter().map(|o| o.name.clone());

@@ -92,7 +92,7 @@ pub fn run(args: &RunArgs, format: Format) -> Outcome {
     let values = args.input.values(&model)?;
     let labels = args.labels.as_deref().map(read_labels).transpose()?;
     let start = Instant::now();
-    let outputs = execute::in_batches(&mut model.session(), &values, args.batch.map(|n| n as usize))?;
+    let outputs = execute::in_batches(&mut args.input.session(&model), &values, args.batch.map(|n| n as usize))?;
     let run_ms = ms(start.elapsed());
     let accuracy = labels.map(|labels| accuracy(&outputs, &labels)).transpose()?;
     if let Some(path) = &args.output {

@@ -5,7 +5,7 @@ pub mod rows;
 
 use std::path::{Path, PathBuf};
 
-use optc::{Model, RunError, ValueInfo};
+use optc::{Model, RunError, Session, ValueInfo};
 use optc_ir::{Dim, TensorType, Type, Val};
 use optc_tensor::npy::{Npz, open_npy};
 use optc_tensor::{DType, Tensor};
@@ -21,7 +21,7 @@ pub struct InputArgs {
     /// it
     #[arg(long, value_name = "IN")]
     pub input: Option<PathBuf>,
-    /// The seed of random inputs: floats are normal, integers 0 or 1, unknown dims 1
+    /// The seed of random inputs (floats are normal, integers 0 or 1, unknown dims 1), and of what the model draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Use only the first N rows of each input's leading axis
@@ -30,6 +30,13 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
+    /// A session of the model that draws what the seed says.
+    pub fn session(&self, model: &Model) -> Session {
+        let mut session = model.session();
+        session.set_seed(self.seed);
+        session
+    }
+
     /// One value for each input of `model`, in order.
     ///
     /// # Errors
