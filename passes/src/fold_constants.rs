@@ -82,7 +82,13 @@ impl Pass for FoldConstants {
             if let Some(chosen) = branch::known_branch(graph, id)
                 && cx.permit("known-branch")
             {
-                branch::inline(graph, id, &chosen).into_iter().rev().for_each(|new| order.push_front(new));
+                branch::inline(graph, id, 1, &chosen).into_iter().rev().for_each(|new| order.push_front(new));
+                continue;
+            }
+            if let Some(expansion) = branch::expansion(graph, id)
+                && cx.permit("custom-op")
+            {
+                branch::inline(graph, id, 0, &expansion).into_iter().rev().for_each(|new| order.push_front(new));
                 continue;
             }
             self.regions(graph, id, cx)?;

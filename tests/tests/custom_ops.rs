@@ -131,8 +131,9 @@ fn what_an_op_refuses_or_gives_against_its_word_is_an_error() {
         ("else", "else: there is nothing to tell"),
     ] {
         let text = format!(
-            "func @liar(%x: tensor<4xf32>) {{\n  %0 = custom.call %x {{callee = \"com.example::Liar@1\", lie = \"{lie}\"}} \
-             : tensor<4xf32>\n  return %0 as \"y\"\n}}\n"
+            "func @liar(%x: tensor<4xf32>) {{\n  \
+             %0 = custom.call %x {{callee = \"com.example::Liar@1\", lie = \"{lie}\"}} : tensor<4xf32>\n  \
+             return %0 as \"y\"\n}}\n"
         );
         let x = Tensor::zeros(DType::F32, &[4]).unwrap();
         let message = compile(&text).unwrap().session().run_values(&[x.into()]).unwrap_err().to_string();

@@ -42,6 +42,8 @@ pub struct Compiler {
 impl Compiler {
     /// A compiler with these options.
     pub fn new(options: Options) -> Compiler {
+        // Artifacts and graphs may hold nodes that wait for shapes.
+        optc_onnx::register_waiting();
         Compiler { options }
     }
 

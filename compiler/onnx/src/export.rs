@@ -6,6 +6,7 @@
 
 mod control;
 mod custom;
+pub(crate) use custom::call_attributes;
 mod nn;
 mod node;
 mod quant;

@@ -49,7 +49,12 @@ pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
 /// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
 pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
     file.check_ops(is_supported)?;
-    importer::Importer::new(file).main_graph()
+    importer::Importer::new(file, true).main_graph()
+}
+
+/// [`import_model`] of a node that waited for the types of its operands.
+pub(crate) fn import_known(file: &ModelFile) -> Result<Graph, Diagnostic> {
+    importer::Importer::new(file, false).main_graph()
 }
 
 /// Whether the importer knows an op; the standard domain is `""`.

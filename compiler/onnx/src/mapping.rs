@@ -35,6 +35,10 @@ pub enum MapError {
     /// The node is wrong in another way.
     #[error("{0}")]
     Invalid(String),
+    /// The mapping needs more of the operands' types than is known: the node waits for it. See
+    /// [`waiting`](crate::ops::waiting).
+    #[error("{0}")]
+    Open(String),
     /// The node is right, but this use of the op is not supported.
     #[error("{0}")]
     Unsupported(String),
@@ -43,7 +47,7 @@ pub enum MapError {
 impl MapError {
     pub(crate) fn into_diagnostic(self) -> Diagnostic {
         match &self {
-            MapError::Unsupported(_) => Diagnostic::unsupported("import", self.to_string()),
+            MapError::Unsupported(_) | MapError::Open(_) => Diagnostic::unsupported("import", self.to_string()),
             MapError::Attribute(AttributeError::Tensor(_, e)) if e.is_unsupported() => {
                 Diagnostic::unsupported("import", self.to_string())
             }

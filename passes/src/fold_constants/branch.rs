@@ -1,8 +1,10 @@
-//! Puts the branch that runs in place of its `cf.if`.
+//! Puts the branch that runs in place of its `cf.if`, and what a custom op computes in place of its call.
 
 use std::collections::HashMap;
 
-use optc_ir::{Graph, NodeId, Op, Value, infer_types};
+use optc_ir::ops::custom::CustomOperands;
+use optc_ir::{Graph, NodeId, Op, Type, Value, infer_types};
+use optc_tensor::Tensor;
 
 use crate::rewrite::{refined, remove_unused};
 
@@ -20,9 +22,27 @@ pub(super) fn known_branch(graph: &Graph, id: NodeId) -> Option<Graph> {
     Some(branch)
 }
 
-/// Replaces the node by the ops of `branch`, which keep their locations; returns these in topological order.
-pub(super) fn inline(graph: &mut Graph, id: NodeId, branch: &Graph) -> Vec<NodeId> {
-    let operands = graph.node(id).operands.iter().skip(1).flatten();
+/// The graph that computes a call of a custom op, for the types that its operands have by now, if there is one.
+pub(super) fn expansion(graph: &Graph, id: NodeId) -> Option<Graph> {
+    let Op::CustomCall(call) = &graph.node(id).op else { return None };
+    let operands = &graph.node(id).operands;
+    let types: Vec<Option<&Type>> = operands.iter().map(|v| v.map(|v| graph.ty(v))).collect();
+    let constants: Vec<Option<&Tensor>> = operands.iter().map(|v| graph.constant((*v)?)).collect();
+    // What it refuses, it refuses when it runs.
+    let mut expansion = call.expansion(&CustomOperands { types: &types, constants: &constants }).ok()??;
+    let (inputs, present) = (expansion.inputs().len(), types.iter().flatten().count());
+    if inputs != present || expansion.outputs.len() != graph.node(id).results.len() {
+        return None;
+    }
+    let loc = &graph.node(id).loc;
+    expansion.ids().collect::<Vec<_>>().into_iter().for_each(|inner| expansion.node_mut(inner).loc.clone_from(loc));
+    Some(expansion)
+}
+
+/// Replaces the node by the ops of `branch`, whose inputs are the node's operands from `first` on; returns these ops,
+/// which keep their locations, in topological order.
+pub(super) fn inline(graph: &mut Graph, id: NodeId, first: usize, branch: &Graph) -> Vec<NodeId> {
+    let operands = graph.node(id).operands.iter().skip(first).flatten();
     let mut outside: HashMap<Value, Value> = branch.inputs().zip(operands.copied()).collect();
     let mut made = vec![];
     for inner in branch.topological_order().unwrap_or_default() {

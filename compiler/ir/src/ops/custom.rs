@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use optc_tensor::Tensor;
 
-use crate::{Args, Attr, AttrValue, Decl, Facts, InferCx, OpError, OperandSpec, Semantics, Type, Val, ensure};
+use crate::{Args, Attr, AttrValue, Decl, Facts, Graph, InferCx, OpError, OperandSpec, Semantics, Type, Val, ensure};
 
 /// Why a custom op refuses a call.
 pub type CustomError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +29,15 @@ pub trait CustomOp: Send + Sync {
     /// # Errors
     /// The op cannot be computed for these values.
     fn eval(&self, call: &CustomCall, operands: &[Option<Val>]) -> Result<Vec<Val>, CustomError>;
+
+    /// A graph that computes the call, with an input for each operand that is there and an output for each result:
+    /// passes put it in the place of the call. `None` where there is none, or none yet for operands of these types.
+    ///
+    /// # Errors
+    /// As [`CustomOp::infer`].
+    fn expand(&self, _: &CustomCall, _: &CustomOperands) -> Result<Option<Graph>, CustomError> {
+        Ok(None)
+    }
 }
 
 /// The operands of a call, before their values are known.
@@ -130,6 +139,14 @@ impl CustomCall {
     /// of these, [`Const`](crate::Const).
     pub fn attribute_as<T: AttrValue>(&self, name: &str) -> Option<T> {
         T::from_attr(self.attribute(name)?)
+    }
+
+    /// The graph that computes the call for operands of these types, if there is one. See [`CustomOp::expand`].
+    ///
+    /// # Errors
+    /// As [`Semantics::infer`].
+    pub fn expansion(&self, operands: &CustomOperands) -> Result<Option<Graph>, OpError> {
+        self.registered()?.expand(self, operands).map_err(|e| self.refused(&e))
     }
 
     fn registered(&self) -> Result<Arc<dyn CustomOp>, OpError> {

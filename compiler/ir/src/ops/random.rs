@@ -160,8 +160,12 @@ impl Semantics for Multinomial {
 /// The sums of weights up to each place, of logarithms of weights: relative to the greatest, so that none overflows.
 fn cumulated(logarithms: &[f64]) -> Vec<f64> {
     let greatest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights = logarithms.iter().map(|v| (v - greatest).exp());
-    weights.scan(0.0, |sum, w| Some(*sum += w).map(|()| *sum)).collect()
+    let mut sum = 0.0;
+    let add = |v: &f64| {
+        sum += (v - greatest).exp();
+        sum
+    };
+    logarithms.iter().map(add).collect()
 }
 
 #[cfg(test)]

@@ -62,17 +62,20 @@ pub(super) struct Importer<'a> {
     pub(super) nodes: usize,
     /// What the file's subgraphs capture.
     pub(super) names: Names,
+    /// Whether nodes whose types are not known well enough wait for that; else they are errors.
+    pub(super) waits: bool,
 }
 
 impl<'a> Importer<'a> {
     /// An importer of this model.
-    pub(super) fn new(file: &'a ModelFile) -> Importer<'a> {
+    pub(super) fn new(file: &'a ModelFile, waits: bool) -> Importer<'a> {
         let name = file.graph().name();
         Importer {
             file,
             graph: Graph::new(if name.is_empty() { "main" } else { name }),
             nodes: 0,
             names: Names::default(),
+            waits,
         }
     }
 }

@@ -136,7 +136,10 @@ impl Importer<'_> {
         let attrs = Attributes::of(node, scope.bindings)?;
         let loc = label(node);
         let mut cx = NodeCx { node, attrs, inputs, opset, file: self.file, graph: &mut self.graph, loc };
-        let results = mapping(&mut cx)?;
+        let results = match mapping(&mut cx) {
+            Err(MapError::Open(_)) if self.waits && domain.is_empty() => ops::waiting::call(&mut cx)?,
+            results => results?,
+        };
         cx.attrs.finish()?;
         let found = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |i| i + 1);
         if found > results.len() {

@@ -80,7 +80,7 @@ fn conv_transpose(cx: &mut NodeCx) -> Mapped {
 fn spatial(cx: &NodeCx, x: Value, n: usize) -> Result<Vec<i64>, MapError> {
     let dims = cx.ty(x).as_tensor().and_then(|t| t.shape.as_deref()).and_then(|s| s.get(2..)).unwrap_or_default();
     let extents: Option<Vec<i64>> = dims.iter().map(|d| d.known().and_then(|n| i64::try_from(n).ok())).collect();
-    let unknown = || MapError::Unsupported("`output_shape` needs known spatial extents".to_owned());
+    let unknown = || MapError::Open("`output_shape` needs known spatial extents".to_owned());
     extents.filter(|e| e.len() == n).ok_or_else(unknown)
 }
 
@@ -97,5 +97,5 @@ fn deform_conv(cx: &mut NodeCx) -> Mapped {
 pub(super) fn channels(cx: &NodeCx, x: Value) -> Result<usize, MapError> {
     let dims = cx.ty(x).as_tensor().and_then(|t| t.shape.as_deref());
     let channels = dims.and_then(|s| s.get(1)).and_then(Dim::known);
-    channels.ok_or_else(|| MapError::Unsupported("the number of channels is not known".to_owned()))
+    channels.ok_or_else(|| MapError::Open("the number of channels is not known".to_owned()))
 }

@@ -13,12 +13,14 @@ pub(crate) fn is_registered(domain: &str, op: &str) -> bool {
     custom_op(domain, op).is_some()
 }
 
+/// All attributes of a node.
+pub(super) fn attributes(cx: &NodeCx) -> Result<Vec<(String, Attr)>, MapError> {
+    cx.attrs.names().into_iter().map(|name| Ok((name.clone(), attribute(cx, &name)?))).collect()
+}
+
 /// A call of the registered op, with all attributes of the node.
 pub(crate) fn call(cx: &mut NodeCx) -> Mapped {
-    let mut attributes = vec![];
-    for name in cx.attrs.names() {
-        attributes.push((name.clone(), attribute(cx, &name)?));
-    }
+    let attributes = attributes(cx)?;
     let (domain, name) = (cx.node.domain().to_owned(), cx.node.op_type().to_owned());
     let call = CustomCall::new(&domain, &name, cx.opset, attributes)?;
     let operands = cx.inputs.clone();

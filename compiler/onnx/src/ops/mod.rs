@@ -44,6 +44,7 @@ mod tensor;
 mod text;
 mod training;
 mod unary;
+pub(crate) mod waiting;
 mod window;
 
 use std::collections::HashMap;
@@ -118,6 +119,11 @@ pub fn find(domain: &str, op: &str) -> Option<Mapping> {
     FOUND.get(&(domain, op)).copied()
 }
 
+/// The names of the standard's ops.
+pub(crate) fn standard() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().copied().flatten().filter(|(domain, ..)| domain.is_empty()).map(|(_, op, _)| *op)
+}
+
 /// Whether an op of this name has a mapping, for the compiler: see `spelled!` of the exporter.
 pub(crate) const fn imports(op: &str) -> bool {
     let mut table = 0;
@@ -143,7 +149,7 @@ pub(crate) fn outputs(op: &str) -> usize {
 /// The rank of a tensor value, which must be known.
 fn rank_of(cx: &NodeCx, x: Value) -> Result<usize, MapError> {
     let rank = cx.ty(x).as_tensor().and_then(|t| t.rank());
-    rank.ok_or_else(|| MapError::Unsupported("the operand's rank is not known".to_owned()))
+    rank.ok_or_else(|| MapError::Open("the operand's rank is not known".to_owned()))
 }
 
 /// The op on the node's first `arity` inputs, of which a node may not have more.

@@ -97,7 +97,7 @@ pub(super) fn column(cx: &mut NodeCx, v: Value, trailing: usize) -> Result<Value
         Some([] | [1]) => vec![],
         Some([n]) => vec![*n as i64],
         Some(_) if trailing == 1 => return Ok(v),
-        _ => return Err(MapError::Unsupported("the shape of a scale is not known".to_owned())),
+        _ => return Err(MapError::Open("the shape of a scale is not known".to_owned())),
     };
     if !to.is_empty() {
         to.extend(std::iter::repeat_n(1, trailing));

@@ -68,7 +68,7 @@ fn transpose(cx: &mut NodeCx) -> Mapped {
         (Some(perm), _) => perm,
         (None, Some(rank)) => (0..rank as i64).rev().collect(),
         (None, None) => {
-            return Err(MapError::Unsupported("`perm` is missing and the rank is not known".to_owned()));
+            return Err(MapError::Open("`perm` is missing and the rank is not known".to_owned()));
         }
     };
     Ok(vec![cx.emit1(tensor::Transpose { perm }, &[x])?])

@@ -38,7 +38,7 @@ pub(super) fn weights_kernel(cx: &NodeCx, w: Value) -> Result<Vec<i64>, MapError
         }
         (Some(k), _) => Ok(k),
         (None, Some(e)) => Ok(e),
-        (None, None) => Err(MapError::Unsupported("the shape of the weights is not known".to_owned())),
+        (None, None) => Err(MapError::Open("the shape of the weights is not known".to_owned())),
     }
 }
 
@@ -77,7 +77,7 @@ fn same_pads(
         let total = match dims.get(d + 2).and_then(Dim::known).and_then(|n| i64::try_from(n).ok()) {
             Some(n) => ((n.max(1) - 1) / strides[d] * strides[d]).saturating_add(span).saturating_sub(n.max(1)),
             None if strides[d] == 1 => span - 1,
-            None => return Err(MapError::Unsupported("`auto_pad` needs known spatial extents".to_owned())),
+            None => return Err(MapError::Open("`auto_pad` needs known spatial extents".to_owned())),
         };
         (pads[d], pads[d + kernel.len()]) = halves(total.max(0), lower);
     }
