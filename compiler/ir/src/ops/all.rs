@@ -42,7 +42,7 @@ macro_rules! for_each_op {
             Mul in math, Div in math, Mod in math, Pow in math, Min in math, Max in math, And in math, Or in math,
             Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
             BitAnd in math, BitOr in math, BitXor in math, BitNot in math, ShiftLeft in math, ShiftRight in math,
-            BitCast in math, Where in math, Clip in math, Cast in math, MatMul in math, Reduce in math,
+            BitCast in math, Where in math, Clip in math, Cast in math, Narrow in math, MatMul in math, Reduce in math,
             ArgReduce in math, TopK in math, Cumulate in math, Einsum in math, Det in math, Dft in math,
             Stft in math, Window in math, MelWeights in math, Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn,
             LayerNorm in nn, Softmax in nn, Lstm in nn, If in cf, Loop in cf, Scan in cf, SeqConstruct in seq,

@@ -6,7 +6,7 @@ use optc_ir::{Op, Real, TextEnum};
 use optc_tensor::{DType, Tensor};
 
 use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
-use super::quant::{dequantize, quantize};
+use super::quant::{dequantize, narrow, quantize};
 use super::random::multinomial;
 use super::spelling::{OnnxSpelling, spell, spelled};
 use super::{Exporter, Site};
@@ -139,6 +139,7 @@ impl Exporter {
             Op::Where(_) => spelled!("Where"),
             Op::Clip(_) => spelled!("Clip"),
             Op::Cast(op) => spelled!("Cast").dtype("to", op.to),
+            Op::Narrow(op) => narrow(op),
             Op::MatMul(_) => spelled!("MatMul"),
             Op::Reduce(op) => return self.reduce(op, site),
             Op::ArgReduce(op) => spell(match op.kind {
