@@ -48,7 +48,7 @@ macro_rules! for_each_op {
             LayerNorm in nn, Softmax in nn, Lstm in nn, If in cf, Loop in cf, Scan in cf, SeqConstruct in seq,
             SeqEmpty in seq, SeqInsert in seq, SeqErase in seq, SeqAt in seq, SeqLength in seq, SeqSplit in seq,
             SeqConcat in seq, OptSome in seq, OptNone in seq, OptHas in seq, OptGet in seq, StrConcat in text,
-            StrSplit in text, StrMatch in text, StrNormalize in text, Lookup in ml, ConvTranspose in nn,
+            StrSplit in text, StrMatch in text, StrNormalize in text, Ngrams in text, Lookup in ml, ConvTranspose in nn,
             DeformConv in nn, MaxPoolIndices in nn, LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn,
             RmsNorm in nn, GroupNorm in nn, Lrn in nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn,
             Gru in nn, Attention in nn, LinearAttention in nn, RotaryEmbedding in nn, Resize in nn, GridSample in nn,

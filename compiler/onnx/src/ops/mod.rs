@@ -51,7 +51,7 @@ use std::sync::LazyLock;
 
 use optc_ir::{Op, Value, same_name};
 pub(crate) use recurrent::onnx_activation;
-pub(crate) use text::onnx_case;
+pub(crate) use text::{onnx_case, onnx_ngram_mode};
 
 use crate::mapping::{MapError, NodeCx};
 
