@@ -1,10 +1,11 @@
 //! From a [`ModelFile`] to a [`Graph`].
 //!
-//! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`. Each other ONNX node is handed to
-//! the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`](crate::NodeCx). Declared types of
-//! results are not trusted: inferred ones hold, but for whether an output is an optional.
+//! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`, `map` and `flex`. Each other ONNX
+//! node is handed to the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`](crate::NodeCx).
+//! Declared types of results are not trusted: inferred ones hold, but for whether an output is an optional.
 
 mod control;
+mod flex;
 mod importer;
 mod map;
 mod walk;

@@ -41,7 +41,7 @@ pub(super) fn small_float_saturates(cx: &NodeCx, to: DType) -> Result<bool, MapE
 }
 
 /// The dtype that an integer attribute names.
-pub(super) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
+pub(crate) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
     let Some(code) = cx.attrs.int(name)? else { return Ok(None) };
     let dtype = crate::dtype_from_code(i32::try_from(code).unwrap_or(-1));
     dtype.map(Some).map_err(|e| match e.is_unsupported() {

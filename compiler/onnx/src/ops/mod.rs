@@ -49,6 +49,7 @@ mod window;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use cast::dtype_attribute;
 use optc_ir::{Op, Value, same_name};
 pub(crate) use recurrent::onnx_activation;
 pub(crate) use text::{onnx_case, onnx_ngram_mode};
