@@ -198,6 +198,19 @@ mod tests {
         assert!(activation.contains(r#"`activations` is "Square", expected one of "Sigmoid", "Tanh", "Relu""#));
     }
 
+    /// Old operator sets are read where the ops that a model has are those of today.
+    #[test]
+    fn ops_that_changed_early_are_refused_in_older_operator_sets() {
+        let of = |op: &str, version: i64| {
+            let m = model(vec![node(op, &["x", "w"][..if op == "PRelu" { 2 } else { 1 }], &["y"])]);
+            import(&ModelProto { opset_import: vec![opset("", version)], ..m })
+        };
+        assert!(of("Relu", 1).is_ok() && of("PRelu", 7).is_ok());
+        let error = of("PRelu", 6).unwrap_err();
+        assert_eq!(error.kind(), DiagnosticKind::Unsupported);
+        assert_eq!(error.reason(), "op `PRelu` of operator set 6 is not supported: expected 7 or newer");
+    }
+
     /// The statistics of a batch normalization are named by exporters, though nothing reads them.
     #[test]
     fn outputs_of_training_may_be_named_where_nobody_reads_them() {

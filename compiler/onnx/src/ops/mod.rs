@@ -135,6 +135,27 @@ pub(crate) const fn imports(op: &str) -> bool {
     false
 }
 
+/// Ops of the standard whose meaning changed, or the way in which they are written, before operator set 7, with the set
+/// since which they are what mappings take them for. All others are the same, or differ in attributes that are refused.
+const CHANGED_EARLY: &[(&str, i64)] = &[
+    ("BatchNormalization", 7),
+    ("Cast", 6),
+    ("Concat", 4),
+    ("Dropout", 7),
+    ("PRelu", 7),
+    ("Pad", 2),
+    ("Reshape", 5),
+    ("Selu", 6),
+    ("Split", 2),
+    ("Tile", 6),
+    ("Upsample", 7),
+];
+
+/// The oldest operator set of the standard in which an op is what its mapping takes it for.
+pub(crate) fn known_since(op: &str) -> i64 {
+    CHANGED_EARLY.iter().find(|(name, _)| *name == op).map_or(1, |&(_, since)| since)
+}
+
 /// How many outputs the standard gives an op that a mapping need not give: nothing reads them outside of training.
 pub(crate) fn outputs(op: &str) -> usize {
     // Up to opset 13 the running and the saved mean and variance, from 14 on the running ones.
