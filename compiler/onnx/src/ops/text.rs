@@ -56,7 +56,7 @@ pub(crate) fn onnx_ngram_mode(mode: NgramMode) -> &'static str {
     }
 }
 
-/// Weights are those of the result's columns, as in ONNX Runtime and in the reference, not of the n-grams.
+/// Weights are those of the n-grams, as the standard has it and ONNX Runtime, not of the result's columns.
 fn ngrams(cx: &mut NodeCx) -> Mapped {
     let missing = |name: &str| MapError::Invalid(format!("attribute `{name}` is missing"));
     let int = |name: &str| cx.attrs.int(name)?.ok_or_else(|| missing(name));

@@ -28,13 +28,13 @@ op! {
     ///
     /// `pool` has the n-grams that are counted, those of one word first, then those of two, and so on; `starts` says
     /// where those of each length begin. `columns` has the place of each in the result, which has one more column than
-    /// the largest says, and `weights` a weight for each column.
+    /// the largest says, and `weights` the weight of each. What n-grams of one column give is added up.
     ///
     /// - (C1) `x` is a vector or a matrix of `i32`, `i64` or strings, and `pool` a vector of strings or of `i64` alike.
     /// - (C2) `starts` rises from 0 to no more than the length of `pool`, and the n-grams of each length are whole and
     ///   different ones.
     /// - (C3) `columns` has one place for each n-gram, and none is negative; `weights` is empty, or has one for each
-    ///   column.
+    ///   n-gram.
     /// - (C4) `1 ≤ min_length ≤ max_length`, and `max_skip` is not negative.
     "str.ngrams" = Ngrams(x) {
         /// The column of each n-gram.
@@ -51,7 +51,7 @@ op! {
         pool: Const,
         /// Where the n-grams of each length begin in the pool.
         starts: Vec<i64>,
-        /// A weight for each column; all are 1 where it is empty.
+        /// The weight of each n-gram; all are 1 where it is empty.
         weights: Vec<Real> = vec![],
     }
 }
@@ -83,6 +83,8 @@ impl Ngrams {
         ensure!(!lengths.is_empty() || total == 0, "C2", "`starts` is empty for a pool of {total}");
         let places = self.columns.len();
         ensure!(places == first, "C3", "there are {places} columns for {first} n-grams");
+        let weights = self.weights.len();
+        ensure!(weights == 0 || weights == first, "C3", "there are {weights} weights for {first} n-grams");
         Ok(lengths)
     }
 
@@ -91,10 +93,7 @@ impl Ngrams {
         let least = self.columns.iter().min().copied().unwrap_or(0);
         ensure!(least >= 0, "C3", "column {least} is negative");
         let last = self.columns.iter().max().map(|&last| usize::try_from(last).unwrap_or(usize::MAX));
-        let width = last.map_or(0, |last| last.saturating_add(1));
-        let weights = self.weights.len();
-        ensure!(weights == 0 || weights == width, "C3", "there are {weights} weights for {width} columns");
-        Ok(width)
+        Ok(last.map_or(0, |last| last.saturating_add(1)))
     }
 
     fn check(&self, dtype: DType) -> Result<(), OpError> {
@@ -110,13 +109,8 @@ impl Ngrams {
         Ok(())
     }
 
-    /// The counts in all rows, for words of one kind.
-    fn counted<W: Eq + Hash>(
-        &self,
-        (pool, words): (&[W], &[W]),
-        [rows, row]: [usize; 2],
-        width: usize,
-    ) -> Result<Vec<u32>, OpError> {
+    /// The counts of all n-grams in each row, for words of one kind.
+    fn counted<W: Eq + Hash>(&self, (pool, words): (&[W], &[W]), [rows, row]: [usize; 2]) -> Result<Vec<u32>, OpError> {
         let mut numbers = HashMap::new();
         let mut number = |word| {
             let next = numbers.len();
@@ -125,20 +119,22 @@ impl Ngrams {
         let pool: Vec<usize> = pool.iter().map(&mut number).collect();
         // Words that the pool lacks end no n-gram of it.
         let text: Vec<usize> = words.iter().map(|word| numbers.get(word).copied().unwrap_or(usize::MAX)).collect();
-        let mut counts = vec![0u32; rows * width];
+        let all = self.columns.len();
+        checked_len(DType::U32, &[rows, all])?;
+        let mut counts = vec![0u32; rows * all];
         for length in self.lengths()? {
             let Length { words, from, to, first } = length;
-            let mut found: HashMap<&[usize], i64> = HashMap::new();
-            for (ngram, &column) in pool[from..to].chunks_exact(words).zip(&self.columns[first..]) {
-                ensure!(found.insert(ngram, column).is_none(), "C2", "an n-gram of {words} words is there twice");
+            let mut found: HashMap<&[usize], usize> = HashMap::new();
+            for (ngram, number) in pool[from..to].chunks_exact(words).zip(first..) {
+                ensure!(found.insert(ngram, number).is_none(), "C2", "an n-gram of {words} words is there twice");
             }
             if !(self.min_length..=self.max_length).contains(&(words as i64)) || found.is_empty() {
                 continue;
             }
-            for (text, counts) in text.chunks_exact(row.max(1)).zip(counts.chunks_exact_mut(width.max(1))) {
+            for (text, counts) in text.chunks_exact(row.max(1)).zip(counts.chunks_exact_mut(all.max(1))) {
                 self.count(text, words, |ngram| {
-                    if let Some(&column) = found.get(ngram) {
-                        counts[column as usize] += 1;
+                    if let Some(&number) = found.get(ngram) {
+                        counts[number] += 1;
                     }
                 });
             }
@@ -159,14 +155,14 @@ impl Ngrams {
         }
     }
 
-    /// The result for a count in a column.
-    fn value(&self, column: usize, count: u32) -> f32 {
-        let weight = self.weights.get(column).map_or(1.0, |w| w.0);
+    /// What an n-gram gives that occurs so often.
+    fn value(&self, number: usize, count: u32) -> f64 {
+        let weight = self.weights.get(number).map_or(1.0, |w| f64::from(w.0));
         match self.mode {
-            NgramMode::Tf => count as f32,
+            NgramMode::Tf => f64::from(count),
             NgramMode::Idf if count > 0 => weight,
             NgramMode::Idf => 0.0,
-            NgramMode::TfIdf => count as f32 * weight,
+            NgramMode::TfIdf => f64::from(count) * weight,
         }
     }
 }
@@ -186,7 +182,7 @@ impl Semantics for Ngrams {
         Ok(vec![TensorType::new(DType::F32, rows.chain([width]).collect()).into()])
     }
 
-    /// The numbers of the words, and the counts.
+    /// The numbers of the words, and the sums; the counts are claimed where they are made.
     fn working_bytes(&self, operands: usize, results: usize) -> usize {
         operands.saturating_mul(8).saturating_add(results.saturating_mul(3))
     }
@@ -202,13 +198,19 @@ impl Semantics for Ngrams {
             _ => return Err(OpError::Constraint { constraint: "C1", reason: format!("`x` is {}", type_of(x)) }),
         };
         let shape = [&x.shape()[..x.rank() - 1], &[width]].concat();
-        checked_len(DType::F32, &shape)?;
+        checked_len(DType::F64, &shape)?;
         let counts = match x.dtype() {
-            DType::Str => self.counted((pool.strings()?, x.strings()?), [rows, row], width),
-            _ => self.counted((pool.as_slice::<i64>()?, &x.to_i64_vec()), [rows, row], width),
+            DType::Str => self.counted((pool.strings()?, x.strings()?), [rows, row]),
+            _ => self.counted((pool.as_slice::<i64>()?, &x.to_i64_vec()), [rows, row]),
         }?;
-        let values: Vec<f32> = counts.iter().enumerate().map(|(i, &n)| self.value(i % width.max(1), n)).collect();
-        Ok(vec![Tensor::from_slice(&shape, &values)?.into()])
+        let mut values = vec![0f64; rows * width];
+        let all = self.columns.len().max(1);
+        for (counts, values) in counts.chunks_exact(all).zip(values.chunks_exact_mut(width.max(1))) {
+            for (number, (&count, &column)) in counts.iter().zip(&self.columns).enumerate() {
+                values[column as usize] += self.value(number, count);
+            }
+        }
+        Ok(vec![Tensor::from_f64(DType::F32, &shape, &values)?.into()])
     }
 }
 
@@ -238,8 +240,11 @@ mod tests {
         assert_eq!(of(NgramMode::Tf, 3, [1, 2]), [1.0, 2.0, 1.0, 0.0, 2.0]);
         // The first word and the last one are a pair as well.
         assert_eq!(of(NgramMode::Tf, i64::MAX, [2, 9]), [1.0, 2.0, 2.0, 0.0, 0.0]);
-        assert_eq!(of(NgramMode::Idf, 1, [1, 2]), [1.0, 2.0, 3.0, 0.0, 5.0]);
-        assert_eq!(of(NgramMode::TfIdf, 1, [1, 1]), [0.0, 0.0, 0.0, 0.0, 10.0]);
+        // The weights are those of the n-grams, in the order of the pool.
+        assert_eq!(of(NgramMode::Idf, 1, [1, 2]), [5.0, 4.0, 3.0, 0.0, 1.0]);
+        assert_eq!(of(NgramMode::TfIdf, 1, [1, 2]), [5.0, 8.0, 3.0, 0.0, 2.0]);
+        let shared = Ngrams { columns: vec![1, 0, 0, 1, 1], ..op(NgramMode::TfIdf, 1, [1, 2]) };
+        assert_eq!(eval(&shared, &[6], &text).unwrap(), [3.0, 2.0 + 8.0 + 5.0]);
     }
 
     #[test]
