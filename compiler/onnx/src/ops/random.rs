@@ -32,8 +32,12 @@ fn key(cx: &NodeCx) -> i64 {
     cx.loc.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash) as i64
 }
 
+/// The seed of a dropout is an integer, those of other ops are reals.
 fn seed(cx: &NodeCx) -> Result<Real, MapError> {
-    Ok(Real(cx.attrs.float_or("seed", 0.0)?))
+    Ok(Real(match cx.node.op_type() {
+        "Dropout" => cx.attrs.int_or("seed", 0)? as f32,
+        _ => cx.attrs.float_or("seed", 0.0)?,
+    }))
 }
 
 fn shape_of(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
