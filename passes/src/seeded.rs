@@ -38,7 +38,7 @@ fn tensor(dtype: DType, shape: &[usize], n: usize, random: &mut Random) -> Resul
     if dtype == DType::Str {
         return Tensor::from_strings(shape, (0..n).map(|i| format!("s{i}")).collect());
     }
-    if dtype.is_float() {
+    if dtype.is_real() {
         let values: Vec<f64> = (0..n).map(|_| random.real(-2.0, 2.0)).collect();
         return Tensor::from_f64(dtype, shape, &values);
     }

@@ -16,7 +16,18 @@ use optc_tensor::{DType, Deadline, Tensor, element_count};
 use optc_tests::{compare, data};
 
 /// What an input is made to be.
-const DTYPES: &[DType] = &[DType::F32, DType::F16, DType::F64, DType::U8, DType::I32, DType::I64, DType::Bool];
+const DTYPES: &[DType] = &[
+    DType::F32,
+    DType::F16,
+    DType::F64,
+    DType::U8,
+    DType::I32,
+    DType::I64,
+    DType::Bool,
+    DType::I2,
+    DType::F8E4M3FN,
+    DType::F4E2M1FN,
+];
 /// How long a model may take: another trip count makes loops of millions of trips.
 const TIME: Duration = Duration::from_secs(1);
 /// The most elements of an input.

@@ -133,6 +133,38 @@ typedef enum OptcDtype {
      * Strings, which this interface does not carry.
      */
     OPTC_DTYPE_STR = 16,
+    /**
+     * Signed 2-bit integers, four a byte, lowest bits first.
+     */
+    OPTC_DTYPE_I2 = 17,
+    /**
+     * Unsigned 2-bit integers, four a byte, lowest bits first.
+     */
+    OPTC_DTYPE_U2 = 18,
+    /**
+     * Floats of 4 bits of exponent and 3 of mantissa, one a byte.
+     */
+    OPTC_DTYPE_F8E4M3FN = 19,
+    /**
+     * As `F8E4M3FN`, with one NaN in the place of negative zero.
+     */
+    OPTC_DTYPE_F8E4M3FNUZ = 20,
+    /**
+     * Floats of 5 bits of exponent and 2 of mantissa, one a byte.
+     */
+    OPTC_DTYPE_F8E5M2 = 21,
+    /**
+     * As `F8E5M2`, with one NaN in the place of negative zero, and no infinity.
+     */
+    OPTC_DTYPE_F8E5M2FNUZ = 22,
+    /**
+     * Powers of two, one a byte.
+     */
+    OPTC_DTYPE_F8E8M0FNU = 23,
+    /**
+     * Floats of 2 bits of exponent and 1 of mantissa, two a byte, low half first.
+     */
+    OPTC_DTYPE_F4E2M1FN = 24,
 } OptcDtype;
 
 /**

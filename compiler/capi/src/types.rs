@@ -40,6 +40,22 @@ pub enum OptcDtype {
     U4 = 15,
     /// Strings, which this interface does not carry.
     Str = 16,
+    /// Signed 2-bit integers, four a byte, lowest bits first.
+    I2 = 17,
+    /// Unsigned 2-bit integers, four a byte, lowest bits first.
+    U2 = 18,
+    /// Floats of 4 bits of exponent and 3 of mantissa, one a byte.
+    F8e4m3fn = 19,
+    /// As `F8E4M3FN`, with one NaN in the place of negative zero.
+    F8e4m3fnuz = 20,
+    /// Floats of 5 bits of exponent and 2 of mantissa, one a byte.
+    F8e5m2 = 21,
+    /// As `F8E5M2`, with one NaN in the place of negative zero, and no infinity.
+    F8e5m2fnuz = 22,
+    /// Powers of two, one a byte.
+    F8e8m0fnu = 23,
+    /// Floats of 2 bits of exponent and 1 of mantissa, two a byte, low half first.
+    F4e2m1fn = 24,
 }
 
 impl From<DType> for OptcDtype {
@@ -61,6 +77,14 @@ impl From<DType> for OptcDtype {
             DType::I4 => OptcDtype::I4,
             DType::U4 => OptcDtype::U4,
             DType::Str => OptcDtype::Str,
+            DType::I2 => OptcDtype::I2,
+            DType::U2 => OptcDtype::U2,
+            DType::F8E4M3FN => OptcDtype::F8e4m3fn,
+            DType::F8E4M3FNUZ => OptcDtype::F8e4m3fnuz,
+            DType::F8E5M2 => OptcDtype::F8e5m2,
+            DType::F8E5M2FNUZ => OptcDtype::F8e5m2fnuz,
+            DType::F8E8M0FNU => OptcDtype::F8e8m0fnu,
+            DType::F4E2M1FN => OptcDtype::F4e2m1fn,
         }
     }
 }

@@ -282,7 +282,7 @@ impl<'a> Parser<'a> {
         let tensor = if t.dtype == DType::F32 {
             let v: Option<Vec<f32>> = items.iter().map(|s| s.parse().ok()).collect();
             Tensor::from_slice(&shape, &v.ok_or_else(|| bad(self))?)
-        } else if t.dtype.is_float() {
+        } else if t.dtype.is_real() {
             let v: Option<Vec<f64>> = items.iter().map(|s| s.parse().ok()).collect();
             Tensor::from_f64(t.dtype, &shape, &v.ok_or_else(|| bad(self))?)
         } else {

@@ -178,7 +178,7 @@ fn splat(t: &Tensor) -> Option<Tensor> {
 fn elements(t: &Tensor) -> Vec<String> {
     match t.dtype() {
         DType::F32 => t.to_f64_vec().iter().map(|&v| format!("{:?}", v as f32)).collect(),
-        d if d.is_float() => t.to_f64_vec().iter().map(|v| format!("{v:?}")).collect(),
+        d if d.is_real() => t.to_f64_vec().iter().map(|v| format!("{v:?}")).collect(),
         _ => t.to_i64_vec().iter().map(|v| v.to_string()).collect(),
     }
 }

@@ -81,6 +81,16 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
+/// The operator set since which ops that move elements take a dtype.
+fn known_since(dtype: DType) -> i64 {
+    match dtype {
+        DType::F4E2M1FN => 23,
+        DType::F8E8M0FNU => 24,
+        DType::I2 | DType::U2 => 25,
+        _ => BASE_OPSET,
+    }
+}
+
 fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
     OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) }
 }
@@ -170,6 +180,8 @@ impl Exporter {
         let cycle = || Diagnostic::new("export", "the graph has a cycle");
         for id in graph.topological_order().ok_or_else(cycle)? {
             let node = graph.node(id);
+            let since = node.results.iter().filter_map(|r| r.ty.as_tensor()).map(|t| known_since(t.dtype)).max();
+            self.opset = self.opset.max(since.unwrap_or(0));
             match &node.op {
                 Op::Param(_) => {}
                 Op::Constant(c) => {

@@ -1,10 +1,11 @@
 //! From a [`ModelFile`] to a [`Graph`].
 //!
-//! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`. Each other ONNX node is handed to
-//! the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`](crate::NodeCx). Declared types of
-//! results are not trusted: inferred ones hold, but for whether an output is an optional.
+//! The walk over a model's graphs is in `walk`, ops with subgraphs are in `control`, `map` and `flex`. Each other ONNX
+//! node is handed to the mapping of its op in [`crate::ops`], which adds IR ops through a [`NodeCx`](crate::NodeCx).
+//! Declared types of results are not trusted: inferred ones hold, but for whether an output is an optional.
 
 mod control;
+mod flex;
 mod importer;
 mod map;
 mod walk;
@@ -200,6 +201,37 @@ mod tests {
         };
         let activation = refused("GRU", &["x", "w", "w"], names);
         assert!(activation.contains(r#"`activations` is "Square", expected one of "Sigmoid", "Tanh", "Relu""#));
+    }
+
+    /// Whether a dropout trains, and how much it drops, may be known only at run time.
+    #[test]
+    fn dropouts_that_drop_nothing_give_back_what_they_get() {
+        let mut m = model(vec![node("Dropout", &["x", "ratio", "training"], &["y"])]);
+        let inputs = &mut m.graph.as_mut().unwrap().input;
+        inputs.push(value("ratio", TensorType::fixed(DType::F32, &[])));
+        inputs.push(value("training", TensorType::fixed(DType::Bool, &[])));
+        let graph = import(&m).unwrap();
+        let run = |ratio: f32, training: bool| {
+            let x = Tensor::from_slice(&[4, 2], &[0.3f32, -1.0, 7.0, f32::INFINITY, 0.1, 2.0, 3.0, 4.0]).unwrap();
+            let training = Tensor::from_bools(&[], &[training]).unwrap();
+            let given = [x.clone().into(), Tensor::scalar(ratio).into(), training.into()];
+            let results = optc_ir::run(&graph, &given).unwrap();
+            results[0] == Val::Tensor(x)
+        };
+        assert!(run(0.0, true) && run(0.75, false) && run(1.0, false) && !run(0.75, true));
+    }
+
+    /// Old operator sets are read where the ops that a model has are those of today.
+    #[test]
+    fn ops_that_changed_early_are_refused_in_older_operator_sets() {
+        let of = |op: &str, version: i64| {
+            let m = model(vec![node(op, &["x", "w"][..if op == "PRelu" { 2 } else { 1 }], &["y"])]);
+            import(&ModelProto { opset_import: vec![opset("", version)], ..m })
+        };
+        assert!(of("Relu", 1).is_ok() && of("PRelu", 7).is_ok());
+        let error = of("PRelu", 6).unwrap_err();
+        assert_eq!(error.kind(), DiagnosticKind::Unsupported);
+        assert_eq!(error.reason(), "op `PRelu` of operator set 6 is not supported: expected 7 or newer");
     }
 
     /// The statistics of a batch normalization are named by exporters, though nothing reads them.

@@ -20,7 +20,7 @@ use crate::{Diagnostic, proto};
 /// The oldest IR version that is read.
 const MIN_IR_VERSION: i64 = 3;
 /// The oldest version of the standard operator set that is read.
-const MIN_OPSET: i64 = 7;
+const MIN_OPSET: i64 = 1;
 /// The newest version of the standard operator set that is known.
 pub const MAX_OPSET: i64 = 28;
 /// How many nodes of one op an error names.
@@ -273,7 +273,7 @@ mod tests {
             let m = ModelProto { ir_version: Some(version), ..model(vec![]) };
             assert_eq!(read(&m).unwrap_err().kind(), DiagnosticKind::Unsupported);
         }
-        let m = ModelProto { opset_import: vec![opset("", 6)], ..model(vec![]) };
+        let m = ModelProto { opset_import: vec![opset("", 0)], ..model(vec![]) };
         assert_eq!(read(&m).unwrap_err().kind(), DiagnosticKind::Unsupported);
         assert_eq!(read(&ModelProto::default()).unwrap_err().kind(), DiagnosticKind::BadModel);
     }

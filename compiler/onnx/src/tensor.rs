@@ -1,7 +1,8 @@
 //! `TensorProto` → [`Tensor`]: every storage form that the format knows, with sizes checked before memory is taken.
 //!
 //! Elements may lie in `raw_data` (little-endian), in the typed fields, or in an external file. 16-bit floats and
-//! narrow integers share `int32_data`; 4-bit integers come two a byte, low nibble first, in either form.
+//! narrow integers share `int32_data`, and floats of a byte their codes in it; elements of 4 and 2 bits come two and
+//! four a byte, lowest bits first, in either form.
 
 use std::sync::Arc;
 
@@ -94,6 +95,14 @@ const DTYPES: &[(DataType, DType)] = &[
     (DataType::Bool, DType::Bool),
     (DataType::Int4, DType::I4),
     (DataType::Uint4, DType::U4),
+    (DataType::Int2, DType::I2),
+    (DataType::Uint2, DType::U2),
+    (DataType::Float8e4m3fn, DType::F8E4M3FN),
+    (DataType::Float8e4m3fnuz, DType::F8E4M3FNUZ),
+    (DataType::Float8e5m2, DType::F8E5M2),
+    (DataType::Float8e5m2fnuz, DType::F8E5M2FNUZ),
+    (DataType::Float8e8m0, DType::F8E8M0FNU),
+    (DataType::Float4e2m1, DType::F4E2M1FN),
     (DataType::String, DType::Str),
 ];
 
@@ -200,11 +209,23 @@ fn typed_bytes(proto: &TensorProto, dtype: DType, count: usize) -> Result<Vec<u8
             let width = dtype.bits() / 8;
             Ok(proto.uint64_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect())
         }
-        DType::I4 | DType::U4 => {
-            check("int32_data", count.div_ceil(2), proto.int32_data.len())?;
+        DType::I4 | DType::U4 | DType::F4E2M1FN | DType::I2 | DType::U2 => {
+            check("int32_data", count.div_ceil(8 / dtype.bits()), proto.int32_data.len())?;
             Ok(proto.int32_data.iter().map(|v| v.to_le_bytes()[0]).collect())
         }
-        DType::I32 | DType::I16 | DType::I8 | DType::U16 | DType::U8 | DType::Bool | DType::F16 | DType::BF16 => {
+        DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U16
+        | DType::U8
+        | DType::Bool
+        | DType::F16
+        | DType::BF16
+        | DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0FNU => {
             check("int32_data", count, proto.int32_data.len())?;
             let width = dtype.bits() / 8;
             Ok(proto.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect())
@@ -256,6 +277,12 @@ mod tests {
         assert_eq!(read(&half).unwrap().to_f64_vec(), [1.0, -2.0]);
         let nibbles = TensorProto { int32_data: vec![0x78, 0x0f], ..proto(DataType::Int4, &[3]) };
         assert_eq!(read(&nibbles).unwrap().to_i64_vec(), [-8, 7, -1]);
+        let quarters = TensorProto { int32_data: vec![0b0011_0110, 0b11], ..proto(DataType::Int2, &[5]) };
+        assert_eq!(read(&quarters).unwrap().to_i64_vec(), [-2, 1, -1, 0, -1]);
+        let codes = TensorProto { int32_data: vec![0x7e, 0x80], ..proto(DataType::Float8e4m3fn, &[2]) };
+        assert_eq!(read(&codes).unwrap().bytes(), [0x7e, 0x80]);
+        let nibbles = TensorProto { int32_data: vec![0x1f, 0x07], ..proto(DataType::Float4e2m1, &[3]) };
+        assert_eq!(read(&nibbles).unwrap().to_f64_vec(), [-6.0, 0.5, 6.0]);
         let words = TensorProto { uint64_data: vec![7], ..proto(DataType::Uint32, &[]) };
         assert_eq!(read(&words).unwrap().to_i64_vec(), [7]);
     }

@@ -36,6 +36,42 @@ fn trained_models_come_back_bit_for_bit() {
     }
 }
 
+/// A dtype asks for the operator set that it came with.
+#[test]
+fn operator_sets_know_the_dtypes_of_a_model() {
+    for (dtype, opset, ir_version) in [("f8E5M2", 21, 10), ("f4E2M1FN", 23, 11), ("f8E8M0FNU", 24, 12), ("i2", 25, 13)]
+    {
+        let text = format!(
+            "func @main(%x: tensor<2x3xf32>) {{\n  %0 = math.cast %x {{to = {dtype}}} : tensor<2x3x{dtype}>\n  \
+             %1 = tensor.transpose %0 {{perm = [1, 0]}} : tensor<3x2x{dtype}>\n  \
+             %2 = math.cast %1 {{to = f32}} : tensor<3x2xf32>\n  return %2 as \"y\"\n}}"
+        );
+        let graph = parse(&text).unwrap();
+        let model = export_model(&graph).unwrap();
+        assert_eq!((model.opset_import[0].version, model.ir_version), (Some(opset), Some(ir_version)), "{dtype}");
+        let x: Val = Tensor::from_slice(&[2, 3], &[0.5f32, 1.0, -2.0, 1.5, 0.0, 1.0]).unwrap().into();
+        assert_eq!(run(&again(&graph), std::slice::from_ref(&x)).unwrap(), run(&graph, &[x]).unwrap(), "{dtype}");
+    }
+}
+
+/// How to round and what does not saturate is written with the node.
+#[test]
+fn conversions_that_are_not_the_default_come_back() {
+    let graph = parse(
+        r#"func @main(%x: tensor<4xf32>) {
+  %0 = math.narrow %x {round_mode = "down", saturate = true, to = f8E8M0FNU} : tensor<4xf8E8M0FNU>
+  %1 = math.narrow %x {saturate = false, to = f8E4M3FN} : tensor<4xf8E4M3FN>
+  %s = tensor.const {value = dense<[0.5]> : tensor<1xf32>} : tensor<1xf32>
+  %2 = quant.quantize %x, %s {saturate = false, to = f8E5M2} : tensor<4xf8E5M2>
+  %3 = quant.dequantize %2, %s : tensor<4xf32>
+  return %0 as "powers", %1 as "floats", %3 as "reals"
+}"#,
+    )
+    .unwrap();
+    let x: Val = Tensor::from_slice(&[4], &[3f32, 1000.0, -1e9, 0.3]).unwrap().into();
+    assert_eq!(run(&again(&graph), std::slice::from_ref(&x)).unwrap(), run(&graph, &[x]).unwrap());
+}
+
 /// Regions in regions, with captures, constants and passed-on values; a fused kernel; a result that is an input.
 const NESTED: &str = r#"func @main(%n: tensor<i64>, %c: tensor<bool>, %x: tensor<2xf32>) {
   %k = tensor.const {value = dense<[10.0, 20.0]> : tensor<2xf32>} : tensor<2xf32>

@@ -205,6 +205,7 @@ fn is_lossless(from: DType, to: DType) -> bool {
     };
     match (from, to) {
         (a, b) if a == b => true,
+        (a, b) if a.is_small_float() || b.is_small_float() => false,
         (DType::Str, _) | (_, DType::Str) | (_, DType::Bool) => false,
         (DType::Bool, _) => true,
         (a, DType::F64) if a.is_float() => true,

@@ -15,7 +15,7 @@ fn dequantize() -> Dequantize {
 }
 
 fn quantize(to: DType) -> Quantize {
-    Quantize { axis: 1, block: 0, precision: DType::F32, to }
+    Quantize { axis: 1, block: 0, precision: DType::F32, saturate: true, to }
 }
 
 /// `quantize(dequantize(q))` → `q`, where scales and zero points agree.

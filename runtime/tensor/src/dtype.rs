@@ -55,6 +55,22 @@ dtypes! {
     I4 "i4" 4,
     /// Unsigned 4-bit integer, two a byte, low nibble first.
     U4 "u4" 4,
+    /// Signed 2-bit integer, four a byte, lowest bits first.
+    I2 "i2" 2,
+    /// Unsigned 2-bit integer, four a byte, lowest bits first.
+    U2 "u2" 2,
+    /// Float of a sign, 4 bits of exponent and 3 of mantissa; NaN, no infinity.
+    F8E4M3FN "f8E4M3FN" 8,
+    /// As `f8E4M3FN`, with half its values; one NaN in the place of negative zero.
+    F8E4M3FNUZ "f8E4M3FNUZ" 8,
+    /// Float of a sign, 5 bits of exponent and 2 of mantissa, with NaN and infinities: the upper half of binary16.
+    F8E5M2 "f8E5M2" 8,
+    /// As `f8E5M2`, with half its values; one NaN in the place of negative zero, no infinity.
+    F8E5M2FNUZ "f8E5M2FNUZ" 8,
+    /// A power of two: 8 bits of exponent alone, with NaN, and without zero and sign.
+    F8E8M0FNU "f8E8M0FNU" 8,
+    /// Float of a sign, 2 bits of exponent and 1 of mantissa, two a byte, low nibble first; neither NaN nor infinity.
+    F4E2M1FN "f4E2M1FN" 4,
     /// UTF-8 string.
     Str "str" 0,
 }
@@ -68,19 +84,46 @@ impl DType {
         Some(n.checked_mul(self.bits())?.div_ceil(8))
     }
 
-    /// True for `f16`, `bf16`, `f32` and `f64`.
+    /// True for `f16`, `bf16`, `f32` and `f64`: the floats that are computed with.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
     }
 
+    /// True for floats of a byte or less, which are stored, moved and converted, but not computed with.
+    pub fn is_small_float(self) -> bool {
+        matches!(
+            self,
+            DType::F8E4M3FN
+                | DType::F8E4M3FNUZ
+                | DType::F8E5M2
+                | DType::F8E5M2FNUZ
+                | DType::F8E8M0FNU
+                | DType::F4E2M1FN
+        )
+    }
+
+    /// True for floats of any width.
+    pub fn is_real(self) -> bool {
+        self.is_float() || self.is_small_float()
+    }
+
     /// True for signed and unsigned integers (not for `bool`).
     pub fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool | DType::Str)
+        !self.is_real() && !matches!(self, DType::Bool | DType::Str)
     }
 
     /// True for signed integers and floats.
     pub fn is_signed(self) -> bool {
-        self.is_float() || matches!(self, DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::I4)
+        match self {
+            DType::F8E8M0FNU => false,
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::I4 | DType::I2 => true,
+            dtype => dtype.is_real(),
+        }
+    }
+
+    /// True where several elements share a byte.
+    pub fn is_packed(self) -> bool {
+        (1..8).contains(&self.bits())
     }
 
     /// The smallest and largest value of an integer dtype.

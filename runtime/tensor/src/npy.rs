@@ -1,7 +1,8 @@
 //! NumPy's `.npy` and `.npz` files: every dtype that NumPy and optc share, C and Fortran order, either endianness.
 //!
 //! Arrays of an `.npz` keep their names as they are, `/` and `:` included. Files are read, not mapped, and written by
-//! [`write_file`]. `bf16` and 4-bit tensors, which NumPy lacks, are written as `f32` and as `i8`/`u8`.
+//! [`write_file`]. Tensors of `bf16` and of small floats, and those of 4-bit
+//! and 2-bit integers, which NumPy lacks, are written as `f32` and as `i8`/`u8`.
 
 mod archive;
 mod array;
@@ -111,9 +112,11 @@ pub fn write_npz<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, &'a
 
 fn write_array(name: &str, tensor: &Tensor, out: &mut impl Write) -> Result<(), NpyError> {
     let widened = match tensor.dtype() {
-        DType::BF16 => Some(Tensor::from_f64(DType::F32, tensor.shape(), &tensor.to_f64_vec())?),
-        DType::I4 => Some(Tensor::from_i64(DType::I8, tensor.shape(), &tensor.to_i64_vec())?),
-        DType::U4 => Some(Tensor::from_i64(DType::U8, tensor.shape(), &tensor.to_i64_vec())?),
+        dtype if dtype == DType::BF16 || dtype.is_small_float() => {
+            Some(Tensor::from_f64(DType::F32, tensor.shape(), &tensor.to_f64_vec())?)
+        }
+        DType::I4 | DType::I2 => Some(Tensor::from_i64(DType::I8, tensor.shape(), &tensor.to_i64_vec())?),
+        DType::U4 | DType::U2 => Some(Tensor::from_i64(DType::U8, tensor.shape(), &tensor.to_i64_vec())?),
         _ => None,
     };
     let tensor = widened.as_ref().unwrap_or(tensor);
@@ -130,7 +133,18 @@ fn write_array(name: &str, tensor: &Tensor, out: &mut impl Write) -> Result<(), 
         DType::U32 => "<u4",
         DType::U64 => "<u8",
         DType::Bool => "|b1",
-        DType::Str | DType::BF16 | DType::I4 | DType::U4 => {
+        DType::Str
+        | DType::BF16
+        | DType::I4
+        | DType::U4
+        | DType::I2
+        | DType::U2
+        | DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0FNU
+        | DType::F4E2M1FN => {
             let reason = format!("{} tensors cannot be written as .npy", tensor.dtype());
             return Err(NpyError::Array { name: name.to_owned(), reason });
         }
@@ -173,7 +187,7 @@ mod tests {
                 continue;
             };
             let back = parse(&bytes_of(&t)).unwrap();
-            assert_eq!(back.to_f64_vec(), [1.0, 0.0, 1.0], "{dtype}");
+            assert_eq!(back.to_f64_vec(), t.to_f64_vec(), "{dtype}");
             assert_eq!(back.shape(), [3]);
         }
     }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use crate::borrowed::holds;
 use crate::memory::{Claim, Memory, OutOfMemory};
-use crate::{Buffer, DType, Element, TensorMut, TensorRef};
+use crate::{Buffer, DType, Element, Overflow, Rounding, TensorMut, TensorRef};
 
 /// Why a tensor could not be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -216,12 +216,37 @@ impl Tensor {
         Ok(Tensor { dtype: DType::Str, shape: shape.to_vec(), data: Data::Strings(Arc::new(strings)) })
     }
 
-    /// A tensor of any numeric dtype from `f64` values: rounded for floats, truncated and saturated for integers.
+    /// A tensor of any numeric dtype from `f64` values: rounded for floats, truncated and saturated for integers. Small
+    /// floats saturate, and `f8E8M0FNU` is rounded up, as ONNX's `Cast` does where nothing else is said.
     ///
     /// # Errors
     /// `values` does not have as many elements as `shape`, or `dtype` is `str`.
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
         encode(dtype, shape, values, |v| v, |v| v as i64, unsigned)
+    }
+
+    /// A tensor of small floats from `f64` values.
+    ///
+    /// # Errors
+    /// `values` does not have as many elements as `shape`, or `dtype` is not a small float.
+    pub fn from_f64_with(
+        dtype: DType,
+        shape: &[usize],
+        values: &[f64],
+        overflow: Overflow,
+        rounding: Rounding,
+    ) -> Result<Tensor, TensorError> {
+        if !dtype.is_small_float() {
+            return Err(TensorError::DType { expected: DType::F8E4M3FN, found: dtype });
+        }
+        let mut tensor = Tensor::zeros(dtype, shape)?;
+        if tensor.len() != values.len() {
+            let (expected, found) = (tensor.len(), values.len());
+            return Err(TensorError::Size { dtype, shape: shape.to_vec(), expected, found });
+        }
+        let codes = values.iter().map(|&v| dtype.small_float_code(v, overflow, rounding));
+        pack(dtype, tensor.bytes_mut()?, codes);
+        Ok(tensor)
     }
 
     /// A tensor of any numeric dtype from `i64` values, wrapped to the dtype's width (`bool`: not zero).
@@ -379,6 +404,18 @@ fn unsigned(v: f64) -> u64 {
     if v < 0.0 { v as i64 as u64 } else { v as u64 }
 }
 
+/// Stores the low bits of `codes` in bytes that are zero, as many as an element of `dtype` has.
+fn pack(dtype: DType, bytes: &mut [u8], codes: impl Iterator<Item = u8>) {
+    let (bits, mask) = (dtype.bits(), u8::MAX >> (8 - dtype.bits()));
+    codes.enumerate().for_each(|(at, code)| bytes[at * bits / 8] |= (code & mask) << (at * bits % 8));
+}
+
+/// The codes of elements that take a byte or less, in the low bits.
+fn codes<'a>(t: &TensorRef<'a>) -> impl Iterator<Item = u8> + use<'a> {
+    let (bytes, bits, mask) = (t.bytes(), t.dtype().bits(), u8::MAX >> (8 - t.dtype().bits()));
+    (0..t.len()).map(move |at| (bytes[at * bits / 8] >> (at * bits % 8)) & mask)
+}
+
 fn encode<V: Copy>(
     dtype: DType,
     shape: &[usize],
@@ -415,9 +452,17 @@ fn encode<V: Copy>(
         DType::U32 => fill(t, i.map(|v| v as u32)),
         DType::U64 => fill(t, values.iter().map(|&v| to_u(v))),
         DType::Bool => fill(t, f.map(|v| (v != 0.0) as u8)),
-        DType::I4 | DType::U4 => {
-            let bytes = t.bytes_mut()?;
-            i.enumerate().for_each(|(at, v)| bytes[at / 2] |= ((v & 15) as u8) << (4 * (at % 2)));
+        DType::I4 | DType::U4 | DType::I2 | DType::U2 => {
+            pack(dtype, t.bytes_mut()?, i.map(|v| v as u8));
+            Ok(())
+        }
+        DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0FNU
+        | DType::F4E2M1FN => {
+            pack(dtype, t.bytes_mut()?, f.map(|v| dtype.small_float_code(v, Overflow::Saturates, Rounding::Up)));
             Ok(())
         }
         DType::Str => Ok(()),
@@ -438,7 +483,6 @@ pub(crate) fn decode<V>(
     fn ints<T: Element, V>(t: &TensorRef, f: impl Fn(i64) -> V) -> Vec<V> {
         bytemuck::cast_slice::<u8, T>(t.bytes()).iter().map(|v| f(v.to_i64())).collect()
     }
-    let nibble = |i: usize| (t.bytes()[i / 2] >> (4 * (i % 2))) & 15;
     match t.dtype() {
         DType::F32 => floats::<f32, V>(t, from_f),
         DType::F64 => floats::<f64, V>(t, from_f),
@@ -452,8 +496,15 @@ pub(crate) fn decode<V>(
         DType::U16 => ints::<u16, V>(t, from_i),
         DType::U32 => ints::<u32, V>(t, from_i),
         DType::U64 => bytemuck::cast_slice::<u8, u64>(t.bytes()).iter().map(|&v| from_u(v)).collect(),
-        DType::I4 => (0..t.len()).map(|i| from_i(((nibble(i) << 4) as i8 >> 4) as i64)).collect(),
-        DType::U4 => (0..t.len()).map(|i| from_i(nibble(i) as i64)).collect(),
+        DType::I4 => codes(t).map(|code| from_i(i64::from((code << 4) as i8 >> 4))).collect(),
+        DType::I2 => codes(t).map(|code| from_i(i64::from((code << 6) as i8 >> 6))).collect(),
+        DType::U4 | DType::U2 => codes(t).map(|code| from_i(i64::from(code))).collect(),
+        dtype @ (DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0FNU
+        | DType::F4E2M1FN) => codes(t).map(|code| from_f(dtype.small_float_value(code))).collect(),
         DType::Str => Vec::new(),
     }
 }
@@ -492,6 +543,25 @@ mod tests {
         let t = Tensor::from_i64(DType::I4, &[3], &[-8, 7, -1]).unwrap();
         assert_eq!(t.bytes(), &[0x78, 0x0f]);
         assert_eq!(t.to_i64_vec(), [-8, 7, -1]);
+    }
+
+    #[test]
+    fn two_bit_values_pack_four_a_byte() {
+        let t = Tensor::from_i64(DType::I2, &[5], &[-2, 1, -1, 0, 7]).unwrap();
+        assert_eq!(t.bytes(), &[0b0011_0110, 0b11]);
+        assert_eq!(t.to_i64_vec(), [-2, 1, -1, 0, -1]);
+        let t = Tensor::from_f64(DType::U2, &[3], &[3.9, 2.0, 4.0]).unwrap();
+        assert_eq!((t.bytes(), t.to_f64_vec()), (&[0b1011][..], vec![3.0, 2.0, 0.0]));
+    }
+
+    #[test]
+    fn small_floats_pack_by_their_width() {
+        let t = Tensor::from_f64(DType::F4E2M1FN, &[3], &[-6.0, 0.5, 100.0]).unwrap();
+        assert_eq!((t.bytes(), t.to_f64_vec()), (&[0x1f, 0x07][..], vec![-6.0, 0.5, 6.0]));
+        let escaped = Tensor::from_f64_with(DType::F8E5M2, &[2], &[1e9, -1.0], Overflow::Escapes, Rounding::Nearest);
+        assert_eq!(escaped.unwrap().to_f64_vec(), [f64::INFINITY, -1.0]);
+        assert!(Tensor::from_f64_with(DType::F32, &[1], &[1.0], Overflow::Escapes, Rounding::Nearest).is_err());
+        assert!(Tensor::from_f64_with(DType::F8E5M2, &[2], &[1.0], Overflow::Escapes, Rounding::Nearest).is_err());
     }
 
     #[test]

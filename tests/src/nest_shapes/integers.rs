@@ -141,6 +141,6 @@ pub(super) fn quantize(m: &mut Maker) -> Option<NodeId> {
         Value { node: real, result: 0 }
     };
     let other = m.constant_of(Tensor::scalar(step * 0.7));
-    let op = Quantize { axis: 1, block: 0, precision: DType::F32, to: dtype };
+    let op = Quantize { axis: 1, block: 0, precision: DType::F32, saturate: true, to: dtype };
     m.op(op, &[Some(x), Some(other), zero])
 }

@@ -77,7 +77,7 @@ fn meaning(name: &str) -> (&str, Option<DType>) {
 /// # Errors
 /// The tensor has no numbers.
 pub fn convert(t: &Tensor, dtype: DType) -> Outcome<Tensor> {
-    Ok(if dtype.is_float() {
+    Ok(if dtype.is_real() {
         Tensor::from_f64(dtype, t.shape(), &t.to_f64_vec())?
     } else {
         Tensor::from_i64(dtype, t.shape(), &t.to_i64_vec())?
@@ -86,7 +86,7 @@ pub fn convert(t: &Tensor, dtype: DType) -> Outcome<Tensor> {
 
 /// True for dtypes that `.npz` files hold in a wider one.
 pub fn is_foreign_to_numpy(dtype: DType) -> bool {
-    matches!(dtype, DType::BF16 | DType::I4 | DType::U4)
+    dtype == DType::BF16 || dtype.is_small_float() || dtype.is_packed()
 }
 
 /// Writes the graph's text to `path`, and its larger constants beside it. Both files appear whole or not at all.
@@ -137,7 +137,9 @@ mod tests {
     fn constants_come_back_in_their_dtype() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("g.mlir");
-        for dtype in [DType::F32, DType::BF16, DType::I4, DType::Bool, DType::F16] {
+        for dtype in
+            [DType::F32, DType::BF16, DType::I4, DType::U2, DType::F8E4M3FN, DType::F4E2M1FN, DType::Bool, DType::F16]
+        {
             let t = Tensor::from_i64(dtype, &[20], &[1; 20]).unwrap();
             let mut graph = Graph::new("g");
             let ty = TensorType::fixed(dtype, &[20]).into();

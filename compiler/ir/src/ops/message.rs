@@ -15,7 +15,7 @@ pub(crate) fn type_of(t: &Tensor) -> TensorType {
 /// The first elements of a tensor of numbers, and its type where it has another number of elements than one.
 pub(crate) fn shown(t: &Tensor) -> String {
     let values: Vec<String> = match t.dtype() {
-        d if d.is_float() => t.to_f64_vec().iter().take(SHOWN).map(f64::to_string).collect(),
+        d if d.is_real() => t.to_f64_vec().iter().take(SHOWN).map(f64::to_string).collect(),
         _ => t.to_i64_vec().iter().take(SHOWN).map(i64::to_string).collect(),
     };
     match &values[..] {

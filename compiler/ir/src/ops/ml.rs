@@ -37,7 +37,7 @@ impl Lookup {
 fn comparable(t: &Tensor) -> Result<Vec<String>, OpError> {
     Ok(match t.dtype() {
         DType::Str => t.strings()?.to_vec(),
-        d if d.is_float() => {
+        d if d.is_real() => {
             t.to_f64_vec().iter().map(|v| if v.is_nan() { "NaN".into() } else { v.to_string() }).collect()
         }
         _ => t.to_i64_vec().iter().map(i64::to_string).collect(),

@@ -146,9 +146,18 @@ macro_rules! by_native {
     (@arms $dtype:expr, $T:ident, $body:expr, $other:expr, $($D:ident $E:ty),*) => {
         match $dtype {
             $(optc_tensor::DType::$D => { type $T = $E; $body })*
-            optc_tensor::DType::Bool | optc_tensor::DType::Str | optc_tensor::DType::I4 | optc_tensor::DType::U4 => {
-                $other
-            }
+            optc_tensor::DType::Bool
+            | optc_tensor::DType::Str
+            | optc_tensor::DType::I4
+            | optc_tensor::DType::U4
+            | optc_tensor::DType::I2
+            | optc_tensor::DType::U2
+            | optc_tensor::DType::F8E4M3FN
+            | optc_tensor::DType::F8E4M3FNUZ
+            | optc_tensor::DType::F8E5M2
+            | optc_tensor::DType::F8E5M2FNUZ
+            | optc_tensor::DType::F8E8M0FNU
+            | optc_tensor::DType::F4E2M1FN => $other,
         }
     };
 }
@@ -192,6 +201,9 @@ pub(crate) fn order_keys(x: &Tensor) -> Vec<u64> {
         return strings.iter().map(|s| sorted.partition_point(|t| *t < s) as u64).collect();
     }
     let (Some(view), dtype) = (x.view(), x.dtype()) else { return vec![] };
-    let narrow = || view.to_i64_vec().into_iter().map(NativeElement::order_key).collect();
+    let narrow = || match dtype.is_small_float() {
+        true => view.to_f64_vec().into_iter().map(NativeElement::order_key).collect(),
+        false => view.to_i64_vec().into_iter().map(NativeElement::order_key).collect(),
+    };
     by_native!(dtype, T => keys::<T>(view), else narrow())
 }

@@ -166,13 +166,15 @@ pub(crate) fn round_to(dtype: DType, v: f64) -> f64 {
     }
 }
 
-/// Calls `f::<N>(args)` with the [`Number`] of a dtype; an error for `str`, which has none.
+/// Calls `f::<N>(args)` with the [`Number`] of a dtype; an error for `str`, which has none, and for small floats, which
+/// are not computed with.
 macro_rules! by_number {
     ($name:expr, $dtype:expr, $f:ident($($arg:expr),* $(,)?)) => {
         match $dtype {
             optc_tensor::DType::Str => $crate::ops::bad_dtype($name, optc_tensor::DType::Str),
             optc_tensor::DType::U64 => $f::<u64>($($arg),*),
             d if d.is_float() => $f::<f64>($($arg),*),
+            d if d.is_small_float() => $crate::ops::bad_dtype($name, d),
             _ => $f::<i64>($($arg),*),
         }
     };

@@ -1,5 +1,8 @@
 //! `str`: ops on strings.
 
+mod ngrams;
+
+pub use ngrams::*;
 use optc_tensor::{DType, Tensor, broadcast_shapes};
 
 use crate::ops::math::broadcast_types;

@@ -6,12 +6,12 @@ use optc_ir::{Op, Real, TextEnum};
 use optc_tensor::{DType, Tensor};
 
 use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
-use super::quant::{dequantize, quantize};
+use super::quant::{dequantize, narrow, quantize};
 use super::random::multinomial;
 use super::spelling::{OnnxSpelling, spell, spelled};
 use super::{Exporter, Site};
 use crate::Diagnostic;
-use crate::ops::onnx_case;
+use crate::ops::{onnx_case, onnx_ngram_mode};
 
 fn unsupported(reason: impl Into<String>) -> Diagnostic {
     Diagnostic::unsupported("export", reason)
@@ -139,6 +139,7 @@ impl Exporter {
             Op::Where(_) => spelled!("Where"),
             Op::Clip(_) => spelled!("Clip"),
             Op::Cast(op) => spelled!("Cast").dtype("to", op.to),
+            Op::Narrow(op) => narrow(op),
             Op::MatMul(_) => spelled!("MatMul"),
             Op::Reduce(op) => return self.reduce(op, site),
             Op::ArgReduce(op) => spell(match op.kind {
@@ -319,6 +320,7 @@ impl Exporter {
                 .string("case_change_action", onnx_case(op.case))
                 .flag("is_case_sensitive", op.case_sensitive)
                 .strings("stopwords", &op.stopwords),
+            Op::Ngrams(op) => ngrams(op),
             Op::Lookup(op) => lookup(op)?,
             Op::RandomUniform(_) | Op::RandomNormal(_) => return self.drawn(op, site),
             Op::Multinomial(op) => multinomial(op),
@@ -397,6 +399,22 @@ fn split_string(op: &text::StrSplit) -> OnnxSpelling {
         spelling = spelling.int("maxsplit", op.max_split);
     }
     spelling
+}
+
+/// Pools are lists of integers or of strings.
+fn ngrams(op: &text::Ngrams) -> OnnxSpelling {
+    let spelling = spelled!("TfIdfVectorizer")
+        .string("mode", onnx_ngram_mode(op.mode))
+        .int("min_gram_length", op.min_length)
+        .int("max_gram_length", op.max_length)
+        .int("max_skip_count", op.max_skip)
+        .ints("ngram_counts", &op.starts)
+        .ints("ngram_indexes", &op.columns);
+    let spelling = if op.weights.is_empty() { spelling } else { spelling.floats("weights", &op.weights) };
+    match op.pool.0.strings() {
+        Ok(words) => spelling.strings("pool_strings", words),
+        Err(_) => spelling.ints("pool_int64s", &op.pool.0.to_i64_vec()),
+    }
 }
 
 fn lookup(op: &ml::Lookup) -> Result<OnnxSpelling, Diagnostic> {

@@ -1,5 +1,7 @@
 //! Quantization. Where zero points and scales stand as operands, ONNX has the same; the rest is written as arithmetic.
 
+use optc_ir::TextEnum;
+use optc_ir::ops::math::{self, RoundMode};
 use optc_ir::ops::quant;
 use optc_tensor::{DType, Tensor};
 
@@ -16,10 +18,22 @@ pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> OnnxSpelling {
     if site.operand(2).is_empty() {
         spelling = spelling.dtype("output_dtype", op.to);
     }
+    if !op.saturate {
+        spelling = spelling.since(19).int("saturate", 0);
+    }
     if dtype_of(site, 1) != Some(op.precision) {
         spelling = spelling.since(23).dtype("precision", op.precision);
     }
     spelling
+}
+
+/// Rounding has a name since version 24.
+pub(super) fn narrow(op: &math::Narrow) -> OnnxSpelling {
+    let spelling = spell("Cast").dtype("to", op.to).int_or("saturate", i64::from(op.saturate), 1);
+    match op.round_mode {
+        RoundMode::Up => spelling.since(19),
+        RoundMode::Down | RoundMode::Nearest => spelling.since(24).string("round_mode", op.round_mode.as_str()),
+    }
 }
 
 pub(super) fn dequantize(op: &quant::Dequantize, site: &Site) -> OnnxSpelling {

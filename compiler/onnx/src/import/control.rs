@@ -1,4 +1,5 @@
-//! Ops with subgraphs: `If`, `Loop`, `Scan`, and `SequenceMap`, which `map` writes out.
+//! Ops with subgraphs: `If`, `Loop`, `Scan`, and those that are written out, `SequenceMap` by `map` and `FlexAttention`
+//! by `flex`.
 //!
 //! A subgraph becomes an isolated region. What it uses of the graphs around it is passed in as operands of the op and
 //! parameters of the region; constants from outside are copied into the region, so that inference and kernels see
@@ -19,7 +20,11 @@ use crate::proto::{GraphProto, NodeProto};
 
 /// True for the ops that this module imports.
 pub(super) fn is_control(domain: &str, op: &str) -> bool {
-    domain.is_empty() && matches!(op, "If" | "Loop" | "Scan" | "SequenceMap")
+    match domain {
+        "" => matches!(op, "If" | "Loop" | "Scan" | "SequenceMap"),
+        "ai.onnx.preview" => op == "FlexAttention",
+        _ => false,
+    }
 }
 
 /// What a name from outside is to the subgraphs of one node.
@@ -54,11 +59,13 @@ impl<'a> Importer<'a> {
     /// Imports a node that has subgraphs.
     pub(super) fn control(&mut self, node: &NodeProto, scope: &NameScope) -> Result<Vec<Value>, Diagnostic> {
         let attrs = Attributes::of(node, scope.bindings).map_err(|e| bad(e.to_string()))?;
-        let opset = scope.opsets.get(canonical_domain(node.domain())).copied();
-        let opset = opset.ok_or_else(|| bad("the standard operator set is not imported by the model"))?;
+        let domain = canonical_domain(node.domain());
+        let opset = scope.opsets.get(domain).copied();
+        let opset = opset.ok_or_else(|| bad(format!("operator set `{domain}` is not imported by the model")))?;
         let results = match node.op_type() {
             "If" => self.branch(node, &attrs, scope),
             "Loop" => self.repeat(node, &attrs, scope),
+            "FlexAttention" => self.flex_attention(node, &attrs, scope),
             "SequenceMap" => self.sequence_map(node, &attrs, scope),
             _ if opset < 9 => self.batched_scan(node, &attrs, scope),
             _ => self.scan(node, &attrs, scope),

@@ -132,6 +132,13 @@ impl Importer<'_> {
         // ONNX Runtime's tools leave its own domain out at times, which has one version.
         let own = (domain == ops::contrib::MICROSOFT).then_some(1);
         let opset = scope.opsets.get(domain).copied().or(own).ok_or_else(no_opset)?;
+        let since = if domain.is_empty() { ops::known_since(node.op_type()) } else { 1 };
+        if opset < since {
+            let op = node.op_type();
+            return Err(MapError::Unsupported(format!(
+                "op `{op}` of operator set {opset} is not supported: expected {since} or newer"
+            )));
+        }
         let inputs = node.input.iter().map(|name| scope.get(name)).collect();
         let attrs = Attributes::of(node, scope.bindings)?;
         let loc = label(node);

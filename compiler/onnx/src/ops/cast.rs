@@ -1,7 +1,7 @@
 //! Conversion between dtypes.
 
 use optc_ir::Value;
-use optc_ir::ops::math;
+use optc_ir::ops::math::{self, RoundMode};
 use optc_tensor::DType;
 
 use super::{Mapped, Table};
@@ -21,14 +21,27 @@ pub(crate) const TABLE: Table = &[
     }),
 ];
 
-/// `saturate` and `round_mode` concern 8-bit floats alone, which are refused as dtypes.
+/// `math.cast` where the attributes have their defaults, or concern another dtype.
 fn convert(cx: &mut NodeCx, x: Value, to: DType) -> Mapped {
-    cx.attrs.ignore(&["saturate", "round_mode"]);
-    Ok(vec![cx.emit1(math::Cast { to }, &[x])?])
+    let round_mode = cx.attrs.text_or("round_mode", RoundMode::Up)?;
+    let round_mode = if to == DType::F8E8M0FNU { round_mode } else { RoundMode::Up };
+    let saturate = small_float_saturates(cx, to)?;
+    let narrow = (round_mode, saturate) != (RoundMode::Up, true) && cx.dtype(x)? != DType::Str;
+    Ok(vec![match narrow {
+        true => cx.emit1(math::Narrow { round_mode, saturate, to }, &[x])?,
+        false => cx.emit1(math::Cast { to }, &[x])?,
+    }])
+}
+
+/// The attribute `saturate`, which concerns small floats alone, and only those that have another value than the largest
+/// one for what is too large.
+pub(super) fn small_float_saturates(cx: &NodeCx, to: DType) -> Result<bool, MapError> {
+    let saturate = cx.attrs.int_or("saturate", 1)? != 0;
+    Ok(saturate || !to.is_small_float() || to == DType::F4E2M1FN)
 }
 
 /// The dtype that an integer attribute names.
-pub(super) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
+pub(crate) fn dtype_attribute(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
     let Some(code) = cx.attrs.int(name)? else { return Ok(None) };
     let dtype = crate::dtype_from_code(i32::try_from(code).unwrap_or(-1));
     dtype.map(Some).map_err(|e| match e.is_unsupported() {

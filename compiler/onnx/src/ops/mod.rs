@@ -50,9 +50,10 @@ mod window;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use cast::dtype_attribute;
 use optc_ir::{Op, Value, same_name};
 pub(crate) use recurrent::onnx_activation;
-pub(crate) use text::onnx_case;
+pub(crate) use text::{onnx_case, onnx_ngram_mode};
 
 use crate::mapping::{MapError, NodeCx};
 
@@ -138,6 +139,27 @@ pub(crate) const fn imports(op: &str) -> bool {
         table += 1;
     }
     false
+}
+
+/// Ops of the standard whose meaning changed, or the way in which they are written, before operator set 7, with the set
+/// since which they are what mappings take them for. All others are the same, or differ in attributes that are refused.
+const CHANGED_EARLY: &[(&str, i64)] = &[
+    ("BatchNormalization", 7),
+    ("Cast", 6),
+    ("Concat", 4),
+    ("Dropout", 7),
+    ("PRelu", 7),
+    ("Pad", 2),
+    ("Reshape", 5),
+    ("Selu", 6),
+    ("Split", 2),
+    ("Tile", 6),
+    ("Upsample", 7),
+];
+
+/// The oldest operator set of the standard in which an op is what its mapping takes it for.
+pub(crate) fn known_since(op: &str) -> i64 {
+    CHANGED_EARLY.iter().find(|(name, _)| *name == op).map_or(1, |&(_, since)| since)
 }
 
 /// How many outputs the standard gives an op that a mapping need not give: nothing reads them outside of training.

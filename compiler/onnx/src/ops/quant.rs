@@ -4,7 +4,7 @@ use optc_ir::Value;
 use optc_ir::ops::{math, quant, tensor};
 use optc_tensor::{DType, Tensor};
 
-use super::cast::dtype_attribute;
+use super::cast::{dtype_attribute, small_float_saturates};
 use super::contrib::MICROSOFT;
 use super::conv::conv_attrs;
 use super::{Mapped, Table, rank_of, recurrent};
@@ -54,7 +54,6 @@ fn optional_dtype(cx: &NodeCx, name: &str) -> Result<Option<DType>, MapError> {
 }
 
 fn quantize(cx: &mut NodeCx) -> Mapped {
-    cx.attrs.ignore(&["saturate"]); // it concerns 8-bit floats alone, which are refused as dtypes
     let (axis, block) = (cx.attrs.int_or("axis", 1)?, cx.attrs.int_or("block_size", 0)?);
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let named = optional_dtype(cx, "output_dtype")?;
@@ -63,8 +62,9 @@ fn quantize(cx: &mut NodeCx) -> Mapped {
         (_, Some(to)) => to,
         (None, None) => DType::U8,
     };
+    let saturate = small_float_saturates(cx, to)?;
     let precision = optional_dtype(cx, "precision")?.unwrap_or(cx.dtype(scale)?);
-    cx.emit(quant::Quantize { axis, block, precision, to }, &[Some(x), Some(scale), zero])
+    cx.emit(quant::Quantize { axis, block, precision, saturate, to }, &[Some(x), Some(scale), zero])
 }
 
 fn dequantize(cx: &mut NodeCx) -> Mapped {
@@ -199,7 +199,10 @@ pub(super) fn real(cx: &mut NodeCx, i: usize) -> Result<Value, MapError> {
 pub(super) fn quantized(cx: &mut NodeCx, y: Value, i: usize) -> Mapped {
     let (scale, zero) = (cx.input(i)?, cx.optional(i + 1));
     let to = zero.map_or(Ok(DType::U8), |zero| cx.dtype(zero))?;
-    cx.emit(quant::Quantize { axis: 1, block: 0, precision: DType::F32, to }, &[Some(y), Some(scale), zero])
+    cx.emit(
+        quant::Quantize { axis: 1, block: 0, precision: DType::F32, saturate: true, to },
+        &[Some(y), Some(scale), zero],
+    )
 }
 
 /// An op on two reals, with a quantized result.

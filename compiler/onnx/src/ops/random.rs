@@ -32,8 +32,12 @@ fn key(cx: &NodeCx) -> i64 {
     cx.loc.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash) as i64
 }
 
+/// The seed of a dropout is an integer, those of other ops are reals.
 fn seed(cx: &NodeCx) -> Result<Real, MapError> {
-    Ok(Real(cx.attrs.float_or("seed", 0.0)?))
+    Ok(Real(match cx.node.op_type() {
+        "Dropout" => cx.attrs.int_or("seed", 0)? as f32,
+        _ => cx.attrs.float_or("seed", 0.0)?,
+    }))
 }
 
 fn shape_of(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
@@ -107,8 +111,10 @@ fn dropout(cx: &mut NodeCx) -> Mapped {
     let fixed = |v: Option<Value>| v.map(|v| cx.constant_of(v).and_then(|t| t.to_f64_vec().first().copied()));
     let training = if cx.opset >= 12 { fixed(cx.optional(2)) } else { None };
     match training {
-        Some(None) => return Err(MapError::Unsupported("`training_mode` is not a constant".to_owned())),
-        Some(Some(mode)) if mode != 0.0 && fixed(cx.optional(1)) != Some(Some(0.0)) => return dropped(cx, x),
+        Some(mode) if mode != Some(0.0) && fixed(cx.optional(1)) != Some(Some(0.0)) => {
+            let decides = cx.optional(2).filter(|_| mode.is_none());
+            return dropped(cx, x, decides);
+        }
         _ => cx.attrs.ignore(&["seed", "ratio"]),
     }
     if cx.node.output.get(1).is_none_or(String::is_empty) {
@@ -121,14 +127,22 @@ fn dropout(cx: &mut NodeCx) -> Mapped {
     Ok(vec![x, mask])
 }
 
-/// Zeros with the probability `ratio`, else `x` divided by the share that stays; and where that is.
-fn dropped(cx: &mut NodeCx, x: Value) -> Mapped {
+/// Zeros with the probability `ratio`, else `x` divided by the share that stays; and where that is. Where `decides` is
+/// there and false, the ratio is 0, so that everything stays as it is.
+fn dropped(cx: &mut NodeCx, x: Value, decides: Option<Value>) -> Mapped {
     let dtype = cx.dtype(x)?;
     let mut number = |v: f64| Ok::<_, MapError>(cx.constant(Tensor::from_f64(dtype, &[], &[v])?));
     let (zero, one, half) = (number(0.0)?, number(1.0)?, number(0.5)?);
     let ratio = match cx.optional(1) {
         Some(ratio) => cx.emit1(math::Cast { to: dtype }, &[ratio])?,
         None => half,
+    };
+    let ratio = match decides {
+        Some(training) => {
+            let training = cx.emit1(math::Cast { to: DType::Bool }, &[training])?;
+            cx.emit1(math::Where {}, &[training, ratio, zero])?
+        }
+        None => ratio,
     };
     let dropped = happens(cx, x, ratio)?;
     let share = cx.emit1(math::Sub {}, &[one, ratio])?;

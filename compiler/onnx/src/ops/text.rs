@@ -1,11 +1,12 @@
 //! Strings.
 
-use optc_ir::TextEnum;
-use optc_ir::ops::text::{self, CaseChange};
+use optc_ir::ops::text::{self, CaseChange, NgramMode};
+use optc_ir::{Const, Real, TextEnum};
+use optc_tensor::Tensor;
 
-use super::Table;
+use super::{Mapped, Table};
 use crate::attributes::meaning;
-use crate::mapping::MapError;
+use crate::mapping::{MapError, NodeCx};
 
 /// ONNX's words for a change of case; in models their letters may be in any case.
 pub(crate) fn onnx_case(case: CaseChange) -> &'static str {
@@ -43,4 +44,37 @@ pub(crate) const TABLE: Table = &[
         let x = cx.input(0)?;
         Ok(vec![cx.emit1(text::StrNormalize { case, case_sensitive, stopwords }, &[x])?])
     }),
+    ("", "TfIdfVectorizer", ngrams),
 ];
+
+/// ONNX's words for what is made of counts.
+pub(crate) fn onnx_ngram_mode(mode: NgramMode) -> &'static str {
+    match mode {
+        NgramMode::Tf => "TF",
+        NgramMode::Idf => "IDF",
+        NgramMode::TfIdf => "TFIDF",
+    }
+}
+
+/// Weights are those of the n-grams, as the standard has it and ONNX Runtime, not of the result's columns.
+fn ngrams(cx: &mut NodeCx) -> Mapped {
+    let missing = |name: &str| MapError::Invalid(format!("attribute `{name}` is missing"));
+    let int = |name: &str| cx.attrs.int(name)?.ok_or_else(|| missing(name));
+    let (min_length, max_length) = (int("min_gram_length")?, int("max_gram_length")?);
+    let max_skip = int("max_skip_count")?;
+    let starts = cx.attrs.ints("ngram_counts")?.ok_or_else(|| missing("ngram_counts"))?;
+    let columns = cx.attrs.ints("ngram_indexes")?.ok_or_else(|| missing("ngram_indexes"))?;
+    let weights = cx.attrs.floats("weights")?.unwrap_or_default().into_iter().map(Real).collect();
+    let word = cx.attrs.string("mode")?.ok_or_else(|| missing("mode"))?;
+    let words: Vec<_> = NgramMode::ALL.iter().map(|&mode| (onnx_ngram_mode(mode), mode)).collect();
+    let mode = meaning("mode", &word, &words, |a, b| a == b)?;
+    let pool = match (cx.attrs.ints("pool_int64s")?, cx.attrs.strings("pool_strings")?) {
+        (Some(pool), None) => Tensor::from_slice(&[pool.len()], &pool)?,
+        (None, Some(pool)) => Tensor::from_strings(&[pool.len()], pool)?,
+        _ => return Err(MapError::Invalid("one of `pool_int64s` and `pool_strings` is expected".to_owned())),
+    };
+    let pool = Const(pool);
+    let op = text::Ngrams { columns, max_length, max_skip, min_length, mode, pool, starts, weights };
+    let x = cx.input(0)?;
+    Ok(vec![cx.emit1(op, &[x])?])
+}

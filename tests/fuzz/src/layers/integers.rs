@@ -115,7 +115,7 @@ pub(super) fn scaled(net: &mut Net) -> Result<Option<NodeId>> {
         net.op(Dequantize { axis, block: 0, to: DType::F32 }, &[x, scale, zero])
     } else {
         let x = net.floats(&shape).map(|t| net.input(t));
-        net.op(Quantize { axis, block: 0, precision: DType::F32, to: dtype }, &[x, scale, zero])
+        net.op(Quantize { axis, block: 0, precision: DType::F32, saturate: true, to: dtype }, &[x, scale, zero])
     };
     Ok(last.map(|v| v.node))
 }
@@ -150,7 +150,7 @@ fn quantized(net: &mut Net, x: Option<Value>, dtype: DType) -> Result<(Option<Va
     let step = net.random.real(4e-3, 2e-2) as f32;
     let scale = Some(net.constant(Tensor::scalar(step)));
     let zero = net.integers(dtype, &[], 0, 100).map(|t| net.constant(t));
-    let q = net.op(Quantize { axis: 1, block: 0, precision: DType::F32, to: dtype }, &[x, scale, zero]);
+    let q = net.op(Quantize { axis: 1, block: 0, precision: DType::F32, saturate: true, to: dtype }, &[x, scale, zero]);
     Ok((q, scale, zero))
 }
 

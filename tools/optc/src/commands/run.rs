@@ -182,7 +182,7 @@ fn first_values(t: &Tensor) -> Vec<serde_json::Value> {
         DType::Bool => t.bytes().iter().map(|&b| (b != 0).into()).collect(),
         // Through text: an `f32` reads as its own shortest form, and values that are not finite stay what they are.
         DType::F32 => t.to_f64_vec().iter().map(|&v| real(v, format!("{}", v as f32))).collect(),
-        d if d.is_float() => t.to_f64_vec().iter().map(|&v| real(v, format!("{v}"))).collect(),
+        d if d.is_real() => t.to_f64_vec().iter().map(|&v| real(v, format!("{v}"))).collect(),
         _ => t.to_i64_vec().iter().map(|&v| v.into()).collect(),
     }
 }

@@ -40,7 +40,7 @@ fn value(info: &ValueInfo, random: &mut Random) -> Outcome<Tensor> {
     let _numbers = Memory::current().claim(n.saturating_mul(8)).map_err(|e| cannot(info, &e.to_string()))?;
     match ty.dtype {
         DType::Str => Err(cannot(info, "strings cannot be made up: give them with --input")),
-        d if d.is_float() => {
+        d if d.is_real() => {
             let values: Vec<f64> = (0..n).map(|_| random.normal()).collect();
             Ok(Tensor::from_f64(d, &shape, &values)?)
         }

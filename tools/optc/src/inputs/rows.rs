@@ -27,7 +27,8 @@ pub fn slice(value: &Val, from: usize, to: usize) -> Outcome<Val> {
     let elements = from * row..to * row;
     let part = match t.dtype() {
         DType::Str => Tensor::from_strings(&shape, t.strings()?[elements].to_vec())?,
-        DType::I4 | DType::U4 => Tensor::from_i64(t.dtype(), &shape, &t.to_i64_vec()[elements])?,
+        DType::F4E2M1FN => Tensor::from_f64(t.dtype(), &shape, &t.to_f64_vec()[elements])?,
+        dtype if dtype.is_packed() => Tensor::from_i64(dtype, &shape, &t.to_i64_vec()[elements])?,
         dtype => {
             let width = dtype.bits() / 8;
             Tensor::from_bytes(dtype, &shape, &t.bytes()[elements.start * width..elements.end * width])?
@@ -49,7 +50,7 @@ pub fn concat(name: &str, parts: &[Val], rows: &[usize]) -> Outcome<Val> {
     for (part, &n) in parts.iter().zip(rows) {
         let t = part.as_tensor().filter(|t| t.shape().first() == Some(&n)).ok_or_else(|| refuse(part, n))?;
         let like_first = tensors.first().is_none_or(|f| f.dtype() == t.dtype() && f.shape()[1..] == t.shape()[1..]);
-        if !like_first || matches!(t.dtype(), DType::Str | DType::I4 | DType::U4) {
+        if !like_first || t.dtype() == DType::Str || t.dtype().is_packed() {
             return Err(refuse(part, n));
         }
         tensors.push(t);

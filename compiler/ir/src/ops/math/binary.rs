@@ -103,9 +103,10 @@ fn compare<O: Test>(op: &O, args: &Args, domain: Domain) -> Result<Vec<Val>, OpE
     if let Some(results) = eval_new(op, args, &[(DType::Bool, &shape)])? {
         return Ok(results);
     }
-    // Strings, and elements of less than a byte.
+    // Strings, small floats, and elements of less than a byte.
     let found = match (a.strings(), b.strings()) {
         (Ok(x), Ok(y)) => zip((x, a.shape()), (y, b.shape()), &shape, O::test),
+        _ if a.dtype().is_small_float() => apply::<O, f64>(a, b, &shape)?,
         _ => apply::<O, i64>(a, b, &shape)?,
     };
     Ok(vec![Tensor::from_bools(&shape, &found)?.into()])

@@ -9,7 +9,8 @@ use crate::{Args, Facts, FusionRole, InferCx, OpError, Operands, Semantics, Tens
 
 op! {
     /// Converts each element to `to`: floats to integers by truncation, integers to narrower ones by wrapping, to
-    /// `bool` by comparison with zero, to and from `str` in decimal notation.
+    /// `bool` by comparison with zero, to and from `str` in decimal notation. Small floats saturate, and `f8E8M0FNU` is
+    /// rounded up; `math.narrow` has the other ways.
     ///
     /// - (C1) A string that becomes a number is one in decimal notation, or `inf` or `nan` in any case.
     "math.cast" = Cast(x) {
@@ -35,12 +36,12 @@ impl Semantics for Cast {
         if let Some(results) = eval_new(self, args, &[(self.to, x.shape())])? {
             return Ok(results);
         }
-        // Strings, and elements of less than a byte.
+        // Strings, elements of less than a byte, and small floats.
         let t = match (x.dtype(), self.to) {
             (DType::Str, to) => from_strings(x, to)?,
             (_, DType::Str) => Tensor::from_strings(x.shape(), to_strings(x))?,
-            (DType::U64, to) if to.is_float() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
-            (from, to) if from.is_float() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
+            (DType::U64, to) if to.is_real() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
+            (from, to) if from.is_real() => Tensor::from_f64(to, x.shape(), &x.to_f64_vec())?,
             (_, to) => Tensor::from_i64(to, x.shape(), &x.to_i64_vec())?,
         };
         Ok(vec![t.into()])
@@ -78,7 +79,7 @@ fn from_strings(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
     let strings = x.strings()?;
     // Integers do not go through `f64`, which has no room for all of them.
     let whole: Option<Vec<i64>> = strings.iter().map(|s| s.trim().parse().ok()).collect();
-    if let (Some(whole), false) = (whole, to.is_float()) {
+    if let (Some(whole), false) = (whole, to.is_real()) {
         return Ok(Tensor::from_i64(to, x.shape(), &whole)?);
     }
     let mut values = Vec::with_capacity(strings.len());
@@ -94,7 +95,7 @@ fn from_strings(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
 fn to_strings(x: &Tensor) -> Vec<String> {
     match x.dtype() {
         DType::F64 => x.to_f64_vec().iter().map(|v| v.to_string()).collect(),
-        d if d.is_float() => x.to_f64_vec().iter().map(|&v| (v as f32).to_string()).collect(),
+        d if d.is_real() => x.to_f64_vec().iter().map(|&v| (v as f32).to_string()).collect(),
         DType::Bool => x.bytes().iter().map(|&b| if b == 0 { "False" } else { "True" }.to_owned()).collect(),
         DType::U64 => x.to_i64_vec().iter().map(|&v| (v as u64).to_string()).collect(),
         _ => x.to_i64_vec().iter().map(|v| v.to_string()).collect(),

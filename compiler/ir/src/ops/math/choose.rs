@@ -111,6 +111,9 @@ impl Semantics for Clip {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
+        if x.dtype.is_small_float() {
+            return crate::ops::bad_dtype("math.clip", x.dtype);
+        }
         for slot in (1..3).filter(|&s| cx.has(s)) {
             let bound = cx.tensor(slot)?;
             ensure!(bound.dtype == x.dtype, "C1", "the bound is {}, expected {}", bound.dtype, x.dtype);

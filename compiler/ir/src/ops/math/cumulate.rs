@@ -131,7 +131,11 @@ impl Semantics for Cumulate {
     const FACTS: Facts<Cumulate> = Facts::host("there is no kernel for it");
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
-        Ok(vec![cx.tensor(0)?.clone().into()])
+        let x = cx.tensor(0)?;
+        if x.dtype.is_small_float() {
+            return crate::ops::bad_dtype("math.cumulate", x.dtype);
+        }
+        Ok(vec![x.clone().into()])
     }
 
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {

@@ -6,6 +6,7 @@ use std::ops::{AddAssign, Mul};
 use optc_tensor::{DType, Tensor, bf16, broadcast_shapes};
 
 use super::broadcast::{broadcast_indices, broadcast_types};
+use crate::ops::bad_dtype;
 use crate::{Anchor, Args, Dim, Facts, InferCx, ItemCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
@@ -32,6 +33,9 @@ impl Semantics for MatMul {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
+        if b.dtype.is_small_float() {
+            return bad_dtype("math.matmul", b.dtype);
+        }
         let one = agree(self.precision, a.dtype, b.dtype);
         ensure!(one, "C2", "operands are {} and {}, expected one dtype", a.dtype, b.dtype);
         ensure!(fits(self.precision, b.dtype), "C4", "`precision` is {}, the operands are {}", self.precision, b.dtype);
@@ -65,6 +69,9 @@ impl Semantics for MatMul {
     fn eval(&self, args: &Args) -> Result<Vec<Val>, OpError> {
         let (a, b) = (args.tensor(0)?, args.tensor(1)?);
         ensure!(a.rank() > 0 && b.rank() > 0, "C3", "an operand is a scalar");
+        if b.dtype().is_small_float() {
+            return bad_dtype("math.matmul", b.dtype());
+        }
         let fit = agree(self.precision, a.dtype(), b.dtype()) && a.dtype() != DType::Str;
         ensure!(fit, "C2", "dtypes {} and {}", a.dtype(), b.dtype());
         let (x, y) = (a.shape(), b.shape());

@@ -100,6 +100,9 @@ impl Semantics for Reduce {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
+        if x.dtype.is_small_float() {
+            return crate::ops::bad_dtype("math.reduce", x.dtype);
+        }
         let Some(shape) = &x.shape else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
         if cx.has(1) && cx.constant(1).is_none() {
             return Ok(vec![TensorType::of(x.dtype, self.unknown(cx, shape.len())?).into()]);

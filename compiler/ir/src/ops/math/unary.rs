@@ -251,7 +251,7 @@ impl Semantics for IsInf {
 
 fn infer_test(name: &'static str, cx: &InferCx) -> Result<Vec<Type>, OpError> {
     let x = cx.tensor(0)?;
-    if !x.dtype.is_float() {
+    if !x.dtype.is_real() {
         return crate::ops::bad_dtype(name, x.dtype);
     }
     Ok(vec![TensorType::of(DType::Bool, x.shape.clone()).into()])
@@ -259,7 +259,7 @@ fn infer_test(name: &'static str, cx: &InferCx) -> Result<Vec<Type>, OpError> {
 
 fn test_floats(name: &'static str, args: &Args, test: impl Fn(f64) -> bool) -> Result<Vec<Val>, OpError> {
     let x = args.tensor(0)?;
-    if !x.dtype().is_float() {
+    if !x.dtype().is_real() {
         return crate::ops::bad_dtype(name, x.dtype());
     }
     let found: Vec<bool> = x.to_f64_vec().into_iter().map(test).collect();

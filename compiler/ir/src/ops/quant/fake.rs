@@ -61,7 +61,7 @@ impl FakeQuant {
 
     /// The ops that the two halves are.
     pub fn halves(&self) -> (Quantize, Dequantize) {
-        let quantize = Quantize { axis: self.axis, block: 0, precision: DType::F32, to: self.to };
+        let quantize = Quantize { axis: self.axis, block: 0, precision: DType::F32, saturate: true, to: self.to };
         (quantize, Dequantize { axis: self.axis, block: 0, to: DType::F32 })
     }
 }

@@ -1,11 +1,11 @@
 //! Between reals and quantized integers.
 
-use optc_tensor::{DType, Tensor, broadcast_shapes};
+use optc_tensor::{DType, Rounding, Tensor, broadcast_shapes};
 
 use super::expression;
 use crate::ops::axis_of;
 use crate::ops::eval::result_shapes;
-use crate::ops::math::broadcast_indices;
+use crate::ops::math::{broadcast_indices, overflow};
 use crate::ops::message::type_of;
 use crate::ops::number::round_to;
 use crate::{Args, Facts, FusionRole, InferCx, OpError, Semantics, TensorType, Type, Val, ensure, op};
@@ -14,7 +14,10 @@ op! {
     /// `clamp(round(x / scale) + zero_point)`: rounded to nearest, ties to even, and clamped to the range of `to`. The
     /// quotient is rounded to `precision` first. NaN becomes the least value of `to`.
     ///
-    /// - (C1) `x` is a float or `i32`, `scale` a float, `to` an integer dtype, `precision` a float dtype.
+    /// To a small float it is `x / scale + zero_point`, converted as `math.narrow` does.
+    ///
+    /// - (C1) `x` is a float or `i32`, `scale` a float, `to` an integer dtype or a small float with a sign, and
+    ///   `precision` a float dtype.
     /// - (C2) `scale` and `zero_point` have one element; or one for each index of `axis`; or, with `block`, the shape
     ///   of `x` but for `axis`, where each stands for `block` indices.
     /// - (C3) `zero_point` has the shape of `scale` and the dtype `to`.
@@ -25,6 +28,8 @@ op! {
         block: i64 = 0,
         /// The dtype in which the quotient is rounded.
         precision: DType = DType::F32,
+        /// Whether what is too large for a small float becomes its largest value.
+        saturate: bool = true,
         /// The result's dtype.
         to: DType,
     }
@@ -34,7 +39,7 @@ op! {
     /// `(x − zero_point) · scale`. In `f32` the difference is rounded before it is multiplied, else the product is
     /// rounded once.
     ///
-    /// - (C1) `x` is an integer, `scale` and `to` are floats.
+    /// - (C1) `x` is an integer or a small float with a sign, `scale` and `to` are floats.
     /// - (C2) `scale` and `zero_point` as for `quant.quantize`.
     /// - (C3) `zero_point` has the shape of `scale` and the dtype of `x`.
     "quant.dequantize" = Dequantize(x, scale, zero_point: optional) {
@@ -130,12 +135,17 @@ fn check_zero_point(cx: &InferCx, dtype: DType) -> Result<(), OpError> {
     Ok(())
 }
 
-/// The values of the zero point, which must match the scale; zeros where it is absent.
-fn zero_points(zero: Option<&Tensor>, scale: &Tensor, dtype: DType) -> Result<Vec<i64>, OpError> {
-    let Some(zero) = zero else { return Ok(vec![0; scale.len()]) };
+/// The zero point, which must match the scale.
+fn zero_point<'a>(zero: Option<&'a Tensor>, scale: &Tensor, dtype: DType) -> Result<Option<&'a Tensor>, OpError> {
+    let Some(zero) = zero else { return Ok(None) };
     let fits = zero.dtype() == dtype && alike(zero.shape(), scale.shape());
     ensure!(fits, "C3", "`zero_point` is {}, `scale` {}", type_of(zero), type_of(scale));
-    Ok(zero.to_i64_vec())
+    Ok(Some(zero))
+}
+
+/// Whether reals are quantized to a dtype.
+fn is_quantized(dtype: DType) -> bool {
+    dtype.is_int() || (dtype.is_small_float() && dtype.is_signed())
 }
 
 /// The bounds of an integer dtype.
@@ -150,6 +160,20 @@ fn saturate(v: f64, zero: i64, (low, high): (f64, f64)) -> i64 {
     (v.round_ties_even() + zero as f64).max(low).min(high) as i64
 }
 
+impl Quantize {
+    /// To small floats.
+    fn eval_small(&self, x: &Tensor, scales: &[f64], zero: Option<&Tensor>, by: &Sharing) -> Result<Vec<Val>, OpError> {
+        let zeros = zero.map_or_else(|| vec![0.0; scales.len()], Tensor::to_f64_vec);
+        let value = |(i, v): (usize, f64)| {
+            let s = by.index(i);
+            round_to(self.precision, v / scales[s]) + zeros[s]
+        };
+        let y: Vec<f64> = x.to_f64_vec().into_iter().enumerate().map(value).collect();
+        let overflow = overflow(self.saturate);
+        Ok(vec![Tensor::from_f64_with(self.to, x.shape(), &y, overflow, Rounding::Nearest)?.into()])
+    }
+}
+
 impl Semantics for Quantize {
     const FACTS: Facts<Quantize> = Facts::expression(Some(FusionRole::Quantized), expression::quantize);
 
@@ -157,7 +181,7 @@ impl Semantics for Quantize {
         let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
         let floats = (x.dtype.is_float() || x.dtype == DType::I32) && scale.dtype.is_float();
         ensure!(floats && self.precision.is_float(), "C1", "`x` is {x}, `scale` is {scale}, in {}", self.precision);
-        ensure!(self.to.is_int(), "C1", "`to` is {}", self.to);
+        ensure!(is_quantized(self.to), "C1", "`to` is {}", self.to);
         check_zero_point(cx, self.to)?;
         if let (Some(x), Some(scale)) = (x.static_shape(), scale.static_shape()) {
             Sharing::of(&x, &scale, self.axis, self.block)?;
@@ -169,7 +193,11 @@ impl Semantics for Quantize {
         let (x, scale) = (args.tensor(0)?, args.tensor(1)?);
         result_shapes(self, args)?;
         let sharing = Sharing::of(x.shape(), scale.shape(), self.axis, self.block)?;
-        let zeros = zero_points(args.optional(2), scale, self.to)?;
+        let zero_point = zero_point(args.optional(2), scale, self.to)?;
+        if self.to.is_small_float() {
+            return self.eval_small(x, &scale.to_f64_vec(), zero_point, &sharing);
+        }
+        let zeros = zero_point.map_or_else(|| vec![0; scale.len()], Tensor::to_i64_vec);
         let (scales, bounds) = (scale.to_f64_vec(), bounds(self.to)?);
         let value = |(i, v): (usize, f64)| {
             let s = sharing.index(i);
@@ -185,7 +213,7 @@ impl Semantics for Dequantize {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let (x, scale) = (cx.tensor(0)?, cx.tensor(1)?);
-        ensure!(x.dtype.is_int() && scale.dtype.is_float(), "C1", "`x` is {x}, `scale` is {scale}");
+        ensure!(is_quantized(x.dtype) && scale.dtype.is_float(), "C1", "`x` is {x}, `scale` is {scale}");
         ensure!(self.to.is_float(), "C1", "`to` is {}", self.to);
         check_zero_point(cx, x.dtype)?;
         if let (Some(x), Some(scale)) = (x.static_shape(), scale.static_shape()) {
@@ -198,15 +226,26 @@ impl Semantics for Dequantize {
         let (x, scale) = (args.tensor(0)?, args.tensor(1)?);
         result_shapes(self, args)?;
         let sharing = Sharing::of(x.shape(), scale.shape(), self.axis, self.block)?;
-        let zeros = zero_points(args.optional(2), scale, x.dtype())?;
+        let zero = zero_point(args.optional(2), scale, x.dtype())?;
         let scales = scale.to_f64_vec();
-        let value = |(i, v): (usize, i64)| {
-            let s = sharing.index(i);
-            let difference = v.wrapping_sub(zeros[s]);
-            let rounded = if self.to == DType::F32 { difference as f32 as f64 } else { difference as f64 };
-            rounded * scales[s]
+        let single = self.to == DType::F32;
+        let y: Vec<f64> = if x.dtype().is_small_float() {
+            let zeros = zero.map_or_else(|| vec![0.0; scale.len()], Tensor::to_f64_vec);
+            let value = |(i, v): (usize, f64)| {
+                let s = sharing.index(i);
+                let difference = v - zeros[s];
+                (if single { f64::from(difference as f32) } else { difference }) * scales[s]
+            };
+            x.to_f64_vec().into_iter().enumerate().map(value).collect()
+        } else {
+            let zeros = zero.map_or_else(|| vec![0; scale.len()], Tensor::to_i64_vec);
+            let value = |(i, v): (usize, i64)| {
+                let s = sharing.index(i);
+                let difference = v.wrapping_sub(zeros[s]);
+                (if single { difference as f32 as f64 } else { difference as f64 }) * scales[s]
+            };
+            x.to_i64_vec().into_iter().enumerate().map(value).collect()
         };
-        let y: Vec<f64> = x.to_i64_vec().into_iter().enumerate().map(value).collect();
         Ok(vec![Tensor::from_f64(self.to, x.shape(), &y)?.into()])
     }
 }
@@ -274,7 +313,7 @@ mod tests {
     use super::*;
 
     fn quantized(to: DType, x: &[f32], scale: f32, zero: i64) -> Vec<i64> {
-        let op = Quantize { axis: 1, block: 0, precision: DType::F32, to };
+        let op = Quantize { axis: 1, block: 0, precision: DType::F32, saturate: true, to };
         let zero = Tensor::from_i64(to, &[], &[zero]).unwrap();
         let x = Tensor::from_slice(&[x.len()], x).unwrap();
         let values = [Some(x.into()), Some(Tensor::scalar(scale).into()), Some(zero.into())];

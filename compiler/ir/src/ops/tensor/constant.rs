@@ -40,7 +40,7 @@ impl Constant {
     /// How many elements of a tensor are zero.
     pub fn count_zeros(t: &Tensor) -> usize {
         match t.dtype() {
-            dtype if dtype.is_float() => t.to_f64_vec().into_iter().filter(|&v| v == 0.0).count(),
+            dtype if dtype.is_real() => t.to_f64_vec().into_iter().filter(|&v| v == 0.0).count(),
             _ => t.to_i64_vec().into_iter().filter(|&v| v == 0).count(),
         }
     }

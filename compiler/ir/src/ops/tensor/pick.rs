@@ -42,6 +42,7 @@ impl Semantics for NonZero {
         let view = x.view().ok_or(OpError::Operand { slot: 0 })?;
         let found = match x.dtype() {
             DType::Bool => places(view.as_slice::<u8>()?, shape),
+            dtype if dtype.is_small_float() => places(&x.to_f64_vec(), shape),
             dtype => by_native!(dtype, T => places(view.as_slice::<T>()?, shape), else places(&x.to_i64_vec(), shape)),
         };
         Ok(vec![found?.into()])

@@ -316,6 +316,9 @@ impl Semantics for Col2Im {
 
     fn infer(&self, cx: &InferCx) -> Result<Vec<Type>, OpError> {
         let x = cx.tensor(0)?;
+        if x.dtype.is_small_float() {
+            return crate::ops::bad_dtype("tensor.col2im", x.dtype);
+        }
         let Some(image) = dims_of(cx, 1)? else { return Ok(vec![TensorType::unranked(x.dtype).into()]) };
         let dim = |d: usize| x.shape.as_ref().and_then(|s| s.get(d)).cloned().unwrap_or(Dim::Unknown);
         let block = cx
