@@ -6,6 +6,7 @@
 
 mod control;
 mod custom;
+mod ml;
 mod nn;
 mod node;
 mod quant;
@@ -94,6 +95,7 @@ type Names = HashMap<Value, String>;
 /// One op at its place: what it is written from.
 struct Site<'a> {
     graph: &'a Graph,
+    id: NodeId,
     node: &'a Node,
     /// The operands' names, empty for absent ones.
     operands: Vec<String>,
@@ -214,7 +216,7 @@ impl Exporter {
             names.insert(value, name.clone());
             results.push(name);
         }
-        Site { graph, node, operands, results }
+        Site { graph, id, node, operands, results }
     }
 
     /// Writes the region of a fused kernel in place of it.
@@ -268,7 +270,9 @@ impl Exporter {
         let OnnxSpelling { domain, op, since, attributes } = spelling;
         if domain.is_empty() {
             self.opset = self.opset.max(since);
-        } else if !self.domains.iter().any(|(d, _)| *d == domain) {
+        } else if let Some((_, version)) = self.domains.iter_mut().find(|(d, _)| *d == domain) {
+            *version = since.max(*version);
+        } else {
             self.domains.push((domain.clone(), since));
         }
         let name = loc.first().filter(|name| self.node_names.insert((*name).clone())).cloned();
