@@ -5,10 +5,13 @@ mod distance;
 mod flat;
 mod forest;
 mod lookup;
+mod row;
 mod trees;
 
 pub use couple::*;
 pub use distance::*;
-pub use forest::{Forest, Row, RowKind};
+pub use flat::Aggregate;
+pub use forest::Forest;
 pub use lookup::*;
+pub use row::{Row, RowKind};
 pub use trees::*;

@@ -1,5 +1,7 @@
 //! Classical machine learning: trees, and probabilities of classes out of those of pairs.
 
+use std::collections::{HashMap, HashSet};
+
 use optc_ir::Real;
 use optc_ir::Value;
 use optc_ir::ops::ml::{Aggregate, Couple, Forest, Row, RowKind, TreeEnsemble};
@@ -118,7 +120,7 @@ impl Written<'_> {
         let rows = op.nodes.rows();
         let (mut trees, mut total) = (vec![], 0);
         for &root in &op.roots {
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             let (mut tree, mut stack) = (vec![], vec![usize::try_from(root).unwrap_or(usize::MAX)]);
             while let Some(at) = stack.pop() {
                 let Some(row) = rows.get(at).filter(|_| seen.insert(at)) else { continue };
@@ -138,12 +140,6 @@ impl Written<'_> {
         Ok(Written { op, rows, trees, dtype })
     }
 
-    /// The rows of all trees, each with its tree.
-    fn each(&self) -> impl Iterator<Item = (usize, usize, &Row)> {
-        let of = |(tree, rows): (usize, &Vec<usize>)| rows.clone().into_iter().map(move |at| (tree, at));
-        self.trees.iter().enumerate().flat_map(of).filter_map(|(tree, at)| Some((tree, at, self.rows.get(at)?)))
-    }
-
     /// The weights of the leaf at a row.
     fn weights(&self, at: usize) -> &[Row] {
         let count = self.rows.get(at).map_or(0, |row| row.yes);
@@ -160,18 +156,10 @@ impl Written<'_> {
     }
 
     fn regressor(&self) -> Result<OnnxSpelling, Diagnostic> {
-        let ints = |f: &dyn Fn(usize, usize, &Row) -> usize| -> Vec<i64> {
-            self.each().map(|(tree, at, row)| f(tree, at, row) as i64).collect()
-        };
-        let test = |row: &Row, v: usize| if row.kind == RowKind::Leaf { 0 } else { v };
-        let values: Vec<f64> =
-            self.each().map(|(_, _, row)| if row.kind == RowKind::Leaf { 0.0 } else { row.value }).collect();
-        let words = self.each().map(|(_, _, row)| onnx_tree_word(row.kind).unwrap_or_default().to_owned());
-        let leaves = self.each().filter(|(_, _, row)| row.kind == RowKind::Leaf);
-        let weights: Vec<(usize, usize, &Row)> =
-            leaves.flat_map(|(tree, at, _)| self.weights(at).iter().map(move |w| (tree, at, w))).collect();
-        let of =
-            |f: &dyn Fn(&(usize, usize, &Row)) -> usize| -> Vec<i64> { weights.iter().map(|w| f(w) as i64).collect() };
+        let mut list = NodeLists::default();
+        for (tree, rows) in self.trees.iter().enumerate() {
+            list.add(self, tree as i64, rows);
+        }
         let aggregate = match self.op.aggregate {
             Aggregate::Sum => "SUM",
             Aggregate::Average => "AVERAGE",
@@ -182,19 +170,18 @@ impl Written<'_> {
             .of(DOMAIN, 3)
             .string("aggregate_function", aggregate)
             .int("n_targets", self.op.targets)
-            .ints("nodes_treeids", &ints(&|tree, _, _| tree))
-            .ints("nodes_nodeids", &ints(&|_, at, _| at))
-            .ints("nodes_featureids", &ints(&|_, _, row| test(row, row.index)))
-            .ints("nodes_truenodeids", &ints(&|_, _, row| test(row, row.yes)))
-            .ints("nodes_falsenodeids", &ints(&|_, _, row| test(row, row.no)))
-            .ints("nodes_missing_value_tracks_true", &ints(&|_, _, row| usize::from(row.missing)))
-            .strings("nodes_modes", &words.collect::<Vec<_>>())
-            .ints("target_treeids", &of(&|w| w.0))
-            .ints("target_nodeids", &of(&|w| w.1))
-            .ints("target_ids", &of(&|w| w.2.index));
-        let spelling = self.numbers(spelling, ["nodes_values", "nodes_values_as_tensor"], &values)?;
-        let weights: Vec<f64> = weights.iter().map(|w| w.2.value).collect();
-        self.numbers(spelling, ["target_weights", "target_weights_as_tensor"], &weights)
+            .ints("nodes_treeids", &list.trees)
+            .ints("nodes_nodeids", &list.ids)
+            .ints("nodes_featureids", &list.features)
+            .ints("nodes_truenodeids", &list.ways[0])
+            .ints("nodes_falsenodeids", &list.ways[1])
+            .ints("nodes_missing_value_tracks_true", &list.missing)
+            .strings("nodes_modes", &list.modes)
+            .ints("target_treeids", &list.target_trees)
+            .ints("target_nodeids", &list.target_nodes)
+            .ints("target_ids", &list.targets);
+        let spelling = self.numbers(spelling, ["nodes_values", "nodes_values_as_tensor"], &list.values)?;
+        self.numbers(spelling, ["target_weights", "target_weights_as_tensor"], &list.weights)
     }
 
     fn ensemble(&self) -> Result<OnnxSpelling, Diagnostic> {
@@ -232,6 +219,48 @@ impl Written<'_> {
     }
 }
 
+/// The lists of a `TreeEnsembleRegressor`. A node's id is its place in its tree: ONNX Runtime takes none that is larger
+/// than the number of nodes.
+#[derive(Default)]
+struct NodeLists {
+    trees: Vec<i64>,
+    ids: Vec<i64>,
+    modes: Vec<String>,
+    features: Vec<i64>,
+    values: Vec<f64>,
+    ways: [Vec<i64>; 2],
+    missing: Vec<i64>,
+    target_trees: Vec<i64>,
+    target_nodes: Vec<i64>,
+    targets: Vec<i64>,
+    weights: Vec<f64>,
+}
+
+impl NodeLists {
+    fn add(&mut self, of: &Written, tree: i64, rows: &[usize]) {
+        let ids: HashMap<usize, i64> = rows.iter().enumerate().map(|(id, &at)| (at, id as i64)).collect();
+        for (id, &at) in rows.iter().enumerate() {
+            let row = &of.rows[at];
+            let leaf = row.kind == RowKind::Leaf;
+            self.trees.push(tree);
+            self.ids.push(id as i64);
+            self.modes.push(onnx_tree_word(row.kind).unwrap_or_default().to_owned());
+            self.features.push(if leaf { 0 } else { row.index as i64 });
+            self.values.push(if leaf { 0.0 } else { row.value });
+            self.missing.push(i64::from(row.missing));
+            for (side, next) in [row.yes, row.no].into_iter().enumerate() {
+                self.ways[side].push(if leaf { 0 } else { ids.get(&next).copied().unwrap_or(-1) });
+            }
+            for weight in if leaf { of.weights(at) } else { &[] } {
+                self.target_trees.push(tree);
+                self.target_nodes.push(id as i64);
+                self.targets.push(weight.index as i64);
+                self.weights.push(weight.value);
+            }
+        }
+    }
+}
+
 /// The lists of a `TreeEnsemble`, whose tests and leaves are counted apart.
 #[derive(Default)]
 struct Lists {
@@ -251,7 +280,7 @@ struct Lists {
 impl Lists {
     fn add(&mut self, of: &Written, tree: &[usize]) {
         self.roots.push(self.modes.len() as i64);
-        let mut numbers = std::collections::HashMap::new();
+        let mut numbers = HashMap::new();
         let (mut tests, mut leaves) = (self.modes.len() as i64, self.weights.len() as i64);
         for &at in tree {
             let counter = if of.rows[at].kind == RowKind::Leaf { &mut leaves } else { &mut tests };
@@ -277,7 +306,7 @@ impl Lists {
         }
     }
 
-    fn test(&mut self, row: &Row, of: &Written, numbers: &std::collections::HashMap<usize, i64>) {
+    fn test(&mut self, row: &Row, of: &Written, numbers: &HashMap<usize, i64>) {
         self.modes.push(onnx_tree_mode(row.kind).unwrap_or_default());
         self.features.push(row.index as i64);
         self.splits.push(if row.kind == RowKind::Member { 0.0 } else { row.value });

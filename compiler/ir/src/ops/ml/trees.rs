@@ -2,27 +2,11 @@
 
 use optc_tensor::{DType, TensorMut};
 
-use super::flat::{Rows, Score, Scores};
+use super::flat::{Aggregate, Rows, Score, Scores};
 use super::forest::Forest;
 use crate::ops::bad_dtype;
 use crate::ops::eval::eval_new;
-use crate::{
-    Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op, text_enum,
-};
-
-text_enum! {
-    /// What becomes of the weights that several trees have for a target.
-    pub enum Aggregate {
-        /// Their sum, in the order of the trees.
-        Sum = "sum",
-        /// Their sum, divided by the number of trees.
-        Average = "average",
-        /// The least of them.
-        Min = "min",
-        /// The greatest of them.
-        Max = "max",
-    }
-}
+use crate::{Args, Dim, Facts, InferCx, ItemCx, OpError, Operands, Semantics, TensorType, Type, Val, ensure, op};
 
 op! {
     /// What decision trees say of each row of `x`: a score for each target, computed in the dtype of `x`, and whether a

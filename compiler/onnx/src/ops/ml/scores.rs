@@ -109,12 +109,11 @@ fn softmax_zero(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
 /// Winitzki's, of two digits.
 fn probit(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
     const A: f64 = 0.147;
-    const PI: f64 = 3.14159;
     let dtype = cx.dtype(x)?;
     let [zero, one, minus, two] = [0.0, 1.0, -1.0, 2.0].map(|v| scalar(cx, dtype, v));
     let (zero, one, minus, two) = (zero?, one?, minus?, two?);
     let [half, shift, slope, root] =
-        [0.5, 2.0 / (PI * A), 1.0 / A, std::f64::consts::SQRT_2].map(|v| scalar(cx, dtype, v));
+        [0.5, 2.0 / (std::f64::consts::PI * A), 1.0 / A, std::f64::consts::SQRT_2].map(|v| scalar(cx, dtype, v));
     let (half, shift, slope, root) = (half?, shift?, slope?, root?);
     let doubled = cx.emit1(math::Mul {}, &[x, two])?;
     let x = cx.emit1(math::Sub {}, &[doubled, one])?;

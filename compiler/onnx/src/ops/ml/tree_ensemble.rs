@@ -8,7 +8,7 @@ use optc_ir::ops::ml::{self, Aggregate, RowKind};
 use optc_tensor::DType;
 
 use super::scores::{Labels, Transform, above, beside, column, greatest, transformed, two_columns};
-use super::trees::{Node, compared, forest, index, same_length, with_base};
+use super::trees::{TreeNode, compared, forest, index, same_length, with_base};
 use super::{cast, invalid, missing, scalar};
 use crate::attributes::meaning;
 use crate::mapping::{MapError, NodeCx};
@@ -32,7 +32,7 @@ pub(crate) fn onnx_tree_word(kind: RowKind) -> Option<&'static str> {
 
 /// Trees by their nodes, the first of which are their roots, and the weights of their leaves.
 struct Trees {
-    nodes: Vec<Node>,
+    nodes: Vec<TreeNode>,
     roots: Vec<usize>,
     /// The tree and the id of each node.
     names: Vec<(i64, i64)>,
@@ -81,7 +81,11 @@ impl Trees {
         Ok(Trees { nodes, roots, names, weights })
     }
 
-    fn nodes(cx: &NodeCx, names: &[(i64, i64)], places: &HashMap<(i64, i64), usize>) -> Result<Vec<Node>, MapError> {
+    fn nodes(
+        cx: &NodeCx,
+        names: &[(i64, i64)],
+        places: &HashMap<(i64, i64), usize>,
+    ) -> Result<Vec<TreeNode>, MapError> {
         let n = names.len();
         let modes = cx.attrs.strings("nodes_modes")?.ok_or_else(|| missing("nodes_modes"))?;
         let features = ints(cx, "nodes_featureids")?;
@@ -100,21 +104,21 @@ impl Trees {
         for (i, name) in names.iter().enumerate() {
             let kind = meaning("nodes_modes", &modes[i], &MODES, |a, b| a == b)?;
             if kind == RowKind::Leaf {
-                nodes.push(Node::leaf(vec![]));
+                nodes.push(TreeNode::leaf(vec![]));
                 continue;
             }
             let next = |id: i64| {
                 let lost = || invalid(format!("{} leads to node {id}, which the tree does not have", shown(name)));
                 places.get(&(name.0, id)).copied().ok_or_else(lost)
             };
-            nodes.push(Node {
+            nodes.push(TreeNode {
                 kind,
                 feature: index("feature", features[i])?,
                 value: values[i],
                 yes: next(yes[i])?,
                 no: next(no[i])?,
                 missing: missing.get(i).is_some_and(|&v| v != 0),
-                ..Node::leaf(vec![])
+                ..TreeNode::leaf(vec![])
             });
         }
         Ok(nodes)
@@ -124,7 +128,7 @@ impl Trees {
     fn weights(
         cx: &NodeCx,
         kind: &str,
-        nodes: &mut [Node],
+        nodes: &mut [TreeNode],
         places: &HashMap<(i64, i64), usize>,
     ) -> Result<Vec<(usize, f64)>, MapError> {
         let name = |rest: &str| format!("{kind}_{rest}");
@@ -159,7 +163,7 @@ impl Trees {
 
     /// Whether each sample has a score for a class: where a tree has one in each leaf, all have.
     fn has(&self, class: usize) -> Has {
-        let is_for = |node: &Node| node.weights.iter().any(|&(of, _)| of == class);
+        let is_for = |node: &TreeNode| node.weights.iter().any(|&(of, _)| of == class);
         let mut without = std::collections::HashSet::new();
         let leaves = || self.nodes.iter().zip(&self.names).filter(|(node, _)| node.kind == RowKind::Leaf);
         without.extend(leaves().filter(|(node, _)| !is_for(node)).map(|(_, name)| name.0));

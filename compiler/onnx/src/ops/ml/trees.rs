@@ -11,7 +11,7 @@ use crate::mapping::{MapError, NodeCx};
 use crate::ops::Mapped;
 
 /// A node of a tree: a test, or a leaf.
-pub(super) struct Node {
+pub(super) struct TreeNode {
     pub(super) kind: RowKind,
     pub(super) feature: usize,
     pub(super) value: f64,
@@ -24,10 +24,10 @@ pub(super) struct Node {
     pub(super) weights: Vec<(usize, f64)>,
 }
 
-impl Node {
-    pub(super) fn leaf(weights: Vec<(usize, f64)>) -> Node {
+impl TreeNode {
+    pub(super) fn leaf(weights: Vec<(usize, f64)>) -> TreeNode {
         let kind = RowKind::Leaf;
-        Node { kind, feature: 0, value: 0.0, yes: 0, no: 0, missing: false, members: vec![], weights }
+        TreeNode { kind, feature: 0, value: 0.0, yes: 0, no: 0, missing: false, members: vec![], weights }
     }
 
     fn rows(&self) -> usize {
@@ -37,7 +37,7 @@ impl Node {
 
 /// The nodes that trees with these roots lead to, each before those after it; the first that is on a cycle where there
 /// is one. Exporters let trees share what is equal in them.
-fn order(nodes: &[Node], roots: &[usize]) -> Result<Vec<usize>, usize> {
+fn order(nodes: &[TreeNode], roots: &[usize]) -> Result<Vec<usize>, usize> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
         Never,
@@ -77,7 +77,7 @@ fn order(nodes: &[Node], roots: &[usize]) -> Result<Vec<usize>, usize> {
 
 /// The forest of these trees, and the rows of their roots; `name` says which node is on a cycle.
 pub(super) fn forest(
-    nodes: &[Node],
+    nodes: &[TreeNode],
     roots: &[usize],
     name: impl Fn(usize) -> String,
 ) -> Result<(Forest, Vec<i64>), MapError> {
@@ -192,7 +192,7 @@ impl Tests {
     }
 
     /// The tests, then the leaves.
-    fn nodes(self, leaves: Vec<Node>) -> Result<Vec<Node>, MapError> {
+    fn nodes(self, leaves: Vec<TreeNode>) -> Result<Vec<TreeNode>, MapError> {
         let (n, mut members) = (self.kinds.len(), self.members.into_iter());
         let mut nodes = Vec::with_capacity(n + leaves.len());
         for (i, &kind) in self.kinds.iter().enumerate() {
@@ -202,7 +202,7 @@ impl Tests {
                 let at = usize::try_from(to).ok().filter(|&to| to < limit).map(|to| to + from);
                 at.ok_or_else(|| invalid(format!("node {i} leads to {what} {to} of {limit}")))
             };
-            nodes.push(Node {
+            nodes.push(TreeNode {
                 kind,
                 feature: index("feature", self.features[i])?,
                 value: self.splits[i],
@@ -240,7 +240,7 @@ pub(super) fn ensemble(cx: &mut NodeCx) -> Mapped {
     let transform = Transform::of_number(cx)?;
     let (weights, of) = (tensor(cx, "leaf_weights")?.to_f64_vec(), ints(cx, "leaf_targetids")?);
     same_length("leaf_targetids", of.len(), weights.len())?;
-    let leaf = |(&target, &weight): (&i64, &f64)| Ok(Node::leaf(vec![(index("target", target)?, weight)]));
+    let leaf = |(&target, &weight): (&i64, &f64)| Ok(TreeNode::leaf(vec![(index("target", target)?, weight)]));
     let leaves = of.iter().zip(&weights).map(leaf).collect::<Result<Vec<_>, MapError>>()?;
     let roots = ints(cx, "tree_roots")?;
     let most = of.iter().max().map_or(1, |&most| most.saturating_add(1));
