@@ -319,7 +319,8 @@ def pipelines():
     classifier("nu_svc", svm.NuSVC(probability=True, random_state=0), x[:60], two[:60])
     classifier("svc_sigmoid", svm.SVC(kernel="sigmoid", random_state=0), x[:60], three[:60])
     classifier("linear_svc", svm.LinearSVC(), x, three)
-    classifier("mlp", neural_network.MLPClassifier(hidden_layer_sizes=(8,), random_state=0, max_iter=50), x, three, "maps")
+    layers = {"hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 50}
+    classifier("mlp", neural_network.MLPClassifier(**layers), x, three, "maps")
     classifier("gaussian_bayes", naive_bayes.GaussianNB(), x, names, "maps")
     classifier("bernoulli_bayes", naive_bayes.BernoulliNB(), x, three)
     classifier("multinomial_bayes", naive_bayes.MultinomialNB(), np.abs(x), three)
@@ -345,7 +346,7 @@ def pipelines():
         "poisson": linear_model.PoissonRegressor(),
         "svr": svm.SVR(),
         "neighbors": neighbors.KNeighborsRegressor(3),
-        "mlp": neural_network.MLPRegressor(hidden_layer_sizes=(8,), random_state=0, max_iter=50),
+        "mlp": neural_network.MLPRegressor(**layers),
         "gaussian_process": gaussian_process.GaussianProcessRegressor(),
     }.items():
         small = name in ["svr", "neighbors", "gaussian_process"]

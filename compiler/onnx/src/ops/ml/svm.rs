@@ -9,6 +9,9 @@ use super::{float_samples, floats, invalid, product, scalar, vector};
 use crate::mapping::{MapError, NodeCx};
 use crate::ops::Mapped;
 
+/// The most weights of pairs, each of which has one for each support vector.
+const MAX_WEIGHTS: usize = 1 << 26;
+
 #[derive(Clone, Copy)]
 enum Kernel {
     Linear,
@@ -172,8 +175,14 @@ impl Pairs {
             let count = usize::try_from(count).map_err(|_| invalid(format!("a class has {count} support vectors")))?;
             starts.push(starts.last().copied().unwrap_or(0usize).saturating_add(count));
         }
-        let vectors = starts.last().copied().unwrap_or(0);
-        Ok(Pairs { classes, starts, vectors })
+        let pairs = Pairs { classes, vectors: starts.last().copied().unwrap_or(0), starts };
+        let weights = pairs.len().saturating_mul(pairs.vectors.max(classes));
+        if weights > MAX_WEIGHTS {
+            return Err(MapError::Unsupported(format!(
+                "{classes} classes take {weights} weights, more than {MAX_WEIGHTS}"
+            )));
+        }
+        Ok(pairs)
     }
 
     fn len(&self) -> usize {

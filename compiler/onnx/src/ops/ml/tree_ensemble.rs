@@ -161,18 +161,23 @@ impl Trees {
         }
     }
 
-    /// Whether each sample has a score for a class: where a tree has one in each leaf, all have.
-    fn has(&self, class: usize) -> Has {
-        let is_for = |node: &TreeNode| node.weights.iter().any(|&(of, _)| of == class);
-        let mut without = std::collections::HashSet::new();
-        let leaves = || self.nodes.iter().zip(&self.names).filter(|(node, _)| node.kind == RowKind::Leaf);
-        without.extend(leaves().filter(|(node, _)| !is_for(node)).map(|(_, name)| name.0));
-        let trees = self.roots.iter().map(|&root| self.names[root].0);
-        match () {
-            () if !leaves().any(|(node, _)| is_for(node)) => Has::Never,
-            () if trees.into_iter().any(|tree| !without.contains(&tree)) => Has::Always,
-            () => Has::Sometimes,
+    /// Whether samples have a score for each of `n` targets: where a tree has one in each leaf, all have.
+    fn has(&self, n: usize) -> Vec<Has> {
+        let (mut leaves, mut counts) = (HashMap::new(), HashMap::new());
+        for (node, &(tree, _)) in self.nodes.iter().zip(&self.names).filter(|(node, _)| node.kind == RowKind::Leaf) {
+            *leaves.entry(tree).or_insert(0usize) += 1;
+            let mut of: Vec<usize> = node.weights.iter().map(|&(target, _)| target).collect();
+            of.sort_unstable();
+            of.dedup();
+            of.into_iter().for_each(|target| *counts.entry((tree, target)).or_insert(0usize) += 1);
         }
+        let mut has = vec![Has::Never; n];
+        for ((tree, target), count) in counts {
+            if let Some(has) = has.get_mut(target).filter(|has| **has != Has::Always) {
+                *has = if leaves.get(&tree) == Some(&count) { Has::Always } else { Has::Sometimes };
+            }
+        }
+        has
     }
 }
 
@@ -198,7 +203,7 @@ pub(super) fn regressor(cx: &mut NodeCx) -> Mapped {
     let [sums, scored] = trees.emit(cx, targets, aggregate)?;
     let mut scores = with_base(cx, sums, &base)?;
     // ONNX Runtime adds nothing to those of several targets that have no score.
-    if !base.is_empty() && targets > 1 && (0..targets).any(|target| trees.has(target) != Has::Always) {
+    if !base.is_empty() && targets > 1 && trees.has(targets).iter().any(|&has| has != Has::Always) {
         scores = cx.emit1(math::Where {}, &[scored, scores, sums])?;
     }
     let scores = transformed(cx, scores, targets, transform)?;
@@ -223,12 +228,12 @@ pub(super) fn classifier(cx: &mut NodeCx) -> Mapped {
             (labels.by(cx, positive)?, transformed(cx, scores, 1, transform)?)
         }
         2 => {
-            let binary = Binary { trees: &trees, scored, base: &base, transform };
+            let binary = Binary { trees: &trees, has: trees.has(n), scored, base: &base, transform };
             binary.results(cx, &labels, scores)?
         }
         _ => {
             let scores = with_base(cx, scores, &base)?;
-            let all = !base.is_empty() || (0..n).all(|class| trees.has(class) == Has::Always);
+            let all = !base.is_empty() || trees.has(n).iter().all(|&has| has == Has::Always);
             let chosen = if all { scores } else { only_scored(cx, scores, scored)? };
             let index = greatest(cx, chosen)?;
             (labels.at(cx, index)?, transformed(cx, scores, n, transform)?)
@@ -247,6 +252,8 @@ fn only_scored(cx: &mut NodeCx, scores: Value, scored: Value) -> Result<Value, M
 /// Runtime does. A score of the second class decides, or else that of the first.
 struct Binary<'a> {
     trees: &'a Trees,
+    /// Whether samples have a score for each class.
+    has: Vec<Has>,
     scored: Value,
     base: &'a [f64],
     transform: Transform,
@@ -255,7 +262,7 @@ struct Binary<'a> {
 impl Binary<'_> {
     /// `yes` for samples with a score for the class, `no` for the others.
     fn select(&self, cx: &mut NodeCx, class: usize, yes: Value, no: Value) -> Result<Value, MapError> {
-        match self.trees.has(class) {
+        match self.has[class] {
             Has::Always => Ok(yes),
             Has::Never => Ok(no),
             Has::Sometimes => {
@@ -286,7 +293,7 @@ impl Binary<'_> {
         let (first, second) = self.with_base(cx, none[0], none[1])?;
         let first = self.select(cx, 0, first, none[0])?;
         let second = self.select(cx, 1, second, none[1])?;
-        let one_class = self.trees.has(0) == Has::Never || self.trees.has(1) == Has::Never;
+        let one_class = self.has.contains(&Has::Never);
         let positive = self.trees.weights.iter().all(|&(_, weight)| weight >= 0.0);
         let deciding = self.select(cx, 1, second, first)?;
         let chosen = above(cx, deciding, if one_class && positive { 0.5 } else { 0.0 })?;
@@ -308,6 +315,7 @@ impl Binary<'_> {
                 beside(cx, &[probit, first])
             }
             Transform::Logistic => two_columns(cx, first, true, Transform::Logistic),
+            // Nothing says what the second column is, and ONNX Runtime leaves it as it was in memory.
             _ if !one_class && !self.base.is_empty() => beside(cx, &[first, first]),
             _ => two_columns(cx, first, !(one_class && positive), Transform::None),
         }
