@@ -132,6 +132,23 @@ def samples():
     yield case("max_unpool", "MaxUnpool", [floats(1, 32, 32, 32), places], **attributes)
 
 
+def trees():
+    """A classifier of 100 complete trees of depth 5, as gradient boosting exports it."""
+    count, tests, nodes = 100, 31, 63
+    each = list(range(nodes))
+    listed = {
+        "nodes_treeids": np.repeat(np.arange(count), nodes).tolist(), "nodes_nodeids": each * count,
+        "nodes_featureids": ints(0, 20, count * nodes).tolist(), "nodes_values": floats(count * nodes).tolist(),
+        "nodes_modes": (["BRANCH_LEQ"] * tests + ["LEAF"] * (nodes - tests)) * count,
+        "nodes_truenodeids": [2 * i + 1 if i < tests else 0 for i in each] * count,
+        "nodes_falsenodeids": [2 * i + 2 if i < tests else 0 for i in each] * count,
+        "class_treeids": np.repeat(np.arange(count), nodes - tests).tolist(), "class_nodeids": each[tests:] * count,
+        "class_ids": [0] * (count * (nodes - tests)), "class_weights": floats(count * (nodes - tests)).tolist(),
+        "classlabels_int64s": [0, 1], "post_transform": "LOGISTIC", "domain": "ai.onnx.ml"}
+    for rows in [1, 1000]:
+        yield case(f"trees_{rows}", "TreeEnsembleClassifier", [floats(rows, 20)], outputs=2, **listed)
+
+
 def model_of(op, inputs, constants, outputs, opset, attributes):
     """The model of a case, and its inputs by name."""
     feeds = {f"x{i}": value for i, value in enumerate(inputs)}
@@ -145,7 +162,8 @@ def model_of(op, inputs, constants, outputs, opset, attributes):
         [helper.make_empty_tensor_value_info(name) for name in results],
         [numpy_helper.from_array(c, f"c{i}") for i, c in enumerate(constants) if c is not None],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return onnx.shape_inference.infer_shapes(model, data_prop=True), feeds
 
 
@@ -175,7 +193,7 @@ def main():
     parser.add_argument("--limit", type=float, default=3)
     args = parser.parse_args()
     above = 0
-    for group in [pairs, functions, along_axes, moves, samples]:
+    for group in [pairs, functions, along_axes, moves, samples, trees]:
         for name, *rest in group():
             if args.names and not any(part in name for part in args.names):
                 continue

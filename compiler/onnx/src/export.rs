@@ -6,12 +6,14 @@
 
 mod control;
 mod custom;
-pub(crate) use custom::call_attributes;
+mod ml;
 mod nn;
 mod node;
 mod quant;
 mod random;
 mod spelling;
+
+pub(crate) use custom::call_attributes;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -105,6 +107,7 @@ type Names = HashMap<Value, String>;
 /// One op at its place: what it is written from.
 struct Site<'a> {
     graph: &'a Graph,
+    id: NodeId,
     node: &'a Node,
     /// The operands' names, empty for absent ones.
     operands: Vec<String>,
@@ -227,7 +230,7 @@ impl Exporter {
             names.insert(value, name.clone());
             results.push(name);
         }
-        Site { graph, node, operands, results }
+        Site { graph, id, node, operands, results }
     }
 
     /// Writes the region of a fused kernel in place of it.
@@ -281,7 +284,9 @@ impl Exporter {
         let OnnxSpelling { domain, op, since, attributes } = spelling;
         if domain.is_empty() {
             self.opset = self.opset.max(since);
-        } else if !self.domains.iter().any(|(d, _)| *d == domain) {
+        } else if let Some((_, version)) = self.domains.iter_mut().find(|(d, _)| *d == domain) {
+            *version = since.max(*version);
+        } else {
             self.domains.push((domain.clone(), since));
         }
         let name = loc.first().filter(|name| self.node_names.insert((*name).clone())).cloned();

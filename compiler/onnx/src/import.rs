@@ -58,6 +58,14 @@ pub(crate) fn import_known(file: &ModelFile) -> Result<Graph, Diagnostic> {
     importer::Importer::new(file, false).main_graph()
 }
 
+/// What users of a model should know of how it is imported: where it computes what optc has no type for.
+pub fn notes(file: &ModelFile) -> Vec<String> {
+    let maps = file.op_histogram().remove(&("ai.onnx.ml".to_owned(), ops::ZIP_MAP.to_owned())).unwrap_or_default();
+    let note =
+        |node| format!("`{node}` gives its scores as a tensor, with a column for each key of its maps, in order");
+    maps.into_iter().map(note).collect()
+}
+
 /// Whether the importer knows an op; the standard domain is `""`.
 pub fn is_supported(domain: &str, op: &str) -> bool {
     control::is_control(domain, op) || ops::find(domain, op).is_some() || ops::custom::is_registered(domain, op)

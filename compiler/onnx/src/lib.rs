@@ -29,7 +29,7 @@ pub use dataset::{DataSet, read_data_set, read_values};
 pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use export::{export_file, export_model};
 pub use external::{ExternalError, ExternalFiles};
-pub use import::{import_bytes, import_file, import_file_as, import_model, is_supported};
+pub use import::{import_bytes, import_file, import_file_as, import_model, is_supported, notes};
 pub use mapping::{MapError, NodeCx};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
 pub use ops::waiting::register_waiting;

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use optc::{Compiler, FileAccess, Model, Options};
 use optc_ir::{Graph, infer_types};
+use optc_onnx::ModelFile;
 use optc_tensor::open_plain;
 
 use crate::exit::{CommandError, Exit, Outcome};
+use crate::report::note;
 use crate::text_form;
 
 /// What a file holds.
@@ -59,7 +61,13 @@ fn begins_like_text(head: &[u8]) -> bool {
 /// The file cannot be read, or does not hold a valid graph.
 pub fn graph(path: &Path, access: FileAccess) -> Outcome<Graph> {
     match kind(path)? {
-        FileKind::Onnx => Ok(optc_onnx::import_file_as(path, access)?),
+        FileKind::Onnx => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let file = ModelFile::open_as(path, access)?;
+            let graph = optc_onnx::import_model(&file).map_err(|d| d.in_model(name))?;
+            optc_onnx::notes(&file).iter().for_each(|text| note(text));
+            Ok(graph)
+        }
         FileKind::Text => text_form::read(path),
         FileKind::Artifact => {
             let copy = access == FileAccess::Copy;

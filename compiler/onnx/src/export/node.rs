@@ -13,7 +13,7 @@ use super::{Exporter, Site};
 use crate::Diagnostic;
 use crate::ops::{onnx_case, onnx_ngram_mode};
 
-fn unsupported(reason: impl Into<String>) -> Diagnostic {
+pub(super) fn unsupported(reason: impl Into<String>) -> Diagnostic {
     Diagnostic::unsupported("export", reason)
 }
 
@@ -325,6 +325,9 @@ impl Exporter {
             Op::RandomUniform(_) | Op::RandomNormal(_) => return self.drawn(op, site),
             Op::Multinomial(op) => multinomial(op),
             Op::CustomCall(op) => return self.custom(op, site),
+            Op::TreeEnsemble(op) => return self.tree_ensemble(op, site),
+            Op::SquaredDistance(_) => spelled!("CDist").of("com.microsoft", 1).string("metric", "sqeuclidean"),
+            Op::Couple(op) => return self.couple(op, site),
         };
         self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
         Ok(())

@@ -51,6 +51,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub(crate) use cast::dtype_attribute;
+pub(crate) use ml::{ZIP_MAP, onnx_tree_mode, onnx_tree_word};
 use optc_ir::{Op, Value, same_name};
 pub(crate) use recurrent::onnx_activation;
 pub(crate) use text::{onnx_case, onnx_ngram_mode};
