@@ -41,12 +41,16 @@ fn interpreted_they_give_what_onnx_runtime_gives() {
         let path = root.join(&name).join("model.onnx");
         let graph = import_file(&path).unwrap();
         assert_eq!(optc_ir::verify(&graph), [], "{name}");
-        let data = read_data_set(&ModelFile::open(&path).unwrap(), &root.join(&name).join("test_data_set_0")).unwrap();
-        let inputs: Vec<Val> = data.inputs.into_iter().map(|(_, v)| v).collect();
-        let found = optc_ir::run(&graph, &inputs).unwrap();
-        assert_eq!(found.len(), data.outputs.len(), "{name}");
-        for (found, (output, expected)) in found.iter().zip(&data.outputs) {
-            assert_eq!(difference(found, expected), None, "{name}: `{output}`");
+        let file = ModelFile::open(&path).unwrap();
+        let sets = (0..).map(|set| root.join(&name).join(format!("test_data_set_{set}")));
+        for (set, folder) in sets.take_while(|folder| folder.exists()).enumerate() {
+            let data = read_data_set(&file, &folder).unwrap();
+            let inputs: Vec<Val> = data.inputs.into_iter().map(|(_, v)| v).collect();
+            let found = optc_ir::run(&graph, &inputs).unwrap();
+            assert_eq!(found.len(), data.outputs.len(), "{name}");
+            for (found, (output, expected)) in found.iter().zip(&data.outputs) {
+                assert_eq!(difference(found, expected), None, "{name}, set {set}: `{output}`");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
     pip install onnxruntime==1.32.0 onnx==1.23.2 numpy
     python3 tests/tools/make_onnxruntime_ops.py [FOLDER]
 
-Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_0/{input,output}_J.pb`, as for the
+Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_I/{input,output}_J.pb`, as for the
 standard's node tests; packed they are `testdata/onnxruntime-ops.tar.xz`.
 """
 
@@ -17,36 +17,12 @@ import tempfile
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+
+from onnxruntime_attention_ops import attentions, decoders, grouped, projected
+from onnxruntime_case import CASES, add, floats, integers, run
 
 ARCHIVE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "onnxruntime-ops.tar.xz")
-DOMAIN = "com.microsoft"
-CASES = {}
-
-
-def floats(case, *shape, scale=1.0):
-    """Normal numbers, the same for each name of a case and shape in every run."""
-    seed = sum(ord(c) * 31**i for i, c in enumerate(case)) + sum(shape)
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
-
-
-def add(case, op, inputs, outputs=("y",), constants=(), domain=DOMAIN, dims=None, **attributes):
-    """A case of one node: `inputs` by name, None for one that is absent; those in `constants` are initializers.
-
-    `dims` gives named dims for the inputs that have them; all else is fixed.
-    """
-    dims = dims or {}
-    names = [name if value is not None else "" for name, value in inputs.items()]
-    node = helper.make_node(op, names, list(outputs), name=case, domain=domain, **attributes)
-    info = lambda name, v: helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(v.dtype), dims.get(name, v.shape))
-    fed = {name: v for name, v in inputs.items() if v is not None and name not in constants}
-    initializers = [numpy_helper.from_array(inputs[name], name) for name in constants if inputs[name] is not None]
-    results = [helper.make_empty_tensor_value_info(name) for name in outputs if name]
-    graph = helper.make_graph([node], case, [info(name, v) for name, v in fed.items()], results, initializers)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
-    CASES[case] = (helper.make_model(graph, opset_imports=opsets, ir_version=10), fed)
 
 
 def activations():
@@ -143,11 +119,6 @@ def embeddings():
         constants)
 
 
-def integers(case, *shape):
-    """Bytes of any value, or of two integers each."""
-    return (np.abs(floats(case, *shape, scale=1e4)).astype(np.int64) % 256).astype(np.uint8)
-
-
 def blocks():
     for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16)]:
         n, count = 6, -(-k // block)
@@ -190,54 +161,6 @@ def rotations():
             num_heads=heads, rotary_embedding_dim=4)
 
 
-def attentions():
-    heads, size, queries, keys = 2, 8, 4, 6
-    q = floats("q", 2, queries, heads * size)
-    k, v = floats("k", 2, keys, heads * size), floats("v", 2, keys, heads * 4)
-    bias = floats("bias", heads * (2 * size + 4))
-    padding = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], np.int32)
-    scores = floats("scores", 1, heads, queries, keys)
-    names = ["q", "k", "v", "bias", "padding", "scores", "past_k", "past_v"]
-
-    def case(kind, values, outputs=("y",), **attributes):
-        given = {"q": q, "k": k, "v": v, **values}
-        named = {name: given.get(name) for name in names}
-        while named[list(named)[-1]] is None:
-            named.popitem()
-        add(f"multi_head_attention{kind}", "MultiHeadAttention", named, outputs, num_heads=heads,
-            constants=[name for name in named if name == "bias"], **attributes)
-
-    case("", {})
-    case("_bias", {"bias": bias})
-    case("_scale", {"bias": bias}, scale=0.2)
-    case("_padding", {"padding": padding})
-    case("_padding_value", {"bias": bias, "padding": padding}, mask_filter_value=-3.0)
-    case("_scores", {"scores": scores})
-    case("_padding_and_scores", {"bias": bias, "padding": padding, "scores": scores})
-    same = floats("k", 2, queries, heads * size), floats("v", 2, queries, heads * size)
-    case("_causal", {"k": same[0], "v": same[1]}, unidirectional=1)
-    past = {"past_k": floats("pk", 2, heads, 3, size), "past_v": floats("pv", 2, heads, 3, size)}
-    three = ("y", "present_k", "present_v")
-    case("_past", {"k": same[0], "v": same[1], **past}, three)
-    case("_causal_past", {"k": same[0], "v": same[1], **past}, three, unidirectional=1)
-
-
-def projected():
-    x, heads = floats("x", 2, 5, 16), 2
-    weights, bias = floats("w", 16, 48, scale=0.3), floats("b", 48)
-    padding = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
-    given = {"x": x, "w": weights, "b": bias}
-    more = {"padding": padding, "past": None, "scores": floats("scores", 1, heads, 5, 5)}
-    constants = ["w", "b"]
-    dims = {"x": ["N", 5, 16]}
-    add("attention", "Attention", given, constants=constants, num_heads=heads, dims=dims)
-    add("attention_padding", "Attention", {**given, "padding": padding}, constants=constants, num_heads=heads)
-    add("attention_scores", "Attention", {**given, **more}, constants=constants, num_heads=heads, scale=0.2)
-    add("attention_causal", "Attention", given, constants=constants, num_heads=heads, unidirectional=1)
-    sizes = {"x": x, "w": floats("w", 16, 40, scale=0.3), "b": floats("b", 40)}
-    add("attention_sizes", "Attention", sizes, constants=constants, num_heads=heads, qkv_hidden_sizes=[16, 16, 8])
-
-
 def quantized():
     a, b = integers("a", 3, 16), integers("b", 16, 6)
     u8, signed = np.uint8, b.view(np.int8)
@@ -263,25 +186,24 @@ def quantized():
         add(case, "QLinearSoftmax", named, constants=list(named)[1:], axis=axis, opset=13)
 
 
-def write(folder, case, model, fed):
+def write(folder, name, case):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    results = session.run(names, fed)
-    assert all(np.isfinite(r).all() for r in results), case
-    del model.graph.output[:]
-    for name, r in zip(names, results):
-        dtype = helper.np_dtype_to_tensor_dtype(r.dtype)
-        model.graph.output.append(helper.make_tensor_value_info(name, dtype, [None] * r.ndim))
-    data = os.path.join(folder, case, "test_data_set_0")
-    os.makedirs(data)
-    onnx.save(model, os.path.join(folder, case, "model.onnx"))
-    for kind, values in [("input", list(fed.items())), ("output", list(zip(names, results)))]:
-        for i, (name, value) in enumerate(values):
-            with open(os.path.join(data, f"{kind}_{i}.pb"), "wb") as f:
-                f.write(numpy_helper.from_array(value, name).SerializeToString())
+    model, outputs = case.model, [o.name for o in case.model.graph.output]
+    for i, fed in enumerate(case.steps):
+        results = run(case.reference or model, fed)
+        assert case.may_be_nan or all(np.isfinite(r).all() for r in results), name
+        if i == 0:
+            del model.graph.output[:]
+            for output, r in zip(outputs, results):
+                dtype = helper.np_dtype_to_tensor_dtype(r.dtype)
+                model.graph.output.append(helper.make_tensor_value_info(output, dtype, [None] * r.ndim))
+        data = os.path.join(folder, name, f"test_data_set_{i}")
+        os.makedirs(data)
+        onnx.save(model, os.path.join(folder, name, "model.onnx"))
+        for kind, values in [("input", list(fed.items())), ("output", list(zip(outputs, results)))]:
+            for j, (value_name, value) in enumerate(values):
+                with open(os.path.join(data, f"{kind}_{j}.pb"), "wb") as f:
+                    f.write(numpy_helper.from_array(value, value_name).SerializeToString())
 
 
 def pack(folder):
@@ -303,11 +225,11 @@ def pack(folder):
 
 def main():
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
-                  attentions, projected, quantized]:
+                  attentions, projected, grouped, decoders, quantized]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
-    for case, (model, fed) in CASES.items():
-        write(folder, case, model, fed)
+    for name, case in CASES.items():
+        write(folder, name, case)
     pack(folder)
     print(f"{len(CASES)} cases, {os.path.getsize(ARCHIVE)} bytes")
 
