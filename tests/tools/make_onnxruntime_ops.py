@@ -21,6 +21,8 @@ from onnx import helper, numpy_helper
 
 from onnxruntime_attention_ops import attentions, decoders, grouped, projected
 from onnxruntime_case import CASES, add, floats, integers, run
+from onnxruntime_quantized_ops import (channels_last, elementwise, embedded, quantized, quantized_attention,
+                                       real_products)
 
 ARCHIVE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "onnxruntime-ops.tar.xz")
 
@@ -120,7 +122,7 @@ def embeddings():
 
 
 def blocks():
-    for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16)]:
+    for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16), (2, 64, 32), (2, 96, 16)]:
         n, count = 6, -(-k // block)
         case = f"matmul_nbits_{bits}_{k}_{block}"
         weights = integers(case, n, count, block * bits // 8)
@@ -128,13 +130,23 @@ def blocks():
         points = integers(case, n * (-(-count * bits // 8)))
         shape = {"K": k, "N": n, "bits": bits, "block_size": block}
         for kind, zeros in [("", None), ("_points", points), ("_floats", floats(case, n * count, scale=2))]:
-            if kind == "_floats" and bits == 8:
+            if kind == "_floats" and bits != 4:
                 continue  # refused by ONNX Runtime on CPUs
             named = {"x": floats("x", 3, k), "w": weights, "s": scales, "z": zeros}
             add(case + kind, "MatMulNBits", named, constants=["w", "s", "z"], **shape)
         biased = {"x": floats("x", 2, 5, k), "w": weights, "s": scales, "z": points, "g": None, "b": floats("b", n)}
         add(case + "_bias", "MatMulNBits", biased, constants=["w", "s", "z", "b"], **shape)
+    for kind, k, order in [("", 64, lambda g: g), ("_turned", 64, lambda g: g[::-1]),
+                           ("_mixed", 96, lambda g: g[np.argsort(floats("order", 96), kind="stable")])]:
+        groups = order(np.arange(k, dtype=np.int32) // 32).copy()
+        named = {"x": floats("x", 2, k), "w": integers("g_idx", 6, k // 32, 16), "s": floats("g_idx", 6 * k // 32),
+                 "z": None, "g": groups}
+        add(f"matmul_nbits_groups{kind}", "MatMulNBits", named, constants=["w", "s", "g"], K=k, N=6, block_size=32)
     at = np.array([[0, 3], [4, 1]], np.int64)
+    outside = np.array([[0, -1, 5], [-5, -6, 9]], np.int32)
+    add("gather_block_quantized_outside", "GatherBlockQuantized",
+        {"t": integers("t", 5, 32), "i": outside, "s": floats("s", 5, 4)}, constants=["t", "s"], bits=4, block_size=16,
+        gather_axis=0, quantize_axis=1)
     for bits, columns in [(4, 32), (8, 64)]:
         case = f"gather_block_quantized_{bits}"
         table, scales = integers(case, 5, 32 if bits == 4 else columns), np.abs(floats(case, 5, 64 // 16)) + 0.01
@@ -159,31 +171,6 @@ def rotations():
             interleaved=1, dims={"x": ["N", "T", heads * size]})
         add(f"rotary_part{kind}", "RotaryEmbedding", {"x": flat, "at": where, **few}, constants=["cos", "sin"],
             num_heads=heads, rotary_embedding_dim=4)
-
-
-def quantized():
-    a, b = integers("a", 3, 16), integers("b", 16, 6)
-    u8, signed = np.uint8, b.view(np.int8)
-    one = lambda x: np.array(x, np.float32)
-    scales = np.linspace(0.01, 0.03, 6).astype(np.float32)
-    c = (floats("c", 6, scale=900)).astype(np.int32)
-    ends = {"y_scale": one(2.0), "y_zero": np.array(120, u8)}
-
-    def gemm(case, a, b, b_scale, b_zero, more, **attributes):
-        named = {"a": a, "a_scale": one(0.02), "a_zero": np.array(117, u8), "b": b, "b_scale": b_scale,
-                 "b_zero": b_zero, **more}
-        add(case, "QGemm", named, constants=[name for name in named if name != "a"], **attributes)
-
-    zero = np.array(3, np.int8)
-    gemm("qgemm", a, signed, one(0.01), zero, {"c": c, **ends})
-    gemm("qgemm_columns", a, signed, scales, np.zeros(6, np.int8), {"c": c, **ends})
-    gemm("qgemm_unsigned", a, b, one(0.01), np.array(99, u8), {"c": None, **ends})
-    gemm("qgemm_turned", a.T.copy(), signed.T.copy(), one(0.01), zero, {"c": c, **ends}, transA=1, transB=1, alpha=0.5)
-    gemm("qgemm_floats", a, signed, scales, np.zeros(6, np.int8), {"c": c})
-    for case, axis in [("qlinear_softmax", -1), ("qlinear_softmax_axis", 1)]:
-        named = {"x": integers("x", 2, 5, 7), "x_scale": one(0.03), "x_zero": np.array(117, u8),
-                 "y_scale": one(1 / 256), "y_zero": np.array(0, u8)}
-        add(case, "QLinearSoftmax", named, constants=list(named)[1:], axis=axis, opset=13)
 
 
 def write(folder, name, case):
@@ -225,7 +212,8 @@ def pack(folder):
 
 def main():
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
-                  attentions, projected, grouped, decoders, quantized]:
+                  attentions, projected, grouped, decoders, quantized, channels_last,
+                  elementwise, real_products, embedded, quantized_attention]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for name, case in CASES.items():

@@ -9,6 +9,7 @@
 pub(super) mod activation;
 pub(super) mod attention;
 pub(super) mod blocks;
+pub(super) mod channels_last;
 pub(super) mod group_query;
 mod mask;
 pub(super) mod norm;
@@ -77,6 +78,16 @@ fn refuse_inputs(cx: &NodeCx, inputs: &[(usize, &str)]) -> Result<(), MapError> 
         Some((i, name)) => Err(MapError::Unsupported(format!("input {i} (`{name}`) is not supported"))),
         None => Ok(()),
     }
+}
+
+/// Refuses attributes that are not 0.
+fn refuse_flags(cx: &NodeCx, names: &[&str]) -> Result<(), MapError> {
+    for name in names {
+        if cx.attrs.int_or(name, 0)? != 0 {
+            return Err(MapError::Unsupported(format!("`{name}` is not supported, nor by ONNX Runtime on CPUs")));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses outputs that are named: of each, its place and its name.

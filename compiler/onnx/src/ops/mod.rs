@@ -74,6 +74,7 @@ const TABLES: &[Table] = &[
     contrib::activation::TABLE,
     contrib::attention::TABLE,
     contrib::blocks::TABLE,
+    contrib::channels_last::TABLE,
     contrib::group_query::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,

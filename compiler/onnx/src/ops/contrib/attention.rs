@@ -6,7 +6,7 @@ use optc_ir::{Real, Value};
 
 use super::mask::{Rows, alike, mask};
 use super::rotary::last_extent;
-use super::{MICROSOFT, extent_of, is_named, plus, refuse_inputs, refuse_outputs, reshaped, unsqueezed};
+use super::{MICROSOFT, extent_of, is_named, plus, refuse_flags, refuse_inputs, refuse_outputs, reshaped, unsqueezed};
 use crate::mapping::{MapError, NodeCx};
 use crate::ops::attention::{join_heads, list, split_heads};
 use crate::ops::{Mapped, Table, rank_of};
@@ -20,13 +20,13 @@ fn several_heads(cx: &mut NodeCx) -> Mapped {
     refuse_inputs(cx, &[(8, "past_sequence_length"), (9, "cache_indirection")])?;
     refuse_outputs(cx, &[(3, "qk")])?;
     let [q, k, v] = heads(cx)?;
-    let even = alike(cx, q, k, 2);
+    let (even, masks) = (alike(cx, q, k, 2), [cx.optional(4), cx.optional(5)]);
     let past = match (cx.optional(6), cx.optional(7)) {
         (Some(past_k), Some(past_v)) => Some([past_k, past_v]),
         (None, None) => None,
         _ => return Err(MapError::Invalid("only one of `past_key` and `past_value` is given".into())),
     };
-    let (y, k, v) = attended(cx, [q, k, v], past, even, [4, 5])?;
+    let (y, k, v) = attended(cx, [q, k, v], past, even, masks)?;
     Ok(vec![y, k, v])
 }
 
@@ -76,18 +76,15 @@ fn unpacked<const N: usize>(cx: &mut NodeCx, x: Value, name: &str) -> Result<[Va
 
 /// Queries, keys and values are products of one operand, whose weights and biases lie side by side.
 fn projected(cx: &mut NodeCx) -> Mapped {
-    for name in ["do_rotary", "past_present_share_buffer", "rotary_embedding_dim"] {
-        if cx.attrs.int_or(name, 0)? != 0 {
-            return Err(MapError::Unsupported(format!("`{name}` is not supported, nor by ONNX Runtime on CPUs")));
-        }
-    }
+    refuse_flags(cx, &["do_rotary", "past_present_share_buffer", "rotary_embedding_dim"])?;
     refuse_inputs(cx, &[(6, "past_sequence_length")])?;
     let (x, weights, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let product = cx.emit1(math::MatMul::default(), &[x, weights])?;
     let sum = plus(cx, product, bias)?;
     let all = last_extent(cx, weights, "`weights`")?;
     let sizes = cx.attrs.ints("qkv_hidden_sizes")?.unwrap_or_else(|| vec![all / 3; 3]);
-    side_by_side(cx, sum, sizes, cx.optional(4), [3, 5])
+    let masks = [cx.optional(3), cx.optional(5)];
+    side_by_side(cx, sum, sizes, cx.optional(4), masks)
 }
 
 /// Attention of queries, keys and values that lie side by side in `x`. Keys and values of the past are one operand, and
@@ -97,7 +94,7 @@ pub(super) fn side_by_side(
     x: Value,
     sizes: Vec<i64>,
     past: Option<Value>,
-    masks: [usize; 2],
+    masks: [Option<Value>; 2],
 ) -> Mapped {
     cx.attrs.ignore(&["num_heads"]); // read with the operands that it splits
     let parts = cx.emit(tensor::Split { axis: -1, parts: 0, sizes }, &[Some(x)])?;
@@ -127,14 +124,14 @@ fn without_first(cx: &mut NodeCx, x: Value) -> Result<Value, MapError> {
     cx.emit1(tensor::Squeeze {}, &[x, axis])
 }
 
-/// The attention itself with its heads side by side, and the keys and values of the past and the node. `masks` are the
-/// inputs that say what is padding, and what is added to the scores.
+/// The attention itself with its heads side by side, and the keys and values of the past and the node. `masks` say what
+/// is padding, and what is added to the scores.
 fn attended(
     cx: &mut NodeCx,
     [q, mut k, mut v]: [Value; 3],
     past: Option<[Value; 2]>,
     even: bool,
-    masks: [usize; 2],
+    masks: [Option<Value>; 2],
 ) -> Result<(Value, Value, Value), MapError> {
     let mut length = None;
     if let Some([past_k, past_v]) = past {
@@ -142,8 +139,7 @@ fn attended(
         v = cx.emit1(tensor::Concat { axis: 2 }, &[past_v, v])?;
         length = Some(extent_of(cx, past_k, 2)?);
     }
-    let [padding, given] = masks.map(|i| cx.optional(i));
-    let (mask, causal) = mask(cx, &Rows { queries: q, keys: k, past: length, even }, padding, given)?;
+    let (mask, causal) = mask(cx, &Rows { queries: q, keys: k, past: length, even }, masks)?;
     let offset = match (causal, length) {
         (true, None) => Some(list(cx, &[0])?),
         (true, length) => length,

@@ -30,12 +30,12 @@ pub(super) fn alike(cx: &NodeCx, a: Value, b: Value, axis: usize) -> bool {
     extent(a).is_some_and(|n| n != Dim::Unknown && extent(b) == Some(n))
 }
 
-/// What is added to the scores, and whether keys after a query are still to be left out.
+/// What is added to the scores, and whether keys after a query are still to be left out. The node may say what is
+/// padding, and give what is added to the scores.
 pub(super) fn mask(
     cx: &mut NodeCx,
     rows: &Rows,
-    padding: Option<Value>,
-    given: Option<Value>,
+    [padding, given]: [Option<Value>; 2],
 ) -> Result<(Option<Value>, bool), MapError> {
     let causal = cx.attrs.flag("unidirectional", false)?;
     let far = f64::from(cx.attrs.float_or("mask_filter_value", -10_000.0)?);
