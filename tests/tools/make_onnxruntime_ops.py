@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 
 from onnxruntime_attention_ops import attentions, decoders, grouped, projected
 from onnxruntime_case import CASES, add, floats, integers, run
+from onnxruntime_other_ops import basics, gates, looked_up, three_positions
 from onnxruntime_quantized_ops import (channels_last, elementwise, embedded, quantized, quantized_attention,
                                        real_products)
 
@@ -213,7 +214,8 @@ def pack(folder):
 def main():
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
                   attentions, projected, grouped, decoders, quantized, channels_last,
-                  elementwise, real_products, embedded, quantized_attention]:
+                  elementwise, real_products, embedded, quantized_attention, basics, gates, three_positions,
+                  looked_up]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for name, case in CASES.items():

@@ -8,8 +8,11 @@
 
 pub(super) mod activation;
 pub(super) mod attention;
+pub(super) mod basic;
 pub(super) mod blocks;
+pub(super) mod bnb;
 pub(super) mod channels_last;
+pub(super) mod gated;
 pub(super) mod group_query;
 mod mask;
 pub(super) mod norm;

@@ -68,13 +68,13 @@ impl Packed {
 }
 
 /// A positive integer attribute that must be there.
-fn extent(cx: &NodeCx, name: &str) -> Result<usize, MapError> {
+pub(super) fn extent(cx: &NodeCx, name: &str) -> Result<usize, MapError> {
     let wrong = || MapError::Invalid(format!("attribute `{name}` is missing or not positive"));
     cx.attrs.int(name)?.filter(|&n| n > 0 && n < 1 << 31).map(|n| n as usize).ok_or_else(wrong)
 }
 
 /// An input that must be a constant of bytes, `expected` in number.
-fn constant_bytes(cx: &NodeCx, v: Value, name: &str, expected: usize) -> Result<Tensor, MapError> {
+pub(super) fn constant_bytes(cx: &NodeCx, v: Value, name: &str, expected: usize) -> Result<Tensor, MapError> {
     let open = || MapError::Unsupported(format!("`{name}` is supported only as an initializer"));
     let tensor = cx.constant_of(v).ok_or_else(open)?;
     if tensor.dtype() != DType::U8 || tensor.len() != expected {
