@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use optc::{Compiler, Options, Val};
-use optc_onnx::{ModelFile, import_file, read_data_set};
+use optc_onnx::{ModelFile, import_file, is_supported, onnxruntime_ops, read_data_set};
 use optc_testing::isas;
 use optc_tests::compare::difference;
 use optc_tests::data;
@@ -31,6 +31,39 @@ fn compiled_they_give_what_onnx_runtime_gives() {
         let outcomes = run_all(&Compiler::new(options), &root, &names);
         let bad: Vec<_> = names.iter().zip(outcomes).filter(|(_, outcome)| *outcome != CaseOutcome::Pass).collect();
         assert!(bad.is_empty(), "on {}: {bad:#?}", isa.name);
+    }
+}
+
+/// A row for each op of the importer's tables.
+fn rows() -> String {
+    let row = |(op, refusal): (&str, Option<&str>)| match refusal {
+        None => format!("| `{op}` | imported | |\n"),
+        Some(reason) => format!("| `{op}` | refused | {reason} |\n"),
+    };
+    onnxruntime_ops().into_iter().map(row).collect()
+}
+
+/// `UPDATE_BOOK=1` writes the table anew.
+#[test]
+fn the_page_says_what_becomes_of_each_op() {
+    let path = data::repository().join("compiler/docs/onnxruntime-ops.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let head = "## The ops\n\n| op | | why |\n|---|---|---|\n";
+    let (before, found) = page.split_once(head).unwrap();
+    if std::env::var_os("UPDATE_BOOK").is_some() {
+        std::fs::write(&path, format!("{before}{head}{}", rows())).unwrap();
+        return;
+    }
+    assert_eq!(found, rows(), "UPDATE_BOOK=1 writes the table anew");
+}
+
+#[test]
+fn refused_ops_say_what_to_do() {
+    let ops = onnxruntime_ops();
+    assert!(ops.len() > 140, "{} ops are known", ops.len());
+    for (op, refusal) in &ops {
+        assert_eq!(is_supported("com.microsoft", op), refusal.is_none(), "`{op}`");
+        assert!(refusal.is_none_or(|reason| reason.contains(": ")), "`{op}` is refused without a way out");
     }
 }
 

@@ -18,14 +18,17 @@ import tempfile
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from onnxruntime_attention_ops import attentions, decoders, grouped, projected
-from onnxruntime_case import CASES, add, floats, integers, run
+from onnxruntime_case import CASES, DOMAIN, add, floats, integers, run
 from onnxruntime_other_ops import basics, gates, looked_up, three_positions
 from onnxruntime_quantized_ops import (channels_last, elementwise, embedded, quantized, quantized_attention,
                                        real_products)
 
-ARCHIVE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "onnxruntime-ops.tar.xz")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+ARCHIVE = os.path.join(ROOT, "testdata", "onnxruntime-ops.tar.xz")
+PAGE = os.path.join(ROOT, "compiler", "docs", "onnxruntime-ops.md")
 
 
 def activations():
@@ -211,7 +214,17 @@ def pack(folder):
         f.write(lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME))
 
 
+def check_page():
+    """The book has every op of the domain."""
+    with open(PAGE) as f:
+        page = f.read()
+    ops = {schema.name for schema in pybind.get_all_operator_schema() if schema.domain == DOMAIN}
+    missing = sorted(op for op in ops if f"\n| `{op}` |" not in page)
+    assert not missing, f"{PAGE} lacks {missing}"
+
+
 def main():
+    check_page()
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
                   attentions, projected, grouped, decoders, quantized, channels_last,
                   elementwise, real_products, embedded, quantized_attention, basics, gates, three_positions,

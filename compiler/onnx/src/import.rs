@@ -48,7 +48,7 @@ pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
 /// # Errors
 /// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
 pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
-    file.check_ops(is_supported)?;
+    file.check_ops(is_supported, ops::refusal)?;
     importer::Importer::new(file).main_graph()
 }
 
@@ -257,6 +257,11 @@ mod tests {
         let mut m = model(vec![of("com.microsoft")]);
         m.graph.as_mut().unwrap().output = vec![value("y", TensorType::of(DType::F32, None))];
         assert_eq!(import(&m).unwrap().outputs.len(), 1);
+        let refused = NodeProto { domain: Some("com.microsoft".into()), ..node("BeamSearch", &["x"], &["y"]) };
+        let error = import(&model(vec![refused, node("Frobnicate", &["x"], &["z"])])).unwrap_err();
+        let lines =
+            "1× Frobnicate: `z`\n    1× com.microsoft.BeamSearch: `y`\n       it runs a decoder in a loop: compile";
+        assert!(error.reason().contains(lines), "{error}");
         let others = NodeProto { domain: Some("ai.onnx.ml".into()), ..node("Scaler", &["x"], &["y"]) };
         assert!(import(&model(vec![others])).unwrap_err().to_string().contains("is not imported by the model"));
     }

@@ -32,6 +32,7 @@ pub use external::{ExternalError, ExternalFiles};
 pub use import::{import_bytes, import_file, import_file_as, import_model, is_supported};
 pub use mapping::{MapError, NodeCx};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
+pub use ops::onnxruntime_ops;
 pub use order::{Names, evaluation_order};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};
 pub use tensor::{StoredTensorError, code_of_dtype, dtype_from_code, read_sparse, read_tensor, write_tensor};

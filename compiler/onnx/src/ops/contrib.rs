@@ -2,7 +2,7 @@
 //!
 //! Each is written out in ops of the IR, which passes then fuse. What an op can be told beyond what is mapped is
 //! refused with the name of the attribute or input. Other quantized ops of the domain are
-//! among the standard's.
+//! among the standard's. What is not imported, and why, is in `refused`.
 //!
 //! See `onnxruntime/docs/ContribOperators.md` of ONNX Runtime for what the ops do.
 
@@ -18,6 +18,7 @@ mod mask;
 pub(super) mod norm;
 pub(super) mod product;
 pub(super) mod quant;
+pub(super) mod refused;
 pub(super) mod rotary;
 
 use optc_ir::Value;

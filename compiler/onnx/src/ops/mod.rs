@@ -46,7 +46,7 @@ mod training;
 mod unary;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use optc_ir::{Op, Value, same_name};
@@ -121,6 +121,20 @@ pub fn find(domain: &str, op: &str) -> Option<Mapping> {
         TABLES.iter().copied().flatten().map(|&(domain, op, mapping)| ((domain, op), mapping)).collect()
     });
     FOUND.get(&(domain, op)).copied()
+}
+
+/// Why an op that somebody has is not imported, if it is known to be refused.
+pub(crate) fn refusal(domain: &str, op: &str) -> Option<&'static str> {
+    let (reason, _) = contrib::refused::REFUSED.iter().find(|(_, ops)| ops.contains(&op))?;
+    (domain == contrib::MICROSOFT).then_some(reason)
+}
+
+/// The ops of ONNX Runtime's domain `com.microsoft`, by name, with the reason for those that are refused.
+pub fn onnxruntime_ops() -> BTreeMap<&'static str, Option<&'static str>> {
+    let imported = TABLES.iter().copied().flatten().filter(|(domain, ..)| *domain == contrib::MICROSOFT);
+    let refused =
+        contrib::refused::REFUSED.iter().flat_map(|&(reason, ops)| ops.iter().map(move |&op| (op, Some(reason))));
+    refused.chain(imported.map(|&(_, op, _)| (op, None))).collect()
 }
 
 /// Whether an op of this name has a mapping, for the compiler: see `spelled!` of the exporter.
