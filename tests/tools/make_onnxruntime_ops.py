@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from onnxruntime_attention_ops import attentions, decoders, grouped, projected
 from onnxruntime_case import CASES, DOMAIN, add, floats, integers, run
-from onnxruntime_other_ops import basics, gates, looked_up, three_positions
+from onnxruntime_other_ops import basics, experts, gates, looked_up, three_positions
 from onnxruntime_quantized_ops import (channels_last, elementwise, embedded, quantized, quantized_attention,
                                        real_products)
 
@@ -228,7 +228,7 @@ def main():
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
                   attentions, projected, grouped, decoders, quantized, channels_last,
                   elementwise, real_products, embedded, quantized_attention, basics, gates, three_positions,
-                  looked_up]:
+                  looked_up, experts]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
     for name, case in CASES.items():

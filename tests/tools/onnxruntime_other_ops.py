@@ -126,3 +126,26 @@ def looked_up():
             named = {"a": floats("a", 2, 3, k), "w": integers(case, n * k // 2),
                      "s": np.abs(floats(case, -(-n * k // block))) + 0.1}
             add(case, "MatMulBnb4", named, constants=["w", "s"], K=k, N=n, block_size=block, quant_type=kind)
+
+
+def experts():
+    """Layers of four experts; the activations are those that ONNX Runtime has on CPUs."""
+    size, inner = 8, 12
+
+    def case(kind, rows=(5,), fused=1, biased=True, **attributes):
+        named = {"x": floats("x", *rows, size), "router": floats("router", int(np.prod(rows)), 4),
+                 "w1": floats("w1", 4, fused * inner, size, scale=0.4),
+                 "b1": floats("b1", 4, fused * inner) if biased else None,
+                 "w2": floats("w2", 4, size, inner, scale=0.4), "b2": floats("b2", 4, size) if biased else None}
+        add(f"moe{kind}", "MoE", named, constants=["w1", "b1", "w2", "b2"], **attributes)
+
+    for name in ["relu", "gelu", "silu", "identity"]:
+        case(f"_{name}", activation_type=name)
+        case(f"_{name}_two", k=2, activation_type=name)
+        case(f"_{name}_parts", k=3, activation_type=name, normalize_routing_weights=1)
+    case("_all", k=4, biased=False)
+    case("_sequences", (2, 3), k=2, biased=False)
+    case("_one_row", (1, 1), k=2)
+    for kind, more in [("", {}), ("_alpha", {"activation_alpha": 1.702, "activation_beta": 1.0}),
+                       ("_limit", {"activation_alpha": 1.702, "activation_beta": 1.0, "swiglu_limit": 0.5})]:
+        case(f"_swiglu{kind}", k=2, fused=2, activation_type="swiglu", swiglu_fusion=1, **more)

@@ -12,6 +12,7 @@ pub(super) mod basic;
 pub(super) mod blocks;
 pub(super) mod bnb;
 pub(super) mod channels_last;
+pub(super) mod experts;
 pub(super) mod gated;
 pub(super) mod group_query;
 mod mask;

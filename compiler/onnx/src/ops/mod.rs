@@ -77,6 +77,7 @@ const TABLES: &[Table] = &[
     contrib::blocks::TABLE,
     contrib::bnb::TABLE,
     contrib::channels_last::TABLE,
+    contrib::experts::TABLE,
     contrib::gated::TABLE,
     contrib::group_query::TABLE,
     contrib::norm::TABLE,

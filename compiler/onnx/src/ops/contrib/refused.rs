@@ -11,7 +11,7 @@ pub(crate) const REFUSED: &[(&str, &[&str])] = &[
     ("boxes are not cropped to one size: use `RoiAlign` of the standard", &["CropAndResize"]),
     (
         "experts are not chosen: export them as ops of the standard",
-        &["MoE", "MoEGroupRouter", "MoEPacked", "QMoE", "RouterGateUpProj"],
+        &["MoEGroupRouter", "MoEPacked", "QMoE", "RouterGateUpProj"],
     ),
     ("hashes are not computed: do it before the model", &["MurmurHash3", "NGramHashMapping", "VarlenNGramHashMapping"]),
     ("it holds a program for another machine: use the model that it was made from", &["EPContext", "Snpe"]),
