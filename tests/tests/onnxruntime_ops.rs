@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use optc::{Compiler, Options, Val};
-use optc_onnx::{ModelFile, import_file, read_data_set};
+use optc_onnx::{ModelFile, import_file, is_supported, onnxruntime_ops, read_data_set};
 use optc_testing::isas;
 use optc_tests::compare::difference;
 use optc_tests::data;
@@ -34,6 +34,39 @@ fn compiled_they_give_what_onnx_runtime_gives() {
     }
 }
 
+/// A row for each op of the importer's tables.
+fn rows() -> String {
+    let row = |(op, refusal): (&str, Option<&str>)| match refusal {
+        None => format!("| `{op}` | imported | |\n"),
+        Some(reason) => format!("| `{op}` | refused | {reason} |\n"),
+    };
+    onnxruntime_ops().into_iter().map(row).collect()
+}
+
+/// `UPDATE_BOOK=1` writes the table anew.
+#[test]
+fn the_page_says_what_becomes_of_each_op() {
+    let path = data::repository().join("compiler/docs/onnxruntime-ops.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let head = "## The ops\n\n| op | | why |\n|---|---|---|\n";
+    let (before, found) = page.split_once(head).unwrap();
+    if std::env::var_os("UPDATE_BOOK").is_some() {
+        std::fs::write(&path, format!("{before}{head}{}", rows())).unwrap();
+        return;
+    }
+    assert_eq!(found, rows(), "UPDATE_BOOK=1 writes the table anew");
+}
+
+#[test]
+fn refused_ops_say_what_to_do() {
+    let ops = onnxruntime_ops();
+    assert!(ops.len() > 140, "{} ops are known", ops.len());
+    for (op, refusal) in &ops {
+        assert_eq!(is_supported("com.microsoft", op), refusal.is_none(), "`{op}`");
+        assert!(refusal.is_none_or(|reason| reason.contains(": ")), "`{op}` is refused without a way out");
+    }
+}
+
 #[test]
 fn interpreted_they_give_what_onnx_runtime_gives() {
     let (root, names) = cases();
@@ -41,12 +74,16 @@ fn interpreted_they_give_what_onnx_runtime_gives() {
         let path = root.join(&name).join("model.onnx");
         let graph = import_file(&path).unwrap();
         assert_eq!(optc_ir::verify(&graph), [], "{name}");
-        let data = read_data_set(&ModelFile::open(&path).unwrap(), &root.join(&name).join("test_data_set_0")).unwrap();
-        let inputs: Vec<Val> = data.inputs.into_iter().map(|(_, v)| v).collect();
-        let found = optc_ir::run(&graph, &inputs).unwrap();
-        assert_eq!(found.len(), data.outputs.len(), "{name}");
-        for (found, (output, expected)) in found.iter().zip(&data.outputs) {
-            assert_eq!(difference(found, expected), None, "{name}: `{output}`");
+        let file = ModelFile::open(&path).unwrap();
+        let sets = (0..).map(|set| root.join(&name).join(format!("test_data_set_{set}")));
+        for (set, folder) in sets.take_while(|folder| folder.exists()).enumerate() {
+            let data = read_data_set(&file, &folder).unwrap();
+            let inputs: Vec<Val> = data.inputs.into_iter().map(|(_, v)| v).collect();
+            let found = optc_ir::run(&graph, &inputs).unwrap();
+            assert_eq!(found.len(), data.outputs.len(), "{name}");
+            for (found, (output, expected)) in found.iter().zip(&data.outputs) {
+                assert_eq!(difference(found, expected), None, "{name}, set {set}: `{output}`");
+            }
         }
     }
 }

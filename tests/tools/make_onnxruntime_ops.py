@@ -4,7 +4,7 @@
     pip install onnxruntime==1.32.0 onnx==1.23.2 numpy
     python3 tests/tools/make_onnxruntime_ops.py [FOLDER]
 
-Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_0/{input,output}_J.pb`, as for the
+Into FOLDER, or a temporary one, go `CASE/model.onnx` and `CASE/test_data_set_I/{input,output}_J.pb`, as for the
 standard's node tests; packed they are `testdata/onnxruntime-ops.tar.xz`.
 """
 
@@ -17,36 +17,18 @@ import tempfile
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
-ARCHIVE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "testdata", "onnxruntime-ops.tar.xz")
-DOMAIN = "com.microsoft"
-CASES = {}
+from onnxruntime_attention_ops import attentions, decoders, grouped, projected
+from onnxruntime_case import CASES, DOMAIN, add, floats, integers, run
+from onnxruntime_other_ops import basics, experts, gates, looked_up, three_positions
+from onnxruntime_quantized_ops import (channels_last, elementwise, embedded, quantized, quantized_attention,
+                                       real_products)
 
-
-def floats(case, *shape, scale=1.0):
-    """Normal numbers, the same for each name of a case and shape in every run."""
-    seed = sum(ord(c) * 31**i for i, c in enumerate(case)) + sum(shape)
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
-
-
-def add(case, op, inputs, outputs=("y",), constants=(), domain=DOMAIN, dims=None, **attributes):
-    """A case of one node: `inputs` by name, None for one that is absent; those in `constants` are initializers.
-
-    `dims` gives named dims for the inputs that have them; all else is fixed.
-    """
-    dims = dims or {}
-    names = [name if value is not None else "" for name, value in inputs.items()]
-    node = helper.make_node(op, names, list(outputs), name=case, domain=domain, **attributes)
-    info = lambda name, v: helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(v.dtype), dims.get(name, v.shape))
-    fed = {name: v for name, v in inputs.items() if v is not None and name not in constants}
-    initializers = [numpy_helper.from_array(inputs[name], name) for name in constants if inputs[name] is not None]
-    results = [helper.make_empty_tensor_value_info(name) for name in outputs if name]
-    graph = helper.make_graph([node], case, [info(name, v) for name, v in fed.items()], results, initializers)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
-    CASES[case] = (helper.make_model(graph, opset_imports=opsets, ir_version=10), fed)
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+ARCHIVE = os.path.join(ROOT, "testdata", "onnxruntime-ops.tar.xz")
+PAGE = os.path.join(ROOT, "compiler", "docs", "onnxruntime-ops.md")
 
 
 def activations():
@@ -143,13 +125,8 @@ def embeddings():
         constants)
 
 
-def integers(case, *shape):
-    """Bytes of any value, or of two integers each."""
-    return (np.abs(floats(case, *shape, scale=1e4)).astype(np.int64) % 256).astype(np.uint8)
-
-
 def blocks():
-    for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16)]:
+    for bits, k, block in [(4, 64, 32), (4, 80, 32), (8, 64, 16), (8, 40, 32), (4, 16, 16), (2, 64, 32), (2, 96, 16)]:
         n, count = 6, -(-k // block)
         case = f"matmul_nbits_{bits}_{k}_{block}"
         weights = integers(case, n, count, block * bits // 8)
@@ -157,13 +134,23 @@ def blocks():
         points = integers(case, n * (-(-count * bits // 8)))
         shape = {"K": k, "N": n, "bits": bits, "block_size": block}
         for kind, zeros in [("", None), ("_points", points), ("_floats", floats(case, n * count, scale=2))]:
-            if kind == "_floats" and bits == 8:
+            if kind == "_floats" and bits != 4:
                 continue  # refused by ONNX Runtime on CPUs
             named = {"x": floats("x", 3, k), "w": weights, "s": scales, "z": zeros}
             add(case + kind, "MatMulNBits", named, constants=["w", "s", "z"], **shape)
         biased = {"x": floats("x", 2, 5, k), "w": weights, "s": scales, "z": points, "g": None, "b": floats("b", n)}
         add(case + "_bias", "MatMulNBits", biased, constants=["w", "s", "z", "b"], **shape)
+    for kind, k, order in [("", 64, lambda g: g), ("_turned", 64, lambda g: g[::-1]),
+                           ("_mixed", 96, lambda g: g[np.argsort(floats("order", 96), kind="stable")])]:
+        groups = order(np.arange(k, dtype=np.int32) // 32).copy()
+        named = {"x": floats("x", 2, k), "w": integers("g_idx", 6, k // 32, 16), "s": floats("g_idx", 6 * k // 32),
+                 "z": None, "g": groups}
+        add(f"matmul_nbits_groups{kind}", "MatMulNBits", named, constants=["w", "s", "g"], K=k, N=6, block_size=32)
     at = np.array([[0, 3], [4, 1]], np.int64)
+    outside = np.array([[0, -1, 5], [-5, -6, 9]], np.int32)
+    add("gather_block_quantized_outside", "GatherBlockQuantized",
+        {"t": integers("t", 5, 32), "i": outside, "s": floats("s", 5, 4)}, constants=["t", "s"], bits=4, block_size=16,
+        gather_axis=0, quantize_axis=1)
     for bits, columns in [(4, 32), (8, 64)]:
         case = f"gather_block_quantized_{bits}"
         table, scales = integers(case, 5, 32 if bits == 4 else columns), np.abs(floats(case, 5, 64 // 16)) + 0.01
@@ -190,98 +177,24 @@ def rotations():
             num_heads=heads, rotary_embedding_dim=4)
 
 
-def attentions():
-    heads, size, queries, keys = 2, 8, 4, 6
-    q = floats("q", 2, queries, heads * size)
-    k, v = floats("k", 2, keys, heads * size), floats("v", 2, keys, heads * 4)
-    bias = floats("bias", heads * (2 * size + 4))
-    padding = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], np.int32)
-    scores = floats("scores", 1, heads, queries, keys)
-    names = ["q", "k", "v", "bias", "padding", "scores", "past_k", "past_v"]
-
-    def case(kind, values, outputs=("y",), **attributes):
-        given = {"q": q, "k": k, "v": v, **values}
-        named = {name: given.get(name) for name in names}
-        while named[list(named)[-1]] is None:
-            named.popitem()
-        add(f"multi_head_attention{kind}", "MultiHeadAttention", named, outputs, num_heads=heads,
-            constants=[name for name in named if name == "bias"], **attributes)
-
-    case("", {})
-    case("_bias", {"bias": bias})
-    case("_scale", {"bias": bias}, scale=0.2)
-    case("_padding", {"padding": padding})
-    case("_padding_value", {"bias": bias, "padding": padding}, mask_filter_value=-3.0)
-    case("_scores", {"scores": scores})
-    case("_padding_and_scores", {"bias": bias, "padding": padding, "scores": scores})
-    same = floats("k", 2, queries, heads * size), floats("v", 2, queries, heads * size)
-    case("_causal", {"k": same[0], "v": same[1]}, unidirectional=1)
-    past = {"past_k": floats("pk", 2, heads, 3, size), "past_v": floats("pv", 2, heads, 3, size)}
-    three = ("y", "present_k", "present_v")
-    case("_past", {"k": same[0], "v": same[1], **past}, three)
-    case("_causal_past", {"k": same[0], "v": same[1], **past}, three, unidirectional=1)
-
-
-def projected():
-    x, heads = floats("x", 2, 5, 16), 2
-    weights, bias = floats("w", 16, 48, scale=0.3), floats("b", 48)
-    padding = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
-    given = {"x": x, "w": weights, "b": bias}
-    more = {"padding": padding, "past": None, "scores": floats("scores", 1, heads, 5, 5)}
-    constants = ["w", "b"]
-    dims = {"x": ["N", 5, 16]}
-    add("attention", "Attention", given, constants=constants, num_heads=heads, dims=dims)
-    add("attention_padding", "Attention", {**given, "padding": padding}, constants=constants, num_heads=heads)
-    add("attention_scores", "Attention", {**given, **more}, constants=constants, num_heads=heads, scale=0.2)
-    add("attention_causal", "Attention", given, constants=constants, num_heads=heads, unidirectional=1)
-    sizes = {"x": x, "w": floats("w", 16, 40, scale=0.3), "b": floats("b", 40)}
-    add("attention_sizes", "Attention", sizes, constants=constants, num_heads=heads, qkv_hidden_sizes=[16, 16, 8])
-
-
-def quantized():
-    a, b = integers("a", 3, 16), integers("b", 16, 6)
-    u8, signed = np.uint8, b.view(np.int8)
-    one = lambda x: np.array(x, np.float32)
-    scales = np.linspace(0.01, 0.03, 6).astype(np.float32)
-    c = (floats("c", 6, scale=900)).astype(np.int32)
-    ends = {"y_scale": one(2.0), "y_zero": np.array(120, u8)}
-
-    def gemm(case, a, b, b_scale, b_zero, more, **attributes):
-        named = {"a": a, "a_scale": one(0.02), "a_zero": np.array(117, u8), "b": b, "b_scale": b_scale,
-                 "b_zero": b_zero, **more}
-        add(case, "QGemm", named, constants=[name for name in named if name != "a"], **attributes)
-
-    zero = np.array(3, np.int8)
-    gemm("qgemm", a, signed, one(0.01), zero, {"c": c, **ends})
-    gemm("qgemm_columns", a, signed, scales, np.zeros(6, np.int8), {"c": c, **ends})
-    gemm("qgemm_unsigned", a, b, one(0.01), np.array(99, u8), {"c": None, **ends})
-    gemm("qgemm_turned", a.T.copy(), signed.T.copy(), one(0.01), zero, {"c": c, **ends}, transA=1, transB=1, alpha=0.5)
-    gemm("qgemm_floats", a, signed, scales, np.zeros(6, np.int8), {"c": c})
-    for case, axis in [("qlinear_softmax", -1), ("qlinear_softmax_axis", 1)]:
-        named = {"x": integers("x", 2, 5, 7), "x_scale": one(0.03), "x_zero": np.array(117, u8),
-                 "y_scale": one(1 / 256), "y_zero": np.array(0, u8)}
-        add(case, "QLinearSoftmax", named, constants=list(named)[1:], axis=axis, opset=13)
-
-
-def write(folder, case, model, fed):
+def write(folder, name, case):
     """Runs the model and writes it with its inputs and results, whose types are now known."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    results = session.run(names, fed)
-    assert all(np.isfinite(r).all() for r in results), case
-    del model.graph.output[:]
-    for name, r in zip(names, results):
-        dtype = helper.np_dtype_to_tensor_dtype(r.dtype)
-        model.graph.output.append(helper.make_tensor_value_info(name, dtype, [None] * r.ndim))
-    data = os.path.join(folder, case, "test_data_set_0")
-    os.makedirs(data)
-    onnx.save(model, os.path.join(folder, case, "model.onnx"))
-    for kind, values in [("input", list(fed.items())), ("output", list(zip(names, results)))]:
-        for i, (name, value) in enumerate(values):
-            with open(os.path.join(data, f"{kind}_{i}.pb"), "wb") as f:
-                f.write(numpy_helper.from_array(value, name).SerializeToString())
+    model, outputs = case.model, [o.name for o in case.model.graph.output]
+    for i, fed in enumerate(case.steps):
+        results = run(case.reference or model, fed)
+        assert case.may_be_nan or all(np.isfinite(r).all() for r in results), name
+        if i == 0:
+            del model.graph.output[:]
+            for output, r in zip(outputs, results):
+                dtype = helper.np_dtype_to_tensor_dtype(r.dtype)
+                model.graph.output.append(helper.make_tensor_value_info(output, dtype, [None] * r.ndim))
+        data = os.path.join(folder, name, f"test_data_set_{i}")
+        os.makedirs(data)
+        onnx.save(model, os.path.join(folder, name, "model.onnx"))
+        for kind, values in [("input", list(fed.items())), ("output", list(zip(outputs, results)))]:
+            for j, (value_name, value) in enumerate(values):
+                with open(os.path.join(data, f"{kind}_{j}.pb"), "wb") as f:
+                    f.write(numpy_helper.from_array(value, value_name).SerializeToString())
 
 
 def pack(folder):
@@ -301,13 +214,25 @@ def pack(folder):
         f.write(lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME))
 
 
+def check_page():
+    """The book has every op of the domain."""
+    with open(PAGE) as f:
+        page = f.read()
+    ops = {schema.name for schema in pybind.get_all_operator_schema() if schema.domain == DOMAIN}
+    missing = sorted(op for op in ops if f"\n| `{op}` |" not in page)
+    assert not missing, f"{PAGE} lacks {missing}"
+
+
 def main():
+    check_page()
     for group in [activations, products, convolutions, normalisations, embeddings, blocks, rotations,
-                  attentions, projected, quantized]:
+                  attentions, projected, grouped, decoders, quantized, channels_last,
+                  elementwise, real_products, embedded, quantized_attention, basics, gates, three_positions,
+                  looked_up, experts]:
         group()
     folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
-    for case, (model, fed) in CASES.items():
-        write(folder, case, model, fed)
+    for name, case in CASES.items():
+        write(folder, name, case)
     pack(folder)
     print(f"{len(CASES)} cases, {os.path.getsize(ARCHIVE)} bytes")
 

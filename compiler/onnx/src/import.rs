@@ -49,7 +49,7 @@ pub fn import_bytes(bytes: &[u8]) -> Result<Graph, Diagnostic> {
 /// # Errors
 /// The model is not valid, or uses something that is not supported; all unsupported ops come in one error.
 pub fn import_model(file: &ModelFile) -> Result<Graph, Diagnostic> {
-    file.check_ops(is_supported)?;
+    file.check_ops(is_supported, ops::refusal)?;
     importer::Importer::new(file, true).main_graph()
 }
 
@@ -296,12 +296,61 @@ mod tests {
         }
     }
 
+    /// Of each op of ONNX Runtime: how many inputs it has, those that count, an attribute, and what is said.
+    #[test]
+    fn what_onnx_runtime_has_beyond_what_is_imported_is_refused_by_name() {
+        let int = |name: &str, i: i64| AttributeProto {
+            name: Some(name.into()),
+            i: Some(i),
+            r#type: Some(AttributeType::Int as i32),
+            ..AttributeProto::default()
+        };
+        let word = |name: &str, s: &str| AttributeProto {
+            name: Some(name.into()),
+            s: Some(s.to_owned().into()),
+            r#type: Some(AttributeType::String as i32),
+            ..AttributeProto::default()
+        };
+        let of = |op: &str, last: usize, attribute: AttributeProto| {
+            let inputs: Vec<&str> = (0..=last).map(|i| if i == 0 || i == last { "x" } else { "" }).collect();
+            let node = NodeProto { attribute: vec![attribute], ..node(op, &inputs, &["y"]) };
+            let node = NodeProto { domain: Some("com.microsoft".into()), ..node };
+            import(&model(vec![node])).unwrap_err().reason().to_owned()
+        };
+        let heads = || int("num_heads", 1);
+        for (op, last, attribute, said) in [
+            ("GroupQueryAttention", 12, heads(), "input 12 (`k_scale`)"),
+            ("GroupQueryAttention", 15, heads(), "input 15 (`k_norm_weight`)"),
+            ("GroupQueryAttention", 6, int("sliding_window_cache", 1), "`sliding_window_cache`"),
+            ("GroupQueryAttention", 6, word("v_quant_type", "PER_TENSOR"), "`v_quant_type` is \"PER_TENSOR\""),
+            ("MultiHeadAttention", 8, heads(), "input 8 (`past_sequence_length`)"),
+            ("MultiHeadAttention", 9, heads(), "input 9 (`cache_indirection`)"),
+            ("Attention", 1, int("do_rotary", 1), "`do_rotary`"),
+            ("Attention", 6, heads(), "input 6 (`past_sequence_length`)"),
+            ("QAttention", 4, int("past_present_share_buffer", 1), "`past_present_share_buffer`"),
+            ("MatMulNBits", 2, int("weight_prepacked", 1), "`weight_prepacked`"),
+            ("LinearAttention", 2, int("state_window", 2), "`state_window`"),
+            ("CausalConvWithState", 1, int("dilation", 2), "`dilation` is 2"),
+            ("GatedAdd", 3, heads(), "input 3 (`gate_weight`)"),
+            ("CDist", 1, word("metric", "cosine"), "`metric` is \"cosine\""),
+            ("MRotaryEmbedding", 3, int("is_packed_batching", 1), "`is_packed_batching`"),
+        ] {
+            let found = of(op, last, attribute);
+            assert!(found.contains(said), "{op}: {found}");
+        }
+    }
+
     #[test]
     fn the_domain_of_onnx_runtime_need_not_be_imported() {
         let of = |domain: &str| NodeProto { domain: Some(domain.into()), ..node("QuickGelu", &["x"], &["y"]) };
         let mut m = model(vec![of("com.microsoft")]);
         m.graph.as_mut().unwrap().output = vec![value("y", TensorType::of(DType::F32, None))];
         assert_eq!(import(&m).unwrap().outputs.len(), 1);
+        let refused = NodeProto { domain: Some("com.microsoft".into()), ..node("BeamSearch", &["x"], &["y"]) };
+        let error = import(&model(vec![refused, node("Frobnicate", &["x"], &["z"])])).unwrap_err();
+        let lines =
+            "1× Frobnicate: `z`\n    1× com.microsoft.BeamSearch: `y`\n       it runs a decoder in a loop: compile";
+        assert!(error.reason().contains(lines), "{error}");
         let others = NodeProto { domain: Some("ai.onnx.ml".into()), ..node("Scaler", &["x"], &["y"]) };
         assert!(import(&model(vec![others])).unwrap_err().to_string().contains("is not imported by the model"));
     }

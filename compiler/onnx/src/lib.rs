@@ -32,6 +32,7 @@ pub use external::{ExternalError, ExternalFiles};
 pub use import::{import_bytes, import_file, import_file_as, import_model, is_supported, notes};
 pub use mapping::{MapError, NodeCx};
 pub use model::{MAX_OPSET, ModelFile, Opsets, canonical_domain, label, opsets_of};
+pub use ops::onnxruntime_ops;
 pub use ops::waiting::register_waiting;
 pub use order::{Names, evaluation_order};
 pub use stored::{Stored, StoredKind, parse_value_pb, read_value_pb};

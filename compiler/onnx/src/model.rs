@@ -160,7 +160,11 @@ impl ModelFile {
     ///
     /// # Errors
     /// There is such an op.
-    pub fn check_ops(&self, known: impl Fn(&str, &str) -> bool) -> Result<(), Diagnostic> {
+    pub fn check_ops(
+        &self,
+        known: impl Fn(&str, &str) -> bool,
+        why_not: impl Fn(&str, &str) -> Option<&'static str>,
+    ) -> Result<(), Diagnostic> {
         let mut missing: Vec<_> = self.op_histogram().into_iter().filter(|((d, op), _)| !known(d, op)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -173,6 +177,9 @@ impl ModelFile {
             let names: Vec<_> = nodes.iter().take(NAMED_NODES).map(|n| format!("`{n}`")).collect();
             let more = if nodes.len() > NAMED_NODES { ", …" } else { "" };
             reason += &format!("\n    {}× {prefix}{op}: {}{more}", nodes.len(), names.join(", "));
+            if let Some(why) = why_not(domain, op) {
+                reason += &format!("\n       {why}");
+            }
         }
         let error = Diagnostic::unsupported("import", reason);
         let any = |is: fn(&str) -> bool| missing.iter().any(|((domain, _), _)| is(domain));
@@ -293,7 +300,7 @@ mod tests {
         let mut m = model(nodes);
         m.functions = vec![function];
         m.graph.as_mut().unwrap().node.push(NodeProto { attribute, ..node("If", "if") });
-        let error = read(&m).unwrap().check_ops(|_, op| op == "Ok" || op == "If").unwrap_err();
+        let error = read(&m).unwrap().check_ops(|_, op| op == "Ok" || op == "If", |_, _| None).unwrap_err();
         assert_eq!(error.kind(), DiagnosticKind::Unsupported);
         assert_eq!(
             error.reason(),
@@ -305,7 +312,8 @@ mod tests {
     #[test]
     fn layouts_of_one_machine_are_refused_with_a_way_out() {
         let blocked = NodeProto { domain: Some(BLOCKED_LAYOUT.into()), ..node("Conv", "c") };
-        let error = read(&model(vec![blocked])).unwrap().check_ops(|domain, _| domain.is_empty()).unwrap_err();
+        let error =
+            read(&model(vec![blocked])).unwrap().check_ops(|domain, _| domain.is_empty(), |_, _| None).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("com.microsoft.nchwc.Conv: `c`") && text.contains("ORT_ENABLE_EXTENDED"), "{text}");
     }

@@ -80,7 +80,7 @@ fn attention(cx: &mut NodeCx) -> Mapped {
     Ok(results)
 }
 
-fn linear_attention(cx: &mut NodeCx) -> Mapped {
+pub(super) fn linear_attention(cx: &mut NodeCx) -> Mapped {
     cx.attrs.ignore(&["chunk_size"]); // a hint for implementations
     let missing = |name: &str| MapError::Invalid(format!("attribute `{name}` is missing"));
     let op = nn::LinearAttention {
@@ -109,7 +109,7 @@ fn rotary_embedding(cx: &mut NodeCx) -> Mapped {
 
 /// A depthwise convolution that sees the state, or zeros, before the operand; the last `k − 1` positions are the next
 /// state.
-fn causal_conv(cx: &mut NodeCx) -> Mapped {
+pub(super) fn causal_conv(cx: &mut NodeCx) -> Mapped {
     let activation = cx.attrs.string_or("activation", "none")?;
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let (groups, kernel) = (channels(cx, x)? as i64, super::window::weights_kernel(cx, w)?);

@@ -25,15 +25,23 @@ fn conv(cx: &mut NodeCx) -> Mapped {
     cx.emit(op, &[Some(x), Some(w), bias])
 }
 
+fn conv_transpose(cx: &mut NodeCx) -> Mapped {
+    let bias = cx.optional(2);
+    transposed_conv(cx, None, bias)
+}
+
 /// Pads follow from `output_shape` or `auto_pad` where one is given: together they are what the whole result,
 /// `stride · (n − 1) + output_padding + span`, has too much; where it has too little, zeros are added at the end.
-fn conv_transpose(cx: &mut NodeCx) -> Mapped {
+pub(super) fn transposed_conv(cx: &mut NodeCx, pads: Option<Vec<i64>>, bias: Option<Value>) -> Mapped {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let kernel = weights_kernel(cx, w)?;
     let n = kernel.len();
     let (strides, dilations) = (list(cx, "strides", n, 1)?, list(cx, "dilations", n, 1)?);
     let mut output_padding = list(cx, "output_padding", n, 0)?;
-    let mut pads = list(cx, "pads", 2 * n, 0)?;
+    let mut pads = pads.map_or_else(|| list(cx, "pads", 2 * n, 0), Ok)?;
+    if pads.len() != 2 * n {
+        return Err(MapError::Invalid(format!("there are {} pads for {n} spatial axes", pads.len())));
+    }
     let auto = cx.attrs.string_or("auto_pad", "NOTSET")?;
     let small = |v: &[i64], low: i64| v.iter().all(|v| (low..1 << 31).contains(v));
     if !small(&strides, 1) || !small(&dilations, 1) || !small(&kernel, 1) || !small(&output_padding, 0) {
@@ -71,7 +79,6 @@ fn conv_transpose(cx: &mut NodeCx) -> Mapped {
         output_padding[d] = output_padding[d].saturating_add((-total).max(0));
     }
     let groups = cx.attrs.int_or("group", 1)?;
-    let bias = cx.optional(2);
     let op = nn::ConvTranspose { dilations, groups, output_padding, pads, strides };
     cx.emit(op, &[Some(x), Some(w), bias])
 }

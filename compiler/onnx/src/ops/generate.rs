@@ -3,7 +3,8 @@
 use optc_ir::ops::tensor;
 
 use super::cast::dtype_attribute;
-use super::{Table, direct};
+use super::{Mapped, Table, direct};
+use crate::mapping::NodeCx;
 
 pub(crate) const TABLE: Table = &[
     ("", "Range", |cx| {
@@ -16,13 +17,15 @@ pub(crate) const TABLE: Table = &[
         let k = cx.attrs.int_or("k", 0)?;
         direct(cx, tensor::Eye { dtype, k }, 1)
     }),
-    ("", "Trilu", |cx| {
-        let upper = cx.attrs.flag("upper", true)?;
-        let operands = [Some(cx.input(0)?), cx.optional(1)];
-        cx.emit(tensor::Triangle { upper }, &operands)
-    }),
+    ("", "Trilu", triangle),
     ("", "OneHot", |cx| {
         let axis = cx.attrs.int_or("axis", -1)?;
         direct(cx, tensor::OneHot { axis }, 3)
     }),
 ];
+
+pub(super) fn triangle(cx: &mut NodeCx) -> Mapped {
+    let upper = cx.attrs.flag("upper", true)?;
+    let operands = [Some(cx.input(0)?), cx.optional(1)];
+    cx.emit(tensor::Triangle { upper }, &operands)
+}

@@ -47,7 +47,7 @@ mod unary;
 pub(crate) mod waiting;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 pub(crate) use cast::dtype_attribute;
@@ -76,7 +76,13 @@ const TABLES: &[Table] = &[
     constant::TABLE,
     contrib::activation::TABLE,
     contrib::attention::TABLE,
+    contrib::basic::TABLE,
     contrib::blocks::TABLE,
+    contrib::bnb::TABLE,
+    contrib::channels_last::TABLE,
+    contrib::experts::TABLE,
+    contrib::gated::TABLE,
+    contrib::group_query::TABLE,
     contrib::norm::TABLE,
     contrib::product::TABLE,
     contrib::quant::TABLE,
@@ -124,6 +130,20 @@ pub fn find(domain: &str, op: &str) -> Option<Mapping> {
 /// The names of the standard's ops.
 pub(crate) fn standard() -> impl Iterator<Item = &'static str> {
     TABLES.iter().copied().flatten().filter(|(domain, ..)| domain.is_empty()).map(|(_, op, _)| *op)
+}
+
+/// Why an op that somebody has is not imported, if it is known to be refused.
+pub(crate) fn refusal(domain: &str, op: &str) -> Option<&'static str> {
+    let (reason, _) = contrib::refused::REFUSED.iter().find(|(_, ops)| ops.contains(&op))?;
+    (domain == contrib::MICROSOFT).then_some(reason)
+}
+
+/// The ops of ONNX Runtime's domain `com.microsoft`, by name, with the reason for those that are refused.
+pub fn onnxruntime_ops() -> BTreeMap<&'static str, Option<&'static str>> {
+    let imported = TABLES.iter().copied().flatten().filter(|(domain, ..)| *domain == contrib::MICROSOFT);
+    let refused =
+        contrib::refused::REFUSED.iter().flat_map(|&(reason, ops)| ops.iter().map(move |&op| (op, Some(reason))));
+    refused.chain(imported.map(|&(_, op, _)| (op, None))).collect()
 }
 
 /// Whether an op of this name has a mapping, for the compiler: see `spelled!` of the exporter.

@@ -21,36 +21,41 @@ pub(crate) const TABLE: Table = &[
     ("", "RoiAlign", roi_align),
 ];
 
-/// What all poolings take: operand, kernel, window and rounding. With `auto_pad` the extents divide, so that nothing is
+/// What all poolings of `x` take: kernel, window and rounding. With `auto_pad` the extents divide, so that nothing is
 /// rounded.
-fn pooling(cx: &NodeCx) -> Result<(Value, Vec<i64>, WindowAttrs, bool), MapError> {
-    let x = cx.input(0)?;
+fn pooling(cx: &NodeCx, x: Value) -> Result<(Vec<i64>, WindowAttrs, bool), MapError> {
     let kernel = kernel_shape(cx)?;
     let window = window(cx, x, &kernel)?;
     let ceil_mode = cx.attrs.flag("ceil_mode", false)? && !window.auto;
-    Ok((x, kernel, window, ceil_mode))
+    Ok((kernel, window, ceil_mode))
 }
 
 fn max_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
+    let x = cx.input(0)?;
+    let (kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx, x)?;
     let column_major = cx.attrs.flag("storage_order", false)?;
     if cx.node.output.get(1).is_some_and(|name| !name.is_empty()) {
         let op = nn::MaxPoolIndices { ceil_mode, column_major, dilations, kernel, pads, strides };
         return cx.emit(op, &[Some(x)]);
     }
-    let (kind, count_include_pad) = (PoolKind::Max, false);
-    Ok(vec![cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])?])
+    Ok(vec![pooled(cx, x, PoolKind::Max)?])
 }
 
 fn average_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
-    let count_include_pad = cx.attrs.flag("count_include_pad", false)?;
-    let kind = PoolKind::Mean;
-    Ok(vec![cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])?])
+    let x = cx.input(0)?;
+    Ok(vec![pooled(cx, x, PoolKind::Mean)?])
+}
+
+/// The pooling of the node on `x`.
+pub(super) fn pooled(cx: &mut NodeCx, x: Value, kind: PoolKind) -> Result<Value, MapError> {
+    let (kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx, x)?;
+    let count_include_pad = kind == PoolKind::Mean && cx.attrs.flag("count_include_pad", false)?;
+    cx.emit1(nn::Pool { ceil_mode, count_include_pad, dilations, kernel, kind, pads, strides }, &[x])
 }
 
 fn lp_pool(cx: &mut NodeCx) -> Mapped {
-    let (x, kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx)?;
+    let x = cx.input(0)?;
+    let (kernel, WindowAttrs { strides, dilations, pads, .. }, ceil_mode) = pooling(cx, x)?;
     let p = cx.attrs.int_or("p", 2)?;
     Ok(vec![cx.emit1(nn::LpPool { ceil_mode, dilations, kernel, p, pads, strides }, &[x])?])
 }

@@ -30,7 +30,10 @@ pub(crate) const TABLE: Table = &[
         cx.emit(op, &operands)
     }),
     ("", "QLinearMatMul", matmul),
-    ("", "QLinearConv", qlinear_conv),
+    ("", "QLinearConv", |cx| {
+        let x = cx.input(0)?;
+        qlinear_conv(cx, x)
+    }),
     (MICROSOFT, "MatMulIntegerToFloat", matmul_to_float),
     (MICROSOFT, "DynamicQuantizeMatMul", dynamic_matmul),
     (MICROSOFT, "DynamicQuantizeLSTM", dynamic_lstm),
@@ -41,7 +44,6 @@ pub(crate) const TABLE: Table = &[
         let alpha = optc_ir::Real(cx.attrs.float_or("alpha", 0.01)?);
         qlinear_unary(cx, math::LeakyRelu { alpha }.into())
     }),
-    (MICROSOFT, "QLinearGlobalAveragePool", qlinear_global_pool),
     (MICROSOFT, "QLinearConcat", qlinear_concat),
 ];
 
@@ -135,8 +137,9 @@ pub(super) fn scalar(cx: &mut NodeCx, v: Value) -> Result<Value, MapError> {
     cx.emit1(tensor::Reshape { allow_zero: false }, &[v, shape])
 }
 
-fn qlinear_conv(cx: &mut NodeCx) -> Mapped {
-    let [x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero] = inputs(cx)?;
+/// The convolution of the node on `x`, which stands for its first input.
+pub(super) fn qlinear_conv(cx: &mut NodeCx, x: Value) -> Mapped {
+    let [_, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero] = inputs(cx)?;
     let bias = cx.optional(8);
     let op = conv(cx, x, w)?;
     let spatial = rank_of(cx, w)?.saturating_sub(2);
@@ -150,7 +153,7 @@ fn qlinear_conv(cx: &mut NodeCx) -> Mapped {
 }
 
 /// The product of quantized matrices as reals, plus a bias.
-fn real_product(
+pub(super) fn real_product(
     cx: &mut NodeCx,
     (a, a_scale, a_zero): (Value, Value, Option<Value>),
     (b, b_scale, b_zero): (Value, Value, Option<Value>),
@@ -216,17 +219,6 @@ fn qlinear_binary(cx: &mut NodeCx, op: optc_ir::Op) -> Mapped {
 fn qlinear_unary(cx: &mut NodeCx, op: optc_ir::Op) -> Mapped {
     let x = real(cx, 0)?;
     let y = cx.emit1(op, &[x])?;
-    quantized(cx, y, 3)
-}
-
-fn qlinear_global_pool(cx: &mut NodeCx) -> Mapped {
-    if cx.attrs.flag("channels_last", false)? {
-        return Err(MapError::Unsupported("`channels_last` is not supported".to_owned()));
-    }
-    let x = real(cx, 0)?;
-    let axes: Vec<i64> = (2..rank_of(cx, x)? as i64).collect();
-    let mean = math::Reduce { all_if_empty: false, kind: math::ReduceKind::Mean, axes, keep_dims: true };
-    let y = cx.emit1(mean, &[x])?;
     quantized(cx, y, 3)
 }
 

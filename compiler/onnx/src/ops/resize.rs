@@ -104,7 +104,8 @@ fn upsample(cx: &mut NodeCx) -> Mapped {
     cx.emit(simple(mode), &[Some(x), Some(scales)])
 }
 
-fn grid_sample(cx: &mut NodeCx) -> Mapped {
+/// Only the names of the interpolations have changed since ONNX Runtime had this op first.
+pub(super) fn grid_sample(cx: &mut NodeCx) -> Mapped {
     let align_corners = cx.attrs.flag("align_corners", false)?;
     let mode = cx.attrs.word_or("mode", GRID_MODES, Interpolation::Linear)?;
     let padding = cx.attrs.text_or("padding_mode", GridPadding::Zeros)?;

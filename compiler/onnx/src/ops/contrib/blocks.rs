@@ -1,12 +1,13 @@
-//! Products with, and gathers of, integers of 4 and 8 bits that are stored in blocks with a scale each.
+//! Products with, and gathers of, integers of 2, 4 and 8 bits that are stored in blocks with a scale each.
 
 use optc_ir::Value;
 use optc_ir::ops::{math, quant, tensor};
 use optc_tensor::{DType, Tensor};
 
-use super::{MICROSOFT, plus, refuse_inputs};
+use super::{MICROSOFT, integer, plus, unsqueezed, wide};
 use crate::mapping::{MapError, NodeCx};
 use crate::ops::attention::list;
+use crate::ops::norm::scalar_like;
 use crate::ops::{Mapped, Table, rank_of};
 
 pub(crate) const TABLE: Table =
@@ -23,8 +24,8 @@ impl Packed {
     /// Packed integers of so many bits, which the node says in `bits`.
     fn new(bits: i64, columns: usize) -> Result<Packed, MapError> {
         match bits {
-            4 | 8 => Ok(Packed { bits: bits as usize, columns }),
-            _ => Err(MapError::Unsupported(format!("`bits` is {bits}, supported are 4 and 8"))),
+            2 | 4 | 8 => Ok(Packed { bits: bits as usize, columns }),
+            _ => Err(MapError::Unsupported(format!("`bits` is {bits}, supported are 2, 4 and 8"))),
         }
     }
 
@@ -33,24 +34,31 @@ impl Packed {
     }
 
     fn at(self, bytes: &[u8], row: usize, column: usize) -> u8 {
-        let row = &bytes[row * self.row_bytes()..];
-        if self.bits == 8 { row[column] } else { row[column / 2] >> (4 * (column % 2)) & 15 }
+        let (row, each) = (&bytes[row * self.row_bytes()..], 8 / self.bits);
+        if self.bits == 8 { row[column] } else { row[column / each] >> (self.bits * (column % each)) & self.top() }
     }
 
+    /// The largest integer.
+    fn top(self) -> u8 {
+        u8::MAX >> (8 - self.bits)
+    }
+
+    /// What holds them once they are unpacked.
     fn dtype(self) -> DType {
         if self.bits == 8 { DType::U8 } else { DType::U4 }
     }
 
-    /// The first `columns` columns of `rows` rows, transposed.
-    fn transposed(self, bytes: &[u8], rows: usize, columns: usize) -> Result<Tensor, MapError> {
+    /// The columns `order` of `rows` rows, transposed.
+    fn transposed(self, bytes: &[u8], rows: usize, order: &[usize]) -> Result<Tensor, MapError> {
         /// Columns that are read at a time, so that neither reads nor writes are far apart.
         const STRIP: usize = 64;
+        let columns = order.len();
         let mut tensor = Tensor::zeros(self.dtype(), &[columns, rows])?;
         let to = tensor.bytes_mut()?;
-        for first in (0..columns).step_by(STRIP) {
+        for (strip, of_strip) in order.chunks(STRIP).enumerate() {
             for row in 0..rows {
-                for column in first..columns.min(first + STRIP) {
-                    let (value, i) = (self.at(bytes, row, column), column * rows + row);
+                for (column, &from) in of_strip.iter().enumerate() {
+                    let (value, i) = (self.at(bytes, row, from), (strip * STRIP + column) * rows + row);
                     if self.bits == 8 { to[i] = value } else { to[i / 2] |= value << (4 * (i % 2)) }
                 }
             }
@@ -60,13 +68,13 @@ impl Packed {
 }
 
 /// A positive integer attribute that must be there.
-fn extent(cx: &NodeCx, name: &str) -> Result<usize, MapError> {
+pub(super) fn extent(cx: &NodeCx, name: &str) -> Result<usize, MapError> {
     let wrong = || MapError::Invalid(format!("attribute `{name}` is missing or not positive"));
     cx.attrs.int(name)?.filter(|&n| n > 0 && n < 1 << 31).map(|n| n as usize).ok_or_else(wrong)
 }
 
 /// An input that must be a constant of bytes, `expected` in number.
-fn constant_bytes(cx: &NodeCx, v: Value, name: &str, expected: usize) -> Result<Tensor, MapError> {
+pub(super) fn constant_bytes(cx: &NodeCx, v: Value, name: &str, expected: usize) -> Result<Tensor, MapError> {
     let open = || MapError::Unsupported(format!("`{name}` is supported only as an initializer"));
     let tensor = cx.constant_of(v).ok_or_else(open)?;
     if tensor.dtype() != DType::U8 || tensor.len() != expected {
@@ -90,16 +98,28 @@ fn matmul_bits(cx: &mut NodeCx) -> Mapped {
     if cx.attrs.int_or("weight_prepacked", 0)? != 0 {
         return Err(MapError::Unsupported("`weight_prepacked` is not 0: such weights are for one kind of GPU".into()));
     }
-    refuse_inputs(cx, &[(4, "g_idx")])?;
     let (k, n, block) = (extent(cx, "K")?, extent(cx, "N")?, extent(cx, "block_size")?);
     if !block.is_multiple_of(16) {
         return Err(MapError::Invalid(format!("`block_size` is {block}, expected a multiple of 16")));
     }
     let blocks = k.div_ceil(block);
     let packed = Packed::new(cx.attrs.int_or("bits", 4)?, blocks * block)?;
-    let (a, b, scales, zeros) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.optional(3));
+    let (mut a, b, scales, zeros) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.optional(3));
+    let order = match cx.optional(4) {
+        Some(groups) => by_group(cx, groups, k, block)?,
+        None => (0..k).collect(),
+    };
+    if !order.is_sorted() {
+        if zeros.is_some() || packed.bits != 4 {
+            let reason = "`g_idx` is supported only with 4 bits and without `zero_points`, as on ONNX Runtime's CPUs";
+            return Err(MapError::Unsupported(reason.into()));
+        }
+        let places: Vec<i64> = order.iter().map(|&at| at as i64).collect();
+        let places = list(cx, &places)?;
+        a = cx.emit1(tensor::Gather { axis: -1 }, &[a, places])?;
+    }
     let integers = constant_bytes(cx, b, "B", n * packed.row_bytes())?;
-    let integers = packed.transposed(integers.bytes(), n, k)?;
+    let integers = packed.transposed(integers.bytes(), n, &order)?;
     let integers = cx.constant(integers);
     let scales = transposed(cx, scales, n, blocks)?;
     let to = cx.dtype(scales)?;
@@ -115,7 +135,7 @@ fn matmul_bits(cx: &mut NodeCx) -> Mapped {
         Some(zeros) => {
             let packed = Packed { columns: blocks, ..packed };
             let zeros = constant_bytes(cx, zeros, "zero_points", n * packed.row_bytes())?;
-            let zeros = cx.constant(packed.transposed(zeros.bytes(), n, blocks)?);
+            let zeros = cx.constant(packed.transposed(zeros.bytes(), n, &Vec::from_iter(0..blocks))?);
             cx.emit1(dequantize, &[integers, scales, zeros])?
         }
         None => {
@@ -127,6 +147,20 @@ fn matmul_bits(cx: &mut NodeCx) -> Mapped {
     let product = cx.emit1(math::MatMul::default(), &[a, weights])?;
     let bias = cx.optional(5);
     Ok(vec![plus(cx, product, bias)?])
+}
+
+/// The columns in the order of the blocks that `groups` says they are of.
+fn by_group(cx: &NodeCx, groups: Value, k: usize, block: usize) -> Result<Vec<usize>, MapError> {
+    let open = || MapError::Unsupported("`g_idx` is supported only as an initializer".into());
+    let groups = cx.constant_of(groups).ok_or_else(open)?.to_i64_vec();
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|&column| groups[column]);
+    let whole = order.iter().enumerate().all(|(i, &column)| groups[column] == (i / block) as i64);
+    if groups.len() != k || !whole {
+        let reason = format!("`g_idx` does not part {k} columns in blocks of {block}, which is what is supported");
+        return Err(MapError::Unsupported(reason));
+    }
+    Ok(order)
 }
 
 /// Each of the `blocks` rows of `x` as often as a block has rows: the first `k`.
@@ -169,6 +203,8 @@ fn gather_blocks(cx: &mut NodeCx) -> Mapped {
         None => Tensor::from_i64(DType::U8, of_scales.shape(), &vec![integers.middle; of_scales.len()])?,
     };
     let (bytes, zeros) = (cx.constant(integers.bytes(&stored)?), cx.constant(zeros));
+    let extent = stored.shape()[along as usize] as i64;
+    let (inside, indices) = inside(cx, indices, extent)?;
     let gather = tensor::Gather { axis: along };
     let mut rows = cx.emit1(gather.clone(), &[bytes, indices])?;
     if integers.packed {
@@ -177,7 +213,22 @@ fn gather_blocks(cx: &mut NodeCx) -> Mapped {
     let (scales, zeros) = (cx.emit1(gather.clone(), &[scales, indices])?, cx.emit1(gather, &[zeros, indices])?);
     let axis = if of_blocks < along { of_blocks } else { of_blocks - 1 + rank_of(cx, indices)? as i64 };
     let to = cx.dtype(scales)?;
-    Ok(vec![cx.emit1(quant::Dequantize { axis, block, to }, &[rows, scales, zeros])?])
+    let y = cx.emit1(quant::Dequantize { axis, block, to }, &[rows, scales, zeros])?;
+    let after: Vec<i64> = (along + 1..rank).map(|d| d - rank).collect();
+    let (inside, zero) = (unsqueezed(cx, inside, &after)?, scalar_like(cx, y, 0.0)?);
+    Ok(vec![cx.emit1(math::Where {}, &[inside, y, zero])?])
+}
+
+/// Which indices lie within an extent, and the indices with others at the first place: ONNX Runtime gives zeros for
+/// those.
+fn inside(cx: &mut NodeCx, indices: Value, extent: i64) -> Result<(Value, Value), MapError> {
+    let indices = wide(cx, indices)?;
+    let (first, last, zero) = (integer(cx, -extent), integer(cx, extent - 1), integer(cx, 0));
+    let (low, high) =
+        (cx.emit1(math::GreaterEqual {}, &[indices, first])?, cx.emit1(math::LessEqual {}, &[indices, last])?);
+    let inside = cx.emit1(math::And {}, &[low, high])?;
+    let safe = cx.emit1(math::Where {}, &[inside, indices, zero])?;
+    Ok((inside, safe))
 }
 
 /// How the integers of a table are stored, and with what zero point.

@@ -1,15 +1,22 @@
-//! Products and softmaxes of quantized operands.
+//! Products, softmaxes, choices and attention of quantized operands.
 
 use optc_ir::Value;
 use optc_ir::ops::{math, nn, quant, tensor};
 use optc_tensor::{DType, Tensor};
 
-use super::{MICROSOFT, plus};
+use super::attention::side_by_side;
+use super::rotary::last_extent;
+use super::{MICROSOFT, plus, refuse_flags};
 use crate::mapping::{MapError, NodeCx};
-use crate::ops::quant::{column, combined_scale, quantized, real, scalar};
+use crate::ops::quant::{column, combined_scale, quantized, real, real_product, scalar};
 use crate::ops::{Mapped, Table, rank_of};
 
-pub(crate) const TABLE: Table = &[(MICROSOFT, "QGemm", gemm), (MICROSOFT, "QLinearSoftmax", softmax)];
+pub(crate) const TABLE: Table = &[
+    (MICROSOFT, "QGemm", gemm),
+    (MICROSOFT, "QLinearSoftmax", softmax),
+    (MICROSOFT, "QAttention", attention),
+    (MICROSOFT, "QLinearWhere", choice),
+];
 
 /// `alpha · (a · b + c)`, where `c` are integers at the scale of the product; quantized where a scale is given for
 /// that.
@@ -45,6 +52,26 @@ fn turned(cx: &mut NodeCx, x: Value, name: &str) -> Result<Value, MapError> {
         true => cx.emit1(tensor::Transpose { perm: vec![1, 0] }, &[x]),
         false => Ok(x),
     }
+}
+
+/// As the attention of reals whose queries, keys and values are products of one operand.
+fn attention(cx: &mut NodeCx) -> Mapped {
+    refuse_flags(cx, &["do_rotary", "past_present_share_buffer"])?;
+    let (x, weights, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let (x_scale, scale) = (cx.input(3)?, cx.input(4)?);
+    let (x_zero, zero) = (cx.optional(6), cx.optional(7));
+    let sum = real_product(cx, (x, x_scale, x_zero), (weights, scale, zero), Some(bias))?[0];
+    let third = last_extent(cx, weights, "`weight`")? / 3;
+    let masks = [cx.optional(5), None];
+    side_by_side(cx, sum, vec![third; 3], cx.optional(8), masks)
+}
+
+/// Both choices are brought to the scale of the result.
+fn choice(cx: &mut NodeCx) -> Mapped {
+    let condition = cx.input(0)?;
+    let (x, y) = (real(cx, 1)?, real(cx, 4)?);
+    let chosen = cx.emit1(math::Where {}, &[condition, x, y])?;
+    quantized(cx, chosen, 7)
 }
 
 /// Before opset 13 a softmax went over all axes from its own on, which is the same for the last one.

@@ -40,7 +40,7 @@ fn default_label(cx: &NodeCx, dtype: DType) -> Result<Tensor, MapError> {
     }
     Ok(match dtype {
         DType::Str => Tensor::from_strings(&[], vec![text])?,
-        d if d.is_float() => Tensor::from_f64(d, &[], &[f64::from(float)])?,
+        d if d.is_real() => Tensor::from_f64(d, &[], &[f64::from(float)])?,
         d => Tensor::from_i64(d, &[], &[int])?,
     })
 }
