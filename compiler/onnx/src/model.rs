@@ -20,7 +20,7 @@ use crate::{Diagnostic, proto};
 /// The oldest IR version that is read.
 const MIN_IR_VERSION: i64 = 3;
 /// The oldest version of the standard operator set that is read.
-const MIN_OPSET: i64 = 7;
+pub(crate) const MIN_OPSET: i64 = 7;
 /// The newest version of the standard operator set that is known.
 pub const MAX_OPSET: i64 = 28;
 /// How many nodes of one op an error names.
