@@ -12,6 +12,7 @@ use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, Ver
 use serde::Serialize;
 
 use crate::exit::{CommandError, Exit, Outcome};
+use crate::export::{ExportArgs, data_beside};
 use crate::options::{ShapeArg, TargetArgs};
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
@@ -34,6 +35,8 @@ pub struct OptArgs {
     /// without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    export: ExportArgs,
     /// Read the model's files whole: they are otherwise mapped, and must not be written in place or truncated meanwhile
     #[arg(long)]
     copy: bool,
@@ -91,7 +94,7 @@ pub fn run(args: &OptArgs, format: Format) -> Outcome {
         eprint!("{}", timing(&reports));
     }
     if let Some(target) = &target {
-        target.write(&graph)?;
+        target.write(&graph, &args.export)?;
     }
     let passes: Vec<PassLine> = reports.iter().map(PassLine::from).collect();
     let rewrites = reports.iter().flat_map(|r| r.stats.values()).sum();
@@ -119,10 +122,10 @@ impl Target<'_> {
         }
     }
 
-    fn write(&self, graph: &Graph) -> Outcome<()> {
+    fn write(&self, graph: &Graph, export: &ExportArgs) -> Outcome<()> {
         match self {
             Target::Text(path) => text_form::write(path, graph, ""),
-            Target::Onnx(path) => Ok(optc_onnx::export_file(graph, path).map(drop)?),
+            Target::Onnx(path) => export.write(graph, path).map(drop),
         }
     }
 
@@ -130,7 +133,7 @@ impl Target<'_> {
     fn constants(&self) -> Option<PathBuf> {
         match self {
             Target::Text(path) => text_form::constants_beside(path),
-            Target::Onnx(_) => None,
+            Target::Onnx(path) => data_beside(Some(path)),
         }
     }
 }
