@@ -10,9 +10,9 @@
 //!
 //! One op a line, in topological order; values are numbered in that order; attributes sorted by name, defaults left
 //! out; absent operands are `_`; `loc` names the nodes of the model that an op came from, `as` the results as the model
-//! calls them, and `notes`, after the inputs, say what the model's file says of itself. A constant whose elements are all equal prints one of them, `dense<0.5>`. Other
-//! constants of more than [`INLINE`] elements, and those with NaN, print as symbols with a hash of their contents, and
-//! their data comes beside the text.
+//! calls them, and `notes`, after the inputs, what the model's file says of itself. A constant whose elements are all
+//! equal prints one of them, `dense<0.5>`. Other constants of more than [`INLINE`] elements, and those with NaN, print
+//! as symbols with a hash of their contents, and their data comes beside the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;

@@ -1,7 +1,8 @@
 //! What a model's file says of itself, beside its graph: kept as notes of the graph from import to export.
 //!
-//! `dims.NAME` are the declared extents of an output whose rank is not known otherwise, `opset` is the version of the standard operator set and `ir_version` that of the format; `domain`, `model_version`
+//! `opset` is the version of the standard operator set and `ir_version` that of the format; `domain`, `model_version`
 //! and `doc_string` are the model's own, `graph.doc_string` its graph's, and `metadata.KEY` its free-form entries.
+//! `dims.NAME` are the declared extents of an output whose rank is not known otherwise.
 
 use optc_ir::{Dim, Graph, TensorType, Type};
 

@@ -19,7 +19,7 @@ use crate::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 
 /// The most bytes that a model in one file may have: protobuf ends there.
 const MAX_BYTES: usize = (1 << 31) - (1 << 20);
-/// The fewest bytes of a constant in a data file: shapes and scalars stay in the model, where other tools look for them.
+/// The fewest bytes of a constant in a data file: shapes and scalars stay in the model, where tools look for them.
 const MIN_EXTERNAL: usize = 1024;
 /// Constants in a data file begin at multiples of this, so that a runtime can map them.
 const ALIGN: usize = 4096;

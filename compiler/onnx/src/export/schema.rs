@@ -54,8 +54,8 @@ pub(super) fn in_force(op: &str, opset: i64) -> Option<&'static OpSchema> {
 }
 
 /// The least operator set from `opset` on that has the op with these operands and attributes. Where none has it in
-/// this form, the next one that has it on such a tensor, where it is written in another form; `opset` itself, or the one
-/// that brought the op, where there is none: what the standard does not know cannot be checked.
+/// this form, the next one that has it on such a tensor, where it is written in another form; `opset` itself, or the
+/// one that brought the op, where there is none: what the standard does not know cannot be checked.
 pub(super) fn needed(op: &str, opset: i64, operands: &[OperandKind], attributes: &[AttributeProto]) -> i64 {
     let versions = versions(op);
     let current = versions.iter().rposition(|v| v.since <= opset).unwrap_or(0);

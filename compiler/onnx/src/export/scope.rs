@@ -6,6 +6,7 @@
 //! constant's name.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use optc_ir::{Graph, Op, Type, Value};
 use optc_tensor::{DType, Tensor};
@@ -19,6 +20,9 @@ use crate::{Diagnostic, write_tensor};
 /// The most bytes of a constant that is found again by its contents.
 const MAX_COMPARED: usize = 256;
 
+/// The fewest bytes of a constant that is found in other subgraphs by its contents, whatever it is called there.
+const MIN_HASHED: usize = 1024;
+
 /// A graph that is being written.
 #[derive(Default)]
 pub(super) struct Scope {
@@ -28,6 +32,8 @@ pub(super) struct Scope {
     constants: Vec<(usize, TensorProto)>,
     /// The names of constants by their dtype, shape and where their bytes are.
     shared: HashMap<Place, String>,
+    /// The constants that several subgraphs have, and their names.
+    spread: HashMap<Identity, (Tensor, String)>,
     /// The names of written constants by their contents.
     written: HashMap<Contents, String>,
     /// The names of constants that nothing uses, by their contents, the last one first.
@@ -52,10 +58,29 @@ fn place(tensor: &Tensor) -> Place {
     (tensor.dtype(), tensor.shape().to_vec(), tensor.bytes().as_ptr() as usize)
 }
 
+/// What tells the constants of several subgraphs apart: their contents where they are worth it, as branches have copies
+/// of what was computed from the same weights, and else their place.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    Contents(DType, Vec<usize>, u64),
+    Place(Place),
+}
+
+impl Identity {
+    fn of(tensor: &Tensor) -> Identity {
+        if tensor.bytes().len() < MIN_HASHED {
+            return Identity::Place(place(tensor));
+        }
+        let mut hasher = DefaultHasher::new();
+        tensor.bytes().hash(&mut hasher);
+        Identity::Contents(tensor.dtype(), tensor.shape().to_vec(), hasher.finish())
+    }
+}
+
 /// The constants that more than one region of a graph's nodes has, itself or deeper down, with their names: each is
 /// written once, into the graph around.
 fn spread(graph: &Graph) -> Vec<(&Tensor, &str)> {
-    let mut counts: HashMap<Place, usize> = HashMap::new();
+    let mut counts: HashMap<Identity, usize> = HashMap::new();
     let mut found = vec![];
     for region in subgraphs(graph) {
         let (mut own, mut waiting) = (HashSet::new(), vec![region]);
@@ -66,7 +91,7 @@ fn spread(graph: &Graph) -> Vec<(&Tensor, &str)> {
                 if tensor.bytes().is_empty() || !own.insert(place(tensor)) {
                     continue;
                 }
-                let count = counts.entry(place(tensor)).or_default();
+                let count = counts.entry(Identity::of(tensor)).or_default();
                 *count += 1;
                 if *count == 2 {
                     found.push((tensor, name.unwrap_or_default()));
@@ -122,7 +147,9 @@ impl Exporter {
     /// Names the values of `graph`: as `wanted`, as the model did, or anew.
     pub(super) fn name_all(&mut self, graph: &Graph, names: &mut Names, wanted: &Names) -> Result<(), Diagnostic> {
         for (tensor, name) in spread(graph) {
-            self.constant(tensor, name);
+            let name = self.constant(tensor, name);
+            let Some(scope) = self.scopes.last_mut() else { continue };
+            scope.spread.insert(Identity::of(tensor), (tensor.clone(), name));
         }
         let results = |node| (0..graph.node(node).results.len() as u32).map(move |result| Value { node, result });
         let values = order(graph)?.into_iter().flat_map(results);
@@ -158,12 +185,26 @@ impl Exporter {
         if let Some(name) = self.scopes.iter().find_map(|scope| scope.shared.get(&key)).filter(|_| is_shared) {
             return name.clone();
         }
+        if let Some(name) = self.spread_name(tensor) {
+            return name;
+        }
         let name = self.names.unique(wanted);
         self.wait(&name, tensor);
         if let Some(scope) = self.scopes.last_mut().filter(|_| is_shared) {
             scope.shared.insert(key, name.clone());
         }
         name
+    }
+
+    /// The name of a constant of the graphs around that has the contents of one of a subgraph.
+    fn spread_name(&self, tensor: &Tensor) -> Option<String> {
+        let around = self.scopes.split_last()?.1;
+        if around.iter().all(|scope| scope.spread.is_empty()) {
+            return None;
+        }
+        let identity = Identity::of(tensor);
+        let same = |(other, name): &(Tensor, String)| (other.bytes() == tensor.bytes()).then(|| name.clone());
+        around.iter().find_map(|scope| scope.spread.get(&identity).and_then(same))
     }
 
     fn wait(&mut self, name: &str, tensor: &Tensor) {
