@@ -165,6 +165,37 @@ fn replaced_values_pass_on_their_names() {
     assert_eq!(outputs, [("Tanh", "middle"), ("Abs", "v_0"), ("Neg", "last"), ("Exp", "y")]);
 }
 
+/// What two branches computed from one constant is written once, around them; a constant of the model that each has is
+/// not merged with one of another name.
+#[test]
+fn branches_share_what_they_computed() {
+    let zeros = "tensor.const {value = dense<0.5> : tensor<400xf32>} : tensor<400xf32>";
+    let branch = |loc: &str| {
+        format!("{{ %0 = {zeros}{loc} as \"w\" %1 = math.add %0, %x : tensor<400xf32> return %1 as \"z\" }}")
+    };
+    let names = |locs: [&str; 2]| {
+        let [yes, no] = locs.map(branch);
+        let text = format!(
+            "func @main(%c: tensor<bool>, %x: tensor<400xf32>) {{\n%0 = cf.if %c, %x : tensor<400xf32> region\n\
+             func @then(%x: tensor<400xf32>) {yes}\nregion\nfunc @else(%x: tensor<400xf32>) {no}\nreturn %0 as \"y\"\n}}"
+        );
+        let graph = parse(&text).unwrap();
+        let main = export_model(&graph).unwrap().graph.unwrap();
+        let branches = main.node[0].attribute.iter().filter_map(|a| a.g.as_ref());
+        let inner: Vec<_> = branches.map(|g| g.initializer.len()).collect();
+        let own = main.initializer.len();
+        assert_eq!(run(&again(&graph), &inputs()).unwrap(), run(&graph, &inputs()).unwrap());
+        (own, inner)
+    };
+    assert_eq!(names(["", ""]), (1, vec![0, 0]));
+    assert_eq!(names([" loc(\"a\")", " loc(\"b\")"]), (0, vec![1, 1]));
+}
+
+fn inputs() -> [Val; 2] {
+    let x: Vec<f32> = (0..400).map(|i| i as f32).collect();
+    [Tensor::from_bools(&[], &[false]).unwrap().into(), Tensor::from_slice(&[400], &x).unwrap().into()]
+}
+
 fn value(node: NodeId) -> Value {
     Value { node, result: 0 }
 }

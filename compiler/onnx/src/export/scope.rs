@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use optc_ir::{Graph, Op, Type, Value};
+use optc_ir::{Graph, NodeId, Op, Type, Value};
 use optc_tensor::{DType, Tensor};
 
 use super::names::NameSet;
@@ -58,8 +58,8 @@ fn place(tensor: &Tensor) -> Place {
     (tensor.dtype(), tensor.shape().to_vec(), tensor.bytes().as_ptr() as usize)
 }
 
-/// What tells the constants of several subgraphs apart: their contents where they are worth it, as branches have copies
-/// of what was computed from the same weights, and else their place.
+/// What tells the constants of several subgraphs apart: the contents of large ones that were computed, as branches
+/// compute the same from the same weights, and the place of those that the model has, under names of their own.
 #[derive(PartialEq, Eq, Hash)]
 enum Identity {
     Contents(DType, Vec<usize>, u64),
@@ -67,8 +67,9 @@ enum Identity {
 }
 
 impl Identity {
-    fn of(tensor: &Tensor) -> Identity {
-        if tensor.bytes().len() < MIN_HASHED {
+    fn of(graph: &Graph, id: NodeId, tensor: &Tensor) -> Identity {
+        let is_computed = graph.node(id).loc.is_empty();
+        if !is_computed || tensor.bytes().len() < MIN_HASHED {
             return Identity::Place(place(tensor));
         }
         let mut hasher = DefaultHasher::new();
@@ -79,7 +80,7 @@ impl Identity {
 
 /// The constants that more than one region of a graph's nodes has, itself or deeper down, with their names: each is
 /// written once, into the graph around.
-fn spread(graph: &Graph) -> Vec<(&Tensor, &str)> {
+fn spread(graph: &Graph) -> Vec<(&Graph, NodeId)> {
     let mut counts: HashMap<Identity, usize> = HashMap::new();
     let mut found = vec![];
     for region in subgraphs(graph) {
@@ -87,14 +88,14 @@ fn spread(graph: &Graph) -> Vec<(&Tensor, &str)> {
         while let Some(graph) = waiting.pop() {
             for id in graph.ids() {
                 let Op::Constant(c) = &graph.node(id).op else { continue };
-                let (tensor, name) = (&c.value.0, model_name(graph, Value { node: id, result: 0 }));
+                let tensor = &c.value.0;
                 if tensor.bytes().is_empty() || !own.insert(place(tensor)) {
                     continue;
                 }
-                let count = counts.entry(Identity::of(tensor)).or_default();
+                let count = counts.entry(Identity::of(graph, id, tensor)).or_default();
                 *count += 1;
                 if *count == 2 {
-                    found.push((tensor, name.unwrap_or_default()));
+                    found.push((graph, id));
                 }
             }
             waiting.extend(graph.ids().flat_map(|id| &graph.node(id).regions));
@@ -146,10 +147,11 @@ impl Exporter {
 
     /// Names the values of `graph`: as `wanted`, as the model did, or anew.
     pub(super) fn name_all(&mut self, graph: &Graph, names: &mut Names, wanted: &Names) -> Result<(), Diagnostic> {
-        for (tensor, name) in spread(graph) {
-            let name = self.constant(tensor, name);
+        for (region, id) in spread(graph) {
+            let Op::Constant(c) = &region.node(id).op else { continue };
+            let name = self.constant(region, id, &c.value.0);
             let Some(scope) = self.scopes.last_mut() else { continue };
-            scope.spread.insert(Identity::of(tensor), (tensor.clone(), name));
+            scope.spread.insert(Identity::of(region, id, &c.value.0), (c.value.0.clone(), name));
         }
         let results = |node| (0..graph.node(node).results.len() as u32).map(move |result| Value { node, result });
         let values = order(graph)?.into_iter().flat_map(results);
@@ -159,7 +161,7 @@ impl Exporter {
             let name = match &node.op {
                 Op::Param(_) | Op::ConvertLayout(_) => continue,
                 Op::Constant(c) => {
-                    let name = self.constant(&c.value.0, model_name(graph, value).unwrap_or_default());
+                    let name = self.constant(graph, value.node, &c.value.0);
                     if !graph.is_needed(value.node) {
                         self.spare(&c.value.0, &name);
                     }
@@ -179,16 +181,16 @@ impl Exporter {
     }
 
     /// The name of a constant of the graph that is being written; those that share bytes share it.
-    fn constant(&mut self, tensor: &Tensor, wanted: &str) -> String {
+    fn constant(&mut self, graph: &Graph, id: NodeId, tensor: &Tensor) -> String {
         let key = place(tensor);
         let is_shared = !tensor.bytes().is_empty();
         if let Some(name) = self.scopes.iter().find_map(|scope| scope.shared.get(&key)).filter(|_| is_shared) {
             return name.clone();
         }
-        if let Some(name) = self.spread_name(tensor) {
+        if let Some(name) = self.spread_name(graph, id, tensor) {
             return name;
         }
-        let name = self.names.unique(wanted);
+        let name = self.names.unique(model_name(graph, Value { node: id, result: 0 }).unwrap_or_default());
         self.wait(&name, tensor);
         if let Some(scope) = self.scopes.last_mut().filter(|_| is_shared) {
             scope.shared.insert(key, name.clone());
@@ -197,12 +199,12 @@ impl Exporter {
     }
 
     /// The name of a constant of the graphs around that has the contents of one of a subgraph.
-    fn spread_name(&self, tensor: &Tensor) -> Option<String> {
+    fn spread_name(&self, graph: &Graph, id: NodeId, tensor: &Tensor) -> Option<String> {
         let around = self.scopes.split_last()?.1;
         if around.iter().all(|scope| scope.spread.is_empty()) {
             return None;
         }
-        let identity = Identity::of(tensor);
+        let identity = Identity::of(graph, id, tensor);
         let same = |(other, name): &(Tensor, String)| (other.bytes() == tensor.bytes()).then(|| name.clone());
         around.iter().find_map(|scope| scope.spread.get(&identity).and_then(same))
     }
