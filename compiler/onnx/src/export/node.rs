@@ -331,7 +331,7 @@ impl Exporter {
             Op::Multinomial(op) => multinomial(op),
             Op::CustomCall(op) => return self.custom(op, site),
         };
-        let spelling = spelling.from_the_front(self.target, site.rank(0));
+        let spelling = spelling.axes_from_the_front(self.target, site.rank(0));
         self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Exporter {
     ) -> Result<(), Diagnostic> {
         let (mut spelling, mut operands) = (spelling, site.operands.clone());
         if let Some(axes) = site.ints(1).filter(|_| self.target < 13) {
-            spelling = spelling.ints("axes", &axes).from_the_front(self.target, rank);
+            spelling = spelling.ints("axes", &axes).axes_from_the_front(self.target, rank);
             operands.truncate(1);
         }
         self.write(spelling, operands, site.results.clone(), &site.node.loc);
@@ -58,7 +58,9 @@ impl Exporter {
         let since = if spelling.op == "ReduceSum" { 13 } else { 18 };
         let (spelling, operands) = match axes {
             [] => (spelling, vec![x]),
-            axes if self.target < since => (spelling.ints("axes", axes).from_the_front(self.target, rank), vec![x]),
+            axes if self.target < since => {
+                (spelling.ints("axes", axes).axes_from_the_front(self.target, rank), vec![x])
+            }
             axes => (spelling, vec![x, self.ints(axes)?]),
         };
         self.write(spelling, operands, results, loc);
@@ -72,7 +74,7 @@ impl Exporter {
         if let (true, Some(starts), Some(ends)) = (self.target < 10 && forward, site.ints(1), site.ints(2)) {
             spelling = spelling.ints("starts", &starts).ints("ends", &ends);
             if let Some(axes) = site.ints(3) {
-                spelling = spelling.ints("axes", &axes).from_the_front(self.target, site.rank(0));
+                spelling = spelling.ints("axes", &axes).axes_from_the_front(self.target, site.rank(0));
             }
             if site.operand(3).is_empty() || site.ints(3).is_some() {
                 self.write(spelling, vec![site.operand(0)], site.results.clone(), &site.node.loc);
@@ -103,7 +105,7 @@ impl Exporter {
             None if operands[1].is_empty() => spelling = spelling.int("num_outputs", op.parts),
             None => {}
         }
-        let spelling = spelling.from_the_front(self.target, site.rank(0));
+        let spelling = spelling.axes_from_the_front(self.target, site.rank(0));
         self.write(spelling, operands, site.results.clone(), &site.node.loc);
         Ok(())
     }
@@ -150,7 +152,7 @@ impl Exporter {
             spelling = spelling.int("k", k);
             operands.truncate(1);
         }
-        let spelling = spelling.from_the_front(self.target, site.rank(0));
+        let spelling = spelling.axes_from_the_front(self.target, site.rank(0));
         self.write(spelling, operands, site.results.clone(), &site.node.loc);
         Ok(())
     }

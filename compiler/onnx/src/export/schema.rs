@@ -125,11 +125,11 @@ impl OpSchema {
 }
 
 fn is_written_as(attribute: &AttributeProto, text: &str) -> bool {
-    match AttributeType::try_from(attribute.r#type()) {
-        Ok(AttributeType::Int) => text.parse() == Ok(attribute.i()),
-        Ok(AttributeType::Float) => text.parse::<f64>().is_ok_and(|v| v as f32 == attribute.f()),
-        Ok(AttributeType::String) => attribute.s() == text.as_bytes(),
-        Ok(AttributeType::Ints) => format!("{:?}", attribute.ints).replace(' ', "") == text,
+    match attribute.r#type() {
+        AttributeType::Int => text.parse() == Ok(attribute.i()),
+        AttributeType::Float => text.parse::<f64>().is_ok_and(|v| v as f32 == attribute.f()),
+        AttributeType::String => attribute.s() == text.as_bytes(),
+        AttributeType::Ints => format!("{:?}", attribute.ints).replace(' ', "") == text,
         _ => false,
     }
 }

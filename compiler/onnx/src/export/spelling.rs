@@ -102,7 +102,7 @@ impl OnnxSpelling {
     }
 
     /// With the axes that count from the end counted from the front, as all did before operator set 11.
-    pub(super) fn from_the_front(mut self, opset: i64, rank: Option<usize>) -> OnnxSpelling {
+    pub(super) fn axes_from_the_front(mut self, opset: i64, rank: Option<usize>) -> OnnxSpelling {
         let is_axis = |a: &&mut AttributeProto| matches!(a.name(), "axis" | "axes");
         for attribute in self.attributes.iter_mut().filter(|_| opset < 11).filter(is_axis) {
             for axis in attribute.i.iter_mut().chain(&mut attribute.ints).filter(|axis| **axis < 0) {
