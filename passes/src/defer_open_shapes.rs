@@ -92,6 +92,7 @@ fn outline(graph: &mut Graph, late: &[NodeId]) {
                 constant @ Op::Constant(_) => {
                     let new = region.add(constant.clone(), &[], vec![graph.ty(v).clone()]);
                     region.node_mut(new).loc.clone_from(&graph.node(v.node).loc);
+                    region.node_mut(new).names.clone_from(&graph.node(v.node).names);
                     Value { node: new, result: 0 }
                 }
                 _ => {
@@ -104,6 +105,7 @@ fn outline(graph: &mut Graph, late: &[NodeId]) {
         let types = node.results.iter().map(|r| r.ty.clone()).collect();
         let new = region.add(node.op, &its, types);
         region.node_mut(new).loc = node.loc;
+        region.node_mut(new).names = node.names;
         region.node_mut(new).regions = node.regions;
         let results =
             (0..node.results.len() as u32).map(|result| (Value { node: id, result }, Value { node: new, result }));

@@ -245,6 +245,7 @@ fn size(ty: &Type) -> i64 {
 /// The same graph with its nodes created in the order given. Regions, which hold most of a fused graph, move over.
 fn rebuilt(graph: &mut Graph, order: &[NodeId]) -> Graph {
     let mut new = Graph::new(&graph.name);
+    new.notes.clone_from(&graph.notes);
     let mut values: HashMap<NodeId, NodeId> = HashMap::new();
     for input in graph.inputs() {
         let value = new.add_input(graph.input_name(input).unwrap_or_default(), graph.ty(input).clone());
@@ -261,6 +262,7 @@ fn rebuilt(graph: &mut Graph, order: &[NodeId]) -> Graph {
         let added = new.add(node.op.clone(), &operands, types);
         new.node_mut(added).regions = std::mem::take(&mut node.regions);
         new.node_mut(added).loc = std::mem::take(&mut node.loc);
+        new.node_mut(added).names = std::mem::take(&mut node.names);
         values.insert(id, added);
     }
     let returned = |output: &Output| Output { name: output.name.clone(), value: moved(&values, output.value) };

@@ -40,6 +40,8 @@ pub struct Node {
     pub regions: Vec<Graph>,
     /// Names of the ONNX nodes that this op came from.
     pub loc: Vec<String>,
+    /// What the model calls the results, as far as it does: empty names, and those left out at the end, are not known.
+    pub names: Vec<String>,
 }
 
 /// A function: parameters, ops and outputs.
@@ -47,6 +49,8 @@ pub struct Node {
 pub struct Graph {
     /// The function's name.
     pub name: String,
+    /// What the model's file says of itself, by key: carried from import to export, and without a meaning here.
+    pub notes: Vec<(String, String)>,
     dag: StableDiGraph<Node, ()>,
     uses: Uses,
     inputs: Vec<NodeId>,
@@ -63,7 +67,8 @@ impl Graph {
     /// Adds a graph input.
     pub fn add_input(&mut self, name: &str, ty: Type) -> Value {
         let op = Op::Param(Param { name: name.to_owned() });
-        let node = Node { op, operands: vec![], results: vec![ResultInfo { ty }], regions: vec![], loc: vec![] };
+        let results = vec![ResultInfo { ty }];
+        let node = Node { op, operands: vec![], results, regions: vec![], loc: vec![], names: vec![] };
         let id = self.dag.add_node(node);
         self.inputs.push(id);
         Value { node: id, result: 0 }
@@ -72,9 +77,10 @@ impl Graph {
     /// Adds an op whose results have the given types. Operands must be defined already.
     pub fn add(&mut self, op: impl Into<Op>, operands: &[Option<Value>], types: Vec<Type>) -> NodeId {
         let results = types.into_iter().map(|ty| ResultInfo { ty }).collect();
-        let node = Node { op: op.into(), operands: operands.to_vec(), results, regions: vec![], loc: vec![] };
+        let (op, operands) = (op.into(), operands.to_vec());
+        let node = Node { op, operands, results, regions: vec![], loc: vec![], names: vec![] };
         let id = self.dag.add_node(node);
-        for (slot, value) in operands.iter().enumerate() {
+        for (slot, value) in self.dag[id].operands.iter().enumerate() {
             if let Some(value) = value {
                 self.uses.add(id, slot, *value);
             }
@@ -92,6 +98,27 @@ impl Graph {
         if let Op::Param(p) = &self.dag.node_weight(input.node)?.op { Some(&p.name) } else { None }
     }
 
+    /// What the model calls a result, where that is known; inputs have their own names.
+    pub fn value_name(&self, value: Value) -> Option<&str> {
+        let name = self.get(value.node)?.names.get(value.result as usize)?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// Says what the model calls a result.
+    pub fn set_value_name(&mut self, value: Value, name: &str) {
+        let names = &mut self.dag[value.node].names;
+        let at = value.result as usize;
+        if names.len() <= at {
+            names.resize(at + 1, String::new());
+        }
+        name.clone_into(&mut names[at]);
+    }
+
+    /// The note of this key.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.iter().find(|(k, _)| k == key).map(|(_, text)| text.as_str())
+    }
+
     /// The node with this identity, if it is there.
     pub fn get(&self, id: NodeId) -> Option<&Node> {
         self.dag.node_weight(id)
@@ -105,7 +132,7 @@ impl Graph {
         &self.dag[id]
     }
 
-    /// The node, for changes to its op, types, regions and locations. Operands change through
+    /// The node, for changes to its op, types, regions, locations and names. Operands change through
     /// [`Graph::set_operand`], which keeps the edges in step.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.dag[id]
@@ -171,8 +198,14 @@ impl Graph {
         (0..self.node(id).results.len() as u32).any(|result| self.is_used(Value { node: id, result }))
     }
 
-    /// Makes every use of `old`, outputs included, a use of `new`.
+    /// Makes every use of `old`, outputs included, a use of `new`, which takes the name of `old` unless it has one.
     pub fn replace_uses(&mut self, old: Value, new: Value) {
+        if let Some(name) = self.value_name(old).map(str::to_owned)
+            && !matches!(self.node(new.node).op, Op::Param(_))
+            && self.value_name(new).is_none()
+        {
+            self.set_value_name(new, &name);
+        }
         for (node, slot) in self.uses(old) {
             self.set_operand(node, slot, Some(new));
         }

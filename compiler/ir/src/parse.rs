@@ -10,7 +10,7 @@ use optc_tensor::{DType, Tensor, element_count};
 use optc_types::Cursor;
 
 use crate::print::MAX_SPLAT;
-use crate::{Attr, Const, Graph, Op, Output, ParseError, Real, TensorType, Value};
+use crate::{Attr, Const, Graph, NodeId, Op, Output, ParseError, Real, TensorType, Value};
 
 /// How deeply regions may nest.
 const MAX_DEPTH: usize = 64;
@@ -74,6 +74,15 @@ impl<'a> Parser<'a> {
             self.define(&mut names, name, value)?;
             if !self.eat(",") && !self.rest().trim_start().starts_with(')') {
                 return Err(self.error("expected `,` or `)`"));
+            }
+        }
+        if self.eat("notes(") {
+            while !self.eat(")") {
+                let key = self.string()?;
+                self.expect("=")?;
+                let text = self.string()?;
+                graph.notes.push((key, text));
+                self.eat(",");
             }
         }
         self.expect("{")?;
@@ -146,6 +155,9 @@ impl<'a> Parser<'a> {
                 self.eat(",");
             }
         }
+        if self.eat("as ") {
+            self.names(graph, id)?;
+        }
         while self.eat("region") {
             let region = self.func(depth + 1)?;
             graph.node_mut(id).regions.push(region);
@@ -153,6 +165,20 @@ impl<'a> Parser<'a> {
         for (result, name) in results.into_iter().enumerate() {
             self.define(names, name, Value { node: id, result: result as u32 })?;
         }
+        Ok(())
+    }
+
+    /// What the model calls the results of a node.
+    fn names(&mut self, graph: &mut Graph, id: NodeId) -> Result_<()> {
+        let mut names = vec![self.string()?];
+        while self.eat(",") {
+            names.push(self.string()?);
+        }
+        let node = graph.node_mut(id);
+        if names.len() > node.results.len() {
+            return Err(self.error(format!("expected {} names of results, found {}", node.results.len(), names.len())));
+        }
+        node.names = names;
         Ok(())
     }
 

@@ -3,15 +3,16 @@
 //! ```text
 //! func @main(%image: tensor<1x1x28x28xf32>) {
 //!   %0 = tensor.const {value = @c0 #5d1a9f03} : tensor<8x1x5x5xf32>
-//!   %1 = nn.conv %image, %0 {pads = [2, 2, 2, 2]} : tensor<1x8x28x28xf32> loc("conv1")
+//!   %1 = nn.conv %image, %0 {pads = [2, 2, 2, 2]} : tensor<1x8x28x28xf32> loc("conv1") as "features"
 //!   return %1 as "y"
 //! }
 //! ```
 //!
 //! One op a line, in topological order; values are numbered in that order; attributes sorted by name, defaults left
-//! out; absent operands are `_`. A constant whose elements are all equal prints one of them, `dense<0.5>`. Other
-//! constants of more than [`INLINE`] elements, and those with NaN, print as symbols with a hash of their contents, and
-//! their data comes beside the text.
+//! out; absent operands are `_`; `loc` names the nodes of the model that an op came from, `as` the results as the model
+//! calls them, and `notes`, after the inputs, what the model's file says of itself. A constant whose elements are all
+//! equal prints one of them, `dense<0.5>`. Other constants of more than [`INLINE`] elements, and those with NaN, print
+//! as symbols with a hash of their contents, and their data comes beside the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -53,7 +54,9 @@ fn print_func(graph: &Graph, indent: usize, out: &mut Printed) {
         format!("{name}: {}", graph.ty(v))
     });
     let inputs = inputs.collect::<Vec<_>>().join(", ");
-    let _ = writeln!(out.text, "{pad}func @{}({inputs}) {{", symbol(&graph.name));
+    let notes: Vec<String> = graph.notes.iter().map(|(key, text)| format!("{key:?} = {text:?}")).collect();
+    let notes = if notes.is_empty() { String::new() } else { format!(" notes({})", notes.join(", ")) };
+    let _ = writeln!(out.text, "{pad}func @{}({inputs}){notes} {{", symbol(&graph.name));
     for id in graph.topological_order().unwrap_or_default() {
         if !matches!(graph.node(id).op, Op::Param(_)) {
             print_node(graph, id, indent + 1, &mut names, &mut numbers, out);
@@ -115,8 +118,10 @@ fn print_node(
     let types: Vec<String> = node.results.iter().map(|r| r.ty.to_string()).collect();
     let _ = write!(out.text, " : {}", types.join(", "));
     if !node.loc.is_empty() {
-        let locs: Vec<String> = node.loc.iter().map(|l| format!("{l:?}")).collect();
-        let _ = write!(out.text, " loc({})", locs.join(", "));
+        let _ = write!(out.text, " loc({})", quoted(&node.loc));
+    }
+    if node.names.iter().any(|name| !name.is_empty()) {
+        let _ = write!(out.text, " as {}", quoted(&node.names));
     }
     for region in &node.regions {
         out.text.push_str(" region\n");
@@ -124,6 +129,11 @@ fn print_node(
         out.text.pop();
     }
     out.text.push('\n');
+}
+
+/// Strings with commas between.
+fn quoted(strings: &[String]) -> String {
+    strings.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A name as it stands after `%` or `@`: quoted where it is not plain.

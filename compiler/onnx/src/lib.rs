@@ -17,6 +17,7 @@ mod external;
 mod import;
 mod mapping;
 mod model;
+mod notes;
 pub mod ops;
 mod order;
 pub mod proto;
@@ -27,7 +28,10 @@ mod types;
 pub use attributes::{AttributeError, Attributes, Bindings};
 pub use dataset::{DataSet, read_data_set, read_values};
 pub use diagnostic::{Diagnostic, DiagnosticKind};
-pub use export::{export_file, export_model};
+pub use export::{
+    ExportOptions, Exported, ExternalData, OpsetRaise, data_file, export_file, export_file_as, export_model,
+    export_model_at,
+};
 pub use external::{ExternalError, ExternalFiles};
 pub use import::{import_bytes, import_file, import_file_as, import_model, is_supported, notes};
 pub use mapping::{MapError, NodeCx};

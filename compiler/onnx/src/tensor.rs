@@ -241,9 +241,23 @@ pub fn write_tensor(name: &str, tensor: &Tensor) -> TensorProto {
         name: Some(name.to_owned()),
         data_type: Some(code_of_dtype(tensor.dtype())),
         dims: tensor.shape().iter().map(|&d| d as i64).collect(),
-        raw_data: (tensor.dtype() != DType::Str).then(|| Bytes::copy_from_slice(tensor.bytes())),
+        raw_data: (tensor.dtype() != DType::Str).then(|| raw(tensor)),
         string_data: strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect(),
         ..TensorProto::default()
+    }
+}
+
+/// The bytes of a tensor. Those of a large one are not copied: a clone of it shares them.
+fn raw(tensor: &Tensor) -> Bytes {
+    struct Held(Tensor);
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            self.0.bytes()
+        }
+    }
+    match tensor.bytes().len() {
+        ..4096 => Bytes::copy_from_slice(tensor.bytes()),
+        _ => Bytes::from_owner(Held(tensor.clone())),
     }
 }
 

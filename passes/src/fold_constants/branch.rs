@@ -55,6 +55,7 @@ pub(super) fn inline(graph: &mut Graph, id: NodeId, first: usize, branch: &Graph
         let new = graph.add(node.op.clone(), &operands, node.results.iter().map(|r| r.ty.clone()).collect());
         graph.node_mut(new).regions.clone_from(&node.regions);
         graph.node_mut(new).loc.clone_from(&node.loc);
+        graph.node_mut(new).names.clone_from(&node.names);
         for result in 0..node.results.len() as u32 {
             outside.insert(Value { node: inner, result }, Value { node: new, result });
         }

@@ -45,6 +45,7 @@ impl Builder {
         let types = node.results.iter().map(|r| r.ty.clone()).collect();
         let new = self.region.add(node.op.clone(), &operands, types);
         self.region.node_mut(new).loc.clone_from(&node.loc);
+        self.region.node_mut(new).names.clone_from(&node.names);
         self.inside.push((result(id), result(new)));
     }
 

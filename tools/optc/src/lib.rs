@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod execute;
 mod exit;
+mod export;
 mod inputs;
 mod limits;
 mod load;

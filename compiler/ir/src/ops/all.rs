@@ -26,36 +26,38 @@ pub const fn same_name(a: &str, b: &str) -> bool {
 macro_rules! for_each_op {
     ($table:ident) => {
         $table! {
-            Param in tensor, Constant in tensor, Reshape in tensor, Transpose in tensor, Concat in tensor, Slice in
-            tensor, Split in tensor, Gather in tensor, ShapeOf in tensor, Expand in tensor, Squeeze in tensor,
-            Unsqueeze in tensor, Flatten in tensor, Fill in tensor, Pad in tensor, GatherElements in tensor, GatherNd
-            in tensor, ScatterElements in tensor, ScatterNd in tensor, UpdateCache in tensor, Range in tensor, Eye in
-            tensor, Triangle in tensor, OneHot in tensor, NonZero in tensor, Compress in tensor, Unique in tensor,
-            Tile in tensor, ReverseSequence in tensor, CenterCropPad in tensor, Col2Im in tensor, Abs in math, Neg in
-            math, Sign in math, Exp in math, Log in math, Sqrt in math, Reciprocal in math, Erf in math, Floor in
-            math, Ceil in math, Round in math, Sin in math, Cos in math, Tan in math, Asin in math, Acos in math, Atan
-            in math, Sinh in math, Cosh in math, Tanh in math, Asinh in math, Acosh in math, Atanh in math, IsNan in
-            math, IsInf in math, Not in math, Sigmoid in math, Relu in math, Softplus in math, Softsign in math,
-            HardSwish in math, Mish in math, Swish in math, LeakyRelu in math, ThresholdedRelu in math, Elu in math,
-            Celu in math, Selu in math, HardSigmoid in math, Gelu in math, Shrink in math, PRelu in math, Add in math,
-            Sub in math, Mul in math, Div in math, Mod in math, Pow in math, Min in math, Max in math, And in math, Or
-            in math, Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in
-            math, BitAnd in math, BitOr in math, BitXor in math, BitNot in math, ShiftLeft in math, ShiftRight in
-            math, BitCast in math, Where in math, Clip in math, Cast in math, Narrow in math, MatMul in math, Reduce
-            in math, ArgReduce in math, TopK in math, Cumulate in math, Einsum in math, Det in math, Dft in math, Stft
-            in math, Window in math, MelWeights in math, Conv in nn, Pool in nn, Gemm in nn, BatchNorm in nn,
-            LayerNorm in nn, Softmax in nn, Lstm in nn, If in cf, Loop in cf, Scan in cf, SeqConstruct in seq,
-            SeqEmpty in seq, SeqInsert in seq, SeqErase in seq, SeqAt in seq, SeqLength in seq, SeqSplit in seq,
-            SeqConcat in seq, OptSome in seq, OptNone in seq, OptHas in seq, OptGet in seq, StrConcat in text,
-            StrSplit in text, StrMatch in text, StrNormalize in text, Ngrams in text, Lookup in ml, TreeEnsemble in
-            ml, SquaredDistance in ml, Couple in ml, ConvTranspose in nn, DeformConv in nn, MaxPoolIndices in nn,
-            LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn, RmsNorm in nn, GroupNorm in nn, Lrn in
-            nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn, Gru in nn, Attention in nn, LinearAttention in
-            nn, RotaryEmbedding in nn, Resize in nn, GridSample in nn, AffineGrid in nn, NonMaxSuppression in nn,
-            Quantize in quant, Dequantize in quant, DynamicQuantize in quant, Requantize in quant, QuantMatMul in
-            quant, QuantConv in quant, FakeQuant in quant, QuantSum in quant, DynamicLstm in quant, Fused in kernel,
-            ConvertLayout in kernel, Deferred in kernel, RandomUniform in random, RandomNormal in random, Multinomial
-            in random, CustomCall in custom,
+            Param in tensor, Constant in tensor, Reshape in tensor, Transpose in tensor, Concat in tensor,
+            Slice in tensor, Split in tensor, Gather in tensor, ShapeOf in tensor, Expand in tensor,
+            Squeeze in tensor, Unsqueeze in tensor, Flatten in tensor, Fill in tensor, Pad in tensor,
+            GatherElements in tensor, GatherNd in tensor, ScatterElements in tensor, ScatterNd in tensor,
+            UpdateCache in tensor, Range in tensor, Eye in tensor, Triangle in tensor, OneHot in tensor,
+            NonZero in tensor, Compress in tensor, Unique in tensor, Tile in tensor, ReverseSequence in tensor,
+            CenterCropPad in tensor, Col2Im in tensor, Abs in math, Neg in math, Sign in math, Exp in math,
+            Log in math, Sqrt in math, Reciprocal in math, Erf in math, Floor in math, Ceil in math, Round in math,
+            Sin in math, Cos in math, Tan in math, Asin in math, Acos in math, Atan in math, Sinh in math,
+            Cosh in math, Tanh in math, Asinh in math, Acosh in math, Atanh in math, IsNan in math, IsInf in math,
+            Not in math, Sigmoid in math, Relu in math, Softplus in math, Softsign in math, HardSwish in math,
+            Mish in math, Swish in math, LeakyRelu in math, ThresholdedRelu in math, Elu in math, Celu in math,
+            Selu in math, HardSigmoid in math, Gelu in math, Shrink in math, PRelu in math, Add in math, Sub in math,
+            Mul in math, Div in math, Mod in math, Pow in math, Min in math, Max in math, And in math, Or in math,
+            Xor in math, Equal in math, Less in math, Greater in math, LessEqual in math, GreaterEqual in math,
+            BitAnd in math, BitOr in math, BitXor in math, BitNot in math, ShiftLeft in math, ShiftRight in math,
+            BitCast in math, Where in math, Clip in math, Cast in math, Narrow in math, MatMul in math,
+            Reduce in math, ArgReduce in math, TopK in math, Cumulate in math, Einsum in math, Det in math,
+            Dft in math, Stft in math, Window in math, MelWeights in math, Conv in nn, Pool in nn, Gemm in nn,
+            BatchNorm in nn, LayerNorm in nn, Softmax in nn, Lstm in nn, If in cf, Loop in cf, Scan in cf,
+            SeqConstruct in seq, SeqEmpty in seq, SeqInsert in seq, SeqErase in seq, SeqAt in seq, SeqLength in seq,
+            SeqSplit in seq, SeqConcat in seq, OptSome in seq, OptNone in seq, OptHas in seq, OptGet in seq,
+            StrConcat in text, StrSplit in text, StrMatch in text, StrNormalize in text, Ngrams in text, Lookup in ml,
+            TreeEnsemble in ml, SquaredDistance in ml, Couple in ml, ConvTranspose in nn, DeformConv in nn,
+            MaxPoolIndices in nn, LpPool in nn, MaxUnpool in nn, RoiAlign in nn, MaxRoiPool in nn, RmsNorm in nn,
+            GroupNorm in nn, Lrn in nn, LpNorm in nn, Hardmax in nn, NllLoss in nn, Rnn in nn, Gru in nn,
+            Attention in nn, LinearAttention in nn, RotaryEmbedding in nn, Resize in nn, GridSample in nn,
+            AffineGrid in nn, NonMaxSuppression in nn, Quantize in quant, Dequantize in quant,
+            DynamicQuantize in quant, Requantize in quant, QuantMatMul in quant, QuantConv in quant,
+            FakeQuant in quant, QuantSum in quant, DynamicLstm in quant, Fused in kernel, ConvertLayout in kernel,
+            Deferred in kernel, RandomUniform in random, RandomNormal in random, Multinomial in random,
+            CustomCall in custom,
         }
     };
 }

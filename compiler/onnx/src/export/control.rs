@@ -1,7 +1,6 @@
 //! Ops with regions. Captures are names from outside, so they are not inputs of the subgraph.
 
 use optc_ir::ops::cf;
-use optc_ir::{Graph, Output, Value};
 
 use super::spelling::spell;
 use super::{Exporter, Names, Site, info};
@@ -13,24 +12,21 @@ impl Exporter {
     /// from `captures` on.
     fn subgraph(&mut self, site: &Site, i: usize, own: usize, captures: usize) -> Result<GraphProto, Diagnostic> {
         let missing = || Diagnostic::new("export", "a region is missing");
-        let mut region: Graph = site.node.regions.get(i).ok_or_else(missing)?.clone();
-        let renamed = |output: Output| Output { name: self.fresh(&output.name), ..output };
-        region.outputs = region.outputs.into_iter().map(renamed).collect();
-        let params: Vec<Value> = region.inputs().collect();
-        let (mut names, mut inputs) = (Names::new(), vec![]);
-        for (k, &param) in params.iter().enumerate() {
+        let region = site.node.regions.get(i).ok_or_else(missing)?;
+        self.open();
+        let (mut names, mut input) = (Names::new(), vec![]);
+        for (k, param) in region.inputs().enumerate() {
             let name = if k < own {
-                let name = self.fresh(region.input_name(param).unwrap_or_default());
-                inputs.push(info(&name, region.ty(param)));
+                let name = self.names.unique(region.input_name(param).unwrap_or_default());
+                input.push(info(&name, region.ty(param)));
                 name
             } else {
                 site.operand(captures + k - own)
             };
             names.insert(param, name);
         }
-        let mut body = self.body(&region, names)?;
-        body.input = inputs;
-        Ok(body)
+        let outputs = region.outputs.iter().map(|output| self.names.unique(&output.name)).collect();
+        Ok(GraphProto { input, ..self.body(region, names, outputs)? })
     }
 
     pub(super) fn branch(&mut self, site: &Site) -> Result<(), Diagnostic> {
@@ -51,7 +47,7 @@ impl Exporter {
     pub(super) fn scan(&mut self, op: &cf::Scan, site: &Site) -> Result<(), Diagnostic> {
         let own = usize::try_from(op.states.saturating_add(op.scanned)).unwrap_or(0);
         let body = self.subgraph(site, 0, own, own)?;
-        let spelling = spell("Scan").graph("body", body).int("num_scan_inputs", op.scanned);
+        let spelling = spell("Scan").since(9).graph("body", body).int("num_scan_inputs", op.scanned);
         let (inputs, outputs) = (own, site.results.len());
         // A list that is shorter than the operands means 0 for the rest; ONNX wants it whole.
         let whole = |list: &[i64], len: usize| {

@@ -49,7 +49,7 @@ impl Exporter {
             }
         }
         let ones = TreeEnsemble { nodes: Forest::new(&rows).map_err(bad)?, aggregate: Aggregate::Max, ..op.clone() };
-        let counts = self.fresh("");
+        let counts = self.names.unique("");
         self.scores(&ones, dtype, site, counts.clone())?;
         let zero = self.literal(&Tensor::from_f64(dtype, &[], &[0.0]).map_err(bad)?);
         let scored = site.results.get(1).cloned().unwrap_or_default();
@@ -109,7 +109,7 @@ impl Exporter {
             .floats("rho", &vec![Real(0.0); n])
             .floats("prob_a", &vec![Real(-1.0); n])
             .floats("prob_b", &vec![Real(0.0); n]);
-        let (label, result) = (self.fresh(""), site.results.first().cloned().unwrap_or_default());
+        let (label, result) = (self.names.unique(""), site.results.first().cloned().unwrap_or_default());
         self.write(spelling, vec![site.operand(0)], vec![label, result], &site.node.loc);
         Ok(())
     }

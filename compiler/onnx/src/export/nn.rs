@@ -1,6 +1,6 @@
 //! Layers whose attributes need a closer look.
 
-use optc_ir::ops::nn::{self, AttentionScores, NearestMode, PoolKind, RecurrentActivation, RecurrentDirection};
+use optc_ir::ops::nn::{self, AttentionScores, PoolKind, RecurrentActivation, RecurrentDirection};
 use optc_ir::{Real, TextEnum};
 
 use super::spelling::{OnnxSpelling, spell};
@@ -53,22 +53,6 @@ impl Exporter {
     }
 }
 
-pub(super) fn resize(op: &nn::Resize) -> Result<OnnxSpelling, Diagnostic> {
-    if op.nearest == NearestMode::Simple {
-        return Err(Diagnostic::unsupported("export", "the rounding of the oldest Resize cannot be written"));
-    }
-    Ok(spell("Resize")
-        .flag("antialias", op.antialias)
-        .ints("axes", &op.axes)
-        .string("coordinate_transformation_mode", op.coordinate.as_str())
-        .float("cubic_coeff_a", op.cubic_a)
-        .flag("exclude_outside", op.exclude_outside)
-        .float("extrapolation_value", op.extrapolation)
-        .string("keep_aspect_ratio_policy", op.aspect.as_str())
-        .string("mode", op.mode.as_str())
-        .string("nearest_mode", op.nearest.as_str()))
-}
-
 pub(super) fn pool(op: &nn::Pool) -> OnnxSpelling {
     let spelling = match op.kind {
         PoolKind::Max => spell("MaxPool"),
@@ -76,16 +60,20 @@ pub(super) fn pool(op: &nn::Pool) -> OnnxSpelling {
     };
     spelling
         .flag("ceil_mode", op.ceil_mode)
-        .ints("dilations", &op.dilations)
+        .ints_or("dilations", &op.dilations, 1)
         .ints("kernel_shape", &op.kernel)
-        .ints("pads", &op.pads)
-        .ints("strides", &op.strides)
+        .ints_or("pads", &op.pads, 0)
+        .ints_or("strides", &op.strides, 1)
 }
 
-pub(super) fn roi_align(op: &nn::RoiAlign) -> OnnxSpelling {
-    let mode = if op.half_pixel { "half_pixel" } else { "output_half_pixel" };
-    spell("RoiAlign")
-        .string("coordinate_transformation_mode", mode)
+/// Before operator set 16 there was no half-pixel shift.
+pub(super) fn roi_align(op: &nn::RoiAlign, opset: i64) -> OnnxSpelling {
+    let spelling = match (op.half_pixel, opset) {
+        (true, _) => spell("RoiAlign").since(16).string("coordinate_transformation_mode", "half_pixel"),
+        (false, ..16) => spell("RoiAlign"),
+        (false, _) => spell("RoiAlign").string("coordinate_transformation_mode", "output_half_pixel"),
+    };
+    spelling
         .string("mode", op.mode.as_str())
         .int("output_height", op.output_height)
         .int("output_width", op.output_width)
@@ -120,7 +108,15 @@ impl RecurrentNode<'_> {
             shape.get(if op == "DynamicQuantizeLSTM" { 1 } else { 2 })?.known()
         });
         let names: Vec<String> = self.activations.iter().map(|&a| onnx_activation(a).to_owned()).collect();
-        let mut spelling = spell(op).string("direction", self.direction.as_str()).strings("activations", &names);
+        let usual: &[&str] = match op {
+            "RNN" => &["Tanh"],
+            "GRU" => &["Sigmoid", "Tanh"],
+            _ => &["Sigmoid", "Tanh", "Tanh"],
+        };
+        let mut spelling = spell(op).string("direction", self.direction.as_str());
+        if !names.iter().eq(usual.iter().cycle().take(names.len())) {
+            spelling = spelling.strings("activations", &names);
+        }
         if let Some(hidden) = hidden {
             spelling = spelling.int("hidden_size", hidden as i64);
         }

@@ -1,12 +1,14 @@
 //! Each IR op as ONNX nodes: one for most; what has no spelling of its own is written as several.
 
 use optc_ir::ops::math::{self, CumulateKind, Extreme, ReduceKind, WindowFunction};
+use optc_ir::ops::nn::Interpolation;
 use optc_ir::ops::{ml, seq, tensor, text};
 use optc_ir::{Op, Real, TextEnum};
 use optc_tensor::{DType, Tensor};
 
-use super::nn::{RecurrentNode, nll_loss, pool, resize, roi_align};
-use super::quant::{dequantize, narrow, quantize};
+use super::blocks::is_formula;
+use super::nn::{RecurrentNode, nll_loss, pool, roi_align};
+use super::quant::{dequantize, narrow};
 use super::random::multinomial;
 use super::spelling::{OnnxSpelling, spell, spelled};
 use super::{Exporter, Site};
@@ -27,25 +29,28 @@ impl Exporter {
             Op::Loop(op) => return self.repeat(op, site),
             Op::Scan(op) => return self.scan(op, site),
 
-            Op::Reshape(op) => spelled!("Reshape").flag("allowzero", op.allow_zero),
+            Op::Reshape(op) => spelled!("Reshape").flag("allowzero", op.allow_zero && self.has_zeros(site, 1)),
             Op::Transpose(op) => spelled!("Transpose").ints("perm", &op.perm),
             Op::Concat(op) => spelled!("Concat").int("axis", op.axis),
-            Op::Slice(_) => spelled!("Slice"),
+            Op::Slice(_) => return self.slice(site),
             Op::Split(op) => return self.split(op, site),
-            Op::Gather(op) => spelled!("Gather").int_or("axis", op.axis, 0),
+            Op::Gather(op) => spelled!("Gather").int_or("axis", op.axis, 0).since(since_negative(site, 1)),
             Op::ShapeOf(op) => spelled!("Shape").int_or("start", op.start, 0).int_or("end", op.end, i64::MAX),
             Op::Expand(_) => spelled!("Expand"),
-            Op::Squeeze(_) => spelled!("Squeeze"),
-            Op::Unsqueeze(_) => spelled!("Unsqueeze"),
+            Op::Squeeze(_) => return self.with_axes(spelled!("Squeeze"), site, site.rank(0)),
+            Op::Unsqueeze(_) => {
+                let rank = site.rank(0).and_then(|rank| Some(rank + site.constant(1)?.len()));
+                return self.with_axes(spelled!("Unsqueeze"), site, rank);
+            }
             Op::Flatten(op) => spelled!("Flatten").int("axis", op.axis),
             Op::Fill(op) => return self.fill(op, site),
             Op::Pad(op) => return self.pad(op, site),
             Op::GatherElements(op) => spelled!("GatherElements").int_or("axis", op.axis, 0),
             Op::GatherNd(op) => spelled!("GatherND").int_or("batch_dims", op.batch_dims, 0),
-            Op::ScatterElements(op) => {
-                spelled!("ScatterElements").int_or("axis", op.axis, 0).string("reduction", op.reduction.as_str())
+            Op::ScatterElements(op) => self.scatter_elements(op).int_or("axis", op.axis, 0),
+            Op::ScatterNd(op) => {
+                spelled!("ScatterND").string("reduction", op.reduction.as_str()).since(since_reduction(op.reduction))
             }
-            Op::ScatterNd(op) => spelled!("ScatterND").string("reduction", op.reduction.as_str()),
             Op::UpdateCache(op) => spelled!("TensorScatter")
                 .since(24)
                 .int("axis", op.axis)
@@ -62,9 +67,10 @@ impl Exporter {
                 spelled!("ReverseSequence").int("batch_axis", op.batch_axis).int("time_axis", op.time_axis)
             }
             Op::CenterCropPad(op) => spelled!("CenterCropPad").ints("axes", &op.axes),
-            Op::Col2Im(op) => {
-                spelled!("Col2Im").ints("dilations", &op.dilations).ints("pads", &op.pads).ints("strides", &op.strides)
-            }
+            Op::Col2Im(op) => spelled!("Col2Im")
+                .ints_or("dilations", &op.dilations, 1)
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
 
             Op::Abs(_) => spelled!("Abs"),
             Op::Neg(_) => spelled!("Neg"),
@@ -84,7 +90,9 @@ impl Exporter {
             Op::Cos(_) => spelled!("Cos"),
             Op::Softplus(_) => spelled!("Softplus"),
             Op::Softsign(_) => spelled!("Softsign"),
+            Op::HardSwish(_) if self.target < 14 => return self.hard_swish(site),
             Op::HardSwish(_) => spelled!("HardSwish"),
+            Op::Mish(_) if self.target < 18 => return self.mish(site),
             Op::Mish(_) => spelled!("Mish"),
             Op::LeakyRelu(op) => spelled!("LeakyRelu").float("alpha", op.alpha),
             Op::Elu(op) => spelled!("Elu").float("alpha", op.alpha),
@@ -104,10 +112,12 @@ impl Exporter {
                 i64::from(op.positive),
                 1,
             ),
+            Op::Swish(op) if self.target < 24 => return self.swish(op, site),
             Op::Swish(op) => spelled!("Swish").since(24).float("alpha", op.alpha),
             Op::ThresholdedRelu(op) => spelled!("ThresholdedRelu").float("alpha", op.alpha),
             Op::Celu(op) => spelled!("Celu").float("alpha", op.alpha),
             Op::Selu(op) => spelled!("Selu").float("alpha", op.alpha).float("gamma", op.gamma),
+            Op::Gelu(op) if self.target < 20 => return self.gelu(op, site),
             Op::Gelu(op) => spelled!("Gelu").string("approximate", if op.approximate { "tanh" } else { "none" }),
             Op::Shrink(op) => spelled!("Shrink").float("bias", op.bias).float("lambd", op.lambda),
             Op::PRelu(_) => spelled!("PRelu"),
@@ -137,7 +147,7 @@ impl Exporter {
             Op::LessEqual(_) => spelled!("LessOrEqual"),
             Op::GreaterEqual(_) => spelled!("GreaterOrEqual"),
             Op::Where(_) => spelled!("Where"),
-            Op::Clip(_) => spelled!("Clip"),
+            Op::Clip(_) => return self.clip(site),
             Op::Cast(op) => spelled!("Cast").dtype("to", op.to),
             Op::Narrow(op) => narrow(op),
             Op::MatMul(_) => spelled!("MatMul"),
@@ -149,7 +159,7 @@ impl Exporter {
             .int("axis", op.axis)
             .int("keepdims", i64::from(op.keep_dims))
             .flag("select_last_index", op.last),
-            Op::TopK(op) => spelled!("TopK").int("axis", op.axis).int("largest", i64::from(op.largest)),
+            Op::TopK(op) => return self.top_k(op, site),
             Op::Cumulate(op) => match op.kind {
                 CumulateKind::Sum => spelled!("CumSum"),
                 CumulateKind::Prod => spelled!("CumProd").since(26),
@@ -158,7 +168,7 @@ impl Exporter {
             .flag("reverse", op.reverse),
             Op::Einsum(op) => spelled!("Einsum").string("equation", &op.equation),
             Op::Det(_) => spelled!("Det"),
-            Op::Dft(op) => spelled!("DFT").flag("inverse", op.inverse).flag("onesided", op.onesided),
+            Op::Dft(op) => return self.fourier(op, site),
             Op::Stft(op) => spelled!("STFT").int("onesided", i64::from(op.onesided)),
             Op::Window(op) => spell(match op.kind {
                 WindowFunction::Hann => "HannWindow",
@@ -170,56 +180,56 @@ impl Exporter {
             Op::MelWeights(op) => spelled!("MelWeightMatrix").dtype("output_datatype", op.dtype),
 
             Op::Conv(op) => spelled!("Conv")
-                .ints("dilations", &op.dilations)
+                .ints_or("dilations", &op.dilations, 1)
                 .int_or("group", op.groups, 1)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
             Op::ConvTranspose(op) => spelled!("ConvTranspose")
-                .ints("dilations", &op.dilations)
+                .ints_or("dilations", &op.dilations, 1)
                 .int_or("group", op.groups, 1)
-                .ints("output_padding", &op.output_padding)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
+                .ints_or("output_padding", &op.output_padding, 0)
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
             Op::DeformConv(op) => spelled!("DeformConv")
-                .ints("dilations", &op.dilations)
+                .ints_or("dilations", &op.dilations, 1)
                 .int_or("group", op.groups, 1)
                 .int_or("offset_group", op.offset_groups, 1)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
             Op::Pool(op) => pool(op),
             Op::MaxPoolIndices(op) => spelled!("MaxPool")
+                .since(8)
                 .flag("ceil_mode", op.ceil_mode)
                 .flag("storage_order", op.column_major)
-                .ints("dilations", &op.dilations)
+                .ints_or("dilations", &op.dilations, 1)
                 .ints("kernel_shape", &op.kernel)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
             Op::LpPool(op) => spelled!("LpPool")
                 .flag("ceil_mode", op.ceil_mode)
-                .ints("dilations", &op.dilations)
+                .ints_or("dilations", &op.dilations, 1)
                 .ints("kernel_shape", &op.kernel)
                 .int("p", op.p)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
             Op::MaxUnpool(op) => spelled!("MaxUnpool")
                 .ints("kernel_shape", &op.kernel)
-                .ints("pads", &op.pads)
-                .ints("strides", &op.strides),
-            Op::RoiAlign(op) => roi_align(op),
+                .ints_or("pads", &op.pads, 0)
+                .ints_or("strides", &op.strides, 1),
+            Op::RoiAlign(op) => roi_align(op, self.target),
             Op::MaxRoiPool(op) => {
                 spelled!("MaxRoiPool").ints("pooled_shape", &op.pooled_shape).float("spatial_scale", op.spatial_scale)
             }
-            Op::Gemm(op) => spelled!("Gemm")
-                .float("alpha", op.alpha)
-                .float("beta", op.beta)
-                .flag("transA", op.trans_a)
-                .flag("transB", op.trans_b),
+            Op::Gemm(op) => return self.gemm(op, site),
             Op::BatchNorm(op) => spelled!("BatchNormalization").float("epsilon", op.epsilon),
+            Op::LayerNorm(op) if self.target < 17 && is_wide(site) => return self.layer_norm(op, site),
             Op::LayerNorm(op) => spelled!("LayerNormalization").int("axis", op.axis).float("epsilon", op.epsilon),
+            Op::RmsNorm(op) if self.target < 23 && is_wide(site) => return self.rms_norm(op, site),
             Op::RmsNorm(op) => spelled!("RMSNormalization").since(23).int("axis", op.axis).float("epsilon", op.epsilon),
             Op::GroupNorm(op) if op.groups == 0 => spelled!("InstanceNormalization").float("epsilon", op.epsilon),
+            Op::GroupNorm(op) if self.target < 21 && is_wide(site) => return self.group_norm(op, site),
             Op::GroupNorm(op) => {
-                spelled!("GroupNormalization").int("num_groups", op.groups).float("epsilon", op.epsilon)
+                spelled!("GroupNormalization").since(21).int("num_groups", op.groups).float("epsilon", op.epsilon)
             }
             Op::Lrn(op) => spelled!("LRN")
                 .float("alpha", op.alpha)
@@ -227,8 +237,8 @@ impl Exporter {
                 .float("bias", op.bias)
                 .int("size", op.size),
             Op::LpNorm(op) => spelled!("LpNormalization").int("axis", op.axis).int("p", op.p),
-            Op::Softmax(op) => spell(if op.log { "LogSoftmax" } else { "Softmax" }).int("axis", op.axis),
-            Op::Hardmax(op) => spelled!("Hardmax").int("axis", op.axis),
+            Op::Softmax(op) => return self.along(spell(if op.log { "LogSoftmax" } else { "Softmax" }), op.axis, site),
+            Op::Hardmax(op) => return self.along(spelled!("Hardmax"), op.axis, site),
             Op::NllLoss(op) => nll_loss(op)?,
             Op::Rnn(op) => RecurrentNode {
                 activations: &op.activations,
@@ -257,6 +267,7 @@ impl Exporter {
             .spell("LSTM", site)
             .flag("input_forget", op.input_forget),
 
+            Op::Attention(op) if self.target < 23 && is_formula(op, site) => return self.attention_formula(op, site),
             Op::Attention(op) => return self.attention(op, site),
             Op::LinearAttention(op) => spelled!("LinearAttention")
                 .since(27)
@@ -268,19 +279,15 @@ impl Exporter {
                 .since(23)
                 .int_or("rotary_embedding_dim", op.dims, 0)
                 .flag("interleaved", op.interleaved),
-            Op::Resize(op) => {
-                let order = [0, 3, 1, 2].map(|slot| site.operand(slot));
-                self.write(resize(op)?, order.to_vec(), site.results.clone(), &site.node.loc);
-                return Ok(());
-            }
+            Op::Resize(op) => return self.resize(op, site),
             Op::GridSample(op) => spelled!("GridSample")
                 .flag("align_corners", op.align_corners)
-                .string("mode", op.mode.as_str())
+                .string("mode", grid_mode(op.mode, self.target))
                 .string("padding_mode", op.padding.as_str()),
             Op::AffineGrid(op) => spelled!("AffineGrid").flag("align_corners", op.align_corners),
             Op::NonMaxSuppression(op) => spelled!("NonMaxSuppression").flag("center_point_box", op.centred),
 
-            Op::Quantize(op) => quantize(op, site),
+            Op::Quantize(op) => return self.quantize(op, site),
             Op::Dequantize(op) => dequantize(op, site),
             Op::DynamicQuantize(_) => spelled!("DynamicQuantizeLinear"),
             Op::Requantize(_) => return self.requantize(site),
@@ -311,8 +318,8 @@ impl Exporter {
             Op::SeqConcat(op) => spelled!("ConcatFromSequence").int("axis", op.axis).flag("new_axis", op.new_axis),
             Op::OptSome(_) => spelled!("Optional"),
             Op::OptNone(op) => spelled!("Optional").ty("type", &op.of),
-            Op::OptHas(_) => spelled!("OptionalHasElement"),
-            Op::OptGet(_) => spelled!("OptionalGetElement"),
+            Op::OptHas(_) => spelled!("OptionalHasElement").since(if site.tensor(0).is_some() { 18 } else { 15 }),
+            Op::OptGet(_) => spelled!("OptionalGetElement").since(if site.tensor(0).is_some() { 18 } else { 15 }),
             Op::StrConcat(_) => spelled!("StringConcat"),
             Op::StrSplit(op) => split_string(op),
             Op::StrMatch(op) => spelled!("RegexFullMatch").string("pattern", &op.pattern),
@@ -329,21 +336,17 @@ impl Exporter {
             Op::SquaredDistance(_) => spelled!("CDist").of("com.microsoft", 1).string("metric", "sqeuclidean"),
             Op::Couple(op) => return self.couple(op, site),
         };
+        let spelling = spelling.axes_from_the_front(self.target, site.rank(0));
         self.write(spelling, site.operands.clone(), site.results.clone(), &site.node.loc);
         Ok(())
     }
 
-    /// The sizes are an operand of the ONNX op; without them the parts are equal.
-    fn split(&mut self, op: &tensor::Split, site: &Site) -> Result<(), Diagnostic> {
-        let mut spelling = spelled!("Split").int_or("axis", op.axis, 0);
-        let mut operands = vec![site.operand(0), site.operand(1)];
-        if !op.sizes.is_empty() {
-            operands[1] = self.ints(&op.sizes)?;
-        } else if operands[1].is_empty() {
-            spelling = spelling.int("num_outputs", op.parts);
+    /// Was called `Scatter` before operator set 11.
+    fn scatter_elements(&self, op: &tensor::ScatterElements) -> OnnxSpelling {
+        if self.target < 11 && op.reduction == tensor::ScatterReduction::None {
+            return spell("Scatter");
         }
-        self.write(spelling, operands, site.results.clone(), &site.node.loc);
-        Ok(())
+        spelled!("ScatterElements").string("reduction", op.reduction.as_str()).since(since_reduction(op.reduction))
     }
 
     fn fill(&mut self, op: &tensor::Fill, site: &Site) -> Result<(), Diagnostic> {
@@ -353,15 +356,7 @@ impl Exporter {
         Ok(())
     }
 
-    fn pad(&mut self, op: &tensor::Pad, site: &Site) -> Result<(), Diagnostic> {
-        let [x, value, by, axes] = [0, 1, 2, 3].map(|slot| site.operand(slot));
-        let pads = if by.is_empty() { self.ints(&op.pads)? } else { by };
-        let spelling = spelled!("Pad").string("mode", op.mode.as_str());
-        self.write(spelling, vec![x, pads, value, axes], site.results.clone(), &site.node.loc);
-        Ok(())
-    }
-
-    /// The axes are an operand of the ONNX op; without them all are reduced.
+    /// The axes may be an operand; without them all are reduced.
     fn reduce(&mut self, op: &math::Reduce, site: &Site) -> Result<(), Diagnostic> {
         let name = match op.kind {
             ReduceKind::Sum => "ReduceSum",
@@ -375,15 +370,42 @@ impl Exporter {
             ReduceKind::LogSum => "ReduceLogSum",
             ReduceKind::LogSumExp => "ReduceLogSumExp",
         };
-        let mut operands = vec![site.operand(0), site.operand(1)];
-        let mut spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
-        if !operands[1].is_empty() {
-            spelling = spelling.flag("noop_with_empty_axes", !op.all_if_empty);
-        } else if !op.axes.is_empty() {
-            operands[1] = self.ints(&op.axes)?;
+        let spelling = spell(name).int_or("keepdims", i64::from(op.keep_dims), 1);
+        if site.operand(1).is_empty() {
+            let x = site.operand(0);
+            return self.reduction(spelling, x, &op.axes, site.rank(0), site.results.clone(), &site.node.loc);
         }
-        self.write(spelling, operands, site.results.clone(), &site.node.loc);
+        let spelling = spelling.flag("noop_with_empty_axes", !op.all_if_empty);
+        self.write(spelling, vec![site.operand(0), site.operand(1)], site.results.clone(), &site.node.loc);
         Ok(())
+    }
+}
+
+/// The operator set from which on indices may count from the end, where those of operand `slot` do.
+fn since_negative(site: &Site, slot: usize) -> i64 {
+    if site.ints(slot).is_some_and(|indices| indices.iter().any(|&i| i < 0)) { 11 } else { 1 }
+}
+
+/// The operator set that brought a reduction of elements that are scattered.
+fn since_reduction(reduction: tensor::ScatterReduction) -> i64 {
+    match reduction.as_str() {
+        "none" => 1,
+        "add" | "mul" => 16,
+        _ => 18,
+    }
+}
+
+/// Whether sums are as exact as the standard's normalizations have them: it widens shorter floats.
+pub(super) fn is_wide(site: &Site) -> bool {
+    site.tensor(0).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64))
+}
+
+/// The interpolations of points of a grid were named after two axes before operator set 20.
+fn grid_mode(mode: Interpolation, opset: i64) -> &'static str {
+    match mode {
+        Interpolation::Linear if opset < 20 => "bilinear",
+        Interpolation::Cubic if opset < 20 => "bicubic",
+        mode => mode.as_str(),
     }
 }
 

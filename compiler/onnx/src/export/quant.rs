@@ -13,18 +13,12 @@ fn dtype_of(site: &Site, slot: usize) -> Option<DType> {
     site.tensor(slot).map(|t| t.dtype)
 }
 
-pub(super) fn quantize(op: &quant::Quantize, site: &Site) -> OnnxSpelling {
-    let mut spelling = spell("QuantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
-    if site.operand(2).is_empty() {
-        spelling = spelling.dtype("output_dtype", op.to);
+/// Axis and block of what scales along an axis, which scales are there for since operator set 13.
+fn scaled(name: &'static str, axis: i64, block: i64, scale: Option<&optc_ir::TensorType>) -> OnnxSpelling {
+    if scale.and_then(optc_ir::TensorType::rank) == Some(0) {
+        return spell(name);
     }
-    if !op.saturate {
-        spelling = spelling.since(19).int("saturate", 0);
-    }
-    if dtype_of(site, 1) != Some(op.precision) {
-        spelling = spelling.since(23).dtype("precision", op.precision);
-    }
-    spelling
+    spell(name).since(13).int_or("axis", axis, 1).int_or("block_size", block, 0)
 }
 
 /// Rounding has a name since version 24.
@@ -37,11 +31,36 @@ pub(super) fn narrow(op: &math::Narrow) -> OnnxSpelling {
 }
 
 pub(super) fn dequantize(op: &quant::Dequantize, site: &Site) -> OnnxSpelling {
-    let spelling = spell("DequantizeLinear").int_or("axis", op.axis, 1).int_or("block_size", op.block, 0);
+    let spelling = scaled("DequantizeLinear", op.axis, op.block, site.tensor(1));
     if dtype_of(site, 1) == Some(op.to) { spelling } else { spelling.since(23).dtype("output_dtype", op.to) }
 }
 
 impl Exporter {
+    /// The dtype of the result is an attribute since operator set 21, and that of the zero point before.
+    pub(super) fn quantize(&mut self, op: &quant::Quantize, site: &Site) -> Result<(), Diagnostic> {
+        let mut spelling = scaled("QuantizeLinear", op.axis, op.block, site.tensor(1));
+        let mut operands = site.operands.clone();
+        if site.operand(2).is_empty() && op.to != DType::U8 {
+            let shape = site.tensor(1).and_then(optc_ir::TensorType::static_shape);
+            match shape.filter(|_| self.target < 21) {
+                Some(shape) => {
+                    let zero = Tensor::zeros(op.to, &shape).map_err(|e| Diagnostic::new("export", e.to_string()))?;
+                    operands.truncate(2);
+                    operands.push(self.literal(&zero));
+                }
+                None => spelling = spelling.dtype("output_dtype", op.to),
+            }
+        }
+        if !op.saturate {
+            spelling = spelling.since(19).int("saturate", 0);
+        }
+        if dtype_of(site, 1) != Some(op.precision) {
+            spelling = spelling.since(23).dtype("precision", op.precision);
+        }
+        self.write(spelling, operands, site.results.clone(), &site.node.loc);
+        Ok(())
+    }
+
     /// `cast(clip(round(cast(x) · scale) + cast(zero_point)))`: exact in `f32` up to where the clip bounds it.
     pub(super) fn requantize(&mut self, site: &Site) -> Result<(), Diagnostic> {
         let to = dtype_of(site, 2).and_then(|dtype| Some((dtype, dtype.int_range()?)));
@@ -65,8 +84,9 @@ impl Exporter {
             return Ok(());
         }
         let (scale, zero) = op.parameters().map_err(|e| Diagnostic::new("export", e.to_string()))?;
+        let ty = optc_ir::TensorType::fixed(DType::F32, scale.shape());
         let (scale, zero) = (self.literal(&scale), self.literal(&zero));
-        let spelling = |name| spell(name).int_or("axis", op.axis, 1);
+        let spelling = |name| scaled(name, op.axis, 0, Some(&ty));
         let operands = vec![site.operand(0), scale.clone(), zero.clone()];
         let integers = self.step(spelling("QuantizeLinear"), operands, site);
         let operands = vec![integers, scale, zero];
@@ -82,20 +102,17 @@ impl Exporter {
             let zero = self.step(wide(), vec![site.operand(1)], site);
             sum = self.step(spell("Sub"), vec![sum, zero], site);
         }
-        let axes = self.ints(&op.axes)?;
         let spelling = spell("ReduceSum").int_or("keepdims", i64::from(op.keep_dims), 1);
-        let operands = if op.axes.is_empty() { vec![sum] } else { vec![sum, axes] };
-        self.write(spelling, operands, site.results.clone(), &site.node.loc);
-        Ok(())
+        self.reduction(spelling, sum, &op.axes, site.rank(0), site.results.clone(), &site.node.loc)
     }
 
     /// The bias is added apart: `ConvInteger` has none.
     pub(super) fn quant_conv(&mut self, op: &quant::QuantConv, site: &Site) -> Result<(), Diagnostic> {
         let spelling = spell("ConvInteger")
-            .ints("dilations", &op.dilations)
+            .ints_or("dilations", &op.dilations, 1)
             .int_or("group", op.groups, 1)
-            .ints("pads", &op.pads)
-            .ints("strides", &op.strides);
+            .ints_or("pads", &op.pads, 0)
+            .ints_or("strides", &op.strides, 1);
         let operands = (0..4).map(|slot| site.operand(slot)).collect();
         if site.operand(4).is_empty() {
             self.write(spelling, operands, site.results.clone(), &site.node.loc);

@@ -21,7 +21,7 @@ impl Exporter {
                 (spell(known).all_ints("shape", &shape), vec![])
             }
             None => {
-                let zeros = self.fresh("");
+                let zeros = self.names.numbered(site.results.first().map_or("", String::as_str));
                 self.write(spelled!("ConstantOfShape"), site.operands.clone(), vec![zeros.clone()], &[]);
                 (spell(like), vec![zeros])
             }

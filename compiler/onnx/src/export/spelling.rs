@@ -10,21 +10,22 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto};
 use crate::{code_of_dtype, write_tensor, write_type};
 
-/// The operator set that is written unless an op needs a newer one.
+/// The operator set that is written where the graph was not imported from ONNX.
 pub(super) const BASE_OPSET: i64 = 21;
 
-/// A node's op and attributes. Attributes that have their defaults are left out by the one who builds it.
+/// A node's op and attributes. Those that have the defaults of the standard's schema are left out when it is written.
 pub(super) struct OnnxSpelling {
     pub(super) domain: Cow<'static, str>,
     pub(super) op: Cow<'static, str>,
-    /// The version of the operator set that has the op in this form.
+    /// The version of the operator set that has the op in this form, as far as its schemas do not say so: they know
+    /// dtypes, the number of inputs and names of attributes.
     pub(super) since: i64,
     pub(super) attributes: Vec<AttributeProto>,
 }
 
 /// An op of the standard domain.
 pub(super) fn spell(op: &'static str) -> OnnxSpelling {
-    OnnxSpelling { domain: Cow::Borrowed(""), op: Cow::Borrowed(op), since: BASE_OPSET, attributes: vec![] }
+    OnnxSpelling { domain: Cow::Borrowed(""), op: Cow::Borrowed(op), since: 1, attributes: vec![] }
 }
 
 /// An op of another domain, whose names are not known here.
@@ -93,6 +94,25 @@ impl OnnxSpelling {
     /// A list of integers, be it empty.
     pub(super) fn all_ints(self, name: &str, ints: &[i64]) -> OnnxSpelling {
         self.with(name, AttributeType::Ints, AttributeProto { ints: ints.to_vec(), ..AttributeProto::default() })
+    }
+
+    /// A list of integers that is left out where all are the default.
+    pub(super) fn ints_or(self, name: &str, ints: &[i64], default: i64) -> OnnxSpelling {
+        if ints.iter().all(|&i| i == default) { self } else { self.ints(name, ints) }
+    }
+
+    /// With the axes that count from the end counted from the front, as all did before operator set 11.
+    pub(super) fn axes_from_the_front(mut self, opset: i64, rank: Option<usize>) -> OnnxSpelling {
+        let is_axis = |a: &&mut AttributeProto| matches!(a.name(), "axis" | "axes");
+        for attribute in self.attributes.iter_mut().filter(|_| opset < 11).filter(is_axis) {
+            for axis in attribute.i.iter_mut().chain(&mut attribute.ints).filter(|axis| **axis < 0) {
+                match rank {
+                    Some(rank) => *axis += rank as i64,
+                    None => self.since = self.since.max(11),
+                }
+            }
+        }
+        self
     }
 
     /// A list of floats; an empty one is left out.

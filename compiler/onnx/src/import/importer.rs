@@ -6,6 +6,7 @@ use optc_ir::{Graph, Value};
 
 use crate::attributes::Bindings;
 use crate::model::{ModelFile, Opsets};
+use crate::notes::notes_of;
 use crate::{Diagnostic, Names};
 
 /// The deepest nesting of function calls and subgraphs.
@@ -70,12 +71,8 @@ impl<'a> Importer<'a> {
     /// An importer of this model.
     pub(super) fn new(file: &'a ModelFile, waits: bool) -> Importer<'a> {
         let name = file.graph().name();
-        Importer {
-            file,
-            graph: Graph::new(if name.is_empty() { "main" } else { name }),
-            nodes: 0,
-            names: Names::default(),
-            waits,
-        }
+        let mut graph = Graph::new(if name.is_empty() { "main" } else { name });
+        graph.notes = notes_of(file);
+        Importer { file, graph, nodes: 0, names: Names::default(), waits }
     }
 }

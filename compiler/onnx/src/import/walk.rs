@@ -13,6 +13,7 @@ use super::importer::{Importer, NameScope};
 use crate::attributes::{Attributes, Bindings};
 use crate::mapping::{MapError, NodeCx, add_constant};
 use crate::model::{canonical_domain, label, opsets_of};
+use crate::notes::note_dims;
 use crate::proto::{FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::types::read_type;
 use crate::{Diagnostic, StoredTensorError, evaluation_order, ops, read_sparse, read_tensor};
@@ -62,6 +63,10 @@ impl Importer<'_> {
                 return Err(Diagnostic::new("import", format!("output `{}` is listed twice", output.name())));
             }
             let value = self.as_declared(output, value);
+            if let Some(Ok(declared)) = output.r#type.as_ref().map(read_type) {
+                let own = self.graph.ty(value).clone();
+                note_dims(&mut self.graph, output.name(), &declared, &own);
+            }
             self.graph.outputs.push(optc_ir::Output { name: output.name().to_owned(), value });
         }
         Ok(self.graph)
@@ -115,11 +120,25 @@ impl Importer<'_> {
             let results = results.map_err(|d| d.at_node(&label(node), node.op_type(), opset))?;
             for (name, value) in node.output.iter().zip(results) {
                 if !name.is_empty() {
+                    self.name(value, name);
                     scope.values.insert(name.clone(), Some(value));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Gives a result the name that the model has for it, unless it has one: nodes that do nothing give their operand.
+    fn name(&mut self, value: Value, name: &str) {
+        let node = self.graph.node(value.node);
+        let is_called = match &node.op {
+            Op::Param(_) => true,
+            Op::Constant(_) => node.loc.first().is_some_and(|of| of == name),
+            _ => false,
+        };
+        if !is_called && self.graph.value_name(value).is_none() {
+            self.graph.set_value_name(value, name);
+        }
     }
 
     /// Maps a node; `beside` are those that could read its results.

@@ -12,19 +12,24 @@ use optc_passes::{PassError, PassManager, PassOptions, PassReport, Pipeline, Ver
 use serde::Serialize;
 
 use crate::exit::{CommandError, Exit, Outcome};
+use crate::export::{ExportArgs, data_beside};
 use crate::options::{ShapeArg, TargetArgs};
 use crate::report::{Format, Report, emit, note, table, units};
 use crate::stats::ms;
 use crate::{load, text_form};
+
+/// `clean-up` with constants left quantized: they would be four times as large in the file.
+const FOR_ONNX: &str = "infer-types,fold-constants{quantized=keep},infer-types,dce,decompose,canonicalize,cse,dce";
 
 /// Run a pipeline on a graph, from text or ONNX to text or ONNX
 #[derive(Debug, clap::Args)]
 pub struct OptArgs {
     /// An ONNX file, a graph as text, or `-` for text on stdin
     input: PathBuf,
-    /// The pipeline: `O0` to `O3`, or a list of passes (see `optc passes`)
-    #[arg(long, short, default_value = "clean-up", value_name = "PIPELINE")]
-    passes: String,
+    /// The pipeline: `O0` to `O3`, or a list of passes (see `optc passes`) [default: `clean-up`, for an ONNX model
+    /// without its dequantization of constants]
+    #[arg(long, short, value_name = "PIPELINE")]
+    passes: Option<String>,
     /// Pin an input's dims, such as `x:1x3x224x224`; may be given several times
     #[arg(long = "shape", value_name = "NAME:DIMS")]
     shapes: Vec<ShapeArg>,
@@ -34,6 +39,8 @@ pub struct OptArgs {
     /// without it
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    export: ExportArgs,
     /// Read the model's files whole: they are otherwise mapped, and must not be written in place or truncated meanwhile
     #[arg(long)]
     copy: bool,
@@ -78,8 +85,10 @@ struct PassLine {
 /// The graph cannot be read or written, or a pass fails.
 pub fn run(args: &OptArgs, format: Format) -> Outcome {
     let how = args.target.options()?;
-    let pipeline = how.registry.parse(&how.pipeline(&args.passes)?)?;
     let target = args.output.as_deref().map(Target::of).transpose()?;
+    let usual = if matches!(target, Some(Target::Onnx(_))) { FOR_ONNX } else { "clean-up" };
+    let passes = args.passes.as_deref().unwrap_or(usual);
+    let pipeline = how.registry.parse(&how.pipeline(passes)?)?;
     let constants = target.as_ref().and_then(Target::constants);
     args.target.files(&args.input).writes(args.output.as_deref()).writes(constants.as_deref()).check()?;
     let access = if args.copy { FileAccess::Copy } else { FileAccess::Map };
@@ -91,7 +100,7 @@ pub fn run(args: &OptArgs, format: Format) -> Outcome {
         eprint!("{}", timing(&reports));
     }
     if let Some(target) = &target {
-        target.write(&graph)?;
+        target.write(&graph, &args.export)?;
     }
     let passes: Vec<PassLine> = reports.iter().map(PassLine::from).collect();
     let rewrites = reports.iter().flat_map(|r| r.stats.values()).sum();
@@ -119,10 +128,10 @@ impl Target<'_> {
         }
     }
 
-    fn write(&self, graph: &Graph) -> Outcome<()> {
+    fn write(&self, graph: &Graph, export: &ExportArgs) -> Outcome<()> {
         match self {
             Target::Text(path) => text_form::write(path, graph, ""),
-            Target::Onnx(path) => Ok(optc_onnx::export_file(graph, path).map(drop)?),
+            Target::Onnx(path) => export.write(graph, path).map(drop),
         }
     }
 
@@ -130,7 +139,7 @@ impl Target<'_> {
     fn constants(&self) -> Option<PathBuf> {
         match self {
             Target::Text(path) => text_form::constants_beside(path),
-            Target::Onnx(_) => None,
+            Target::Onnx(path) => data_beside(Some(path)),
         }
     }
 }

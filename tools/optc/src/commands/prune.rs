@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::explain::ChoiceLine;
 use crate::exit::{CommandError, Exit, Outcome};
+use crate::export::{ExportArgs, data_beside};
 use crate::inputs::{InputRole, closed_types, read};
 use crate::load;
 use crate::options::CompilerArgs;
@@ -46,6 +47,8 @@ pub struct PruneArgs {
     /// Where to write: `.optc` for an artifact, `.onnx` for a model
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    export: ExportArgs,
     #[command(flatten)]
     how: CompilerArgs,
 }
@@ -127,7 +130,7 @@ pub fn run(args: &PruneArgs, format: Format) -> Outcome {
         extension(path)?;
     }
     let files = args.how.files(&args.model).reads(args.calib.as_deref());
-    files.writes(args.output.as_deref()).check()?;
+    files.writes(args.output.as_deref()).writes(data_beside(args.output.as_deref()).as_deref()).check()?;
     let compiler = args.how.keeping_compiler()?;
     let mut graph = load::graph(&args.model, compiler.options().access())?;
     let pruning = Spinner::new("pruning");
@@ -139,7 +142,7 @@ pub fn run(args: &PruneArgs, format: Format) -> Outcome {
     let lines = layers.iter().map(|l| line(l, &graph, &compiled.report)).collect();
     let mut report = totals(lines, &graph);
     if let Some(path) = &args.output {
-        let bytes = write(path, &graph, &model)?;
+        let bytes = write(args, path, &graph, &model)?;
         (report.output, report.file_bytes) = (Some(path.clone()), Some(bytes));
     }
     emit(&report, format)?;
@@ -169,9 +172,9 @@ fn samples(path: &Path, graph: &Graph) -> Outcome<Vec<(String, Tensor)>> {
 }
 
 /// Writes the model; returns its bytes.
-fn write(path: &Path, graph: &Graph, model: &Model) -> Outcome<u64> {
+fn write(args: &PruneArgs, path: &Path, graph: &Graph, model: &Model) -> Outcome<u64> {
     match extension(path)? {
-        "onnx" => Ok(optc_onnx::export_file(graph, path)?),
+        "onnx" => args.export.write(graph, path),
         _ => Ok(model.save(path)?),
     }
 }

@@ -9,6 +9,7 @@ use optc_ir::{Dim, Type};
 use serde::Serialize;
 
 use crate::exit::{CommandError, Exit, Outcome};
+use crate::export::{ExportArgs, data_beside};
 use crate::inputs::{InputRole, in_order, read, rows};
 use crate::load;
 use crate::options::ModelArgs;
@@ -28,6 +29,8 @@ pub struct QuantizeArgs {
     /// Where to write the model
     #[arg(long, short, value_name = "OUT.optc|OUT.onnx")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    export: ExportArgs,
     /// How a range follows from what was seen: `minmax`, or a percentage of the values such as `99.99`
     #[arg(long, default_value = "minmax", value_name = "METHOD")]
     method: CalibrationMethod,
@@ -138,7 +141,8 @@ pub fn run(args: &QuantizeArgs, format: Format) -> Outcome {
         check_name(output)?;
     }
     let files = args.model.files().reads(args.calib.as_deref()).reads(args.ranges.as_deref());
-    files.writes(args.output.as_deref()).writes(args.save_ranges.as_deref()).check()?;
+    let data = data_beside(args.output.as_deref());
+    files.writes(args.output.as_deref()).writes(data.as_deref()).writes(args.save_ranges.as_deref()).check()?;
     let mut working = Spinner::new("compiling for calibration");
     let mut quantizer = Quantizer::new(load::graph(path, options.access())?, &options, &args.skip)?;
     let mut samples = 0;
@@ -162,7 +166,7 @@ pub fn run(args: &QuantizeArgs, format: Format) -> Outcome {
         write_ranges(to, &quantized.ranges)?;
     }
     let graph = quantized.graph;
-    let output_bytes = args.output.as_deref().map(|output| write(output, graph, &options)).transpose()?;
+    let output_bytes = args.output.as_deref().map(|output| write(args, output, graph, &options)).transpose()?;
     let meta = std::fs::metadata(path).map_err(|e| CommandError::io(path, &e))?;
     let layers: Vec<LayerLine> = quantized.layers.into_iter().map(LayerLine::from).collect();
     let report = QuantizeReport {
@@ -189,9 +193,9 @@ fn check_name(output: &Path) -> Outcome<()> {
 }
 
 /// Writes the model; returns its bytes.
-fn write(output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64> {
+fn write(args: &QuantizeArgs, output: &Path, graph: optc_ir::Graph, options: &Options) -> Outcome<u64> {
     if is_onnx(output) {
-        return Ok(optc_onnx::export_file(&graph, output)?);
+        return args.export.write(&graph, output);
     }
     // An artifact is the graph: machine code for any target is made from it later.
     let compiler = Compiler::new(Options { keep_graph: true, ..options.here() });
