@@ -1,4 +1,5 @@
 //! Ops that the application registers: in models, in the text form, in artifacts, and when they misbehave.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::sync::Arc;
 

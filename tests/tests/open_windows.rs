@@ -75,7 +75,7 @@ fn cases() -> Vec<Case> {
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut random = Random::new(seed);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.real(-1.0, 1.0) as f32).collect();
-    Tensor::from_slice(shape, &values).unwrap()
+    Tensor::from_slice(shape, &values).expect("as many values as elements")
 }
 
 /// The case as a model whose operand has the type `ty`, with an op on either side.

@@ -1,4 +1,5 @@
 //! Models that draw random numbers: a seed decides them, whatever computes the model.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use optc::{Compiler, Options, Val};
 use optc_ir::Graph;

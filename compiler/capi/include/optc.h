@@ -168,6 +168,12 @@ typedef enum OptcDtype {
 } OptcDtype;
 
 /**
+ * A call of a custom op, which its functions ask for operands and attributes and tell their results. Good until the
+ * function returns, and all that it gives with it.
+ */
+typedef struct OptcCall OptcCall;
+
+/**
  * A compiled model.
  */
 typedef struct OptcModel OptcModel;
@@ -176,6 +182,64 @@ typedef struct OptcModel OptcModel;
  * What one thread at a time runs a model with.
  */
 typedef struct OptcSession OptcSession;
+
+/**
+ * A function of a custom op: says the types of the results of a call, or computes them. 0 means that it did; what
+ * `optc_call_fail` was told says why it did not. Any thread may call it, several at a time.
+ */
+typedef int (*OptcCustomFn)(void *state, struct OptcCall *call);
+
+/**
+ * An operand of a call.
+ */
+typedef struct OptcOperand {
+    /**
+     * Its element type; `OPTC_DTYPE_NONE` where it is absent or not a tensor.
+     */
+    enum OptcDtype dtype;
+    /**
+     * How many dims it has; -1 where that is not known yet.
+     */
+    int64_t rank;
+    /**
+     * The dims, `rank` of them, -1 for those that are not known yet.
+     */
+    const int64_t *dims;
+    /**
+     * The elements, row-major, in `size` bytes; null where they are not known yet.
+     */
+    const uint8_t *data;
+    /**
+     * How many bytes there are.
+     */
+    size_t size;
+} OptcOperand;
+
+/**
+ * A tensor that a session holds. The pointers are borrowed from the session.
+ */
+typedef struct OptcTensor {
+    /**
+     * Its element type.
+     */
+    enum OptcDtype dtype;
+    /**
+     * How many dims it has.
+     */
+    size_t rank;
+    /**
+     * The dims, `rank` of them.
+     */
+    const size_t *dims;
+    /**
+     * The elements, row-major, in `size` bytes.
+     */
+    const uint8_t *data;
+    /**
+     * How many bytes there are.
+     */
+    size_t size;
+} OptcTensor;
 
 /**
  * The shape that an input with open dims is to have.
@@ -268,32 +332,6 @@ typedef struct OptcPort {
     const int64_t *dims;
 } OptcPort;
 
-/**
- * A tensor that a session holds. The pointers are borrowed from the session.
- */
-typedef struct OptcTensor {
-    /**
-     * Its element type.
-     */
-    enum OptcDtype dtype;
-    /**
-     * How many dims it has.
-     */
-    size_t rank;
-    /**
-     * The dims, `rank` of them.
-     */
-    const size_t *dims;
-    /**
-     * The elements, row-major, in `size` bytes.
-     */
-    const uint8_t *data;
-    /**
-     * How many bytes there are.
-     */
-    size_t size;
-} OptcTensor;
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -302,6 +340,117 @@ extern "C" {
  * The version of the library, such as `0.1.0`; good for as long as the program runs. From any thread.
  */
 const char *optc_version(void);
+
+/**
+ * Registers the custom op `name` of `domain` for this process: models that are compiled from now on may use it.
+ * `infer` declares the results with `optc_call_declare`, `eval` computes them where `optc_call_result` says;
+ * both get `state`, which is good as long as the process. From any thread.
+ *
+ * # Safety
+ * `domain` and `name` are null or end in a zero byte; `infer` and `eval` are null or may be called from any thread.
+ */
+enum OptcStatus optc_register_op(const char *domain,
+                                 const char *name,
+                                 OptcCustomFn infer,
+                                 OptcCustomFn eval,
+                                 void *state);
+
+/**
+ * Says why a function of a custom op cannot do what it is asked for; the function should then return another number
+ * than 0.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `message` is null or ends in a zero byte.
+ */
+enum OptcStatus optc_call_fail(struct OptcCall *call,
+                               const char *message);
+
+/**
+ * The number of operands of a call; 0 if it is null.
+ *
+ * # Safety
+ * `call` is null or the call that the function got.
+ */
+size_t optc_call_operand_count(const struct OptcCall *call);
+
+/**
+ * Describes operand `index` of a call in `*operand`.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `operand` may be written.
+ */
+enum OptcStatus optc_call_operand(const struct OptcCall *call, size_t index, struct OptcOperand *operand);
+
+/**
+ * Attribute `name` of a call, an integer, in `*value`. `OPTC_STATUS_USAGE` where it is missing or of
+ * another kind: `*value` stays as it is.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `name` is null or ends in a zero byte, `value` may be written.
+ */
+enum OptcStatus optc_call_int(const struct OptcCall *call,
+                              const char *name,
+                              int64_t *value);
+
+/**
+ * Attribute `name` of a call, a float, in `*value`. `OPTC_STATUS_USAGE` where it is missing or of
+ * another kind: `*value` stays as it is.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `name` is null or ends in a zero byte, `value` may be written.
+ */
+enum OptcStatus optc_call_float(const struct OptcCall *call,
+                                const char *name,
+                                float *value);
+
+/**
+ * Attribute `name` of a call, a string, in `*value`; borrowed from the call.
+ * `OPTC_STATUS_USAGE` where it is missing or of another kind: `*value` stays as it is.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `name` is null or ends in a zero byte, `value` may be written.
+ */
+enum OptcStatus optc_call_string(struct OptcCall *call,
+                                 const char *name,
+                                 const char **value);
+
+/**
+ * Attribute `name` of a call, a tensor or a list of integers (`int64_t`) or floats, in `*value`; borrowed from the
+ * call. `OPTC_STATUS_USAGE` where it is missing or of another kind: `*value` stays as it is.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `name` is null or ends in a zero byte, `value` may be written.
+ */
+enum OptcStatus optc_call_tensor(struct OptcCall *call,
+                                 const char *name,
+                                 struct OptcTensor *value);
+
+/**
+ * Declares result `index` of a call, in the function that says the types: its element type (an `OptcDtype`) and its
+ * `rank` dims, -1 for those that are not known yet; a `rank` of -1 where their number is not.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `dims` points at `rank` values.
+ */
+enum OptcStatus optc_call_declare(struct OptcCall *call,
+                                  size_t index,
+                                  uint32_t dtype,
+                                  const int64_t *dims,
+                                  int64_t rank);
+
+/**
+ * Makes result `index` of a call, in the function that computes: its element type (an `OptcDtype`) and its `rank`
+ * dims. `*data` is where its elements go, row-major; they are zero at first.
+ *
+ * # Safety
+ * `call` is null or the call that the function got, `dims` points at `rank` values, `data` may be written.
+ */
+enum OptcStatus optc_call_result(struct OptcCall *call,
+                                 size_t index,
+                                 uint32_t dtype,
+                                 const size_t *dims,
+                                 size_t rank,
+                                 uint8_t **data);
 
 /**
  * What was wrong in the last call of this thread that did not return `OPTC_STATUS_OK`, as text; empty before the
@@ -425,6 +574,16 @@ enum OptcStatus optc_session_set_input(struct OptcSession *session,
                                        size_t rank,
                                        const uint8_t *data,
                                        size_t size);
+
+/**
+ * Sets the seed of the random numbers that the next runs draw, for models that draw any; 0 at first. Runs with one
+ * seed and the same inputs give the same outputs. From one thread at a time.
+ *
+ * # Safety
+ * `session` is null or a session.
+ */
+enum OptcStatus optc_session_set_seed(struct OptcSession *session,
+                                      uint64_t seed);
 
 /**
  * Runs the model on the inputs that were set, which stay set. The outputs of the run before are gone. From one thread

@@ -213,7 +213,8 @@ fn branches_share_what_they_computed() {
         let [yes, no] = locs.map(branch);
         let text = format!(
             "func @main(%c: tensor<bool>, %x: tensor<400xf32>) {{\n%0 = cf.if %c, %x : tensor<400xf32> region\n\
-             func @then(%x: tensor<400xf32>) {yes}\nregion\nfunc @else(%x: tensor<400xf32>) {no}\nreturn %0 as \"y\"\n}}"
+             func @then(%x: tensor<400xf32>) {yes}\nregion\n\
+             func @else(%x: tensor<400xf32>) {no}\nreturn %0 as \"y\"\n}}"
         );
         let graph = parse(&text).unwrap();
         let main = export_model(&graph).unwrap().graph.unwrap();

@@ -6,7 +6,6 @@ use optc_ir::ops::nn::AttentionScores;
 use optc_ir::ops::{math, nn};
 use optc_tensor::{DType, Tensor};
 
-use super::node::is_wide;
 use super::spelling::{OnnxSpelling, spell};
 use super::{Exporter, Site};
 use crate::Diagnostic;
@@ -188,4 +187,9 @@ fn column(rank: usize) -> Vec<i64> {
         *channels = -1;
     }
     shape
+}
+
+/// Whether sums are as exact as the standard's normalizations have them: it widens shorter floats.
+pub(super) fn is_wide(site: &Site) -> bool {
+    site.tensor(0).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64))
 }

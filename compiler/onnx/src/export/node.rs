@@ -6,7 +6,7 @@ use optc_ir::ops::{ml, seq, tensor, text};
 use optc_ir::{Op, Real, TextEnum};
 use optc_tensor::{DType, Tensor};
 
-use super::blocks::is_formula;
+use super::blocks::{is_formula, is_wide};
 use super::nn::{RecurrentNode, nll_loss, pool, roi_align};
 use super::quant::{dequantize, narrow};
 use super::random::multinomial;
@@ -393,11 +393,6 @@ fn since_reduction(reduction: tensor::ScatterReduction) -> i64 {
         "add" | "mul" => 16,
         _ => 18,
     }
-}
-
-/// Whether sums are as exact as the standard's normalizations have them: it widens shorter floats.
-pub(super) fn is_wide(site: &Site) -> bool {
-    site.tensor(0).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64))
 }
 
 /// The interpolations of points of a grid were named after two axes before operator set 20.

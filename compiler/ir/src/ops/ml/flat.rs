@@ -180,7 +180,7 @@ impl<T: Score> Flat<T> {
     }
 
     /// Adds what the trees say of each row of `x` to the scores, and marks the targets that were scored.
-    pub(super) fn evaluate(&self, roots: &[u32], x: Rows<T>, aggregate: Aggregate, scores: &mut Scores<T>) {
+    pub(super) fn evaluate(&self, roots: &[u32], x: FeatureRows<T>, aggregate: Aggregate, scores: &mut Scores<T>) {
         let blocks = x.count / BLOCK * BLOCK;
         for start in (0..blocks).step_by(BLOCK) {
             for &root in roots {
@@ -250,7 +250,7 @@ fn before<T: Score>(value: T) -> Option<T> {
 
 /// Rows of features.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
+pub(super) struct FeatureRows<'a, T> {
     pub(super) values: &'a [T],
     pub(super) features: usize,
     pub(super) count: usize,
@@ -343,7 +343,7 @@ mod tests {
             let at: Vec<u32> = roots.iter().map(|&root| root as u32).collect();
             let (mut values, mut scored) = (vec![0f32; count], vec![0u8; count]);
             let mut scores = Scores { values: &mut values, scored: &mut scored, targets: 1 };
-            flat.evaluate(&at, Rows { values: &x, features: 3, count }, Aggregate::Sum, &mut scores);
+            flat.evaluate(&at, FeatureRows { values: &x, features: 3, count }, Aggregate::Sum, &mut scores);
             for (x, found) in x.chunks(3).zip(&values) {
                 let expected: f64 = roots.iter().map(|&root| walked(&rows, root, x)).sum();
                 assert_eq!(f64::from(*found), expected, "{x:?}");
@@ -357,7 +357,7 @@ mod tests {
         let rows = [Row::leaf(2, 1, 0.5), Row::element(0, 0.25), Row::leaf(0, 0, 9.0)];
         let (mut values, mut scored) = ([0f64; 4], [0u8; 4]);
         let mut scores = Scores { values: &mut values, scored: &mut scored, targets: 2 };
-        let x = Rows { values: &[], features: 0, count: 2 };
+        let x = FeatureRows { values: &[], features: 0, count: 2 };
         Flat::new(&rows).evaluate(&[0, 2, 0], x, Aggregate::Sum, &mut scores);
         assert_eq!((values, scored), ([0.5, 1.0, 0.5, 1.0], [1; 4]));
     }

@@ -2,7 +2,7 @@
 
 use optc_tensor::{DType, TensorMut};
 
-use super::flat::{Aggregate, Rows, Score, Scores};
+use super::flat::{Aggregate, FeatureRows, Score, Scores};
 use super::forest::Forest;
 use crate::ops::bad_dtype;
 use crate::ops::eval::eval_new;
@@ -57,7 +57,7 @@ impl TreeEnsemble {
         let (values, scored) = (scores.as_mut_slice::<T>()?, scored.as_mut_slice::<u8>()?);
         values.fill(T::of_int(0));
         scored.fill(0);
-        let rows = Rows { values: x.as_slice()?, features, count };
+        let rows = FeatureRows { values: x.as_slice()?, features, count };
         let mut scores = Scores { values, scored, targets };
         self.nodes.flat().evaluate(&roots, rows, self.aggregate, &mut scores);
         if self.aggregate == Aggregate::Average && !roots.is_empty() {

@@ -4,7 +4,7 @@ use optc_ir::ops::nn::{self, AttentionScores};
 use optc_ir::ops::{math, tensor};
 use optc_ir::{Real, Value};
 
-use super::mask::{Rows, alike, mask};
+use super::mask::{AttentionRows, alike, mask};
 use super::rotary::last_extent;
 use super::{MICROSOFT, extent_of, is_named, plus, refuse_flags, refuse_inputs, refuse_outputs, reshaped, unsqueezed};
 use crate::mapping::{MapError, NodeCx};
@@ -139,7 +139,7 @@ fn attended(
         v = cx.emit1(tensor::Concat { axis: 2 }, &[past_v, v])?;
         length = Some(extent_of(cx, past_k, 2)?);
     }
-    let (mask, causal) = mask(cx, &Rows { queries: q, keys: k, past: length, even }, masks)?;
+    let (mask, causal) = mask(cx, &AttentionRows { queries: q, keys: k, past: length, even }, masks)?;
     let offset = match (causal, length) {
         (true, None) => Some(list(cx, &[0])?),
         (true, length) => length,

@@ -1,7 +1,6 @@
 //! Ops that the standard has as well, before or in another form.
 
 use optc_ir::Value;
-use optc_ir::ops::math::ReduceKind;
 use optc_ir::ops::tensor::PadMode;
 use optc_ir::ops::{math, tensor};
 use optc_tensor::DType;
@@ -15,7 +14,6 @@ use crate::ops::resize::grid_sample;
 use crate::ops::{Mapped, Table, direct, rank_of};
 
 pub(crate) const TABLE: Table = &[
-    (MICROSOFT, "CDist", distances),
     (MICROSOFT, "ConvTransposeWithDynamicPads", |cx| {
         let open = || MapError::Unsupported("`Pads` is supported only as an initializer".into());
         let pads = cx.constant_of(cx.input(2)?).ok_or_else(open)?.to_i64_vec();
@@ -50,24 +48,6 @@ pub(crate) const TABLE: Table = &[
         Ok(vec![found[0], found[2], found[3]])
     }),
 ];
-
-/// The distance of each row of a matrix to each of another.
-fn distances(cx: &mut NodeCx) -> Mapped {
-    let metric = cx.attrs.string_or("metric", "sqeuclidean")?;
-    let kind = match metric.as_str() {
-        "sqeuclidean" => ReduceKind::SumSquare,
-        "euclidean" => ReduceKind::L2,
-        other => {
-            let reason = format!("`metric` is \"{other}\", supported are \"euclidean\" and \"sqeuclidean\"");
-            return Err(MapError::Unsupported(reason));
-        }
-    };
-    let (a, b) = (cx.input(0)?, cx.input(1)?);
-    let a = unsqueezed(cx, a, &[1])?;
-    let difference = cx.emit1(math::Sub {}, &[a, b])?;
-    let sum = math::Reduce { all_if_empty: false, kind, axes: vec![2], keep_dims: false };
-    Ok(vec![cx.emit1(sum, &[difference])?])
-}
 
 /// Pads and value may have an axis more than the standard's.
 fn pad(cx: &mut NodeCx) -> Mapped {

@@ -174,7 +174,7 @@ fn spread(cx: &mut NodeCx, x: Value, [blocks, block, n]: [usize; 3], k: usize) -
     cx.emit1(tensor::Slice {}, &[rows, first, end, first])
 }
 
-/// Rows of a table are gathered as they are stored, with their scales and zero points, and then dequantized.
+/// AttentionRows of a table are gathered as they are stored, with their scales and zero points, and then dequantized.
 fn gather_blocks(cx: &mut NodeCx) -> Mapped {
     let (data, indices, scales, zeros) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.optional(3));
     let (bits, block) = (cx.attrs.int_or("bits", 4)?, cx.attrs.int_or("block_size", 128)?);

@@ -14,7 +14,7 @@ use crate::ops::norm::scalar_like;
 use crate::ops::rank_of;
 
 /// Queries and keys of an attention, `[batch, heads, rows, size]`.
-pub(super) struct Rows {
+pub(super) struct AttentionRows {
     pub queries: Value,
     /// Those of the past, if there are any, and those of the node.
     pub keys: Value,
@@ -34,7 +34,7 @@ pub(super) fn alike(cx: &NodeCx, a: Value, b: Value, axis: usize) -> bool {
 /// padding, and give what is added to the scores.
 pub(super) fn mask(
     cx: &mut NodeCx,
-    rows: &Rows,
+    rows: &AttentionRows,
     [padding, given]: [Option<Value>; 2],
 ) -> Result<(Option<Value>, bool), MapError> {
     let causal = cx.attrs.flag("unidirectional", false)?;
@@ -62,7 +62,7 @@ pub(super) fn mask(
 
 /// Whether a key does not come after a query, `[queries, keys]`. Where there are not as many keys as queries, the last
 /// query sees all of them, as in ONNX Runtime.
-fn not_after(cx: &mut NodeCx, rows: &Rows) -> Result<Value, MapError> {
+fn not_after(cx: &mut NodeCx, rows: &AttentionRows) -> Result<Value, MapError> {
     let (queries, keys) = (extent_of(cx, rows.queries, 2)?, extent_of(cx, rows.keys, 2)?);
     let (i, j) = (counted(cx, queries)?, counted(cx, keys)?);
     let i = unsqueezed(cx, i, &[1])?;
@@ -79,7 +79,7 @@ fn not_after(cx: &mut NodeCx, rows: &Rows) -> Result<Value, MapError> {
 
 /// What padding adds, as it broadcasts to `[batch, heads, queries, keys]`: nothing is padding where the mask has one
 /// element for each sequence of several keys.
-fn padded(cx: &mut NodeCx, rows: &Rows, padding: Value, far: f64) -> Result<Option<Value>, MapError> {
+fn padded(cx: &mut NodeCx, rows: &AttentionRows, padding: Value, far: f64) -> Result<Option<Value>, MapError> {
     let (seen, axes) = match rank_of(cx, padding)? {
         1 => (within(cx, rows, padding)?, &[1, 2][..]),
         2 if super::rotary::last_extent(cx, padding, "the mask").is_ok_and(|n| n == 1) => return Ok(None),
@@ -101,7 +101,7 @@ fn padded(cx: &mut NodeCx, rows: &Rows, padding: Value, far: f64) -> Result<Opti
 
 /// Whether a key lies within its sequence, `[batch, keys]`. The bounds are how many keys each has, followed by the
 /// first key of each, or by where sequences would start and end if they followed each other, which says nothing more.
-fn within(cx: &mut NodeCx, rows: &Rows, bounds: Value) -> Result<Value, MapError> {
+fn within(cx: &mut NodeCx, rows: &AttentionRows, bounds: Value) -> Result<Value, MapError> {
     let (keys, batch) = (extent_of(cx, rows.keys, 2)?, extent_of(cx, rows.queries, 0)?);
     let j = counted(cx, keys)?;
     let (first, bounds_are) = (list(cx, &[0])?, bounds_are(cx, rows, bounds)?);
@@ -133,7 +133,7 @@ enum Bounds {
     EndsAndStarts,
 }
 
-fn bounds_are(cx: &NodeCx, rows: &Rows, bounds: Value) -> Result<Bounds, MapError> {
+fn bounds_are(cx: &NodeCx, rows: &AttentionRows, bounds: Value) -> Result<Bounds, MapError> {
     if alike(cx, bounds, rows.queries, 0) {
         return Ok(Bounds::Lengths);
     }

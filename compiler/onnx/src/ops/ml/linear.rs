@@ -4,7 +4,7 @@ use optc_ir::ops::{math, ml};
 use optc_tensor::DType;
 
 use super::scores::{Labels, Transform, above, transformed, two_columns};
-use super::{float_samples, floats, invalid, missing, product};
+use super::{float_samples, floats, invalid, product};
 use crate::mapping::{MapError, NodeCx};
 use crate::ops::Mapped;
 
@@ -44,7 +44,7 @@ pub(super) fn classifier(cx: &mut NodeCx) -> Mapped {
 
 /// ONNX Runtime's distances between the rows of two matrices.
 pub(super) fn distances(cx: &mut NodeCx) -> Mapped {
-    let metric = cx.attrs.string("metric")?.ok_or_else(|| missing("metric"))?;
+    let metric = cx.attrs.string_or("metric", "sqeuclidean")?;
     let (x, y) = (cx.input(0)?, cx.input(1)?);
     if !matches!(cx.dtype(x)?, DType::F32 | DType::F64) {
         return Err(invalid(format!("the operand is {}, expected f32 or f64", cx.dtype(x)?)));
@@ -53,6 +53,6 @@ pub(super) fn distances(cx: &mut NodeCx) -> Mapped {
     match &*metric {
         "sqeuclidean" => Ok(vec![squares]),
         "euclidean" => Ok(vec![cx.emit1(math::Sqrt {}, &[squares])?]),
-        _ => Err(MapError::Unsupported(format!("the metric is {metric:?}, expected \"euclidean\" or \"sqeuclidean\""))),
+        _ => Err(MapError::Unsupported(format!("`metric` is {metric:?}, expected \"euclidean\" or \"sqeuclidean\""))),
     }
 }
